@@ -1,0 +1,44 @@
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+export JAX_PLATFORMS ?= cpu
+
+.PHONY: help demo test test-all lint bench clean
+
+help:
+	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
+	@echo "make test      set up, then run the tests that fit into a few minutes"
+	@echo "make test-all  the slow laws too"
+	@echo "make lint      ruff and pyright"
+	@echo "make bench     the benchmarks against hand-written code and NumPyro"
+
+$(VENV)/user: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+# A bare `torch` would pull gigabytes of CUDA packages.
+$(VENV)/dev: $(VENV)/user
+	$(RUN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(RUN)/pip install --quiet --disable-pip-version-check -e '.[pyro,dev]'
+	touch $@
+
+demo: $(VENV)/user
+	$(RUN)/python demo.py
+
+test: $(VENV)/dev
+	$(RUN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(VENV)/dev
+	$(RUN)/python -m pytest -n 2
+
+lint: $(VENV)/dev
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/pyright
+
+bench: $(VENV)/dev
+	for script in vae_overhead mixture staging; do $(RUN)/python benchmarks/$$script.py || exit 1; done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Example guides: one system per module, the same name in `models`."""

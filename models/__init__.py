@@ -1,0 +1,1 @@
+"""Example models: one system per module, the same name in `guides`."""

@@ -1,0 +1,31 @@
+"""ppvi: programmable variational inference for NumPyro and Pyro.
+
+Here are the names that need no framework: strategies, objectives, the objective language, errors. The engines are
+`ppvi.numpyro` and, with the extra `ppvi[pyro]`, `ppvi.pyro`. Importing ppvi loads neither JAX nor torch.
+"""
+
+from ppvi import objectives as objectives
+from ppvi.compare import Comparison as Comparison, compare as compare
+from ppvi.errors import (
+    EngineError as EngineError,
+    FitError as FitError,
+    PpviError as PpviError,
+    ProgramError as ProgramError,
+    StrategyError as StrategyError,
+)
+from ppvi.program import (
+    Program as Program,
+    Trace as Trace,
+    logmeanexp as logmeanexp,
+    replicate as replicate,
+    stop_gradient as stop_gradient,
+)
+from ppvi.strategies import (
+    Enumerate as Enumerate,
+    LeaveOneOut as LeaveOneOut,
+    Reinforce as Reinforce,
+    Reparam as Reparam,
+    Strategy as Strategy,
+)
+
+__version__ = "0.1.0"

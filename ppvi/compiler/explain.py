@@ -1,0 +1,135 @@
+"""Explanations: what the compiler saw in a program and decided, as a person wants to read it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ppvi.compiler.dependence import site_lanes
+from ppvi.compiler.ir import Equation, Var
+from ppvi.compiler.plan import Choice, Plan, coupled_axes, info, support_size
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """One site of an objective."""
+
+    name: str
+    distribution: str
+    where: str
+    lanes: tuple[int, ...]
+    strategy: str
+    reason: str
+    credit: str
+    runs: int
+    """Differentiable runs of the terms that depend on the site."""
+
+
+@dataclass(frozen=True)
+class TermReport:
+    """One term of an objective."""
+
+    operation: str
+    where: str
+    shape: tuple[int, ...]
+    sites: dict[str, str]
+    """Site -> how the term depends on its lanes."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `Objective.explain` returns: the sites and terms of an objective. Printable."""
+
+    sites: tuple[SiteReport, ...]
+    terms: tuple[TermReport, ...]
+
+    def __str__(self) -> str:
+        from ppvi.tables import render
+
+        sites = [
+            (s.name, s.distribution, s.where, _shape(s.lanes), s.strategy, s.credit, str(s.runs), s.reason)
+            for s in self.sites
+        ]
+        terms = [
+            (
+                t.operation,
+                t.where,
+                _shape(t.shape),
+                ", ".join(f"{name} ({how})" for name, how in t.sites.items()) or "-",
+            )
+            for t in self.terms
+        ]
+        return "\n".join(
+            (
+                render(
+                    "sites", ("site", "distribution", "at", "lanes", "strategy", "credit", "runs", "because"), sites
+                ),
+                render("terms: the objective is a linear function of", ("term", "at", "shape", "depends on"), terms),
+            )
+        )
+
+
+def explain(plan: Plan) -> Explanation:
+    """Report on a plan."""
+    makers = {var: equation for equation in plan.equations for var in equation.outputs}
+    return Explanation(
+        sites=tuple(_site(plan, equation, choice) for equation, choice in plan.choices.items()),
+        terms=tuple(
+            TermReport(
+                operation=_operation(makers.get(term.atom) if isinstance(term.atom, Var) else None),
+                where=makers[term.atom].where() if isinstance(term.atom, Var) and term.atom in makers else "-",
+                shape=term.atom.shape,
+                sites={info(site).name: _how(site, coupled_axes(site, term)) for site in term.dependence},
+            )
+            for term in plan.terms
+        ),
+    )
+
+
+def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
+    mine = [plan.terms[i] for i in sorted(plan.terms_of.get(equation, ()))]
+    coupled = [coupled_axes(equation, term) for term in mine]
+    lanes = site_lanes(equation)
+    runs = [
+        choice.strategy.runs(support_size(equation, choice.candidate), math.prod(lanes[axis] for axis in axes))
+        for axes in coupled
+    ]
+    return SiteReport(
+        name=choice.info.name,
+        distribution=choice.info.distribution,
+        where=choice.info.where,
+        lanes=lanes,
+        strategy=str(choice.strategy),
+        reason=choice.reason,
+        credit=_credit(choice, mine, coupled, lanes),
+        runs=max(runs, default=1),
+    )
+
+
+def _credit(choice: Choice, mine: list, coupled: list[tuple[int, ...]], lanes: tuple[int, ...]) -> str:
+    if choice.strategy.pathwise:
+        return "by the path"
+    if not mine:
+        return "no term depends on it"
+    if math.prod(lanes) == 1:
+        return f"{len(mine)} terms"
+    joint = sum(bool(axes) for axes in coupled)
+    return f"{len(mine)} terms, {len(mine) - joint} lane by lane, {joint} coupled"
+
+
+def _how(site: Equation, coupled: tuple[int, ...]) -> str:
+    if math.prod(site_lanes(site)) == 1:
+        return "one lane"
+    return f"couples lane axes {coupled}" if coupled else "lane by lane"
+
+
+def _operation(equation: Equation | None) -> str:
+    if equation is None:
+        return "input"
+    if equation.log_prob_of is None:
+        return equation.op
+    return f"log_prob of {equation.log_prob_of}" + (", own draw" if equation.own_draw else "")
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "1"

@@ -1,0 +1,122 @@
+"""Terms: the objective as a linear function of terms, each credited on its own.
+
+    output = linear(term_1, ..., term_m)
+
+Expectation commutes with the linear tail, so each term needs the sites, and the lanes, that it depends on and no others:
+Rao-Blackwellisation by program analysis. The walk goes back from the output through operations that are linear in
+everything site-dependent, and only where going on separates sites or lanes; a sum over lanes and other axes at once is
+taken in two steps, so that a likelihood summed over pixels is one term per image and not one per pixel. Densities of
+sites that need no credit are parted off too; a constant that is part of a density, or that the user subtracts as
+a baseline, stays where it is.
+
+A term that is a site's own log_prob at its own draw has an explicit gradient of mean zero, E[d log q(z)] = 0, given
+everything before it; the surrogate drops that gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ppvi.compiler.dependence import Dependence, push
+from ppvi.compiler.ir import Atom, Equation, Program, Var
+
+Sites = Dependence[Equation]
+"""Dependence of a variable on sites, each the equation that draws it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A summand of the objective."""
+
+    atom: Atom
+    dependence: Sites
+    own_log_prob: bool
+    """The log_prob of a site at its own draw."""
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """`output = tail(terms)`; the equations are the program's, with sums over lanes taken in two steps."""
+
+    equations: tuple[Equation, ...]
+    terms: tuple[Term, ...]
+    tail: tuple[Equation, ...]
+
+
+def decompose(program: Program, dependence: dict[Var, Sites]) -> Decomposition:
+    """Part the objective into terms. Variables that a split introduces are added to `dependence`."""
+    gainful, own = _separable(program.equations, dependence)
+    wanted: set[Atom] = {program.output}
+    terms: list[Term] = []
+    tail: list[Equation] = []
+    equations: list[Equation] = []
+    pending = list(program.equations)
+    while pending:
+        equation = pending.pop()
+        found = [var for var in equation.outputs if var in wanted]
+        wanted.difference_update(found)
+        if gainful.isdisjoint(found):
+            terms.extend(Term(var, dependence.get(var, {}), equation.own_draw) for var in found)
+        else:
+            steps = _split_lanes(equation, dependence)
+            if steps is not None:
+                inner, equation = steps
+                pending.append(inner)
+                if any(atom in gainful or atom in own for atom in inner.inputs):
+                    gainful.update(inner.outputs)
+            tail.append(equation)
+            wanted.update(atom for atom in equation.inputs if isinstance(atom, Var) and dependence.get(atom))
+        equations.append(equation)
+    terms.extend(Term(atom, {}, False) for atom in wanted)
+    return Decomposition(tuple(reversed(equations)), tuple(terms), tuple(reversed(tail)))
+
+
+def _separable(equations: tuple[Equation, ...], dependence: dict[Var, Sites]) -> tuple[set[Atom], set[Atom]]:
+    """Variables behind which a linear walk finds something more finely separated, and sites' own log_probs."""
+    gainful: set[Atom] = set()
+    own: set[Atom] = set()
+    fixed_densities: set[Atom] = set()
+    for equation in equations:
+        if equation.own_draw:
+            own.update(equation.outputs)
+        elif _linear_operands(equation, dependence):
+            parted = equation.additive and any(atom in fixed_densities for atom in equation.inputs)
+            before = any(atom in gainful or atom in own for atom in equation.inputs)
+            if parted or before or _separates(equation, dependence):
+                gainful.update(equation.outputs)
+        elif equation.log_prob_of or (equation.linear and any(atom in fixed_densities for atom in equation.inputs)):
+            fixed_densities.update(var for var in equation.outputs if not dependence.get(var))
+    return gainful, own
+
+
+def _linear_operands(equation: Equation, dependence: dict[Var, Sites]) -> frozenset[int]:
+    """The site-dependent operands, if the operation is linear in them together; else nothing."""
+    depends = frozenset(i for i, atom in enumerate(equation.inputs) if isinstance(atom, Var) and dependence.get(atom))
+    return depends if any(depends <= group for group in equation.linear) else frozenset()
+
+
+def _separates(equation: Equation, dependence: dict[Var, Sites]) -> bool:
+    """Whether one step back through this linear equation parts sites or lanes."""
+    operands = _linear_operands(equation, dependence)
+    (output,) = equation.outputs
+    return any(_finer(dependence.get(equation.inputs[i], {}), dependence[output]) for i in operands)  # type: ignore[arg-type]
+
+
+def _finer(operand: Sites, output: Sites) -> bool:
+    return operand.keys() != output.keys() or any(
+        lanes.count(None) < output[site].count(None) for site, lanes in operand.items()
+    )
+
+
+def _split_lanes(equation: Equation, dependence: dict[Var, Sites]) -> tuple[Equation, Equation] | None:
+    """A sum that separates lanes, as a sum over the other axes followed by the sum over lanes."""
+    operand = equation.inputs[0]
+    if equation.split is None or not isinstance(operand, Var):
+        return None
+    depends = dependence.get(operand, {})
+    steps = equation.split(frozenset(axis for lanes in depends.values() for axis in lanes if axis is not None))
+    if steps is not None:
+        ((axes,),) = steps[0].flow()
+        assert axes is not None
+        dependence[steps[0].outputs[0]] = push(depends, axes)
+    return steps

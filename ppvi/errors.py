@@ -1,0 +1,50 @@
+"""Every error that ppvi raises on purpose.
+
+One base class and four nouns: the *program* is at fault, the *strategy* is, the *engine* cannot do it, or the
+*fit* left the finite numbers. A message names the site, its file and line where there is one, and the next thing to try.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PpviError(Exception):
+    """Base class of everything that ppvi raises on purpose."""
+
+
+class ProgramError(PpviError):
+    """A model, a guide or an objective does not mean what it has to mean.
+
+    Common causes: a latent site of the model that the guide lacks, or the reverse; a value whose shape does not
+    fit its site; NaN among the observations; a parameter missing from `params`; an objective that returns
+    something else than one real number.
+    """
+
+
+class StrategyError(PpviError):
+    """A gradient strategy does not fit the site it was asked to handle.
+
+    Common causes: `Enumerate` on an infinite support, `Reparam` on a distribution without a reparameterised
+    sampler, a score function where the support moves with a parameter, enumeration of lanes that the objective couples.
+    """
+
+
+class EngineError(PpviError):
+    """The program is meaningful, but the engine cannot transform it.
+
+    Common causes: a sample site inside `lax.scan`, `lax.cond`, `lax.while_loop`, `jax.grad` or `jax.vmap`.
+    """
+
+
+class FitError(PpviError):
+    """A fit met NaN or infinity and stopped.
+
+    **Attributes**
+
+    - `fit`: the fit up to its last finite state; its `params` and `losses` are usable.
+    """
+
+    def __init__(self, message: str, fit: Any):
+        super().__init__(message)
+        self.fit = fit

@@ -1,0 +1,113 @@
+"""A NumPyro distribution as strategies see it, and the strategies that a site gets when the user names none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import lax
+from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
+
+from ppvi.strategies import Enumerate, LeaveOneOut, Reparam, Strategy
+
+
+class SiteDistribution:
+    """`ppvi.strategies.Distribution` on NumPyro.
+
+    Lanes are the batch axes with `to_event` and masks peeled off: draws are independent along all of them, and a mask is a matter
+    of the objective's cost, not of how the value was drawn.
+    """
+
+    def __init__(self, fn: dist.Distribution):
+        self.fn = fn
+        self.peeled = peel(fn)
+        self.intermediates: list[jax.Array] = []
+        """What `rsample` computed on the way, for a log_prob that need not invert transforms."""
+
+    @property
+    def name(self) -> str:
+        return type(base(self.fn)).__name__
+
+    @property
+    def lanes(self) -> tuple[int, ...]:
+        return self.peeled.batch_shape
+
+    @property
+    def has_rsample(self) -> bool:
+        return self.fn.has_rsample
+
+    @property
+    def has_enumerate_support(self) -> bool:
+        return self.peeled.has_enumerate_support
+
+    def sample(self, rng: jax.Array) -> jax.Array:
+        return _detached(self.peeled).sample(rng)
+
+    def samples(self, rng: jax.Array, n: int) -> jax.Array:
+        return _detached(self.peeled).sample(rng, (n,))
+
+    def rsample(self, rng: jax.Array) -> jax.Array:
+        value, self.intermediates = self.fn(rng_key=rng, sample_intermediates=True)
+        return value
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        return self.peeled.log_prob(value)
+
+    def enumerate_support(self) -> jax.Array:
+        return self.peeled.enumerate_support(expand=True)
+
+    def bounds(self) -> list[jax.Array]:
+        """Arrays among the bounds of the support."""
+        return [x for x in jax.tree.leaves(self.peeled.support) if isinstance(x, jax.Array)]
+
+    def default_strategies(self) -> tuple[Strategy, ...]:
+        """Candidates in order of preference; the compiler takes the first that is cheap enough."""
+        if self.has_rsample:
+            return (Reparam(),)
+        if self.has_enumerate_support:
+            return (Enumerate(), LeaveOneOut())
+        return (LeaveOneOut(),)
+
+
+def peel(fn: dist.Distribution) -> dist.Distribution:
+    """The distribution without masks, and with every axis of independence in its batch shape."""
+    if isinstance(fn, MaskedDistribution | Independent):
+        return peel(fn.base_dist)
+    if isinstance(fn, ExpandedDistribution):
+        inner = peel(fn.base_dist)
+        events = inner.batch_shape[len(fn.base_dist.batch_shape) :]
+        return inner.expand((*fn.batch_shape, *events))
+    return fn
+
+
+def base(fn: dist.Distribution) -> dist.Distribution:
+    """The distribution that a person would name."""
+    while isinstance(fn, MaskedDistribution | Independent | ExpandedDistribution):
+        fn = fn.base_dist
+    return fn
+
+
+def _detached(fn: dist.Distribution) -> dist.Distribution:
+    # Stopping the parameters and not the draw keeps samplers with loops out of reverse mode.
+    return jax.tree.map(lambda x: lax.stop_gradient(x) if isinstance(x, jax.Array) else x, fn)
+
+
+def check_same_batch(log_prob: jax.Array, value: jax.Array, fn: dist.Distribution) -> bool:
+    """Whether log_prob has the batch shape of its distribution or of its value, and no third."""
+    return jnp.shape(log_prob) in (fn.batch_shape, jnp.shape(value)[: jnp.ndim(value) - fn.event_dim])
+
+
+def missing(fn: dist.Distribution, value: Any) -> int:
+    """Number of NaN events that no mask covers, of a value that is there already."""
+    if isinstance(value, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        return 0
+    gaps = np.isnan(np.asarray(value))
+    gaps = gaps.any(axis=tuple(range(gaps.ndim - fn.event_dim, gaps.ndim))) if fn.event_dim else gaps
+    while isinstance(fn, MaskedDistribution | ExpandedDistribution | Independent):
+        if isinstance(fn, MaskedDistribution) and not isinstance(fn._mask, jax.core.Tracer):
+            gaps = gaps & np.asarray(fn._mask)
+        fn = fn.base_dist
+    return int(gaps.sum())

@@ -1,0 +1,224 @@
+"""Effect handlers: how a NumPyro program runs while an objective is staged.
+
+`Handle` is a model or guide as the objective sees it. Each of its runs installs one messenger around the program: `Simulate`
+draws latent sites by their strategies and marks them, `Assess` gives them the values asked for. The messenger is outermost, so that
+the program's own handlers (plates, scale, mask, reparam) have spoken when a message arrives. Scale and mask multiply the
+densities that the objective sees, never the probability by which a draw is credited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from numpyro.primitives import Messenger
+
+from ppvi.errors import EngineError, ProgramError
+from ppvi.numpyro import source
+from ppvi.numpyro.session import Session, current_trace
+from ppvi.numpyro.stage import mark_log_prob
+from ppvi.program import Plate, Trace
+from ppvi.strategies import Strategy
+
+
+class strategies(Messenger):  # noqa: N801  (a handler, named as NumPyro names its own)
+    """Effect handler that sets gradient strategies by site name.
+
+        guide = ppvi.numpyro.strategies(guide, {"z": ppvi.Enumerate()})
+
+    `infer={"strategy": ...}` at the site does the same; `objective(..., strategies=...)` overrides both.
+    """
+
+    def __init__(self, fn: Callable[..., Any] | None = None, choice: Mapping[str, Strategy] | None = None):
+        super().__init__(fn)
+        self.choice = dict(choice or {})
+
+    def process_message(self, msg: Any) -> None:
+        if msg["type"] == "sample" and msg["name"] in self.choice:
+            msg["infer"] = {**msg["infer"], "strategy": self.choice[msg["name"]]}
+
+
+class Handle:
+    """A model or a guide, bound to the session's parameters and the objective's arguments (`ppvi.program.Program`)."""
+
+    def __init__(
+        self, fn: Callable[..., Any], role: str, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ):
+        self.fn = fn
+        self.role = role
+        self.session = session
+        self.args = args
+        self.kwargs = kwargs
+
+    def simulate(self, *args: Any, **kwargs: Any) -> Trace:
+        return self.run(Simulate(self.role, self.session), *args, **kwargs)
+
+    def log_density(self, choices: Mapping[str, Any], *, per: str | None = None) -> jax.Array:
+        trace = self._assess(choices)
+        return trace.log_density if per is None else trace.per(per)
+
+    def log_probs(self, choices: Mapping[str, Any]) -> Mapping[str, jax.Array]:
+        return self._assess(choices).log_probs
+
+    def _assess(self, choices: Mapping[str, Any]) -> Trace:
+        messenger = Assess(self.role, self.session, choices)
+        trace = self.run(messenger)
+        messenger.check_all_used()
+        return trace
+
+    def run(self, messenger: Run, *args: Any, **kwargs: Any) -> Trace:
+        """Run the program under a messenger. Arguments default to those of the objective's call."""
+        with messenger:
+            returned = self.fn(*(args or self.args), **(kwargs or self.kwargs))
+        return messenger.finish(returned)
+
+
+class Run(Messenger):
+    """What both ways of running a program share: parameters, keys, plates, and the record of its sites."""
+
+    def __init__(self, role: str, session: Session):
+        super().__init__()
+        self.role = role
+        self.session = session
+        self.level = current_trace()
+        self.values: dict[str, jax.Array] = {}
+        self.log_probs: dict[str, jax.Array] = {}
+        self.plates: dict[str, tuple[Plate, ...]] = {}
+        self.deterministic: dict[str, jax.Array] = {}
+        self.auxiliary: set[str] = set()
+
+    def process_message(self, msg: Any) -> None:
+        kind = msg["type"]
+        if kind == "param":
+            self._same_level(msg)
+            if msg["value"] is None:
+                msg["value"] = self.session.param(msg["name"], lambda: msg["fn"](*msg["args"], **msg["kwargs"]), msg)
+        elif kind == "prng_key" and msg["value"] is None:
+            msg["value"] = self.session.key()
+        elif kind == "plate" and msg["value"] is None:
+            msg["kwargs"]["rng_key"] = self.session.plate_key(msg["name"])
+        elif kind == "deterministic":
+            self.deterministic[msg["name"]] = msg["value"]
+        elif kind in ("mutable", "control_flow"):
+            raise EngineError(_UNSUPPORTED[kind].format(name=msg.get("name"), role=self.role, where=source.here()))
+        elif kind == "sample":
+            self._same_level(msg)
+            if msg["name"] in self.log_probs:
+                raise ProgramError(
+                    f"the {self.role} has two sites named {msg['name']!r}; the second at {source.here()}."
+                )
+            if msg["kwargs"].get("sample_shape"):
+                msg["fn"] = msg["fn"].expand((*msg["kwargs"].pop("sample_shape"), *msg["fn"].batch_shape))
+            observed = msg["is_observed"] or msg["value"] is not None
+            log_prob, own_draw = (self.observe if observed else self.visit)(msg)
+            if self.session.marking:
+                log_prob = mark_log_prob(log_prob, msg["name"], own_draw)
+            scale = msg["scale"]
+            self.log_probs[msg["name"]] = log_prob if scale is None else scale * log_prob
+            self.plates[msg["name"]] = tuple(Plate(frame.name, frame.dim) for frame in msg["cond_indep_stack"])
+            if msg["infer"].get("is_auxiliary"):
+                self.auxiliary.add(msg["name"])
+
+    def visit(self, msg: Any) -> tuple[jax.Array, bool]:
+        """Give a latent site its value; its log_prob without scale, and whether at its own draw without a gradient."""
+        raise NotImplementedError
+
+    def observe(self, msg: Any) -> tuple[jax.Array, bool]:
+        return self.session.log_prob(msg["fn"], msg["value"], msg["name"], self.role), False
+
+    def finish(self, returned: Any) -> Trace:
+        total = sum((jnp.sum(log_prob) for log_prob in self.log_probs.values()), start=jnp.zeros(()))
+        self.session.ran(self.role, self.values, self.log_probs)
+        return Trace(
+            choices=self.values,
+            log_probs=self.log_probs,
+            log_density=total,
+            returned=returned,
+            plates=self.plates,
+            batch_ndims={name: jnp.ndim(log_prob) for name, log_prob in self.log_probs.items()},
+            auxiliary=frozenset(self.auxiliary),
+        )
+
+    def _same_level(self, msg: Any) -> None:
+        if current_trace() is not self.level:
+            raise EngineError(
+                f"{msg['type']} site {msg['name']!r} of the {self.role} at {source.here()} is inside a JAX transformation "
+                f"within the program (jit, scan, cond, while_loop, vmap or grad): its value cannot leave it. Move the site "
+                f"out of the transformation; for independent copies use a plate."
+            )
+
+
+_UNSUPPORTED = {
+    "mutable": "mutable site {name!r} of the {role} at {where}: mutable state is not supported; keep the state in `params`, "
+    "or evaluate the module with fixed statistics.",
+    "control_flow": "numpyro.contrib.control_flow in the {role} at {where}: sites under control flow are not supported. Draw all "
+    "values at once in a plate, and compute with them afterwards.",
+}
+
+
+class Direct(Messenger):
+    """Around the objective itself: parameters that it declares, and sites that it must not."""
+
+    def __init__(self, session: Session):
+        super().__init__()
+        self.session = session
+
+    def process_message(self, msg: Any) -> None:
+        if msg["value"] is not None:
+            return
+        if msg["type"] == "param":
+            msg["value"] = self.session.param(msg["name"], lambda: msg["fn"](*msg["args"], **msg["kwargs"]), msg)
+        elif msg["type"] == "prng_key":
+            msg["value"] = self.session.key()
+        elif msg["type"] == "sample":
+            raise ProgramError(
+                f"site {msg['name']!r} at {source.here()} is sampled by the objective itself: sites belong to a model or a "
+                f"guide; draw from one with `simulate`."
+            )
+
+
+class Simulate(Run):
+    """Draw every latent site by its strategy."""
+
+    def visit(self, msg: Any) -> tuple[jax.Array, bool]:
+        name, fn = msg["name"], msg["fn"]
+        value, intermediates, pathwise = self.session.draw(name, fn, self.role, msg["infer"].get("strategy"))
+        msg["value"] = self.values[name] = value
+        return self.session.log_prob(fn, value, name, self.role, intermediates), not pathwise
+
+
+class Assess(Run):
+    """Give every latent site the value that it has among the choices."""
+
+    def __init__(self, role: str, session: Session, choices: Mapping[str, Any]):
+        super().__init__(role, session)
+        self.choices = choices
+
+    def visit(self, msg: Any) -> tuple[jax.Array, bool]:
+        name, fn = msg["name"], msg["fn"]
+        if name not in self.choices:
+            raise ProgramError(
+                f"latent site {name!r} of the {self.role} at {source.here()} has no value among the choices "
+                f"{sorted(self.choices)}: sample it in the guide under that name, or observe it with obs=."
+            )
+        value = self.choices[name]
+        if jnp.shape(value) != fn.shape():
+            raise ProgramError(
+                f"site {name!r} of the {self.role} at {source.here()} has shape {fn.shape()}, batch {fn.batch_shape} and "
+                f"event {fn.event_shape}, but its choice has shape {jnp.shape(value)}: give the site the same plates and "
+                f"to_event in the model and the guide."
+            )
+        msg["value"] = self.values[name] = value
+        return self.session.log_prob(fn, value, name, self.role), False
+
+    def check_all_used(self) -> None:
+        auxiliary = getattr(self.choices, "auxiliary", frozenset())
+        unused = [name for name in self.choices if name not in self.values and name not in auxiliary]
+        if unused:
+            raise ProgramError(
+                f"the choices have {', '.join(map(repr, unused))}, but the {self.role} has no such latent site (it has "
+                f"{sorted(self.values)}): rename the site, or mark it infer={{'is_auxiliary': True}} where the guide "
+                f"samples it, or drop it from the choices."
+            )

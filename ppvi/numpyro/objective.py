@@ -1,0 +1,263 @@
+"""Objectives on NumPyro: from three programs to an estimate and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ppvi.compiler.explain import Explanation, explain
+from ppvi.compiler.ir import Atom
+from ppvi.compiler.ir import Program as StagedProgram
+from ppvi.compiler.plan import Plan, plan
+from ppvi.compiler.surrogate import surrogate
+from ppvi.errors import ProgramError, StrategyError
+from ppvi.numpyro.handlers import Direct, Handle
+from ppvi.numpyro.ops import OPS
+from ppvi.numpyro.session import Initialisation, Session, not_a_strategy
+from ppvi.numpyro.stage import stage
+from ppvi.program import Program, Trace, staging
+from ppvi.strategies import Strategy
+
+Params = dict[str, Any]
+"""Name -> constrained value: an array, or a tree of arrays for a module."""
+
+ObjectiveProgram = Callable[[Program, Program], jax.Array]
+
+jax.tree_util.register_pytree_node(
+    Trace,
+    lambda t: ((t.choices, t.log_probs, t.log_density, t.returned), (t.plates, t.batch_ndims, t.auxiliary)),
+    lambda aux, leaves: Trace(*leaves, *aux),
+)
+
+
+class Structure(NamedTuple):
+    """The arguments of a call less their arrays: hashable, so that JAX can tell calls apart by it."""
+
+    tree: Any
+    static: tuple[Any, ...]
+
+
+class Objective:
+    """A variational objective: a program over a model and a guide, and strategies for the sites that it draws.
+
+    Made by `objective`. Calls are jitted; they may also be jitted, vectorised over keys, or sharded by the caller.
+    """
+
+    def __init__(
+        self,
+        program: ObjectiveProgram,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        *,
+        strategies: Mapping[str, Strategy] | None = None,
+        maximize: bool = True,
+    ):
+        self.program = program
+        self.model = model
+        self.guide = guide
+        self.strategies = dict(strategies or {})
+        self.maximize = maximize
+        for what, fn in (("objective program", program), ("model", model), ("guide", guide)):
+            if not callable(fn):
+                raise ProgramError(f"the {what} must be a function, not {fn!r}.")
+        for name, strategy in self.strategies.items():
+            if problem := not_a_strategy(strategy):
+                raise StrategyError(f"strategies[{name!r}]: {problem}.")
+        self._surrogate = jax.jit(self._evaluate, static_argnums=3)
+        self._gradient = jax.jit(jax.value_and_grad(self._evaluate, argnums=1), static_argnums=3)
+
+    def init(self, key: jax.Array, *args: Any, **kwargs: Any) -> Params:
+        """Initial values of every parameter that the objective, its model and its guide declare.
+
+        **Returns** a dict: name -> constrained value, strongly typed.
+
+        **Raises** `ProgramError` if there is no parameter, or if an observation is NaN.
+        """
+        return self.initialise(key, *args, **kwargs)[0]
+
+    def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Params, dict[str, Any]]:
+        """`init`, and the constraint of each parameter as a `numpyro.distributions.constraints` object."""
+        session = Initialisation(key, self.strategies)
+        self.run(session, args, kwargs)
+        if not session.found:
+            raise ProgramError(
+                f"neither the guide {_name(self.guide)} nor the model {_name(self.model)} declares a parameter, so there is "
+                f"nothing to fit: declare one with numpyro.param, or use an autoguide such as AutoNormal(model)."
+            )
+        # Weak types would make the second call of a jitted step compile again.
+        return jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), session.found), session.constraints
+
+    def estimate(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> jax.Array:
+        """One unbiased estimate of the objective, a scalar."""
+        return self.surrogate(key, params, *args, **kwargs)
+
+    def value_and_grad(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
+        """One unbiased estimate of the objective and of its gradient.
+
+        **Arguments**
+
+        - `key`: a JAX key.
+        - `params`: name -> constrained value, as from `init`.
+        - `*args`, `**kwargs`: passed to the model and the guide. Arrays are traced; anything else must be hashable.
+
+        **Returns** a scalar, and a dict like `params`.
+
+        **Raises** `ProgramError`, `StrategyError`, `EngineError` on the first call with new shapes.
+
+        **Unbiased when** the strategy of every site is; see their docstrings, and `explain`.
+        """
+        arrays, structure = _part(args, kwargs)
+        return self._gradient(key, _checked(params), arrays, structure)
+
+    def surrogate(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> jax.Array:
+        """The scalar whose value is `estimate` and whose JAX gradient in `params` is that of `value_and_grad`."""
+        arrays, structure = _part(args, kwargs)
+        return self._surrogate(key, _checked(params), arrays, structure)
+
+    def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
+        """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
+        arrays, structure = _part(args, kwargs)
+        return explain(self._plan(jax.random.key(0), _checked(params), arrays, structure))
+
+    def as_loss(self) -> Any:
+        """An object for `loss=` of `numpyro.infer.SVI`, whose model and guide it uses."""
+        from ppvi.numpyro.svi import Loss
+
+        return Loss(self)
+
+    # Staging ------------------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> jax.Array:
+        leaves = [*jax.tree.leaves(params), key, *arrays]
+        return surrogate(self._plan(key, params, arrays, structure), OPS, leaves)
+
+    def _plan(self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Plan:
+        def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
+            session = Session(key, params, self.strategies)
+            args, kwargs = _join(arrays, structure)
+            value = self.run(session, args, kwargs)
+            unknown = sorted(self.strategies.keys() - session.drawn)
+            if unknown:
+                raise StrategyError(
+                    f"strategies name the site {unknown[0]!r}, which the objective never draws; it draws "
+                    f"{sorted(session.drawn)}."
+                )
+            return value
+
+        staged = stage(run, params, key, *arrays)
+        _refuse_constant(staged, params)
+        return plan(staged)
+
+    def run(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> jax.Array:
+        """Run the objective program once in a session."""
+        p = Handle(self.model, "model", session, args, kwargs)
+        q = Handle(self.guide, "guide", session, args, kwargs)
+        with staging(session), Direct(session):
+            value = self.program(p, q)
+        return _real_scalar(value, _name(self.program))
+
+
+def objective(
+    program: ObjectiveProgram,
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    *,
+    strategies: Mapping[str, Strategy] | None = None,
+    maximize: bool = True,
+) -> Objective:
+    """Transform an objective program into a gradient estimator.
+
+    **Arguments**
+
+    - `program`: a function of two handles, the model and the guide, that returns one real number (`ppvi.program`).
+    - `model`, `guide`: NumPyro programs; the arguments of a call go to both, as in SVI.
+    - `strategies`: gradient strategies by site name. A site without one gets `Reparam` where it has a reparameterised
+      sampler, `Enumerate` where its support is small and finite and its lanes are separable, else `LeaveOneOut(2)`.
+    - `maximize`: whether `fit` and `as_loss` go uphill.
+
+    **Returns** an `Objective`.
+    """
+    return Objective(program, model, guide, strategies=strategies, maximize=maximize)
+
+
+def _part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Structure]:
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    static = tuple(_ARRAY if _is_array(leaf) else leaf for leaf in leaves)
+    try:
+        hash(static)
+    except TypeError:
+        bad = next(leaf for leaf in static if not _hashable(leaf))
+        raise ProgramError(
+            f"an argument holds {bad!r}, of type {type(bad).__name__}, which is neither an array nor hashable: pass arrays, "
+            f"trees of arrays, or hashable constants."
+        ) from None
+    return arrays, Structure(tree, static)
+
+
+def _join(arrays: tuple[Any, ...], structure: Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    rest = iter(arrays)
+    return jax.tree.unflatten(structure.tree, [next(rest) if leaf is _ARRAY else leaf for leaf in structure.static])
+
+
+class _Array:
+    """Stands for an array among the arguments of a call."""
+
+
+_ARRAY = _Array()
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+def _hashable(leaf: Any) -> bool:
+    try:
+        hash(leaf)
+    except TypeError:
+        return False
+    return True
+
+
+def _checked(params: Params) -> Params:
+    if not isinstance(params, Mapping):
+        raise ProgramError(f"params must be a dict from parameter name to value, not {type(params).__name__}.")
+    for name, value in params.items():
+        for leaf in jax.tree.leaves(value):
+            if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+                raise ProgramError(
+                    f"parameter {name!r} has dtype {jnp.result_type(leaf)}, which has no gradient: make it floating point."
+                )
+    return dict(params)
+
+
+def _real_scalar(value: Any, name: str) -> jax.Array:
+    shape = getattr(value, "shape", () if isinstance(value, float) else None)
+    if shape is None or shape != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+        what = (
+            f"{type(value).__name__}"
+            if shape is None
+            else f"an array of shape {shape} and dtype {jnp.result_type(value)}"
+        )
+        raise ProgramError(f"objective {name} returned {what}: it must return one real number; sum or average it.")
+    return jnp.asarray(value)
+
+
+def _refuse_constant(program: StagedProgram, params: Params) -> None:
+    depends: set[Atom] = set(program.params)
+    for equation in program.equations:
+        if any(atom in depends for atom in equation.inputs):
+            depends.update(equation.outputs)
+    if params and program.output not in depends:
+        raise ProgramError(
+            f"the objective does not depend on any parameter of {sorted(params)}, so its gradient is zero everywhere: did it "
+            f"return the value that it computed?"
+        )
+
+
+def _name(fn: Any) -> str:
+    return repr(getattr(fn, "__name__", type(fn).__name__))

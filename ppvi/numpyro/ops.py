@@ -1,0 +1,40 @@
+"""`ppvi.ops.Ops` on JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class JaxOps:
+    """JAX's side of the protocol."""
+
+    exp = staticmethod(jnp.exp)
+    moveaxis = staticmethod(jnp.moveaxis)
+    reshape = staticmethod(jnp.reshape)
+    transpose = staticmethod(jnp.transpose)
+    stop_gradient = staticmethod(lax.stop_gradient)
+
+    def sum(self, x: jax.Array, axes: Sequence[int]) -> jax.Array:
+        return jnp.sum(x, axis=tuple(axes))
+
+    def mean(self, x: jax.Array, axis: int) -> jax.Array:
+        return jnp.mean(x, axis=axis)
+
+    def logsumexp(self, x: jax.Array, axis: int) -> jax.Array:
+        return jax.scipy.special.logsumexp(x, axis=axis)
+
+    def choose(self, values: jax.Array, index: Any) -> jax.Array:
+        index = index.reshape(index.shape + (1,) * (values.ndim - index.ndim))
+        shape = (index.shape[0], *values.shape[1:])
+        return jnp.take_along_axis(values, jnp.broadcast_to(index, shape), axis=0)
+
+    def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.vmap(function)
+
+
+OPS = JaxOps()

@@ -1,0 +1,243 @@
+"""A session: one run of an objective, for staging it or for finding its parameters.
+
+It holds what the runs of the model and the guide share: parameters, keys, strategies, minibatches. One evaluation of the
+objective sees one minibatch: a plate's subsample depends on the evaluation's key and the plate's name only, so the model, the guide
+and every particle agree on it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.extend.core import take_current_trace
+
+from ppvi.compiler.ir import Candidate, SiteInfo
+from ppvi.errors import EngineError, ProgramError, StrategyError
+from ppvi.numpyro import source
+from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, missing
+from ppvi.numpyro.ops import OPS
+from ppvi.numpyro.stage import mark_site, one_key
+from ppvi.strategies import Draw, Strategy
+
+
+def current_trace() -> Any:
+    """The JAX trace that operations are recorded in at the moment, for comparison by identity."""
+    with take_current_trace() as trace:
+        return trace
+
+
+class Session:
+    """The engine's side of `ppvi.program.Session`, while an objective is staged."""
+
+    marking = True
+    ops = OPS
+
+    def __init__(self, key: jax.Array, params: Mapping[str, Any], chosen: Mapping[str, Strategy]):
+        self.root = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+        self.params = params
+        self.chosen = chosen
+        self.drawn: set[str] = set()
+        self._keys = _counted(self.root)
+        self._lanes: list[Any] = []
+
+    # What runs of programs ask for ------------------------------------------------------------------------------------
+
+    def key(self) -> jax.Array:
+        """A fresh key."""
+        return next(self._keys)
+
+    def plate_key(self, name: str) -> jax.Array:
+        """The key of a plate's minibatch, the same throughout one evaluation."""
+        return jax.random.fold_in(self.root, zlib.crc32(name.encode()))
+
+    def param(self, name: str, initial: Callable[[], Any], msg: Any) -> Any:
+        del initial, msg
+        if name not in self.params:
+            raise ProgramError(
+                f"parameter {name!r} at {source.here()} is missing from params, which has {sorted(self.params)}: "
+                f"take params from `init`, or add a value under that name."
+            )
+        return self.params[name]
+
+    def log_prob(
+        self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: Sequence[jax.Array] = ()
+    ) -> jax.Array:
+        """log_prob of a site's value, of the site's batch shape, with shapes checked."""
+        problem = None
+        try:
+            log_prob = fn.log_prob(value, intermediates) if intermediates else fn.log_prob(value)
+            fits = check_same_batch(log_prob, value, fn)
+        except (TypeError, ValueError) as error:
+            problem, fits, log_prob = error, False, None
+        if not fits or log_prob is None:
+            raise ProgramError(
+                f"site {name!r} of the {role} at {source.here()}: a value of shape {jnp.shape(value)} does not fit "
+                f"{type(fn).__name__} of batch shape {fn.batch_shape} and event shape {fn.event_shape}. Make the shapes "
+                f"agree, or add to_event or a plate."
+            ) from problem
+        return log_prob
+
+    def ran(self, role: str, values: Mapping[str, jax.Array], log_probs: Mapping[str, jax.Array]) -> None:
+        """Told of every finished run of a program."""
+
+    def draw(
+        self, name: str, fn: dist.Distribution, role: str, named: Strategy | None
+    ) -> tuple[jax.Array, list[jax.Array], bool]:
+        """Draw a site by its strategies and mark it: its value, intermediates of its sampler, and whether it is pathwise."""
+        where = source.here()
+        trace = current_trace()
+        # JAX does not export the class; a law draws under a foreign vmap and expects this error.
+        if type(trace).__name__ == "BatchTrace" and not any(trace is lanes for lanes in self._lanes):
+            raise EngineError(one_key(name, where))
+        self.drawn.add(name)
+        site = SiteDistribution(fn)
+        strategy = self.chosen.get(name, named)
+        strategies = site.default_strategies() if strategy is None else (as_strategy(strategy, name, site, where),)
+        key = self.key()
+        draws = [candidate.draw(site, key) for candidate in strategies]
+        if not self.marking:
+            return draws[0].value, site.intermediates, strategies[0].pathwise
+        inputs: list[jax.Array] = []
+        candidates = [Candidate(s, _collect(draw, inputs)) for s, draw in zip(strategies, draws, strict=True)]
+        bounds = site.bounds()
+        info = SiteInfo(
+            name=name,
+            distribution=site.name,
+            role=role,
+            where=where,
+            ndim=len(site.lanes),
+            candidates=tuple(candidates),
+            named=strategy is not None,
+            bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
+        )
+        return mark_site(info, key, [*inputs, *bounds]), site.intermediates, strategies[0].pathwise
+
+    # What verbs ask for -----------------------------------------------------------------------------------------------
+
+    def replicate(self, n: int, thunk: Callable[[], Any]) -> Any:
+        def particle(key: jax.Array) -> Any:
+            with self.fresh(key):
+                return thunk()
+
+        return jax.vmap(particle)(jax.random.split(self.key(), n))
+
+    @contextmanager
+    def fresh(self, key: jax.Array) -> Iterator[None]:
+        """Keys come from `key`, whose lanes are the runs of a replicate."""
+        outer, self._keys = self._keys, _counted(key)
+        self._lanes.append(current_trace())
+        try:
+            yield
+        finally:
+            self._keys = outer
+            self._lanes.pop()
+
+
+def as_strategy(strategy: Any, name: str, site: SiteDistribution, where: str) -> Strategy:
+    """The strategy that a user named for a site, or a `StrategyError` that says why it cannot be."""
+    problem = not_a_strategy(strategy) or strategy.misfit(site)
+    if problem:
+        raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {problem}.")
+    return strategy
+
+
+def not_a_strategy(strategy: Any) -> str | None:
+    """What is wrong with something that should be a strategy, if anything."""
+    if isinstance(strategy, Strategy):
+        return None
+    if isinstance(strategy, type) and issubclass(strategy, Strategy):
+        return f"{strategy.__name__} is a class; write {strategy.__name__}()"
+    known = ", ".join(sorted(f"{cls.__name__}()" for cls in Strategy.__subclasses__()))
+    return f"{strategy!r} is not a gradient strategy; there are {known}"
+
+
+def _collect(draw: Draw, inputs: list[jax.Array]) -> tuple[int | None, ...]:
+    """Append a draw's arrays to a site's inputs; where each field went. Input 1 is the site's key."""
+    places: list[int | None] = []
+    for field in draw:
+        if field is None:
+            places.append(None)
+            continue
+        inputs.append(jnp.asarray(field))
+        places.append(0 if len(inputs) == 1 else len(inputs))
+    return tuple(places)
+
+
+def _counted(key: jax.Array) -> Iterator[jax.Array]:
+    count = 0
+    while True:
+        yield jax.random.fold_in(key, count)
+        count += 1
+
+
+class Initialisation(Session):
+    """A session that runs the objective on concrete arrays to find its parameters and to look at its data.
+
+    `replicate` runs its thunk once, so that initial values are drawn outside of any vectorisation.
+    """
+
+    marking = False
+
+    def __init__(self, key: jax.Array, chosen: Mapping[str, Strategy]):
+        super().__init__(key, {}, chosen)
+        self.found: dict[str, Any] = {}
+        self.constraints: dict[str, Any] = {}
+
+    def param(self, name: str, initial: Callable[[], Any], msg: Any) -> Any:
+        if name not in self.found:
+            value = initial()
+            if value is None:
+                return None
+            self.found[name] = value
+            self.constraints[name] = msg["kwargs"].get("constraint", dist.constraints.real)
+        return self.found[name]
+
+    def log_prob(
+        self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: Sequence[jax.Array] = ()
+    ) -> jax.Array:
+        # Densities play no part in finding parameters, and computing them operation by operation would take seconds.
+        bad = missing(fn, value)
+        if bad:
+            raise ProgramError(
+                f"site {name!r} of the {role} at {source.here()} observes {bad} NaN among {jnp.size(value)} values: drop "
+                f"them, or give the site an obs_mask= and impute them."
+            )
+        return jnp.zeros(fn.batch_shape)
+
+    def replicate(self, n: int, thunk: Callable[[], Any]) -> Any:
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *jnp.shape(x))), thunk())
+
+
+class PlainSession(Session):
+    """A session that simply draws: no markers, nothing staged."""
+
+    marking = False
+
+
+class Probe(PlainSession):
+    """A session that runs the objective on concrete arrays, with the draws of the staged one, and looks for NaN."""
+
+    def __init__(self, key: jax.Array, params: Mapping[str, Any], chosen: Mapping[str, Strategy]):
+        super().__init__(key, params, chosen)
+        self.culprits: list[str] = []
+
+    def ran(self, role: str, values: Mapping[str, jax.Array], log_probs: Mapping[str, jax.Array]) -> None:
+        for name, log_prob in log_probs.items():
+            if name in values and not bool(jnp.isfinite(values[name]).all()):
+                self.culprits.append(f"site {name!r} of the {role} has a value that is not finite")
+            if not bool(jnp.isfinite(log_prob).all()):
+                bad = jnp.ravel(log_prob)[jnp.argmin(jnp.isfinite(jnp.ravel(log_prob)))]
+                self.culprits.append(f"site {name!r} of the {role} has log_prob {float(bad)}")
+
+    def replicate(self, n: int, thunk: Callable[[], Any]) -> Any:
+        runs = []
+        for key in jax.random.split(self.key(), n):
+            with self.fresh(key):
+                runs.append(thunk())
+        return jax.tree.map(lambda *xs: jnp.stack(xs), *runs)

@@ -1,0 +1,266 @@
+"""Staging: an objective, run once under effect handlers, becomes the compiler's straight-line program.
+
+JAX traces the objective into a jaxpr; a latent site leaves in it a *site marker*, an identity on the drawn value that carries
+its strategies and the arrays that they asked for. Under `vmap` a marker grows a leading lane axis. Here the jaxpr becomes
+`ppvi.compiler.ir`: bodies of `jit` are inlined, and a marker inside any other operation with a body is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
+from jax.extend.core import Literal as JaxLiteral
+from jax.interpreters import ad, batching
+
+from ppvi.compiler.dependence import body_flow
+from ppvi.compiler.ir import Atom, Equation, Flow, Literal, Program, SiteInfo, Var
+from ppvi.errors import EngineError
+from ppvi.numpyro import rules, source
+
+INLINED = frozenset({"jit", "pjit", "closed_call", "core_call"})
+"""Operations whose bodies are inlined."""
+
+# Markers --------------------------------------------------------------------------------------------------------------
+# Neither has a lowering: a marker that reached execution would be an error, never a silent identity.
+
+site_p = Primitive("ppvi_site")
+log_prob_p = Primitive("ppvi_log_prob")
+site_p.def_abstract_eval(lambda value, key, *operands, **params: value)
+log_prob_p.def_abstract_eval(lambda log_prob, **params: log_prob)
+
+
+def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> jax.Array:
+    """The value of a site, marked. `inputs[0]` is the value, the others what `info` says they are."""
+    return site_p.bind(inputs[0], key, *inputs[1:], info=info, mapped=0)
+
+
+def mark_log_prob(log_prob: jax.Array, name: str, own_draw: bool) -> jax.Array:
+    """The log_prob of a site, marked: at its own draw without a gradient, or at any other value."""
+    return log_prob_p.bind(log_prob, name=name, own_draw=own_draw)
+
+
+def _batch_site(args: Sequence[Any], dims: Sequence[Any], *, info: SiteInfo, mapped: int) -> tuple[jax.Array, int]:
+    if dims[1] is None:
+        raise EngineError(one_key(info.name, info.where))
+    size = args[1].shape[dims[1]]
+    moved = [
+        jnp.broadcast_to(x, (size, *jnp.shape(x))) if d is None else jnp.moveaxis(x, d, 0)
+        for x, d in zip(args, dims, strict=True)
+    ]
+    return site_p.bind(*moved, info=info, mapped=mapped + 1), 0
+
+
+def one_key(site: str, where: str) -> str:
+    """Message for a site that is drawn under a foreign `vmap`."""
+    return (
+        f"site {site!r} at {where} is drawn under jax.vmap, where every lane would share one draw. "
+        f"Use ppvi.replicate(n, thunk), which draws afresh in every run, or a plate."
+    )
+
+
+def _differentiate_site(primals: Any, tangents: Any, *, info: SiteInfo, mapped: int) -> Any:
+    raise EngineError(
+        f"site {info.name!r} at {info.where} is drawn inside jax.grad, jvp or a custom derivative rule of the objective: "
+        f"the derivative of a draw there has no meaning. Draw outside and differentiate a density instead."
+    )
+
+
+batching.primitive_batchers[site_p] = _batch_site
+batching.primitive_batchers[log_prob_p] = lambda args, dims, **params: (log_prob_p.bind(args[0], **params), dims[0])
+ad.primitive_jvps[site_p] = _differentiate_site
+ad.primitive_jvps[log_prob_p] = lambda primals, tangents, **params: (log_prob_p.bind(primals[0], **params), tangents[0])
+
+
+# From jaxpr to program ------------------------------------------------------------------------------------------------
+
+
+def stage(function: Callable[..., jax.Array], params: Any, *inputs: Any) -> Program:
+    """Trace `function(params, *inputs)` into a program; the params' leaves come first among its inputs."""
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(params, *inputs)
+    del shape
+    reader = Reader()
+    variables = [reader.variable(v) for v in closed.jaxpr.invars]
+    constants = {reader.variable(v): x for v, x in zip(closed.jaxpr.constvars, closed.consts, strict=True)}
+    reader.read(closed.jaxpr)
+    return Program(
+        inputs=tuple(variables),
+        params=frozenset(variables[: len(jax.tree.leaves(params))]),
+        constants=constants,
+        equations=tuple(reader.equations),
+        output=reader.atom(closed.jaxpr.outvars[0]),
+    )
+
+
+class Reader:
+    """Reads jaxprs into equations, inlining as it goes."""
+
+    def __init__(self) -> None:
+        self.atoms: dict[Any, Atom] = {}
+        self.equations: list[Equation] = []
+        self.call: Callable[[], str] | None = None
+
+    def variable(self, var: Any) -> Var:
+        out = Var(tuple(getattr(var.aval, "shape", ())), str(getattr(var.aval, "dtype", "token")))
+        self.atoms[var] = out
+        return out
+
+    def atom(self, var: Any) -> Atom:
+        if isinstance(var, JaxLiteral):
+            return Literal(var.val, tuple(getattr(var.aval, "shape", ())))
+        return self.atoms[var]
+
+    def read(self, jaxpr: Jaxpr) -> None:
+        for eqn in jaxpr.eqns:
+            body = _body(eqn)
+            if eqn.primitive.name in INLINED and body is not None:
+                self.inline(eqn, body)
+            else:
+                self.equations.append(self.equation(eqn))
+
+    def inline(self, eqn: Any, body: ClosedJaxpr) -> None:
+        arguments = [self.atom(var) for var in eqn.invars]
+        # The same body may be inlined many times, so its variables are bound anew each time.
+        self.atoms.update(zip(body.jaxpr.invars, arguments, strict=True))
+        for var, value in zip(body.jaxpr.constvars, body.consts, strict=True):
+            self.atoms[var] = Literal(value, jnp.shape(value))
+        # JAX caches traces, so a body's own line may be that of an earlier caller: the call's line is the true one.
+        outer, self.call = self.call, self.call or _where(eqn)
+        self.read(body.jaxpr)
+        self.call = outer
+        self.atoms.update(zip(eqn.outvars, [self.atom(var) for var in body.jaxpr.outvars], strict=True))
+
+    def equation(self, eqn: Any) -> Equation:
+        inputs = tuple(self.atom(var) for var in eqn.invars)
+        outputs = tuple(self.variable(var) for var in eqn.outvars)
+        name = eqn.primitive.name
+        where = self.call or _where(eqn)
+        if eqn.primitive is site_p:
+            return Equation(
+                name, inputs, outputs, _first, _unused, where, site=eqn.params["info"], mapped=eqn.params["mapped"]
+            )
+        if eqn.primitive is log_prob_p:
+            return Equation(
+                name,
+                inputs,
+                outputs,
+                _first,
+                lambda: rules.flow(eqn),
+                where,
+                linear=(frozenset({0}),),
+                log_prob_of=eqn.params["name"],
+                own_draw=eqn.params["own_draw"],
+            )
+        _refuse_markers(eqn, where)
+        return Equation(
+            name,
+            inputs,
+            outputs,
+            _runner(eqn),
+            lambda: _flow(eqn),
+            where,
+            linear=rules.linear(eqn),
+            additive=name in rules.ADDITIVE,
+            split=_splitter(eqn, inputs, outputs, where) if name == "reduce_sum" else None,
+            effect=bool(eqn.effects) and not outputs,
+            differentiable=name != "stop_gradient" and any(rules.is_float(var) for var in eqn.outvars),
+        )
+
+
+def _where(eqn: Any) -> Callable[[], str]:
+    return lambda: source.of(eqn.source_info.traceback)
+
+
+def _first(value: jax.Array, *others: jax.Array) -> tuple[jax.Array]:
+    return (value,)
+
+
+def _unused() -> Flow:
+    raise AssertionError("a site's dependence is the compiler's own rule")
+
+
+def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
+    primitive = eqn.primitive
+
+    def run(*values: jax.Array) -> Sequence[jax.Array]:
+        out = primitive.bind(*values, **primitive.get_bind_params(eqn.params))
+        return out if primitive.multiple_results else (out,)
+
+    return run
+
+
+def _flow(eqn: Any) -> Flow:
+    body = _body(eqn)
+    if body is None or eqn.primitive.name not in {"custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}:
+        return rules.flow(eqn)
+    reader = Reader()
+    inputs = tuple(reader.variable(var) for var in body.jaxpr.invars)
+    for var in body.jaxpr.constvars:
+        reader.variable(var)
+    reader.read(body.jaxpr)
+    return body_flow(inputs, tuple(reader.equations), tuple(reader.atom(var) for var in body.jaxpr.outvars))
+
+
+def _body(eqn: Any) -> ClosedJaxpr | None:
+    """The single body of an operation such as jit, custom_jvp_call or checkpoint."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        body = eqn.params.get(name)
+        if isinstance(body, ClosedJaxpr):
+            return body
+        if isinstance(body, Jaxpr):
+            return ClosedJaxpr(body, ())
+    return None
+
+
+def _splitter(
+    eqn: Any, inputs: tuple[Atom, ...], outputs: tuple[Var, ...], where: Callable[[], str]
+) -> Callable[[frozenset[int]], tuple[Equation, Equation] | None]:
+    """A sum over some axes, taken as a sum over all but `last` followed by the sum over `last`."""
+
+    def summation(x: tuple[Atom, ...], out: tuple[Var, ...], axes: tuple[int, ...]) -> Equation:
+        kept = [axis for axis in range(len(x[0].shape)) if axis not in axes]
+        flow: Flow = [[tuple(kept.index(axis) if axis in kept else None for axis in range(len(x[0].shape)))]]
+        return Equation(
+            "reduce_sum",
+            x,
+            out,
+            lambda value: (jnp.sum(value, axis=axes),),
+            lambda: flow,
+            where,
+            linear=(frozenset({0}),),
+        )
+
+    def split(last: frozenset[int]) -> tuple[Equation, Equation] | None:
+        axes = eqn.params["axes"]
+        first = tuple(axis for axis in axes if axis not in last)
+        if not first or len(first) == len(axes):
+            return None
+        shape = tuple(size for axis, size in enumerate(inputs[0].shape) if axis not in first)
+        between = Var(shape, outputs[0].dtype)
+        rest = tuple(axis - sum(other < axis for other in first) for axis in axes if axis in last)
+        return summation(inputs, (between,), first), summation((between,), outputs, rest)
+
+    return split
+
+
+def _refuse_markers(eqn: Any, where: Callable[[], str]) -> None:
+    for info in _markers(eqn.params):
+        raise EngineError(
+            f"site {info.name!r} at {info.where} is drawn inside `{eqn.primitive.name}` (at {where()}): sites under "
+            f"control flow are not supported. Move the site out of it: draw all values at once in a plate or by "
+            f"ppvi.replicate, and pass them in."
+        )
+
+
+def _markers(params: Any) -> list[SiteInfo]:
+    found: list[SiteInfo] = []
+    for leaf in jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, Jaxpr | ClosedJaxpr)):
+        jaxpr = leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
+        if not isinstance(jaxpr, Jaxpr):
+            continue
+        for eqn in jaxpr.eqns:
+            found += [eqn.params["info"]] if eqn.primitive is site_p else _markers(eqn.params)
+    return found

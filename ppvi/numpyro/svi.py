@@ -1,0 +1,52 @@
+"""An objective as the `loss=` of `numpyro.infer.SVI`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from numpyro.infer.elbo import ELBO
+
+from ppvi.numpyro.objective import Objective, Params
+
+
+class Loss(ELBO):
+    """`loss` is the surrogate, signed so that SVI's descent optimises the objective. Made by `Objective.as_loss`."""
+
+    can_infer_discrete = True
+
+    def __init__(self, bound: Objective):
+        super().__init__()
+        self.bound = bound
+
+    def loss(
+        self,
+        rng_key: jax.Array,
+        param_map: Params,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> jax.Array:
+        value = self._on(model, guide).surrogate(rng_key, param_map, *args, **kwargs)
+        return -value if self.bound.maximize else value
+
+    def loss_with_mutable_state(
+        self,
+        rng_key: jax.Array,
+        param_map: Params,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        return {"loss": self.loss(rng_key, param_map, model, guide, *args, **kwargs), "mutable_state": None}
+
+    def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
+        """The objective on SVI's own model and guide, as SVI may have wrapped them."""
+        if model is self.bound.model and guide is self.bound.guide:
+            return self.bound
+        return Objective(
+            self.bound.program, model, guide, strategies=self.bound.strategies, maximize=self.bound.maximize
+        )

@@ -1,0 +1,41 @@
+"""The array functions that strategies, objectives and the compiler need, as a protocol.
+
+Arithmetic, comparison and indexing are the arrays' own. Everything else that framework-free code does to an array goes
+through an `Ops`, which an engine implements in a page and hands over while it stages a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+Array = Any
+"""A JAX array or a torch tensor; framework-free code only passes it on."""
+
+
+class Ops(Protocol):
+    """What framework-free code may ask of an array library."""
+
+    def exp(self, x: Array) -> Array: ...
+
+    def sum(self, x: Array, axes: Sequence[int]) -> Array: ...
+
+    def mean(self, x: Array, axis: int) -> Array: ...
+
+    def logsumexp(self, x: Array, axis: int) -> Array: ...
+
+    def reshape(self, x: Array, shape: Sequence[int]) -> Array: ...
+
+    def transpose(self, x: Array, axes: Sequence[int]) -> Array: ...
+
+    def moveaxis(self, x: Array, source: int, target: int) -> Array: ...
+
+    def choose(self, values: Array, index: Any) -> Array:
+        """`out[c, *lanes, ...] = values[index[c, *lanes], *lanes, ...]`, the index broadcast over lanes of size 1."""
+        ...
+
+    def stop_gradient(self, x: Array) -> Array: ...
+
+    def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Vectorise over the leading axis of every argument and result."""
+        ...

@@ -1,0 +1,14 @@
+"""Gradient strategies: one frozen dataclass each, its docstring the equation it estimates."""
+
+from ppvi.strategies.base import (
+    Continuation as Continuation,
+    Distribution as Distribution,
+    Draw as Draw,
+    Site as Site,
+    Strategy as Strategy,
+    Terms as Terms,
+    phantom as phantom,
+)
+from ppvi.strategies.enumerate import Enumerate as Enumerate
+from ppvi.strategies.pathwise import Reparam as Reparam
+from ppvi.strategies.score import LeaveOneOut as LeaveOneOut, Reinforce as Reinforce

@@ -1,0 +1,73 @@
+"""Score-function gradients: weigh what follows a draw by the gradient of the draw's log probability.
+
+Weights enter as exp(phantom(log q)): one in value, with the gradient of log q (the "magic box" of Foerster et al. 2018).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ppvi.errors import StrategyError
+from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, phantom
+
+
+@dataclass(frozen=True)
+class Reinforce(Strategy):
+    """The score-function estimator, with a constant baseline b.
+
+        d E_q[f(z)] = E[df + (f(z) - b) dlog q(z)]
+
+    f is what the objective adds up downstream of the draw: for a lane, the terms that depend on this lane only.
+
+    **Arguments**
+
+    - `baseline`: b, in units of the objective, the same for each lane.
+
+    **Unbiased when** the support does not move with a parameter and E|f dlog q| is finite; f may be anything measurable.
+    Cost: one run of the rest. Williams 1992; Schulman et al. 2015.
+    """
+
+    baseline: float = 0.0
+
+    def draw(self, dist: Distribution, rng: Any) -> Draw:
+        value = dist.sample(rng)
+        return Draw(value, log_prob=dist.log_prob(value))
+
+    def estimate(self, site: Site, k: Continuation) -> Terms:
+        score = phantom(site, site.log_prob)
+        credited = k(site.value).scale(score)
+        return credited.control(-self.baseline * score) if self.baseline else credited
+
+
+@dataclass(frozen=True)
+class LeaveOneOut(Strategy):
+    """The score function over n draws, each with the mean of the others as its baseline.
+
+        d E_q[f(z)] = E[df(z_1) + 1/(n-1) sum_i (f(z_i) - mean_j f(z_j)) dlog q(z_i)]
+
+    f(z_1) is run with all its gradients, f(z_2) .. f(z_n) in value only, so that nested sites cost a sum of runs.
+
+    **Arguments**
+
+    - `n`: number of draws, at least 2.
+
+    **Unbiased when** the support does not move with a parameter and E|f dlog q| is finite; f may be anything measurable.
+    Cost: one run of the rest and n - 1 plain evaluations. Kool et al. 2019; Richter et al. 2020.
+    """
+
+    n: int = 2
+
+    def __post_init__(self) -> None:
+        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 2:
+            raise StrategyError(f"LeaveOneOut needs at least two draws, not n={self.n!r}; Reinforce() works with one.")
+
+    def draw(self, dist: Distribution, rng: Any) -> Draw:
+        draws = dist.samples(rng, self.n)
+        log_probs = dist.log_prob(draws)
+        return Draw(draws[0], log_prob=log_probs[0], values=draws[1:], log_probs=log_probs[1:])
+
+    def estimate(self, site: Site, k: Continuation) -> Terms:
+        mean = (site.log_prob + site.log_probs.sum(0)) / self.n
+        others = k.value_each(site.values).times(phantom(site, site.log_probs - mean) / (self.n - 1)).total()
+        return k(site.value).scale(phantom(site, site.log_prob - mean) / (self.n - 1)) + others
