@@ -81,7 +81,7 @@ def figure(schools, faithful, path):
         axes[1].scatter(means[:1000, 0], means[:1000, 1], s=3, alpha=0.35, label=name)
     axes[1].set(title="Old Faithful", xlabel="mean of short eruptions (min)", ylabel="mean of long eruptions (min)")
     axes[1].legend(frameon=False, markerscale=3)
-    axes[2].bar(list(variances), list(variances.values()), width=0.5)
+    axes[2].bar([name.partition("(")[0] for name in variances], list(variances.values()), width=0.5)
     axes[2].set(title="Variance of the labels' gradient", ylabel="variance", yscale="log")
     fig.savefig(path, dpi=130)
 

@@ -236,15 +236,14 @@ def _checked(params: Params) -> Params:
 
 
 def _real_scalar(value: Any, name: str) -> jax.Array:
-    shape = getattr(value, "shape", () if isinstance(value, float) else None)
-    if shape is None or shape != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        what = (
-            f"{type(value).__name__}"
-            if shape is None
-            else f"an array of shape {shape} and dtype {jnp.result_type(value)}"
-        )
-        raise ProgramError(f"objective {name} returned {what}: it must return one real number; sum or average it.")
-    return jnp.asarray(value)
+    if isinstance(value, int | float | jax.Array | np.ndarray | np.generic) and not isinstance(value, bool):
+        value = jnp.asarray(value)
+        if value.shape == () and not jnp.issubdtype(value.dtype, jnp.bool_) and jnp.isrealobj(value):
+            return value.astype(jnp.result_type(value, float))
+        what = f"an array of shape {value.shape} and dtype {value.dtype}"
+    else:
+        what = type(value).__name__
+    raise ProgramError(f"objective {name} returned {what}: it must return one real number; sum or average it.")
 
 
 def _refuse_constant(program: StagedProgram, params: Params) -> None:

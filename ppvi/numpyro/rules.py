@@ -31,7 +31,7 @@ LINEAR: dict[str, tuple[frozenset[int], ...]] = {
     **dict.fromkeys(("add", "sub", "add_any", "pad", "dynamic_update_slice"), (frozenset({0, 1}),)),
     **dict.fromkeys(
         """neg reduce_sum broadcast_in_dim reshape squeeze transpose copy copy_p slice rev cumsum convert_element_type
-        dynamic_slice gather div""".split(),
+        dynamic_slice gather div tile""".split(),
         (frozenset({0}),),
     ),
     **dict.fromkeys(("mul", "dot_general"), (frozenset({0}), frozenset({1}))),
@@ -46,7 +46,7 @@ def linear(eqn: Any) -> tuple[frozenset[int], ...]:
     if any(not is_float(var) for var in eqn.outvars):
         return ()
     name = eqn.primitive.name
-    if name == "concatenate":
+    if name in ("concatenate", "stack"):
         return (frozenset(range(len(eqn.invars))),)
     if name == "select_n":
         return (frozenset(range(1, len(eqn.invars))),)
@@ -73,8 +73,8 @@ def joint(eqn: Any, i: int) -> AxisMap:
 
 
 def elementwise(eqn: Any, i: int) -> AxisMap:
-    shape = _shape(eqn.invars[i])
-    return tuple(range(len(shape))) if shape == _shape(eqn.outvars[0]) else (None,) * len(shape)
+    # Operands may be scalars, or have axes of size one that the operation broadcasts.
+    return _same_size(eqn, i) if _shape(eqn.invars[i]) else ()
 
 
 def _shape(var: Any) -> tuple[int, ...]:
@@ -187,6 +187,10 @@ def _dynamic_update(eqn: Any, i: int) -> AxisMap:
     return _same_size(eqn, i) if i == 1 else joint(eqn, i)
 
 
+def _stack(eqn: Any, i: int) -> AxisMap:
+    return tuple(axis + (axis >= eqn.params["axis"]) for axis in range(len(_shape(eqn.invars[i]))))
+
+
 def _pad(eqn: Any, i: int) -> AxisMap:
     config = eqn.params["padding_config"]
     return () if i else tuple(axis if padding == (0, 0, 0) else None for axis, padding in enumerate(config))
@@ -196,10 +200,6 @@ def _window(eqn: Any, i: int) -> AxisMap:
     params = eqn.params
     trivial = zip(params["window_dimensions"], params["window_strides"], params["padding"], strict=True)
     return tuple(axis if (w, s, tuple(p)) == (1, 1, (0, 0)) else None for axis, (w, s, p) in enumerate(trivial))
-
-
-def _slice(eqn: Any, i: int) -> AxisMap:
-    return _same_size(eqn, i)
 
 
 def _dynamic_slice(eqn: Any, i: int) -> AxisMap:
@@ -220,10 +220,12 @@ RULES: dict[str, Rule] = {
     "dot_general": _dot_general,
     "conv_general_dilated": _convolution,
     "gather": _gather,
-    "slice": _slice,
+    "slice": _same_size,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update,
     "concatenate": lambda eqn, i: _except(eqn, i, [eqn.params["dimension"]]),
+    "stack": _stack,
+    "tile": _same_size,
     "pad": _pad,
     "sort": lambda eqn, i: _except(eqn, i, [eqn.params["dimension"]]),
     "split": lambda eqn, i: _except(eqn, i, [eqn.params["axis"]]),

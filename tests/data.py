@@ -1,0 +1,27 @@
+"""Reference data: found through PPVI_DATA, else ../shared/data; tests that need it skip where it is absent."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import arviz as az
+import numpy as np
+import pytest
+
+ROOT = Path(os.environ.get("PPVI_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def gold_standard(posterior: str, sites: tuple[str, ...]) -> az.InferenceData:
+    """Reference draws of posteriordb, 10 chains of 1,000."""
+    path = ROOT / "posteriordb" / posterior / "reference_draws.json.zip"
+    if not path.exists():
+        pytest.skip(f"no reference draws at {path}: set PPVI_DATA to a folder with posteriordb in it")
+    with zipfile.ZipFile(path) as archive:
+        chains = json.loads(archive.read(archive.namelist()[0]))
+    draws = {}
+    for site in sites:
+        names = [name for name in chains[0] if name == site or name.startswith(f"{site}[")]
+        values = np.stack([[chain[name] for name in names] for chain in chains])
+        draws[site] = values[:, 0] if names == [site] else np.moveaxis(values, 1, -1)
+    return az.from_dict(posterior=draws)

@@ -1,0 +1,365 @@
+"""Finite programs, each with its objective's exact value by a sum written out by hand."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from numpyro import handlers
+
+import ppvi
+from ppvi import Enumerate, LeaveOneOut, Reinforce
+from ppvi.objectives import elbo, iwelbo, renyi
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    program: Callable[..., Any]
+    model: Callable[..., Any]
+    guide: Callable[..., Any]
+    params: dict[str, Any]
+    exact: Callable[[dict[str, Any]], Any]
+    """The objective's value, by enumeration written out."""
+    strategies: tuple[dict[str, Any], ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def nothing():
+    """A model for objectives that look at the guide only."""
+
+
+def p_of(z, probability):
+    return jnp.where(z == 1, probability, 1 - probability)
+
+
+def binary(n):
+    return [jnp.array(bits, float) for bits in itertools.product((0, 1), repeat=n)]
+
+
+SINGLE = (Enumerate(), Reinforce(), Reinforce(baseline=0.7), LeaveOneOut(2), LeaveOneOut(3))
+CHEAP = (Enumerate(), Reinforce(), Reinforce(baseline=0.7), LeaveOneOut(2))
+
+
+def each(site, strategies=SINGLE):
+    return tuple({site: strategy} for strategy in strategies)
+
+
+# Two dependent Bernoullis with a nonlinear coupling; parameters in the distributions, in the continuation, in both. -----------------
+
+
+def chain_guide():
+    a, b, c = (numpyro.param(name) for name in "abc")
+    z1 = numpyro.sample("z1", dist.Bernoulli(logits=a))
+    numpyro.sample("z2", dist.Bernoulli(logits=b + c * z1))
+
+
+def chain_objective(p, q):
+    z = q.simulate()
+    phi, a = numpyro.param("phi"), numpyro.param("a")
+    return jnp.exp(phi * (z["z1"] + 2 * z["z2"])) * (a + z["z1"]) ** 2
+
+
+def chain_exact(params):
+    a, b, c, phi = (params[name] for name in ("a", "b", "c", "phi"))
+    return sum(
+        p_of(z1, jax.nn.sigmoid(a)) * p_of(z2, jax.nn.sigmoid(b + c * z1)) * jnp.exp(phi * (z1 + 2 * z2)) * (a + z1) ** 2
+        for z1, z2 in itertools.product((0, 1), repeat=2)
+    )
+
+
+PAIRS = tuple(
+    {"z1": first, "z2": second}
+    for first, second in itertools.product((Enumerate(), Reinforce(), Reinforce(baseline=2.0), LeaveOneOut(2)), repeat=2)
+)
+CHAIN_PARAMS = dict(a=0.4, b=-0.3, c=0.9, phi=0.5)
+
+
+# Lanes -------------------------------------------------------------------------------------------------------------------------
+
+
+def lanes_guide(n=3):
+    logits = numpyro.param("logits")
+    with numpyro.plate("lanes", n):
+        numpyro.sample("z", dist.Bernoulli(logits=logits))
+
+
+def lanes_sum(objective):
+    """E of objective(z, phi) over independent lanes."""
+
+    def exact(params):
+        probs = jax.nn.sigmoid(params["logits"])
+        return sum(jnp.prod(p_of(z, probs)) * objective(z, params["phi"]) for z in binary(len(probs)))
+
+    def program(p, q):
+        return objective(q.simulate()["z"] * 1.0, numpyro.param("phi"))
+
+    return program, exact
+
+
+def separable(z, phi):
+    return jnp.sum(phi * (z - 0.3) ** 2 * jnp.arange(1.0, z.shape[0] + 1))
+
+
+def coupled(z, phi):
+    return jax.nn.logsumexp(phi * z * jnp.arange(1.0, z.shape[0] + 1))
+
+
+def both_structures(z, phi):
+    return jnp.sum(phi * z) + jnp.sum(z) ** 2 * jnp.sum(phi) + z[0] * z[2]
+
+
+def shifted(z, phi):
+    """Neighbouring lanes meet: a slice of a lane axis is no lane of its own."""
+    return jnp.sum(phi[1:] * z[1:] * (1 - z[:-1])) + jnp.sum(jnp.flip(z) * z * phi)
+
+
+def matrix(z, phi):
+    """Lanes meet in an outer product, and on its diagonal."""
+    outer = z[:, None] * z[None, :] + phi[:, None]
+    return jnp.sum(outer**2) + jnp.trace(outer)
+
+
+LANES_PARAMS = dict(logits=jnp.array([0.3, -0.6, 1.1]), phi=jnp.array([0.8, -0.4, 1.3]))
+TO_EVENT_PARAMS = LANES_PARAMS
+
+
+def event_guide():
+    numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logits")).to_event(1))
+
+
+def masked_guide():
+    """The mask hides a lane's density from the objective, not the lane's value."""
+    with numpyro.plate("lanes", 3), handlers.mask(mask=jnp.array([True, False, True])):
+        numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logits")))
+
+
+# ELBOs of a mixture with indexing ----------------------------------------------------------------------------------------------
+
+DATA = jnp.array([-0.7, 1.4])
+PRIOR = jnp.array([0.5, 0.3, 0.2])
+
+
+def mixture(scale=1.0):
+    def model():
+        means = numpyro.param("means")
+        with handlers.scale(scale=scale), numpyro.plate("data", len(DATA)):
+            z = numpyro.sample("z", dist.Categorical(PRIOR))
+            numpyro.sample("x", dist.Normal(means[z], 0.8), obs=DATA)
+
+    def guide():
+        with handlers.scale(scale=scale), numpyro.plate("data", len(DATA)):
+            numpyro.sample("z", dist.Categorical(logits=numpyro.param("logits")))
+
+    return model, guide
+
+
+def mixture_weights(params):
+    """log q(z) and log p(x, z) - log q(z) by datum and label."""
+    log_q = jax.nn.log_softmax(params["logits"])
+    log_x = -0.5 * ((DATA[:, None] - params["means"]) / 0.8) ** 2 - jnp.log(0.8) - 0.5 * jnp.log(2 * jnp.pi)
+    return log_q, log_x + jnp.log(PRIOR) - log_q
+
+
+def mixture_elbo(scale):
+    def exact(params):
+        log_q, log_w = mixture_weights(params)
+        return scale * jnp.sum(jnp.exp(log_q) * log_w)
+
+    return exact
+
+
+def mixture_multi(combine, particles):
+    """E over `particles` joint labellings of combine(log weights)."""
+
+    def exact(params):
+        log_q, log_w = mixture_weights(params)
+        total = 0.0
+        states = list(itertools.product(range(3), repeat=len(DATA)))
+        for joint in itertools.product(states, repeat=particles):
+            q = sum(log_q[i, z] for state in joint for i, z in enumerate(state))
+            w = jnp.stack([sum(log_w[i, z] for i, z in enumerate(state)) for state in joint])
+            total = total + jnp.exp(q) * combine(w)
+        return total
+
+    return exact
+
+
+MIXTURE_PARAMS = dict(means=jnp.array([-1.0, 0.5, 1.2]), logits=jnp.array([[0.2, -0.4, 0.1], [-0.3, 0.6, 0.4]]))
+
+
+# A small discrete model for multi-sample bounds: one Bernoulli, so that two particles have few executions. ---------------------------
+
+
+def coin_model():
+    z = numpyro.sample("z", dist.Bernoulli(0.3))
+    numpyro.sample("x", dist.Normal(numpyro.param("m") * z, 1.0), obs=0.8)
+
+
+def coin_guide():
+    numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a")))
+
+
+def coin_multi(combine, particles):
+    def exact(params):
+        z = jnp.array([0.0, 1.0])
+        q = p_of(z, jax.nn.sigmoid(params["a"]))
+        log_w = (
+            jnp.log(p_of(z, 0.3)) - 0.5 * (0.8 - params["m"] * z) ** 2 - 0.5 * jnp.log(2 * jnp.pi) - jnp.log(q)
+        )
+        return sum(
+            jnp.prod(jnp.stack([q[i] for i in joint])) * combine(jnp.stack([log_w[i] for i in joint]))
+            for joint in itertools.product((0, 1), repeat=particles)
+        )
+
+    return exact
+
+
+def log_mean_exp(w):
+    return jax.nn.logsumexp(w) - jnp.log(len(w))
+
+
+def renyi_of(alpha):
+    return lambda w: log_mean_exp((1 - alpha) * w) / (1 - alpha)
+
+
+COIN_PARAMS = dict(a=0.35, m=1.2)
+
+
+# A hierarchical guide: a global label, lanes that depend on it, lanes that depend on lanes. --------------------------------------------
+
+
+def tree_guide():
+    a, b, c = (numpyro.param(name) for name in "abc")
+    top = numpyro.sample("top", dist.Bernoulli(logits=a))
+    with numpyro.plate("lanes", 2):
+        mid = numpyro.sample("mid", dist.Bernoulli(logits=b + top))
+        numpyro.sample("low", dist.Bernoulli(logits=c * (2 * mid - 1) + 0.3))
+
+
+def tree_value(top, mid, low, phi):
+    return jnp.sum(phi * mid * (1 + low) ** 2) + jnp.sum(jnp.exp(phi * low)) + top * phi
+
+
+def tree_objective(p, q):
+    z = q.simulate()
+    return tree_value(z["top"], z["mid"], z["low"], numpyro.param("phi"))
+
+
+def tree_exact(params):
+    a, b, c, phi = (params[name] for name in ("a", "b", "c", "phi"))
+    total = 0.0
+    for top in (0.0, 1.0):
+        for mid in binary(2):
+            for low in binary(2):
+                q = p_of(top, jax.nn.sigmoid(a)) * jnp.prod(p_of(mid, jax.nn.sigmoid(b + top)))
+                q = q * jnp.prod(p_of(low, jax.nn.sigmoid(c * (2 * mid - 1) + 0.3)))
+                total = total + q * tree_value(top, mid, low, phi)
+    return total
+
+
+TREE_STRATEGIES = (
+    {"top": Enumerate(), "mid": Enumerate(), "low": Enumerate()},
+    {"top": Reinforce(), "mid": Enumerate(), "low": Reinforce()},
+    {"top": Enumerate(), "mid": Reinforce(), "low": Enumerate()},
+    {"top": LeaveOneOut(2), "mid": Enumerate(), "low": Enumerate()},
+    {"top": Reinforce(baseline=1.0), "mid": Reinforce(), "low": Enumerate()},
+)
+
+
+# A parameter that appears only through what the guide returns --------------------------------------------------------------------------
+
+
+def returning_guide():
+    z = numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a")))
+    return numpyro.param("b") * (1 + z)
+
+
+def returning_objective(p, q):
+    z = q.simulate()
+    return z.returned**2
+
+
+def returning_exact(params):
+    return sum(p_of(z, jax.nn.sigmoid(params["a"])) * (params["b"] * (1 + z)) ** 2 for z in (0.0, 1.0))
+
+
+# Independent scalar sites: each a term of its own, so that strategies with several runs add up and do not multiply ---------------------
+
+
+def many_guide():
+    for i in range(3):
+        numpyro.sample(f"z{i}", dist.Bernoulli(logits=numpyro.param("logits")[i]))
+
+
+def many_objective(p, q):
+    z = q.simulate()
+    return sum((i + 1) * numpyro.param("phi")[i] * (z[f"z{i}"] - 0.3) ** 2 for i in range(3)) - z.log_density
+
+
+def many_exact(params):
+    probs = jax.nn.sigmoid(params["logits"])
+    return sum(
+        p_of(z, probs[i]) * ((i + 1) * params["phi"][i] * (z - 0.3) ** 2 - jnp.log(p_of(z, probs[i])))
+        for i in range(3)
+        for z in (0.0, 1.0)
+    )
+
+
+# A site drawn in a replicate, squared: independent particles, whose coupling is between lanes of the vectorised axis -------------------
+
+
+def product_objective(p, q):
+    def run():
+        return numpyro.param("b") + q.simulate()["z"]
+
+    draws = ppvi.replicate(2, run)
+    return draws[0] * draws[1] + jnp.sum(draws**3)
+
+
+def product_exact(params):
+    def moment(power):
+        return sum(p_of(z, jax.nn.sigmoid(params["a"])) * (params["b"] + z) ** power for z in (0.0, 1.0))
+
+    return moment(1) ** 2 + 2 * moment(3)
+
+
+lanes = {name: lanes_sum(function) for name, function in dict(
+    separable=separable, coupled=coupled, both=both_structures, shifted=shifted, matrix=matrix
+).items()}
+
+CASES = [
+    Case("dependent pair", chain_objective, nothing, chain_guide, CHAIN_PARAMS, chain_exact, PAIRS),
+    *(
+        Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", CHEAP))
+        for name, (program, exact) in lanes.items()
+    ),
+    Case("lanes in the event", lanes["separable"][0], nothing, event_guide, LANES_PARAMS, lanes["separable"][1], each("z", CHEAP)),
+    Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", CHEAP)),
+    Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", CHEAP)),
+    Case("ELBO under scale(3)", elbo, *mixture(3.0), MIXTURE_PARAMS, mixture_elbo(3.0), each("z", CHEAP)),
+    Case(
+        "IWELBO(2), means[z]", iwelbo(2), *mixture(), MIXTURE_PARAMS, mixture_multi(log_mean_exp, 2),
+        each("z", (Enumerate(), Reinforce())),
+    ),
+    Case("IWELBO(2), coin", iwelbo(2), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 2), each("z")),
+    Case("IWELBO(3), coin", iwelbo(3), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 3), each("z", CHEAP)),
+    Case("Renyi(0, 2), coin", renyi(0.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.0), 2), each("z", CHEAP)),
+    Case("Renyi(0.5, 2), coin", renyi(0.5, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.5), 2), each("z", CHEAP)),
+    Case("Renyi(-1, 2), coin", renyi(-1.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(-1.0), 2), each("z", CHEAP)),
+    Case("hierarchical guide", tree_objective, nothing, tree_guide, dict(a=0.2, b=-0.4, c=0.7, phi=0.6), tree_exact, TREE_STRATEGIES),
+    Case("returned", returning_objective, nothing, returning_guide, dict(a=0.3, b=0.8), returning_exact, each("z")),
+    Case(
+        "independent sites", many_objective, nothing, many_guide, LANES_PARAMS, many_exact,
+        tuple({f"z{i}": strategy for i in range(3)} for strategy in CHEAP),
+    ),
+    Case("replicated product", product_objective, nothing, coin_guide, dict(a=0.3, b=0.8), product_exact, each("z")),
+]  # fmt: skip

@@ -1,0 +1,29 @@
+"""Laws of finite programs, exactly: the enumerated expectation of each estimator is the enumerated objective and its gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ppvi.numpyro as vi
+from tests.laws.cases import CASES
+from tests.laws.exact import expectation
+
+ROWS = [
+    pytest.param(case, strategies, id=f"{case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}")
+    for case in CASES
+    for strategies in case.strategies
+]
+
+
+@pytest.mark.parametrize(("case", "strategies"), ROWS)
+def test_expectation_is_exact(case, strategies):
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), case.params)
+        objective = vi.objective(case.program, case.model, case.guide, strategies=strategies)
+        value, grads = expectation(objective, params)
+        exact_value, exact_grads = jax.value_and_grad(case.exact)(params)
+        np.testing.assert_allclose(value, exact_value, rtol=1e-6)
+        scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(exact_grads))
+        for name, grad in exact_grads.items():
+            np.testing.assert_allclose(grads[name], grad, rtol=1e-6, atol=1e-6 * scale, err_msg=name)

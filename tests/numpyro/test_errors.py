@@ -1,0 +1,421 @@
+"""What people get wrong: each mistake is a typed error that names the thing at fault and the next thing to try."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from jax import lax
+from numpyro.contrib.control_flow import scan
+
+import ppvi
+import ppvi.numpyro as vi
+from ppvi import EngineError, ProgramError, StrategyError
+from ppvi.objectives import elbo, iwelbo, renyi
+
+KEY = jax.random.key(0)
+THETA = {"theta": jnp.array(0.5)}
+
+
+def model():
+    numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+
+def guide():
+    numpyro.sample("x", dist.Normal(numpyro.param("theta", 0.5), 1.0))
+
+
+def estimate(program=elbo, model=model, guide=guide, params=THETA, args=(), **options):
+    return vi.objective(program, model, guide, **options).value_and_grad(KEY, params, *args)
+
+
+# Sites ------------------------------------------------------------------------------------------------------------------
+
+
+def test_latent_site_that_the_guide_lacks():
+    def model():
+        numpyro.sample("x", dist.Normal(0.0, 1.0))
+        numpyro.sample("forgotten", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(ProgramError, match=r"latent site 'forgotten' of the model at .*test_errors.py:\d+"):
+        estimate(model=model)
+
+
+def test_guide_site_that_the_model_lacks():
+    def guide():
+        numpyro.sample("x", dist.Normal(numpyro.param("theta"), 1.0))
+        numpyro.sample("extra", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(ProgramError, match=r"'extra', but the model has no such latent site.*is_auxiliary"):
+        estimate(guide=guide)
+
+
+def test_auxiliary_guide_site_is_no_error():
+    def guide():
+        u = numpyro.sample("u", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+        numpyro.sample("x", dist.Normal(numpyro.param("theta") + u, 1.0))
+
+    value, grads = estimate(guide=guide)
+    assert np.isfinite(value)
+    assert grads["theta"] != 0
+
+
+def test_shape_of_a_latent_site():
+    def model():
+        numpyro.sample("x", dist.Normal(0.0, 1.0).expand([3]))
+
+    with pytest.raises(ProgramError, match=r"site 'x' of the model at .*has shape \(3,\).*choice has shape \(\)"):
+        estimate(model=model)
+
+
+def test_shape_of_an_observation():
+    def model(y):
+        x = numpyro.sample("x", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", dist.Normal(x + jnp.zeros((8, 1)), 1.0), obs=y)
+
+    with pytest.raises(ProgramError, match=r"site 'y' of the model at .*shape \(8,\) does not fit .*batch shape \(8, 1\)"):
+        estimate(model=model, guide=lambda y: guide(), args=(jnp.zeros(8),))
+    with pytest.raises(ProgramError, match=r"site 'y' of the model at .*shape \(7,\) does not fit"):
+        estimate(model=lambda y: model(y) or None, guide=lambda y: guide(), args=(jnp.zeros((3, 7)).T[:, 0],))
+
+
+def test_nan_data():
+    def model(y):
+        x = numpyro.sample("x", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", dist.Normal(x, 1.0).expand([4]), obs=y)
+
+    bound = vi.objective(elbo, model, lambda y: guide())
+    with pytest.raises(ProgramError, match=r"site 'y' of the model at .*observes 2 NaN among 4 values"):
+        bound.init(KEY, jnp.array([1.0, jnp.nan, 2.0, jnp.nan]))
+
+
+def test_nan_under_a_mask_is_no_error():
+    def model(y):
+        x = numpyro.sample("x", dist.Normal(0.0, 1.0))
+        with numpyro.handlers.mask(mask=~jnp.isnan(y)):
+            numpyro.sample("y", dist.Normal(x, 1.0).expand([2]), obs=y)
+
+    bound = vi.objective(elbo, model, lambda y: guide())
+    assert bound.init(KEY, jnp.array([1.0, jnp.nan])) == THETA
+
+
+def test_two_sites_of_one_name():
+    def guide():
+        numpyro.sample("x", dist.Normal(numpyro.param("theta"), 1.0))
+        numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(ProgramError, match="the guide has two sites named 'x'"):
+        estimate(guide=guide)
+
+
+def test_site_sampled_by_the_objective():
+    def program(p, q):
+        return numpyro.sample("stray", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(ProgramError, match="'stray' at .* is sampled by the objective itself"):
+        estimate(program)
+
+
+def test_site_outside_of_the_plate_asked_for():
+    def program(p, q):
+        return p.log_density(q.simulate(), per="data").sum()
+
+    with pytest.raises(ProgramError, match="per plate 'data': site 'x' lies outside that plate"):
+        estimate(program)
+
+
+# Parameters -----------------------------------------------------------------------------------------------------------------
+
+
+def test_guide_without_parameters():
+    with pytest.raises(ProgramError, match="neither the guide 'empty' nor the model 'model' declares a parameter"):
+        vi.objective(elbo, model, empty).init(KEY)
+
+
+def empty():
+    numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+
+def test_missing_parameter():
+    with pytest.raises(ProgramError, match=r"parameter 'theta' at .*test_errors.py:\d+ is missing from params.*\['other'\]"):
+        estimate(params={"other": jnp.array(1.0)})
+
+
+def test_params_of_the_wrong_kind():
+    with pytest.raises(ProgramError, match="params must be a dict"):
+        estimate(params=jnp.array(1.0))
+    with pytest.raises(ProgramError, match="parameter 'theta' has dtype int32, which has no gradient"):
+        estimate(params={"theta": jnp.array(1)})
+
+
+def test_fit_from_an_unknown_parameter():
+    bound = vi.objective(elbo, model, guide)
+    with pytest.raises(ProgramError, match="'thita', which is no parameter of the objective"):
+        vi.fit(bound, KEY, params={"thita": 1.0}, num_steps=1, progress=False)
+
+
+@pytest.mark.parametrize("num_steps", [0, -3, 2.5, True])
+def test_number_of_steps(num_steps):
+    with pytest.raises(ProgramError, match="num_steps must be an int of at least 1"):
+        vi.fit(vi.objective(elbo, model, guide), KEY, num_steps=num_steps)
+
+
+def test_argument_that_is_neither_array_nor_hashable():
+    with pytest.raises(ProgramError, match="of type set, which is neither an array nor hashable"):
+        estimate(args=({1, 2},))
+
+
+# Objectives --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (lambda z: jnp.stack([z["x"], z["x"]]), r"an array of shape \(2,\)"),
+        (lambda z: z["x"] > 0, "dtype bool"),
+        (lambda z: None, "NoneType"),
+        (lambda z: {"loss": z["x"]}, "dict"),
+    ],
+)
+def test_objective_that_is_no_real_scalar(returned, found):
+    def program(p, q):
+        return returned(q.simulate())
+
+    with pytest.raises(ProgramError, match=f"objective 'program' returned .*{found}.*one real number"):
+        estimate(program)
+
+
+def test_constant_objective():
+    def program(p, q):
+        q.simulate()
+        return jnp.zeros(())
+
+    with pytest.raises(ProgramError, match=r"does not depend on any parameter of \['theta'\]"):
+        estimate(program)
+
+
+def test_verbs_outside_an_objective():
+    with pytest.raises(ProgramError, match="has a meaning inside an objective program only"):
+        ppvi.stop_gradient(jnp.zeros(()))
+
+
+@pytest.mark.parametrize("particles", [0, -1, 2.0, True])
+def test_number_of_particles(particles):
+    with pytest.raises(ProgramError, match="number of runs must be an int of at least 1"):
+        estimate(iwelbo(particles))
+
+
+def test_renyi_of_order_one():
+    with pytest.raises(ProgramError, match="alpha = 1 is the ELBO"):
+        renyi(1.0, particles=2)
+
+
+def test_programs_that_are_no_functions():
+    with pytest.raises(ProgramError, match="the guide must be a function, not None"):
+        vi.objective(elbo, model, None)  # type: ignore[arg-type]
+
+
+# Strategies ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_strategy_for_a_site_that_does_not_exist():
+    with pytest.raises(StrategyError, match=r"strategies name the site 'zz', which the objective never draws; it draws \['x'\]"):
+        estimate(strategies={"zz": ppvi.Reinforce()})
+
+
+@pytest.mark.parametrize("strategy", ["Enumrate", 3, None])
+def test_unknown_strategy(strategy):
+    with pytest.raises(StrategyError, match=r"is not a gradient strategy; there are .*Enumerate\(\).*Reinforce\(\)"):
+        vi.objective(elbo, model, guide, strategies={"x": strategy})
+
+
+def test_strategy_class_instead_of_strategy():
+    with pytest.raises(StrategyError, match=r"Reinforce is a class; write Reinforce\(\)"):
+        vi.objective(elbo, model, guide, strategies={"x": ppvi.Reinforce})  # type: ignore[dict-item]
+
+
+def bernoulli_guide():
+    numpyro.sample("x", dist.Bernoulli(logits=numpyro.param("theta")))
+
+
+@pytest.mark.parametrize(
+    ("guide", "strategy", "message"),
+    [
+        (guide, ppvi.Enumerate(), r"'x' ~ Normal at .*test_errors.py:\d+: Normal has no finite support"),
+        (bernoulli_guide, ppvi.Reparam(), "'x' ~ BernoulliLogits at .* has no reparameterised sampler"),
+    ],
+)
+def test_strategy_that_does_not_fit(guide, strategy, message):
+    with pytest.raises(StrategyError, match=message):
+        estimate(guide=guide, strategies={"x": strategy})
+
+
+@pytest.mark.parametrize("n", [1, 0, 2.0])
+def test_leave_one_out_of_one(n):
+    with pytest.raises(StrategyError, match="at least two draws"):
+        ppvi.LeaveOneOut(n)
+
+
+def uniform_guide():
+    numpyro.sample("x", dist.Uniform(0.0, numpyro.param("theta")))
+
+
+@pytest.mark.parametrize("strategies", [None, {"x": ppvi.Reinforce()}, {"x": ppvi.LeaveOneOut(2)}])
+def test_support_that_moves_with_a_parameter(strategies):
+    """The score function misses the moving end of the support: d/db E x^2 would come out as -1/3 b instead of 2/3 b."""
+
+    def program(p, q):
+        return q.simulate()["x"] ** 2
+
+    with pytest.raises(StrategyError, match=r"'x' ~ Uniform at .*its support moves with a parameter.*Name Reparam\(\)"):
+        estimate(program, guide=uniform_guide, strategies=strategies)
+
+
+def test_support_with_fixed_ends_is_no_error():
+    def guide():
+        numpyro.sample("x", dist.Uniform(jnp.zeros(2), 1.0).to_event(1))
+        numpyro.sample("y", dist.TruncatedNormal(numpyro.param("theta"), 1.0, low=jnp.array(0.0)))
+
+    def program(p, q):
+        z = q.simulate()
+        return z["x"].sum() + z["y"]
+
+    assert np.isfinite(estimate(program, guide=guide)[1]["theta"])
+
+
+def test_enumeration_of_coupled_lanes():
+    def guide():
+        numpyro.sample("x", dist.Bernoulli(logits=numpyro.param("theta") * jnp.ones(40)))
+
+    def program(p, q):
+        return jax.nn.logsumexp(q.simulate()["x"] * 1.0)
+
+    with pytest.raises(StrategyError, match=r"'x' ~ .* at .*1.1e\+12 runs.*coupled by reduce_\w+ at .*test_errors.py:\d+.*LeaveOneOut"):
+        estimate(program, guide=guide, strategies={"x": ppvi.Enumerate()})
+
+
+def test_nested_enumeration_past_the_limit():
+    def guide():
+        total = numpyro.param("theta")
+        for i in range(14):
+            total = total + numpyro.sample(f"x{i}", dist.Bernoulli(logits=total))
+        return total
+
+    def program(p, q):
+        return jnp.exp(q.simulate().returned)
+
+    strategies = {f"x{i}": ppvi.Enumerate() for i in range(14)}
+    with pytest.raises(StrategyError, match=r"'x12' .*8.19e\+03 runs.*nests in other enumerated sites"):
+        estimate(program, guide=guide, strategies=strategies)
+    assert np.isfinite(estimate(program, guide=guide)[0])
+
+
+# Control flow: never a frozen key, never a silent constant -----------------------------------------------------------------------
+
+
+def squared(run):
+    """An objective that draws inside of some transformation."""
+
+    def program(p, q):
+        return run(lambda: q.simulate()["x"] ** 2)
+
+    return program
+
+
+def in_scan(draw):
+    return lax.scan(lambda carry, _: (carry + draw(), None), 0.0, None, length=3)[0]
+
+
+def in_cond(draw):
+    return lax.cond(numpyro.param("theta") > 0, draw, lambda: 0.0)
+
+
+def in_while(draw):
+    return lax.fori_loop(0, 2, lambda i, total: total + draw(), 0.0)
+
+
+def in_custom_vjp(draw):
+    @jax.custom_vjp
+    def run(x):
+        return draw() + x
+
+    run.defvjp(lambda x: (run(x), None), lambda _, g: (g,))
+    return run(1.0)
+
+
+def in_custom_jvp(draw):
+    @jax.custom_jvp
+    def run(x):
+        return draw() + x
+
+    run.defjvp(lambda primals, tangents: (run(*primals), tangents[0]))
+    return run(1.0)
+
+
+def in_remat(draw):
+    return jax.checkpoint(lambda x: draw() + x)(1.0)
+
+
+def in_map(draw):
+    return lax.map(lambda _: draw(), jnp.arange(3)).sum()
+
+
+def in_vmap(draw):
+    return jax.vmap(lambda i: draw() + i)(jnp.arange(3.0)).sum()
+
+
+@pytest.mark.parametrize("run", [in_scan, in_cond, in_while, in_custom_vjp, in_custom_jvp, in_remat, in_map, in_vmap])
+@pytest.mark.parametrize("strategy", [ppvi.Reparam(), ppvi.Reinforce()])
+def test_site_under_control_flow(run, strategy):
+    with pytest.raises(EngineError, match=r"site 'x' at .*test_errors.py:\d+"):
+        estimate(squared(run), strategies={"x": strategy})
+
+
+def test_site_whose_draw_is_differentiated_by_the_objective():
+    def guide(loc):
+        numpyro.sample("x", dist.Normal(loc + numpyro.param("theta"), 1.0))
+
+    def program(p, q):
+        return jax.grad(lambda loc: q.simulate(loc)["x"] ** 2)(0.3)
+
+    with pytest.raises(EngineError, match=r"site 'x' at .*test_errors.py:\d+ is drawn inside jax.grad"):
+        estimate(program, guide=guide)
+
+
+def test_site_in_a_scan_within_the_guide():
+    def guide():
+        def step(carry, _):
+            return numpyro.sample("x", dist.Normal(carry, 1.0)), None
+
+        lax.scan(step, numpyro.param("theta"), None, length=3)
+
+    with pytest.raises(EngineError, match=r"sample site 'x' of the guide at .*test_errors.py:\d+ is inside a JAX transformation"):
+        estimate(guide=guide)
+
+
+def test_numpyro_scan():
+    def guide():
+        scan(lambda c, _: (numpyro.sample("x", dist.Normal(c, 1.0)), None), numpyro.param("theta"), None, length=3)
+
+    with pytest.raises(EngineError, match="control_flow in the guide at .*test_errors.py"):
+        estimate(guide=guide)
+
+
+@pytest.mark.parametrize("strategy", [ppvi.Reparam(), ppvi.Reinforce(), ppvi.LeaveOneOut(2)])
+def test_site_inside_an_inner_jit_works(strategy):
+    """E x^2, x ~ N(theta, 1), through jit in jit: fresh draws, gradient 2 theta."""
+    program = squared(lambda draw: jax.jit(jax.jit(draw))())
+    bound = vi.objective(program, model, guide, strategies={"x": strategy})
+    values, grads = jax.vmap(bound.value_and_grad, (0, None))(jax.random.split(KEY, 100_000), THETA)
+    assert values.std() > 0.5
+    assert abs(grads["theta"].mean() - 1.0) < 6.2 * grads["theta"].std() / np.sqrt(100_000)
+
+
+def test_mutable_state():
+    def guide():
+        numpyro.primitives.mutable("state", {"n": 0})
+        numpyro.sample("x", dist.Normal(numpyro.param("theta"), 1.0))
+
+    with pytest.raises(EngineError, match="mutable site 'state' of the guide"):
+        estimate(guide=guide)

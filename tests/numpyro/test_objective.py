@@ -1,0 +1,344 @@
+"""The surface: what a user of NumPyro may bring, and how calls behave."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import optax
+import pytest
+from flax import linen, nnx
+from numpyro import handlers
+from numpyro.contrib.module import flax_module, nnx_module
+from numpyro.distributions import constraints
+from numpyro.infer import SVI, Trace_ELBO
+from numpyro.infer.autoguide import AutoIAFNormal, AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal
+from numpyro.infer.reparam import LocScaleReparam
+
+import ppvi
+import ppvi.numpyro as vi
+from models.eight_schools import EFFECTS, ERRORS
+from ppvi.objectives import elbo, iwelbo
+
+KEY = jax.random.key(0)
+
+
+def centred(effects, errors):
+    mu = numpyro.sample("mu", dist.Normal(0, 5))
+    tau = numpyro.sample("tau", dist.HalfCauchy(5))
+    with numpyro.plate("schools", 8):
+        theta = numpyro.sample("theta", dist.Normal(mu, tau))
+        numpyro.sample("effect", dist.Normal(theta, errors), obs=effects)
+
+
+def mean_gradient(bound, params, *args, n=20_000):
+    """Mean and standard error of value and gradient."""
+    draws = jax.vmap(bound.value_and_grad, (0, None, *[None] * len(args)))(jax.random.split(KEY, n), params, *args)
+    return jax.tree.map(lambda x: x.mean(0), draws), jax.tree.map(lambda x: x.std(0) / np.sqrt(n), draws)
+
+
+def reference_gradient(model, guide, params, *args, n=20_000):
+    """The same of NumPyro's Trace_ELBO, which is right for reparameterised sites."""
+    loss = Trace_ELBO()
+
+    def value_and_grad(key):
+        return jax.value_and_grad(lambda params: -loss.loss(key, params, model, guide, *args))(params)
+
+    draws = jax.jit(jax.vmap(value_and_grad))(jax.random.split(jax.random.key(1), n))
+    return jax.tree.map(lambda x: x.mean(0), draws), jax.tree.map(lambda x: x.std(0) / np.sqrt(n), draws)
+
+
+def assert_same(ours, theirs):
+    """Equal within 6 joint standard errors."""
+    for (x, x_se), (y, y_se) in zip(zip(*map(jax.tree.leaves, ours), strict=True), zip(*map(jax.tree.leaves, theirs), strict=True), strict=True):  # fmt: skip
+        assert (np.abs(x - y) <= 6 * np.hypot(x_se, y_se) + 1e-5 * (1 + np.abs(y))).all(), (x, y)
+
+
+@pytest.mark.parametrize("autoguide", [AutoNormal, AutoMultivariateNormal, AutoLowRankMultivariateNormal, AutoIAFNormal])
+@pytest.mark.parametrize("noncentred", [False, True])
+def test_autoguides_and_reparam_handlers(autoguide, noncentred):
+    model = handlers.reparam(centred, config={"theta": LocScaleReparam(0)}) if noncentred else centred
+    guide = autoguide(model)
+    bound = vi.objective(elbo, model, guide)
+    params = bound.init(KEY, EFFECTS, ERRORS)
+    args = (EFFECTS, ERRORS)
+    assert_same(mean_gradient(bound, params, *args), reference_gradient(model, guide, params, *args))
+
+
+def test_param_constraints_are_kept_in_params():
+    def guide():
+        scale = numpyro.param("scale", 0.3, constraint=constraints.positive)
+        numpyro.sample("x", dist.Normal(numpyro.param("loc", lambda key: jax.random.normal(key)), scale))
+
+    def model():
+        numpyro.sample("x", dist.Normal(3.0, 0.01))
+
+    bound = vi.objective(elbo, model, guide)
+    params = bound.init(KEY)
+    assert params["scale"] == jnp.float32(0.3)
+    assert not params["scale"].weak_type
+    fit = vi.fit(bound, KEY, num_steps=4000, progress=False)
+    assert abs(fit.params["loc"] - 3.0) < 0.01
+    assert abs(fit.params["scale"] - 0.01) < 0.005
+
+
+class Linen(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(1)(jnp.tanh(linen.Dense(4)(x)))[..., 0]
+
+
+class Nnx(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden = nnx.Linear(3, 4, rngs=rngs)
+        self.out = nnx.Linear(4, 1, rngs=rngs)
+
+    def __call__(self, x):
+        return self.out(jnp.tanh(self.hidden(x)))[..., 0]
+
+
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+def test_modules_as_parameters(kind):
+    x = jax.random.normal(jax.random.key(5), (6, 3))
+    network = Nnx(nnx.Rngs(0))
+
+    def model(x):
+        with numpyro.plate("data", 6):
+            z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+            numpyro.sample("y", dist.Normal(z, 0.5), obs=x.sum(1))
+
+    def guide(x):
+        net = flax_module("net", Linen(), input_shape=(3,)) if kind == "linen" else nnx_module("net", network)
+        with numpyro.plate("data", 6):
+            numpyro.sample("z", dist.Normal(net(x), 0.4))
+
+    bound = vi.objective(elbo, model, guide)
+    params = bound.init(KEY, x)
+    assert list(params) == ["net$params"]
+    assert_same(mean_gradient(bound, params, x, n=4000), reference_gradient(model, guide, params, x, n=4000))
+    fit = vi.fit(bound, KEY, x, num_steps=300, progress=False)
+    assert fit.losses[-50:].mean() < fit.losses[:50].mean() - 1
+
+
+def test_module_trees_with_subsampled_parameters():
+    """A parameter with event_dim inside a subsampled plate gets gradients at the minibatch only, scaled to the whole."""
+    data = jnp.arange(6.0)
+
+    def model():
+        with numpyro.plate("data", 6, subsample_size=2) as i:
+            z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+            numpyro.sample("y", dist.Normal(z, 1.0), obs=data[i])
+
+    def guide():
+        with numpyro.plate("data", 6, subsample_size=2):
+            numpyro.sample("z", dist.Normal(numpyro.param("loc", jnp.zeros(6), event_dim=0), 1.0))
+
+    bound = vi.objective(elbo, model, guide)
+    params = bound.init(KEY)
+    _, grads = bound.value_and_grad(KEY, params)
+    assert int((grads["loc"] != 0).sum()) == 2
+    (_, mean), (_, error) = mean_gradient(bound, params)
+    assert (abs(mean["loc"] - data) < 6 * error["loc"]).all()
+
+
+def test_parameters_in_the_objective_itself():
+    def program(p, q):
+        return -((numpyro.param("inside", 2.0) - q.simulate()["x"]) ** 2)
+
+    def guide():
+        numpyro.sample("x", dist.Normal(numpyro.param("loc", 1.0), 1.0))
+
+    bound = vi.objective(program, lambda: None, guide)
+    assert bound.init(KEY).keys() == {"inside", "loc"}
+    (_, grads), (_, error) = mean_gradient(bound, bound.init(KEY))
+    assert abs(grads["inside"] + 2.0) < 6 * error["inside"]
+
+
+def test_per_keeps_a_plate():
+    """A per-datum importance-weighted bound, which is tighter than the joint one."""
+    y = jnp.array([0.3, -1.0, 2.0])
+
+    def model(y):
+        with numpyro.plate("data", 3):
+            z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+            numpyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    def guide(y):
+        with numpyro.plate("data", 3):
+            numpyro.sample("z", dist.Normal(numpyro.param("loc", jnp.zeros(3)), 1.0))
+
+    def per_datum(p, q):
+        def log_weight():
+            z = q.simulate()
+            return p.log_density(z, per="data") - z.per("data")
+
+        return ppvi.logmeanexp(ppvi.replicate(50, log_weight)).sum()
+
+    values = {}
+    for name, program in {"per datum": per_datum, "joint": iwelbo(50), "elbo": elbo}.items():
+        bound = vi.objective(program, model, guide)
+        (values[name], _), _ = mean_gradient(bound, bound.init(KEY, y), y, n=2000)
+    evidence = float(dist.Normal(0.0, np.sqrt(2.0)).log_prob(y).sum())
+    assert values["elbo"] < values["joint"] < values["per datum"] < evidence
+    assert evidence - values["per datum"] < 0.05
+
+
+def test_log_probs_site_by_site():
+    def program(p, q):
+        z = q.simulate()
+        parts = p.log_probs(z)
+        assert parts.keys() == {"mu", "tau", "theta", "effect"}
+        assert parts["theta"].shape == (8,)
+        return sum(x.sum() for x in parts.values()) - sum(x.sum() for x in z.log_probs.values())
+
+    guide = AutoNormal(centred)
+    args = (EFFECTS, ERRORS)
+    bounds = [vi.objective(bound, centred, guide) for bound in (program, elbo)]
+    params = bounds[1].init(KEY, *args)
+    np.testing.assert_allclose(*[bound.estimate(KEY, params, *args) for bound in bounds], rtol=1e-5)
+
+
+def test_stop_gradient():
+    def program(p, q):
+        return numpyro.param("a") * ppvi.stop_gradient(numpyro.param("a")) + 0.0 * q.simulate()["x"]
+
+    def guide():
+        numpyro.sample("x", dist.Normal(numpyro.param("a"), 1.0))
+
+    _, grads = vi.objective(program, lambda: None, guide).value_and_grad(KEY, {"a": jnp.array(3.0)})
+    assert grads["a"] == 3.0
+
+
+# Strategies ---------------------------------------------------------------------------------------------------------------
+
+
+def bernoulli_guide():
+    with numpyro.plate("lanes", 3):
+        numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a", jnp.zeros(3))), infer={"strategy": ppvi.Reinforce()})
+
+
+def bernoulli_model():
+    with numpyro.plate("lanes", 3):
+        numpyro.sample("z", dist.Bernoulli(0.2))
+
+
+def chosen(bound):
+    return {site.name: site.strategy for site in bound.explain(bound.init(KEY)).sites}
+
+
+def test_strategies_by_site_by_handler_and_by_objective():
+    with_handler = vi.strategies(bernoulli_guide, {"z": ppvi.LeaveOneOut(3)})
+    overridden = {"z": ppvi.Enumerate()}
+    assert chosen(vi.objective(elbo, bernoulli_model, bernoulli_guide)) == {"z": "Reinforce(baseline=0.0)"}
+    assert chosen(vi.objective(elbo, bernoulli_model, with_handler)) == {"z": "LeaveOneOut(n=3)"}
+    assert chosen(vi.objective(elbo, bernoulli_model, with_handler, strategies=overridden)) == {"z": "Enumerate()"}
+
+
+def test_default_strategies_and_their_reasons():
+    def guide():
+        a = numpyro.param("a", 0.3)
+        numpyro.sample("normal", dist.Normal(a, 1.0))
+        numpyro.sample("separable", dist.Bernoulli(logits=a * jnp.ones(3)))
+        numpyro.sample("coupled", dist.Bernoulli(logits=a * jnp.ones(3)))
+        numpyro.sample("large", dist.Binomial(40, logits=a))
+        numpyro.sample("infinite", dist.Poisson(jnp.exp(a)))
+        numpyro.sample("circular", dist.VonMises(a, 1.0))
+
+    def program(p, q):
+        z = q.simulate()
+        return z["normal"] * z["separable"].sum() + jax.nn.logsumexp(z["coupled"] * 1.0) + z["large"] + z["infinite"] + z["circular"]
+
+    bound = vi.objective(program, lambda: None, guide)
+    sites = {site.name: (site.strategy, site.reason) for site in bound.explain(bound.init(KEY)).sites}
+    assert sites["normal"] == ("Reparam()", "reparameterised sampler, support free of parameters")
+    assert sites["separable"] == ("Enumerate()", "finite support of 2, lanes separable in every term")
+    assert sites["coupled"][0] == "LeaveOneOut(n=2)"
+    assert "lanes coupled by" in sites["coupled"][1]
+    assert sites["large"] == ("LeaveOneOut(n=2)", "finite support, but more than 16 values or more than 4096 runs")
+    assert sites["infinite"] == ("LeaveOneOut(n=2)", "no reparameterised sampler, no finite support")
+    assert sites["circular"] == sites["infinite"]
+    value, grads = bound.value_and_grad(KEY, bound.init(KEY))
+    assert np.isfinite(value)
+    assert np.isfinite(grads["a"])
+
+
+def test_explain_reads_well():
+    text = str(vi.objective(elbo, bernoulli_model, bernoulli_guide).explain({"a": jnp.zeros(3)}))
+    assert "Reinforce(baseline=0.0)" in text
+    assert "2 terms, 2 lane by lane, 0 coupled" in text
+    assert "log_prob of z, own draw" in text
+    assert "test_objective.py:" in text
+
+
+# Calls ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_calls_compile_once_and_depend_on_their_data():
+    traces = []
+
+    def model(y, flag):
+        traces.append(flag)
+        x = numpyro.sample("x", dist.Normal(0.0, 1.0))
+        numpyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    def guide(y, flag):
+        numpyro.sample("x", dist.Normal(numpyro.param("loc", 0.5), 1.0))
+
+    bound = vi.objective(elbo, model, guide)
+    params = bound.init(KEY, jnp.array(1.0), True)
+    traces.clear()
+    first = [bound.value_and_grad(jax.random.key(i), params, jnp.array(1.0 + i), True) for i in range(4)]
+    assert len(traces) == 1
+    assert len({float(value) for value, _ in first}) == 4
+    bound.value_and_grad(KEY, params, jnp.array(1.0), False)
+    assert traces == [True, False]
+    assert bound.value_and_grad(KEY, params, jnp.array(9.0), True)[0] != first[0][0]
+
+
+def test_old_style_keys_and_transformations():
+    bound = vi.objective(elbo, bernoulli_model, bernoulli_guide)
+    params = bound.init(jax.random.PRNGKey(0))
+    old = bound.value_and_grad(jax.random.PRNGKey(3), params)
+    new = bound.value_and_grad(jax.random.key(3), params)
+    jitted = jax.jit(bound.value_and_grad)(jax.random.key(3), params)
+    by_hand = jax.value_and_grad(lambda params: bound.surrogate(jax.random.key(3), params))(params)
+    for other in (new, jitted, by_hand):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), old, other)
+    assert bound.estimate(jax.random.key(3), params) == new[0]
+
+
+def test_side_effects_are_run():
+    seen = []
+
+    def program(p, q):
+        z = q.simulate()
+        jax.debug.callback(lambda x: seen.append(x.copy()), z["z"])
+        return p.log_density(z) - z.log_density
+
+    bound = vi.objective(program, bernoulli_model, bernoulli_guide)
+    bound.estimate(KEY, {"a": jnp.zeros(3)})
+    jax.effects_barrier()
+    assert any(x.shape == (3,) for x in seen)
+
+
+@pytest.mark.parametrize("stable_update", [False, True])
+@pytest.mark.parametrize("progress_bar", [False, True])
+def test_as_loss_of_svi(stable_update, progress_bar):
+    """SVI on a discrete model with ppvi's loss finds the exact posterior, which its own Trace_ELBO cannot."""
+
+    def model(y):
+        with numpyro.plate("data", 4):
+            z = numpyro.sample("z", dist.Bernoulli(0.3))
+            numpyro.sample("y", dist.Normal(2.0 * z, 1.0), obs=y)
+
+    def guide(y):
+        with numpyro.plate("data", 4):
+            numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logits", jnp.zeros(4))))
+
+    y = jnp.array([0.3, -1.2, 2.2, 0.9])
+    bound = vi.objective(elbo, model, guide)
+    svi = SVI(model, guide, optax.adam(0.05), loss=bound.as_loss())
+    result = svi.run(KEY, 1500, y, stable_update=stable_update, progress_bar=progress_bar)
+    exact = np.log(0.3 / 0.7) + 2 * np.asarray(y) - 2
+    np.testing.assert_allclose(result.params["logits"], exact, atol=0.01)
+    assert svi.evaluate(result.state, y) < 10
