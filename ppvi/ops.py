@@ -36,6 +36,12 @@ class Ops(Protocol):
 
     def stop_gradient(self, x: Array) -> Array: ...
 
+    def linear_coefficients(
+        self, function: Callable[..., Array], shapes: Sequence[Sequence[int]]
+    ) -> tuple[Array, Sequence[Array]]:
+        """Of a scalar function that is affine in real arguments of these shapes: its constant and its coefficients."""
+        ...
+
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Vectorise over the leading axis of every argument and result."""
         ...

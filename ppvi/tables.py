@@ -12,7 +12,7 @@ def render(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", show_edge=False)
+    table = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", show_edge=False)
     for column in header:
         table.add_column(column, no_wrap=True)
     for row in rows:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ppvi.compiler.dependence import site_lanes
-from ppvi.compiler.ir import Equation, Var
+from ppvi.compiler.ir import Atom, Equation
 from ppvi.compiler.plan import Choice, Plan, coupled_axes, info, support_size
 
 
@@ -29,8 +29,8 @@ class SiteReport:
 class TermReport:
     """One term of an objective."""
 
-    operation: str
-    where: str
+    parts: tuple[str, ...]
+    """What it adds up, each with the user's file and line."""
     shape: tuple[int, ...]
     sites: dict[str, str]
     """Site -> how the term depends on its lanes."""
@@ -51,12 +51,7 @@ class Explanation:
             for s in self.sites
         ]
         terms = [
-            (
-                t.operation,
-                t.where,
-                _shape(t.shape),
-                ", ".join(f"{name} ({how})" for name, how in t.sites.items()) or "-",
-            )
+            ("; ".join(t.parts), _shape(t.shape), ", ".join(f"{name} ({how})" for name, how in t.sites.items()) or "-")
             for t in self.terms
         ]
         return "\n".join(
@@ -64,21 +59,20 @@ class Explanation:
                 render(
                     "sites", ("site", "distribution", "at", "lanes", "strategy", "credit", "runs", "because"), sites
                 ),
-                render("terms: the objective is a linear function of", ("term", "at", "shape", "depends on"), terms),
+                render("terms: the objective adds up", ("parts", "shape", "depends on"), terms),
             )
         )
 
 
 def explain(plan: Plan) -> Explanation:
     """Report on a plan."""
-    makers = {var: equation for equation in plan.equations for var in equation.outputs}
+    makers: dict[Atom, Equation] = {var: equation for equation in plan.equations for var in equation.outputs}
     return Explanation(
         sites=tuple(_site(plan, equation, choice) for equation, choice in plan.choices.items()),
         terms=tuple(
             TermReport(
-                operation=_operation(makers.get(term.atom) if isinstance(term.atom, Var) else None),
-                where=makers[term.atom].where() if isinstance(term.atom, Var) and term.atom in makers else "-",
-                shape=term.atom.shape,
+                parts=tuple(_operation(makers.get(part.atom)) for part in term.parts),
+                shape=term.shape,
                 sites={info(site).name: _how(site, coupled_axes(site, term)) for site in term.dependence},
             )
             for term in plan.terms
@@ -126,9 +120,11 @@ def _how(site: Equation, coupled: tuple[int, ...]) -> str:
 def _operation(equation: Equation | None) -> str:
     if equation is None:
         return "input"
+    if equation.site is not None:
+        return f"{equation.site.name} itself ({equation.where()})"
     if equation.log_prob_of is None:
-        return equation.op
-    return f"log_prob of {equation.log_prob_of}" + (", own draw" if equation.own_draw else "")
+        return f"{equation.op} ({equation.where()})"
+    return f"log_prob of {equation.log_prob_of} ({equation.where()}{', own draw' if equation.own_draw else ''})"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -84,7 +84,8 @@ def plan(program: Program) -> Plan:
     reached = _bits(_is_reached(equation, dependence, credited) for equation in parts.equations)
     effects = _union(behind[equation] for equation in parts.equations if equation.effect)
     coefficients = (atom for equation in parts.tail for atom in equation.inputs)
-    wanted = effects | _union(behind.get(atom, 0) for atom in (*(term.atom for term in parts.terms), *coefficients))
+    needs = tuple(_union(behind.get(part.atom, 0) for part in term.parts) for term in parts.terms)
+    wanted = effects | _union(needs) | _union(behind.get(atom, 0) for atom in coefficients)
     return Plan(
         program=program,
         equations=parts.equations,
@@ -95,7 +96,7 @@ def plan(program: Program) -> Plan:
         terms_of=terms_of,
         fixed=tuple(e for i, e in enumerate(parts.equations) if (wanted & ~reached) >> i & 1),
         effects=effects & reached,
-        needs=tuple(behind.get(term.atom, 0) & reached for term in parts.terms),
+        needs=tuple(need & reached for need in needs),
     )
 
 
@@ -107,7 +108,7 @@ def coupled_axes(site: Equation, term: Term) -> tuple[int, ...]:
 
 def coupling(equations: tuple[Equation, ...], dependence: dict[Var, Sites], site: Equation, term: Term) -> str:
     """Where lanes of a site that were apart first meet on the way to a term: "operation at file:line"."""
-    behind = equations_behind(equations).get(term.atom, 0)
+    behind = _union(equations_behind(equations).get(part.atom, 0) for part in term.parts)
     for i, equation in enumerate(equations):
         if behind >> i & 1 and equation is not site:
             before = [lanes for atom in equation.inputs if (lanes := _lanes(dependence, atom, site)) is not None]

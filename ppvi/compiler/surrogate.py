@@ -31,16 +31,27 @@ def surrogate(plan: Plan, ops: Ops, inputs: Sequence[Array]) -> Array:
     env.values.update(zip(plan.program.inputs, inputs, strict=True))
     for equation in plan.fixed:
         env.run(equation)
-    machine = Machine(plan, ops)
+    constant, coefficients = linear_tail(plan, ops, env)
+    machine = Machine(plan, ops, coefficients)
     if plan.effects:
         machine.draw(plan.effects, Env(env), -1)
-    everything = frozenset(range(len(plan.terms)))
-    terms, control = machine.estimate(everything, env, -1)
-    tail = Env(env)
-    tail.values.update({plan.terms[i].atom: value for i, value in terms.items()})
-    for equation in plan.tail:
-        tail.run(equation)
-    return tail[plan.program.output] + control
+    terms, control = machine.estimate(frozenset(range(len(plan.terms))), env, -1)
+    return sum((ops.sum(term, range(len(term.shape))) for term in terms.values()), start=constant + control)
+
+
+def linear_tail(plan: Plan, ops: Ops, env: Env) -> tuple[Array, dict[Atom, Array]]:
+    """The objective's constant, and its coefficient in each part of each term."""
+    parts = [part.atom for term in plan.terms for part in term.parts]
+
+    def tail(*values: Array) -> Array:
+        inner = Env(env)
+        inner.values.update(zip(parts, values, strict=True))
+        for equation in plan.tail:
+            inner.run(equation)
+        return inner[plan.program.output]
+
+    constant, coefficients = ops.linear_coefficients(tail, [part.shape for part in parts])
+    return constant, dict(zip(parts, coefficients, strict=True))
 
 
 class Env:
@@ -89,6 +100,7 @@ class Machine:
 
     plan: Plan
     ops: Ops
+    coefficients: dict[Atom, Array]
 
     def estimate(self, group: Group, env: Env, position: int) -> Estimates:
         """Estimate the terms of a group by what comes after a position, every site by its strategy."""
@@ -113,7 +125,7 @@ class Machine:
             control = control + outcome.added
             group -= k.group
             schedule &= self._schedule(group, position)
-        terms |= {i: self._read(i, env) for i in group}
+        terms |= {i: self.read(i, env) for i in group}
         for tail in reversed(pending):
             mine = {i: terms[i] for i in tail.k.group}
             done = tail.finish(Stack(tail.k, mine, 0.0))
@@ -142,9 +154,15 @@ class Machine:
     def _schedule(self, group: Group, position: int) -> int:
         return self.needs(group) & (-1 << (position + 1))
 
-    def _read(self, i: int, env: Env) -> Array:
-        value = env[self.plan.terms[i].atom]
-        return self.ops.stop_gradient(value) if self.plan.terms[i].own_log_prob else value
+    def read(self, i: int, env: Env) -> Array:
+        """A term from its parts."""
+        total: Array = 0.0
+        for part in self.plan.terms[i].parts:
+            value = env[part.atom]
+            total = total + self.coefficients[part.atom] * (
+                self.ops.stop_gradient(value) if part.own_log_prob else value
+            )
+        return total
 
 
 def draw_of(choice: Choice, env: Env, ops: Ops) -> Draw:
@@ -205,12 +223,12 @@ class Rest:
         inner = Detached(self.env, ops)
         inner.values[self.equation.outputs[0]] = ops.stop_gradient(value)
         self.machine.draw(self.machine.needs(self.group), inner, self.position)
-        return {i: ops.stop_gradient(inner[self.machine.plan.terms[i].atom]) for i in self.group}
+        return {i: ops.stop_gradient(self.machine.read(i, inner)) for i in self.group}
 
     def along(self, i: int, weight: Array) -> Array:
         """A weight of the site's lanes laid along a term: summed over the lanes that the term couples."""
         term = self.machine.plan.terms[i]
-        return align(self.machine.ops, weight, term.dependence[self.equation], len(term.atom.shape))
+        return align(self.machine.ops, weight, term.dependence[self.equation], len(term.shape))
 
 
 def align(ops: Ops, weight: Array, lanes: Lanes, ndim: int) -> Array:

@@ -1,15 +1,16 @@
-"""Terms: the objective as a linear function of terms, each credited on its own.
+"""Terms: the objective as a sum of terms, each credited on its own.
 
-    output = linear(term_1, ..., term_m)
+    output = constant + sum(term_1) + ... + sum(term_m),    term = coefficient * part + ... + coefficient * part
 
-Expectation commutes with the linear tail, so each term needs the sites, and the lanes, that it depends on and no others:
-Rao-Blackwellisation by program analysis. The walk goes back from the output through operations that are linear in
+Expectation commutes with sums, so each term needs the sites, and the lanes, that it depends on and no others:
+Rao-Blackwellisation by program analysis. Parts that depend on the same sites and lanes make one term; the coefficients are the
+gradient of the objective's linear *tail* in the parts, which is constant. The walk goes back from the output through operations that are linear in
 everything site-dependent, and only where going on separates sites or lanes; a sum over lanes and other axes at once is
 taken in two steps, so that a likelihood summed over pixels is one term per image and not one per pixel. Densities of
 sites that need no credit are parted off too; a constant that is part of a density, or that the user subtracts as
 a baseline, stays where it is.
 
-A term that is a site's own log_prob at its own draw has an explicit gradient of mean zero, E[d log q(z)] = 0, given
+A part that is a site's own log_prob at its own draw has an explicit gradient of mean zero, E[d log q(z)] = 0, given
 everything before it; the surrogate drops that gradient.
 """
 
@@ -25,18 +26,26 @@ Sites = Dependence[Equation]
 
 
 @dataclass(frozen=True, eq=False)
-class Term:
-    """A summand of the objective."""
+class Part:
+    """A variable in which the objective is linear."""
 
     atom: Atom
-    dependence: Sites
     own_log_prob: bool
     """The log_prob of a site at its own draw."""
 
 
+@dataclass(frozen=True, eq=False)
+class Term:
+    """Parts of one shape that depend on the same sites and lanes."""
+
+    parts: tuple[Part, ...]
+    shape: tuple[int, ...]
+    dependence: Sites
+
+
 @dataclass(frozen=True)
 class Decomposition:
-    """`output = tail(terms)`; the equations are the program's, with sums over lanes taken in two steps."""
+    """`output = tail(parts of terms)`; the equations are the program's, with sums over lanes taken in two steps."""
 
     equations: tuple[Equation, ...]
     terms: tuple[Term, ...]
@@ -47,7 +56,7 @@ def decompose(program: Program, dependence: dict[Var, Sites]) -> Decomposition:
     """Part the objective into terms. Variables that a split introduces are added to `dependence`."""
     gainful, own = _separable(program.equations, dependence)
     wanted: set[Atom] = {program.output}
-    terms: list[Term] = []
+    parts: list[Part] = []
     tail: list[Equation] = []
     equations: list[Equation] = []
     pending = list(program.equations)
@@ -56,7 +65,7 @@ def decompose(program: Program, dependence: dict[Var, Sites]) -> Decomposition:
         found = [var for var in equation.outputs if var in wanted]
         wanted.difference_update(found)
         if gainful.isdisjoint(found):
-            terms.extend(Term(var, dependence.get(var, {}), equation.own_draw) for var in found)
+            parts.extend(Part(var, equation.own_draw) for var in found)
         else:
             steps = _split_lanes(equation, dependence)
             if steps is not None:
@@ -67,8 +76,19 @@ def decompose(program: Program, dependence: dict[Var, Sites]) -> Decomposition:
             tail.append(equation)
             wanted.update(atom for atom in equation.inputs if isinstance(atom, Var) and dependence.get(atom))
         equations.append(equation)
-    terms.extend(Term(atom, {}, False) for atom in wanted)
-    return Decomposition(tuple(reversed(equations)), tuple(terms), tuple(reversed(tail)))
+    parts.extend(Part(atom, False) for atom in wanted)
+    return Decomposition(tuple(reversed(equations)), _grouped(parts, dependence), tuple(reversed(tail)))
+
+
+def _grouped(parts: list[Part], dependence: dict[Var, Sites]) -> tuple[Term, ...]:
+    groups: dict[object, list[Part]] = {}
+    for part in parts:
+        groups.setdefault((part.atom.shape, frozenset(_sites(part.atom, dependence).items())), []).append(part)
+    return tuple(Term(tuple(g), g[0].atom.shape, _sites(g[0].atom, dependence)) for g in groups.values())
+
+
+def _sites(atom: Atom, dependence: dict[Var, Sites]) -> Sites:
+    return dependence.get(atom, {}) if isinstance(atom, Var) else {}
 
 
 def _separable(equations: tuple[Equation, ...], dependence: dict[Var, Sites]) -> tuple[set[Atom], set[Atom]]:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from numpyro.distributions import biject_to
+from numpyro.distributions.distribution import validation_enabled
 from tqdm import tqdm
 
 from ppvi.errors import FitError, ProgramError
@@ -222,7 +223,8 @@ def _replay(run: Any, state: State, steps: jax.Array) -> tuple[State, np.ndarray
 def _cause(objective: Objective, key: jax.Array, result: Fit) -> str:
     """Where a step's NaN or infinity came from: a site if there is one, else a parameter's gradient."""
     probe = Probe(key, result.params, objective.strategies)
-    objective.run(probe, result.args, dict(result.kwargs))
+    with validation_enabled(False):
+        objective.run(probe, result.args, dict(result.kwargs))
     if probe.culprits:
         return probe.culprits[0]
     value, grads = objective.value_and_grad(key, result.params, *result.args, **result.kwargs)

@@ -33,6 +33,12 @@ class JaxOps:
         shape = (index.shape[0], *values.shape[1:])
         return jnp.take_along_axis(values, jnp.broadcast_to(index, shape), axis=0)
 
+    def linear_coefficients(
+        self, function: Callable[..., jax.Array], shapes: Sequence[Sequence[int]]
+    ) -> tuple[jax.Array, Sequence[jax.Array]]:
+        constant, pull = jax.vjp(function, *[jnp.zeros(shape) for shape in shapes])
+        return constant, pull(jnp.ones_like(constant))
+
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.vmap(function)
 

@@ -43,14 +43,17 @@ ADDITIVE = frozenset({"add", "sub", "add_any"})
 
 def linear(eqn: Any) -> tuple[frozenset[int], ...]:
     """Groups of operands in which the equation is linear."""
-    if any(not is_float(var) for var in eqn.outvars):
+    name, atoms = eqn.primitive.name, (*eqn.invars, *eqn.outvars)
+    integers = all(is_number(var) and not is_float(var) for var in atoms)
+    if not all(is_number(var) for var in eqn.outvars) or (integers and name in ("div", "dot_general")):
         return ()
-    name = eqn.primitive.name
     if name in ("concatenate", "stack"):
         return (frozenset(range(len(eqn.invars))),)
     if name == "select_n":
         return (frozenset(range(1, len(eqn.invars))),)
-    if name == "convert_element_type" and not is_float(eqn.invars[0]):
+    if name == "convert_element_type" and not is_number(eqn.invars[0]):
+        return ()
+    if name == "convert_element_type" and is_float(eqn.invars[0]) and not is_float(eqn.outvars[0]):
         return ()
     return LINEAR.get(name, ())
 
@@ -58,6 +61,11 @@ def linear(eqn: Any) -> tuple[frozenset[int], ...]:
 def is_float(var: Any) -> bool:
     """Whether a variable of a jaxpr holds real numbers."""
     return jnp.issubdtype(getattr(var.aval, "dtype", bool), jnp.floating)
+
+
+def is_number(var: Any) -> bool:
+    """Whether a variable of a jaxpr holds real numbers or integers."""
+    return is_float(var) or jnp.issubdtype(getattr(var.aval, "dtype", bool), jnp.integer)
 
 
 def flow(eqn: Any) -> Flow:

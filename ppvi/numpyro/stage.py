@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching
 from ppvi.compiler.dependence import body_flow
 from ppvi.compiler.ir import Atom, Equation, Flow, Literal, Program, SiteInfo, Var
 from ppvi.errors import EngineError
-from ppvi.numpyro import rules, source
+from ppvi.numpyro import lookup, rules, source
 
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_call"})
 """Operations whose bodies are inlined."""
@@ -189,7 +189,27 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
         out = primitive.bind(*values, **primitive.get_bind_params(eqn.params))
         return out if primitive.multiple_results else (out,)
 
-    return run
+    def run_lookup(table: jax.Array, indices: jax.Array) -> Sequence[jax.Array]:
+        return (lookup.look_up(table, indices, eqn.params["mode"], eqn.params["fill_value"]),)
+
+    if lookup.is_small_lookup(eqn):
+        return run_lookup
+
+    def run_on_reals(*values: jax.Array) -> Sequence[jax.Array]:
+        return run(*_promoted(values)) if any(map(_is_real, values)) else run(*values)
+
+    # A sum of integers may be asked to add weighted terms, which are real numbers.
+    integers = not any(rules.is_float(var) for var in (*eqn.invars, *eqn.outvars))
+    return run_on_reals if integers and rules.linear(eqn) else run
+
+
+def _is_real(value: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(value), jnp.floating)
+
+
+def _promoted(values: Sequence[jax.Array]) -> list[jax.Array]:
+    dtype = jnp.result_type(*values)
+    return [jnp.asarray(value, dtype) for value in values]
 
 
 def _flow(eqn: Any) -> Flow:

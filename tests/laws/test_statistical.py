@@ -349,10 +349,10 @@ def test_lanes_are_credited_one_by_one():
     assert spreads[1000] < 1.2 * spreads[10] / 10
 
 
-def test_different_keys_differ_and_equal_keys_agree():
-    for case, strategies in (row.values for row in ROWS):
-        objective = vi.objective(case.program, case.model, case.guide, strategies=strategies)
-        params = {name: jnp.asarray(value, jnp.float32) for name, value in case.params.items()}
-        values = [float(objective.estimate(jax.random.key(i), params)) for i in (0, 0, *range(1, 8))]
-        assert values[0] == values[1]
-        assert len(set(values)) > 1 or all(isinstance(s, Enumerate) for s in strategies.values()), case.name
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_different_keys_differ_and_equal_keys_agree(case):
+    objective = vi.objective(case.program, case.model, case.guide, strategies=case.strategies[-1])
+    params = {name: jnp.asarray(value, jnp.float32) for name, value in case.params.items()}
+    values = [float(objective.estimate(jax.random.key(i), params)) for i in (0, 0, *range(1, 8))]
+    assert values[0] == values[1]
+    assert len(set(values)) > 1
