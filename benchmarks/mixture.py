@@ -1,7 +1,7 @@
 """N = 1000 discrete labels: one estimate of an ELBO's value and gradient, and how it scales to a million labels.
 
-Contenders: ppvi with Enumerate, LeaveOneOut and Reinforce; NumPyro's TraceGraph_ELBO and TraceEnum_ELBO; the gradient of the marginalised
-sum, written by hand. Run with `python -m benchmarks.mixture`.
+Contenders: ppvi with Enumerate, LeaveOneOut and Reinforce; NumPyro's TraceGraph_ELBO and TraceEnum_ELBO; the gradient
+of the marginalised sum, written by hand. Run with `python -m benchmarks.mixture`.
 """
 
 from __future__ import annotations
@@ -107,9 +107,18 @@ def scaling():
             step = jax.jit(bound.value_and_grad)
             hand = jax.jit(jax.value_and_grad(by_hand))
             key = jax.random.key(0)
-            times = rounds({"ppvi": lambda: step(key, params, x), "by hand": lambda: hand(params, x)}, seconds=5)  # noqa: B023
+            times = rounds({"ppvi": lambda: step(key, params, x), "by hand": lambda: hand(params, x)}, seconds=5)
             per_label = 1e9 * np.median(times["ppvi"]) / n
-            rows.append((str(strategy), str(n), f"{1e3 * staging:.0f} ms", microseconds(times["ppvi"]), f"{per_label:.1f} ns", ratio(times, "ppvi", "by hand")))  # fmt: skip
+            rows.append(
+                (
+                    str(strategy),
+                    str(n),
+                    f"{1e3 * staging:.0f} ms",
+                    microseconds(times["ppvi"]),
+                    f"{per_label:.1f} ns",
+                    ratio(times, "ppvi", "by hand"),
+                )
+            )
     print(render("scaling in labels", ("", "labels", "staging", "time", "per label", "/ by hand (exact)"), rows))
 
 

@@ -1,6 +1,7 @@
 """The first call: staging plus compilation, beside NumPyro's SVI; and staging time as the number of sites grows.
 
-Each first call runs in a process of its own, with nothing in JAX's caches; processes take turns. `python -m benchmarks.staging`.
+Each first call runs in a process of its own, with nothing in JAX's caches; processes take turns. `python -m
+benchmarks.staging`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ def first_call(system, program):
         out = vi.objective(elbo, model, guide, strategies=strategies).value_and_grad(key, params, *args)
     else:
         svi = SVI(model, guide, optax.sgd(0.0), loss)
-        out = jax.jit(lambda key, p: jax.value_and_grad(lambda p: svi.loss.loss(key, p, model, guide, *args))(p))(key, params)
+        out = jax.jit(lambda key, p: jax.value_and_grad(lambda p: svi.loss.loss(key, p, model, guide, *args))(p))(
+            key, params
+        )
     jax.block_until_ready(out)
     return time.perf_counter() - start
 
@@ -118,9 +121,13 @@ def staging_by_sites():
             model, guide, params = chain(n, distribution)
             strategies = {f"x{i}": strategy for i in range(n)} if strategy else None
             bound = vi.objective(elbo, model, guide, strategies=strategies)
-            staging = min(_timed(lambda: bound.explain(params)) for _ in range(3))  # noqa: B023
-            tracing = min(_timed(lambda: jax.jit(bound.value_and_grad).trace(jax.random.key(0), params)) for _ in range(2))  # noqa: B023
-            rows.append((name, str(n), f"{1e3 * staging:.0f} ms", f"{1e3 * staging / n:.2f} ms", f"{1e3 * tracing / n:.2f} ms"))
+            staging = min(_timed(lambda: bound.explain(params)) for _ in range(3))
+            tracing = min(
+                _timed(lambda: jax.jit(bound.value_and_grad).trace(jax.random.key(0), params)) for _ in range(2)
+            )
+            rows.append(
+                (name, str(n), f"{1e3 * staging:.0f} ms", f"{1e3 * staging / n:.2f} ms", f"{1e3 * tracing / n:.2f} ms")
+            )
     header = ("sites", "number", "staging", "staging per site", "with the gradient's trace, per site")
     print(render("staging by number of sites", header, rows))
 

@@ -10,8 +10,11 @@ import jax
 import numpy as np
 
 
-def rounds(contenders: dict[str, Callable[[], Any]], seconds: float = 12.0, block: float = 0.05) -> dict[str, np.ndarray]:
-    """Seconds per call of each contender, `(round,)`; every round times a block of calls of each, in alternating order."""
+def rounds(
+    contenders: dict[str, Callable[[], Any]], seconds: float = 12.0, block: float = 0.05
+) -> dict[str, np.ndarray]:
+    """Seconds per call of each contender, `(round,)`; every round times a block of calls of each, in alternating
+    order."""
     calls = {}
     for name, function in contenders.items():
         jax.block_until_ready(function())

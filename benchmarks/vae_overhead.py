@@ -81,7 +81,7 @@ def main():
     rows = []
     for batch in (64, 128, 256, 512, 1024):
         x = (jax.random.uniform(jax.random.key(2), (batch, PIXELS)) < 0.2).astype(jnp.float32)
-        times = rounds({name: lambda step=step: step(key, params, x) for name, step in steps.items()})  # noqa: B023
+        times = rounds({name: lambda step=step: step(key, params, x) for name, step in steps.items()})
         rows.append(
             (
                 str(batch),

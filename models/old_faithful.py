@@ -5,8 +5,8 @@
 
 The means are ordered, so that the posterior has one mode.
 
-272 durations in minutes, from Azzalini and Bowman, "A look at some data on the Old Faithful geyser", Applied Statistics 39
-(1990), as the data set `faithful` of R has them.
+272 durations in minutes, from Azzalini and Bowman, "A look at some data on the Old Faithful geyser", Applied Statistics
+39 (1990), as the data set `faithful` of R has them.
 """
 
 from pathlib import Path

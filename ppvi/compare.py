@@ -1,4 +1,5 @@
-"""A fit beside MCMC: how far its marginals are from the reference, and whether its importance weights can be trusted."""
+"""A fit beside MCMC: how far its marginals are from the reference, and whether its importance weights can be
+trusted."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ class Comparison:
     **Attributes**
 
     - `marginals`: one row for each scalar that both sides have.
-    - `k_hat`: Pareto shape of the fit's importance weights; below 0.7 the fit is close enough to the posterior for importance
-      sampling to correct it (Vehtari et al. 2024). None if the fit has no weights.
+    - `k_hat`: Pareto shape of the fit's importance weights; below 0.7 the fit is close enough to the posterior for
+      importance sampling to correct it (Vehtari et al. 2024). None if the fit has no weights.
     - `r_hat`: the reference's largest, `ess`: its smallest bulk effective sample size.
     """
 
@@ -101,9 +102,10 @@ def compare(fit: Any, reference: Any, *, draws: int = 4000) -> Comparison:
     weights = getattr(data, "sample_stats", {}).get("log_weight")
     with np.errstate(all="ignore"):
         k_hat = None if weights is None else float(az.psislw(np.asarray(weights, float).ravel())[1])
-        r_hat = az.rhat(reference).to_array().max() if reference.posterior.sizes["chain"] > 1 else float("nan")
-        ess = az.ess(reference).to_array().min()
-    return Comparison(tuple(marginals), k_hat, float(r_hat), float(ess))
+        r_hats: Any = az.rhat(reference)
+        sizes: Any = az.ess(reference)
+    r_hat, ess = float(r_hats.to_array().max()), float(sizes.to_array().min())
+    return Comparison(tuple(marginals), k_hat, r_hat, ess)
 
 
 def _scalars(group: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Every error that ppvi raises on purpose.
 
 One base class and four nouns: the *program* is at fault, the *strategy* is, the *engine* cannot do it, or the
-*fit* left the finite numbers. A message names the site, its file and line where there is one, and the next thing to try.
+*fit* left the finite numbers. A message names the site, its file and line where there is one, and the next thing to
+try.
 """
 
 from __future__ import annotations

@@ -144,8 +144,8 @@ def replicate(n: int, thunk: Callable[[], T]) -> T:
     - `n`: number of runs (particles), a Python int of at least 1.
     - `thunk`: a function of no arguments that returns arrays, or a tree of arrays.
 
-    **Returns** what the thunk returns, each array with a leading axis of size `n`. Every site draws afresh in every run; a
-    subsampled plate has one minibatch for all of them.
+    **Returns** what the thunk returns, each array with a leading axis of size `n`. Every site draws afresh in every
+    run; a subsampled plate has one minibatch for all of them.
     """
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ProgramError(f"replicate: the number of runs must be an int of at least 1, not {n!r}.")

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "ppvi"
-LAYERS = [["errors", "ops", "tables"], ["strategies"], ["program"], ["objectives"], ["compiler"], ["numpyro", "pyro"], ["compare"]]
+LAYERS = [
+    ["errors", "ops", "tables"],
+    ["strategies"],
+    ["program"],
+    ["objectives"],
+    ["compiler"],
+    ["numpyro", "pyro"],
+    ["compare"],
+]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FRAMEWORKS = {"jax", "jaxlib", "numpyro", "torch", "pyro", "optax", "flax"}
 

@@ -1,9 +1,9 @@
 """Dependence: which sites a variable depends on, and along which of its axes.
 
-Forward dataflow. A site's *lanes* are its vectorised axes and its batch axes; its draws are independent across lanes. For
-every variable and every site it depends on, each lane axis is either *along axis a*, so that entry i depends on lane i only,
-or *joint* (None). An operation's axis maps say where an operand's axis goes; where they are silent the lanes are joint, which
-is always sound. An axis of size one couples nothing, and counts as joint.
+Forward dataflow. A site's *lanes* are its vectorised axes and its batch axes; its draws are independent across lanes.
+For every variable and every site it depends on, each lane axis is either *along axis a*, so that entry i depends on
+lane i only, or *joint* (None). An operation's axis maps say where an operand's axis goes; where they are silent the
+lanes are joint, which is always sound. An axis of size one couples nothing, and counts as joint.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def propagate(
 
 def body_flow(inputs: tuple[Var, ...], equations: tuple[Equation, ...], outputs: tuple[Atom, ...]) -> Flow:
     """Axis maps of a whole body of equations, by following each axis of each input through it."""
-    known = {var: {i: tuple(range(len(var.shape)))} for i, var in enumerate(inputs)}
+    known: dict[Var, Dependence[int]] = {var: {i: tuple(range(len(var.shape)))} for i, var in enumerate(inputs)}
     dependence = propagate(equations, known, lambda equation: {})
     return [
         [dependence.get(atom, {}).get(i) if isinstance(atom, Var) else None for i in range(len(inputs))]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ppvi.compiler.choose import Choice, coupled_axes, runs
 from ppvi.compiler.dependence import site_lanes
-from ppvi.compiler.ir import Atom, Equation
-from ppvi.compiler.plan import Choice, Plan, coupled_axes, info, support_size
+from ppvi.compiler.ir import Atom, Equation, site_info
+from ppvi.compiler.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def explain(plan: Plan) -> Explanation:
             TermReport(
                 parts=tuple(_operation(makers.get(part.atom)) for part in term.parts),
                 shape=term.shape,
-                sites={info(site).name: _how(site, coupled_axes(site, term)) for site in term.dependence},
+                sites={site_info(site).name: _how(site, coupled_axes(site, term)) for site in term.dependence},
             )
             for term in plan.terms
         ),
@@ -84,10 +85,6 @@ def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
     mine = [plan.terms[i] for i in sorted(plan.terms_of.get(equation, ()))]
     coupled = [coupled_axes(equation, term) for term in mine]
     lanes = site_lanes(equation)
-    runs = [
-        choice.strategy.runs(support_size(equation, choice.candidate), math.prod(lanes[axis] for axis in axes))
-        for axes in coupled
-    ]
     return SiteReport(
         name=choice.info.name,
         distribution=choice.info.distribution,
@@ -96,7 +93,7 @@ def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
         strategy=str(choice.strategy),
         reason=choice.reason,
         credit=_credit(choice, mine, coupled, lanes),
-        runs=max(runs, default=1),
+        runs=max((runs(equation, choice.candidate, term) for term in mine), default=1),
     )
 
 

@@ -1,13 +1,16 @@
 """The intermediate representation: a staged objective as straight-line code.
 
-An engine stages an objective into a `Program`: a list of equations over variables, each carrying what the passes need to
-know of its operation and nothing more: how to run it, where each axis of its operands goes (`flow`), in which operands it is
-linear, and the user's file and line. Sample sites are equations too: identities on the drawn value that carry a `SiteInfo`.
+An engine stages an objective into a `Program`: a list of equations over variables, each carrying what the passes need
+to know of its operation and nothing more: how to run it, where each axis of its operands goes (`flow`), in which
+operands it is linear, and the user's file and line. Sample sites are equations too: identities on the drawn value that
+carry a `SiteInfo`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +18,8 @@ from ppvi.ops import Array
 from ppvi.strategies import Strategy
 
 AxisMap = tuple[int | None, ...]
-"""For each axis of an operand the axis of the output along which it lies, or None: entries of the output mix that axis."""
+"""For each axis of an operand the axis of the output along which it lies, or None: entries of the output mix that
+axis."""
 
 Flow = Sequence[Sequence[AxisMap | None]]
 """`flow[output][operand]`: an axis map, or None where the output does not depend on the operand at all."""
@@ -109,3 +113,24 @@ class Program:
     constants: dict[Var, Any]
     equations: tuple[Equation, ...]
     output: Atom
+
+
+def equations_behind(equations: tuple[Equation, ...]) -> dict[Atom | Equation, int]:
+    """For each variable, and each equation run for its effect, the equations that it needs, as a bit set."""
+    behind: dict[Atom | Equation, int] = {}
+    for i, equation in enumerate(equations):
+        needs = union(behind.get(atom, 0) for atom in equation.inputs) | 1 << i
+        for key in (*equation.outputs, *([equation] if equation.effect else ())):
+            behind[key] = needs
+    return behind
+
+
+def union(sets: Iterable[int]) -> int:
+    """The union of bit sets."""
+    return functools.reduce(operator.or_, sets, 0)
+
+
+def site_info(site: Equation) -> SiteInfo:
+    """What is known of a site equation."""
+    assert site.site is not None
+    return site.site

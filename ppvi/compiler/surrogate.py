@@ -1,11 +1,12 @@
 """The surrogate: a scalar whose value is the estimate and whose native gradient is the unbiased gradient.
 
 The planned program runs in continuation-passing style. At a credited site the strategy is called with `k`, the rest of
-the objective restricted to the terms that depend on the site, and returns their estimate; terms that do not depend on it
-go on without it, so independent sites never multiply.
+the objective restricted to the terms that depend on the site, and returns their estimate; terms that do not depend on
+it go on without it, so independent sites never multiply.
 
-`k(value)` is a *tail call*: nothing runs until the strategy returns it, with whatever weights it has attached, and then the
-same loop goes on to the next site. A strategy that needs one run costs no recursion and no second trace of the program.
+`k(value)` is a *tail call*: nothing runs until the strategy returns it, with whatever weights it has attached, and then
+the same loop goes on to the next site. A strategy that needs one run costs no recursion and no second trace of the
+program.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ppvi.compiler.choose import Choice, coupled_axes
 from ppvi.compiler.dependence import Lanes, site_lanes
-from ppvi.compiler.ir import Atom, Equation, Literal, Var
-from ppvi.compiler.plan import Choice, Plan, coupled_axes, info
+from ppvi.compiler.ir import Atom, Equation, Literal, Var, site_info
+from ppvi.compiler.plan import Plan
 from ppvi.ops import Array, Ops
 from ppvi.strategies import Draw, Site
 
@@ -27,7 +29,7 @@ Group = frozenset[int]
 def surrogate(plan: Plan, ops: Ops, inputs: Sequence[Array]) -> Array:
     """Run a planned program on its inputs: value the estimate, native gradient the gradient estimate."""
     env = Env()
-    env.values.update(plan.program.constants)
+    env.values |= plan.program.constants
     env.values.update(zip(plan.program.inputs, inputs, strict=True))
     for equation in plan.fixed:
         env.run(equation)
@@ -116,7 +118,7 @@ class Machine:
                 env.run(equation)
                 continue
             k = Rest(self, equation, group & self.plan.terms_of[equation], env, position)
-            outcome = self.plan.choices[equation].strategy.estimate(k.site, k)
+            outcome: Any = self.plan.choices[equation].strategy.estimate(k.site, k)
             if isinstance(outcome, Tail):
                 env.values[equation.outputs[0]] = outcome.value
                 pending.append(outcome)
@@ -190,7 +192,7 @@ class Rest:
     def site(self) -> Site:
         choice = self.machine.plan.choices[self.equation]
         draw = draw_of(choice, self.env, self.machine.ops)
-        return Site(info(self.equation).name, site_lanes(self.equation), draw, self.machine.ops)
+        return Site(site_info(self.equation).name, site_lanes(self.equation), draw, self.machine.ops)
 
     def __call__(self, value: Array) -> Tail:
         return Tail(self, value)

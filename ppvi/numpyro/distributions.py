@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import lax
+from jax.core import Tracer
 from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
 
 from ppvi.strategies import Enumerate, LeaveOneOut, Reparam, Strategy
@@ -17,8 +18,8 @@ from ppvi.strategies import Enumerate, LeaveOneOut, Reparam, Strategy
 class SiteDistribution:
     """`ppvi.strategies.Distribution` on NumPyro.
 
-    Lanes are the batch axes with `to_event` and masks peeled off: draws are independent along all of them, and a mask is a matter
-    of the objective's cost, not of how the value was drawn.
+    Lanes are the batch axes with `to_event` and masks peeled off: draws are independent along all of them, and a mask
+    is a matter of the objective's cost, not of how the value was drawn.
     """
 
     def __init__(self, fn: dist.Distribution):
@@ -43,17 +44,17 @@ class SiteDistribution:
     def has_enumerate_support(self) -> bool:
         return self.peeled.has_enumerate_support
 
-    def sample(self, rng: jax.Array) -> jax.Array:
+    def sample(self, rng: jax.Array) -> Any:
         return _detached(self.peeled).sample(rng)
 
-    def samples(self, rng: jax.Array, n: int) -> jax.Array:
+    def samples(self, rng: jax.Array, n: int) -> Any:
         return _detached(self.peeled).sample(rng, (n,))
 
-    def rsample(self, rng: jax.Array) -> jax.Array:
+    def rsample(self, rng: jax.Array) -> Any:
         value, self.intermediates = self.fn(rng_key=rng, sample_intermediates=True)
         return value
 
-    def log_prob(self, value: jax.Array) -> jax.Array:
+    def log_prob(self, value: jax.Array) -> Any:
         return self.peeled.log_prob(value)
 
     def enumerate_support(self) -> jax.Array:
@@ -95,19 +96,19 @@ def _detached(fn: dist.Distribution) -> dist.Distribution:
     return jax.tree.map(lambda x: lax.stop_gradient(x) if isinstance(x, jax.Array) else x, fn)
 
 
-def check_same_batch(log_prob: jax.Array, value: jax.Array, fn: dist.Distribution) -> bool:
+def check_same_batch(log_prob: Any, value: Any, fn: dist.Distribution) -> bool:
     """Whether log_prob has the batch shape of its distribution or of its value, and no third."""
     return jnp.shape(log_prob) in (fn.batch_shape, jnp.shape(value)[: jnp.ndim(value) - fn.event_dim])
 
 
 def missing(fn: dist.Distribution, value: Any) -> int:
     """Number of NaN events that no mask covers, of a value that is there already."""
-    if isinstance(value, jax.core.Tracer) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+    if isinstance(value, Tracer) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         return 0
     gaps = np.isnan(np.asarray(value))
     gaps = gaps.any(axis=tuple(range(gaps.ndim - fn.event_dim, gaps.ndim))) if fn.event_dim else gaps
     while isinstance(fn, MaskedDistribution | ExpandedDistribution | Independent):
-        if isinstance(fn, MaskedDistribution) and not isinstance(fn._mask, jax.core.Tracer):
+        if isinstance(fn, MaskedDistribution) and not isinstance(fn._mask, Tracer):
             gaps = gaps & np.asarray(fn._mask)
         fn = fn.base_dist
     return int(gaps.sum())

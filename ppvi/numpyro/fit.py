@@ -1,7 +1,8 @@
 """The training loop, and draws from what it found.
 
-Steps run in chunks, each one jitted `lax.scan`. Should a chunk leave the finite numbers, it is replayed step by step from
-its beginning, which its keys make exact: the last finite state is kept, and the step that failed is looked at site by site.
+Steps run in chunks, each one jitted `lax.scan`. Should a chunk leave the finite numbers, it is replayed step by step
+from its beginning, which its keys make exact: the last finite state is kept, and the step that failed is looked at site
+by site.
 """
 
 from __future__ import annotations
@@ -151,8 +152,8 @@ def posterior(
     - `particles`: K; each draw is chosen among K by importance weight (sampling-importance-resampling), which is the
       posterior that an importance-weighted bound with K particles fits (Cremer et al. 2017).
 
-    **Returns** `InferenceData` with groups `posterior` (the model's latent and deterministic sites) and `sample_stats`, whose
-    `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics.
+    **Returns** `InferenceData` with groups `posterior` (the model's latent and deterministic sites) and `sample_stats`,
+    whose `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics.
     """
 
     def particle(key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:

@@ -1,9 +1,10 @@
 """Effect handlers: how a NumPyro program runs while an objective is staged.
 
-`Handle` is a model or guide as the objective sees it. Each of its runs installs one messenger around the program: `Simulate`
-draws latent sites by their strategies and marks them, `Assess` gives them the values asked for. The messenger is outermost, so that
-the program's own handlers (plates, scale, mask, reparam) have spoken when a message arrives. Scale and mask multiply the
-densities that the objective sees, never the probability by which a draw is credited.
+`Handle` is a model or guide as the objective sees it. Each of its runs installs one messenger around the program:
+`Simulate` draws latent sites by their strategies and marks them, `Assess` gives them the values asked for. The
+messenger is outermost, so that the program's own handlers (plates, scale, mask, reparam) have spoken when a message
+arrives. Scale and mask multiply the densities that the objective sees, never the probability by which a draw is
+credited.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ class Run(Messenger):
 _UNSUPPORTED = {
     "mutable": "mutable site {name!r} of the {role} at {where}: mutable state is not supported; keep the state in `params`, "
     "or evaluate the module with fixed statistics.",
-    "control_flow": "numpyro.contrib.control_flow in the {role} at {where}: sites under control flow are not supported. Draw all "
-    "values at once in a plate, and compute with them afterwards.",
+    "control_flow": "numpyro.contrib.control_flow in the {role} at {where}: sites under control flow are not supported. "
+    "Draw all values at once in a plate, and compute with them afterwards.",
 }
 
 

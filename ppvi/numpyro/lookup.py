@@ -2,9 +2,10 @@
 
     table[z]  =  where(z == 0, table[0], where(z == 1, table[1], ...))
 
-The gradient of a gather is a scatter, one serial update per label on a CPU; the gradient of comparisons is a sum for each row, and
-for an enumerated label, which is the same in all lanes, it costs nothing at all. Mixtures index small tables by their labels in
-every gradient, so the engine runs such a gather this way. Value and gradient are those of the gather.
+The gradient of a gather is a scatter, one serial update per label on a CPU; the gradient of comparisons is a sum for
+each row, and for an enumerated label, which is the same in all lanes, it costs nothing at all. Mixtures index small
+tables by their labels in every gradient, so the engine runs such a gather this way. Value and gradient are those of the
+gather.
 """
 
 from __future__ import annotations

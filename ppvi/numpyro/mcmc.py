@@ -33,8 +33,8 @@ def nuts(
     - `num_warmup`, `num_samples`: per chain.
     - `target_accept_prob`: closer to one for posteriors with narrow necks.
 
-    **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where an R-hat
-    passes 1.01. Hoffman and Gelman 2014.
+    **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where
+    an R-hat passes 1.01. Hoffman and Gelman 2014.
     """
     kernel = NUTS(model, target_accept_prob=target_accept_prob)
     sampler = MCMC(
@@ -47,7 +47,7 @@ def nuts(
     )
     sampler.run(key, *args, extra_fields=("diverging", "energy", "num_steps", "accept_prob"), **kwargs)
     data = az.from_numpyro(sampler, log_likelihood=False)
-    r_hat = az.rhat(data)
+    r_hat: Any = az.rhat(data)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not defined in the InferenceData scheme.*")
         data.add_groups({"r_hat": r_hat, "ess": az.ess(data)})

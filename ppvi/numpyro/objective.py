@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppvi.compiler.explain import Explanation, explain
-from ppvi.compiler.ir import Atom
-from ppvi.compiler.ir import Program as StagedProgram
+from ppvi.compiler.ir import Atom, Program as StagedProgram
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.errors import ProgramError, StrategyError

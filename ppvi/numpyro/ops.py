@@ -13,11 +13,20 @@ from jax import lax
 class JaxOps:
     """JAX's side of the protocol."""
 
-    exp = staticmethod(jnp.exp)
-    moveaxis = staticmethod(jnp.moveaxis)
-    reshape = staticmethod(jnp.reshape)
-    transpose = staticmethod(jnp.transpose)
-    stop_gradient = staticmethod(lax.stop_gradient)
+    def exp(self, x: jax.Array) -> jax.Array:
+        return jnp.exp(x)
+
+    def moveaxis(self, x: jax.Array, source: int, target: int) -> jax.Array:
+        return jnp.moveaxis(x, source, target)
+
+    def reshape(self, x: jax.Array, shape: Sequence[int]) -> jax.Array:
+        return jnp.reshape(x, shape)
+
+    def transpose(self, x: jax.Array, axes: Sequence[int]) -> jax.Array:
+        return jnp.transpose(x, axes)
+
+    def stop_gradient(self, x: jax.Array) -> jax.Array:
+        return lax.stop_gradient(x)
 
     def sum(self, x: jax.Array, axes: Sequence[int]) -> jax.Array:
         return jnp.sum(x, axis=tuple(axes))

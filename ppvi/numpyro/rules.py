@@ -1,8 +1,8 @@
 """What the compiler needs to know of JAX's operations: axis maps, linearity, and sums.
 
-One small rule per operation in a table: given the equation and the number of an operand, the axis of the output along which each
-axis of the operand lies, or None. An operation without a rule mixes all axes, which is always sound. Operations with a body
-get their maps by following each axis through the body.
+One small rule per operation in a table: given the equation and the number of an operand, the axis of the output along
+which each axis of the operand lies, or None. An operation without a rule mixes all axes, which is always sound.
+Operations with a body get their maps by following each axis through the body.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """A session: one run of an objective, for staging it or for finding its parameters.
 
-It holds what the runs of the model and the guide share: parameters, keys, strategies, minibatches. One evaluation of the
-objective sees one minibatch: a plate's subsample depends on the evaluation's key and the plate's name only, so the model, the guide
-and every particle agree on it.
+It holds what the runs of the model and the guide share: parameters, keys, strategies, minibatches. One evaluation of
+the objective sees one minibatch: a plate's subsample depends on the evaluation's key and the plate's name only, so the
+model, the guide and every particle agree on it.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,8 +66,8 @@ class Session:
         return self.params[name]
 
     def log_prob(
-        self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: Sequence[jax.Array] = ()
-    ) -> jax.Array:
+        self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: list[Any] | None = None
+    ) -> Any:
         """log_prob of a site's value, of the site's batch shape, with shapes checked."""
         problem = None
         try:
@@ -89,7 +89,8 @@ class Session:
     def draw(
         self, name: str, fn: dist.Distribution, role: str, named: Strategy | None
     ) -> tuple[jax.Array, list[jax.Array], bool]:
-        """Draw a site by its strategies and mark it: its value, intermediates of its sampler, and whether it is pathwise."""
+        """Draw a site by its strategies and mark it: its value, intermediates of its sampler, and whether it is
+        pathwise."""
         where = source.here()
         trace = current_trace()
         # JAX does not export the class; a law draws under a foreign vmap and expects this error.
@@ -199,8 +200,8 @@ class Initialisation(Session):
         return self.found[name]
 
     def log_prob(
-        self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: Sequence[jax.Array] = ()
-    ) -> jax.Array:
+        self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: list[Any] | None = None
+    ) -> Any:
         # Densities play no part in finding parameters, and computing them operation by operation would take seconds.
         bad = missing(fn, value)
         if bad:

@@ -1,8 +1,9 @@
 """Staging: an objective, run once under effect handlers, becomes the compiler's straight-line program.
 
-JAX traces the objective into a jaxpr; a latent site leaves in it a *site marker*, an identity on the drawn value that carries
-its strategies and the arrays that they asked for. Under `vmap` a marker grows a leading lane axis. Here the jaxpr becomes
-`ppvi.compiler.ir`: bodies of `jit` are inlined, and a marker inside any other operation with a body is refused.
+JAX traces the objective into a jaxpr; a latent site leaves in it a *site marker*, an identity on the drawn value that
+carries its strategies and the arrays that they asked for. Under `vmap` a marker grows a leading lane axis. Here the
+jaxpr becomes `ppvi.compiler.ir`: bodies of `jit` are inlined, and a marker inside any other operation with a body is
+refused.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
-from jax.extend.core import Literal as JaxLiteral
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, Primitive
 from jax.interpreters import ad, batching
 
 from ppvi.compiler.dependence import body_flow

@@ -40,7 +40,7 @@ class Loss(ELBO):
         guide: Callable[..., Any],
         *args: Any,
         **kwargs: Any,
-    ) -> dict[str, Any]:
+    ) -> Any:
         return {"loss": self.loss(rng_key, param_map, model, guide, *args, **kwargs), "mutable_state": None}
 
     def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:

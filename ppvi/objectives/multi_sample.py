@@ -39,8 +39,8 @@ def renyi(alpha: float, particles: int) -> Callable[[Program, Program], Array]:
 
         1 / (1 - alpha)  E_{z_1..z_K ~ q} [log 1/K sum_k w_k^(1 - alpha)],    w_k = p(x, z_k) / q(z_k)
 
-    alpha = 0 is the importance-weighted ELBO; alpha -> 1 tends to the ELBO. The bound with finitely many particles is the
-    quantity estimated, and its gradient is its own: for K -> infinity it tends to the Renyi bound itself.
+    alpha = 0 is the importance-weighted ELBO; alpha -> 1 tends to the ELBO. The bound with finitely many particles is
+    the quantity estimated, and its gradient is its own: for K -> infinity it tends to the Renyi bound itself.
 
     **Arguments**
 

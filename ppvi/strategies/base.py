@@ -99,7 +99,7 @@ class Site:
 
 
 class Terms(Protocol):
-    """Estimates of the objective's terms that depend on a site.
+    """One estimate of the objective's terms that depend on a site.
 
     Weights come in the shape of the site's lanes and as logarithms: a term that is along a lane axis receives
     the lanes one by one, a term that couples lanes receives their sum.
@@ -113,19 +113,27 @@ class Terms(Protocol):
         """Each term times the weight itself."""
         ...
 
-    def mix(self, log_weights: Array) -> Terms:
-        """For a stack of runs `(K, ...)`: the sum of the runs, each times the exponential of its log weights."""
-        ...
-
-    def total(self) -> Terms:
-        """For a stack of runs: their sum."""
-        ...
-
     def control(self, x: Array) -> Terms:
         """Add to the objective a control variate: a quantity of value zero and of mean-zero gradient."""
         ...
 
     def __add__(self, other: Terms) -> Terms: ...
+
+
+class Runs(Terms, Protocol):
+    """A stack of estimates, one for each of several runs; weights have the runs in front, `(K, *lanes)`."""
+
+    def mix(self, log_weights: Array) -> Terms:
+        """The sum of the runs, each times the exponential of its log weights."""
+        ...
+
+    def total(self) -> Terms:
+        """The sum of the runs."""
+        ...
+
+    def times(self, weight: Array) -> Runs:
+        """Each run's terms times its weight."""
+        ...
 
 
 class Continuation(Protocol):
@@ -138,7 +146,7 @@ class Continuation(Protocol):
         """The differentiable estimate of the terms at this value of the site."""
         ...
 
-    def each(self, values: Array) -> Terms:
+    def each(self, values: Array) -> Runs:
         """The same on a stack of values `(K, *lanes, *event)`, vectorised: a stack of terms."""
         ...
 
@@ -146,7 +154,7 @@ class Continuation(Protocol):
         """The terms' values at this value, every later site simply drawn, without gradient machinery."""
         ...
 
-    def value_each(self, values: Array) -> Terms:
+    def value_each(self, values: Array) -> Runs:
         """The same on a stack of values."""
         ...
 

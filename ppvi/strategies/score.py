@@ -1,6 +1,7 @@
 """Score-function gradients: weigh what follows a draw by the gradient of the draw's log probability.
 
-Weights enter as exp(phantom(log q)): one in value, with the gradient of log q (the "magic box" of Foerster et al. 2018).
+Weights enter as exp(phantom(log q)): one in value, with the gradient of log q (the "magic box" of Foerster et al.
+2018).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Reinforce(Strategy):
 
     - `baseline`: b, in units of the objective, the same for each lane.
 
-    **Unbiased when** the support does not move with a parameter and E|f dlog q| is finite; f may be anything measurable.
-    Cost: one run of the rest. Williams 1992; Schulman et al. 2015.
+    **Unbiased when** the support does not move with a parameter and E|f dlog q| is finite; f may be anything
+    measurable. Cost: one run of the rest. Williams 1992; Schulman et al. 2015.
     """
 
     baseline: float = 0.0
@@ -52,8 +53,8 @@ class LeaveOneOut(Strategy):
 
     - `n`: number of draws, at least 2.
 
-    **Unbiased when** the support does not move with a parameter and E|f dlog q| is finite; f may be anything measurable.
-    Cost: one run of the rest and n - 1 plain evaluations. Kool et al. 2019; Richter et al. 2020.
+    **Unbiased when** the support does not move with a parameter and E|f dlog q| is finite; f may be anything
+    measurable. Cost: one run of the rest and n - 1 plain evaluations. Kool et al. 2019; Richter et al. 2020.
     """
 
     n: int = 2

@@ -71,14 +71,19 @@ def chain_objective(p, q):
 def chain_exact(params):
     a, b, c, phi = (params[name] for name in ("a", "b", "c", "phi"))
     return sum(
-        p_of(z1, jax.nn.sigmoid(a)) * p_of(z2, jax.nn.sigmoid(b + c * z1)) * jnp.exp(phi * (z1 + 2 * z2)) * (a + z1) ** 2
+        p_of(z1, jax.nn.sigmoid(a))
+        * p_of(z2, jax.nn.sigmoid(b + c * z1))
+        * jnp.exp(phi * (z1 + 2 * z2))
+        * (a + z1) ** 2
         for z1, z2 in itertools.product((0, 1), repeat=2)
     )
 
 
 PAIRS = tuple(
     {"z1": first, "z2": second}
-    for first, second in itertools.product((Enumerate(), Reinforce(), Reinforce(baseline=2.0), LeaveOneOut(2)), repeat=2)
+    for first, second in itertools.product(
+        (Enumerate(), Reinforce(), Reinforce(baseline=2.0), LeaveOneOut(2)), repeat=2
+    )
 )
 CHAIN_PARAMS = dict(a=0.4, b=-0.3, c=0.9, phi=0.5)
 
@@ -212,9 +217,7 @@ def coin_multi(combine, particles):
     def exact(params):
         z = jnp.array([0.0, 1.0])
         q = p_of(z, jax.nn.sigmoid(params["a"]))
-        log_w = (
-            jnp.log(p_of(z, 0.3)) - 0.5 * (0.8 - params["m"] * z) ** 2 - 0.5 * jnp.log(2 * jnp.pi) - jnp.log(q)
-        )
+        log_w = jnp.log(p_of(z, 0.3)) - 0.5 * (0.8 - params["m"] * z) ** 2 - 0.5 * jnp.log(2 * jnp.pi) - jnp.log(q)
         return sum(
             jnp.prod(jnp.stack([q[i] for i in joint])) * combine(jnp.stack([log_w[i] for i in joint]))
             for joint in itertools.product((0, 1), repeat=particles)
@@ -332,9 +335,12 @@ def product_exact(params):
     return moment(1) ** 2 + 2 * moment(3)
 
 
-lanes = {name: lanes_sum(function) for name, function in dict(
-    separable=separable, coupled=coupled, both=both_structures, shifted=shifted, matrix=matrix
-).items()}
+lanes = {
+    name: lanes_sum(function)
+    for name, function in dict(
+        separable=separable, coupled=coupled, both=both_structures, shifted=shifted, matrix=matrix
+    ).items()
+}
 
 CASES = [
     Case("dependent pair", chain_objective, nothing, chain_guide, CHAIN_PARAMS, chain_exact, PAIRS),

@@ -1,9 +1,9 @@
 """The exact expectation of a gradient estimator of a finite program, by enumerating the estimator's own randomness.
 
-The objective is staged and planned as always, but every sampler is replaced by a *tape*: an operation that, each time it
-runs, takes the next choice among the joint values of its lanes. The surrogate then runs for every sequence of choices, and
-gradients are averaged with the probabilities of the choices. Only the samplers are replaced: credit, weights, nesting and
-baselines are the library's own.
+The objective is staged and planned as always, but every sampler is replaced by a *tape*: an operation that, each time
+it runs, takes the next choice among the joint values of its lanes. The surrogate then runs for every sequence of
+choices, and gradients are averaged with the probabilities of the choices. Only the samplers are replaced: credit,
+weights, nesting and baselines are the library's own.
 """
 
 from __future__ import annotations
@@ -106,13 +106,16 @@ def _taped():
 def _flow_of(original):
     def flow(eqn):
         maps = original(eqn)
-        # The value comes from the real sampler, whose dependence is the draw's; the support and its log_probs feed the tape only.
+        # The value comes from the real sampler, whose dependence is the draw's; the support and its log_probs feed the
+        # tape only.
         return [[maps[0][0], None, None]] if eqn.primitive is tape_p else maps
 
     return flow
 
 
-def expectation(objective: Objective, params: dict[str, Any], *args: Any, limit: int = 20000) -> tuple[Any, dict[str, Any]]:
+def expectation(
+    objective: Objective, params: dict[str, Any], *args: Any, limit: int = 20000
+) -> tuple[Any, dict[str, Any]]:
     """Exact expectation of the estimate and of its gradient."""
     key = jax.random.key(0)
     with _taped():

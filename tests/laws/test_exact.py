@@ -1,4 +1,5 @@
-"""Laws of finite programs, exactly: the enumerated expectation of each estimator is the enumerated objective and its gradient."""
+"""Laws of finite programs, exactly: the enumerated expectation of each estimator is the enumerated objective and its
+gradient."""
 
 import jax
 import jax.numpy as jnp

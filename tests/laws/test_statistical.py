@@ -1,8 +1,8 @@
 """Laws of programs with continuous or infinite sites: the mean of many gradients against a closed form or quadrature.
 
-Fixed n. The suite's false-alarm rate is below 1e-6: with at most 500 comparisons in all, each is made at z = 6.2, two-sided
-level 6e-10 (normal tails; n is large and the estimators' tails light). The smallest bias seen with power 0.999 is
-(6.2 + 3.1) sd / sqrt(n), about 0.02 sd at n = 200,000.
+Fixed n. The suite's false-alarm rate is below 1e-6: with at most 500 comparisons in all, each is made at z = 6.2,
+two-sided level 6e-10 (normal tails; n is large and the estimators' tails light). The smallest bias seen with power
+0.999 is (6.2 + 3.1) sd / sqrt(n), about 0.02 sd at n = 200,000.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
-
 
 import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
@@ -174,9 +173,7 @@ def renyi_half(left, right):
     return 2 * log_mean(0.5 * left, 0.5 * right)
 
 
-SWITCH = tuple(
-    {"z": z, "x": x} for z in (Enumerate(), Reinforce(), LeaveOneOut(2)) for x in (Reparam(), Reinforce())
-)
+SWITCH = tuple({"z": z, "x": x} for z in (Enumerate(), Reinforce(), LeaveOneOut(2)) for x in (Reparam(), Reinforce()))
 
 
 # Subsampled plates and scale: FIELD rows of the score that counts N / n twice ----------------------------------------------------------
@@ -314,7 +311,9 @@ def test_mean_gradient(case, strategies):
     rounding = 1e-5 * max(1.0, *(float(np.abs(x).max()) for x in jax.tree.leaves(exact)))
     for found, spread, truth in zip(jax.tree.leaves(mean), jax.tree.leaves(sd), jax.tree.leaves(exact), strict=True):
         error = np.abs(found - np.asarray(truth))
-        assert (error <= Z * spread / np.sqrt(case.n) + rounding).all(), f"{found} +- {spread / np.sqrt(case.n)}, not {truth}"
+        assert (error <= Z * spread / np.sqrt(case.n) + rounding).all(), (
+            f"{found} +- {spread / np.sqrt(case.n)}, not {truth}"
+        )
 
 
 def moments(objective, params, n):
@@ -344,7 +343,7 @@ def test_lanes_are_credited_one_by_one():
     for n in (10, 1000):
         objective = vi.objective(program, nothing, guide, strategies={"z": Reinforce()})
         keys = jax.random.split(jax.random.key(3), 4000)
-        grads = jax.vmap(lambda key: objective.value_and_grad(key, {"a": jnp.array(0.4)}, n)[1]["a"])(keys)  # noqa: B023
+        grads = jax.vmap(lambda key: objective.value_and_grad(key, {"a": jnp.array(0.4)}, n)[1]["a"])(keys)
         spreads[n] = float(grads.std())
     assert spreads[1000] < 1.2 * spreads[10] / 10
 

@@ -74,7 +74,9 @@ def test_shape_of_an_observation():
         x = numpyro.sample("x", dist.Normal(0.0, 1.0))
         numpyro.sample("y", dist.Normal(x + jnp.zeros((8, 1)), 1.0), obs=y)
 
-    with pytest.raises(ProgramError, match=r"site 'y' of the model at .*shape \(8,\) does not fit .*batch shape \(8, 1\)"):
+    with pytest.raises(
+        ProgramError, match=r"site 'y' of the model at .*shape \(8,\) does not fit .*batch shape \(8, 1\)"
+    ):
         estimate(model=model, guide=lambda y: guide(), args=(jnp.zeros(8),))
     with pytest.raises(ProgramError, match=r"site 'y' of the model at .*shape \(7,\) does not fit"):
         estimate(model=lambda y: model(y) or None, guide=lambda y: guide(), args=(jnp.zeros((3, 7)).T[:, 0],))
@@ -113,7 +115,7 @@ def test_site_sampled_by_the_objective():
     def program(p, q):
         return numpyro.sample("stray", dist.Normal(0.0, 1.0))
 
-    with pytest.raises(ProgramError, match="'stray' at .* is sampled by the objective itself"):
+    with pytest.raises(ProgramError, match=r"'stray' at .* is sampled by the objective itself"):
         estimate(program)
 
 
@@ -138,7 +140,9 @@ def empty():
 
 
 def test_missing_parameter():
-    with pytest.raises(ProgramError, match=r"parameter 'theta' at .*test_errors.py:\d+ is missing from params.*\['other'\]"):
+    with pytest.raises(
+        ProgramError, match=r"parameter 'theta' at .*test_errors.py:\d+ is missing from params.*\['other'\]"
+    ):
         estimate(params={"other": jnp.array(1.0)})
 
 
@@ -220,7 +224,9 @@ def test_programs_that_are_no_functions():
 
 
 def test_strategy_for_a_site_that_does_not_exist():
-    with pytest.raises(StrategyError, match=r"strategies name the site 'zz', which the objective never draws; it draws \['x'\]"):
+    with pytest.raises(
+        StrategyError, match=r"strategies name the site 'zz', which the objective never draws; it draws \['x'\]"
+    ):
         estimate(strategies={"zz": ppvi.Reinforce()})
 
 
@@ -291,7 +297,9 @@ def test_enumeration_of_coupled_lanes():
     def program(p, q):
         return jax.nn.logsumexp(q.simulate()["x"] * 1.0)
 
-    with pytest.raises(StrategyError, match=r"'x' ~ .* at .*1.1e\+12 runs.*coupled by reduce_\w+ at .*test_errors.py:\d+.*LeaveOneOut"):
+    with pytest.raises(
+        StrategyError, match=r"'x' ~ .* at .*1.1e\+12 runs.*coupled by reduce_\w+ at .*test_errors.py:\d+.*LeaveOneOut"
+    ):
         estimate(program, guide=guide, strategies={"x": ppvi.Enumerate()})
 
 
@@ -390,7 +398,9 @@ def test_site_in_a_scan_within_the_guide():
 
         lax.scan(step, numpyro.param("theta"), None, length=3)
 
-    with pytest.raises(EngineError, match=r"sample site 'x' of the guide at .*test_errors.py:\d+ is inside a JAX transformation"):
+    with pytest.raises(
+        EngineError, match=r"sample site 'x' of the guide at .*test_errors.py:\d+ is inside a JAX transformation"
+    ):
         estimate(guide=guide)
 
 
@@ -398,7 +408,7 @@ def test_numpyro_scan():
     def guide():
         scan(lambda c, _: (numpyro.sample("x", dist.Normal(c, 1.0)), None), numpyro.param("theta"), None, length=3)
 
-    with pytest.raises(EngineError, match="control_flow in the guide at .*test_errors.py"):
+    with pytest.raises(EngineError, match=r"control_flow in the guide at .*test_errors.py"):
         estimate(guide=guide)
 
 

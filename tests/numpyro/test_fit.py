@@ -188,7 +188,9 @@ def test_old_faithful_labels(strategy):
     """Every strategy finds the two kinds of eruption: about 35% of around 2 minutes, the others of around 4.3."""
     bound = vi.objective(elbo, models.old_faithful.model, guides.old_faithful.guide, strategies={"long": strategy})
     schedule = optax.exponential_decay(0.05, 2000, 0.1)
-    fit = vi.fit(bound, KEY, models.old_faithful.ERUPTIONS, num_steps=4000, optimizer=optax.adam(schedule), progress=False)
+    fit = vi.fit(
+        bound, KEY, models.old_faithful.ERUPTIONS, num_steps=4000, optimizer=optax.adam(schedule), progress=False
+    )
     posterior = fit.posterior(draws=1000).posterior
     np.testing.assert_allclose(posterior["share"].mean(), 0.648, atol=0.02)
     np.testing.assert_allclose(posterior["means"].mean(("chain", "draw")), [2.02, 4.28], atol=0.04)

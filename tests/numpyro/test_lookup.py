@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ppvi.compiler.ir import Var
 from ppvi.numpyro.stage import stage
 
 TABLES = {"vector": (3,), "rows": (4, 2), "matrices": (2, 3, 2), "one row": (1,)}
@@ -32,7 +33,7 @@ def test_lookup_is_the_gather(shape, mode):
     def run(table):
         env = dict(zip(staged.inputs, [table], strict=True)) | staged.constants
         for equation in staged.equations:
-            outputs = equation.run(*[env[x] if x in env else x.value for x in equation.inputs])
+            outputs = equation.run(*[env[x] if isinstance(x, Var) else x.value for x in equation.inputs])
             env.update(zip(equation.outputs, outputs, strict=True))
         return env[staged.output]
 

@@ -54,7 +54,9 @@ def assert_same(ours, theirs):
         assert (np.abs(x - y) <= 6 * np.hypot(x_se, y_se) + 1e-5 * (1 + np.abs(y))).all(), (x, y)
 
 
-@pytest.mark.parametrize("autoguide", [AutoNormal, AutoMultivariateNormal, AutoLowRankMultivariateNormal, AutoIAFNormal])
+@pytest.mark.parametrize(
+    "autoguide", [AutoNormal, AutoMultivariateNormal, AutoLowRankMultivariateNormal, AutoIAFNormal]
+)
 @pytest.mark.parametrize("noncentred", [False, True])
 def test_autoguides_and_reparam_handlers(autoguide, noncentred):
     model = handlers.reparam(centred, config={"theta": LocScaleReparam(0)}) if noncentred else centred
@@ -121,7 +123,8 @@ def test_modules_as_parameters(kind):
 
 
 def test_module_trees_with_subsampled_parameters():
-    """A parameter with event_dim inside a subsampled plate gets gradients at the minibatch only, scaled to the whole."""
+    """A parameter with event_dim inside a subsampled plate gets gradients at the minibatch only, scaled to the
+    whole."""
     data = jnp.arange(6.0)
 
     def model():
@@ -214,7 +217,9 @@ def test_stop_gradient():
 
 def bernoulli_guide():
     with numpyro.plate("lanes", 3):
-        numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a", jnp.zeros(3))), infer={"strategy": ppvi.Reinforce()})
+        numpyro.sample(
+            "z", dist.Bernoulli(logits=numpyro.param("a", jnp.zeros(3))), infer={"strategy": ppvi.Reinforce()}
+        )
 
 
 def bernoulli_model():
@@ -246,7 +251,13 @@ def test_default_strategies_and_their_reasons():
 
     def program(p, q):
         z = q.simulate()
-        return z["normal"] * z["separable"].sum() + jax.nn.logsumexp(z["coupled"] * 1.0) + z["large"] + z["infinite"] + z["circular"]
+        return (
+            z["normal"] * z["separable"].sum()
+            + jax.nn.logsumexp(z["coupled"] * 1.0)
+            + z["large"]
+            + z["infinite"]
+            + z["circular"]
+        )
 
     bound = vi.objective(program, lambda: None, guide)
     sites = {site.name: (site.strategy, site.reason) for site in bound.explain(bound.init(KEY)).sites}

@@ -1,7 +1,8 @@
 """Axis rules against an oracle: perturb one lane of a random input and see which outputs move.
 
-Each row says where the operation must keep the operand's axes (None: joint), so a rule can be neither wrong nor needlessly
-blunt. The oracle knows nothing of the rules: an axis claimed to be kept must show no movement outside the perturbed lane.
+Each row says where the operation must keep the operand's axes (None: joint), so a rule can be neither wrong nor
+needlessly blunt. The oracle knows nothing of the rules: an axis claimed to be kept must show no movement outside the
+perturbed lane.
 """
 
 import jax

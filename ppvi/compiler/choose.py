@@ -1,0 +1,158 @@
+"""Choosing a strategy for each site: the user's, or the first default that is cheap; refusals of what is biased or endless."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+from ppvi.compiler.dependence import Lanes, site_lanes
+from ppvi.compiler.ir import Atom, Candidate, Equation, Program, SiteInfo, Var, equations_behind, site_info, union
+from ppvi.compiler.terms import Decomposition, Sites, Term
+from ppvi.errors import StrategyError
+from ppvi.strategies import Draw, Strategy
+
+LIMIT = 4096
+"""The most runs of a term that enumeration may cost before it is refused."""
+
+SMALL_SUPPORT = 16
+"""The largest support that is enumerated without being asked for."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The strategy of a site, and why."""
+
+    equation: Equation
+    candidate: Candidate
+    reason: str
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.candidate.strategy
+
+    @property
+    def info(self) -> SiteInfo:
+        return site_info(self.equation)
+
+
+def choose(
+    sites: list[Equation],
+    parts: Decomposition,
+    dependence: dict[Var, Sites],
+    terms_of: dict[Equation, frozenset[int]],
+) -> dict[Equation, Choice]:
+    """Give each site the first of its candidates that is cheap; refuse one that the user named and that is not.
+
+    Enumerated sites multiply the runs of the terms that they share, so sites are chosen for in order.
+    """
+    total = [1] * len(parts.terms)
+    choices: dict[Equation, Choice] = {}
+    for site in sites:
+        mine = {i: parts.terms[i] for i in sorted(terms_of.get(site, ()))}
+        coupled = max(mine.values(), key=lambda term: len(coupled_axes(site, term)), default=None)
+        place = None
+        if coupled is not None and coupled_axes(site, coupled):
+            place = functools.partial(coupling, parts.equations, dependence, site, coupled)
+        *preferred, last = site_info(site).candidates
+        cheap = (c for c in preferred if place is None and support_size(site, c) <= SMALL_SUPPORT)
+        cheap = (c for c in cheap if _most_runs(site, c, mine, total) <= LIMIT)
+        candidate = next(cheap, last)
+        most = _most_runs(site, candidate, mine, total)
+        if most > LIMIT:
+            raise StrategyError(_too_expensive(site, candidate, most, place and place()))
+        for i, term in mine.items():
+            total[i] *= runs(site, candidate, term)
+        choices[site] = Choice(site, candidate, _reason(site, candidate, place and place()))
+    return choices
+
+
+def first_candidate(site: Equation) -> Candidate:
+    """The candidate that a site prefers. Candidates of one site are pathwise all or none."""
+    return site_info(site).candidates[0]
+
+
+def support_size(site: Equation, candidate: Candidate) -> int:
+    """Number of alternative values that a candidate keeps, 1 if none."""
+    values = candidate.fields[Draw._fields.index("values")]
+    return 1 if values is None else site.inputs[values].shape[site.mapped]
+
+
+def runs(site: Equation, candidate: Candidate, term: Term) -> int:
+    """Differentiable runs of a term that a candidate costs."""
+    lanes = math.prod(site_lanes(site)[axis] for axis in coupled_axes(site, term))
+    return candidate.strategy.runs(support_size(site, candidate), lanes)
+
+
+def _most_runs(site: Equation, candidate: Candidate, terms: dict[int, Term], total: list[int]) -> int:
+    return max((total[i] * runs(site, candidate, term) for i, term in terms.items()), default=1)
+
+
+def coupled_axes(site: Equation, term: Term) -> tuple[int, ...]:
+    """The lane axes of a site that a term couples."""
+    sized = zip(term.dependence[site], site_lanes(site), strict=True)
+    return tuple(i for i, (axis, size) in enumerate(sized) if axis is None and size > 1)
+
+
+def coupling(equations: tuple[Equation, ...], dependence: dict[Var, Sites], site: Equation, term: Term) -> str:
+    """Where lanes of a site that were apart first meet on the way to a term: "operation at file:line"."""
+    behind = union(equations_behind(equations).get(part.atom, 0) for part in term.parts)
+    for i, equation in enumerate(equations):
+        if behind >> i & 1 and equation is not site:
+            before = [lanes for atom in equation.inputs if (lanes := _lanes(dependence, atom, site)) is not None]
+            after = [lanes for var in equation.outputs if (lanes := _lanes(dependence, var, site)) is not None]
+            apart = min((lanes.count(None) for lanes in before), default=len(site_lanes(site)))
+            if any(lanes.count(None) > apart for lanes in after):
+                return f"{equation.op} at {equation.where()}"
+    return f"the site itself at {site_info(site).where}"
+
+
+def _lanes(dependence: dict[Var, Sites], atom: Atom, site: Equation) -> Lanes | None:
+    return dependence.get(atom, {}).get(site) if isinstance(atom, Var) else None
+
+
+# Messages -------------------------------------------------------------------------------------------------------------
+
+
+def _reason(site: Equation, candidate: Candidate, place: str | None) -> str:
+    if site_info(site).named:
+        return "named by the user"
+    if candidate.strategy.pathwise:
+        return "reparameterised sampler, support free of parameters"
+    if len(site_info(site).candidates) == 1:
+        return "no reparameterised sampler, no finite support"
+    if candidate is first_candidate(site):
+        return f"finite support of {support_size(site, candidate)}, lanes separable in every term"
+    if place is not None:
+        return f"finite support, but lanes coupled by {place}"
+    return f"finite support, but more than {SMALL_SUPPORT} values or more than {LIMIT} runs"
+
+
+def _too_expensive(site: Equation, candidate: Candidate, runs: int, place: str | None) -> str:
+    cause = f"its lanes {site_lanes(site)} are coupled by {place}" if place else "it nests in other enumerated sites"
+    info = site_info(site)
+    return (
+        f"site {info.name!r} ~ {info.distribution} at {info.where}: {candidate.strategy} would cost {float(runs):.3g} runs "
+        f"of the objective, more than {LIMIT}, because {cause}. "
+        f"LeaveOneOut() or Reinforce() cost one run whatever is coupled."
+    )
+
+
+def refuse_moving_supports(program: Program, choices: dict[Equation, Choice]) -> None:
+    """A support that moves with a parameter biases a score function, and is no default for anything."""
+    if not any(site_info(site).bounds for site in choices):
+        return
+    moving = set(program.params)
+    for equation in program.equations:
+        carries = equation.differentiable and any(atom in moving for atom in equation.inputs)
+        if carries and (equation.site is None or choices[equation].strategy.pathwise):
+            moving.update(equation.outputs)
+        if equation.site is None or not any(equation.inputs[i] in moving for i in equation.site.bounds):
+            continue
+        strategy = choices[equation].strategy
+        if strategy.fixed_support or not equation.site.named:
+            raise StrategyError(
+                f"site {equation.site.name!r} ~ {equation.site.distribution} at {equation.site.where}: its support moves "
+                f"with a parameter, which {'biases' if strategy.fixed_support else 'may bias'} {strategy}. Name Reparam() "
+                f"for it if the objective is continuous in the site, up to the ends of the support."
+            )
