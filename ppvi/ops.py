@@ -37,10 +37,12 @@ class Ops(Protocol):
     def stop_gradient(self, x: Array) -> Array: ...
 
     def linear_coefficients(
-        self, function: Callable[..., Array], shapes: Sequence[Sequence[int]]
+        self, function: Callable[..., Array], arguments: Sequence[tuple[Sequence[int], str]]
     ) -> tuple[Array, Sequence[Array]]:
-        """Of a scalar function that is affine in real arguments of these shapes: its constant and its coefficients."""
+        """Of a scalar function that is affine in real arguments of these shapes and dtypes: constant and coefficients."""
         ...
+
+    def where(self, condition: Array, x: Array, y: Array) -> Array: ...
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Vectorise over the leading axis of every argument and result."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ppvi.compiler.dependence import Lanes, site_lanes
@@ -25,7 +26,12 @@ class Choice:
 
     equation: Equation
     candidate: Candidate
-    reason: str
+    coupling: Callable[[], str] | None
+    """Where its lanes are coupled, if they are; found only when somebody asks."""
+
+    @property
+    def reason(self) -> str:
+        return _reason(self.equation, self.candidate, self.coupling)
 
     @property
     def strategy(self) -> Strategy:
@@ -60,10 +66,10 @@ def choose(
         candidate = next(cheap, last)
         most = _most_runs(site, candidate, mine, total)
         if most > LIMIT:
-            raise StrategyError(_too_expensive(site, candidate, most, place and place()))
+            raise StrategyError(_too_expensive(site, candidate, most, place))
         for i, term in mine.items():
             total[i] *= runs(site, candidate, term)
-        choices[site] = Choice(site, candidate, _reason(site, candidate, place and place()))
+        choices[site] = Choice(site, candidate, place)
     return choices
 
 
@@ -114,7 +120,7 @@ def _lanes(dependence: dict[Var, Sites], atom: Atom, site: Equation) -> Lanes | 
 # Messages -------------------------------------------------------------------------------------------------------------
 
 
-def _reason(site: Equation, candidate: Candidate, place: str | None) -> str:
+def _reason(site: Equation, candidate: Candidate, place: Callable[[], str] | None) -> str:
     if site_info(site).named:
         return "named by the user"
     if candidate.strategy.pathwise:
@@ -124,13 +130,16 @@ def _reason(site: Equation, candidate: Candidate, place: str | None) -> str:
     if candidate is first_candidate(site):
         return f"finite support of {support_size(site, candidate)}, lanes separable in every term"
     if place is not None:
-        return f"finite support, but lanes coupled by {place}"
+        return f"finite support, but lanes coupled by {place()}"
     return f"finite support, but more than {SMALL_SUPPORT} values or more than {LIMIT} runs"
 
 
-def _too_expensive(site: Equation, candidate: Candidate, runs: int, place: str | None) -> str:
-    cause = f"its lanes {site_lanes(site)} are coupled by {place}" if place else "it nests in other enumerated sites"
-    info = site_info(site)
+def _too_expensive(site: Equation, candidate: Candidate, runs: int, place: Callable[[], str] | None) -> str:
+    info, size = site_info(site), support_size(site, candidate)
+    if place is not None:
+        cause = f"its lanes {site_lanes(site)} are coupled by {place()}"
+    else:
+        cause = f"its support has {size} values" if runs == size else "it nests in other enumerated sites"
     return (
         f"site {info.name!r} ~ {info.distribution} at {info.where}: {candidate.strategy} would cost {float(runs):.3g} runs "
         f"of the objective, more than {LIMIT}, because {cause}. "

@@ -38,11 +38,12 @@ class Var:
 class Literal:
     """A constant of the program."""
 
-    __slots__ = ("shape", "value")
+    __slots__ = ("dtype", "shape", "value")
 
-    def __init__(self, value: Any, shape: tuple[int, ...]):
+    def __init__(self, value: Any, shape: tuple[int, ...], dtype: str):
         self.value = value
         self.shape = shape
+        self.dtype = dtype
 
 
 Atom = Var | Literal

@@ -52,7 +52,7 @@ def linear_tail(plan: Plan, ops: Ops, env: Env) -> tuple[Array, dict[Atom, Array
             inner.run(equation)
         return inner[plan.program.output]
 
-    constant, coefficients = ops.linear_coefficients(tail, [part.shape for part in parts])
+    constant, coefficients = ops.linear_coefficients(tail, [(part.shape, part.dtype) for part in parts])
     return constant, dict(zip(parts, coefficients, strict=True))
 
 
@@ -160,10 +160,10 @@ class Machine:
         """A term from its parts."""
         total: Array = 0.0
         for part in self.plan.terms[i].parts:
-            value = env[part.atom]
-            total = total + self.coefficients[part.atom] * (
-                self.ops.stop_gradient(value) if part.own_log_prob else value
-            )
+            value = self.ops.stop_gradient(env[part.atom]) if part.own_log_prob else env[part.atom]
+            coefficient = self.coefficients[part.atom]
+            # What the objective leaves out may be infinite or NaN, and must not come back as zero times that.
+            total = total + coefficient * self.ops.where(coefficient == 0, 0.0, value)
         return total
 
 

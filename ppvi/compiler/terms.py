@@ -7,8 +7,8 @@ Rao-Blackwellisation by program analysis. Parts that depend on the same sites an
 are the gradient of the objective's linear *tail* in the parts, which is constant. The walk goes back from the output
 through operations that are linear in everything site-dependent, and only where going on separates sites or lanes; a sum
 over lanes and other axes at once is taken in two steps, so that a likelihood summed over pixels is one term per image
-and not one per pixel. Densities of sites that need no credit are parted off too; a constant that is part of a density,
-or that the user subtracts as a baseline, stays where it is.
+and not one per pixel. Densities of sites that need no credit are parted off too; a constant that is part of a density
+stays with it.
 
 A part that is a site's own log_prob at its own draw has an explicit gradient of mean zero, E[d log q(z)] = 0, given
 everything before it; the surrogate drops that gradient.

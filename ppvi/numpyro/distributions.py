@@ -42,7 +42,10 @@ class SiteDistribution:
 
     @property
     def has_enumerate_support(self) -> bool:
-        return self.peeled.has_enumerate_support
+        try:  # a Binomial whose counts differ between lanes, for one, says that it has, and then refuses
+            return self.peeled.has_enumerate_support and self.peeled.enumerate_support(expand=False) is not None
+        except NotImplementedError:
+            return False
 
     def sample(self, rng: jax.Array) -> Any:
         return _detached(self.peeled).sample(rng)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ppvi.errors import FitError, ProgramError
 from ppvi.numpyro.handlers import Assess, Handle, Simulate
-from ppvi.numpyro.objective import Objective, Params
+from ppvi.numpyro.objective import Objective, Params, join, part
 from ppvi.numpyro.session import PlainSession, Probe
 
 
@@ -156,7 +156,10 @@ def posterior(
     whose `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics.
     """
 
-    def particle(key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    inputs, structure = part(args, kwargs)
+
+    def particle(key: jax.Array, params: Params, arrays: list[Any]) -> tuple[dict[str, jax.Array], jax.Array]:
+        args, kwargs = join(arrays, structure)
         session = PlainSession(key, params, objective.strategies)
         with session.fresh(key):
             z = Handle(objective.guide, "guide", session, args, kwargs).run(Simulate("guide", session))
@@ -165,13 +168,14 @@ def posterior(
         kept = {name: value for name, value in z.items() if name in model.values}
         return kept | model.deterministic, joint.log_density - z.log_density
 
-    def draw(key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    def draw(key: jax.Array, params: Params, arrays: list[Any]) -> tuple[dict[str, jax.Array], jax.Array]:
         choose, *keys = jax.random.split(key, particles + 1)
-        sites, log_weights = jax.vmap(particle)(jnp.stack(keys))
+        sites, log_weights = jax.vmap(particle, (0, None, None))(jnp.stack(keys), params, arrays)
         chosen = jax.random.categorical(choose, log_weights)
         return jax.tree.map(lambda x: x[chosen], sites), jax.nn.logsumexp(log_weights) - jnp.log(particles)
 
-    sites, log_weight = jax.device_get(jax.jit(jax.vmap(draw))(jax.random.split(key, draws)))
+    drawn = jax.jit(jax.vmap(draw, (0, None, None)))(jax.random.split(key, draws), params, inputs)
+    sites, log_weight = jax.device_get(drawn)
     return az.from_dict(
         posterior={name: value[None] for name, value in sites.items()}, sample_stats={"log_weight": log_weight[None]}
     )
@@ -179,18 +183,14 @@ def posterior(
 
 def _compiled(step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Scan steps in one jitted call. Arrays among the arguments are inputs of it, not constants."""
-    leaves, tree = jax.tree.flatten((args, kwargs))
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray)]
+    arrays, structure = part(args, kwargs)
 
     @jax.jit
     def run(state: State, steps: jax.Array, arrays: list[Any]) -> tuple[State, jax.Array]:
-        filled = list(leaves)
-        for i, array in zip(places, arrays, strict=True):
-            filled[i] = array
-        args, kwargs = jax.tree.unflatten(tree, filled)
+        args, kwargs = join(arrays, structure)
         return jax.lax.scan(lambda state, i: step(state, i, args, kwargs), state, steps)
 
-    return lambda state, steps: run(state, steps, [leaves[i] for i in places])
+    return lambda state, steps: run(state, steps, arrays)
 
 
 def _started_from(start: Params, params: Params | None) -> Params:

@@ -9,6 +9,8 @@ credited.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -130,7 +132,8 @@ class Run(Messenger):
         return self.session.log_prob(msg["fn"], msg["value"], msg["name"], self.role), False
 
     def finish(self, returned: Any) -> Trace:
-        total = sum((jnp.sum(log_prob) for log_prob in self.log_probs.values()), start=jnp.zeros(()))
+        scalars = [jnp.sum(x) if jnp.ndim(x) else x for x in self.log_probs.values()]
+        total = functools.reduce(operator.add, scalars) if scalars else jnp.zeros(())
         self.session.ran(self.role, self.values, self.log_probs)
         return Trace(
             choices=self.values,

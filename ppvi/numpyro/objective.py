@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -101,7 +101,8 @@ class Objective:
 
         - `key`: a JAX key.
         - `params`: name -> constrained value, as from `init`.
-        - `*args`, `**kwargs`: passed to the model and the guide. Arrays are traced; anything else must be hashable.
+        - `*args`, `**kwargs`: passed to the model and the guide. Arrays and floats are traced; anything else must be
+          hashable, and is a constant of the compiled call.
 
         **Returns** a scalar, and a dict like `params`.
 
@@ -109,17 +110,17 @@ class Objective:
 
         **Unbiased when** the strategy of every site is; see their docstrings, and `explain`.
         """
-        arrays, structure = _part(args, kwargs)
+        arrays, structure = part(args, kwargs)
         return self._gradient(key, _checked(params), arrays, structure)
 
     def surrogate(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> jax.Array:
         """The scalar whose value is `estimate` and whose JAX gradient in `params` is that of `value_and_grad`."""
-        arrays, structure = _part(args, kwargs)
+        arrays, structure = part(args, kwargs)
         return self._surrogate(key, _checked(params), arrays, structure)
 
     def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
-        arrays, structure = _part(args, kwargs)
+        arrays, structure = part(args, kwargs)
         return explain(self._plan(jax.random.key(0), _checked(params), arrays, structure))
 
     def as_loss(self) -> Any:
@@ -137,7 +138,7 @@ class Objective:
     def _plan(self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Plan:
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
             session = Session(key, params, self.strategies)
-            args, kwargs = _join(arrays, structure)
+            args, kwargs = join(arrays, structure)
             value = self.run(session, args, kwargs)
             unknown = sorted(self.strategies.keys() - session.drawn)
             if unknown:
@@ -183,7 +184,8 @@ def objective(
     return Objective(program, model, guide, strategies=strategies, maximize=maximize)
 
 
-def _part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Structure]:
+def part(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[Any], Structure]:
+    """Arguments as arrays, which are traced, and the rest, which is static."""
     leaves, tree = jax.tree.flatten((args, kwargs))
     arrays = [leaf for leaf in leaves if _is_array(leaf)]
     static = tuple(_ARRAY if _is_array(leaf) else leaf for leaf in leaves)
@@ -198,7 +200,8 @@ def _part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Str
     return arrays, Structure(tree, static)
 
 
-def _join(arrays: tuple[Any, ...], structure: Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def join(arrays: Sequence[Any], structure: Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments from their parts."""
     rest = iter(arrays)
     return jax.tree.unflatten(structure.tree, [next(rest) if leaf is _ARRAY else leaf for leaf in structure.static])
 
@@ -211,7 +214,7 @@ _ARRAY = _Array()
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
 
 
 def _hashable(leaf: Any) -> bool:

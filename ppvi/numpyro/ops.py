@@ -43,10 +43,14 @@ class JaxOps:
         return jnp.take_along_axis(values, jnp.broadcast_to(index, shape), axis=0)
 
     def linear_coefficients(
-        self, function: Callable[..., jax.Array], shapes: Sequence[Sequence[int]]
+        self, function: Callable[..., jax.Array], arguments: Sequence[tuple[Sequence[int], str]]
     ) -> tuple[jax.Array, Sequence[jax.Array]]:
-        constant, pull = jax.vjp(function, *[jnp.zeros(shape) for shape in shapes])
+        reals = [(shape, dtype if jnp.issubdtype(dtype, jnp.floating) else float) for shape, dtype in arguments]
+        constant, pull = jax.vjp(function, *[jnp.zeros(shape, dtype) for shape, dtype in reals])
         return constant, pull(jnp.ones_like(constant))
+
+    def where(self, condition: jax.Array, x: Any, y: Any) -> jax.Array:
+        return jnp.where(condition, x, y)
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.vmap(function)

@@ -80,8 +80,7 @@ ad.primitive_jvps[log_prob_p] = lambda primals, tangents, **params: (log_prob_p.
 
 def stage(function: Callable[..., jax.Array], params: Any, *inputs: Any) -> Program:
     """Trace `function(params, *inputs)` into a program; the params' leaves come first among its inputs."""
-    closed, shape = jax.make_jaxpr(function, return_shape=True)(params, *inputs)
-    del shape
+    closed = jax.make_jaxpr(function)(params, *inputs)
     reader = Reader()
     variables = [reader.variable(v) for v in closed.jaxpr.invars]
     constants = {reader.variable(v): x for v, x in zip(closed.jaxpr.constvars, closed.consts, strict=True)}
@@ -110,7 +109,7 @@ class Reader:
 
     def atom(self, var: Any) -> Atom:
         if isinstance(var, JaxLiteral):
-            return Literal(var.val, tuple(getattr(var.aval, "shape", ())))
+            return Literal(var.val, tuple(getattr(var.aval, "shape", ())), str(getattr(var.aval, "dtype", "token")))
         return self.atoms[var]
 
     def read(self, jaxpr: Jaxpr) -> None:
@@ -126,7 +125,7 @@ class Reader:
         # The same body may be inlined many times, so its variables are bound anew each time.
         self.atoms.update(zip(body.jaxpr.invars, arguments, strict=True))
         for var, value in zip(body.jaxpr.constvars, body.consts, strict=True):
-            self.atoms[var] = Literal(value, jnp.shape(value))
+            self.atoms[var] = Literal(value, jnp.shape(value), str(jnp.result_type(value)))
         # JAX caches traces, so a body's own line may be that of an earlier caller: the call's line is the true one.
         outer, self.call = self.call, self.call or _where(eqn)
         self.read(body.jaxpr)

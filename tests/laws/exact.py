@@ -22,7 +22,7 @@ from jax.interpreters import batching
 from ppvi.compiler.surrogate import surrogate
 from ppvi.numpyro import rules
 from ppvi.numpyro.distributions import SiteDistribution
-from ppvi.numpyro.objective import Objective, _part
+from ppvi.numpyro.objective import Objective, part
 from ppvi.numpyro.ops import JaxOps
 
 tape_p = Primitive("tape")
@@ -119,7 +119,7 @@ def expectation(
     """Exact expectation of the estimate and of its gradient."""
     key = jax.random.key(0)
     with _taped():
-        arrays, structure = _part(args, {})
+        arrays, structure = part(args, {})
         plan = objective._plan(key, params, arrays, structure)
     sizes: list[int] = []
 

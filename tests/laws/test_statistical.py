@@ -355,3 +355,25 @@ def test_different_keys_differ_and_equal_keys_agree(case):
     values = [float(objective.estimate(jax.random.key(i), params)) for i in (0, 0, *range(1, 8))]
     assert values[0] == values[1]
     assert len(set(values)) > 1
+
+
+@pytest.mark.parametrize("strategy", [Enumerate(), Reinforce(), LeaveOneOut(2)])
+def test_what_the_objective_leaves_out_may_be_infinite(strategy):
+    """Lanes that a slice, a gather or a where leaves out are left out, even where they hold NaN or minus infinity."""
+    keep = jnp.array([True, True, False])
+
+    def program(p, q):
+        z = q.simulate()["z"]
+        terms = jnp.where(keep, z * 2.0, jnp.array([0.0, 0.0, jnp.nan])) + jnp.array([0.0, 0.0, -jnp.inf])
+        return terms[jnp.array([0, 1])].sum() + terms[:2].sum() + jnp.where(keep, terms, z[0] * 1.0).sum()
+
+    def guide():
+        with numpyro.plate("lanes", 3):
+            numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a")))
+
+    a = jnp.array([0.3, -0.4, 0.2])
+    objective = vi.objective(program, nothing, guide, strategies={"z": strategy})
+    (_, mean), (_, sd) = moments(objective, {"a": a}, 20_000)
+    prob = jax.nn.sigmoid(a)
+    exact = prob * (1 - prob) * jnp.array([7.0, 6.0, 0.0])
+    assert (np.abs(mean["a"] - exact) <= Z * sd["a"] / np.sqrt(20_000) + 1e-5).all()
