@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.primitives import Messenger
 
-from ppvi.errors import EngineError, ProgramError
+from ppvi.errors import EngineError, ProgramError, StrategyError
 from ppvi.numpyro import source
 from ppvi.numpyro.session import Session, current_trace
 from ppvi.numpyro.stage import mark_log_prob
@@ -37,10 +37,25 @@ class strategies(Messenger):  # noqa: N801  (a handler, named as NumPyro names i
     def __init__(self, fn: Callable[..., Any] | None = None, choice: Mapping[str, Strategy] | None = None):
         super().__init__(fn)
         self.choice = dict(choice or {})
+        self.seen: set[str] = set()
+
+    def __enter__(self) -> None:
+        self.seen = set()
+        super().__enter__()
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        super().__exit__(kind, error, traceback)
+        unknown = sorted(self.choice.keys() - self.seen)
+        if kind is None and unknown:
+            raise StrategyError(
+                f"strategies name the site {unknown[0]!r}, which the program does not have; it has {sorted(self.seen)}."
+            )
 
     def process_message(self, msg: Any) -> None:
-        if msg["type"] == "sample" and msg["name"] in self.choice:
-            msg["infer"] = {**msg["infer"], "strategy": self.choice[msg["name"]]}
+        if msg["type"] == "sample":
+            self.seen.add(msg["name"])
+            if msg["name"] in self.choice:
+                msg["infer"] = {**msg["infer"], "strategy": self.choice[msg["name"]]}
 
 
 class Handle:
@@ -93,36 +108,38 @@ class Run(Messenger):
         self.auxiliary: set[str] = set()
 
     def process_message(self, msg: Any) -> None:
-        kind = msg["type"]
-        if kind == "param":
-            self._same_level(msg)
-            if msg["value"] is None:
-                msg["value"] = self.session.param(msg["name"], lambda: msg["fn"](*msg["args"], **msg["kwargs"]), msg)
-        elif kind == "prng_key" and msg["value"] is None:
-            msg["value"] = self.session.key()
-        elif kind == "plate" and msg["value"] is None:
-            msg["kwargs"]["rng_key"] = self.session.plate_key(msg["name"])
+        kind, name = msg["type"], msg.get("name")
+        if kind == "sample":
+            self._sample(msg)
         elif kind == "deterministic":
-            self.deterministic[msg["name"]] = msg["value"]
-        elif kind in ("mutable", "control_flow"):
-            raise EngineError(_UNSUPPORTED[kind].format(name=msg.get("name"), role=self.role, where=source.here()))
-        elif kind == "sample":
-            self._same_level(msg)
-            if msg["name"] in self.log_probs:
-                raise ProgramError(
-                    f"the {self.role} has two sites named {msg['name']!r}; the second at {source.here()}."
-                )
-            if msg["kwargs"].get("sample_shape"):
-                msg["fn"] = msg["fn"].expand((*msg["kwargs"].pop("sample_shape"), *msg["fn"].batch_shape))
-            observed = msg["is_observed"] or msg["value"] is not None
-            log_prob, own_draw = (self.observe if observed else self.visit)(msg)
-            if self.session.marking:
-                log_prob = mark_log_prob(log_prob, msg["name"], own_draw)
-            scale = msg["scale"]
-            self.log_probs[msg["name"]] = log_prob if scale is None else scale * log_prob
-            self.plates[msg["name"]] = tuple(Plate(frame.name, frame.dim) for frame in msg["cond_indep_stack"])
-            if msg["infer"].get("is_auxiliary"):
-                self.auxiliary.add(msg["name"])
+            self.deterministic[name] = msg["value"]
+        elif kind in _UNSUPPORTED:
+            raise EngineError(_UNSUPPORTED[kind].format(name=name, role=self.role, where=source.here()))
+        elif kind == "plate" and msg["value"] is None:
+            msg["kwargs"]["rng_key"] = self.session.plate_key(name)
+        else:
+            provide(self.session, msg)
+
+    def _sample(self, msg: Any) -> None:
+        name, fn, scale = msg["name"], msg["fn"], msg["scale"]
+        if current_trace() is not self.level:
+            raise EngineError(
+                f"sample site {name!r} of the {self.role} at {source.here()} is inside a JAX transformation within the "
+                f"program (jit, scan, cond, while_loop, vmap or grad): its value cannot leave it. Move the site out of the "
+                f"transformation; for independent copies use a plate."
+            )
+        if name in self.log_probs:
+            raise ProgramError(f"the {self.role} has two sites named {name!r}; the second at {source.here()}.")
+        if msg["kwargs"].get("sample_shape"):
+            msg["fn"] = fn.expand((*msg["kwargs"].pop("sample_shape"), *fn.batch_shape))
+        observed = msg["is_observed"] or msg["value"] is not None
+        log_prob, own_draw = (self.observe if observed else self.visit)(msg)
+        if self.session.marking:
+            log_prob = mark_log_prob(log_prob, name, own_draw)
+        self.log_probs[name] = log_prob if scale is None else scale * log_prob
+        self.plates[name] = tuple(Plate(frame.name, frame.dim) for frame in msg["cond_indep_stack"])
+        if msg["infer"].get("is_auxiliary"):
+            self.auxiliary.add(name)
 
     def visit(self, msg: Any) -> tuple[jax.Array, bool]:
         """Give a latent site its value; its log_prob without scale, and whether at its own draw without a gradient."""
@@ -145,14 +162,6 @@ class Run(Messenger):
             auxiliary=frozenset(self.auxiliary),
         )
 
-    def _same_level(self, msg: Any) -> None:
-        if current_trace() is not self.level:
-            raise EngineError(
-                f"{msg['type']} site {msg['name']!r} of the {self.role} at {source.here()} is inside a JAX transformation "
-                f"within the program (jit, scan, cond, while_loop, vmap or grad): its value cannot leave it. Move the site "
-                f"out of the transformation; for independent copies use a plate."
-            )
-
 
 _UNSUPPORTED = {
     "mutable": "mutable site {name!r} of the {role} at {where}: mutable state is not supported; keep the state in `params`, "
@@ -170,17 +179,22 @@ class Direct(Messenger):
         self.session = session
 
     def process_message(self, msg: Any) -> None:
-        if msg["value"] is not None:
-            return
-        if msg["type"] == "param":
-            msg["value"] = self.session.param(msg["name"], lambda: msg["fn"](*msg["args"], **msg["kwargs"]), msg)
-        elif msg["type"] == "prng_key":
-            msg["value"] = self.session.key()
-        elif msg["type"] == "sample":
+        if msg["type"] == "sample" and msg["value"] is None:
             raise ProgramError(
                 f"site {msg['name']!r} at {source.here()} is sampled by the objective itself: sites belong to a model or a "
                 f"guide; draw from one with `simulate`."
             )
+        provide(self.session, msg)
+
+
+def provide(session: Session, msg: Any) -> None:
+    """Give a parameter or a key to a message that asks for one."""
+    if msg["value"] is not None:
+        return
+    if msg["type"] == "param":
+        msg["value"] = session.param(msg["name"], lambda: msg["fn"](*msg["args"], **msg["kwargs"]), msg)
+    elif msg["type"] == "prng_key":
+        msg["value"] = session.key()
 
 
 class Simulate(Run):

@@ -187,6 +187,7 @@ class Initialisation(Session):
 
     def __init__(self, key: jax.Array, chosen: Mapping[str, Strategy]):
         super().__init__(key, {}, chosen)
+        self.level = current_trace()
         self.found: dict[str, Any] = {}
         self.constraints: dict[str, Any] = {}
 
@@ -195,6 +196,11 @@ class Initialisation(Session):
             value = initial()
             if value is None:
                 return None
+            if current_trace() is not self.level:
+                raise EngineError(
+                    f"parameter {name!r} at {source.here()} is first declared inside a JAX transformation (jit, scan, vmap "
+                    f"or grad), which its initial value cannot leave. Declare it outside and use its value inside."
+                )
             self.found[name] = value
             self.constraints[name] = msg["kwargs"].get("constraint", dist.constraints.real)
         return self.found[name]

@@ -9,7 +9,7 @@ import pytest
 from numpyro import handlers
 
 import ppvi.numpyro as vi
-from ppvi.compiler.surrogate import align
+from ppvi.compiler.continuation import align
 from ppvi.numpyro.ops import OPS
 from ppvi.objectives import elbo
 

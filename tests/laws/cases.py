@@ -1,4 +1,4 @@
-"""Finite programs, each with its objective's exact value by a sum written out by hand."""
+"""Programs with their objective's exact value; here the finite ones, by sums written out by hand."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Case:
     exact: Callable[[dict[str, Any]], Any]
     """The objective's value, by enumeration written out."""
     strategies: tuple[dict[str, Any], ...]
+    n: int = 200_000
+    """Number of draws, where the law is statistical."""
 
     def __str__(self) -> str:
         return self.name
@@ -91,7 +93,7 @@ CHAIN_PARAMS = dict(a=0.4, b=-0.3, c=0.9, phi=0.5)
 # Lanes -------------------------------------------------------------------------------------------------------------------------
 
 
-def lanes_guide(n=3):
+def lanes_guide(n=4):
     logits = numpyro.param("logits")
     with numpyro.plate("lanes", n):
         numpyro.sample("z", dist.Bernoulli(logits=logits))
@@ -133,8 +135,7 @@ def matrix(z, phi):
     return jnp.sum(outer**2) + jnp.trace(outer)
 
 
-LANES_PARAMS = dict(logits=jnp.array([0.3, -0.6, 1.1]), phi=jnp.array([0.8, -0.4, 1.3]))
-TO_EVENT_PARAMS = LANES_PARAMS
+LANES_PARAMS = dict(logits=jnp.array([0.3, -0.6, 1.1, 0.2]), phi=jnp.array([0.8, -0.4, 1.3, -0.7]))
 
 
 def event_guide():
@@ -143,7 +144,7 @@ def event_guide():
 
 def masked_guide():
     """The mask hides a lane's density from the objective, not the lane's value."""
-    with numpyro.plate("lanes", 3), handlers.mask(mask=jnp.array([True, False, True])):
+    with numpyro.plate("lanes", 4), handlers.mask(mask=jnp.array([True, False, True, True])):
         numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logits")))
 
 

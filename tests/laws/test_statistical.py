@@ -7,10 +7,6 @@ two-sided level 6e-10 (normal tails; n is large and the estimators' tails light)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,25 +18,9 @@ from numpyro import handlers
 import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
 from ppvi.objectives import elbo, iwelbo, renyi
+from tests.laws.cases import Case, nothing
 
 Z = 6.2
-N = 200_000
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    program: Callable[..., Any]
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
-    params: dict[str, Any]
-    exact: Callable[[dict[str, Any]], Any]
-    strategies: tuple[dict[str, Any], ...]
-    n: int = N
-
-
-def nothing(*args):
-    """A model for objectives that look at the guide only."""
 
 
 def normal_quadrature(n=60):

@@ -230,6 +230,13 @@ def test_strategy_for_a_site_that_does_not_exist():
         estimate(strategies={"zz": ppvi.Reinforce()})
 
 
+def test_strategy_handler_for_a_site_that_does_not_exist():
+    with pytest.raises(
+        StrategyError, match=r"strategies name the site 'zz', which the program does not have; it has \['x'\]"
+    ):
+        estimate(guide=vi.strategies(guide, {"zz": ppvi.Reinforce()}))
+
+
 @pytest.mark.parametrize("strategy", ["Enumrate", 3, None])
 def test_unknown_strategy(strategy):
     with pytest.raises(StrategyError, match=r"is not a gradient strategy; there are .*Enumerate\(\).*Reinforce\(\)"):
@@ -429,3 +436,13 @@ def test_mutable_state():
 
     with pytest.raises(EngineError, match="mutable site 'state' of the guide"):
         estimate(guide=guide)
+
+
+def test_parameter_first_declared_inside_a_transformation():
+    def guide():
+        loc = jax.vmap(lambda i: numpyro.param("theta", jnp.zeros(())) * i)(jnp.ones(2))
+        numpyro.sample("x", dist.Normal(loc.sum(), 1.0))
+
+    with pytest.raises(EngineError, match=r"parameter 'theta' at .*test_errors.py:\d+ is first declared inside"):
+        vi.objective(elbo, model, guide).init(KEY)
+    assert np.isfinite(estimate(guide=guide)[0])

@@ -162,8 +162,8 @@ def test_k_hat_tells_a_good_guide_from_a_narrow_one():
 
 
 def test_nuts_reports_its_diagnostics():
-    data = vi.nuts(model, KEY, Y, num_warmup=300, num_samples=500, progress=False)
-    assert data.posterior["x"].shape == (4, 500)
+    data = vi.nuts(model, KEY, Y, num_warmup=500, num_samples=1000, progress=False)
+    assert data.posterior["x"].shape == (4, 1000)
     assert float(data["r_hat"]["x"]) < 1.02
     assert float(data["ess"]["x"]) > 300
     assert abs(float(data.posterior["x"].mean()) - MEAN) < 0.06

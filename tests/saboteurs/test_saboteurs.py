@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import ppvi
-from ppvi.compiler import surrogate as compiler, terms
+from ppvi.compiler import continuation as compiler, terms
 from ppvi.numpyro.session import Session
 from ppvi.strategies import phantom
 from tests.laws import test_exact, test_statistical

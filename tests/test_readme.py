@@ -1,0 +1,21 @@
+"""The README's programs run as they stand."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_example_and_the_objective_after_it(capsys):
+    names = {}
+    exec(BLOCKS[0].replace("num_steps=3000", "num_steps=1000, progress=False"), names)
+    printed = capsys.readouterr().out
+    assert "Enumerate()" in printed
+    assert "Fit of 1000 steps" in printed
+    np.testing.assert_allclose(names["fit"].params["loc"], [-2.1, 1.9], atol=0.3)
+    exec(BLOCKS[1], names)
+    bound = names["vi"].objective(names["iwelbo"](5), names["model"], names["guide"])
+    key = names["jax"].random.key(1)
+    assert np.isfinite(bound.estimate(key, names["fit"].params, names["x"]))
