@@ -1,6 +1,6 @@
 """N = 1000 discrete labels: one estimate of an ELBO's value and gradient, and how it scales to a million labels.
 
-Contenders: ppvi with Enumerate, LeaveOneOut and Reinforce; NumPyro's TraceGraph_ELBO and TraceEnum_ELBO; the gradient
+Contenders: ppvi with Enumerate, LeaveOneOut and Reinforce; NumPyro's TraceGraph_ELBO; the gradient
 of the marginalised sum, written by hand. Run with `python -m benchmarks.mixture`.
 """
 

@@ -66,16 +66,16 @@ def compare(fit: Any, reference: Any, *, draws: int = 4000) -> Comparison:
     **Arguments**
 
     - `fit`: a fit, or ArviZ data with a `posterior` group (and `log_weight` in `sample_stats` for k-hat).
-    - `reference`: ArviZ data, from `nuts` or elsewhere.
+    - `reference`: the same, from `nuts` or elsewhere.
     - `draws`: number of draws from a fit.
 
-    **Raises** `ProgramError` if the two have no site in common.
+    **Raises** `ProgramError` if one is neither, or if the two have no site in common.
     """
     import arviz as az
     import numpy as np
     from scipy.stats import wasserstein_distance
 
-    data = fit.posterior(draws=draws) if callable(getattr(fit, "posterior", None)) else fit
+    data, reference = _data(fit, draws), _data(reference, draws)
     ours, theirs = _scalars(data.posterior), _scalars(reference.posterior)
     common = [name for name in theirs if name in ours]
     if not common:
@@ -106,6 +106,14 @@ def compare(fit: Any, reference: Any, *, draws: int = 4000) -> Comparison:
         sizes: Any = az.ess(reference)
     r_hat, ess = float(r_hats.to_array().max()), float(sizes.to_array().min())
     return Comparison(tuple(marginals), k_hat, r_hat, ess)
+
+
+def _data(given: Any, draws: int) -> Any:
+    """ArviZ data of a fit, or as given."""
+    posterior = getattr(given, "posterior", None)
+    if posterior is None:
+        raise ProgramError(f"compare: expected a fit or ArviZ data with a posterior group, not {type(given).__name__}.")
+    return given.posterior(draws=draws) if callable(posterior) else given
 
 
 def _scalars(group: Any) -> dict[str, Any]:

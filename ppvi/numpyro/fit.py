@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ppvi.errors import FitError, ProgramError
 from ppvi.numpyro.handlers import Assess, Handle, Simulate
 from ppvi.numpyro.objective import Objective, Params, join, part
-from ppvi.numpyro.session import PlainSession, Probe
+from ppvi.numpyro.session import PlainSession, Probe, as_key
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def fit(
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
         raise ProgramError(f"fit: num_steps must be an int of at least 1, not {num_steps!r}.")
     optimizer = optax.adam(1e-2) if optimizer is None else optimizer
-    init_key, step_key = jax.random.split(key)
+    init_key, step_key = jax.random.split(as_key(key))
     start, constraints = objective.initialise(init_key, *args, **kwargs)
     start = _started_from(start, params)
     transforms = {name: biject_to(constraint) for name, constraint in constraints.items()}
@@ -174,7 +174,7 @@ def posterior(
         chosen = jax.random.categorical(choose, log_weights)
         return jax.tree.map(lambda x: x[chosen], sites), jax.nn.logsumexp(log_weights) - jnp.log(particles)
 
-    drawn = jax.jit(jax.vmap(draw, (0, None, None)))(jax.random.split(key, draws), params, inputs)
+    drawn = jax.jit(jax.vmap(draw, (0, None, None)))(jax.random.split(as_key(key), draws), params, inputs)
     sites, log_weight = jax.device_get(drawn)
     return az.from_dict(
         posterior={name: value[None] for name, value in sites.items()}, sample_stats={"log_weight": log_weight[None]}

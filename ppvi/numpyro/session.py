@@ -32,6 +32,17 @@ def current_trace() -> Any:
         return trace
 
 
+def as_key(key: Any) -> jax.Array:
+    """A typed JAX key, from either kind of key."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ():
+        return key
+    if dtype == jnp.uint32 and shape == (2,):
+        return jax.random.wrap_key_data(key)
+    found = f"an array of shape {shape} and dtype {dtype}" if shape is not None else f"{key!r}"
+    raise ProgramError(f"the key must be one JAX key, such as jax.random.key(0), not {found}; it comes first.")
+
+
 class Session:
     """The engine's side of `ppvi.program.Session`, while an objective is staged."""
 
@@ -39,7 +50,7 @@ class Session:
     ops = OPS
 
     def __init__(self, key: jax.Array, params: Mapping[str, Any], chosen: Mapping[str, Strategy]):
-        self.root = key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+        self.root = as_key(key)
         self.params = params
         self.chosen = chosen
         self.drawn: set[str] = set()

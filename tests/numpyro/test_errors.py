@@ -165,6 +165,14 @@ def test_number_of_steps(num_steps):
         vi.fit(vi.objective(elbo, model, guide), KEY, num_steps=num_steps)
 
 
+@pytest.mark.parametrize("key", [0, jnp.zeros(3), jax.random.split(KEY, 3)])
+def test_key_that_is_no_key(key):
+    bound = vi.objective(elbo, model, guide)
+    for call in (lambda: bound.init(key), lambda: vi.fit(bound, key, num_steps=1), lambda: bound.estimate(key, THETA)):
+        with pytest.raises(ProgramError, match="the key must be one JAX key, such as"):
+            call()
+
+
 def test_argument_that_is_neither_array_nor_hashable():
     with pytest.raises(ProgramError, match="of type set, which is neither an array nor hashable"):
         estimate(args=({1, 2},))

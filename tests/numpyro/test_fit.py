@@ -151,6 +151,11 @@ def test_compare_without_a_common_site():
         ppvi.compare(normal_data(0, 1, 0), other)
 
 
+def test_compare_of_what_is_neither_fit_nor_data():
+    with pytest.raises(ppvi.ProgramError, match="expected a fit or ArviZ data with a posterior group, not ndarray"):
+        ppvi.compare(np.zeros(3), normal_data(0, 1, 0))
+
+
 def test_k_hat_tells_a_good_guide_from_a_narrow_one():
     bound = vi.objective(elbo, model, guide)
     reference = normal_data(MEAN, SD, 3)
