@@ -14,6 +14,7 @@ from typing import Any
 from ppvi.compiler.continuation import Env, Estimates, Group, Rest, Stack, Tail, draw_of
 from ppvi.compiler.ir import Atom
 from ppvi.compiler.plan import Plan
+from ppvi.errors import StrategyError
 from ppvi.ops import Array, Ops
 
 
@@ -74,6 +75,12 @@ class Machine:
                 env.values[equation.outputs[0]] = outcome.value
                 pending.append(outcome)
                 continue
+            if not isinstance(outcome, Stack):
+                choice = self.plan.choices[equation]
+                raise StrategyError(
+                    f"site {choice.info.name!r}: estimate of {choice.strategy} returned {type(outcome).__name__}; it must "
+                    f"return what a run of k returned, weighed by scale, mix, times or +."
+                )
             terms |= outcome.values
             control = control + outcome.added
             group -= k.group

@@ -21,7 +21,7 @@ ELEMENTWISE = frozenset(
     """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt ceil
     clamp clz conj convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt
     igamma igamma_grad_a igammac imag integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter
-    not optimization_barrier or polygamma ppvi_log_prob population_count pow random_gamma_grad real reduce_precision
+    not or polygamma ppvi_log_prob population_count pow random_gamma_grad real reduce_precision
     regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin
     sinh sqrt square stop_gradient sub tan tanh xor zeta""".split()
 )
@@ -71,6 +71,9 @@ def is_number(var: Any) -> bool:
 def flow(eqn: Any) -> Flow:
     """Axis maps of every operand of an equation without a body, the same for each output."""
     name = eqn.primitive.name
+    if name == "optimization_barrier":
+        identities = [tuple(range(len(_shape(var)))) for var in eqn.invars]
+        return [[axes if i == o else None for i, axes in enumerate(identities)] for o in range(len(eqn.outvars))]
     rule = elementwise if name in ELEMENTWISE else RULES.get(name, joint)
     maps = [rule(eqn, i) for i in range(len(eqn.invars))]
     return [maps] * len(eqn.outvars)

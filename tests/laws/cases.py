@@ -154,15 +154,15 @@ DATA = jnp.array([-0.7, 1.4])
 PRIOR = jnp.array([0.5, 0.3, 0.2])
 
 
-def mixture(scale=1.0):
+def mixture(scale=1.0, mask=True):
     def model():
         means = numpyro.param("means")
-        with handlers.scale(scale=scale), numpyro.plate("data", len(DATA)):
+        with handlers.scale(scale=scale), numpyro.plate("data", len(DATA)), handlers.mask(mask=mask):
             z = numpyro.sample("z", dist.Categorical(PRIOR))
             numpyro.sample("x", dist.Normal(means[z], 0.8), obs=DATA)
 
     def guide():
-        with handlers.scale(scale=scale), numpyro.plate("data", len(DATA)):
+        with handlers.scale(scale=scale), numpyro.plate("data", len(DATA)), handlers.mask(mask=mask):
             numpyro.sample("z", dist.Categorical(logits=numpyro.param("logits")))
 
     return model, guide
@@ -175,10 +175,13 @@ def mixture_weights(params):
     return log_q, log_x + jnp.log(PRIOR) - log_q
 
 
-def mixture_elbo(scale):
+MASK = jnp.array([True, False])
+
+
+def mixture_elbo(scale, kept=slice(None)):
     def exact(params):
         log_q, log_w = mixture_weights(params)
-        return scale * jnp.sum(jnp.exp(log_q) * log_w)
+        return scale * jnp.sum((jnp.exp(log_q) * log_w)[kept])
 
     return exact
 
@@ -353,6 +356,7 @@ CASES = [
     Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", CHEAP)),
     Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", CHEAP)),
     Case("ELBO under scale(3)", elbo, *mixture(3.0), MIXTURE_PARAMS, mixture_elbo(3.0), each("z", CHEAP)),
+    Case("ELBO under a mask", elbo, *mixture(2.0, MASK), MIXTURE_PARAMS, mixture_elbo(2.0, slice(1)), each("z", CHEAP)),
     Case(
         "IWELBO(2), means[z]", iwelbo(2), *mixture(), MIXTURE_PARAMS, mixture_multi(log_mean_exp, 2),
         each("z", (Enumerate(), Reinforce())),

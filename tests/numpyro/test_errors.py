@@ -272,6 +272,16 @@ def test_strategy_that_does_not_fit(guide, strategy, message):
         estimate(guide=guide, strategies={"x": strategy})
 
 
+class Forgetful(ppvi.Reinforce):
+    def estimate(self, site, k):
+        k(site.value)
+
+
+def test_strategy_that_returns_nothing():
+    with pytest.raises(StrategyError, match=r"site 'x': estimate of Forgetful.* returned NoneType; it must"):
+        estimate(strategies={"x": Forgetful()})
+
+
 @pytest.mark.parametrize("n", [1, 0, 2.0])
 def test_leave_one_out_of_one(n):
     with pytest.raises(StrategyError, match="at least two draws"):

@@ -123,6 +123,7 @@ ROWS = {
     "custom_jvp in the library": (X, lambda x: jax.nn.softplus(x) + jax.nn.relu(x) + jax.nn.logsumexp(x, 1, keepdims=True), (0, None, 2)),
     "custom_vjp": (X, scaled, (0, 1, None)),
     "remat": (X, jax.checkpoint(lambda x: jnp.sin(x).mean(1)), (0, None, 1)),
+    "optimization barrier": (X, lambda x: lax.optimization_barrier((x.sum(), x * 2))[1], (0, 1, 2)),
     "scan has no rule": (X, lambda x: lax.scan(lambda c, row: (c, row * 2), 0.0, x)[1], (None, None, None)),
     "while has no rule": (X, lambda x: lax.fori_loop(0, jnp.int32(x.sum() > 0) + 1, lambda i, y: y * 2, x), (None, None, None)),
     "fft has no rule": (X, lambda x: jnp.abs(jnp.fft.fft(x)), (None, None, None)),
