@@ -101,6 +101,7 @@ class Reader:
         self.atoms: dict[Any, Atom] = {}
         self.equations: list[Equation] = []
         self.call: Callable[[], str] | None = None
+        self.drawn: set[int] = set()
 
     def variable(self, var: Any) -> Var:
         out = Var(tuple(getattr(var.aval, "shape", ())), str(getattr(var.aval, "dtype", "token")))
@@ -132,12 +133,23 @@ class Reader:
         self.call = outer
         self.atoms.update(zip(eqn.outvars, [self.atom(var) for var in body.jaxpr.outvars], strict=True))
 
+    def refuse_second_draw(self, eqn: Any, where: Callable[[], str]) -> None:
+        """JAX traces a jitted function once, so a second call of it would draw with the keys of the first."""
+        if id(eqn) in self.drawn:
+            raise EngineError(
+                f"site {eqn.params['info'].name!r} at {eqn.params['info'].where} is drawn by a jitted function that the "
+                f"objective calls more than once (at {where()}), and every call would give the same draw. Remove the inner "
+                f"jit, which changes nothing here, or use ppvi.replicate."
+            )
+        self.drawn.add(id(eqn))
+
     def equation(self, eqn: Any) -> Equation:
         inputs = tuple(self.atom(var) for var in eqn.invars)
         outputs = tuple(self.variable(var) for var in eqn.outvars)
         name = eqn.primitive.name
         where = self.call or _where(eqn)
         if eqn.primitive is site_p:
+            self.refuse_second_draw(eqn, where)
             return Equation(
                 name, inputs, outputs, _first, _unused, where, site=eqn.params["info"], mapped=eqn.params["mapped"]
             )

@@ -447,6 +447,19 @@ def test_site_inside_an_inner_jit_works(strategy):
     assert abs(grads["theta"].mean() - 1.0) < 6.2 * grads["theta"].std() / np.sqrt(100_000)
 
 
+def test_jitted_draw_called_twice():
+    """E x E x and not E x^2: JAX would run the second call with the keys of the first."""
+
+    def program(p, q):
+        draw = jax.jit(lambda: q.simulate()["x"])
+        return draw() * draw()
+
+    with pytest.raises(
+        EngineError, match=r"site 'x' at .* is drawn by a jitted function that the objective calls more than"
+    ):
+        estimate(program)
+
+
 def test_mutable_state():
     def guide():
         numpyro.primitives.mutable("state", {"n": 0})
