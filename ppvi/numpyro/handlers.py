@@ -87,10 +87,24 @@ class Handle:
         return trace
 
     def run(self, messenger: Run, *args: Any, **kwargs: Any) -> Trace:
-        """Run the program under a messenger. Arguments default to those of the objective's call."""
-        with messenger:
-            returned = self.fn(*(args or self.args), **(kwargs or self.kwargs))
+        """Run the program under a messenger. Arguments default to those of the objective's call.
+
+        A site inside a jitted function of the program would leave its value there, so such a program runs once more
+        without inner jits, which changes nothing of what it means.
+        """
+        args, kwargs = args or self.args, kwargs or self.kwargs
+        try:
+            with messenger:
+                returned = self.fn(*args, **kwargs)
+        except InnerSiteError:
+            messenger.restart()
+            with jax.disable_jit(), messenger:
+                returned = self.fn(*args, **kwargs)
         return messenger.finish(returned)
+
+
+class InnerSiteError(EngineError):
+    """A site inside a JAX transformation within a program."""
 
 
 class Run(Messenger):
@@ -101,11 +115,20 @@ class Run(Messenger):
         self.role = role
         self.session = session
         self.level = current_trace()
+        self.inlined = False
+        self.clear()
+
+    def clear(self) -> None:
         self.values: dict[str, jax.Array] = {}
         self.log_probs: dict[str, jax.Array] = {}
         self.plates: dict[str, tuple[Plate, ...]] = {}
         self.deterministic: dict[str, jax.Array] = {}
         self.auxiliary: set[str] = set()
+
+    def restart(self) -> None:
+        """Forget what was recorded: the program runs again without inner jits."""
+        self.inlined = True
+        self.clear()
 
     def process_message(self, msg: Any) -> None:
         kind, name = msg["type"], msg.get("name")
@@ -122,10 +145,10 @@ class Run(Messenger):
 
     def _sample(self, msg: Any) -> None:
         name, fn, scale = msg["name"], msg["fn"], msg["scale"]
-        if current_trace() is not self.level:
-            raise EngineError(
+        if current_trace() is not self.level or (self.inlined and name in self.log_probs):
+            raise InnerSiteError(
                 f"sample site {name!r} of the {self.role} at {source.here()} is inside a JAX transformation within the "
-                f"program (jit, scan, cond, while_loop, vmap or grad): its value cannot leave it. Move the site out of the "
+                f"program (scan, cond, while_loop, vmap or grad): its value cannot leave it. Move the site out of the "
                 f"transformation; for independent copies use a plate."
             )
         if name in self.log_probs:

@@ -447,6 +447,21 @@ def test_site_inside_an_inner_jit_works(strategy):
     assert abs(grads["theta"].mean() - 1.0) < 6.2 * grads["theta"].std() / np.sqrt(100_000)
 
 
+@pytest.mark.parametrize("strategy", [ppvi.Reparam(), ppvi.Reinforce(), ppvi.LeaveOneOut(2)])
+def test_site_inside_an_inner_jit_of_the_guide_works(strategy):
+    def guide():
+        numpyro.sample("u", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+        theta = numpyro.param("theta", 0.5)
+        jax.jit(lambda: jax.jit(lambda t: numpyro.sample("x", dist.Normal(t, 1.0)))(theta))()
+
+    bound = vi.objective(lambda p, q: q.simulate()["x"] ** 2, model, guide, strategies={"x": strategy})
+    assert bound.init(KEY) == THETA
+    values, grads = jax.vmap(bound.value_and_grad, (0, None))(jax.random.split(KEY, 100_000), THETA)
+    assert values.std() > 0.5
+    assert abs(grads["theta"].mean() - 1.0) < 6.2 * grads["theta"].std() / np.sqrt(100_000)
+    assert vi.posterior(vi.objective(elbo, model, guide), KEY, THETA, draws=5).posterior["x"].std() > 0
+
+
 def test_jitted_draw_called_twice():
     """E x E x and not E x^2: JAX would run the second call with the keys of the first."""
 
