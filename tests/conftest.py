@@ -1,4 +1,4 @@
-"""Common set-up: no implicit rank promotion by accident, CPU only, quiet third parties."""
+"""Common set-up: tests run on the CPU unless the environment says otherwise."""
 
 import os
 

@@ -92,20 +92,20 @@ def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
         lanes=lanes,
         strategy=str(choice.strategy),
         reason=choice.reason,
-        credit=_credit(choice, mine, coupled, lanes),
+        credit=_credit(choice, coupled, lanes),
         runs=max((runs(equation, choice.candidate, term) for term in mine), default=1),
     )
 
 
-def _credit(choice: Choice, mine: list, coupled: list[tuple[int, ...]], lanes: tuple[int, ...]) -> str:
+def _credit(choice: Choice, coupled: list[tuple[int, ...]], lanes: tuple[int, ...]) -> str:
     if choice.strategy.pathwise:
         return "by the path"
-    if not mine:
+    if not coupled:
         return "no term depends on it"
     if math.prod(lanes) == 1:
-        return f"{len(mine)} terms"
+        return f"{len(coupled)} terms"
     joint = sum(bool(axes) for axes in coupled)
-    return f"{len(mine)} terms, {len(mine) - joint} lane by lane, {joint} coupled"
+    return f"{len(coupled)} terms, {len(coupled) - joint} lane by lane, {joint} coupled"
 
 
 def _how(site: Equation, coupled: tuple[int, ...]) -> str:

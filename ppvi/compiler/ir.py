@@ -64,7 +64,6 @@ class SiteInfo:
 
     name: str
     distribution: str
-    role: str
     where: str
     ndim: int
     """Number of the distribution's own lane axes."""

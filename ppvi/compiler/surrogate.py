@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ppvi.compiler.continuation import Env, Estimates, Group, Rest, Stack, Tail, draw_of
-from ppvi.compiler.ir import Atom
+from ppvi.compiler.ir import Atom, union
 from ppvi.compiler.plan import Plan
 from ppvi.errors import StrategyError
 from ppvi.ops import Array, Ops
@@ -106,10 +106,7 @@ class Machine:
                 env.run(equation)
 
     def needs(self, group: Group) -> int:
-        total = 0
-        for i in group:
-            total |= self.plan.needs[i]
-        return total
+        return union(self.plan.needs[i] for i in group)
 
     def _schedule(self, group: Group, position: int) -> int:
         return self.needs(group) & (-1 << (position + 1))

@@ -225,7 +225,7 @@ class Simulate(Run):
 
     def visit(self, msg: Any) -> tuple[jax.Array, bool]:
         name, fn = msg["name"], msg["fn"]
-        value, intermediates, pathwise = self.session.draw(name, fn, self.role, msg["infer"].get("strategy"))
+        value, intermediates, pathwise = self.session.draw(name, fn, msg["infer"].get("strategy"))
         msg["value"] = self.values[name] = value
         return self.session.log_prob(fn, value, name, self.role, intermediates), not pathwise
 

@@ -97,11 +97,11 @@ class Session:
     def ran(self, role: str, values: Mapping[str, jax.Array], log_probs: Mapping[str, jax.Array]) -> None:
         """Told of every finished run of a program."""
 
-    def draw(
-        self, name: str, fn: dist.Distribution, role: str, named: Strategy | None
-    ) -> tuple[jax.Array, list[jax.Array], bool]:
-        """Draw a site by its strategies and mark it: its value, intermediates of its sampler, and whether it is
-        pathwise."""
+    def draw(self, name: str, fn: dist.Distribution, named: Strategy | None) -> tuple[jax.Array, list[jax.Array], bool]:
+        """Draw a site by its strategies and mark it.
+
+        **Returns** its value, the intermediates of its sampler, and whether the draw carries its own gradient.
+        """
         where = source.here()
         trace = current_trace()
         # JAX does not export the class; a law draws under a foreign vmap and expects this error.
@@ -121,7 +121,6 @@ class Session:
         info = SiteInfo(
             name=name,
             distribution=site.name,
-            role=role,
             where=where,
             ndim=len(site.lanes),
             candidates=tuple(candidates),
