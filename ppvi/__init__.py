@@ -13,10 +13,13 @@ from ppvi.errors import (
     ProgramError as ProgramError,
     StrategyError as StrategyError,
 )
+from ppvi.inference import marginal as marginal, normalize as normalize, tempered as tempered
 from ppvi.program import (
     Program as Program,
     Trace as Trace,
+    each as each,
     logmeanexp as logmeanexp,
+    program as program,
     replicate as replicate,
     stop_gradient as stop_gradient,
 )

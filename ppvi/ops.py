@@ -28,6 +28,14 @@ class Ops(Protocol):
 
     def transpose(self, x: Array, axes: Sequence[int]) -> Array: ...
 
+    def concatenate(self, xs: Sequence[Array]) -> Array:
+        """One after the other along the leading axis."""
+        ...
+
+    def tree_map(self, function: Callable[..., Array], *trees: Any) -> Any:
+        """Apply a function to the arrays of a tree, or of several trees of one structure."""
+        ...
+
     def moveaxis(self, x: Array, source: int, target: int) -> Array: ...
 
     def choose(self, values: Array, index: Any) -> Array:

@@ -1,28 +1,33 @@
 """The objective language: what an objective program may say, whatever framework it runs on.
 
 An objective is a plain function of two `Program` handles, the model `p` and the guide `q`. It draws from them
-(`simulate`), asks for densities (`log_density`, `log_probs`), runs things several times (`replicate`), and returns one
-real number whose expectation is to be optimised:
+(`simulate`), asks for densities (`log_density`, `log_probs`), runs things several times (`replicate`, `each`), and
+returns one real number whose expectation is to be optimised:
 
     def elbo(p, q):                                  # E_q [log p(x, z) - log q(z)]
         z = q.simulate()
         return p.log_density(z) - z.log_density
 
-The verbs act on the engine that is staging at the moment; outside an objective they raise a `ProgramError`.
+The verbs act on the engine that is staging at the moment; outside an objective they raise a `ProgramError`. Programs
+made from programs, `marginal` and `normalize`, are in `ppvi.inference`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from ppvi.errors import ProgramError
 from ppvi.ops import Array, Ops
 
 T = TypeVar("T")
+
+Plates = str | Sequence[str]
+"""The name of a plate, or several names."""
 
 
 class Plate(NamedTuple):
@@ -50,6 +55,13 @@ class Trace(Mapping[str, Array]):
     plates: Mapping[str, tuple[Plate, ...]] = field(default_factory=dict)
     batch_ndims: Mapping[str, int] = field(default_factory=dict)
     auxiliary: frozenset[str] = frozenset()
+    """Sites that another program, asked for the density of these choices, need not have."""
+    observed: frozenset[str] = frozenset()
+    """Sites whose values are data."""
+    pathwise: frozenset[str] = frozenset()
+    """Sites whose draw carries its own gradient."""
+    whole: Trace | None = None
+    """Of a marginal: the run of the whole program."""
 
     def __getitem__(self, site: str) -> Array:
         return self.choices[site]
@@ -60,46 +72,114 @@ class Trace(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self.choices)
 
-    def per(self, plate: str) -> Array:
-        """The log density with that plate's axis kept: shape `(plate,)`, summed over everything else.
+    def per(self, plate: Plates) -> Array:
+        """The log density with the axes of these plates kept, in their order, and summed over everything else.
 
-        **Raises** `ProgramError` if a site lies outside the plate, for its log_prob then has no such axis.
+        **Raises** `ProgramError` if a site lies outside a plate, for its log_prob then has no such axis.
         """
-        ops = session().ops
-        total: Array = 0.0
-        for site, log_prob in self.log_probs.items():
-            dims = [frame.dim for frame in self.plates[site] if frame.name == plate]
-            if not dims:
+        return self._total(self.log_probs, plate)
+
+    def log_weight(self, given: Collection[str] = (), per: Plates | None = None) -> Array:
+        """Log importance weight of a run in which the sites `given` were given: their log density and the observations'.
+
+            log w = log p(given, drawn, observed) - log density with which the run drew the rest
+
+        **Raises** `ProgramError` where the density of the run is one number and not a product over its sites.
+        """
+        if self.whole is not None:
+            return self.whole.log_weight(given, per)
+        joined = [site for site in given if site not in self.log_probs]
+        if joined:
+            raise ProgramError(
+                f"site {joined[0]!r} has no log_prob of its own in this run, whose density is that of "
+                f"{', '.join(self.log_probs)} at once: a run in which it is given has no weight. Give the marginal a "
+                f"proposal for its auxiliary sites."
+            )
+        return self._total([site for site in self.log_probs if site in given or site in self.observed], per)
+
+    def _total(self, sites: Iterable[str], per: Plates | None) -> Array:
+        names = plate_names(per)
+        return sum((self._kept(site, names) for site in sites), start=0.0)
+
+    def _kept(self, site: str, names: Sequence[str]) -> Array:
+        """The log_prob of a site, summed over all axes but those of the plates."""
+        ops, ndim, log_prob = session().ops, self.batch_ndims[site], self.log_probs[site]
+        dims = {frame.name: frame.dim for frame in self.plates[site]}
+        for name in names:
+            if name not in dims:
                 raise ProgramError(
-                    f"log density per plate {plate!r}: site {site!r} lies outside that plate, so its log_prob has no "
+                    f"log density per plate {name!r}: site {site!r} lies outside that plate, so its log_prob has no "
                     f"such axis. Move the site into the plate, or sum the entries of `log_probs` that you mean."
                 )
-            ndim = self.batch_ndims[site]
-            total = total + ops.sum(log_prob, [axis for axis in range(-ndim, 0) if axis != dims[0]])
-        return total
+        kept = [dims[name] for name in names]
+        total = ops.sum(log_prob, [axis for axis in range(-ndim, 0) if axis not in kept])
+        return ops.transpose(total, [sorted(kept).index(dim) for dim in kept]) if len(kept) > 1 else total
 
 
+def plate_names(per: Plates | None) -> tuple[str, ...]:
+    """Names of plates as a tuple."""
+    if per is None:
+        return ()
+    return (per,) if isinstance(per, str) else tuple(per)
+
+
+@runtime_checkable
 class Program(Protocol):
-    """A model or a guide, as an objective sees it."""
+    """A model, a guide, or a program made from programs, as an objective sees it."""
 
-    def simulate(self, *args: Any, **kwargs: Any) -> Trace:
-        """Run the program, drawing every latent site. Arguments default to those of the objective's call."""
+    def simulate(
+        self,
+        *args: Any,
+        given: Mapping[str, Array] | None = None,
+        observe: bool = True,
+        stop_params: bool = False,
+        **kwargs: Any,
+    ) -> Trace:
+        """Run the program, drawing every latent site.
+
+        **Arguments**
+
+        - `*args`, `**kwargs`: instead of those of the objective's call.
+        - `given`: latent sites that are not drawn but have these values; `Trace.log_weight(given)` is then the importance
+          weight of the run.
+        - `observe`: whether observed sites have the values observed; if not, they are drawn like the others.
+        - `stop_params`: whether every gradient holds the program's parameters constant.
+        """
         ...
 
-    def log_density(self, choices: Mapping[str, Array], *, per: str | None = None) -> Array:
-        """log density of these latent choices together with the program's observations.
+    def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:
+        """The run of the program in which its latent sites have these values.
 
         **Arguments**
 
         - `choices`: a value for every latent site, `(*batch, *event)`.
-        - `per`: the name of a plate whose axis is kept instead of summed; the result then has shape `(plate,)`.
+        - `stop_params`: whether every gradient holds the program's parameters constant.
+        - `strict`: whether choices that the program has no site for are an error.
 
         **Raises** `ProgramError` if a latent site has no choice, a choice has no site, or a shape does not fit.
         """
         ...
 
-    def log_probs(self, choices: Mapping[str, Array]) -> Mapping[str, Array]:
+    def log_density(
+        self, choices: Mapping[str, Array], *, per: Plates | None = None, stop_params: bool = False
+    ) -> Array:
+        """log density of these latent choices together with the program's observations.
+
+        **Arguments**
+
+        - `choices`, `stop_params`: as for `assess`.
+        - `per`: a plate, or several, whose axes are kept instead of summed, in this order.
+
+        **Raises** `ProgramError` as `assess` does.
+        """
+        ...
+
+    def log_probs(self, choices: Mapping[str, Array], *, stop_params: bool = False) -> Mapping[str, Array]:
         """The same density site by site, each of the site's batch shape, unsummed."""
+        ...
+
+    def bind(self, *args: Any, **kwargs: Any) -> Program:
+        """The same program with other arguments than those of the objective's call."""
         ...
 
 
@@ -109,7 +189,13 @@ class Session(Protocol):
     @property
     def ops(self) -> Ops: ...
 
-    def replicate(self, n: int, thunk: Callable[[], Any]) -> Any: ...
+    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any: ...
+
+    def program(self, fn: Callable[..., Any], *leading: Any) -> Program: ...
+
+    def choice(self, site: str, log_weights: Array, n: int | None) -> Array: ...
+
+    def held(self, stop: bool) -> AbstractContextManager[None]: ...
 
 
 _session: ContextVar[Session] = ContextVar("ppvi_session")
@@ -145,11 +231,35 @@ def replicate(n: int, thunk: Callable[[], T]) -> T:
     - `thunk`: a function of no arguments that returns arrays, or a tree of arrays.
 
     **Returns** what the thunk returns, each array with a leading axis of size `n`. Every site draws afresh in every
-    run; a subsampled plate has one minibatch for all of them.
+    run; a subsampled plate has one minibatch for all of them. Replicates nest.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ProgramError(f"replicate: the number of runs must be an int of at least 1, not {n!r}.")
-    return session().replicate(n, thunk)
+    check_count("replicate: the number of runs", n)
+    return session().each(thunk, (), n)
+
+
+def each(function: Callable[..., T], *stacks: Any) -> T:
+    """`function` of every entry along the leading axis of its arguments, vectorised, with independent draws.
+
+    **Arguments**
+
+    - `function`: takes one entry of each stack, and returns arrays, or a tree of arrays.
+    - `*stacks`: arrays or trees of arrays (traces among them), such as `replicate` returns.
+    """
+    if not stacks:
+        raise ProgramError("each: there is nothing to run over; replicate(n, thunk) runs a function of no arguments.")
+    return session().each(function, stacks, None)
+
+
+def program(fn: Callable[..., Any], *leading: Any) -> Program:
+    """A handle on a further program, such as a learned reverse model, beside the model and the guide.
+
+    **Arguments**
+
+    - `fn`: a program of the framework. It is called with `leading`, followed by the arguments of the objective's call.
+    """
+    if not callable(fn):
+        raise ProgramError(f"program: a program must be a function, not {fn!r}.")
+    return session().program(fn, *leading)
 
 
 def stop_gradient(x: Array) -> Array:
@@ -159,6 +269,10 @@ def stop_gradient(x: Array) -> Array:
 
 def logmeanexp(x: Array) -> Array:
     """log of the mean of exp(x) over the leading axis, computed without overflow."""
-    import math
-
     return session().ops.logsumexp(x, 0) - math.log(x.shape[0])
+
+
+def check_count(what: str, n: Any) -> None:
+    """Refuse a number of runs that is not a positive int."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ProgramError(f"{what} must be an int of at least 1, not {n!r}.")

@@ -12,6 +12,7 @@ LAYERS = [
     ["errors", "ops", "tables"],
     ["strategies"],
     ["program"],
+    ["inference"],
     ["objectives"],
     ["compiler"],
     ["numpyro", "pyro"],

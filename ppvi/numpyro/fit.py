@@ -162,8 +162,8 @@ def posterior(
         args, kwargs = join(arrays, structure)
         session = PlainSession(key, params, objective.strategies)
         with session.fresh(key):
-            z = Handle(objective.guide, "guide", session, args, kwargs).run(Simulate("guide", session))
-            model = Assess("model", session, z)
+            z = Handle(objective.guide, "guide", session, args, kwargs).run(Simulate("guide", session, {}))
+            model = Assess("model", session, z, strict=False)
             joint = Handle(objective.model, "model", session, args, kwargs).run(model)
         kept = {name: value for name, value in z.items() if name in model.values}
         return kept | model.deterministic, joint.log_density - z.log_density

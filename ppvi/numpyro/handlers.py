@@ -12,18 +12,27 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import take_current_trace
 from numpyro.primitives import Messenger
 
 from ppvi.errors import EngineError, ProgramError, StrategyError
 from ppvi.numpyro import source
-from ppvi.numpyro.session import Session, current_trace
 from ppvi.numpyro.stage import mark_log_prob
-from ppvi.program import Plate, Trace
+from ppvi.program import Plate, Plates, Trace
 from ppvi.strategies import Strategy
+
+if TYPE_CHECKING:
+    from ppvi.numpyro.session import Session
+
+
+def current_trace() -> Any:
+    """The JAX trace that operations are recorded in at the moment, for comparison by identity."""
+    with take_current_trace() as trace:
+        return trace
 
 
 class strategies(Messenger):  # noqa: N801  (a handler, named as NumPyro names its own)
@@ -70,21 +79,34 @@ class Handle:
         self.args = args
         self.kwargs = kwargs
 
-    def simulate(self, *args: Any, **kwargs: Any) -> Trace:
-        return self.run(Simulate(self.role, self.session), *args, **kwargs)
+    def simulate(
+        self,
+        *args: Any,
+        given: Mapping[str, Any] | None = None,
+        observe: bool = True,
+        stop_params: bool = False,
+        **kwargs: Any,
+    ) -> Trace:
+        messenger = Simulate(self.role, self.session, given or {}, observe)
+        with self.session.held(stop_params):
+            return self.run(messenger, *args, **kwargs)
 
-    def log_density(self, choices: Mapping[str, Any], *, per: str | None = None) -> jax.Array:
-        trace = self._assess(choices)
+    def assess(self, choices: Mapping[str, Any], *, stop_params: bool = False, strict: bool = True) -> Trace:
+        messenger = Assess(self.role, self.session, choices, strict)
+        with self.session.held(stop_params):
+            return self.run(messenger)
+
+    def log_density(
+        self, choices: Mapping[str, Any], *, per: Plates | None = None, stop_params: bool = False
+    ) -> jax.Array:
+        trace = self.assess(choices, stop_params=stop_params)
         return trace.log_density if per is None else trace.per(per)
 
-    def log_probs(self, choices: Mapping[str, Any]) -> Mapping[str, jax.Array]:
-        return self._assess(choices).log_probs
+    def log_probs(self, choices: Mapping[str, Any], *, stop_params: bool = False) -> Mapping[str, jax.Array]:
+        return self.assess(choices, stop_params=stop_params).log_probs
 
-    def _assess(self, choices: Mapping[str, Any]) -> Trace:
-        messenger = Assess(self.role, self.session, choices)
-        trace = self.run(messenger)
-        messenger.check_all_used()
-        return trace
+    def bind(self, *args: Any, **kwargs: Any) -> Handle:
+        return Handle(self.fn, self.role, self.session, args, kwargs)
 
     def run(self, messenger: Run, *args: Any, **kwargs: Any) -> Trace:
         """Run the program under a messenger. Arguments default to those of the objective's call.
@@ -124,6 +146,7 @@ class Run(Messenger):
         self.plates: dict[str, tuple[Plate, ...]] = {}
         self.deterministic: dict[str, jax.Array] = {}
         self.auxiliary: set[str] = set()
+        self.pathwise: set[str] = set()
 
     def restart(self) -> None:
         """Forget what was recorded: the program runs again without inner jits."""
@@ -171,6 +194,29 @@ class Run(Messenger):
     def observe(self, msg: Any) -> tuple[jax.Array, bool]:
         return self.session.log_prob(msg["fn"], msg["value"], msg["name"], self.role), False
 
+    def place(self, msg: Any, value: Any) -> tuple[jax.Array, bool]:
+        """Give a latent site a value from outside."""
+        name, fn = msg["name"], msg["fn"]
+        if jnp.shape(value) != fn.shape():
+            raise ProgramError(
+                f"site {name!r} of the {self.role} at {source.here()} has shape {fn.shape()}, batch {fn.batch_shape} and "
+                f"event {fn.event_shape}, but its choice has shape {jnp.shape(value)}: give the site the same plates and "
+                f"to_event in the model and the guide."
+            )
+        msg["value"] = self.values[name] = value = jnp.asarray(value)
+        return self.session.log_prob(fn, value, name, self.role), False
+
+    def refuse_unused(self, choices: Mapping[str, Any]) -> None:
+        """Every choice must belong to a site, unless it is auxiliary to the program that made it."""
+        auxiliary = getattr(choices, "auxiliary", frozenset())
+        unused = [name for name in choices if name not in self.values and name not in auxiliary]
+        if unused:
+            raise ProgramError(
+                f"the choices have {', '.join(map(repr, unused))}, but the {self.role} has no such latent site (it has "
+                f"{sorted(self.values)}): rename the site, or mark it infer={{'is_auxiliary': True}} where the guide "
+                f"samples it, or drop it from the choices."
+            )
+
     def finish(self, returned: Any) -> Trace:
         scalars = [jnp.sum(x) if jnp.ndim(x) else x for x in self.log_probs.values()]
         total = functools.reduce(operator.add, scalars) if scalars else jnp.zeros(())
@@ -183,6 +229,8 @@ class Run(Messenger):
             plates=self.plates,
             batch_ndims={name: jnp.ndim(log_prob) for name, log_prob in self.log_probs.items()},
             auxiliary=frozenset(self.auxiliary),
+            observed=frozenset(self.log_probs.keys() - self.values.keys()),
+            pathwise=frozenset(self.pathwise),
         )
 
 
@@ -221,45 +269,52 @@ def provide(session: Session, msg: Any) -> None:
 
 
 class Simulate(Run):
-    """Draw every latent site by its strategy."""
+    """Draw every latent site by its strategy, but for those that are given."""
+
+    def __init__(self, role: str, session: Session, given: Mapping[str, Any], observing: bool = True):
+        super().__init__(role, session)
+        self.given = given
+        self.observing = observing
 
     def visit(self, msg: Any) -> tuple[jax.Array, bool]:
         name, fn = msg["name"], msg["fn"]
+        if name in self.given:
+            return self.place(msg, self.given[name])
         value, intermediates, pathwise = self.session.draw(name, fn, msg["infer"].get("strategy"))
         msg["value"] = self.values[name] = value
+        if pathwise:
+            self.pathwise.add(name)
         return self.session.log_prob(fn, value, name, self.role, intermediates), not pathwise
+
+    def observe(self, msg: Any) -> tuple[jax.Array, bool]:
+        if self.observing:
+            return super().observe(msg)
+        self.auxiliary.add(msg["name"])
+        return self.visit(msg)
+
+    def finish(self, returned: Any) -> Trace:
+        self.refuse_unused(self.given)
+        return super().finish(returned)
 
 
 class Assess(Run):
     """Give every latent site the value that it has among the choices."""
 
-    def __init__(self, role: str, session: Session, choices: Mapping[str, Any]):
+    def __init__(self, role: str, session: Session, choices: Mapping[str, Any], strict: bool = True):
         super().__init__(role, session)
         self.choices = choices
+        self.strict = strict
 
     def visit(self, msg: Any) -> tuple[jax.Array, bool]:
-        name, fn = msg["name"], msg["fn"]
+        name = msg["name"]
         if name not in self.choices:
             raise ProgramError(
                 f"latent site {name!r} of the {self.role} at {source.here()} has no value among the choices "
                 f"{sorted(self.choices)}: sample it in the guide under that name, or observe it with obs=."
             )
-        value = self.choices[name]
-        if jnp.shape(value) != fn.shape():
-            raise ProgramError(
-                f"site {name!r} of the {self.role} at {source.here()} has shape {fn.shape()}, batch {fn.batch_shape} and "
-                f"event {fn.event_shape}, but its choice has shape {jnp.shape(value)}: give the site the same plates and "
-                f"to_event in the model and the guide."
-            )
-        msg["value"] = self.values[name] = value
-        return self.session.log_prob(fn, value, name, self.role), False
+        return self.place(msg, self.choices[name])
 
-    def check_all_used(self) -> None:
-        auxiliary = getattr(self.choices, "auxiliary", frozenset())
-        unused = [name for name in self.choices if name not in self.values and name not in auxiliary]
-        if unused:
-            raise ProgramError(
-                f"the choices have {', '.join(map(repr, unused))}, but the {self.role} has no such latent site (it has "
-                f"{sorted(self.values)}): rename the site, or mark it infer={{'is_auxiliary': True}} where the guide "
-                f"samples it, or drop it from the choices."
-            )
+    def finish(self, returned: Any) -> Trace:
+        if self.strict:
+            self.refuse_unused(self.choices)
+        return super().finish(returned)

@@ -28,8 +28,11 @@ ObjectiveProgram = Callable[[Program, Program], jax.Array]
 
 jax.tree_util.register_pytree_node(
     Trace,
-    lambda t: ((t.choices, t.log_probs, t.log_density, t.returned), (t.plates, t.batch_ndims, t.auxiliary)),
-    lambda aux, leaves: Trace(*leaves, *aux),
+    lambda t: (
+        (t.choices, t.log_probs, t.log_density, t.returned, t.whole),
+        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise),
+    ),
+    lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4]),
 )
 
 
@@ -154,6 +157,7 @@ class Objective:
 
     def run(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> jax.Array:
         """Run the objective program once in a session."""
+        session.args, session.kwargs = args, kwargs
         p = Handle(self.model, "model", session, args, kwargs)
         q = Handle(self.guide, "guide", session, args, kwargs)
         with staging(session), Direct(session):

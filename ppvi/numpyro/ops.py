@@ -25,6 +25,12 @@ class JaxOps:
     def transpose(self, x: jax.Array, axes: Sequence[int]) -> jax.Array:
         return jnp.transpose(x, axes)
 
+    def concatenate(self, xs: Sequence[jax.Array]) -> jax.Array:
+        return jnp.concatenate(list(xs))
+
+    def tree_map(self, function: Callable[..., jax.Array], *trees: Any) -> Any:
+        return jax.tree.map(function, *trees)
+
     def stop_gradient(self, x: jax.Array) -> jax.Array:
         return lax.stop_gradient(x)
 

@@ -8,28 +8,23 @@ model, the guide and every particle agree on it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax.extend.core import take_current_trace
+from jax import lax
 
 from ppvi.compiler.ir import Candidate, SiteInfo
 from ppvi.errors import EngineError, ProgramError, StrategyError
 from ppvi.numpyro import source
 from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, missing
+from ppvi.numpyro.handlers import Handle, current_trace
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.stage import mark_site, one_key
 from ppvi.strategies import Draw, Strategy
-
-
-def current_trace() -> Any:
-    """The JAX trace that operations are recorded in at the moment, for comparison by identity."""
-    with take_current_trace() as trace:
-        return trace
 
 
 def as_key(key: Any) -> jax.Array:
@@ -54,6 +49,9 @@ class Session:
         self.params = params
         self.chosen = chosen
         self.drawn: set[str] = set()
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self._held = False
         self._keys = _counted(self.root)
         self._lanes: list[Any] = []
 
@@ -74,7 +72,8 @@ class Session:
                 f"parameter {name!r} at {source.here()} is missing from params, which has {sorted(self.params)}: "
                 f"take params from `init`, or add a value under that name."
             )
-        return self.params[name]
+        value = self.params[name]
+        return jax.tree.map(lax.stop_gradient, value) if self._held else value
 
     def log_prob(
         self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: list[Any] | None = None
@@ -131,16 +130,38 @@ class Session:
 
     # What verbs ask for -----------------------------------------------------------------------------------------------
 
-    def replicate(self, n: int, thunk: Callable[[], Any]) -> Any:
-        def particle(key: jax.Array) -> Any:
-            with self.fresh(key):
-                return thunk()
+    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
+        """`function` of every entry along the leading axis of the stacks, `n` of them where there are no stacks."""
 
-        return jax.vmap(particle)(jax.random.split(self.key(), n))
+        def run(key: jax.Array, *entries: Any) -> Any:
+            with self.fresh(key):
+                return function(*entries)
+
+        return jax.vmap(run)(jax.random.split(self.key(), n or _length(stacks)), *stacks)
+
+    def program(self, fn: Callable[..., Any], *leading: Any) -> Handle:
+        """A handle on a program that is neither the model nor the guide."""
+        name = getattr(fn, "__name__", type(fn).__name__)
+        return Handle(fn, f"program {name}", self, (*leading, *self.args), self.kwargs)
+
+    def choice(self, site: str, log_weights: jax.Array, n: int | None) -> jax.Array:
+        """A site that chooses along the leading axis with these log weights, `n` times where `n` is given."""
+        logits = jnp.moveaxis(log_weights, 0, -1)
+        fn = dist.Categorical(logits=logits)
+        return self.draw(site, fn if n is None else fn.expand((n, *fn.batch_shape)), None)[0]
+
+    @contextmanager
+    def held(self, stop: bool) -> Iterator[None]:
+        """Parameters are constants for every gradient, if `stop`."""
+        outer, self._held = self._held, self._held or stop
+        try:
+            yield
+        finally:
+            self._held = outer
 
     @contextmanager
     def fresh(self, key: jax.Array) -> Iterator[None]:
-        """Keys come from `key`, whose lanes are the runs of a replicate."""
+        """Keys come from `key`, whose lanes are the runs of an `each`."""
         outer, self._keys = self._keys, _counted(key)
         self._lanes.append(current_trace())
         try:
@@ -190,7 +211,7 @@ def _counted(key: jax.Array) -> Iterator[jax.Array]:
 class Initialisation(Session):
     """A session that runs the objective on concrete arrays to find its parameters and to look at its data.
 
-    `replicate` runs its thunk once, so that initial values are drawn outside of any vectorisation.
+    `each` runs its function once, so that initial values are drawn outside of any vectorisation.
     """
 
     marking = False
@@ -227,8 +248,10 @@ class Initialisation(Session):
             )
         return jnp.zeros(fn.batch_shape)
 
-    def replicate(self, n: int, thunk: Callable[[], Any]) -> Any:
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *jnp.shape(x))), thunk())
+    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
+        n = n or _length(stacks)
+        result = function(*jax.tree.map(lambda x: x[0], list(stacks)))
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *jnp.shape(x))), result)
 
 
 class PlainSession(Session):
@@ -252,9 +275,17 @@ class Probe(PlainSession):
                 bad = jnp.ravel(log_prob)[jnp.argmin(jnp.isfinite(jnp.ravel(log_prob)))]
                 self.culprits.append(f"site {name!r} of the {role} has log_prob {float(bad)}")
 
-    def replicate(self, n: int, thunk: Callable[[], Any]) -> Any:
+    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
         runs = []
-        for key in jax.random.split(self.key(), n):
+        for i, key in enumerate(jax.random.split(self.key(), n or _length(stacks))):
             with self.fresh(key):
-                runs.append(thunk())
+                runs.append(function(*jax.tree.map(lambda x, i=i: x[i], list(stacks))))
         return jax.tree.map(lambda *xs: jnp.stack(xs), *runs)
+
+
+def _length(stacks: Sequence[Any]) -> int:
+    """The size of the leading axis that all arrays share."""
+    sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(list(stacks))}
+    if len(sizes) != 1 or sizes == {()}:
+        raise ProgramError(f"each: the stacks must share the size of their leading axis; theirs are {sorted(sizes)}.")
+    return sizes.pop()[0]

@@ -133,7 +133,7 @@ def expectation(
     jax.eval_shape(lambda params: run(params, None), params)
     total = int(np.prod(sizes))
     assert total <= limit, f"{total} executions"
-    choices = np.stack(np.unravel_index(np.arange(total), sizes), -1)
+    choices = np.stack(np.unravel_index(np.arange(total), sizes or [1]), -1)
     gradient = jax.jit(jax.vmap(jax.value_and_grad(run, has_aux=True), (None, 0)))
     (values, log_probability), grads = gradient(params, choices)
     weights = jnp.exp(log_probability)

@@ -1,0 +1,94 @@
+"""What programs made from programs share: proposals, densities that are one number, and the traces that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ppvi.errors import ProgramError
+from ppvi.ops import Array
+from ppvi.program import Plate, Plates, Program, Trace, plate_names, program, session
+
+Conditional = Program | Callable[..., Any]
+"""A program, or a program of the framework that is called with the choices it may depend on, followed by arguments."""
+
+
+class Derived:
+    """What programs made from programs share: densities in terms of `assess`."""
+
+    def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:
+        raise NotImplementedError
+
+    def log_density(
+        self, choices: Mapping[str, Array], *, per: Plates | None = None, stop_params: bool = False
+    ) -> Array:
+        return density_of(self.assess(choices, stop_params=stop_params), per)
+
+    def log_probs(self, choices: Mapping[str, Array], *, stop_params: bool = False) -> Mapping[str, Array]:
+        return self.assess(choices, stop_params=stop_params).log_probs
+
+
+def conditional(proposal: Conditional, choices: Mapping[str, Array] | None) -> Program:
+    """The program that a proposal is, given the choices that it may depend on, if there are any."""
+    if isinstance(proposal, Program):
+        return proposal
+    return program(proposal) if choices is None else program(proposal, choices)
+
+
+def bound_to(proposal: Conditional, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conditional:
+    """A proposal on other arguments than those of the objective's call."""
+    if isinstance(proposal, Program):
+        return proposal.bind(*args, **kwargs)
+
+    def call(choices: Mapping[str, Array], *_: Any, **__: Any) -> Any:
+        return proposal(choices, *args, **kwargs)
+
+    return call
+
+
+def density_of(trace: Trace, per: Plates | None) -> Array:
+    return trace.log_density if per is None else trace.per(per)
+
+
+def layout(trace: Trace, sites: Iterable[str], values: Mapping[str, Array] | None = None) -> Trace:
+    """How sites lie in plates, and their values if wanted, without densities."""
+    sites = list(sites)
+    return Trace(
+        choices={} if values is None else {site: values[site] for site in sites},
+        log_probs={},
+        log_density=None,
+        plates={site: trace.plates[site] for site in sites},
+        batch_ndims={site: trace.batch_ndims[site] for site in sites},
+    )
+
+
+def merged(old: Trace | None, new: Trace | None) -> Trace:
+    """The choices of a step together with those before it."""
+    before, after = old or {}, new or {}
+    return Trace(
+        choices={**before, **after}, log_probs={}, log_density=None, auxiliary=new.auxiliary if new else frozenset()
+    )
+
+
+def joint_trace(label: str, per: Plates | None, log_density: Array, choices: Trace, whole: Trace | None) -> Trace:
+    """A trace whose density is one number, or one for each index of some plates, and not a product over its sites."""
+    names = plate_names(per)
+    frames = tuple(Plate(name, i - len(names)) for i, name in enumerate(names))
+    return Trace(
+        choices=choices.choices,
+        log_probs={label: log_density},
+        log_density=session().ops.sum(log_density, range(len(names))),
+        plates={**choices.plates, label: frames},
+        batch_ndims={**choices.batch_ndims, label: len(names)},
+        whole=whole,
+    )
+
+
+@contextmanager
+def within(what: str) -> Iterator[None]:
+    """Say of which derived program an error is."""
+    try:
+        yield
+    except ProgramError as error:
+        raise ProgramError(f"{what}: {error}") from error
