@@ -62,6 +62,8 @@ class Trace(Mapping[str, Array]):
     """Sites whose draw carries its own gradient."""
     whole: Trace | None = None
     """Of a marginal: the run of the whole program."""
+    distributions: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The engine's own objects for each site, while the run is not yet stacked with others."""
 
     def __getitem__(self, site: str) -> Array:
         return self.choices[site]
@@ -72,12 +74,17 @@ class Trace(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self.choices)
 
-    def per(self, plate: Plates) -> Array:
+    @property
+    def exact(self) -> bool:
+        """Whether the density is exact, a product over the sites, and not an estimate."""
+        return all(site in self.log_probs for site in self.choices)
+
+    def per(self, plate: Plates | None) -> Array:
         """The log density with the axes of these plates kept, in their order, and summed over everything else.
 
         **Raises** `ProgramError` if a site lies outside a plate, for its log_prob then has no such axis.
         """
-        return self._total(self.log_probs, plate)
+        return self.log_density if plate is None else self._total(self.log_probs, plate)
 
     def log_weight(self, given: Collection[str] = (), per: Plates | None = None) -> Array:
         """Log importance weight of a run in which the sites `given` were given: their log density and the observations'.
@@ -197,6 +204,8 @@ class Session(Protocol):
 
     def held(self, stop: bool) -> AbstractContextManager[None]: ...
 
+    def kl(self, q: Any, p: Any) -> Array | None: ...
+
 
 _session: ContextVar[Session] = ContextVar("ppvi_session")
 
@@ -270,6 +279,28 @@ def stop_gradient(x: Array) -> Array:
 def logmeanexp(x: Array) -> Array:
     """log of the mean of exp(x) over the leading axis, computed without overflow."""
     return session().ops.logsumexp(x, 0) - math.log(x.shape[0])
+
+
+def kl_divergences(q: Trace, p: Trace) -> dict[str, Array]:
+    """KL(q(z_i | before) || p(z_i | before)) of every site for which the framework has a closed form, a scalar each.
+
+    Only where it may stand for E[log q(z_i) - log p(z_i)]: everything that the model draws before the site, the guide has
+    drawn before it too, so that neither distribution depends on the site's own value.
+    """
+    found: dict[str, Array] = {}
+    earlier = {name: set(list(q)[:i]) for i, name in enumerate(q)}
+    for i, name in enumerate(p):
+        if name in q.distributions and name in p.distributions and earlier[name].issuperset(list(p)[:i]):
+            divergence = session().kl(q.distributions[name], p.distributions[name])
+            if divergence is not None:
+                found[name] = divergence
+    return found
+
+
+def minimized(objective: T) -> T:
+    """Mark an objective program as one to be minimised, for `objective(...)`, which maximises otherwise."""
+    objective.maximize = False  # type: ignore[attr-defined]
+    return objective
 
 
 def check_count(what: str, n: Any) -> None:

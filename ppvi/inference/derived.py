@@ -23,7 +23,7 @@ class Derived:
     def log_density(
         self, choices: Mapping[str, Array], *, per: Plates | None = None, stop_params: bool = False
     ) -> Array:
-        return density_of(self.assess(choices, stop_params=stop_params), per)
+        return self.assess(choices, stop_params=stop_params).per(per)
 
     def log_probs(self, choices: Mapping[str, Array], *, stop_params: bool = False) -> Mapping[str, Array]:
         return self.assess(choices, stop_params=stop_params).log_probs
@@ -45,10 +45,6 @@ def bound_to(proposal: Conditional, args: tuple[Any, ...], kwargs: Mapping[str, 
         return proposal(choices, *args, **kwargs)
 
     return call
-
-
-def density_of(trace: Trace, per: Plates | None) -> Array:
-    return trace.log_density if per is None else trace.per(per)
 
 
 def layout(trace: Trace, sites: Iterable[str], values: Mapping[str, Array] | None = None) -> Trace:

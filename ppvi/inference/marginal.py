@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppvi.errors import ProgramError
-from ppvi.inference.derived import Conditional, Derived, bound_to, conditional, density_of, joint_trace, layout, within
+from ppvi.inference.derived import Conditional, Derived, bound_to, conditional, joint_trace, layout, within
 from ppvi.ops import Array
 from ppvi.program import Plates, Program, Trace, check_count, logmeanexp, replicate, session
 
@@ -70,7 +70,7 @@ class Marginal(Derived):
             return whole.log_weight(kept, self.per)
         auxiliary = {site: value for site, value in whole.items() if site not in kept}
         reverse = conditional(self.proposal, kept).assess(auxiliary, stop_params=stop_params)
-        return density_of(whole, self.per) - density_of(reverse, self.per)
+        return whole.per(self.per) - reverse.per(self.per)
 
     def _fresh(self, kept: Mapping[str, Array], stop_params: bool) -> tuple[Array, Trace]:
         """Log weight of fresh auxiliary draws, and how the kept sites lie in plates."""
@@ -79,12 +79,14 @@ class Marginal(Derived):
             return whole.log_weight(kept, self.per), layout(whole, self.keep)
         drawn = conditional(self.proposal, kept).simulate(stop_params=stop_params)
         whole = self.whole.assess({**kept, **drawn}, stop_params=stop_params)
-        return density_of(whole, self.per) - density_of(drawn, self.per), layout(whole, self.keep)
+        return whole.per(self.per) - drawn.per(self.per), layout(whole, self.keep)
 
     def _trace(self, kept: Mapping[str, Array], log_density: Array, frames: Trace, whole: Trace | None) -> Trace:
         return joint_trace(str(self), self.per, log_density, layout(frames, self.keep, kept), whole)
 
     def _refuse_unknown(self, whole: Trace) -> None:
+        if not self.keep and not whole.observed:
+            raise ProgramError(f"{self}: the program has no observations, so with no site kept its density is 1.")
         for site in self.keep:
             if site in whole.observed:
                 raise ProgramError(

@@ -11,7 +11,6 @@ from ppvi.inference.derived import (
     Derived,
     bound_to,
     conditional,
-    density_of,
     joint_trace,
     layout,
     merged,
@@ -172,9 +171,9 @@ class Posterior(Derived):
         self, step: Step, old: Particle | None, drawn: Trace | None, target: Trace, stop_params: bool
     ) -> Particle:
         """A particle with its weight: target after x backward / (target before x proposal)."""
-        log_target = log_weight = density_of(target, self.per)
+        log_target = log_weight = target.per(self.per)
         if drawn is not None:
-            log_weight = log_weight - density_of(drawn, self.per)
+            log_weight = log_weight - drawn.per(self.per)
         if old is not None:
             log_weight = log_weight - old.log_target
             replaced = {} if drawn is None else {site: x for site, x in old.choices.items() if site in drawn}
@@ -187,7 +186,7 @@ class Posterior(Derived):
             if step.backward is not None:
                 with within(f"{self}, the backward kernel of step {step.number + 1}"):
                     backward = conditional(step.backward, target).assess(replaced, stop_params=stop_params)
-                log_weight = log_weight + density_of(backward, self.per)
+                log_weight = log_weight + backward.per(self.per)
         return Particle(layout(target, target, target), log_target, log_weight)
 
     def _take(self, particles: Particle, index: Array) -> Particle:

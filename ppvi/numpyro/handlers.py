@@ -147,6 +147,7 @@ class Run(Messenger):
         self.deterministic: dict[str, jax.Array] = {}
         self.auxiliary: set[str] = set()
         self.pathwise: set[str] = set()
+        self.distributions: dict[str, Any] = {}
 
     def restart(self) -> None:
         """Forget what was recorded: the program runs again without inner jits."""
@@ -179,6 +180,7 @@ class Run(Messenger):
         if msg["kwargs"].get("sample_shape"):
             msg["fn"] = fn.expand((*msg["kwargs"].pop("sample_shape"), *fn.batch_shape))
         observed = msg["is_observed"] or msg["value"] is not None
+        self.distributions[name] = (msg["fn"], scale)
         log_prob, own_draw = (self.observe if observed else self.visit)(msg)
         if self.session.marking:
             log_prob = mark_log_prob(log_prob, name, own_draw)
@@ -231,6 +233,7 @@ class Run(Messenger):
             auxiliary=frozenset(self.auxiliary),
             observed=frozenset(self.log_probs.keys() - self.values.keys()),
             pathwise=frozenset(self.pathwise),
+            distributions=self.distributions,
         )
 
 

@@ -56,13 +56,13 @@ class Objective:
         guide: Callable[..., Any],
         *,
         strategies: Mapping[str, Strategy] | None = None,
-        maximize: bool = True,
+        maximize: bool | None = None,
     ):
         self.program = program
         self.model = model
         self.guide = guide
         self.strategies = dict(strategies or {})
-        self.maximize = maximize
+        self.maximize = getattr(program, "maximize", True) if maximize is None else maximize
         for what, fn in (("objective program", program), ("model", model), ("guide", guide)):
             if not callable(fn):
                 raise ProgramError(f"the {what} must be a function, not {fn!r}.")
@@ -171,7 +171,7 @@ def objective(
     guide: Callable[..., Any],
     *,
     strategies: Mapping[str, Strategy] | None = None,
-    maximize: bool = True,
+    maximize: bool | None = None,
 ) -> Objective:
     """Transform an objective program into a gradient estimator.
 
@@ -181,7 +181,8 @@ def objective(
     - `model`, `guide`: NumPyro programs; the arguments of a call go to both, as in SVI.
     - `strategies`: gradient strategies by site name. A site without one gets `Reparam` where it has a reparameterised
       sampler, `Enumerate` where its support is small and finite and its lanes are separable, else `LeaveOneOut(2)`.
-    - `maximize`: whether `fit` and `as_loss` go uphill.
+    - `maximize`: whether `fit` and `as_loss` go uphill. By default they do, unless the program is marked `minimized`, as
+      the library's divergences and upper bounds are.
 
     **Returns** an `Objective`.
     """

@@ -43,6 +43,12 @@ class JaxOps:
     def logsumexp(self, x: jax.Array, axis: int) -> jax.Array:
         return jax.scipy.special.logsumexp(x, axis=axis)
 
+    def logaddexp(self, x: Any, y: Any) -> jax.Array:
+        return jnp.logaddexp(x, y)
+
+    def max(self, x: jax.Array, axis: int) -> jax.Array:
+        return jnp.max(x, axis=axis)
+
     def choose(self, values: jax.Array, index: Any) -> jax.Array:
         index = index.reshape(index.shape + (1,) * (values.ndim - index.ndim))
         shape = (index.shape[0], *values.shape[1:])

@@ -146,9 +146,18 @@ class Session:
 
     def choice(self, site: str, log_weights: jax.Array, n: int | None) -> jax.Array:
         """A site that chooses along the leading axis with these log weights, `n` times where `n` is given."""
-        logits = jnp.moveaxis(log_weights, 0, -1)
-        fn = dist.Categorical(logits=logits)
-        return self.draw(site, fn if n is None else fn.expand((n, *fn.batch_shape)), None)[0]
+        lanes = log_weights.shape[1:] if n is None else (n, *log_weights.shape[1:])
+        fn = dist.CategoricalLogits(jnp.broadcast_to(jnp.moveaxis(log_weights, 0, -1), (*lanes, len(log_weights))))
+        return self.draw(site, fn, None)[0]
+
+    def kl(self, q: Any, p: Any) -> jax.Array | None:
+        """KL divergence between the distributions of one site, scaled and summed; None where no closed form is known."""
+        (mine, scale), (other, _) = q, p
+        try:
+            divergence = dist.kl_divergence(mine, other)
+        except NotImplementedError:
+            return None
+        return jnp.sum(divergence if scale is None else scale * divergence)
 
     @contextmanager
     def held(self, stop: bool) -> Iterator[None]:

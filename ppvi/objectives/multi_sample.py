@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
-from ppvi.errors import ProgramError
+from ppvi.errors import ProgramError, StrategyError
+from ppvi.objectives.elbo import Objective
+from ppvi.objectives.weights import log_weights
 from ppvi.ops import Array
-from ppvi.program import Program, logmeanexp, replicate
+from ppvi.program import Plates, Program, check_count, each, logmeanexp, replicate, session, stop_gradient
 
 
-def iwelbo(particles: int) -> Callable[[Program, Program], Array]:
+def iwelbo(particles: int, *, per: Plates | None = None) -> Objective:
     """Importance-weighted evidence lower bound, to be maximised.
 
         E_{z_1..z_K ~ q} [log 1/K sum_k w_k],    w_k = p(x, z_k) / q(z_k)
@@ -19,22 +21,21 @@ def iwelbo(particles: int) -> Callable[[Program, Program], Array]:
     **Arguments**
 
     - `particles`: K, at least 1.
+    - `per`: plates over which everything is independent; each index then has its own K weights, and the bound is their sum,
+      as for the independent images of an autoencoder.
 
     **Unbiased when** every strategy is, for any kind of site; score-function sites are credited with the whole bound.
     Burda, Grosse and Salakhutdinov 2016.
     """
+    check_count("iwelbo: the number of particles", particles)
 
     def importance_weighted_elbo(p: Program, q: Program) -> Array:
-        def log_weight() -> Array:
-            z = q.simulate()
-            return p.log_density(z) - z.log_density
-
-        return logmeanexp(replicate(particles, log_weight))
+        return logmeanexp(log_weights(p, q, particles, per)).sum()
 
     return importance_weighted_elbo
 
 
-def renyi(alpha: float, particles: int) -> Callable[[Program, Program], Array]:
+def renyi(alpha: float, particles: int, *, per: Plates | None = None) -> Objective:
     """Variational Renyi bound by K draws, to be maximised.
 
         1 / (1 - alpha)  E_{z_1..z_K ~ q} [log 1/K sum_k w_k^(1 - alpha)],    w_k = p(x, z_k) / q(z_k)
@@ -46,17 +47,76 @@ def renyi(alpha: float, particles: int) -> Callable[[Program, Program], Array]:
 
     - `alpha`: order, any real but 1 (where the bound is `elbo`).
     - `particles`: K, at least 1.
+    - `per`: plates over which everything is independent, as for `iwelbo`.
 
     **Unbiased when** every strategy is, for the K-particle bound above. Li and Turner 2016.
     """
+    check_count("renyi: the number of particles", particles)
     if alpha == 1:
         raise ProgramError("renyi: order alpha = 1 is the ELBO itself; use `ppvi.objectives.elbo`.")
 
     def renyi_bound(p: Program, q: Program) -> Array:
-        def log_weight() -> Array:
-            z = q.simulate()
-            return p.log_density(z) - z.log_density
-
-        return logmeanexp((1 - alpha) * replicate(particles, log_weight)) / (1 - alpha)
+        return logmeanexp((1 - alpha) * log_weights(p, q, particles, per)).sum() / (1 - alpha)
 
     return renyi_bound
+
+
+def vr_max(particles: int, *, per: Plates | None = None) -> Objective:
+    """The Renyi bound of order minus infinity by K draws, to be maximised: the best weight takes all.
+
+        E_{z_1..z_K ~ q} [max_k log w_k]
+
+    **Arguments**: as for `iwelbo`.
+
+    **Unbiased when** every strategy is, for the K-particle quantity above, which is no lower bound of log p(x): it may
+    exceed it for K > 1. The maximum is Lipschitz, so pathwise gradients are valid. Li and Turner 2016, section 4.2.
+    """
+    check_count("vr_max: the number of particles", particles)
+
+    def bound(p: Program, q: Program) -> Array:
+        return session().ops.max(log_weights(p, q, particles, per), 0).sum()
+
+    return bound
+
+
+def dreg(particles: int) -> Objective:
+    """The importance-weighted ELBO by its doubly reparameterised gradient, to be maximised.
+
+        value    log 1/K sum_k w_k
+        d phi    sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi),    v_k = w_k / sum_j w_j
+        d theta  sum_k v_k d log p(x, z_k)
+
+    Its signal-to-noise ratio grows with K, where that of `iwelbo` falls (Rainforth et al. 2018).
+
+    **Arguments**
+
+    - `particles`: K, at least 1.
+
+    **Raises** `StrategyError` unless every site of the guide is reparameterised: the formula holds for pathwise draws
+    and for the logarithm of the mean weight, and for nothing else.
+
+    **Unbiased when** every site of the guide is `Reparam` and the weights are continuous: value and gradient have the
+    expectations of `iwelbo`. Tucker et al. 2019.
+    """
+    check_count("dreg: the number of particles", particles)
+
+    def bound(p: Program, q: Program) -> Array:
+        def log_weight(z: Mapping[str, Array]) -> Array:
+            return p.log_density(z) - q.log_density(z, stop_params=True)
+
+        def scaled(z: Mapping[str, Array], weight: Array) -> dict[str, Array]:
+            return {site: stop_gradient(x) + weight * (x - stop_gradient(x)) for site, x in z.items()}
+
+        traces = replicate(particles, q.simulate)
+        other = sorted(set(traces) - traces.pathwise)
+        if other:
+            raise StrategyError(
+                f"dreg: the draw of site {other[0]!r} does not carry its own gradient, and the doubly reparameterised gradient "
+                f"is wrong for it. Name Reparam() for it, or use `iwelbo`, which is right for any strategy."
+            )
+        z = dict(traces)
+        log_w = stop_gradient(each(log_weight, z))
+        weights = session().ops.exp(log_w - session().ops.logsumexp(log_w, 0))
+        return logmeanexp(each(lambda z, weight: log_weight(scaled(z, weight)), z, weights))
+
+    return bound

@@ -1,9 +1,4 @@
-"""Laws of programs with continuous or infinite sites: the mean of many gradients against a closed form or quadrature.
-
-Fixed n. The suite's false-alarm rate is below 1e-6: with at most 500 comparisons in all, each is made at z = 6.2,
-two-sided level 6e-10 (normal tails; n is large and the estimators' tails light). The smallest bias seen with power
-0.999 is (6.2 + 3.1) sd / sqrt(n), about 0.02 sd at n = 200,000.
-"""
+"""Laws of programs with continuous or infinite sites: the mean of many gradients against a closed form or quadrature."""
 
 from __future__ import annotations
 
@@ -19,8 +14,7 @@ import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
 from ppvi.objectives import elbo, iwelbo, renyi
 from tests.laws.cases import Case, nothing
-
-Z = 6.2
+from tests.laws.sampling import Z, check, moments
 
 
 def normal_quadrature(n=60):
@@ -283,30 +277,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("case", "strategies"), ROWS)
 def test_mean_gradient(case, strategies):
-    params = {name: jnp.asarray(value, jnp.float32) for name, value in case.params.items()}
-    objective = vi.objective(case.program, case.model, case.guide, strategies=strategies)
-    mean, sd = moments(objective, params, case.n)
-    with jax.enable_x64(True):
-        exact = jax.value_and_grad(case.exact)({k: jnp.asarray(np.asarray(v), jnp.float64) for k, v in params.items()})
-    rounding = 1e-5 * max(1.0, *(float(np.abs(x).max()) for x in jax.tree.leaves(exact)))
-    for found, spread, truth in zip(jax.tree.leaves(mean), jax.tree.leaves(sd), jax.tree.leaves(exact), strict=True):
-        error = np.abs(found - np.asarray(truth))
-        assert (error <= Z * spread / np.sqrt(case.n) + rounding).all(), (
-            f"{found} +- {spread / np.sqrt(case.n)}, not {truth}"
-        )
-
-
-def moments(objective, params, n):
-    """Mean and sd of value and gradient over n keys, in chunks."""
-
-    @jax.jit
-    def chunk(keys):
-        return jax.vmap(objective.value_and_grad, (0, None))(keys, params)
-
-    size = min(n, 20_000)
-    draws = [jax.device_get(chunk(keys)) for keys in jax.random.split(jax.random.key(20), (n // size, size))]
-    stacked = jax.tree.map(lambda *xs: np.concatenate([np.asarray(x, np.float64) for x in xs]), *draws)
-    return jax.tree.map(lambda x: x.mean(0), stacked), jax.tree.map(lambda x: x.std(0), stacked)
+    check(case, strategies)
 
 
 def test_lanes_are_credited_one_by_one():

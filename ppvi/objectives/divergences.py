@@ -1,0 +1,202 @@
+"""Divergences other than the reverse KL, as expectations of a function of the importance weight."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+from ppvi.errors import ProgramError
+from ppvi.objectives.elbo import Objective
+from ppvi.objectives.weights import log_weight, log_weights, refuse_estimated
+from ppvi.ops import Array
+from ppvi.program import Program, check_count, logmeanexp, minimized, replicate, session
+
+
+def _exp(x: Array) -> Array:
+    return session().ops.exp(x)
+
+
+def _jensen_shannon(log_w: Array) -> Array:
+    log_mean = session().ops.logaddexp(log_w, 0.0) - math.log(2)
+    return (_exp(log_w) * (log_w - log_mean) - log_mean) / 2
+
+
+DIVERGENCES: dict[str, Callable[[Array], Array]] = {
+    "reverse-kl": lambda log_w: -log_w,
+    "forward-kl": lambda log_w: _exp(log_w) * log_w,
+    "total-variation": lambda log_w: abs(_exp(log_w) - 1) / 2,
+    "jensen-shannon": _jensen_shannon,
+    "hellinger": lambda log_w: 1 - _exp(log_w / 2),
+    "chi-square": lambda log_w: (_exp(log_w) - 1) ** 2,
+}
+"""f as a function of log w, by name."""
+
+
+def f_divergence(name: str, *, log_evidence: float = 0.0) -> Objective:
+    """An f-divergence of the posterior from the guide, to be minimised.
+
+        E_{z ~ q} [f(w)],    w = p(x, z) / (p(x) q(z))
+
+        reverse-kl         -log w                              KL(q || p)
+        forward-kl         w log w                             KL(p || q)
+        total-variation    |w - 1| / 2
+        jensen-shannon     (w log w - (1 + w) log((1 + w) / 2)) / 2
+        hellinger          1 - sqrt(w)                         squared Hellinger distance
+        chi-square         (w - 1)^2
+
+    **Arguments**
+
+    - `name`: one of the above.
+    - `log_evidence`: log p(x). Where it is not known, a guess scales the weights; the gradient is then the divergence's
+      own up to a factor, except for `total-variation` and `jensen-shannon`, whose minimum moves with the guess.
+
+    **Raises** `ProgramError` for an unknown name.
+
+    **Unbiased when** every strategy is and the weights have finite variance, which a guide with heavier tails than the
+    posterior ensures. Ali and Silvey 1966; Csiszar 1967; for the gradients, Wan, Li and Hovakimyan 2020.
+    """
+    if name not in DIVERGENCES:
+        raise ProgramError(f"f_divergence: there is no divergence {name!r}; there are {sorted(DIVERGENCES)}.")
+
+    def divergence(p: Program, q: Program) -> Array:
+        return DIVERGENCES[name](log_weight(p, q) - log_evidence)
+
+    return minimized(divergence)
+
+
+def alpha_divergence(alpha: float, *, log_evidence: float = 0.0) -> Objective:
+    """Amari's alpha-divergence of the posterior from the guide, to be minimised.
+
+        E_{z ~ q} [(w^alpha - 1) / (alpha (alpha - 1))],    w = p(x, z) / (p(x) q(z))
+
+    **Arguments**
+
+    - `alpha`: order, any real but 0 and 1, where it tends to KL(q || p) and KL(p || q): use `elbo`, `forward_kl`.
+    - `log_evidence`: log p(x), or a guess, which scales the gradient and does not move the minimum.
+
+    **Unbiased when** every strategy is and w^alpha has finite variance. Hernandez-Lobato et al. 2016.
+    """
+    if alpha in (0, 1):
+        raise ProgramError(
+            f"alpha_divergence: order {alpha} is a KL divergence; use f_divergence('reverse-kl' or 'forward-kl')."
+        )
+
+    def divergence(p: Program, q: Program) -> Array:
+        return (_exp(alpha * (log_weight(p, q) - log_evidence)) - 1) / (alpha * (alpha - 1))
+
+    return minimized(divergence)
+
+
+def chi_square(order: float = 2.0, *, log_scale: float = 0.0) -> Objective:
+    """Moments of the weight, to be minimised: exp(n CUBO_n), an upper bound of p(x)^n.
+
+        E_{z ~ q} [(w / e^c)^n],    w = p(x, z) / q(z)
+
+    **Arguments**
+
+    - `order`: n > 1.
+    - `log_scale`: c, a constant that keeps the weights in range, such as a guess of log p(x).
+
+    **Unbiased when** every strategy is and w^n has finite variance, which needs a guide with heavier tails than the
+    posterior; its logarithm is `cubo`, whose estimate is biased. Dieng et al. 2017.
+    """
+    _check_order(order)
+
+    def moment(p: Program, q: Program) -> Array:
+        return _exp(order * (log_weight(p, q) - log_scale))
+
+    return minimized(moment)
+
+
+def cubo(particles: int, order: float = 2.0) -> Objective:
+    """Chi-square upper bound on the log scale by K draws, to be minimised.
+
+        1/n E_{z_1..z_K ~ q} [log 1/K sum_k w_k^n],    w_k = p(x, z_k) / q(z_k)
+
+    **Arguments**
+
+    - `particles`: K, at least 1.
+    - `order`: n > 1.
+
+    **Unbiased** for the quantity above, and **biased for CUBO_n** = 1/n log E[w^n], which it underestimates by
+    O(1/K): with few particles or heavy weights it is no upper bound of log p(x). `chi_square` is the unbiased one.
+    Dieng et al. 2017.
+    """
+    check_count("cubo: the number of particles", particles)
+    _check_order(order)
+
+    def bound(p: Program, q: Program) -> Array:
+        return logmeanexp(order * log_weights(p, q, particles)) / order
+
+    return minimized(bound)
+
+
+def _check_order(order: float) -> None:
+    if not order > 1:
+        raise ProgramError(f"the order of a chi-square divergence must be above 1, not {order}.")
+
+
+def log_variance(particles: int) -> Objective:
+    """Half the variance of the log weight, to be minimised in the guide's parameters (VarGrad).
+
+        1/2 Var_{z ~ stop(q)} [log q(z) - log p(x, z)],    from K draws
+
+    Zero exactly at the posterior, whatever log p(x) is; its gradient in the guide's parameters is that of
+    KL(q || p(z | x)), while in the model's it is its own. The draws are not differentiated, so a guide of any kind will
+    do, and no strategy matters.
+
+    **Arguments**
+
+    - `particles`: K, at least 2.
+
+    **Raises** `ProgramError` for a guide whose density is estimated, for the noise of an estimate adds to the variance.
+
+    **Unbiased** always: the sample variance for its value, its gradient in the guide for that of the reverse KL divergence.
+    Richter et al. 2020.
+    """
+    check_count("log_variance: the number of particles", particles)
+    if particles < 2:
+        raise ProgramError("log_variance: a variance needs at least 2 particles.")
+
+    def divergence(p: Program, q: Program) -> Array:
+        def ratio() -> Array:
+            z = q.simulate(stop_params=True)
+            refuse_estimated("log_variance", z, q)
+            return q.log_density(z) - p.log_density(z)
+
+        f = replicate(particles, ratio)
+        return ((f - f.mean()) ** 2).sum() / (2 * (particles - 1))
+
+    return minimized(divergence)
+
+
+def thermodynamic(betas: list[float] | tuple[float, ...], particles: int) -> Objective:
+    """Thermodynamic variational objective by K draws, to be maximised.
+
+        sum_t (beta_{t+1} - beta_t) sum_k v_tk log w_k,    v_tk = w_k^beta_t / sum_j w_j^beta_t
+
+    The left Riemann sum of log p(x) = int_0^1 E_{pi_beta}[log w] d beta, pi_beta between the guide and the posterior.
+
+    **Arguments**
+
+    - `betas`: 0 = beta_0 < beta_1 < ... < beta_T < 1, where each interval starts. `[0]` alone is the ELBO.
+    - `particles`: K, at least 1, shared by all intervals.
+
+    **Unbiased** for the quantity above when every strategy is, and **biased for the objective** at K -> infinity by
+    O(1/K), because the weights are self-normalised. Masrani, Le and Wood 2019.
+    """
+    check_count("thermodynamic: the number of particles", particles)
+    points = [*betas, 1.0]
+    if points[0] != 0 or any(not a < b for a, b in itertools.pairwise(points)):
+        raise ProgramError(f"thermodynamic: betas must rise from 0 to below 1, not {list(betas)}.")
+
+    def bound(p: Program, q: Program) -> Array:
+        log_w = log_weights(p, q, particles)
+
+        def mean(beta: float) -> Array:
+            return (_exp(beta * log_w - session().ops.logsumexp(beta * log_w, 0)) * log_w).sum()
+
+        return sum((b - a) * mean(a) for a, b in itertools.pairwise(points))
+
+    return bound

@@ -1,0 +1,92 @@
+"""Forward KL divergences, and the schemes that alternate between objectives for the model and for the guide.
+
+An alternating scheme is a list of pairs for `fit`: an objective program, and whose parameters it moves, those of the
+`"model"` or of the `"guide"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ppvi.inference import normalize
+from ppvi.objectives.divergences import cubo
+from ppvi.objectives.elbo import Objective
+from ppvi.objectives.multi_sample import iwelbo
+from ppvi.ops import Array
+from ppvi.program import Plates, Program, Trace, minimized
+
+Alternating = list[tuple[Objective, str]]
+"""Objectives, and whose parameters each moves."""
+
+
+def forward_kl(arguments: Callable[[Trace], tuple[Any, ...]]) -> Objective:
+    """Forward KL divergence by simulating the model, to be minimised: the sleep phase of wake-sleep.
+
+        E_{(x, z) ~ p} [-log q(z; x)]  =  E_{x ~ p} [KL(p(z | x) || q(z; x))] + constant in q
+
+    **Arguments**
+
+    - `arguments`: takes a run of the model, its observed sites drawn too, to the guide's arguments for that data, such as
+      `lambda t: (t["x"],)`.
+
+    **Unbiased when** the guide's support covers the model's. The model's parameters are held constant.
+    Hinton et al. 1995; as amortised inference, Le, Baydin and Wood 2017.
+    """
+
+    def divergence(p: Program, q: Program) -> Array:
+        dream = p.simulate(observe=False, stop_params=True)
+        return -q.bind(*arguments(dream)).log_density(dream)
+
+    return minimized(divergence)
+
+
+def wake_phase_q(particles: int, *, per: Plates | None = None) -> Objective:
+    """Forward KL divergence by sampling-importance-resampling, to be minimised: the wake-phase update of the guide.
+
+        E [-sum_k v_k log q(z_k)],    z_k ~ stop(q),    v_k = w_k / sum_j w_j
+
+    **Arguments**
+
+    - `particles`: K, at least 1.
+    - `per`: plates over which everything is independent.
+
+    **Biased** for KL(p(z | x) || q) by O(1/K), because the weights are self-normalised; unbiased for the quantity
+    above, where draws and weights are held constant. Bornschein and Bengio 2015; Le et al. 2019.
+    """
+
+    def divergence(p: Program, q: Program) -> Array:
+        z = normalize(p, q, particles, per=per).simulate(stop_params=True)
+        return -q.log_density(z)
+
+    return minimized(divergence)
+
+
+def wake_phase_p(particles: int, *, per: Plates | None = None) -> Objective:
+    """The importance-weighted ELBO, to be maximised in the model's parameters: the wake-phase update of the model.
+
+        E [log 1/K sum_k w_k],    gradient in theta  E [sum_k v_k d log p(x, z_k)]
+
+    **Unbiased when** every strategy is; see `iwelbo`. Bornschein and Bengio 2015; Le et al. 2019.
+    """
+    return iwelbo(particles, per=per)
+
+
+def reweighted_wake_sleep(particles: int, *, per: Plates | None = None) -> Alternating:
+    """Reweighted wake-sleep, for `fit`: `wake_phase_p` moves the model, `wake_phase_q` the guide.
+
+    Discrete sites need no score function here, because the guide's draws are never differentiated.
+    Bornschein and Bengio 2015; Le et al. 2019.
+    """
+    return [(wake_phase_p(particles, per=per), "model"), (wake_phase_q(particles, per=per), "guide")]
+
+
+def variational_importance_sampling(particles: int) -> Alternating:
+    """Variational importance sampling, for `fit`: log p(x) by importance sampling moves the model, the forward
+    chi-square divergence the guide, whose minimum is the proposal of least variance.
+
+        model    maximise E [log 1/K sum_k w_k]           guide    minimise E [1/2 log 1/K sum_k w_k^2]
+
+    **Biased** in the guide's part as `cubo` is, O(1/K). Li et al. 2024.
+    """
+    return [(iwelbo(particles), "model"), (cubo(particles), "guide")]

@@ -1,0 +1,27 @@
+"""Importance weights, of which most objectives are functions."""
+
+from __future__ import annotations
+
+from ppvi.errors import ProgramError
+from ppvi.ops import Array
+from ppvi.program import Plates, Program, Trace, replicate
+
+
+def log_weight(p: Program, q: Program, per: Plates | None = None, *, stop_params: bool = False) -> Array:
+    """log w = log p(x, z) - log q(z) for one draw z ~ q: a scalar, or one for each index of the plates."""
+    z = q.simulate(stop_params=stop_params)
+    return p.log_density(z, per=per) - z.per(per)
+
+
+def log_weights(p: Program, q: Program, particles: int, per: Plates | None = None) -> Array:
+    """The same for K independent draws: `(particle, *plates)`."""
+    return replicate(particles, lambda: log_weight(p, q, per))
+
+
+def refuse_estimated(objective: str, z: Trace, q: Program) -> None:
+    """Refuse a guide whose density is an estimate, for an objective that needs the same density twice."""
+    if not z.exact:
+        raise ProgramError(
+            f"{objective}: the guide is a {q}, whose density is estimated anew each time it is asked for, and this objective "
+            f"is right for exact densities only. Use `elbo`, or the guide itself."
+        )
