@@ -7,7 +7,8 @@ fit = vi.fit(bound, key, x)
 print(ppvi.compare(fit, vi.nuts(model, key, x)))
 """
 
-from ppvi.numpyro.fit import Fit as Fit, fit as fit, posterior as posterior
+from ppvi.numpyro.draws import posterior as posterior
+from ppvi.numpyro.fit import Fit as Fit, fit as fit
 from ppvi.numpyro.handlers import strategies as strategies
 from ppvi.numpyro.mcmc import nuts as nuts
 from ppvi.numpyro.objective import Objective as Objective, objective as objective

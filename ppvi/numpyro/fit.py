@@ -1,15 +1,16 @@
-"""The training loop, and draws from what it found.
+"""The training loop.
 
-Steps run in chunks, each one jitted `lax.scan`. Should a chunk leave the finite numbers, it is replayed step by step
-from its beginning, which its keys make exact: the last finite state is kept, and the step that failed is looked at site
-by site.
+A step moves the parameters of one objective, or of several in turn, each by its own gradient and its own parameters, as
+in wake-sleep, variational EM and adversarial schemes. Steps run in chunks, each one jitted `lax.scan`. Should a chunk
+leave the finite numbers, it is replayed step by step from its beginning, which its keys make exact: the last finite
+state is kept, and the step that failed is looked at site by site.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import arviz as az
 import jax
@@ -21,9 +22,10 @@ from numpyro.distributions.distribution import validation_enabled
 from tqdm import tqdm
 
 from ppvi.errors import FitError, ProgramError
-from ppvi.numpyro.handlers import Assess, Handle, Simulate
-from ppvi.numpyro.objective import Objective, Params, join, part
-from ppvi.numpyro.session import PlainSession, Probe, as_key
+from ppvi.numpyro.draws import posterior
+from ppvi.numpyro.objective import Objective, Params, Start, join, part
+from ppvi.numpyro.session import Probe, as_key
+from ppvi.program import Program
 
 
 @dataclass(frozen=True)
@@ -33,27 +35,40 @@ class Fit:
     **Attributes**
 
     - `params`: name -> constrained value.
-    - `losses`: one estimate per step, `(step,)`; minus the objective where it was maximised.
+    - `losses`: one estimate per step, `(step,)`, or `(step, objective)` of several; minus what was maximised.
     """
 
     params: Params
     losses: np.ndarray
-    objective: Objective = field(repr=False)
+    objectives: tuple[Objective, ...] = field(repr=False)
     key: jax.Array = field(repr=False)
     args: tuple[Any, ...] = field(repr=False)
     kwargs: Mapping[str, Any] = field(repr=False)
 
-    def posterior(self, key: jax.Array | None = None, *, draws: int = 1000, particles: int = 1) -> az.InferenceData:
+    def posterior(
+        self,
+        key: jax.Array | None = None,
+        *,
+        draws: int = 1000,
+        particles: int = 1,
+        program: Callable[[Program, Program], Program] | None = None,
+    ) -> az.InferenceData:
         """Draws from the fitted guide, as ArviZ data; see `ppvi.numpyro.posterior`."""
         key = jax.random.fold_in(self.key, 1) if key is None else key
-        return posterior(self.objective, key, self.params, *self.args, draws=draws, particles=particles, **self.kwargs)
+        options: dict[str, Any] = {"draws": draws, "particles": particles, "program": program}
+        return posterior(self.objectives[0], key, self.params, *self.args, **options, **self.kwargs)
 
     def __str__(self) -> str:
         if not len(self.losses):
             return "Fit of 0 steps"
         recent = self.losses[-max(len(self.losses) // 10, 1) :]
-        names = ", ".join(self.params)
-        return f"Fit of {len(self.losses)} steps: loss {self.losses[0]:.5g} -> {recent.mean():.5g}; parameters {names}"
+        changes = zip(np.atleast_1d(self.losses[0]), np.atleast_1d(recent.mean(0)), strict=True)
+        losses = ", ".join(f"{first:.5g} -> {last:.5g}" for first, last in changes)
+        return f"Fit of {len(self.losses)} steps: loss {losses}; parameters {', '.join(self.params)}"
+
+
+Whose = str | Collection[str] | Callable[[str], bool]
+"""Which parameters: `"model"` or `"guide"` (whoever is not the model), names, or a predicate on names."""
 
 
 class State(NamedTuple):
@@ -61,57 +76,78 @@ class State(NamedTuple):
 
     params: Params
     """Unconstrained."""
-    optimizer: Any
+    optimizers: tuple[Any, ...]
+    """One for each objective."""
 
 
 def fit(
-    objective: Objective,
+    objective: Objective | Sequence[tuple[Objective, Whose]],
     key: jax.Array,
     *args: Any,
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: optax.GradientTransformation | Sequence[optax.GradientTransformation] | None = None,
     num_steps: int = 2000,
     params: Params | None = None,
     progress: bool = True,
     **kwargs: Any,
 ) -> Fit:
-    """Optimise an objective by stochastic gradients in unconstrained space.
+    """Optimise an objective by stochastic gradients in unconstrained space, or several objectives in turn.
 
     **Arguments**
 
-    - `objective`: from `objective`; climbed if it is maximised, else descended.
+    - `objective`: from `objective`; climbed if it is maximised, else descended. Or a sequence of pairs, an objective and
+      whose parameters it moves: `"model"`, `"guide"`, a collection of names, or a predicate on names. A step then takes a
+      gradient step for each pair in turn, at the parameters that the pair before has left.
     - `key`: a JAX key.
     - `*args`, `**kwargs`: passed to the model and the guide.
-    - `optimizer`: an optax optimiser; Adam with step size 0.01 by default.
-    - `num_steps`: number of gradient steps.
+    - `optimizer`: an optax optimiser, or one for each pair; Adam with step size 0.01 by default.
+    - `num_steps`: number of gradient steps (of each objective).
     - `params`: constrained values to start from instead of the initial ones.
     - `progress`: whether to show a progress bar.
 
     **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite: it says at which step and where it
-    came from, and holds the fit up to the last finite state.
+    came from, and holds the fit up to the last finite state. `ProgramError` if an objective would move nothing.
     """
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
         raise ProgramError(f"fit: num_steps must be an int of at least 1, not {num_steps!r}.")
-    optimizer = optax.adam(1e-2) if optimizer is None else optimizer
+    single = isinstance(objective, Objective)
+    pairs = _pairs(objective)
+    objectives = tuple(bound for bound, _ in pairs)
+    optimizers = _one_each(optimizer, len(pairs))
     init_key, step_key = jax.random.split(as_key(key))
-    start, constraints = objective.initialise(init_key, *args, **kwargs)
-    start = _started_from(start, params)
-    transforms = {name: biject_to(constraint) for name, constraint in constraints.items()}
+    starts = [bound.initialise(init_key, *args, **kwargs) for bound in objectives]
+    start = _started_from({name: x for at in starts for name, x in at.params.items()}, params)
+    transforms = {name: biject_to(constraint) for at in starts for name, constraint in at.constraints.items()}
+    moved = [_moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True)]
 
     def constrain(unconstrained: Params) -> Params:
         return {name: transforms[name](value) for name, value in unconstrained.items()}
 
     def step(state: State, i: jax.Array, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[State, jax.Array]:
-        def loss(unconstrained: Params) -> jax.Array:
-            value = objective.surrogate(jax.random.fold_in(step_key, i), constrain(unconstrained), *args, **kwargs)
-            return -value if objective.maximize else value
+        values, memories, now = [], [], state.params
+        for key, bound, names, rule, memory in zip(
+            keys(i), objectives, moved, optimizers, state.optimizers, strict=True
+        ):
 
-        value, grads = jax.value_and_grad(loss)(state.params)
-        updates, memory = optimizer.update(grads, state.optimizer, state.params)
-        return State(optax.apply_updates(state.params, updates), memory), value  # type: ignore[arg-type]
+            def loss(mine: Params, key: Any = key, bound: Objective = bound, now: Params = now) -> jax.Array:
+                value = bound.surrogate(key, constrain(now | mine), *args, **kwargs)
+                return -value if bound.maximize else value
+
+            mine = {name: now[name] for name in names}
+            value, grads = jax.value_and_grad(loss)(mine)
+            updates, memory = rule.update(grads, memory, mine)
+            now = now | cast(Params, optax.apply_updates(mine, updates))
+            values.append(value)
+            memories.append(memory)
+        return State(now, tuple(memories)), values[0] if single else jnp.stack(values)
+
+    def keys(i: jax.Array | int) -> list[jax.Array]:
+        key = jax.random.fold_in(step_key, i)
+        return [key] if single else list(jax.random.split(key, len(pairs)))
 
     run = _compiled(step, args, kwargs)
     unconstrained = {name: transforms[name].inv(value) for name, value in start.items()}
-    state = State(unconstrained, optimizer.init(unconstrained))
+    memories = tuple(rule.init({n: unconstrained[n] for n in ns}) for rule, ns in zip(optimizers, moved, strict=True))
+    state = State(unconstrained, memories)
     losses: list[np.ndarray] = []
     chunk = min(max(num_steps // 50, 1), 1000)
     with tqdm(total=num_steps, disable=not progress, desc="fit") as bar:
@@ -120,65 +156,64 @@ def fit(
             after, values = run(state, steps)
             if not _finite((after.params, values)):
                 good, kept, bad = _replay(run, state, steps)
-                done = np.concatenate([*losses, kept]) if losses else kept
-                result = Fit(constrain(good.params), done, objective, key, args, kwargs)
-                cause = _cause(objective, jax.random.fold_in(step_key, bad), result)
+                done = np.concatenate([*losses, kept]) if len(kept) else np.concatenate([*losses, values[:0]])
+                result = Fit(constrain(good.params), done, objectives, key, args, kwargs)
                 raise FitError(
-                    f"the fit left the finite numbers at step {bad}: {cause}. The error's `.fit` holds the last finite "
-                    f"parameters and {len(done)} losses; a smaller step size, or optax.clip_by_global_norm, may help.",
+                    f"the fit left the finite numbers at step {bad}: {_cause(keys(bad), result)}. The error's `.fit` holds "
+                    f"the last finite parameters and {len(done)} losses; a smaller step size, or optax.clip_by_global_norm, "
+                    f"may help.",
                     result,
                 )
             state = after
             losses.append(np.asarray(values))
             bar.update(len(values))
-            bar.set_postfix(loss=f"{losses[-1].mean():.5g}")
-    return Fit(constrain(state.params), np.concatenate(losses), objective, key, args, kwargs)
+            bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in np.atleast_1d(losses[-1].mean(0))))
+    return Fit(constrain(state.params), np.concatenate(losses), objectives, key, args, kwargs)
 
 
-def posterior(
-    objective: Objective,
-    key: jax.Array,
-    params: Params,
-    *args: Any,
-    draws: int = 1000,
-    particles: int = 1,
-    **kwargs: Any,
-) -> az.InferenceData:
-    """Draws from a guide at given parameters, as ArviZ data with one chain.
+def _pairs(objective: Objective | Sequence[tuple[Objective, Whose]]) -> list[tuple[Objective, Whose]]:
+    if isinstance(objective, Objective):
+        return [(objective, lambda name: True)]
+    pairs = list(objective)
+    if not pairs or not all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Objective) for pair in pairs
+    ):
+        raise ProgramError(
+            "fit: several objectives are a list of pairs, each an objective from `objective(...)` and whose parameters it "
+            'moves, such as [(wake, "model"), (sleep, "guide")].'
+        )
+    return pairs
 
-    **Arguments**
 
-    - `draws`: number of draws.
-    - `particles`: K; each draw is chosen among K by importance weight (sampling-importance-resampling), which is the
-      posterior that an importance-weighted bound with K particles fits (Cremer et al. 2017).
+def _one_each(optimizer: Any, n: int) -> list[optax.GradientTransformation]:
+    if optimizer is None or isinstance(optimizer, optax.GradientTransformation):
+        return [optax.adam(1e-2) if optimizer is None else optimizer] * n
+    optimizers = list(optimizer)
+    if len(optimizers) != n:
+        raise ProgramError(f"fit: {len(optimizers)} optimizers for {n} objectives; give one, or one for each.")
+    return optimizers
 
-    **Returns** `InferenceData` with groups `posterior` (the model's latent and deterministic sites) and `sample_stats`,
-    whose `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics.
-    """
 
-    inputs, structure = part(args, kwargs)
-
-    def particle(key: jax.Array, params: Params, arrays: list[Any]) -> tuple[dict[str, jax.Array], jax.Array]:
-        args, kwargs = join(arrays, structure)
-        session = PlainSession(key, params, objective.strategies)
-        with session.fresh(key):
-            z = Handle(objective.guide, "guide", session, args, kwargs).run(Simulate("guide", session, {}))
-            model = Assess("model", session, z, strict=False)
-            joint = Handle(objective.model, "model", session, args, kwargs).run(model)
-        kept = {name: value for name, value in z.items() if name in model.values}
-        return kept | model.deterministic, joint.log_density - z.log_density
-
-    def draw(key: jax.Array, params: Params, arrays: list[Any]) -> tuple[dict[str, jax.Array], jax.Array]:
-        choose, *keys = jax.random.split(key, particles + 1)
-        sites, log_weights = jax.vmap(particle, (0, None, None))(jnp.stack(keys), params, arrays)
-        chosen = jax.random.categorical(choose, log_weights)
-        return jax.tree.map(lambda x: x[chosen], sites), jax.nn.logsumexp(log_weights) - jnp.log(particles)
-
-    drawn = jax.jit(jax.vmap(draw, (0, None, None)))(jax.random.split(as_key(key), draws), params, inputs)
-    sites, log_weight = jax.device_get(drawn)
-    return az.from_dict(
-        posterior={name: value[None] for name, value in sites.items()}, sample_stats={"log_weight": log_weight[None]}
-    )
+def _moved(whose: Whose, start: Start) -> list[str]:
+    """The parameters that an objective moves."""
+    names = list(start.params)
+    if whose == "model":
+        found = [name for name in names if "model" in start.owners[name]]
+    elif whose == "guide":
+        found = [name for name in names if start.owners[name] != {"model"}]
+    elif callable(whose):
+        found = [name for name in names if whose(name)]
+    else:
+        wanted = {whose} if isinstance(whose, str) else set(whose)
+        unknown = sorted(wanted - set(names))
+        if unknown:
+            raise ProgramError(
+                f"fit: {unknown[0]!r} is no parameter of the objective, and neither 'model' nor 'guide'; it has {names}."
+            )
+        found = [name for name in names if name in wanted]
+    if not found:
+        raise ProgramError(f"fit: an objective would move no parameter: {whose!r} selects none of {names}.")
+    return found
 
 
 def _compiled(step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -211,27 +246,28 @@ def _finite(tree: Any) -> bool:
 
 def _replay(run: Any, state: State, steps: jax.Array) -> tuple[State, np.ndarray, int]:
     """The last finite state of a chunk, the losses up to it, and the step that failed."""
-    losses: list[float] = []
+    losses: list[np.ndarray] = []
     for i in steps:
         after, values = run(state, i[None])
         if not _finite((after.params, values)):
             return state, np.asarray(losses, np.float32), int(i)
         state = after
-        losses.append(float(values[0]))
+        losses.append(np.asarray(values[0]))
     raise AssertionError("a replayed chunk must fail where the chunk failed")
 
 
-def _cause(objective: Objective, key: jax.Array, result: Fit) -> str:
+def _cause(keys: Sequence[jax.Array], result: Fit) -> str:
     """Where a step's NaN or infinity came from: a site if there is one, else a parameter's gradient."""
-    probe = Probe(key, result.params, objective.strategies)
-    with validation_enabled(False):
-        objective.run(probe, result.args, dict(result.kwargs))
-    if probe.culprits:
-        return probe.culprits[0]
-    value, grads = objective.value_and_grad(key, result.params, *result.args, **result.kwargs)
-    if not _finite(value):
-        return "every site's log_prob is finite, but the objective's value is not"
-    bad = [name for name, grad in grads.items() if not _finite(grad)]
-    if bad:
-        return f"every site's log_prob is finite, but the gradient of parameter {bad[0]!r} is not"
+    for key, objective in zip(keys, result.objectives, strict=True):
+        probe = Probe(key, result.params, objective.strategies)
+        with validation_enabled(False):
+            objective.run(probe, result.args, dict(result.kwargs))
+        if probe.culprits:
+            return probe.culprits[0]
+        value, grads = objective.value_and_grad(key, result.params, *result.args, **result.kwargs)
+        if not _finite(value):
+            return "every site's log_prob is finite, but the objective's value is not"
+        bad = [name for name, grad in grads.items() if not _finite(grad)]
+        if bad:
+            return f"every site's log_prob is finite, but the gradient of parameter {bad[0]!r} is not"
     return "the value and the gradient are finite, but the optimiser's update is not"

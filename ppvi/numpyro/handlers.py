@@ -165,7 +165,7 @@ class Run(Messenger):
         elif kind == "plate" and msg["value"] is None:
             msg["kwargs"]["rng_key"] = self.session.plate_key(name)
         else:
-            provide(self.session, msg)
+            provide(self.session, msg, self.role)
 
     def _sample(self, msg: Any) -> None:
         name, fn, scale = msg["name"], msg["fn"], msg["scale"]
@@ -258,15 +258,15 @@ class Direct(Messenger):
                 f"site {msg['name']!r} at {source.here()} is sampled by the objective itself: sites belong to a model or a "
                 f"guide; draw from one with `simulate`."
             )
-        provide(self.session, msg)
+        provide(self.session, msg, "objective")
 
 
-def provide(session: Session, msg: Any) -> None:
+def provide(session: Session, msg: Any, role: str) -> None:
     """Give a parameter or a key to a message that asks for one."""
     if msg["value"] is not None:
         return
     if msg["type"] == "param":
-        msg["value"] = session.param(msg["name"], lambda: msg["fn"](*msg["args"], **msg["kwargs"]), msg)
+        msg["value"] = session.param(msg["name"], lambda: msg["fn"](*msg["args"], **msg["kwargs"]), msg, role)
     elif msg["type"] == "prng_key":
         msg["value"] = session.key()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +35,16 @@ jax.tree_util.register_pytree_node(
     ),
     lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4]),
 )
+
+
+class Start(NamedTuple):
+    """Parameters before a fit."""
+
+    params: Params
+    constraints: dict[str, Any]
+    """Name -> constraint of `numpyro.distributions`."""
+    owners: dict[str, set[str]]
+    """Name -> the programs that declare it: `model`, `guide`, `objective`, or `program` and its name."""
 
 
 class Structure(NamedTuple):
@@ -79,10 +90,10 @@ class Objective:
 
         **Raises** `ProgramError` if there is no parameter, or if an observation is NaN.
         """
-        return self.initialise(key, *args, **kwargs)[0]
+        return self.initialise(key, *args, **kwargs).params
 
-    def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> tuple[Params, dict[str, Any]]:
-        """`init`, and the constraint of each parameter as a `numpyro.distributions.constraints` object."""
+    def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> Start:
+        """`init`, with what is known of each parameter."""
         session = Initialisation(key, self.strategies)
         self.run(session, args, kwargs)
         if not session.found:
@@ -91,7 +102,8 @@ class Objective:
                 f"nothing to fit: declare one with numpyro.param, or use an autoguide such as AutoNormal(model)."
             )
         # Weak types would make the second call of a jitted step compile again.
-        return jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), session.found), session.constraints
+        params = jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), session.found)
+        return Start(params, session.constraints, session.owners)
 
     def estimate(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> jax.Array:
         """One unbiased estimate of the objective, a scalar."""
@@ -157,12 +169,18 @@ class Objective:
 
     def run(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> jax.Array:
         """Run the objective program once in a session."""
-        session.args, session.kwargs = args, kwargs
-        p = Handle(self.model, "model", session, args, kwargs)
-        q = Handle(self.guide, "guide", session, args, kwargs)
-        with staging(session), Direct(session):
+        with self.handles(session, args, kwargs) as (p, q), Direct(session):
             value = self.program(p, q)
         return _real_scalar(value, _name(self.program))
+
+    @contextmanager
+    def handles(
+        self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[tuple[Handle, Handle]]:
+        """The model and the guide in a session, which is the one that verbs act on."""
+        session.args, session.kwargs = args, kwargs
+        with staging(session):
+            yield Handle(self.model, "model", session, args, kwargs), Handle(self.guide, "guide", session, args, kwargs)
 
 
 def objective(

@@ -65,8 +65,8 @@ class Session:
         """The key of a plate's minibatch, the same throughout one evaluation."""
         return jax.random.fold_in(self.root, zlib.crc32(name.encode()))
 
-    def param(self, name: str, initial: Callable[[], Any], msg: Any) -> Any:
-        del initial, msg
+    def param(self, name: str, initial: Callable[[], Any], msg: Any, role: str) -> Any:
+        del initial, msg, role
         if name not in self.params:
             raise ProgramError(
                 f"parameter {name!r} at {source.here()} is missing from params, which has {sorted(self.params)}: "
@@ -230,8 +230,9 @@ class Initialisation(Session):
         self.level = current_trace()
         self.found: dict[str, Any] = {}
         self.constraints: dict[str, Any] = {}
+        self.owners: dict[str, set[str]] = {}
 
-    def param(self, name: str, initial: Callable[[], Any], msg: Any) -> Any:
+    def param(self, name: str, initial: Callable[[], Any], msg: Any, role: str) -> Any:
         if name not in self.found:
             value = initial()
             if value is None:
@@ -243,6 +244,7 @@ class Initialisation(Session):
                 )
             self.found[name] = value
             self.constraints[name] = msg["kwargs"].get("constraint", dist.constraints.real)
+        self.owners.setdefault(name, set()).add(role)
         return self.found[name]
 
     def log_prob(

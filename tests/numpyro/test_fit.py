@@ -65,6 +65,108 @@ def test_fit_continues_from_parameters():
     assert fit.params["scale"] == 1.0
 
 
+# Several objectives -------------------------------------------------------------------------------------------------------
+
+
+def learned_model(y):
+    with numpyro.plate("data", len(y)):
+        x = numpyro.sample("x", dist.Normal(numpyro.param("mean", 0.0), 1.0))
+        numpyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+
+def amortised_guide(y):
+    with numpyro.plate("data", len(y)):
+        loc = numpyro.param("slope", 0.0) * y + numpyro.param("intercept", 0.0)
+        numpyro.sample("x", dist.Normal(loc, numpyro.param("scale", 1.0, constraint=dist.constraints.positive)))
+
+
+def test_reweighted_wake_sleep_learns_the_model_and_the_posterior():
+    """The mean of y is the maximum likelihood; the posterior is N((y + mean) / 2, 1 / 2)."""
+    pairs = [
+        (vi.objective(program, learned_model, amortised_guide), whose)
+        for program, whose in ppvi.objectives.reweighted_wake_sleep(20, per="data")
+    ]
+    fit = vi.fit(pairs, KEY, Y, num_steps=4000, optimizer=optax.adam(optax.cosine_decay_schedule(0.02, 4000)), progress=False)  # fmt: skip
+    mean = float(Y.mean())
+    assert fit.losses.shape == (4000, 2)
+    np.testing.assert_allclose(fit.params["mean"], mean, atol=0.03)
+    np.testing.assert_allclose(fit.params["slope"] * Y + fit.params["intercept"], (Y + mean) / 2, atol=0.06)
+    np.testing.assert_allclose(fit.params["scale"], 0.5**0.5, atol=0.03)
+    assert fit.posterior(draws=5).posterior["x"].shape == (1, 5, 4)
+
+
+def saddle(p, q):
+    a, b = numpyro.param("a", 2.0), numpyro.param("b", -1.0)
+    return a * b + 0.5 * a**2 - 0.5 * b**2 + 0.0 * q.simulate()["x"]
+
+
+def test_an_adversary_descends_what_the_other_climbs():
+    def guide():
+        numpyro.sample("x", dist.Normal(0.0, 1.0))
+
+    down = vi.objective(saddle, lambda: None, guide, maximize=False)
+    up = vi.objective(saddle, lambda: None, guide)
+    rules = [optax.sgd(0.05), optax.sgd(0.1)]
+    fit = vi.fit([(down, ["a"]), (up, lambda name: name == "b")], KEY, num_steps=300, optimizer=rules, progress=False)
+    np.testing.assert_allclose([fit.params["a"], fit.params["b"]], 0.0, atol=1e-4)
+    first = vi.fit([(down, ["a"]), (up, ["b"])], KEY, num_steps=1, optimizer=optax.sgd(0.1), progress=False)
+    # The second objective sees what the first has done: a = 2 - 0.1 (b + a), b = -1 + 0.1 (a - b).
+    np.testing.assert_allclose([first.params["a"], first.params["b"]], [1.9, -1 + 0.1 * 2.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (lambda bound: [(bound, "modle")], "'modle' is no parameter of the objective, and neither 'model' nor 'guide'"),
+        (lambda bound: [(bound, "model")], r"would move no parameter: 'model' selects none of \['scale', 'loc'\]"),
+        (lambda bound: [bound, bound], "a list of pairs"),
+        (lambda bound: [], "a list of pairs"),
+    ],
+)
+def test_pairs_that_fit_nothing(pairs, message):
+    with pytest.raises(ppvi.ProgramError, match=message):
+        vi.fit(pairs(vi.objective(elbo, model, guide)), KEY, Y, num_steps=1, progress=False)
+
+
+def test_one_optimizer_for_each_objective():
+    bound = vi.objective(elbo, model, guide)
+    with pytest.raises(ppvi.ProgramError, match="1 optimizers for 2 objectives"):
+        vi.fit([(bound, "guide"), (bound, ["loc"])], KEY, Y, optimizer=[optax.sgd(0.1)], progress=False)
+
+
+def test_nan_in_one_of_several_objectives():
+    def program(p, q):
+        a = numpyro.param("a", 0.0)
+        return q.simulate()["x"] + jnp.sqrt(a**2)
+
+    pairs = [(vi.objective(elbo, model, guide), "guide"), (vi.objective(program, model, guide), ["a"])]
+    with pytest.raises(ppvi.FitError, match="the gradient of parameter 'a' is not") as caught:
+        vi.fit(pairs, KEY, Y, num_steps=10, progress=False)
+    assert set(caught.value.fit.params) == {"loc", "scale", "a"}
+
+
+# Draws --------------------------------------------------------------------------------------------------------------------
+
+
+def test_posterior_of_a_marginal_guide():
+    """Weights of a marginal guide are of the model's sites; those of its joint, u included, are not."""
+
+    def deep(y):
+        u = numpyro.sample("u", dist.Normal(0.0, 2.0))
+        numpyro.sample("x", dist.Normal(numpyro.param("loc", MEAN) + 0.2 * u, 0.4))
+
+    bound = vi.objective(ppvi.objectives.hvi(["x"]), model, deep)
+    data = vi.posterior(
+        bound, KEY, {"loc": jnp.array(MEAN)}, Y, draws=4000, particles=50, program=lambda p, q: ppvi.marginal(q, ["x"])
+    )
+    x = data.posterior["x"].values.ravel()
+    assert set(data.posterior.data_vars) == {"x", "twice"}
+    assert abs(x.mean() - MEAN) < 0.05
+    assert abs(x.std() - SD) < 0.03
+    with pytest.raises(ppvi.ProgramError, match=r"the choices have 'u', but the model has no such latent site"):
+        vi.posterior(bound, KEY, {"loc": jnp.array(MEAN)}, Y, particles=2)
+
+
 def test_posterior_is_arviz_data():
     bound = vi.objective(elbo, model, guide)
     fit = vi.fit(bound, KEY, Y, num_steps=2000, progress=False)

@@ -1,0 +1,59 @@
+"""Draws from a guide at given parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import arviz as az
+import jax
+
+from ppvi.inference import normalize
+from ppvi.numpyro.handlers import Assess
+from ppvi.numpyro.objective import Objective, Params, join, part
+from ppvi.numpyro.session import PlainSession, as_key
+from ppvi.program import Program, check_count
+
+
+def posterior(
+    objective: Objective,
+    key: jax.Array,
+    params: Params,
+    *args: Any,
+    draws: int = 1000,
+    particles: int = 1,
+    program: Callable[[Program, Program], Program] | None = None,
+    **kwargs: Any,
+) -> az.InferenceData:
+    """Draws from a guide at given parameters, as ArviZ data with one chain.
+
+    **Arguments**
+
+    - `draws`: number of draws.
+    - `particles`: K; each draw is chosen among K by importance weight (sampling-importance-resampling), which is the
+      posterior that an importance-weighted bound with K particles fits (Cremer et al. 2017).
+    - `program`: takes the model and the guide to the program to draw from, the guide itself by default; such as
+      `lambda p, q: ppvi.marginal(q, ["x"], reverse, 5)`, whose importance weights need not know the auxiliary sites.
+
+    **Returns** `InferenceData` with groups `posterior` (the model's latent and deterministic sites) and `sample_stats`,
+    whose `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics.
+    """
+    check_count("posterior: the number of draws", draws)
+    check_count("posterior: the number of particles", particles)
+    inputs, structure = part(args, kwargs)
+
+    def draw(key: jax.Array, params: Params, arrays: list[Any]) -> tuple[dict[str, jax.Array], jax.Array]:
+        args, kwargs = join(arrays, structure)
+        session = PlainSession(key, params, objective.strategies)
+        with objective.handles(session, args, kwargs) as (p, q), session.fresh(key):
+            made = q if program is None else program(p, q)
+            z = (made if particles == 1 else normalize(p, made, particles)).simulate()
+            messenger = Assess("model", session, z, strict=False)
+            joint = p.run(messenger)
+            return {**joint, **messenger.deterministic}, joint.log_density - z.log_density
+
+    drawn = jax.jit(jax.vmap(draw, (0, None, None)))(jax.random.split(as_key(key), draws), params, inputs)
+    sites, log_weight = jax.device_get(drawn)
+    return az.from_dict(
+        posterior={name: value[None] for name, value in sites.items()}, sample_stats={"log_weight": log_weight[None]}
+    )
