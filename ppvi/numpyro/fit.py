@@ -80,6 +80,37 @@ class State(NamedTuple):
     """One for each objective."""
 
 
+@dataclass(frozen=True)
+class Move:
+    """What one objective does in a step: a gradient step of its own parameters."""
+
+    bound: Objective
+    names: tuple[str, ...]
+    rule: optax.GradientTransformation
+
+    def mine(self, params: Params) -> Params:
+        return {name: params[name] for name in self.names}
+
+    def step(
+        self,
+        key: jax.Array,
+        params: Params,
+        memory: Any,
+        constrain: Callable[[Params], Params],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[jax.Array, Params, Any]:
+        """The loss, and the parameters and the optimiser's memory after the step."""
+
+        def loss(mine: Params) -> jax.Array:
+            value = self.bound.surrogate(key, constrain(params | mine), *args, **kwargs)
+            return -value if self.bound.maximize else value
+
+        value, grads = jax.value_and_grad(loss)(self.mine(params))
+        updates, memory = self.rule.update(grads, memory, self.mine(params))
+        return value, params | cast(Params, optax.apply_updates(self.mine(params), updates)), memory
+
+
 def fit(
     objective: Objective | Sequence[tuple[Objective, Whose]],
     key: jax.Array,
@@ -109,45 +140,32 @@ def fit(
     """
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
         raise ProgramError(f"fit: num_steps must be an int of at least 1, not {num_steps!r}.")
-    single = isinstance(objective, Objective)
-    pairs = _pairs(objective)
+    single, pairs = isinstance(objective, Objective), _pairs(objective)
     objectives = tuple(bound for bound, _ in pairs)
-    optimizers = _one_each(optimizer, len(pairs))
     init_key, step_key = jax.random.split(as_key(key))
     starts = [bound.initialise(init_key, *args, **kwargs) for bound in objectives]
     start = _started_from({name: x for at in starts for name, x in at.params.items()}, params)
     transforms = {name: biject_to(constraint) for at in starts for name, constraint in at.constraints.items()}
-    moved = [_moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True)]
+    names = (_moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True))
+    moves = tuple(map(Move, objectives, names, _one_each(optimizer, len(pairs))))
 
     def constrain(unconstrained: Params) -> Params:
         return {name: transforms[name](value) for name, value in unconstrained.items()}
-
-    def step(state: State, i: jax.Array, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[State, jax.Array]:
-        values, memories, now = [], [], state.params
-        for key, bound, names, rule, memory in zip(
-            keys(i), objectives, moved, optimizers, state.optimizers, strict=True
-        ):
-
-            def loss(mine: Params, key: Any = key, bound: Objective = bound, now: Params = now) -> jax.Array:
-                value = bound.surrogate(key, constrain(now | mine), *args, **kwargs)
-                return -value if bound.maximize else value
-
-            mine = {name: now[name] for name in names}
-            value, grads = jax.value_and_grad(loss)(mine)
-            updates, memory = rule.update(grads, memory, mine)
-            now = now | cast(Params, optax.apply_updates(mine, updates))
-            values.append(value)
-            memories.append(memory)
-        return State(now, tuple(memories)), values[0] if single else jnp.stack(values)
 
     def keys(i: jax.Array | int) -> list[jax.Array]:
         key = jax.random.fold_in(step_key, i)
         return [key] if single else list(jax.random.split(key, len(pairs)))
 
+    def step(state: State, i: jax.Array, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[State, jax.Array]:
+        params, memories, values = state.params, list(state.optimizers), []
+        for j, (move, key) in enumerate(zip(moves, keys(i), strict=True)):
+            value, params, memories[j] = move.step(key, params, memories[j], constrain, args, kwargs)
+            values.append(value)
+        return State(params, tuple(memories)), values[0] if single else jnp.stack(values)
+
     run = _compiled(step, args, kwargs)
     unconstrained = {name: transforms[name].inv(value) for name, value in start.items()}
-    memories = tuple(rule.init({n: unconstrained[n] for n in ns}) for rule, ns in zip(optimizers, moved, strict=True))
-    state = State(unconstrained, memories)
+    state = State(unconstrained, tuple(move.rule.init(move.mine(unconstrained)) for move in moves))
     losses: list[np.ndarray] = []
     chunk = min(max(num_steps // 50, 1), 1000)
     with tqdm(total=num_steps, disable=not progress, desc="fit") as bar:
@@ -194,7 +212,7 @@ def _one_each(optimizer: Any, n: int) -> list[optax.GradientTransformation]:
     return optimizers
 
 
-def _moved(whose: Whose, start: Start) -> list[str]:
+def _moved(whose: Whose, start: Start) -> tuple[str, ...]:
     """The parameters that an objective moves."""
     names = list(start.params)
     if whose == "model":
@@ -213,7 +231,7 @@ def _moved(whose: Whose, start: Start) -> list[str]:
         found = [name for name in names if name in wanted]
     if not found:
         raise ProgramError(f"fit: an objective would move no parameter: {whose!r} selects none of {names}.")
-    return found
+    return tuple(found)
 
 
 def _compiled(step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

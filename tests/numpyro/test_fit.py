@@ -118,7 +118,7 @@ def test_an_adversary_descends_what_the_other_climbs():
     ("pairs", "message"),
     [
         (lambda bound: [(bound, "modle")], "'modle' is no parameter of the objective, and neither 'model' nor 'guide'"),
-        (lambda bound: [(bound, "model")], r"would move no parameter: 'model' selects none of \['scale', 'loc'\]"),
+        (lambda bound: [(bound, "model")], r"would move no parameter: 'model' selects none of \['loc', 'scale'\]"),
         (lambda bound: [bound, bound], "a list of pairs"),
         (lambda bound: [], "a list of pairs"),
     ],
