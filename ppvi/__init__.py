@@ -13,6 +13,12 @@ from ppvi.errors import (
     ProgramError as ProgramError,
     StrategyError as StrategyError,
 )
+from ppvi.expectations import (
+    exp_of as exp_of,
+    log_of as log_of,
+    minibatch as minibatch,
+    power_of as power_of,
+)
 from ppvi.inference import marginal as marginal, normalize as normalize, tempered as tempered
 from ppvi.program import (
     Program as Program,

@@ -12,7 +12,7 @@ LAYERS = [
     ["errors", "ops", "tables"],
     ["strategies"],
     ["program"],
-    ["inference"],
+    ["inference", "expectations"],
     ["objectives"],
     ["compiler"],
     ["numpyro", "pyro"],

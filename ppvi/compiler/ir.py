@@ -102,6 +102,8 @@ class Equation:
     """The identity on the log_prob of that site."""
     own_draw: bool = False
     """That log_prob is taken at the site's own draw, and the draw carries no gradient."""
+    estimate_of: str | None = None
+    """The identity on an unbiased estimate of an expectation, of which a nonlinear function is biased: what it is."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ Rao-Blackwellisation by program analysis. Parts that depend on the same sites an
 are the gradient of the objective's linear *tail* in the parts, which is constant. The walk goes back from the output
 through operations that are linear in everything site-dependent, and only where going on separates sites or lanes; a sum
 over lanes and other axes at once is taken in two steps, so that a likelihood summed over pixels is one term per image
-and not one per pixel. Densities of sites that need no credit are parted off too; a constant that is part of a density
-stays with it.
+and not one per pixel. Densities and estimates that need no credit are parted off too; a constant that is part of a
+density stays with it.
 
 A part that is a site's own log_prob at its own draw has an explicit gradient of mean zero, E[d log q(z)] = 0, given
 everything before it; the surrogate drops that gradient.
@@ -95,18 +95,22 @@ def _separable(equations: tuple[Equation, ...], dependence: dict[Var, Sites]) ->
     """Variables behind which a linear walk finds something more finely separated, and sites' own log_probs."""
     gainful: set[Atom] = set()
     own: set[Atom] = set()
-    fixed_densities: set[Atom] = set()
+    fixed: set[Atom] = set()
     for equation in equations:
         if equation.own_draw:
             own.update(equation.outputs)
         elif _linear_operands(equation, dependence):
-            parted = equation.additive and any(atom in fixed_densities for atom in equation.inputs)
+            parted = equation.additive and any(atom in fixed for atom in equation.inputs)
             before = any(atom in gainful or atom in own for atom in equation.inputs)
             if parted or before or _separates(equation, dependence):
                 gainful.update(equation.outputs)
-        elif equation.log_prob_of or (equation.linear and any(atom in fixed_densities for atom in equation.inputs)):
-            fixed_densities.update(var for var in equation.outputs if not dependence.get(var))
+        elif _is_marked(equation) or (equation.linear and any(atom in fixed for atom in equation.inputs)):
+            fixed.update(var for var in equation.outputs if not dependence.get(var))
     return gainful, own
+
+
+def _is_marked(equation: Equation) -> bool:
+    return equation.log_prob_of is not None or equation.estimate_of is not None
 
 
 def _linear_operands(equation: Equation, dependence: dict[Var, Sites]) -> frozenset[int]:

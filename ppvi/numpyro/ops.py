@@ -16,6 +16,9 @@ class JaxOps:
     def exp(self, x: jax.Array) -> jax.Array:
         return jnp.exp(x)
 
+    def log(self, x: jax.Array) -> jax.Array:
+        return jnp.log(x)
+
     def moveaxis(self, x: jax.Array, source: int, target: int) -> jax.Array:
         return jnp.moveaxis(x, source, target)
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import lax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ppvi.compiler.ir import Candidate, SiteInfo
 from ppvi.errors import EngineError, ProgramError, StrategyError
@@ -23,7 +24,7 @@ from ppvi.numpyro import source
 from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, missing
 from ppvi.numpyro.handlers import Handle, current_trace
 from ppvi.numpyro.ops import OPS
-from ppvi.numpyro.stage import mark_site, one_key
+from ppvi.numpyro.stage import mark_estimate, mark_site, one_key
 from ppvi.strategies import Draw, Strategy
 
 
@@ -159,6 +160,51 @@ class Session:
             return None
         return jnp.sum(divergence if scale is None else scale * divergence)
 
+    def fold(self, count: Any, body: Callable[[jax.Array, Any], Any], carry: Any) -> Any:
+        """`carry` after `body(i, carry)` for i below `count`, every site simply drawn, without a gradient."""
+        key = self.key()
+
+        def run(i: jax.Array, carry: Any) -> Any:
+            with self.plain(), self.fresh(jax.random.fold_in(key, i)):
+                return jax.tree.map(jnp.asarray, body(i, carry))
+
+        def loop() -> Any:
+            return lax.fori_loop(0, count, run, jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), carry))
+
+        # A loop of unknown length has no reverse mode, so nothing that it closes over may carry a gradient into it.
+        closed, shape = jax.make_jaxpr(loop, return_shape=True)()
+        stopped = ClosedJaxpr(closed.jaxpr, [lax.stop_gradient(x) for x in closed.consts])
+        return jax.tree.unflatten(jax.tree.structure(shape), jaxpr_as_fun(stopped)())
+
+    @contextmanager
+    def plain(self) -> Iterator[None]:
+        """Nothing is marked: sites are simply drawn."""
+        marking, self.marking = self.marking, False
+        try:
+            yield
+        finally:
+            self.marking = marking
+
+    def poisson(self, rate: float) -> jax.Array:
+        """A draw of no site."""
+        return jax.random.poisson(self.key(), rate)
+
+    def geometric(self, decay: float) -> jax.Array:
+        """A draw of no site: n >= 0 with probability (1 - decay) decay^n."""
+        return jax.random.geometric(self.key(), 1 - decay) - 1
+
+    def subset(self, data: Any, size: int) -> tuple[Any, int]:
+        """Rows of the data, drawn without replacement, and how many there are in all."""
+        total = _length([data])
+        if size > total:
+            raise ProgramError(f"minibatch: there are {total} rows, fewer than a batch of {size}.")
+        rows = jax.random.choice(self.key(), total, (size,), replace=False)
+        return jax.tree.map(lambda x: jnp.asarray(x)[rows], data), total
+
+    def estimate(self, value: jax.Array, what: str) -> jax.Array:
+        """The value, marked as an unbiased estimate."""
+        return mark_estimate(value, what) if self.marking else value
+
     @contextmanager
     def held(self, stop: bool) -> Iterator[None]:
         """Parameters are constants for every gradient, if `stop`."""
@@ -264,6 +310,9 @@ class Initialisation(Session):
         result = function(*jax.tree.map(lambda x: x[0], list(stacks)))
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *jnp.shape(x))), result)
 
+    def fold(self, count: Any, body: Callable[[jax.Array, Any], Any], carry: Any) -> Any:
+        return jax.tree.map(jnp.asarray, carry)
+
 
 class PlainSession(Session):
     """A session that simply draws: no markers, nothing staged."""
@@ -292,6 +341,13 @@ class Probe(PlainSession):
             with self.fresh(key):
                 runs.append(function(*jax.tree.map(lambda x, i=i: x[i], list(stacks))))
         return jax.tree.map(lambda *xs: jnp.stack(xs), *runs)
+
+    def fold(self, count: Any, body: Callable[[jax.Array, Any], Any], carry: Any) -> Any:
+        key = self.key()
+        for i in range(int(count)):
+            with self.fresh(jax.random.fold_in(key, i)):
+                carry = body(jnp.asarray(i), carry)
+        return jax.tree.map(jnp.asarray, carry)
 
 
 def _length(stacks: Sequence[Any]) -> int:

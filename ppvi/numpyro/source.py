@@ -11,8 +11,10 @@ from typing import Any
 _SPECS = [find_spec(name) for name in ("jax", "jaxlib", "numpyro", "optax", "flax", "equinox")]
 _PACKAGES = [Path(spec.origin).parent for spec in _SPECS if spec is not None and spec.origin]
 _PPVI = Path(__file__).parent.parent
-_LIBRARY = tuple(f"{path}/" for path in (*_PACKAGES, *(_PPVI / part for part in ("compiler", "numpyro", "strategies"))))
-_FILES = tuple(str(_PPVI / name) for name in ("program.py",))
+_LIBRARY = tuple(
+    f"{path}/" for path in (*_PACKAGES, *(_PPVI / part for part in ("compiler", "inference", "numpyro", "strategies")))
+)
+_FILES = tuple(str(_PPVI / name) for name in ("expectations.py", "program.py"))
 _STANDARD = tuple(str(Path(sys.modules[name].__file__ or "")) for name in ("contextlib", "functools"))
 
 

@@ -25,12 +25,14 @@ INLINED = frozenset({"jit", "pjit", "closed_call", "core_call"})
 """Operations whose bodies are inlined."""
 
 # Markers --------------------------------------------------------------------------------------------------------------
-# Neither has a lowering: a marker that reached execution would be an error, never a silent identity.
+# None has a lowering: a marker that reached execution would be an error, never a silent identity.
 
 site_p = Primitive("ppvi_site")
 log_prob_p = Primitive("ppvi_log_prob")
+estimate_p = Primitive("ppvi_estimate")
 site_p.def_abstract_eval(lambda value, key, *operands, **params: value)
 log_prob_p.def_abstract_eval(lambda log_prob, **params: log_prob)
+estimate_p.def_abstract_eval(lambda value, **params: value)
 
 
 def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> jax.Array:
@@ -41,6 +43,11 @@ def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> ja
 def mark_log_prob(log_prob: jax.Array, name: str, own_draw: bool) -> jax.Array:
     """The log_prob of a site, marked: at its own draw without a gradient, or at any other value."""
     return log_prob_p.bind(log_prob, name=name, own_draw=own_draw)
+
+
+def mark_estimate(value: jax.Array, what: str) -> jax.Array:
+    """A value, marked as an unbiased estimate of an expectation."""
+    return estimate_p.bind(value, what=what)
 
 
 def _batch_site(args: Sequence[Any], dims: Sequence[Any], *, info: SiteInfo, mapped: int) -> tuple[jax.Array, int]:
@@ -70,9 +77,16 @@ def _differentiate_site(primals: Any, tangents: Any, *, info: SiteInfo, mapped: 
 
 
 batching.primitive_batchers[site_p] = _batch_site
-batching.primitive_batchers[log_prob_p] = lambda args, dims, **params: (log_prob_p.bind(args[0], **params), dims[0])
 ad.primitive_jvps[site_p] = _differentiate_site
-ad.primitive_jvps[log_prob_p] = lambda primals, tangents, **params: (log_prob_p.bind(primals[0], **params), tangents[0])
+for _identity in (log_prob_p, estimate_p):
+    batching.primitive_batchers[_identity] = lambda args, dims, p=_identity, **params: (
+        p.bind(*args, **params),
+        dims[0],
+    )
+    ad.primitive_jvps[_identity] = lambda primals, tangents, p=_identity, **params: (
+        p.bind(*primals, **params),
+        *tangents,
+    )
 
 
 # From jaxpr to program ------------------------------------------------------------------------------------------------
@@ -153,7 +167,7 @@ class Reader:
             return Equation(
                 name, inputs, outputs, _first, _unused, where, site=eqn.params["info"], mapped=eqn.params["mapped"]
             )
-        if eqn.primitive is log_prob_p:
+        if eqn.primitive in (log_prob_p, estimate_p):
             return Equation(
                 name,
                 inputs,
@@ -162,8 +176,9 @@ class Reader:
                 lambda: rules.flow(eqn),
                 where,
                 linear=(frozenset({0}),),
-                log_prob_of=eqn.params["name"],
-                own_draw=eqn.params["own_draw"],
+                log_prob_of=eqn.params.get("name"),
+                own_draw=eqn.params.get("own_draw", False),
+                estimate_of=eqn.params.get("what"),
             )
         _refuse_markers(eqn, where)
         return Equation(

@@ -14,11 +14,11 @@ import ppvi.numpyro as vi
 Z = 6.2
 
 
-def check(case, strategies):
+def check(case, strategies, batch=None):
     """The mean of many estimates and gradients is the exact value and gradient of a case, within `Z` standard errors."""
     params = {name: jnp.asarray(value, jnp.float32) for name, value in case.params.items()}
     objective = vi.objective(case.program, case.model, case.guide, strategies=strategies)
-    mean, sd = moments(objective, params, case.n)
+    mean, sd = moments(objective, params, case.n, batch)
     with jax.enable_x64(True):
         exact = jax.value_and_grad(case.exact)({k: jnp.asarray(np.asarray(v), jnp.float64) for k, v in params.items()})
     rounding = 1e-5 * max(1.0, *(float(np.abs(x).max()) for x in jax.tree.leaves(exact)))
@@ -29,12 +29,12 @@ def check(case, strategies):
         )
 
 
-def moments(objective, params, n):
-    """Mean and sd of value and gradient over n keys, in chunks."""
+def moments(objective, params, n, batch=None):
+    """Mean and sd of value and gradient over n keys, in chunks, vectorised over a batch at a time."""
 
     @jax.jit
     def chunk(keys):
-        return jax.vmap(objective.value_and_grad, (0, None))(keys, params)
+        return jax.lax.map(lambda key: objective.value_and_grad(key, params), keys, batch_size=batch or len(keys))
 
     size = min(n, 20_000)
     draws = [jax.device_get(chunk(keys)) for keys in jax.random.split(jax.random.key(20), (n // size, size))]

@@ -1,0 +1,167 @@
+"""Unbiased estimates of functions of an expectation, and of sums over data.
+
+A plain function of an unbiased estimate is no unbiased estimate: E[g(X)] is not g(E[X]) unless g is linear. The verbs here
+run a *thunk*, whose value X has the expectation mu in question, a random number of times, with finite expected cost,
+and combine the runs so that the result has expectation g(mu):
+
+    value       G + G' (X - X')              E[G] = g(mu), E[G'] = g'(mu), X' another run
+    gradient    E[G'] dE[X] = d g(mu)        by the strategies of the sites in X
+
+G, G' and X' are plain runs, without gradient machinery, in a loop; X alone is differentiated, and credited like any part of
+an objective. What comes out is marked as an estimate, so that a check can see a nonlinear function applied to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ppvi.errors import ProgramError
+from ppvi.ops import Array
+from ppvi.program import check_count, each, session
+
+DECAY = 2.0**-1.5
+"""P(level >= n) = DECAY^n. Level n costs 2^(n+1) runs, and its increment has a second moment of order 4^-n: both the cost,
+sum (2 DECAY)^n, and the variance, sum (1 / (4 DECAY))^n, are finite. Blanchet and Glynn 2015."""
+
+
+def exp_of(thunk: Callable[[], Array], *, rate: float = 1.0, center: Array | None = None) -> Array:
+    """An unbiased estimate of exp(E[X]) (Poisson estimator).
+
+        G = exp(rate + c) prod_{i=1..N} (X_i - c) / rate,    N ~ Poisson(rate)
+
+    **Arguments**
+
+    - `thunk`: a function of no arguments that returns X, a scalar; it may draw from programs.
+    - `rate`: expected number of runs, positive. The second moment is exp(rate + 2c + E[(X - c)^2] / rate), least at
+      rate^2 = E[(X - c)^2].
+    - `center`: c, a constant near E[X]; by default another run of the thunk.
+
+    **Unbiased when** X has a finite second moment and its strategies are unbiased.
+    Papaspiliopoulos 2011; Fearnhead, Papaspiliopoulos and Roberts 2008.
+    """
+    if not rate > 0:
+        raise ProgramError(f"exp_of: the rate must be positive, not {rate}.")
+    now = session()
+    differentiable = thunk()
+    c = _plain(thunk) if center is None else center
+    product = now.fold(now.poisson(rate), lambda i, product: product * (thunk() - c) / rate, 1.0)
+    value = now.ops.stop_gradient(now.ops.exp(rate + c) * product)
+    return _joined("exp", value, value, differentiable, _plain(thunk))
+
+
+def log_of(thunk: Callable[[], Array], *, logs: bool = False) -> Array:
+    """An unbiased estimate of log(E[X]), X positive, by randomised multilevel Monte Carlo.
+
+    **Arguments**
+
+    - `thunk`: a function of no arguments that returns X, a positive scalar; it may draw from programs.
+    - `logs`: whether it returns log X instead.
+
+    **Unbiased when** log X and 1 / X have finite moments of some order above 2, and the strategies are unbiased. Its
+    expected cost is 7.4 runs; single estimates may cost many more. With importance weights for X it is an unbiased
+    estimate of log p(x), where the ELBO is a bound. Blanchet and Glynn 2015; Luo et al. 2020; Shi and Cornish 2021.
+    """
+    return _multilevel("log", lambda log_mean: log_mean, lambda log_mean: -log_mean, 1.0, 0.0, thunk, logs)
+
+
+def power_of(exponent: float, thunk: Callable[[], Array], *, logs: bool = False) -> Array:
+    """An unbiased estimate of E[X]^a, X positive, by randomised multilevel Monte Carlo.
+
+    **Arguments**
+
+    - `exponent`: a, any real; -1 for a reciprocal.
+    - `thunk`, `logs`: as for `log_of`.
+
+    **Unbiased when** X^a and X^(a-1) have finite moments of some order above 2, and the strategies are unbiased.
+    Blanchet and Glynn 2015.
+    """
+    exp = session().ops.exp
+    return _multilevel(
+        f"power {exponent}",
+        lambda log_mean: exp(exponent * log_mean),
+        lambda log_mean: (exponent - 1) * log_mean,
+        exponent,
+        exponent,
+        thunk,
+        logs,
+    )
+
+
+def minibatch(function: Callable[..., Array], data: Any, size: int) -> Array:
+    """An unbiased estimate of a sum over data.
+
+        N / n sum_{i in batch} f(x_i),    batch of n drawn without replacement from N
+
+    **Arguments**
+
+    - `function`: takes one row of the data to an array.
+    - `data`: an array, or a tree of arrays, with the N rows along the leading axis.
+    - `size`: n, from 1 to N.
+
+    **Unbiased** always, for uses that are linear in it; for an exponential, a logarithm or a power of the sum use `exp_of`,
+    `log_of` or `power_of`, with this as the thunk.
+    """
+    check_count("minibatch: the size", size)
+    now = session()
+    rows, total = now.subset(data, size)
+    values = each(function, rows)
+    return now.estimate(values.sum(0) * (total / size), f"minibatch of {size} among {total}")
+
+
+def _multilevel(
+    name: str,
+    value_of: Callable[[Array], Array],
+    log_slope_of: Callable[[Array], Array],
+    factor: float,
+    order: float,
+    thunk: Callable[[], Array],
+    logs: bool,
+) -> Array:
+    """g(E[X]) for g of degree `order` (0: the logarithm), with g' = factor * exp(log_slope_of(log mean)).
+
+        G = g(X_0) + D_n / P(n),    D_n = g(mean of 2^(n+1)) - (g(mean of the even) + g(mean of the odd)) / 2
+
+    All in units of another run's X, so that weights of any size stay in range.
+    """
+    now = session()
+    ops = now.ops
+    log = (lambda: thunk()) if logs else (lambda: ops.log(thunk()))
+    differentiable = log()
+    c = _plain(log)
+    level = now.geometric(DECAY)
+
+    def add(i: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        even, odd = sums
+        x = log() - c
+        return ops.where(i % 2 == 0, ops.logaddexp(even, x), even), ops.where(i % 2 == 0, odd, ops.logaddexp(odd, x))
+
+    even, odd = now.fold(2 ** (level + 1), add, (-math.inf, -math.inf))
+    half = level * math.log(2.0)
+    even, odd, both = even - half, odd - half, ops.logaddexp(even, odd) - half - math.log(2.0)
+    probability = (1 - DECAY) * DECAY**level
+    first = _plain(log) - c
+
+    def randomised(g: Callable[[Array], Array]) -> Array:
+        return ops.stop_gradient(g(first) + (g(both) - (g(even) + g(odd)) / 2) / probability)
+
+    value = randomised(value_of)
+    slope = factor * randomised(lambda log_mean: ops.exp(log_slope_of(log_mean)))
+    unit = 1.0 if order == 0 else ops.exp(order * c)
+    value = value + c if order == 0 else value * unit
+    return _joined(name, value, slope * unit, ops.exp(differentiable - c), ops.exp(_plain(log) - c))
+
+
+def _joined(name: str, value: Array, slope: Array, run: Array, other: Array) -> Array:
+    """Expectation E[value] and gradient E[slope] dE[run]: `other` is `run` again, without a gradient.
+
+    Marked as two summands, so that no site of `run` is credited with the first.
+    """
+    what = f"{name} of an expectation"
+    return session().estimate(value, what) + session().estimate(slope * (run - other), what)
+
+
+def _plain(thunk: Callable[[], Array]) -> Array:
+    """One run without gradient machinery."""
+    return session().fold(1, lambda i, before: thunk() + 0.0 * before, 0.0)

@@ -1,0 +1,137 @@
+"""Unbiased functions of expectations, against closed forms and quadrature: value and gradient."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import ppvi
+import ppvi.numpyro as vi
+from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
+from ppvi.errors import ProgramError
+from ppvi.numpyro.stage import stage
+from tests.laws.cases import Case, nothing
+from tests.laws.sampling import check
+from tests.laws.test_statistical import normal_quadrature
+
+
+def normal_guide():
+    numpyro.sample("z", dist.Normal(numpyro.param("m"), 1.0))
+
+
+def two_guide():
+    u = numpyro.sample("u", dist.Normal(numpyro.param("m"), 0.3))
+    numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a") + u))
+
+
+def exp_of_an_inner_expectation(p, q):
+    u = q.simulate()["u"]
+    return ppvi.exp_of(lambda: 0.8 * q.simulate(given={"u": u})["z"] * (1 + u))
+
+
+def exp_exact(params):
+    e, w = normal_quadrature()
+    u = params["m"] + 0.3 * e
+    return w @ jnp.exp(0.8 * jax.nn.sigmoid(params["a"] + u) * (1 + u))
+
+
+def mixture_model():
+    z = numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a")))
+    numpyro.sample("x", dist.Normal(numpyro.param("b") * z, 1.0), obs=0.9)
+
+
+def mixture_guide():
+    numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("c")))
+
+
+def evidence(p, q):
+    def log_weight():
+        z = q.simulate()
+        return p.log_density(z) - z.log_density
+
+    return ppvi.log_of(log_weight, logs=True)
+
+
+def evidence_exact(params):
+    p = jax.nn.sigmoid(params["a"])
+    densities = [jnp.exp(dist.Normal(loc, 1.0).log_prob(0.9)) for loc in (0.0, params["b"])]
+    return jnp.log((1 - p) * densities[0] + p * densities[1])
+
+
+DATA = jnp.arange(7.0)
+
+
+def minibatch(p, q):
+    return ppvi.minibatch(lambda x: (x - q.simulate()["z"]) ** 2, DATA, 3)
+
+
+PATHS = ({"z": Reparam()}, {"z": Reinforce()})
+LABELS = ({"z": Enumerate()}, {"z": Reinforce()}, {"z": LeaveOneOut(2)})
+CASES = [
+    Case("exp of an inner expectation", exp_of_an_inner_expectation, nothing, two_guide, dict(m=0.2, a=0.4), exp_exact,
+         ({"u": Reparam(), "z": Enumerate()}, {"u": Reparam(), "z": Reinforce()}, {"u": Reinforce(), "z": LeaveOneOut(2)})),
+    Case("exp, named rate and center", lambda p, q: ppvi.exp_of(lambda: 0.5 * q.simulate()["z"], rate=0.7, center=0.3), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.5 * t["m"]), PATHS),
+    Case("log", lambda p, q: ppvi.log_of(lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045, PATHS),
+    Case("log of very small numbers", lambda p, q: ppvi.log_of(lambda: 0.3 * q.simulate()["z"] - 200.0, logs=True), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045 - 200.0, PATHS),
+    Case("log evidence", evidence, mixture_model, mixture_guide, dict(a=0.3, b=1.4, c=-0.2), evidence_exact, LABELS),
+    Case("reciprocal", lambda p, q: ppvi.power_of(-1.0, lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(-0.3 * t["m"] - 0.045), PATHS),
+    Case("square root", lambda p, q: ppvi.power_of(0.5, lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.15 * t["m"] + 0.0225), PATHS),
+    Case("minibatch", minibatch, nothing, normal_guide, dict(m=0.5), lambda t: jnp.sum((DATA - t["m"]) ** 2) + 7.0, PATHS),
+    Case("exp of a minibatch", lambda p, q: ppvi.exp_of(lambda: ppvi.minibatch(lambda x: numpyro.param("m") * x + 0 * q.simulate()["z"], DATA / 10, 3)), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(2.1 * t["m"]), PATHS[:1]),
+]  # fmt: skip
+
+ROWS = [
+    pytest.param(case, strategies, id=f"{case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}")
+    for case in CASES
+    for strategies in case.strategies
+]
+
+
+@pytest.mark.parametrize(("case", "strategies"), ROWS)
+def test_value_and_gradient(case, strategies):
+    # A vectorised loop runs as long as its longest lane, so the draws come in small batches.
+    check(replace(case, n=60_000), strategies, batch=100)
+
+
+def test_what_does_not_depend_on_a_site_is_not_credited_to_it():
+    """The value, far from zero, stands beside the run that is differentiated: the score sees the run alone."""
+    objective = vi.objective(CASES[3].program, nothing, normal_guide, strategies={"z": Reinforce()})
+    grads = jax.vmap(objective.value_and_grad, (0, None))(
+        jax.random.split(jax.random.key(0), 500), {"m": jnp.array(0.5)}
+    )
+    assert float(grads[1]["m"].std()) < 2.0
+
+
+def test_estimates_are_marked():
+    """What a nonlinear function must not be applied to is there to be seen, with its place in the program."""
+    bound = vi.objective(lambda p, q: jnp.exp(minibatch(p, q)), nothing, normal_guide)
+    text = str(bound.explain({"m": jnp.array(0.5)}))
+    assert "exp (" in text
+
+    def staged(params, key):
+        session = vi.session.Session(key, params, {})
+        with bound.handles(session, (), {}) as (p, q):
+            return jnp.exp(minibatch(p, q))
+
+    marks = [e for e in stage(staged, {"m": 0.5}, jax.random.key(0)).equations if e.estimate_of]
+    assert [mark.estimate_of for mark in marks] == ["minibatch of 3 among 7"]
+    assert "test_expectations.py" in marks[0].where()
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (lambda: ppvi.exp_of(lambda: 1.0, rate=0.0), "the rate must be positive, not 0.0"),
+        (lambda: ppvi.minibatch(lambda x: x, DATA, 8), "there are 7 rows, fewer than a batch of 8"),
+        (lambda: ppvi.minibatch(lambda x: x, DATA, 0), "must be an int of at least 1, not 0"),
+    ],
+)
+def test_bad_input(program, message):
+    def objective(p, q):
+        return program() * q.simulate()["z"]
+
+    with pytest.raises(ProgramError, match=message):
+        vi.objective(objective, nothing, normal_guide).estimate(jax.random.key(0), {"m": jnp.array(0.5)})
