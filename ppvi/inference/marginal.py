@@ -40,10 +40,10 @@ class Marginal(Derived):
     ) -> Trace:
         if args or kwargs:
             return self.bind(*args, **kwargs).simulate(given=given, observe=observe, stop_params=stop_params)
-        with within(str(self)):
-            whole = self.whole.simulate(given=given, observe=observe, stop_params=stop_params)
-            self._refuse_unknown(whole)
-            kept = {site: whole[site] for site in self.keep}
+        whole = self.whole.simulate(given=given, observe=observe, stop_params=stop_params)
+        self._refuse_unknown(whole)
+        kept = {site: whole[site] for site in self.keep}
+        with within(self._rule()):
             weights = self._retained(whole, kept, stop_params)[None]
             if self.particles > 1:
                 fresh, _ = replicate(self.particles - 1, lambda: self._fresh(kept, stop_params))
@@ -60,7 +60,7 @@ class Marginal(Derived):
                 f"{self}: the choices have {sorted(choices)}, but the density is one of {sorted(self.keep)} exactly. Keep the "
                 f"sites that the other program has, no more and no fewer."
             )
-        with within(str(self)):
+        with within(self._rule()):
             weights, frames = replicate(self.particles, lambda: self._fresh(kept, stop_params))
         return self._trace(kept, logmeanexp(weights), frames, None)
 
@@ -80,6 +80,10 @@ class Marginal(Derived):
         drawn = conditional(self.proposal, kept).simulate(stop_params=stop_params)
         whole = self.whole.assess({**kept, **drawn}, stop_params=stop_params)
         return whole.per(self.per) - drawn.per(self.per), layout(whole, self.keep)
+
+    def _rule(self) -> str:
+        """What an error in a weight is about."""
+        return str(self) if self.proposal is None else f"{self}, whose proposal must draw the other sites and no more"
 
     def _trace(self, kept: Mapping[str, Array], log_density: Array, frames: Trace, whole: Trace | None) -> Trace:
         return joint_trace(str(self), self.per, log_density, layout(frames, self.keep, kept), whole)
@@ -132,4 +136,8 @@ def marginal(
     Ranganath, Tran and Blei 2016; Sobolev and Vetrov 2019; Lew et al. 2022; Becker, Lew et al. 2024, section 4.
     """
     check_count("marginal: the number of particles", particles)
+    if proposal is not None and not isinstance(proposal, Program) and not callable(proposal):
+        raise ProgramError(
+            f"marginal: the proposal must be a program, or a function of the kept choices, not {proposal!r}."
+        )
     return Marginal(q, (keep,) if isinstance(keep, str) else keep, proposal, particles, per)

@@ -47,7 +47,8 @@ class Posterior(Derived):
         self.resample = resample
 
     def __str__(self) -> str:
-        return f"posterior by {len(self.steps)} steps of {self.particles} particles"
+        steps = "1 step" if len(self.steps) == 1 else f"{len(self.steps)} steps"
+        return f"posterior by {steps} of {self.particles} particles"
 
     def bind(self, *args: Any, **kwargs: Any) -> Posterior:
         def bound(step: Step) -> Step:
@@ -262,6 +263,11 @@ def normalize(
             f"normalize: {len(targets)} targets, {len(proposals)} proposals and {len(backwards)} backward kernels do not "
             f"make steps: each step has one of each (None for a step that draws nothing, or redraws nothing)."
         )
+    for part in (*proposals, *backwards):
+        if part is not None and not isinstance(part, Program) and not callable(part):
+            raise ProgramError(
+                f"normalize: a proposal or kernel must be a program, or a function of choices, not {part!r}."
+            )
     if proposals[0] is None or backwards[0] is not None:
         raise ProgramError(
             "normalize: the first step needs a proposal, and no backward kernel, for nothing is before it."

@@ -215,8 +215,8 @@ class Run(Messenger):
         if unused:
             raise ProgramError(
                 f"the choices have {', '.join(map(repr, unused))}, but the {self.role} has no such latent site (it has "
-                f"{sorted(self.values)}): rename the site, or mark it infer={{'is_auxiliary': True}} where the guide "
-                f"samples it, or drop it from the choices."
+                f"{sorted(self.values)}): rename the site, integrate it out with ppvi.marginal, mark it "
+                f"infer={{'is_auxiliary': True}} where the guide samples it, or drop it from the choices."
             )
 
     def finish(self, returned: Any) -> Trace:
