@@ -214,7 +214,7 @@ def test_verbs_outside_an_objective():
 
 @pytest.mark.parametrize("particles", [0, -1, 2.0, True])
 def test_number_of_particles(particles):
-    with pytest.raises(ProgramError, match="number of runs must be an int of at least 1"):
+    with pytest.raises(ProgramError, match="iwelbo: the number of particles must be an int of at least 1"):
         estimate(iwelbo(particles))
 
 
