@@ -25,6 +25,7 @@ from ppvi.program import (
     Trace as Trace,
     each as each,
     logmeanexp as logmeanexp,
+    minimized as minimized,
     program as program,
     replicate as replicate,
     stop_gradient as stop_gradient,

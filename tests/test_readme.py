@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+import guides.cone
+import models.cone
+
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
 
 
@@ -19,3 +22,9 @@ def test_the_example_and_the_objective_after_it(capsys):
     bound = names["vi"].objective(names["iwelbo"](5), names["model"], names["guide"])
     key = names["jax"].random.key(1)
     assert np.isfinite(bound.estimate(key, names["fit"].params, names["x"]))
+    exec(BLOCKS[2], names)
+    assert [whose for _, whose in names["pairs"]] == ["model", "guide"]
+    assert [objective.maximize for objective, _ in names["pairs"]] == [True, False]
+    exec(BLOCKS[3], names)
+    bound = names["vi"].objective(names["diwhvi"], models.cone.model, guides.cone.ring)
+    assert -40 < bound.estimate(key, bound.init(key, 5.0), 5.0) < 0
