@@ -152,11 +152,17 @@ class Session:
         return self.draw(site, fn, None)[0]
 
     def kl(self, q: Any, p: Any) -> jax.Array | None:
-        """KL divergence between the distributions of one site, scaled and summed; None where no closed form is known."""
-        (mine, scale), (other, _) = q, p
+        """KL divergence between the distributions of one site, scaled and summed; None where no closed form is known.
+
+        Nor where the model and the guide scale the site differently, for then it is no divergence that stands there.
+        """
+        (mine, scale), (other, other_scale) = q, p
+        alike = scale is other_scale or (isinstance(scale, int | float) and scale == other_scale)
         try:
-            divergence = dist.kl_divergence(mine, other)
+            divergence = dist.kl_divergence(mine, other) if alike else None
         except NotImplementedError:
+            divergence = None
+        if divergence is None:
             return None
         return jnp.sum(divergence if scale is None else scale * divergence)
 

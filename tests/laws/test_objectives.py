@@ -196,6 +196,21 @@ def forward_guide():
     numpyro.sample("b", dist.Normal(0.6 * a + numpyro.param("c", 0.2), 0.6))
 
 
+def scaled_model():
+    """The prior of a counts twice in the model, once in the guide: no divergence."""
+    with numpyro.handlers.scale(scale=2.0):
+        a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+    b = numpyro.sample("b", dist.Normal(a, 0.7))
+    numpyro.sample("x", dist.Normal(b, 0.8), obs=X)
+
+
+def scaled_exact(params):
+    (a, b), cell = grid(2, 801)
+    q_a, q_b = log_forward(params, a, b)
+    model = 2 * log_normal(a, 0.0, 1.0) + log_normal(b, a, 0.7) + log_normal(X, b, 0.8)
+    return jnp.sum(jnp.exp(q_a + q_b) * (model - q_a - q_b)) * cell
+
+
 def backward_guide():
     """Draws in the other order: a closed form of KL(q(b) || p(b | a)) would be wrong here."""
     b = numpyro.sample("b", dist.Normal(numpyro.param("c", 0.2), 0.9))
@@ -343,6 +358,7 @@ CASES += [
     Case("forward KL by simulation", objectives.forward_kl(lambda t: (t["x"],)), model, amortised_guide, PARAMS | {"c": 0.4}, forward_kl_exact, EVERY, n=N),
     Case("ELBO of two sites, analytic", objectives.analytic_elbo, two_model, forward_guide, TWO, two_exact(1.0, log_forward), BOTH, n=N),
     Case("ELBO of two sites, analytic, in another order", objectives.analytic_elbo, two_model, backward_guide, TWO, two_exact(1.0, log_backward), BOTH, n=N),
+    Case("ELBO of two sites, analytic, scaled", objectives.analytic_elbo, scaled_model, forward_guide, TWO, scaled_exact, BOTH, n=N),
     Case("beta-ELBO by site", objectives.beta_elbo({"a": 0.4}), two_model, forward_guide, TWO, two_exact(0.4, log_forward), BOTH, n=N),
     Case("HVI", objectives.hvi(["z"], reverse), model, deep_guide, DEEP, hvi_exact(log_r), DEEP_STRATEGIES, n=N),
     Case("HVI without a reverse program", objectives.hvi(["z"]), model, deep_guide, {k: v for k, v in DEEP.items() if k != "r"}, hvi_exact(prior), DEEP_STRATEGIES, n=N),
