@@ -15,7 +15,25 @@ Conditional = Program | Callable[..., Any]
 
 
 class Derived:
-    """What programs made from programs share: densities in terms of `assess`."""
+    """What programs made from programs share: arguments in terms of `bind`, densities in terms of `assess`."""
+
+    def bind(self, *args: Any, **kwargs: Any) -> Derived:
+        raise NotImplementedError
+
+    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:
+        """`simulate`, once arguments are bound."""
+        raise NotImplementedError
+
+    def simulate(
+        self,
+        *args: Any,
+        given: Mapping[str, Array] | None = None,
+        observe: bool = True,
+        stop_params: bool = False,
+        **kwargs: Any,
+    ) -> Trace:
+        bound = self.bind(*args, **kwargs) if args or kwargs else self
+        return bound.run(given or {}, observe, stop_params)
 
     def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:
         raise NotImplementedError

@@ -30,17 +30,10 @@ class Marginal(Derived):
         proposal = None if self.proposal is None else bound_to(self.proposal, args, kwargs)
         return Marginal(self.whole.bind(*args, **kwargs), self.keep, proposal, self.particles, self.per)
 
-    def simulate(
-        self,
-        *args: Any,
-        given: Mapping[str, Array] | None = None,
-        observe: bool = True,
-        stop_params: bool = False,
-        **kwargs: Any,
-    ) -> Trace:
-        if args or kwargs:
-            return self.bind(*args, **kwargs).simulate(given=given, observe=observe, stop_params=stop_params)
-        whole = self.whole.simulate(given=given, observe=observe, stop_params=stop_params)
+    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:
+        if not observe:
+            raise ProgramError(f"{self}: its observations cannot be drawn; simulate the program that it is made of.")
+        whole = self.whole.simulate(given=given, stop_params=stop_params)
         self._refuse_unknown(whole)
         kept = {site: whole[site] for site in self.keep}
         with within(self._rule()):

@@ -59,16 +59,7 @@ class Posterior(Derived):
 
         return Posterior([bound(step) for step in self.steps], self.particles, self.per, self.resample)
 
-    def simulate(
-        self,
-        *args: Any,
-        given: Mapping[str, Array] | None = None,
-        observe: bool = True,
-        stop_params: bool = False,
-        **kwargs: Any,
-    ) -> Trace:
-        if args or kwargs:
-            return self.bind(*args, **kwargs).simulate(given=given, observe=observe, stop_params=stop_params)
+    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:
         if given or not observe:
             raise ProgramError(
                 f"{self}: simulate draws every site and conditions on every observation; condition the programs that it is "

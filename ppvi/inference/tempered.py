@@ -22,7 +22,7 @@ class Tempered(Derived):
     def bind(self, *args: Any, **kwargs: Any) -> Tempered:
         return Tempered(self.p.bind(*args, **kwargs), self.q.bind(*args, **kwargs), self.beta)
 
-    def simulate(self, *args: Any, **kwargs: Any) -> Trace:
+    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:
         raise ProgramError("a tempered density has no sampler of its own; normalize it with a proposal.")
 
     def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:

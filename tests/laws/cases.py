@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+import pytest
 from numpyro import handlers
 
 import ppvi
@@ -33,6 +34,15 @@ class Case:
 
     def __str__(self) -> str:
         return self.name
+
+
+def rows(cases):
+    """Each case with each of its strategies, as parameters of a test."""
+    return [
+        pytest.param(case, strategies, id=f"{case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}")
+        for case in cases
+        for strategies in case.strategies
+    ]
 
 
 def nothing():

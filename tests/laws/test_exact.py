@@ -7,17 +7,11 @@ import numpy as np
 import pytest
 
 import ppvi.numpyro as vi
-from tests.laws.cases import CASES
+from tests.laws.cases import CASES, rows
 from tests.laws.exact import expectation
 
-ROWS = [
-    pytest.param(case, strategies, id=f"{case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}")
-    for case in CASES
-    for strategies in case.strategies
-]
 
-
-@pytest.mark.parametrize(("case", "strategies"), ROWS)
+@pytest.mark.parametrize(("case", "strategies"), rows(CASES))
 def test_expectation_is_exact(case, strategies):
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), case.params)

@@ -13,7 +13,7 @@ import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
 from ppvi.errors import ProgramError
 from ppvi.numpyro.stage import stage
-from tests.laws.cases import Case, nothing
+from tests.laws.cases import Case, nothing, rows
 from tests.laws.sampling import check
 from tests.laws.test_statistical import normal_quadrature
 
@@ -83,14 +83,8 @@ CASES = [
     Case("exp of a minibatch", lambda p, q: ppvi.exp_of(lambda: ppvi.minibatch(lambda x: numpyro.param("m") * x + 0 * q.simulate()["z"], DATA / 10, 3)), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(2.1 * t["m"]), PATHS[:1]),
 ]  # fmt: skip
 
-ROWS = [
-    pytest.param(case, strategies, id=f"{case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}")
-    for case in CASES
-    for strategies in case.strategies
-]
 
-
-@pytest.mark.parametrize(("case", "strategies"), ROWS)
+@pytest.mark.parametrize(("case", "strategies"), rows(CASES))
 def test_value_and_gradient(case, strategies):
     # A vectorised loop runs as long as its longest lane, so the draws come in small batches.
     check(replace(case, n=60_000), strategies, batch=100)

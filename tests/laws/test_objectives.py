@@ -17,7 +17,7 @@ from jax.lax import stop_gradient as stop
 import ppvi
 import ppvi.numpyro as vi
 from ppvi import Reinforce, Reparam, objectives
-from tests.laws.cases import Case
+from tests.laws.cases import Case, rows
 from tests.laws.exact import expectation
 from tests.laws.test_statistical import check
 
@@ -370,14 +370,8 @@ CASES += [
     Case("Renyi per plate", objectives.renyi(2.0, 2, per="data"), plate_model, plate_guide, PARAMS, plate_exact(lambda w: -log_mean(-w)), EVERY, n=N),
 ]  # fmt: skip
 
-ROWS = [
-    pytest.param(case, strategies, id=f"{case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}")
-    for case in CASES
-    for strategies in case.strategies
-]
 
-
-@pytest.mark.parametrize(("case", "strategies"), ROWS)
+@pytest.mark.parametrize(("case", "strategies"), rows(CASES))
 def test_value_and_gradient_against_quadrature(case, strategies):
     check(case, strategies)
 

@@ -45,6 +45,7 @@ class Derived:
     evidence: Callable[..., Any] | None = None
     shape: tuple[int, ...] = ()
     """Batch shape of each site."""
+    slow: bool = False
 
     def __str__(self):
         return self.name
@@ -247,6 +248,7 @@ TABLE = [
     Derived(
         "SIR, the target a marginal",
         lambda p, q: ppvi.normalize(ppvi.marginal(p, ["x"]), q, 2),
+        slow=True,
         model=hidden_target,
         guide=coin_guide,
         sites=("x",),
@@ -258,6 +260,7 @@ TABLE = [
     Derived(
         "SIR, the proposal a SIR",
         lambda p, q: ppvi.normalize(p, ppvi.normalize(p, q, 2), 2),
+        slow=True,
         **{**SIR, "redrawn": ("x", "particle")},
     ),
     Derived(
@@ -270,6 +273,7 @@ TABLE = [
     Derived(
         "AIS over a growing chain",
         lambda p, q: filtered(p, q, resample=False),
+        slow=True,
         drawn=("x0", "x1", "particle"),
         redrawn=("x0", "x1"),
         enumerated=("particle",),
@@ -293,7 +297,12 @@ TABLE = [
 ]
 
 ROWS = [
-    pytest.param(case, enumerated, id=f"{case}, {'enumerated ' if enumerated else 'score '}{' '.join(enumerated)}")
+    pytest.param(
+        case,
+        enumerated,
+        id=f"{case}, {' '.join(('enumerated', *enumerated)) if enumerated else 'score'}",
+        marks=[pytest.mark.slow] if case.slow else [],
+    )
     for case in TABLE
     for enumerated in dict.fromkeys(((), case.enumerated))
 ]

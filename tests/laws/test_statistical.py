@@ -13,7 +13,7 @@ from numpyro import handlers
 import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
 from ppvi.objectives import elbo, iwelbo, renyi
-from tests.laws.cases import Case, nothing
+from tests.laws.cases import Case, nothing, rows
 from tests.laws.sampling import Z, check, moments
 
 
@@ -268,14 +268,8 @@ CASES = [
          tuple({"m": m, "z": z} for m in (Reparam(), Reinforce(), LeaveOneOut(2)) for z in (Enumerate(), Reinforce(), LeaveOneOut(2)))),
 ]  # fmt: skip
 
-ROWS = [
-    pytest.param(case, strategies, id=f"{case.name}: {', '.join(f'{k} {v}' for k, v in strategies.items())}")
-    for case in CASES
-    for strategies in case.strategies
-]
 
-
-@pytest.mark.parametrize(("case", "strategies"), ROWS)
+@pytest.mark.parametrize(("case", "strategies"), rows(CASES))
 def test_mean_gradient(case, strategies):
     check(case, strategies)
 
