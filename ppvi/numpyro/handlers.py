@@ -148,6 +148,7 @@ class Run(Messenger):
         self.auxiliary: set[str] = set()
         self.pathwise: set[str] = set()
         self.distributions: dict[str, Any] = {}
+        self.subsampled: set[str] = set()
 
     def restart(self) -> None:
         """Forget what was recorded: the program runs again without inner jits."""
@@ -164,6 +165,7 @@ class Run(Messenger):
             raise EngineError(_UNSUPPORTED[kind].format(name=name, role=self.role, where=source.here()))
         elif kind == "plate" and msg["value"] is None:
             msg["kwargs"]["rng_key"] = self.session.plate_key(name)
+            self.subsampled.add(name)
         else:
             provide(self.session, msg, self.role)
 
@@ -184,7 +186,11 @@ class Run(Messenger):
         log_prob, own_draw = (self.observe if observed else self.visit)(msg)
         if self.session.marking:
             log_prob = mark_log_prob(log_prob, name, own_draw)
-        self.log_probs[name] = log_prob if scale is None else scale * log_prob
+        log_prob = log_prob if scale is None else scale * log_prob
+        batches = [frame.name for frame in msg["cond_indep_stack"] if frame.name in self.subsampled]
+        if batches:
+            log_prob = self.session.estimate(log_prob, f"log density of {name} on a minibatch of {', '.join(batches)}")
+        self.log_probs[name] = log_prob
         self.plates[name] = tuple(Plate(frame.name, frame.dim) for frame in msg["cond_indep_stack"])
         if msg["infer"].get("is_auxiliary"):
             self.auxiliary.add(name)

@@ -171,7 +171,7 @@ class Session:
         key = self.key()
 
         def run(i: jax.Array, carry: Any) -> Any:
-            with self.plain(), self.fresh(jax.random.fold_in(key, i)):
+            with self.apart(jax.random.fold_in(key, i)):
                 return jax.tree.map(jnp.asarray, body(i, carry))
 
         def loop() -> Any:
@@ -183,13 +183,15 @@ class Session:
         return jax.tree.unflatten(jax.tree.structure(shape), jaxpr_as_fun(stopped)())
 
     @contextmanager
-    def plain(self) -> Iterator[None]:
-        """Nothing is marked: sites are simply drawn."""
-        marking, self.marking = self.marking, False
+    def apart(self, key: jax.Array) -> Iterator[None]:
+        """An evaluation of its own: sites are simply drawn, nothing is marked, and minibatches are other ones."""
+        marking, root = self.marking, self.root
+        self.marking, self.root = False, key
         try:
-            yield
+            with self.fresh(key):
+                yield
         finally:
-            self.marking = marking
+            self.marking, self.root = marking, root
 
     def poisson(self, rate: float) -> jax.Array:
         """A draw of no site."""
@@ -351,7 +353,7 @@ class Probe(PlainSession):
     def fold(self, count: Any, body: Callable[[jax.Array, Any], Any], carry: Any) -> Any:
         key = self.key()
         for i in range(int(count)):
-            with self.fresh(jax.random.fold_in(key, i)):
+            with self.apart(jax.random.fold_in(key, i)):
                 carry = body(jnp.asarray(i), carry)
         return jax.tree.map(jnp.asarray, carry)
 

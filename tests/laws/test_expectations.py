@@ -12,6 +12,7 @@ import ppvi
 import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
 from ppvi.errors import ProgramError
+from ppvi.numpyro.session import Session
 from ppvi.numpyro.stage import stage
 from tests.laws.cases import Case, nothing, rows
 from tests.laws.sampling import check
@@ -68,12 +69,33 @@ def minibatch(p, q):
     return ppvi.minibatch(lambda x: (x - q.simulate()["z"]) ** 2, DATA, 3)
 
 
+def batched_model():
+    """A likelihood of four data, two at a time."""
+    m = numpyro.param("m")
+    with numpyro.plate("data", 4, subsample_size=2) as rows:
+        numpyro.sample("x", dist.Normal(m, 1.0), obs=jnp.array([0.1, -0.2, 0.4, 0.3])[rows])
+
+
+def likelihood(p, q):
+    return ppvi.exp_of(lambda: p.log_density({}), rate=2.0)
+
+
+def likelihood_exact(params):
+    return jnp.exp(dist.Normal(params["m"], 1.0).log_prob(jnp.array([0.1, -0.2, 0.4, 0.3])).sum())
+
+
+def replicated(p, q):
+    return ppvi.replicate(2, lambda: ppvi.exp_of(lambda: 0.5 * q.simulate()["z"])).mean()
+
+
 PATHS = ({"z": Reparam()}, {"z": Reinforce()})
 LABELS = ({"z": Enumerate()}, {"z": Reinforce()}, {"z": LeaveOneOut(2)})
 CASES = [
     Case("exp of an inner expectation", exp_of_an_inner_expectation, nothing, two_guide, dict(m=0.2, a=0.4), exp_exact,
          ({"u": Reparam(), "z": Enumerate()}, {"u": Reparam(), "z": Reinforce()}, {"u": Reinforce(), "z": LeaveOneOut(2)})),
     Case("exp, named rate and center", lambda p, q: ppvi.exp_of(lambda: 0.5 * q.simulate()["z"], rate=0.7, center=0.3), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.5 * t["m"]), PATHS),
+    Case("exp of a subsampled log likelihood", likelihood, batched_model, nothing, dict(m=0.5), likelihood_exact, ({},)),
+    Case("replicated exp", replicated, nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.5 * t["m"]), PATHS),
     Case("log", lambda p, q: ppvi.log_of(lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045, PATHS),
     Case("log of very small numbers", lambda p, q: ppvi.log_of(lambda: 0.3 * q.simulate()["z"] - 200.0, logs=True), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045 - 200.0, PATHS),
     Case("log evidence", evidence, mixture_model, mixture_guide, dict(a=0.3, b=1.4, c=-0.2), evidence_exact, LABELS),
@@ -99,18 +121,23 @@ def test_what_does_not_depend_on_a_site_is_not_credited_to_it():
     assert float(grads[1]["m"].std()) < 2.0
 
 
+def _staged(model, guide, params, program):
+    """The equations of an objective."""
+
+    def run(params, key):
+        session = Session(key, params, {})
+        with bound.handles(session, (), {}) as (p, q):
+            return program(p, q)
+
+    bound = vi.objective(program, model, guide)
+    return stage(run, params, jax.random.key(0)).equations
+
+
 def test_estimates_are_marked():
     """What a nonlinear function must not be applied to is there to be seen, with its place in the program."""
-    bound = vi.objective(lambda p, q: jnp.exp(minibatch(p, q)), nothing, normal_guide)
-    text = str(bound.explain({"m": jnp.array(0.5)}))
-    assert "exp (" in text
-
-    def staged(params, key):
-        session = vi.session.Session(key, params, {})
-        with bound.handles(session, (), {}) as (p, q):
-            return jnp.exp(minibatch(p, q))
-
-    marks = [e for e in stage(staged, {"m": 0.5}, jax.random.key(0)).equations if e.estimate_of]
+    batch = {e.estimate_of for e in _staged(batched_model, nothing, {"m": 0.5}, lambda p, q: p.log_density({}))}
+    assert "log density of x on a minibatch of data" in batch
+    marks = [e for e in _staged(nothing, normal_guide, {"m": 0.5}, minibatch) if e.estimate_of]
     assert [mark.estimate_of for mark in marks] == ["minibatch of 3 among 7"]
     assert "test_expectations.py" in marks[0].where()
 

@@ -88,3 +88,26 @@ def test_plain_function_of_an_estimate():
     plain = mock.patch.object(expectations, "_joined", lambda name, value, slope, run, other: jax.numpy.exp(run))
     with plain, jax.enable_x64(False), pytest.raises(AssertionError):
         check(case, case.strategies[0], batch=100)
+
+
+def test_one_minibatch_for_all_runs_of_a_product():
+    """The factors of exp_of have to be independent, minibatches included."""
+    apart = Session.apart
+
+    def sharing(self, key):
+        root = self.root
+        context = apart(self, key)
+
+        class Shared:
+            def __enter__(_):
+                context.__enter__()
+                self.root = root
+
+            def __exit__(_, *error):
+                return context.__exit__(*error)
+
+        return Shared()
+
+    case = next(case for case in test_expectations.CASES if "subsampled" in case.name)
+    with mock.patch.object(Session, "apart", sharing), jax.enable_x64(False), pytest.raises(AssertionError):
+        check(case, case.strategies[0], batch=100)
