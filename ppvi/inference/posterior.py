@@ -65,26 +65,26 @@ class Posterior(Derived):
                 f"{self}: simulate draws every site and conditions on every observation; condition the programs that it is "
                 f"made of instead."
             )
-        particles, log_evidence = self._run(None, stop_params)
+        particles, log_evidence = self._sampled(None, stop_params)
         index = session().choice("particle", particles.log_weight, None)
         chosen = session().ops.tree_map(lambda x: x[0], self._take(particles, index[None]))
         return self._trace(chosen, log_evidence)
 
     def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:
         retained = self._retained(choices, stop_params, strict)
-        return self._trace(retained[-1], self._run(retained, stop_params)[1])
+        return self._trace(retained[-1], self._sampled(retained, stop_params)[1])
 
     def log_evidence(self, *, stop_params: bool = False) -> Array:
         """Log of an unbiased estimate of the last target's normalising constant, a scalar.
 
         E[exp(log_evidence)] = integral of the target;    E[log_evidence] <= log of it
         """
-        _, log_evidence = self._run(None, stop_params)
+        _, log_evidence = self._sampled(None, stop_params)
         return session().ops.sum(log_evidence, range(len(plate_names(self.per))))
 
     # Particles ----------------------------------------------------------------------------------------------------------
 
-    def _run(self, retained: Sequence[Particle] | None, stop_params: bool) -> tuple[Particle, Array]:
+    def _sampled(self, retained: Sequence[Particle] | None, stop_params: bool) -> tuple[Particle, Array]:
         """All particles after the last step, and the log of the evidence that they estimate.
 
         With `retained`, the first particle is that one at every step, and its own ancestor: the conditional sampler of
@@ -101,10 +101,7 @@ class Posterior(Derived):
             if fresh:
                 drawn = self._drawn(step, particles, fresh, stop_params)
             if retained is not None:
-                kept = retained[step.number]
-                if particles is not None and not self.resample:
-                    kept = kept._replace(log_weight=kept.log_weight + particles.log_weight[0])
-                first = ops.tree_map(lambda x: x[None], kept)
+                first = ops.tree_map(lambda x: x[None], retained[step.number])
                 drawn = first if drawn is None else ops.tree_map(lambda *xs: ops.concatenate(xs), first, drawn)
             particles = drawn
         assert particles is not None
@@ -115,16 +112,10 @@ class Posterior(Derived):
         if particles is None:
             return replicate(fresh, lambda: self._moved(step, None, stop_params))
         if self.resample:
-            ancestors = session().choice("ancestor", particles.log_weight, fresh)
-            particles = self._take(particles, ancestors)
-            return each(lambda old: self._moved(step, old, stop_params), particles)
-        last = session().ops.tree_map(lambda x: x[self.particles - fresh :], particles)
-
-        def accumulated(old: Particle) -> Particle:
-            new = self._moved(step, old, stop_params)
-            return new._replace(log_weight=new.log_weight + old.log_weight)
-
-        return each(accumulated, last)
+            old = self._take(particles, session().choice("ancestor", particles.log_weight, fresh))
+        else:
+            old = session().ops.tree_map(lambda x: x[self.particles - fresh :], particles)
+        return each(lambda old: self._moved(step, old, stop_params), old)
 
     def _moved(self, step: Step, old: Particle | None, stop_params: bool) -> Particle:
         """A particle after a step, from the one before it."""
@@ -162,7 +153,10 @@ class Posterior(Derived):
     def _weighed(
         self, step: Step, old: Particle | None, drawn: Trace | None, target: Trace, stop_params: bool
     ) -> Particle:
-        """A particle with its weight: target after x backward / (target before x proposal)."""
+        """A particle with its weight: target after x backward / (target before x proposal).
+
+        Without resampling, times the weight that it had.
+        """
         log_target = log_weight = target.per(self.per)
         if drawn is not None:
             log_weight = log_weight - drawn.per(self.per)
@@ -179,6 +173,8 @@ class Posterior(Derived):
                 with within(f"{self}, the backward kernel of step {step.number + 1}"):
                     backward = conditional(step.backward, target).assess(replaced, stop_params=stop_params)
                 log_weight = log_weight + backward.per(self.per)
+            if not self.resample:
+                log_weight = log_weight + old.log_weight
         return Particle(layout(target, target, target), log_target, log_weight)
 
     def _take(self, particles: Particle, index: Array) -> Particle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -77,6 +78,7 @@ class Objective:
         for what, fn in (("objective program", program), ("model", model), ("guide", guide)):
             if not callable(fn):
                 raise ProgramError(f"the {what} must be a function, not {fn!r}.")
+        _refuse_other_arguments(program)
         for name, strategy in self.strategies.items():
             if problem := not_a_strategy(strategy):
                 raise StrategyError(f"strategies[{name!r}]: {problem}.")
@@ -267,8 +269,24 @@ def _real_scalar(value: Any, name: str) -> jax.Array:
             return value.astype(jnp.result_type(value, float))
         what = f"an array of shape {value.shape} and dtype {value.dtype}"
     else:
-        what = type(value).__name__
+        what = "a function, which wants to be called first" if callable(value) else type(value).__name__
     raise ProgramError(f"objective {name} returned {what}: it must return one real number; sum or average it.")
+
+
+def _refuse_other_arguments(program: Any) -> None:
+    """A program takes two handles; what takes something else probably makes a program of it."""
+    try:
+        signature = inspect.signature(program)
+    except ValueError:
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        name = _name(program)
+        raise ProgramError(
+            f"the objective program takes two arguments, the model and the guide, but {name} is {name}{signature}: if it "
+            f"makes an objective, call it first, as in objective(iwelbo(5), model, guide)."
+        ) from None
 
 
 def _refuse_constant(program: StagedProgram, params: Params) -> None:

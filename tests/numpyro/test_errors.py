@@ -223,6 +223,13 @@ def test_renyi_of_order_one():
         renyi(1.0, particles=2)
 
 
+def test_an_objective_that_was_not_called():
+    with pytest.raises(ProgramError, match=r"iwelbo is iwelbo\(particles.*call it first"):
+        vi.objective(iwelbo, model, guide)
+    with pytest.raises(ProgramError, match="objective hvi returned a function, which wants to be called first"):
+        vi.objective(ppvi.objectives.hvi, model, guide).init(KEY)
+
+
 def test_programs_that_are_no_functions():
     with pytest.raises(ProgramError, match="the guide must be a function, not None"):
         vi.objective(elbo, model, None)  # type: ignore[arg-type]

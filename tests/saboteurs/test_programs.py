@@ -1,5 +1,6 @@
 """Planted bugs in programs made from programs, and in functions of expectations: each must make a law fail."""
 
+from contextlib import contextmanager
 from unittest import mock
 
 import jax
@@ -50,12 +51,12 @@ def test_fresh_draws_in_place_of_the_retained_one():
 
 
 def test_density_of_a_posterior_without_the_retained_particle():
-    run = Posterior._run
+    sampled = Posterior._sampled
 
     def unconditional(self, retained, stop_params):
-        return run(self, None, stop_params)
+        return sampled(self, None, stop_params)
 
-    with mock.patch.object(Posterior, "_run", unconditional), pytest.raises(AssertionError):
+    with mock.patch.object(Posterior, "_sampled", unconditional), pytest.raises(AssertionError):
         agreement("SIR, K = 2")
 
 
@@ -94,19 +95,12 @@ def test_one_minibatch_for_all_runs_of_a_product():
     """The factors of exp_of have to be independent, minibatches included."""
     apart = Session.apart
 
-    def sharing(self, key):
-        root = self.root
-        context = apart(self, key)
-
-        class Shared:
-            def __enter__(_):
-                context.__enter__()
-                self.root = root
-
-            def __exit__(_, *error):
-                return context.__exit__(*error)
-
-        return Shared()
+    @contextmanager
+    def sharing(session, key):
+        root = session.root
+        with apart(session, key):
+            session.root = root
+            yield
 
     case = next(case for case in test_expectations.CASES if "subsampled" in case.name)
     with mock.patch.object(Session, "apart", sharing), jax.enable_x64(False), pytest.raises(AssertionError):
