@@ -282,10 +282,10 @@ def _refuse_other_arguments(program: Any) -> None:
     try:
         signature.bind(None, None)
     except TypeError:
-        name = _name(program)
         raise ProgramError(
-            f"the objective program takes two arguments, the model and the guide, but {name} is {name}{signature}: if it "
-            f"makes an objective, call it first, as in objective(iwelbo(5), model, guide)."
+            f"the objective program takes two arguments, the model and the guide, but {_name(program)} takes "
+            f"({', '.join(signature.parameters)}): if it makes an objective, call it first, as in "
+            f"objective(iwelbo(5), model, guide)."
         ) from None
 
 

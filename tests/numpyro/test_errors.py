@@ -224,9 +224,9 @@ def test_renyi_of_order_one():
 
 
 def test_an_objective_that_was_not_called():
-    with pytest.raises(ProgramError, match=r"iwelbo is iwelbo\(particles.*call it first"):
+    with pytest.raises(ProgramError, match=r"'iwelbo' takes \(particles, per\): .* call it first"):
         vi.objective(iwelbo, model, guide)
-    with pytest.raises(ProgramError, match="objective hvi returned a function, which wants to be called first"):
+    with pytest.raises(ProgramError, match="objective 'hvi' returned a function, which wants to be called first"):
         vi.objective(ppvi.objectives.hvi, model, guide).init(KEY)
 
 
