@@ -24,9 +24,9 @@ from ppvi.program import (
     Program as Program,
     Trace as Trace,
     each as each,
+    handle as handle,
     logmeanexp as logmeanexp,
     minimized as minimized,
-    program as program,
     replicate as replicate,
     stop_gradient as stop_gradient,
 )

@@ -198,7 +198,7 @@ class Session(Protocol):
 
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any: ...
 
-    def program(self, fn: Callable[..., Any], *leading: Any) -> Program: ...
+    def handle(self, fn: Callable[..., Any], *leading: Any) -> Program: ...
 
     def choice(self, site: str, log_weights: Array, n: int | None) -> Array: ...
 
@@ -269,7 +269,7 @@ def each(function: Callable[..., T], *stacks: Any) -> T:
     return session().each(function, stacks, None)
 
 
-def program(fn: Callable[..., Any], *leading: Any) -> Program:
+def handle(fn: Callable[..., Any], *leading: Any) -> Program:
     """A handle on a further program, such as a learned reverse model, beside the model and the guide.
 
     **Arguments**
@@ -277,8 +277,8 @@ def program(fn: Callable[..., Any], *leading: Any) -> Program:
     - `fn`: a program of the framework. It is called with `leading`, followed by the arguments of the objective's call.
     """
     if not callable(fn):
-        raise ProgramError(f"program: a program must be a function, not {fn!r}.")
-    return session().program(fn, *leading)
+        raise ProgramError(f"handle: a program must be a function, not {fn!r}.")
+    return session().handle(fn, *leading)
 
 
 def stop_gradient(x: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ppvi.errors import ProgramError
 from ppvi.ops import Array
-from ppvi.program import Plate, Plates, Program, Trace, plate_names, program, session
+from ppvi.program import Plate, Plates, Program, Trace, handle, plate_names, session
 
 Conditional = Program | Callable[..., Any]
 """A program, or a program of the framework that is called with the choices it may depend on, followed by arguments."""
@@ -51,7 +51,7 @@ def conditional(proposal: Conditional, choices: Mapping[str, Array] | None) -> P
     """The program that a proposal is, given the choices that it may depend on, if there are any."""
     if isinstance(proposal, Program):
         return proposal
-    return program(proposal) if choices is None else program(proposal, choices)
+    return handle(proposal) if choices is None else handle(proposal, choices)
 
 
 def bound_to(proposal: Conditional, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conditional:

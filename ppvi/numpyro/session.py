@@ -140,7 +140,7 @@ class Session:
 
         return jax.vmap(run)(jax.random.split(self.key(), n or _length(stacks)), *stacks)
 
-    def program(self, fn: Callable[..., Any], *leading: Any) -> Handle:
+    def handle(self, fn: Callable[..., Any], *leading: Any) -> Handle:
         """A handle on a program that is neither the model nor the guide."""
         name = getattr(fn, "__name__", type(fn).__name__)
         return Handle(fn, f"program {name}", self, (*leading, *self.args), self.kwargs)

@@ -163,7 +163,7 @@ def backward(z):
 
 
 def filtered(p, q, resample=True):
-    return ppvi.normalize([p.bind(1), p.bind(2)], [ppvi.program(start), extend], 2, resample=resample)
+    return ppvi.normalize([p.bind(1), p.bind(2)], [ppvi.handle(start), extend], 2, resample=resample)
 
 
 def bridged(p, q, resample=True):

@@ -92,7 +92,7 @@ ERRORS = [
     (lambda p, q: objectives.thermodynamic([0.0, 0.5, 0.4], 2), flat, "betas must rise from 0 to below 1"),
     (lambda p, q: ppvi.each(lambda a, b: a, jnp.ones(3), jnp.ones(4)), flat, r"the stacks must share the size of their leading axis"),
     (lambda p, q: ppvi.each(lambda: 1.0), flat, "there is nothing to run over"),
-    (lambda p, q: ppvi.program(3), flat, "a program must be a function, not 3"),
+    (lambda p, q: ppvi.handle(3), flat, "a program must be a function, not 3"),
 ]  # fmt: skip
 
 
