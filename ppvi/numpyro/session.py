@@ -54,13 +54,19 @@ class Session:
         self.kwargs: dict[str, Any] = {}
         self._held = False
         self._keys = _counted(self.root)
+        self._index: Any = None
         self._lanes: list[Any] = []
 
     # What runs of programs ask for ------------------------------------------------------------------------------------
 
     def key(self) -> jax.Array:
-        """A fresh key."""
-        return next(self._keys)
+        """A fresh key, within an `each` one for every run.
+
+        Keys of runs are told apart by one fold of the run's number, however deep the nesting: splitting a key for each run
+        first, and folding it then, costs as much again as the draws of a small program.
+        """
+        key = next(self._keys)
+        return key if self._index is None else jax.random.fold_in(key, self._index)
 
     def plate_key(self, name: str) -> jax.Array:
         """The key of a plate's minibatch, the same throughout one evaluation."""
@@ -134,11 +140,17 @@ class Session:
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
         """`function` of every entry along the leading axis of the stacks, `n` of them where there are no stacks."""
 
-        def run(key: jax.Array, *entries: Any) -> Any:
-            with self.fresh(key):
+        n, base = n or _length(stacks), next(self._keys)
+
+        def run(i: jax.Array, *entries: Any) -> Any:
+            with self.fresh(base, self.nested(i, n)):
                 return function(*entries)
 
-        return jax.vmap(run)(jax.random.split(self.key(), n or _length(stacks)), *stacks)
+        return jax.vmap(run)(jnp.arange(n, dtype=jnp.uint32), *stacks)
+
+    def nested(self, i: Any, n: int) -> Any:
+        """The number of run `i` of `n` among the runs of all the `each` around it."""
+        return i if self._index is None else self._index * n + i
 
     def handle(self, fn: Callable[..., Any], *leading: Any) -> Handle:
         """A handle on a program that is neither the model nor the guide."""
@@ -223,14 +235,15 @@ class Session:
             self._held = outer
 
     @contextmanager
-    def fresh(self, key: jax.Array) -> Iterator[None]:
-        """Keys come from `key`, whose lanes are the runs of an `each`."""
-        outer, self._keys = self._keys, _counted(key)
+    def fresh(self, key: jax.Array, index: Any = None) -> Iterator[None]:
+        """Keys come from `key`, for the run of an `each` that has this number among all its runs."""
+        outer = self._keys, self._index
+        self._keys, self._index = _counted(key), index
         self._lanes.append(current_trace())
         try:
             yield
         finally:
-            self._keys = outer
+            self._keys, self._index = outer
             self._lanes.pop()
 
 
@@ -344,9 +357,9 @@ class Probe(PlainSession):
                 self.culprits.append(f"site {name!r} of the {role} has log_prob {float(bad)}")
 
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
-        runs = []
-        for i, key in enumerate(jax.random.split(self.key(), n or _length(stacks))):
-            with self.fresh(key):
+        runs, n, base = [], n or _length(stacks), next(self._keys)
+        for i in range(n):
+            with self.fresh(base, self.nested(jnp.uint32(i), n)):
                 runs.append(function(*jax.tree.map(lambda x, i=i: x[i], list(stacks))))
         return jax.tree.map(lambda *xs: jnp.stack(xs), *runs)
 
