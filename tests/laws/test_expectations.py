@@ -113,12 +113,13 @@ def test_value_and_gradient(case, strategies):
 
 
 def test_what_does_not_depend_on_a_site_is_not_credited_to_it():
-    """The value, far from zero, stands beside the run that is differentiated: the score sees the run alone."""
-    objective = vi.objective(CASES[3].program, nothing, normal_guide, strategies={"z": Reinforce()})
+    """The value, about -200, stands beside the run that is differentiated: times the score it would have an sd of 200."""
+    (case,) = (case for case in CASES if case.name == "log of very small numbers")
+    objective = vi.objective(case.program, nothing, normal_guide, strategies={"z": Reinforce()})
     grads = jax.vmap(objective.value_and_grad, (0, None))(
         jax.random.split(jax.random.key(0), 500), {"m": jnp.array(0.5)}
     )
-    assert float(grads[1]["m"].std()) < 2.0
+    assert float(grads[1]["m"].std()) < 20.0
 
 
 def _staged(model, guide, params, program):
