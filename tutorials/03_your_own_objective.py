@@ -105,20 +105,23 @@ for name, program in (("IWELBO", iwelbo(3)), ("jackknife", jackknife(3))):
 assert gaps["jackknife"] < 0.5 * gaps["IWELBO"]
 
 # %% [markdown]
-# The jackknife is nearer to log p(x), but it is no lower bound: maximised, it looks for guides at which it overestimates.
-# An average with the ELBO holds the guide near the posterior; objectives are functions, so they add up.
+# The jackknife is nearer to log p(x), but it is no lower bound: maximised by itself, it goes to where it overestimates, and
+# the guide with it. A little of it beside the ELBO leaves the guide at the posterior. Objectives are functions, so they add up.
 
 
 # %%
 def regularised(p, q):
-    return 0.5 * jackknife(3)(p, q) + 0.5 * ppvi.objectives.elbo(p, q)
+    return 0.2 * jackknife(3)(p, q) + 0.8 * ppvi.objectives.elbo(p, q)
 
 
-fit = vi.fit(vi.objective(regularised, model, guide), jax.random.key(1), num_steps=1500, params=narrow, progress=False)
 posterior = jax.nn.softmax(jnp.log(jnp.array([0.5, 0.3, 0.2])) + dist.Normal(jnp.arange(3.0), 0.7).log_prob(Y))
-found = jax.nn.softmax(jnp.stack([jnp.zeros(()), fit.params["a"], fit.params["b"]]))
-print(f"guide {np.round(found, 3)}, posterior {np.round(posterior, 3)}")
-assert np.abs(found - posterior).max() < 0.06
+errors = {}
+for program in (jackknife(3), regularised):
+    fit = vi.fit(vi.objective(program, model, guide), jax.random.key(1), num_steps=1500, params=narrow, progress=False)
+    found = jax.nn.softmax(jnp.stack([jnp.zeros(()), fit.params["a"], fit.params["b"]]))
+    errors[program] = np.abs(found - posterior).max()
+    print(f"guide {np.round(found, 3)}, posterior {np.round(posterior, 3)}")
+assert errors[regularised] < 0.03 < 0.1 < max(errors.values())
 
 # %% [markdown]
 # ## A guide with a hidden variable
