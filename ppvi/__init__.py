@@ -31,8 +31,12 @@ from ppvi.program import (
     stop_gradient as stop_gradient,
 )
 from ppvi.strategies import (
+    ARM as ARM,
+    DisARM as DisARM,
     Enumerate as Enumerate,
     LeaveOneOut as LeaveOneOut,
+    LocalExpectation as LocalExpectation,
+    MeasureValued as MeasureValued,
     Reinforce as Reinforce,
     Reparam as Reparam,
     Strategy as Strategy,

@@ -38,6 +38,10 @@ class Ops(Protocol):
         """One after the other along the leading axis."""
         ...
 
+    def stack(self, xs: Sequence[Array]) -> Array:
+        """Side by side along a new leading axis."""
+        ...
+
     def tree_map(self, function: Callable[..., Array], *trees: Any) -> Any:
         """Apply a function to the arrays of a tree, or of several trees of one structure."""
         ...

@@ -86,7 +86,7 @@ def draw_of(choice: Choice, env: Env, ops: Ops) -> Draw:
     mapped = choice.equation.mapped
     if not mapped:
         return draw
-    stacks = {name: x for name in ("values", "log_probs") if (x := getattr(draw, name)) is not None}
+    stacks = {name: x for name in ("values", "log_probs", "weights") if (x := getattr(draw, name)) is not None}
     return draw._replace(**{name: ops.moveaxis(x, mapped, 0) for name, x in stacks.items()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jax import lax
 from jax.core import Tracer
 from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
 
+from ppvi.numpyro.ops import OPS
 from ppvi.strategies import Enumerate, LeaveOneOut, Reparam, Strategy
 
 
@@ -21,6 +23,8 @@ class SiteDistribution:
     Lanes are the batch axes with `to_event` and masks peeled off: draws are independent along all of them, and a mask
     is a matter of the objective's cost, not of how the value was drawn.
     """
+
+    ops = OPS
 
     def __init__(self, fn: dist.Distribution):
         self.fn = fn
@@ -62,6 +66,14 @@ class SiteDistribution:
 
     def enumerate_support(self) -> jax.Array:
         return self.peeled.enumerate_support(expand=True)
+
+    def parameter(self, name: str) -> jax.Array:
+        return jnp.broadcast_to(getattr(base(self.fn), name), self.lanes)
+
+    def noise(self, rng: jax.Array, kind: str, number: int) -> jax.Array:
+        key = jax.random.fold_in(rng, zlib.crc32(f"{kind} {number}".encode()))
+        sampler = {"normal": jax.random.normal, "exponential": jax.random.exponential, "uniform": jax.random.uniform}
+        return sampler[kind](key, self.lanes)
 
     def bounds(self) -> list[jax.Array]:
         """Arrays among the bounds of the support."""

@@ -31,6 +31,9 @@ class JaxOps:
     def concatenate(self, xs: Sequence[jax.Array]) -> jax.Array:
         return jnp.concatenate(list(xs))
 
+    def stack(self, xs: Sequence[jax.Array]) -> jax.Array:
+        return jnp.stack([jnp.asarray(x) for x in jnp.broadcast_arrays(*xs)])
+
     def tree_map(self, function: Callable[..., jax.Array], *trees: Any) -> Any:
         return jax.tree.map(function, *trees)
 

@@ -33,6 +33,9 @@ class Distribution(Protocol):
     def name(self) -> str: ...
 
     @property
+    def ops(self) -> Ops: ...
+
+    @property
     def has_rsample(self) -> bool: ...
 
     @property
@@ -58,6 +61,14 @@ class Distribution(Protocol):
         """Every value of a lane, `(K, *lanes, *event)`."""
         ...
 
+    def parameter(self, name: str) -> Array:
+        """A parameter by the library's name for it, such as `loc` or `rate`, `(*lanes)`."""
+        ...
+
+    def noise(self, rng: Any, kind: str, number: int) -> Array:
+        """Draws of a standard `normal`, `exponential` or `uniform`, `(*lanes)`; different numbers are independent."""
+        ...
+
 
 class Draw(NamedTuple):
     """The arrays that a strategy keeps of a site."""
@@ -70,6 +81,8 @@ class Draw(NamedTuple):
     """Alternative values, `(K, *lanes, *event)`."""
     log_probs: Array | None = None
     """Their log_probs, `(K, *lanes)`."""
+    weights: Array | None = None
+    """Their weights, `(K, *lanes)`."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,10 @@ class Site:
     @property
     def log_probs(self) -> Array:
         return self.draw.log_probs
+
+    @property
+    def weights(self) -> Array:
+        return self.draw.weights
 
 
 class Terms(Protocol):

@@ -15,7 +15,7 @@ import pytest
 from numpyro import handlers
 
 import ppvi
-from ppvi import Enumerate, LeaveOneOut, Reinforce
+from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce
 from ppvi.objectives import elbo, iwelbo, renyi
 
 
@@ -59,6 +59,7 @@ def binary(n):
 
 SINGLE = (Enumerate(), Reinforce(), Reinforce(baseline=0.7), LeaveOneOut(2), LeaveOneOut(3))
 CHEAP = (Enumerate(), Reinforce(), Reinforce(baseline=0.7), LeaveOneOut(2))
+LANEWISE = (*CHEAP, LocalExpectation())
 
 
 def each(site, strategies=SINGLE):
@@ -94,7 +95,7 @@ def chain_exact(params):
 PAIRS = tuple(
     {"z1": first, "z2": second}
     for first, second in itertools.product(
-        (Enumerate(), Reinforce(), Reinforce(baseline=2.0), LeaveOneOut(2)), repeat=2
+        (Enumerate(), Reinforce(), Reinforce(baseline=2.0), LeaveOneOut(2), MeasureValued()), repeat=2
     )
 )
 CHAIN_PARAMS = dict(a=0.4, b=-0.3, c=0.9, phi=0.5)
@@ -359,19 +360,19 @@ lanes = {
 CASES = [
     Case("dependent pair", chain_objective, nothing, chain_guide, CHAIN_PARAMS, chain_exact, PAIRS),
     *(
-        Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", CHEAP))
+        Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", LANEWISE))
         for name, (program, exact) in lanes.items()
     ),
-    Case("lanes in the event", lanes["separable"][0], nothing, event_guide, LANES_PARAMS, lanes["separable"][1], each("z", CHEAP)),
-    Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", CHEAP)),
-    Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", CHEAP)),
+    Case("lanes in the event", lanes["separable"][0], nothing, event_guide, LANES_PARAMS, lanes["separable"][1], each("z", LANEWISE)),
+    Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", LANEWISE)),
+    Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", LANEWISE)),
     Case("ELBO under scale(3)", elbo, *mixture(3.0), MIXTURE_PARAMS, mixture_elbo(3.0), each("z", CHEAP)),
     Case("ELBO under a mask", elbo, *mixture(2.0, MASK), MIXTURE_PARAMS, mixture_elbo(2.0, slice(1)), each("z", CHEAP)),
     Case(
         "IWELBO(2), means[z]", iwelbo(2), *mixture(), MIXTURE_PARAMS, mixture_multi(log_mean_exp, 2),
         each("z", (Enumerate(), Reinforce())),
     ),
-    Case("IWELBO(2), coin", iwelbo(2), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 2), each("z")),
+    Case("IWELBO(2), coin", iwelbo(2), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 2), each("z", (*SINGLE, LocalExpectation()))),
     Case("IWELBO(3), coin", iwelbo(3), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 3), each("z", CHEAP)),
     Case("Renyi(0, 2), coin", renyi(0.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.0), 2), each("z", CHEAP)),
     Case("Renyi(0.5, 2), coin", renyi(0.5, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.5), 2), each("z", CHEAP)),

@@ -1,0 +1,212 @@
+"""Strategies whose own randomness is not finite, against sums and quadrature: parameters in the distribution and in the
+continuation, lanes apart and coupled, objectives that jump."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import ppvi
+import ppvi.numpyro as vi
+from ppvi import ARM, DisARM, Enumerate, LocalExpectation, MeasureValued
+from tests.laws import cases
+from tests.laws.cases import Case, nothing, rows
+from tests.laws.sampling import check
+
+N = 100_000
+MEASURE = ({"x": MeasureValued()},)
+
+
+def jump(x, phi):
+    """Neither continuous nor differentiable anywhere that it jumps."""
+    return jnp.where(x > 0.7, phi * x**2, jnp.floor(x))
+
+
+def one_lane(program):
+    return lambda p, q: program(q.simulate()["x"] * 1.0, numpyro.param("phi"))
+
+
+def coupled(x, phi):
+    return jump(x[0] + 0.5 * x[1] - 0.3 * x[2], phi)
+
+
+def normal():
+    numpyro.sample("x", dist.Normal(numpyro.param("m"), jnp.exp(numpyro.param("s"))))
+
+
+def normal_lanes():
+    with numpyro.plate("lanes", 3):
+        numpyro.sample("x", dist.Normal(numpyro.param("m"), jnp.exp(numpyro.param("s"))))
+
+
+def normal_exact(params, m=None, s=None):
+    x = jnp.linspace(-12.0, 12.0, 200_001)
+    m, s = (params["m"], jnp.exp(params["s"])) if m is None else (m, s)
+    density = jnp.exp(-0.5 * ((x - m) / s) ** 2) / (s * jnp.sqrt(2 * jnp.pi))
+    return jnp.sum(density * jump(x, params["phi"])) * (x[1] - x[0])
+
+
+def normal_lanes_exact(params):
+    """The coupled objective sees one normal number, the weighted sum of the lanes."""
+    weights, spread = jnp.array([1.0, 0.5, -0.3]), jnp.exp(params["s"])
+    return normal_exact(params, weights @ params["m"], jnp.sqrt((weights**2) @ spread**2))
+
+
+def discrete(log_prob, params, top=80):
+    x = jnp.arange(float(top))
+    return jnp.sum(jnp.exp(log_prob(x)) * jump(x, params["phi"]))
+
+
+def poisson():
+    numpyro.sample("x", dist.Poisson(jnp.exp(numpyro.param("r"))))
+
+
+def poisson_exact(params):
+    return discrete(lambda x: x * params["r"] - jnp.exp(params["r"]) - jax.scipy.special.gammaln(x + 1), params)
+
+
+def poisson_lanes():
+    with numpyro.plate("lanes", 3):
+        numpyro.sample("x", dist.Poisson(jnp.exp(numpyro.param("r"))))
+
+
+def squared_sum(p, q):
+    return numpyro.param("phi") * jnp.sum(q.simulate()["x"]) ** 2 + 0.5 * jnp.sum(q.simulate()["x"])
+
+
+def squared_sum_exact(params):
+    rate = jnp.exp(params["r"]).sum()
+    return params["phi"] * (rate + rate**2) + 0.5 * rate
+
+
+def geometric():
+    numpyro.sample("x", dist.Geometric(jax.nn.sigmoid(numpyro.param("a"))))
+
+
+def geometric_exact(params):
+    p = jax.nn.sigmoid(params["a"])
+    return discrete(lambda x: jnp.log(p) + x * jnp.log1p(-p), params, 400)
+
+
+def exponential():
+    numpyro.sample("x", dist.Exponential(jnp.exp(numpyro.param("r"))))
+
+
+def exponential_exact(params):
+    x = (jnp.arange(400_000) + 0.5) * 1e-4
+    rate = jnp.exp(params["r"])
+    return jnp.sum(rate * jnp.exp(-rate * x) * jump(x, params["phi"])) * 1e-4
+
+
+def uniform():
+    numpyro.sample("x", dist.Uniform(numpyro.param("low"), numpyro.param("high")))
+
+
+def uniform_exact(params):
+    """floor(x) is 0 up to 0.7, where phi x^2 begins; -1 below 0."""
+    low, high = params["low"], params["high"]
+    return (low + params["phi"] * (high**3 - 0.7**3) / 3) / (high - low)
+
+
+def two_kinds(p, q):
+    z = q.simulate()
+    return numpyro.param("phi") * jnp.where(z["x"] + z["b"] > 0.7, z["x"] ** 2, z["b"] * 1.0)
+
+
+def two_kinds_guide():
+    b = numpyro.sample("b", dist.Bernoulli(logits=numpyro.param("a")))
+    numpyro.sample("x", dist.Normal(numpyro.param("m") + b, 0.9))
+
+
+def two_kinds_exact(params):
+    x = jnp.linspace(-9.0, 11.0, 200_001)
+    total = 0.0
+    for b in (0.0, 1.0):
+        density = jnp.exp(-0.5 * ((x - params["m"] - b) / 0.9) ** 2) / (0.9 * jnp.sqrt(2 * jnp.pi))
+        total += cases.p_of(b, jax.nn.sigmoid(params["a"])) * jnp.sum(density * jnp.where(x + b > 0.7, x**2, b))
+    return params["phi"] * total * (x[1] - x[0])
+
+
+LANES = dict(m=jnp.array([0.4, -0.2, 0.6]), s=jnp.array([-0.1, 0.2, -0.3]), phi=0.8)
+TABLE = [
+    Case("Normal, a jump", one_lane(jump), nothing, normal, dict(m=0.4, s=-0.1, phi=0.8), normal_exact, MEASURE, n=N),
+    Case("Normal lanes, a coupled jump", one_lane(coupled), nothing, normal_lanes, LANES, normal_lanes_exact, MEASURE, n=N),
+    Case("Poisson, a jump", one_lane(jump), nothing, poisson, dict(r=0.4, phi=0.8), poisson_exact, MEASURE, n=N),
+    Case("Poisson lanes, coupled", squared_sum, nothing, poisson_lanes, dict(r=jnp.array([0.4, -0.3, 0.1]), phi=0.8), squared_sum_exact, MEASURE, n=N),
+    Case("Geometric, a jump", one_lane(jump), nothing, geometric, dict(a=-0.2, phi=0.8), geometric_exact, MEASURE, n=N),
+    Case("Exponential, a jump", one_lane(jump), nothing, exponential, dict(r=0.3, phi=0.8), exponential_exact, MEASURE, n=N),
+    Case("Uniform, its bounds and a jump", one_lane(jump), nothing, uniform, dict(low=-0.4, high=1.6, phi=0.8), uniform_exact, MEASURE, n=N),
+    Case("Bernoulli above a Normal", two_kinds, nothing, two_kinds_guide, dict(a=0.4, m=-0.2, phi=0.8), two_kinds_exact,
+         tuple({"b": b, "x": MeasureValued()} for b in (ARM(), DisARM(), LocalExpectation(), MeasureValued(), Enumerate())), n=N),
+]  # fmt: skip
+
+BINARY = ["dependent pair", "lanes, separable", "lanes, coupled", "lanes, both", "lanes, matrix", "IWELBO(2), coin", "replicated product"]  # fmt: skip
+
+
+def binary(name):
+    """A finite case of the exact laws, with strategies whose own randomness is a uniform number."""
+    case = next(case for case in cases.CASES if case.name == name)
+    sites = list(case.strategies[0])
+    strategies = [dict.fromkeys(sites, strategy) for strategy in (ARM(), DisARM())]
+    mixed = [{sites[0]: DisARM(), sites[1]: ARM()}] if len(sites) > 1 else []
+    return Case(name, case.program, case.model, case.guide, case.params, case.exact, (*strategies, *mixed), n=N)
+
+
+@pytest.mark.parametrize(("case", "strategies"), rows([*TABLE, *map(binary, BINARY)]))
+def test_mean_gradient(case, strategies):
+    check(case, strategies)
+
+
+def gradients(case, strategy):
+    objective = vi.objective(case.program, case.model, case.guide, strategies={"z": strategy})
+    params = {name: jnp.asarray(x, jnp.float32) for name, x in case.params.items()}
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    return jax.vmap(objective.value_and_grad, (0, None))(keys, params)[1]["logits"]
+
+
+def test_disarm_has_less_variance_than_arm():
+    case = binary("lanes, coupled")
+    assert (gradients(case, DisARM()).var(0) < gradients(case, ARM()).var(0)).all()
+
+
+def test_local_expectation_has_less_variance_than_a_score_function():
+    case = binary("lanes, coupled")
+    local, score = gradients(case, LocalExpectation()), gradients(case, ppvi.Reinforce())
+    assert (local.var(0) < score.var(0)).all()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (MeasureValued(), "no measure-valued derivative of Gamma is known here, only of Normal, Poisson"),
+        (LocalExpectation(), "Gamma has no finite support"),
+        (ARM(), "ARM is for Bernoulli sites"),
+        (DisARM(), "DisARM is for Bernoulli sites"),
+    ],
+)
+def test_sites_that_a_strategy_does_not_fit(strategy, message):
+    def gamma():
+        numpyro.sample("x", dist.Gamma(jnp.exp(numpyro.param("a", 0.1)), 1.0))
+
+    bound = vi.objective(lambda p, q: q.simulate()["x"], nothing, gamma, strategies={"x": strategy})
+    with pytest.raises(ppvi.StrategyError, match=message):
+        bound.estimate(jax.random.key(0), {"a": jnp.array(0.1)})
+
+
+def test_too_many_coupled_lanes():
+    def guide():
+        with numpyro.plate("lanes", 3000):
+            numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a", 0.1)))
+
+    bound = vi.objective(
+        lambda p, q: jnp.sum(q.simulate()["z"]) ** 2.0, nothing, guide, strategies={"z": LocalExpectation()}
+    )
+    with pytest.raises(ppvi.StrategyError, match="3000 coupled lanes, one at a time with 2 alternatives each"):
+        bound.estimate(jax.random.key(0), {"a": jnp.array(0.1)})
+
+
+def test_exact_where_nothing_couples_lanes():
+    case = next(case for case in cases.CASES if case.name == "lanes, separable")
+    np.testing.assert_allclose(gradients(case, LocalExpectation()).std(0), 0.0, atol=1e-5)
