@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from ppvi.errors import ProgramError
 from ppvi.ops import Array
@@ -47,22 +47,21 @@ class Derived:
         return self.assess(choices, stop_params=stop_params).log_probs
 
 
-def conditional(proposal: Conditional, choices: Mapping[str, Array] | None) -> Program:
+class Bound(NamedTuple):
+    """A proposal on other arguments than those of the objective's call."""
+
+    proposal: Conditional | Bound
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+def conditional(proposal: Conditional | Bound, choices: Mapping[str, Array] | None) -> Program:
     """The program that a proposal is, given the choices that it may depend on, if there are any."""
+    if isinstance(proposal, Bound):
+        return conditional(proposal.proposal, choices).bind(*proposal.args, **proposal.kwargs)
     if isinstance(proposal, Program):
         return proposal
     return handle(proposal) if choices is None else handle(proposal, choices)
-
-
-def bound_to(proposal: Conditional, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Conditional:
-    """A proposal on other arguments than those of the objective's call."""
-    if isinstance(proposal, Program):
-        return proposal.bind(*args, **kwargs)
-
-    def call(choices: Mapping[str, Array], *_: Any, **__: Any) -> Any:
-        return proposal(choices, *args, **kwargs)
-
-    return call
 
 
 def layout(trace: Trace, sites: Iterable[str], values: Mapping[str, Array] | None = None) -> Trace:

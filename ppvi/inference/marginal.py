@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppvi.errors import ProgramError
-from ppvi.inference.derived import Conditional, Derived, bound_to, conditional, joint_trace, layout, within
+from ppvi.inference.derived import Bound, Conditional, Derived, conditional, joint_trace, layout, within
 from ppvi.ops import Array
 from ppvi.program import Plates, Program, Trace, check_count, logmeanexp, replicate, session
 
@@ -15,7 +15,12 @@ class Marginal(Derived):
     """The program that `marginal` returns."""
 
     def __init__(
-        self, whole: Program, keep: Sequence[str], proposal: Conditional | None, particles: int, per: Plates | None
+        self,
+        whole: Program,
+        keep: Sequence[str],
+        proposal: Conditional | Bound | None,
+        particles: int,
+        per: Plates | None,
     ):
         self.whole = whole
         self.keep = tuple(keep)
@@ -27,7 +32,7 @@ class Marginal(Derived):
         return f"marginal over {list(self.keep)}"
 
     def bind(self, *args: Any, **kwargs: Any) -> Marginal:
-        proposal = None if self.proposal is None else bound_to(self.proposal, args, kwargs)
+        proposal = None if self.proposal is None else Bound(self.proposal, args, kwargs)
         return Marginal(self.whole.bind(*args, **kwargs), self.keep, proposal, self.particles, self.per)
 
     def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from ppvi.errors import ProgramError
 from ppvi.inference.derived import (
+    Bound,
     Conditional,
     Derived,
-    bound_to,
     conditional,
     joint_trace,
     layout,
@@ -33,8 +33,8 @@ class Step(NamedTuple):
 
     number: int
     target: Program
-    proposal: Conditional | None
-    backward: Conditional | None
+    proposal: Conditional | Bound | None
+    backward: Conditional | Bound | None
 
 
 class Posterior(Derived):
@@ -53,7 +53,7 @@ class Posterior(Derived):
     def bind(self, *args: Any, **kwargs: Any) -> Posterior:
         def bound(step: Step) -> Step:
             proposal, backward = (
-                None if part is None else bound_to(part, args, kwargs) for part in (step.proposal, step.backward)
+                None if part is None else Bound(part, args, kwargs) for part in (step.proposal, step.backward)
             )
             return step._replace(target=step.target.bind(*args, **kwargs), proposal=proposal, backward=backward)
 

@@ -7,6 +7,7 @@ model, the guide and every particle agree on it.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -155,7 +156,7 @@ class Session:
     def handle(self, fn: Callable[..., Any], *leading: Any) -> Handle:
         """A handle on a program that is neither the model nor the guide."""
         name = getattr(fn, "__name__", type(fn).__name__)
-        return Handle(fn, f"program {name}", self, (*leading, *self.args), self.kwargs)
+        return Handle(functools.partial(fn, *leading), f"program {name}", self, self.args, self.kwargs)
 
     def choice(self, site: str, log_weights: jax.Array, n: int | None) -> jax.Array:
         """A site that chooses along the leading axis with these log weights, `n` times where `n` is given."""

@@ -164,6 +164,30 @@ def test_other_arguments():
     np.testing.assert_allclose(value(program, 1.0, model=model, guide=guide)[0], 2 * each, rtol=1e-6)
 
 
+def test_other_arguments_reach_proposals_too():
+    """A proposal that is a function is called with the choices, if there are any, and then with the arguments bound."""
+
+    def model(y):
+        numpyro.sample("x", dist.Normal(y, 1.0))
+
+    def deep(y):
+        u = numpyro.sample("u", dist.Normal(y, 1.0))
+        numpyro.sample("x", dist.Normal(u, 1.0))
+
+    def reverse(z, y):
+        numpyro.sample("u", dist.Normal((z["x"] + y) / 2, 0.5**0.5))
+
+    def program(p, q):
+        # The reverse program is the posterior of u, so one particle gives the density exactly, at the new argument only.
+        off = m(q, ["x"], reverse).bind(3.0).log_density({"x": 2.0}) - dist.Normal(3.0, 2**0.5).log_prob(2.0)
+        evidence = n(p, model, 2).bind(3.0).log_evidence()
+        return (
+            jnp.abs(off) + jnp.abs(evidence) + jnp.abs(ppvi.handle(reverse, {"x": 1.0}).bind(3.0).simulate()["u"] * 0)
+        )
+
+    np.testing.assert_allclose(value(program, 0.0, model=model, guide=deep)[0], 0.0, atol=1e-5)
+
+
 def test_several_plates_are_kept_in_the_order_asked_for():
     def guide():
         with numpyro.plate("columns", 3, dim=-1), numpyro.plate("rows", 2, dim=-2):
