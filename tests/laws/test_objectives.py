@@ -305,7 +305,6 @@ def prior(params, u, z):
 DEEP_STRATEGIES = (
     {"u": Reparam(), "z": Reparam()},
     {"u": Reinforce(), "z": Reinforce()},
-    {"u": Reparam(), "z": Reinforce()},
 )
 
 

@@ -237,6 +237,7 @@ TABLE = [
     Derived(
         "SIR, the proposal a marginal",
         lambda p, q: ppvi.normalize(p, ppvi.marginal(q, ["x"], reverse), 2),
+        slow=True,
         model=target,
         guide=pair_guide,
         sites=("x",),
@@ -280,7 +281,7 @@ TABLE = [
         **GROWING,
     ),
     Derived("SMC over tempered targets", bridged, **SMC),
-    Derived("AIS over tempered targets", lambda p, q: bridged(p, q, resample=False), enumerated=("particle",), **SIR),
+    Derived("AIS over tempered targets", lambda p, q: bridged(p, q, resample=False), slow=True, **SIR),
     Derived(
         "marginal per plate",
         lambda p, q: ppvi.marginal(q, ["x"], particles=2, per="lanes"),
