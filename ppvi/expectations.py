@@ -59,9 +59,9 @@ def log_of(thunk: Callable[[], Array], *, logs: bool = False) -> Array:
     - `thunk`: a function of no arguments that returns X, a positive scalar; it may draw from programs.
     - `logs`: whether it returns log X instead.
 
-    **Unbiased when** log X and 1 / X have finite moments of some order above 2, and the strategies are unbiased. Its
-    expected cost is 7.4 runs; single estimates may cost many more. With importance weights for X it is an unbiased
-    estimate of log p(x), where the ELBO is a bound. Blanchet and Glynn 2015; Luo et al. 2020; Shi and Cornish 2021.
+    **Unbiased when** log X and 1 / X have finite moments of some order above 2, and the strategies are unbiased. It costs
+    one run and, on average, 7.4 plain ones; single estimates may cost many more. With importance weights for X it is an
+    unbiased estimate of log p(x), where the ELBO is a bound. Blanchet and Glynn 2015; Luo et al. 2020; Shi and Cornish 2021.
     """
     return _multilevel("log", lambda log_mean: log_mean, lambda log_mean: -log_mean, 1.0, 0.0, thunk, logs)
 
