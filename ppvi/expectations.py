@@ -63,7 +63,7 @@ def log_of(thunk: Callable[[], Array], *, logs: bool = False) -> Array:
     one run and, on average, 7.4 plain ones; single estimates may cost many more. With importance weights for X it is an
     unbiased estimate of log p(x), where the ELBO is a bound. Blanchet and Glynn 2015; Luo et al. 2020; Shi and Cornish 2021.
     """
-    return _multilevel("log", lambda log_mean: log_mean, lambda log_mean: -log_mean, 1.0, 0.0, thunk, logs)
+    return _multilevel(None, thunk, logs)
 
 
 def power_of(exponent: float, thunk: Callable[[], Array], *, logs: bool = False) -> Array:
@@ -77,16 +77,7 @@ def power_of(exponent: float, thunk: Callable[[], Array], *, logs: bool = False)
     **Unbiased when** X^a and X^(a-1) have finite moments of some order above 2, and the strategies are unbiased.
     Blanchet and Glynn 2015.
     """
-    exp = session().ops.exp
-    return _multilevel(
-        f"power {exponent}",
-        lambda log_mean: exp(exponent * log_mean),
-        lambda log_mean: (exponent - 1) * log_mean,
-        exponent,
-        exponent,
-        thunk,
-        logs,
-    )
+    return _multilevel(exponent, thunk, logs)
 
 
 def minibatch(function: Callable[..., Array], data: Any, size: int) -> Array:
@@ -110,16 +101,8 @@ def minibatch(function: Callable[..., Array], data: Any, size: int) -> Array:
     return now.estimate(values.sum(0) * (total / size), f"minibatch of {size} among {total}")
 
 
-def _multilevel(
-    name: str,
-    value_of: Callable[[Array], Array],
-    log_slope_of: Callable[[Array], Array],
-    factor: float,
-    order: float,
-    thunk: Callable[[], Array],
-    logs: bool,
-) -> Array:
-    """g(E[X]) for g of degree `order` (0: the logarithm), with g' = factor * exp(log_slope_of(log mean)).
+def _multilevel(exponent: float | None, thunk: Callable[[], Array], logs: bool) -> Array:
+    """g(E[X]) for g a power, or the logarithm where there is no exponent.
 
         G = g(X_0) + D_n / P(n),    D_n = g(mean of 2^(n+1)) - (g(mean of the even) + g(mean of the odd)) / 2
 
@@ -127,7 +110,7 @@ def _multilevel(
     """
     now = session()
     ops = now.ops
-    log = (lambda: thunk()) if logs else (lambda: ops.log(thunk()))
+    log = thunk if logs else (lambda: ops.log(thunk()))
     differentiable = log()
     c = _plain(log)
     level = now.geometric(DECAY)
@@ -146,11 +129,13 @@ def _multilevel(
     def randomised(g: Callable[[Array], Array]) -> Array:
         return ops.stop_gradient(g(first) + (g(both) - (g(even) + g(odd)) / 2) / probability)
 
-    value = randomised(value_of)
-    slope = factor * randomised(lambda log_mean: ops.exp(log_slope_of(log_mean)))
-    unit = 1.0 if order == 0 else ops.exp(order * c)
-    value = value + c if order == 0 else value * unit
-    return _joined(name, value, slope * unit, ops.exp(differentiable - c), ops.exp(_plain(log) - c))
+    run, other = ops.exp(differentiable - c), ops.exp(_plain(log) - c)
+    if exponent is None:
+        value, slope = randomised(lambda m: m) + c, randomised(lambda m: ops.exp(-m))
+        return _joined("log", value, slope, run, other)
+    unit = ops.exp(exponent * c)
+    value, slope = randomised(lambda m: ops.exp(exponent * m)), randomised(lambda m: ops.exp((exponent - 1) * m))
+    return _joined(f"power {exponent}", value * unit, exponent * slope * unit, run, other)
 
 
 def _joined(name: str, value: Array, slope: Array, run: Array, other: Array) -> Array:

@@ -179,11 +179,11 @@ class Program(Protocol):
 
         **Raises** `ProgramError` as `assess` does.
         """
-        ...
+        return self.assess(choices, stop_params=stop_params).per(per)
 
     def log_probs(self, choices: Mapping[str, Array], *, stop_params: bool = False) -> Mapping[str, Array]:
         """The same density site by site, each of the site's batch shape, unsummed."""
-        ...
+        return self.assess(choices, stop_params=stop_params).log_probs
 
     def bind(self, *args: Any, **kwargs: Any) -> Program:
         """The same program with other arguments than those of the objective's call."""

@@ -14,11 +14,8 @@ Conditional = Program | Callable[..., Any]
 """A program, or a program of the framework that is called with the choices it may depend on, followed by arguments."""
 
 
-class Derived:
-    """What programs made from programs share: arguments in terms of `bind`, densities in terms of `assess`."""
-
-    def bind(self, *args: Any, **kwargs: Any) -> Derived:
-        raise NotImplementedError
+class Derived(Program):
+    """What programs made from programs share: the arguments of `simulate` in terms of `bind`."""
 
     def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:
         """`simulate`, once arguments are bound."""
@@ -32,19 +29,8 @@ class Derived:
         stop_params: bool = False,
         **kwargs: Any,
     ) -> Trace:
-        bound = self.bind(*args, **kwargs) if args or kwargs else self
+        bound: Any = self.bind(*args, **kwargs) if args or kwargs else self
         return bound.run(given or {}, observe, stop_params)
-
-    def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:
-        raise NotImplementedError
-
-    def log_density(
-        self, choices: Mapping[str, Array], *, per: Plates | None = None, stop_params: bool = False
-    ) -> Array:
-        return self.assess(choices, stop_params=stop_params).per(per)
-
-    def log_probs(self, choices: Mapping[str, Array], *, stop_params: bool = False) -> Mapping[str, Array]:
-        return self.assess(choices, stop_params=stop_params).log_probs
 
 
 class Bound(NamedTuple):

@@ -174,7 +174,7 @@ def fit(
             after, values = run(state, steps)
             if not _finite((after.params, values)):
                 good, kept, bad = _replay(run, state, steps)
-                done = np.concatenate([*losses, kept]) if len(kept) else np.concatenate([*losses, values[:0]])
+                done = np.concatenate([*losses, kept])
                 result = Fit(constrain(good.params), done, objectives, key, args, kwargs)
                 raise FitError(
                     f"the fit left the finite numbers at step {bad}: {_cause(keys(bad), result)}. The error's `.fit` holds "
@@ -268,7 +268,7 @@ def _replay(run: Any, state: State, steps: jax.Array) -> tuple[State, np.ndarray
     for i in steps:
         after, values = run(state, i[None])
         if not _finite((after.params, values)):
-            return state, np.asarray(losses, np.float32), int(i)
+            return state, np.asarray(losses, np.float32).reshape(-1, *values.shape[1:]), int(i)
         state = after
         losses.append(np.asarray(values[0]))
     raise AssertionError("a replayed chunk must fail where the chunk failed")

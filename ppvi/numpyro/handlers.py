@@ -22,7 +22,7 @@ from numpyro.primitives import Messenger
 from ppvi.errors import EngineError, ProgramError, StrategyError
 from ppvi.numpyro import source
 from ppvi.numpyro.stage import mark_log_prob
-from ppvi.program import Plate, Plates, Trace
+from ppvi.program import Plate, Program, Trace
 from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class strategies(Messenger):  # noqa: N801  (a handler, named as NumPyro names i
                 msg["infer"] = {**msg["infer"], "strategy": self.choice[msg["name"]]}
 
 
-class Handle:
+class Handle(Program):
     """A model or a guide, bound to the session's parameters and the objective's arguments (`ppvi.program.Program`)."""
 
     def __init__(
@@ -95,15 +95,6 @@ class Handle:
         messenger = Assess(self.role, self.session, choices, strict)
         with self.session.held(stop_params):
             return self.run(messenger)
-
-    def log_density(
-        self, choices: Mapping[str, Any], *, per: Plates | None = None, stop_params: bool = False
-    ) -> jax.Array:
-        trace = self.assess(choices, stop_params=stop_params)
-        return trace.log_density if per is None else trace.per(per)
-
-    def log_probs(self, choices: Mapping[str, Any], *, stop_params: bool = False) -> Mapping[str, jax.Array]:
-        return self.assess(choices, stop_params=stop_params).log_probs
 
     def bind(self, *args: Any, **kwargs: Any) -> Handle:
         return Handle(self.fn, self.role, self.session, args, kwargs)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ppvi.errors import ProgramError
 from ppvi.objectives.elbo import Objective
-from ppvi.objectives.weights import log_weight, log_weights, refuse_estimated
+from ppvi.objectives.weights import log_weight, log_weights, normalized, refuse_estimated
 from ppvi.ops import Array
 from ppvi.program import Program, check_count, logmeanexp, minimized, replicate, session
 
@@ -195,7 +195,7 @@ def thermodynamic(betas: list[float] | tuple[float, ...], particles: int) -> Obj
         log_w = log_weights(p, q, particles)
 
         def mean(beta: float) -> Array:
-            return (_exp(beta * log_w - session().ops.logsumexp(beta * log_w, 0)) * log_w).sum()
+            return (normalized(beta * log_w) * log_w).sum()
 
         return sum((b - a) * mean(a) for a, b in itertools.pairwise(points))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.objectives.elbo import Objective
-from ppvi.objectives.weights import log_weights
+from ppvi.objectives.weights import log_weights, normalized
 from ppvi.ops import Array
 from ppvi.program import Plates, Program, check_count, each, logmeanexp, replicate, session, stop_gradient
 
@@ -116,7 +116,6 @@ def dreg(particles: int) -> Objective:
             )
         z = dict(traces)
         log_w = stop_gradient(each(log_weight, z))
-        weights = session().ops.exp(log_w - session().ops.logsumexp(log_w, 0))
-        return logmeanexp(each(lambda z, weight: log_weight(scaled(z, weight)), z, weights))
+        return logmeanexp(each(lambda z, weight: log_weight(scaled(z, weight)), z, normalized(log_w)))
 
     return bound

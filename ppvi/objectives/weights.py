@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from ppvi.errors import ProgramError
 from ppvi.ops import Array
-from ppvi.program import Plates, Program, Trace, replicate
+from ppvi.program import Plates, Program, Trace, replicate, session
 
 
-def log_weight(p: Program, q: Program, per: Plates | None = None, *, stop_params: bool = False) -> Array:
+def log_weight(p: Program, q: Program, per: Plates | None = None) -> Array:
     """log w = log p(x, z) - log q(z) for one draw z ~ q: a scalar, or one for each index of the plates."""
-    z = q.simulate(stop_params=stop_params)
+    z = q.simulate()
     return p.log_density(z, per=per) - z.per(per)
 
 
 def log_weights(p: Program, q: Program, particles: int, per: Plates | None = None) -> Array:
     """The same for K independent draws: `(particle, *plates)`."""
     return replicate(particles, lambda: log_weight(p, q, per))
+
+
+def normalized(log_w: Array) -> Array:
+    """Weights that sum to one over the particles: w_k / sum_j w_j."""
+    ops = session().ops
+    return ops.exp(log_w - ops.logsumexp(log_w, 0))
 
 
 def refuse_estimated(objective: str, z: Trace, q: Program) -> None:
