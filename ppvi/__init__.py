@@ -4,7 +4,7 @@ Here are the names that need no framework: strategies, objectives, the objective
 `ppvi.numpyro` and, with the extra `ppvi[pyro]`, `ppvi.pyro`. Importing ppvi loads neither JAX nor torch.
 """
 
-from ppvi import objectives as objectives
+from ppvi import objectives as objectives, strategies as strategies
 from ppvi.compare import Comparison as Comparison, compare as compare
 from ppvi.errors import (
     EngineError as EngineError,

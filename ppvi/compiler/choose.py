@@ -12,9 +12,7 @@ from ppvi.compiler.ir import Atom, Candidate, Equation, Program, SiteInfo, Var, 
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
 from ppvi.strategies import Draw, Strategy
-
-LIMIT = 4096
-"""The most runs of a term that enumeration may cost before it is refused."""
+from ppvi.strategies.alternatives import LIMIT
 
 SMALL_SUPPORT = 16
 """The largest support that is enumerated without being asked for."""
@@ -74,7 +72,7 @@ def choose(
 
 
 def first_candidate(site: Equation) -> Candidate:
-    """The candidate that a site prefers. Candidates of one site are pathwise all or none."""
+    """The candidate that a site prefers. Candidates of one site have one route."""
     return site_info(site).candidates[0]
 
 
@@ -123,7 +121,7 @@ def _lanes(dependence: dict[Var, Sites], atom: Atom, site: Equation) -> Lanes | 
 def _reason(site: Equation, candidate: Candidate, place: Callable[[], str] | None) -> str:
     if site_info(site).named:
         return "named by the user"
-    if candidate.strategy.pathwise:
+    if candidate.strategy.route == "path":
         return "reparameterised sampler, support free of parameters"
     if len(site_info(site).candidates) == 1:
         return "no reparameterised sampler, no finite support"
@@ -154,7 +152,7 @@ def refuse_moving_supports(program: Program, choices: dict[Equation, Choice]) ->
     moving = set(program.params)
     for equation in program.equations:
         carries = equation.differentiable and any(atom in moving for atom in equation.inputs)
-        if carries and (equation.site is None or choices[equation].strategy.pathwise):
+        if carries and (equation.site is None or choices[equation].strategy.route != "credit"):
             moving.update(equation.outputs)
         if equation.site is None or not any(equation.inputs[i] in moving for i in equation.site.bounds):
             continue

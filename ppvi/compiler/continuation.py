@@ -7,7 +7,7 @@ program.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -33,6 +33,9 @@ class Machine(Protocol):
 
     @property
     def ops(self) -> Ops: ...
+
+    @property
+    def states(self) -> Mapping[Equation, Any]: ...
 
     def estimate(self, group: Group, env: Env, position: int) -> Estimates: ...
 
@@ -104,13 +107,15 @@ class Rest:
     def site(self) -> Site:
         choice = self.machine.plan.choices[self.equation]
         draw = draw_of(choice, self.env, self.machine.ops)
-        return Site(site_info(self.equation).name, site_lanes(self.equation), draw, self.machine.ops)
+        name = site_info(self.equation).name
+        return Site(name, site_lanes(self.equation), draw, self.machine.ops, self.machine.states.get(self.equation))
 
     def __call__(self, value: Array) -> Tail:
         return Tail(self, value)
 
-    def each(self, values: Array) -> Stack:
-        return Stack(self, *self.machine.ops.vmap(self.run)(values))
+    def each(self, values: Array, *, sequential: bool = False) -> Stack:
+        ops = self.machine.ops
+        return Stack(self, *(ops.one_by_one if sequential else ops.vmap)(self.run)(values))
 
     def value(self, value: Array) -> Stack:
         return Stack(self, self.draw(value), 0.0)
@@ -181,8 +186,25 @@ class Stack:
         added = self.added if isinstance(self.added, float) else ops.mean(self.added, 0)
         return replace(self, values={i: ops.sum(value, [0]) for i, value in self.values.items()}, added=added)
 
-    def control(self, x: Array) -> Stack:
+    def control(self, x: Array | Callable[[Array], Array]) -> Stack:
+        x = x(self.credit()) if callable(x) else x
         return replace(self, added=self.added + self.k.machine.ops.sum(x, range(len(x.shape))))
+
+    def credit(self) -> Array:
+        """For each lane, what the terms add up to that depend on it: their sum's coefficient of the lane's weight."""
+        ops, lanes = self.k.machine.ops, site_lanes(self.k.equation)
+        values = {i: ops.stop_gradient(value) for i, value in self.values.items()}
+
+        def weighed(weight: Array) -> Array:
+            each = (value * self.k.along(i, weight) for i, value in values.items())
+            return sum(ops.sum(x, range(len(x.shape))) for x in each)
+
+        dtype = str(next(iter(values.values())).dtype)
+        _, (credit,) = ops.linear_coefficients(weighed, [(lanes, dtype)])
+        return credit
+
+    def __mul__(self, number: float | Array) -> Stack:
+        return replace(self, values={i: value * number for i, value in self.values.items()}, added=self.added * number)
 
     def __add__(self, other: Any) -> Stack:
         other = other.force()
@@ -219,8 +241,11 @@ class Tail:
     def times(self, weight: Array) -> Tail:
         return self.then(lambda terms: terms.times(weight))
 
-    def control(self, x: Array) -> Tail:
+    def control(self, x: Array | Callable[[Array], Array]) -> Tail:
         return self.then(lambda terms: terms.control(x))
+
+    def __mul__(self, number: float | Array) -> Tail:
+        return self.then(lambda terms: terms * number)
 
     def __add__(self, other: Any) -> Tail:
         return self.then(lambda terms: terms + other)

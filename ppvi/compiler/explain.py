@@ -98,7 +98,7 @@ def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
 
 
 def _credit(choice: Choice, coupled: list[tuple[int, ...]], lanes: tuple[int, ...]) -> str:
-    if choice.strategy.pathwise:
+    if choice.strategy.route == "path":
         return "by the path"
     if not coupled:
         return "no term depends on it"

@@ -1,6 +1,6 @@
 """The plan: a staged program with its terms, a strategy for each site, and the order of its computations.
 
-Sites whose draw carries its own gradient (`pathwise`) need no credit and play no part in the analysis: given the noise,
+Sites whose gradient goes along the path of the draw alone (`route`) need no credit and play no part in the analysis: given the noise,
 everything else is a function of the other sites, the *credited* ones. What no credited site reaches is computed once.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ppvi.compiler.choose import Choice, choose, first_candidate, refuse_moving_supports
 from ppvi.compiler.dependence import Lanes, propagate, site_lanes
 from ppvi.compiler.ir import Equation, Program, Var, equations_behind, union
 from ppvi.compiler.terms import Sites, Term, decompose
+from ppvi.ops import Ops
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Plan:
     """The terms that depend on a credited site."""
     fixed: tuple[Equation, ...]
     """Equations that no credited site reaches: the same in every run."""
+    stateful: dict[str, Equation]
+    """The sites whose strategies have a state, by name; another site of one name has its number appended."""
     effects: int
     """Equations that side effects need, as a bit set."""
     needs: tuple[int, ...]
@@ -40,7 +44,7 @@ def plan(program: Program) -> Plan:
     **Raises** `StrategyError` where a strategy would be biased or would cost more than `LIMIT` runs.
     """
     sites = [equation for equation in program.equations if equation.site is not None]
-    credited = {site for site in sites if not first_candidate(site).strategy.pathwise}
+    credited = {site for site in sites if first_candidate(site).strategy.route != "path"}
     dependence: dict[Var, Sites] = propagate(
         program.equations, {}, lambda site: {site: _own_lanes(site)} if site in credited else {}
     )
@@ -66,9 +70,29 @@ def plan(program: Program) -> Plan:
         choices=choices,
         terms_of=terms_of,
         fixed=tuple(e for i, e in enumerate(parts.equations) if (wanted & ~reached) >> i & 1),
+        stateful=_stateful(choices),
         effects=effects & reached,
         needs=tuple(need & reached for need in needs),
     )
+
+
+def _stateful(choices: dict[Equation, Choice]) -> dict[str, Equation]:
+    found: dict[str, Equation] = {}
+    for site, choice in choices.items():
+        if choice.strategy.stateful:
+            name, number = choice.info.name, 1
+            while name in found:
+                number += 1
+                name = f"{choice.info.name} ({number})"
+            found[name] = site
+    return found
+
+
+def initial_states(plan: Plan, ops: Ops) -> dict[str, Any]:
+    """The states before the first gradient."""
+    return {
+        name: plan.choices[site].strategy.init(site_lanes(site), ops) for name, site in plan.stateful.items()
+    }
 
 
 def _own_lanes(site: Equation) -> Lanes:

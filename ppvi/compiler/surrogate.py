@@ -7,26 +7,32 @@ go on without it, so independent sites never multiply.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ppvi.compiler.continuation import Env, Estimates, Group, Rest, Stack, Tail, draw_of
-from ppvi.compiler.ir import Atom, union
-from ppvi.compiler.plan import Plan
+from ppvi.compiler.ir import Atom, Equation, union
+from ppvi.compiler.plan import Plan, initial_states
 from ppvi.errors import StrategyError
 from ppvi.ops import Array, Ops
 
 
-def surrogate(plan: Plan, ops: Ops, inputs: Sequence[Array]) -> Array:
-    """Run a planned program on its inputs: value the estimate, native gradient the gradient estimate."""
+def surrogate(plan: Plan, ops: Ops, inputs: Sequence[Array], states: Mapping[str, Any] | None = None) -> Array:
+    """Run a planned program on its inputs: value the estimate, native gradient the gradient estimate.
+
+    **Arguments**
+
+    - `states`: of the strategies that have one, as from `initial_states`, which are used where none are given.
+    """
     env = Env()
     env.values |= plan.program.constants
     env.values.update(zip(plan.program.inputs, inputs, strict=True))
     for equation in plan.fixed:
         env.run(equation)
     constant, coefficients = linear_tail(plan, ops, env)
-    machine = Machine(plan, ops, coefficients)
+    known = initial_states(plan, ops) if states is None else states
+    machine = Machine(plan, ops, coefficients, {site: known[name] for name, site in plan.stateful.items()})
     if plan.effects:
         machine.draw(plan.effects, Env(env), -1)
     terms, control = machine.estimate(frozenset(range(len(plan.terms))), env, -1)
@@ -55,6 +61,7 @@ class Machine:
     plan: Plan
     ops: Ops
     coefficients: dict[Atom, Array]
+    states: Mapping[Equation, Any]
 
     def estimate(self, group: Group, env: Env, position: int) -> Estimates:
         """Estimate the terms of a group by what comes after a position, every site by its strategy."""

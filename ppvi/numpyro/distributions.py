@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from typing import Any
 
@@ -26,8 +27,9 @@ class SiteDistribution:
 
     ops = OPS
 
-    def __init__(self, fn: dist.Distribution):
+    def __init__(self, fn: dist.Distribution, baseline_input: jax.Array | None = None):
         self.fn = fn
+        self.baseline_input = baseline_input
         self.peeled = peel(fn)
         self.intermediates: list[jax.Array] = []
         """What `rsample` computed on the way, for a log_prob that need not invert transforms."""
@@ -51,6 +53,10 @@ class SiteDistribution:
         except NotImplementedError:
             return False
 
+    @property
+    def has_icdf(self) -> bool:
+        return self.has_rsample and type(base(self.fn)).icdf is not dist.Distribution.icdf
+
     def sample(self, rng: jax.Array) -> Any:
         return _detached(self.peeled).sample(rng)
 
@@ -70,10 +76,28 @@ class SiteDistribution:
     def parameter(self, name: str) -> jax.Array:
         return jnp.broadcast_to(getattr(base(self.fn), name), self.lanes)
 
-    def noise(self, rng: jax.Array, kind: str, number: int) -> jax.Array:
-        key = jax.random.fold_in(rng, zlib.crc32(f"{kind} {number}".encode()))
+    def replace(self, **parameters: jax.Array) -> SiteDistribution:
+        fn = base(self.fn)
+        known = {name: jnp.broadcast_to(getattr(fn, name), self._shape(fn, name)) for name in fn.arg_constraints}
+        return SiteDistribution(type(fn)(**known | parameters))
+
+    def _shape(self, fn: dist.Distribution, name: str) -> tuple[int, ...]:
+        own = getattr(fn.arg_constraints[name], "event_dim", 0)
+        value = getattr(fn, name)
+        return (*self.lanes, *jnp.shape(value)[jnp.ndim(value) - own :])
+
+    def cdf(self, value: jax.Array) -> jax.Array:
+        return self.peeled.cdf(value)
+
+    def icdf(self, quantiles: jax.Array) -> jax.Array:
+        return self.peeled.icdf(quantiles)
+
+    def noise(self, rng: jax.Array, kind: str, number: int, n: int | None = None) -> jax.Array:
         sampler = {"normal": jax.random.normal, "exponential": jax.random.exponential, "uniform": jax.random.uniform}
-        return sampler[kind](key, self.lanes)
+        return sampler[kind](_numbered(rng, kind, number), self.lanes if n is None else (n, *self.lanes))
+
+    def pick(self, rng: jax.Array, log_weights: jax.Array, number: int) -> jax.Array:
+        return jax.random.categorical(_numbered(rng, "pick", number), lax.stop_gradient(log_weights), axis=0)
 
     def bounds(self) -> list[jax.Array]:
         """Arrays among the bounds of the support."""
@@ -86,6 +110,10 @@ class SiteDistribution:
         if self.has_enumerate_support:
             return (Enumerate(), LeaveOneOut())
         return (LeaveOneOut(),)
+
+
+def _numbered(rng: jax.Array, kind: str, number: int) -> jax.Array:
+    return jax.random.fold_in(rng, zlib.crc32(f"{kind} {number}".encode()))
 
 
 def peel(fn: dist.Distribution) -> dist.Distribution:
@@ -103,6 +131,15 @@ def base(fn: dist.Distribution) -> dist.Distribution:
     """The distribution that a person would name."""
     while isinstance(fn, MaskedDistribution | Independent | ExpandedDistribution):
         fn = fn.base_dist
+    return fn
+
+
+def unvalidated(fn: dist.Distribution) -> dist.Distribution:
+    """The distribution with its log_prob continued beyond the support."""
+    fn = copy.copy(fn)
+    fn._validate_args = False
+    if isinstance(fn, MaskedDistribution | Independent | ExpandedDistribution):
+        fn.base_dist = unvalidated(fn.base_dist)
     return fn
 
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ppvi.errors import FitError, ProgramError
 from ppvi.numpyro.draws import posterior
+from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.objective import Objective, Params, Start, join, part
 from ppvi.numpyro.session import Probe, as_key
 from ppvi.program import Program
@@ -78,6 +79,8 @@ class State(NamedTuple):
     """Unconstrained."""
     optimizers: tuple[Any, ...]
     """One for each objective."""
+    strategies: tuple[States, ...]
+    """What the strategies of each objective have learned."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Move:
     bound: Objective
     names: tuple[str, ...]
     rule: optax.GradientTransformation
+    learners: Learners
 
     def mine(self, params: Params) -> Params:
         return {name: params[name] for name in self.names}
@@ -96,19 +100,20 @@ class Move:
         key: jax.Array,
         params: Params,
         memory: Any,
+        states: States,
         constrain: Callable[[Params], Params],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> tuple[jax.Array, Params, Any]:
-        """The loss, and the parameters and the optimiser's memory after the step."""
+    ) -> tuple[jax.Array, Params, Any, States]:
+        """The loss; the parameters, the optimiser's memory and the strategies' states after the step."""
 
-        def loss(mine: Params) -> jax.Array:
-            value = self.bound.surrogate(key, constrain(params | mine), *args, **kwargs)
-            return -value if self.bound.maximize else value
+        def surrogate(mine: Params, values: dict[str, Any]) -> jax.Array:
+            return self.bound.surrogate_in(values, key, constrain(params | mine), args, kwargs)
 
-        value, grads = jax.value_and_grad(loss)(self.mine(params))
-        updates, memory = self.rule.update(grads, memory, self.mine(params))
-        return value, params | cast(Params, optax.apply_updates(self.mine(params), updates)), memory
+        mine, sign = self.mine(params), -1 if self.bound.maximize else 1
+        value, grads, states = value_grad_and_states(surrogate, self.learners, mine, states)
+        updates, memory = self.rule.update(jax.tree.map(lambda g: sign * g, grads), memory, mine)
+        return sign * value, params | cast(Params, optax.apply_updates(mine, updates)), memory, states
 
 
 def fit(
@@ -147,7 +152,9 @@ def fit(
     start = _started_from({name: x for at in starts for name, x in at.params.items()}, params)
     transforms = {name: biject_to(constraint) for at in starts for name, constraint in at.constraints.items()}
     names = (_moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True))
-    moves = tuple(map(Move, objectives, names, _one_each(optimizer, len(pairs))))
+    plans = [bound.staged(at.params, *args, **kwargs) if at.learning else None for bound, at in zip(objectives, starts, strict=True)]
+    learners = [learners_of(plan) if plan else {} for plan in plans]
+    moves = tuple(map(Move, objectives, names, _one_each(optimizer, len(pairs)), learners))
 
     def constrain(unconstrained: Params) -> Params:
         return {name: transforms[name](value) for name, value in unconstrained.items()}
@@ -157,15 +164,21 @@ def fit(
         return [key] if single else list(jax.random.split(key, len(pairs)))
 
     def step(state: State, i: jax.Array, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[State, jax.Array]:
-        params, memories, values = state.params, list(state.optimizers), []
-        for j, (move, key) in enumerate(zip(moves, keys(i), strict=True)):
-            value, params, memories[j] = move.step(key, params, memories[j], constrain, args, kwargs)
+        params, memories, states, values = state.params, [], [], []
+        for move, key, memory, known in zip(moves, keys(i), state.optimizers, state.strategies, strict=True):
+            value, params, memory, known = move.step(key, params, memory, known, constrain, args, kwargs)
+            memories.append(memory)
+            states.append(known)
             values.append(value)
-        return State(params, tuple(memories)), values[0] if single else jnp.stack(values)
+        return State(params, tuple(memories), tuple(states)), values[0] if single else jnp.stack(values)
 
     run = _compiled(step, args, kwargs)
     unconstrained = {name: transforms[name].inv(value) for name, value in start.items()}
-    state = State(unconstrained, tuple(move.rule.init(move.mine(unconstrained)) for move in moves))
+    state = State(
+        unconstrained,
+        tuple(move.rule.init(move.mine(unconstrained)) for move in moves),
+        tuple(first_states(plan) if plan else States({}, {}) for plan in plans),
+    )
     losses: list[np.ndarray] = []
     chunk = min(max(num_steps // 50, 1), 1000)
     with tqdm(total=num_steps, disable=not progress, desc="fit") as bar:

@@ -280,11 +280,11 @@ class Simulate(Run):
         name, fn = msg["name"], msg["fn"]
         if name in self.given:
             return self.place(msg, self.given[name])
-        value, intermediates, pathwise = self.session.draw(name, fn, msg["infer"].get("strategy"))
+        value, intermediates, route = self.session.draw(name, fn, msg["infer"])
         msg["value"] = self.values[name] = value
-        if pathwise:
+        if route == "path":
             self.pathwise.add(name)
-        return self.session.log_prob(fn, value, name, self.role, intermediates), not pathwise
+        return self.session.log_prob(fn, value, name, self.role, intermediates), route == "credit"
 
     def observe(self, msg: Any) -> tuple[jax.Array, bool]:
         if self.observing:

@@ -17,6 +17,7 @@ from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.numpyro.handlers import Direct, Handle
+from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.session import Initialisation, Session, not_a_strategy
 from ppvi.numpyro.stage import stage
@@ -46,6 +47,8 @@ class Start(NamedTuple):
     """Name -> constraint of `numpyro.distributions`."""
     owners: dict[str, set[str]]
     """Name -> the programs that declare it: `model`, `guide`, `objective`, or `program` and its name."""
+    learning: bool
+    """Whether a strategy has a state."""
 
 
 class Structure(NamedTuple):
@@ -84,6 +87,7 @@ class Objective:
                 raise StrategyError(f"strategies[{name!r}]: {problem}.")
         self._surrogate = jax.jit(self._evaluate, static_argnums=3)
         self._gradient = jax.jit(jax.value_and_grad(self._evaluate, argnums=1), static_argnums=3)
+        self._update = jax.jit(self._learn, static_argnums=3)
 
     def init(self, key: jax.Array, *args: Any, **kwargs: Any) -> Params:
         """Initial values of every parameter that the objective, its model and its guide declare.
@@ -105,7 +109,7 @@ class Objective:
             )
         # Weak types would make the second call of a jitted step compile again.
         params = jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), session.found)
-        return Start(params, session.constraints, session.owners)
+        return Start(params, session.constraints, session.owners, session.learning)
 
     def estimate(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> jax.Array:
         """One unbiased estimate of the objective, a scalar."""
@@ -132,13 +136,47 @@ class Objective:
 
     def surrogate(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> jax.Array:
         """The scalar whose value is `estimate` and whose JAX gradient in `params` is that of `value_and_grad`."""
+        return self.surrogate_in(None, key, params, args, kwargs)
+
+    def surrogate_in(
+        self,
+        values: dict[str, Any] | None,
+        key: jax.Array,
+        params: Params,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> jax.Array:
+        """The surrogate with the strategies in these states."""
+        arrays, structure = part(args, dict(kwargs))
+        return self._surrogate(key, _checked(params), arrays, structure, values)
+
+    def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
+        """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
+        return first_states(self.staged(params, *args, **kwargs))
+
+    def update(
+        self, key: jax.Array, params: Params, states: States, *args: Any, **kwargs: Any
+    ) -> tuple[jax.Array, Params, States]:
+        """`value_and_grad` with the strategies in these states, and the states after they have learned from it.
+
+        The states that a gradient uses have not seen its draws, so it is unbiased as it would be with fixed ones. `fit` carries
+        them from step to step; `value_and_grad` and `as_loss` leave the strategies as they begin.
+
+        **Arguments**
+
+        - `states`: from `states`, or from the update before.
+        """
         arrays, structure = part(args, kwargs)
-        return self._surrogate(key, _checked(params), arrays, structure)
+        return self._update(key, _checked(params), arrays, structure, states)
 
     def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
+        return explain(self.staged(params, *args, **kwargs))
+
+    def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
+        """The compiler's plan for arguments of these shapes."""
         arrays, structure = part(args, kwargs)
-        return explain(self._plan(jax.random.key(0), _checked(params), arrays, structure))
+        return self._plan(jax.random.key(0), _checked(params), arrays, structure)
 
     def as_loss(self) -> Any:
         """An object for `loss=` of `numpyro.infer.SVI`, whose model and guide it uses."""
@@ -148,9 +186,21 @@ class Objective:
 
     # Staging ------------------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> jax.Array:
-        leaves = [*jax.tree.leaves(params), key, *arrays]
-        return surrogate(self._plan(key, params, arrays, structure), OPS, leaves)
+    def _evaluate(
+        self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: Any = None
+    ) -> jax.Array:
+        plan = self._plan(key, params, arrays, structure)
+        return surrogate(plan, OPS, [*jax.tree.leaves(params), key, *arrays], states)
+
+    def _learn(
+        self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: States
+    ) -> tuple[jax.Array, Params, States]:
+        plan = self._plan(key, params, arrays, structure)
+
+        def run(params: Params, values: dict[str, Any]) -> jax.Array:
+            return surrogate(plan, OPS, [*jax.tree.leaves(params), key, *arrays], values)
+
+        return value_grad_and_states(run, learners_of(plan), params, states)
 
     def _plan(self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Plan:
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:

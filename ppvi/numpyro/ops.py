@@ -37,6 +37,9 @@ class JaxOps:
     def tree_map(self, function: Callable[..., jax.Array], *trees: Any) -> Any:
         return jax.tree.map(function, *trees)
 
+    def zeros(self, shape: Sequence[int]) -> jax.Array:
+        return jnp.zeros(shape)
+
     def stop_gradient(self, x: jax.Array) -> jax.Array:
         return lax.stop_gradient(x)
 
@@ -55,6 +58,12 @@ class JaxOps:
     def max(self, x: jax.Array, axis: int) -> jax.Array:
         return jnp.max(x, axis=axis)
 
+    def cumsum(self, x: jax.Array, axis: int) -> jax.Array:
+        return jnp.cumsum(x, axis=axis)
+
+    def argsort(self, x: jax.Array, axis: int) -> jax.Array:
+        return jnp.argsort(x, axis=axis)
+
     def choose(self, values: jax.Array, index: Any) -> jax.Array:
         index = index.reshape(index.shape + (1,) * (values.ndim - index.ndim))
         shape = (index.shape[0], *values.shape[1:])
@@ -72,6 +81,10 @@ class JaxOps:
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.vmap(function)
+
+    def one_by_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        run = jax.checkpoint(function)
+        return lambda *args: lax.map(lambda entry: run(*entry), args)
 
 
 OPS = JaxOps()

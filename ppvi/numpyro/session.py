@@ -22,7 +22,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from ppvi.compiler.ir import Candidate, SiteInfo
 from ppvi.errors import EngineError, ProgramError, StrategyError
 from ppvi.numpyro import source
-from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, missing
+from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, missing, unvalidated
 from ppvi.numpyro.handlers import Handle, current_trace
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.stage import mark_estimate, mark_site, one_key
@@ -51,6 +51,8 @@ class Session:
         self.params = params
         self.chosen = chosen
         self.drawn: set[str] = set()
+        self.learning = False
+        self.relaxed: set[str] = set()
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self._held = False
@@ -88,6 +90,7 @@ class Session:
     ) -> Any:
         """log_prob of a site's value, of the site's batch shape, with shapes checked."""
         problem = None
+        fn = unvalidated(fn) if name in self.relaxed else fn
         try:
             log_prob = fn.log_prob(value, intermediates) if intermediates else fn.log_prob(value)
             fits = check_same_batch(log_prob, value, fn)
@@ -104,10 +107,10 @@ class Session:
     def ran(self, role: str, values: Mapping[str, jax.Array], log_probs: Mapping[str, jax.Array]) -> None:
         """Told of every finished run of a program."""
 
-    def draw(self, name: str, fn: dist.Distribution, named: Strategy | None) -> tuple[jax.Array, list[jax.Array], bool]:
-        """Draw a site by its strategies and mark it.
+    def draw(self, name: str, fn: dist.Distribution, infer: Mapping[str, Any]) -> tuple[jax.Array, list[jax.Array], str]:
+        """Draw a site by its strategies and mark it. `infer` may name its `strategy` and its `baseline_input`.
 
-        **Returns** its value, the intermediates of its sampler, and whether the draw carries its own gradient.
+        **Returns** its value, the intermediates of its sampler, and the route of its gradient.
         """
         where = source.here()
         trace = current_trace()
@@ -115,13 +118,16 @@ class Session:
         if type(trace).__name__ == "BatchTrace" and not any(trace is lanes for lanes in self._lanes):
             raise EngineError(one_key(name, where))
         self.drawn.add(name)
-        site = SiteDistribution(fn)
-        strategy = self.chosen.get(name, named)
+        site = SiteDistribution(fn, infer.get("baseline_input"))
+        strategy = self.chosen.get(name, infer.get("strategy"))
         strategies = site.default_strategies() if strategy is None else (as_strategy(strategy, name, site, where),)
+        self.learning = self.learning or any(candidate.stateful for candidate in strategies)
+        if any(candidate.relaxes for candidate in strategies):
+            self.relaxed.add(name)
         key = self.key()
         draws = [candidate.draw(site, key) for candidate in strategies]
         if not self.marking:
-            return draws[0].value, site.intermediates, strategies[0].pathwise
+            return draws[0].value, site.intermediates, strategies[0].route
         inputs: list[jax.Array] = []
         candidates = [Candidate(s, _collect(draw, inputs)) for s, draw in zip(strategies, draws, strict=True)]
         bounds = site.bounds()
@@ -134,7 +140,7 @@ class Session:
             named=strategy is not None,
             bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
         )
-        return mark_site(info, key, [*inputs, *bounds]), site.intermediates, strategies[0].pathwise
+        return mark_site(info, key, [*inputs, *bounds]), site.intermediates, strategies[0].route
 
     # What verbs ask for -----------------------------------------------------------------------------------------------
 
@@ -162,7 +168,7 @@ class Session:
         """A site that chooses along the leading axis with these log weights, `n` times where `n` is given."""
         lanes = log_weights.shape[1:] if n is None else (n, *log_weights.shape[1:])
         fn = dist.CategoricalLogits(jnp.broadcast_to(jnp.moveaxis(log_weights, 0, -1), (*lanes, len(log_weights))))
-        return self.draw(site, fn, None)[0]
+        return self.draw(site, fn, {})[0]
 
     def kl(self, q: Any, p: Any) -> jax.Array | None:
         """KL divergence between the distributions of one site, scaled and summed; None where no closed form is known.

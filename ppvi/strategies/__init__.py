@@ -9,8 +9,22 @@ from ppvi.strategies.base import (
     Terms as Terms,
     phantom as phantom,
 )
-from ppvi.strategies.coupled import ARM as ARM, DisARM as DisARM
-from ppvi.strategies.enumerate import Enumerate as Enumerate
+from ppvi.strategies.baselines import Baseline as Baseline, NeuralBaseline as NeuralBaseline, RunningMean as RunningMean
+from ppvi.strategies.control_variates import REBAR as REBAR, RELAX as RELAX
+from ppvi.strategies.coupled import ARM as ARM, ARSM as ARSM, DisARM as DisARM
+from ppvi.strategies.enumerate import Enumerate as Enumerate, SumAndSample as SumAndSample
 from ppvi.strategies.measure_valued import LocalExpectation as LocalExpectation, MeasureValued as MeasureValued
-from ppvi.strategies.pathwise import Reparam as Reparam
+from ppvi.strategies.pathwise import (
+    Antithetic as Antithetic,
+    BoundaryReparam as BoundaryReparam,
+    Reparam as Reparam,
+    Stratified as Stratified,
+)
+from ppvi.strategies.perturbation import ParameterShift as ParameterShift, StochasticPerturbation as StochasticPerturbation
+from ppvi.strategies.relaxed import (
+    GumbelSoftmax as GumbelSoftmax,
+    ReinMax as ReinMax,
+    StraightThrough as StraightThrough,
+)
 from ppvi.strategies.score import LeaveOneOut as LeaveOneOut, Reinforce as Reinforce
+from ppvi.strategies.unordered import UnorderedSet as UnorderedSet

@@ -10,32 +10,56 @@ Strategies differ in their tables of v and w, and in whether lanes change one at
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
 from ppvi.errors import StrategyError
 from ppvi.ops import Array
-from ppvi.strategies.base import Continuation, Site, Terms, phantom
+from ppvi.strategies.base import Continuation, Site, Strategy, Terms, phantom
 
 LIMIT = 4096
-"""The most alternative runs of a term, each a copy of what depends on the site."""
+"""The most runs of a term that a strategy may cost before it is refused."""
 
 
-def together(site: Site, k: Continuation) -> Terms:
-    """All lanes take their alternatives at once."""
-    return k(site.value) + k.value_each(site.values).times(phantom(site, site.weights)).total()
+class OneByOne(Strategy):
+    """Lanes that a term couples take their alternatives one at a time, the others keeping their draws.
+
+    A draw may keep a log_prob too: that of the parameters of which the weights have no derivative, credited by the score.
+    """
+
+    fixed_support: ClassVar[bool] = False
+
+    def estimate(self, site: Site, k: Continuation) -> Terms:
+        total = k(site.value)
+        if site.draw.log_prob is not None:
+            total = total.scale(phantom(site, site.log_prob))
+        for coupled, rest in k.by_coupling():
+            values, weights = self.alternatives(site, coupled)
+            total = total + rest.value_each(values).times(phantom(site, weights)).total()
+        return total
+
+    def alternatives(self, site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
+        """Values `(C, *lanes, *event)` and weights `(C, *lanes)` for terms that couple these lane axes."""
+        return one_lane_each(site, coupled)
+
+    def evaluations(self, alternatives: int, coupled: int) -> int:
+        return alternatives * coupled
 
 
-def one_by_one(site: Site, k: Continuation) -> Terms:
-    """Lanes that a term couples take their alternatives one at a time, the others keeping their draws."""
-    total = k(site.value)
-    for coupled, rest in k.by_coupling():
-        values, weights = _spread(site, coupled)
-        total = total + rest.value_each(values).times(phantom(site, weights)).total()
-    return total
+class Together(Strategy):
+    """All lanes take their alternatives at once, which is right where these are draws of all lanes."""
+
+    fixed_support: ClassVar[bool] = False
+
+    def estimate(self, site: Site, k: Continuation) -> Terms:
+        return k(site.value) + k.value_each(site.values).times(phantom(site, site.weights)).total()
+
+    def evaluations(self, alternatives: int, coupled: int) -> int:
+        return alternatives
 
 
-def _spread(site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
+def one_lane_each(site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
     """Alternatives and weights, `(C K, *lanes, ..)`, of C coupled lanes one by one; uncoupled lanes go side by side."""
     shape = [size if axis in coupled else 1 for axis, size in enumerate(site.lanes)]
     lanes, alternatives = math.prod(shape), site.values.shape[0]

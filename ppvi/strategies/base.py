@@ -16,10 +16,11 @@ The compiler calls both; nothing is registered anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+from ppvi.errors import StrategyError
 from ppvi.ops import Array, Ops
 
 
@@ -40,6 +41,14 @@ class Distribution(Protocol):
 
     @property
     def has_enumerate_support(self) -> bool: ...
+
+    @property
+    def has_icdf(self) -> bool: ...
+
+    @property
+    def baseline_input(self) -> Array | None:
+        """What the site names for baselines to look at, `(*lanes, ...)`."""
+        ...
 
     def sample(self, rng: Any) -> Array:
         """A draw that carries no gradient, `(*lanes, *event)`."""
@@ -65,8 +74,25 @@ class Distribution(Protocol):
         """A parameter by the library's name for it, such as `loc` or `rate`, `(*lanes)`."""
         ...
 
-    def noise(self, rng: Any, kind: str, number: int) -> Array:
-        """Draws of a standard `normal`, `exponential` or `uniform`, `(*lanes)`; different numbers are independent."""
+    def replace(self, **parameters: Array) -> Distribution:
+        """The same distribution with other values of some parameters, `(*lanes)`."""
+        ...
+
+    def cdf(self, value: Array) -> Array:
+        """The cumulative distribution function of a scalar distribution, `(*lanes)`."""
+        ...
+
+    def icdf(self, quantiles: Array) -> Array:
+        """Its inverse, differentiable in the parameters, of a stack `(n, *lanes)`."""
+        ...
+
+    def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> Array:
+        """Draws of a standard `normal`, `exponential` or `uniform`, `(*lanes)`, or `(n, *lanes)`; different numbers are
+        independent."""
+        ...
+
+    def pick(self, rng: Any, log_weights: Array, number: int) -> Array:
+        """An index along the leading axis of `(K, *lanes)`, by the exponentials of these weights, `(*lanes)`."""
         ...
 
 
@@ -83,6 +109,8 @@ class Draw(NamedTuple):
     """Their log_probs, `(K, *lanes)`."""
     weights: Array | None = None
     """Their weights, `(K, *lanes)`."""
+    inputs: Array | None = None
+    """What else `estimate` needs to know about each lane, `(*lanes, ...)`."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +121,8 @@ class Site:
     lanes: tuple[int, ...]
     draw: Draw
     ops: Ops
+    state: Any = None
+    """The strategy's state, if it has one."""
 
     @property
     def value(self) -> Array:
@@ -114,6 +144,10 @@ class Site:
     def weights(self) -> Array:
         return self.draw.weights
 
+    @property
+    def inputs(self) -> Array:
+        return self.draw.inputs
+
 
 class Terms(Protocol):
     """One estimate of the objective's terms that depend on a site.
@@ -130,8 +164,15 @@ class Terms(Protocol):
         """Each term times the weight itself."""
         ...
 
-    def control(self, x: Array) -> Terms:
-        """Add to the objective a control variate: a quantity of value zero and of mean-zero gradient."""
+    def control(self, x: Array | Callable[[Array], Array]) -> Terms:
+        """Add to the objective a control variate: a quantity of value zero and of mean-zero gradient.
+
+        A function receives the site's *credit*, `(*lanes)`: for each lane, what the terms add up to that depend on it.
+        """
+        ...
+
+    def __mul__(self, number: float | Array) -> Terms:
+        """Every term times a number, which is no matter of lanes."""
         ...
 
     def __add__(self, other: Terms) -> Terms: ...
@@ -163,8 +204,11 @@ class Continuation(Protocol):
         """The differentiable estimate of the terms at this value of the site."""
         ...
 
-    def each(self, values: Array) -> Runs:
-        """The same on a stack of values `(K, *lanes, *event)`, vectorised: a stack of terms."""
+    def each(self, values: Array, *, sequential: bool = False) -> Runs:
+        """The same on a stack of values `(K, *lanes, *event)`: a stack of terms.
+
+        Vectorised; or one after the other, with the memory of one run.
+        """
         ...
 
     def value(self, value: Array) -> Terms:
@@ -183,12 +227,19 @@ class Continuation(Protocol):
 class Strategy:
     """Base class of gradient strategies: frozen dataclasses of static fields."""
 
-    pathwise: ClassVar[bool] = False
-    """The draw itself carries the gradient, so there is nothing to credit."""
+    route: ClassVar[Literal["credit", "path", "both"]] = "credit"
+    """How the gradient reaches the distribution: by credit for the rest, along the path of the draw, or by both.
+
+    By `path` alone there is nothing to credit, and `estimate` is not called. By `credit` alone every value that the rest
+    is run at carries no gradient, so that the gradient of the site's own log_prob there has mean zero and is dropped.
+    """
     unbiased: ClassVar[bool] = True
     """Whether the estimator's expectation is the gradient, where the strategy fits."""
     fixed_support: ClassVar[bool] = True
     """Whether the estimator is biased when the support moves with a parameter."""
+
+    relaxes: ClassVar[bool] = False
+    """Whether the rest is run at values between those of the support."""
 
     def misfit(self, dist: Distribution) -> str | None:
         """Why this strategy cannot handle that distribution and what could, or None where it can."""
@@ -200,11 +251,49 @@ class Strategy:
     def estimate(self, site: Site, k: Continuation) -> Terms:
         raise NotImplementedError
 
-    def runs(self, support: int, coupled: int) -> int:
-        """Differentiable runs of the rest, for that many alternative values and that many coupled lanes."""
+    # Strategies that learn from gradient to gradient; the others have no state. -------------------------------------------
+
+    @property
+    def stateful(self) -> bool:
+        return False
+
+    def init(self, lanes: tuple[int, ...], ops: Ops) -> Any:
+        """The state before the first gradient: a tree of arrays."""
+        raise NotImplementedError
+
+    @property
+    def learning(self) -> tuple[Literal["sgd", "adam"], float]:
+        """How the state goes down its gradient after each use, and the step size."""
+        raise NotImplementedError
+
+    learns_from: ClassVar[Literal["loss", "variance"]] = "loss"
+    """What the state goes down: a loss of value zero that `estimate` adds by `control`; or half the squared length of the
+    gradient in the parameters, whose mean over draws is its variance up to a constant."""
+
+    # Cost -----------------------------------------------------------------------------------------------------------------
+
+    def runs(self, alternatives: int, coupled: int) -> int:
+        """Differentiable runs of a term, for that many alternative values and that many coupled lanes."""
         return 1
+
+    def evaluations(self, alternatives: int, coupled: int) -> int:
+        """Plain evaluations of a term, beside the differentiable runs."""
+        return 0
 
 
 def phantom(site: Site, x: Array) -> Array:
     """`x - stop_gradient(x)`: zero in value, and carries the gradient of x."""
     return x - site.ops.stop_gradient(x)
+
+
+def needs_finite(strategy: Strategy, dist: Distribution) -> str | None:
+    """Why a strategy for finite supports cannot handle a distribution, if it cannot."""
+    if dist.has_enumerate_support:
+        return None
+    return f"{dist.name} has no finite support, which {strategy} needs; LeaveOneOut() or Reinforce() need none"
+
+
+def check_at_least(strategy: str, name: str, value: object, least: int) -> None:
+    """Refuse a count that is too small, or no count."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise StrategyError(f"{strategy}: {name} must be an int of at least {least}, not {value!r}.")

@@ -10,18 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from ppvi.ops import Array
-from ppvi.strategies.alternatives import one_by_one
-from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms
+from ppvi.strategies.alternatives import OneByOne
+from ppvi.strategies.base import Distribution, Draw, needs_finite
 
 Pairs = list[tuple[Array, Array]]
 """Alternative values, each with the weight whose derivative multiplies the rest there."""
 
 
 @dataclass(frozen=True)
-class LocalExpectation(Strategy):
+class LocalExpectation(OneByOne):
     """Exact expectation of one lane at a time, the other lanes at their draws.
 
         d E_q[f(z)] = E[df(z) + sum_i sum_v f(z with z_i = v) dq_i(v)]
@@ -32,22 +32,15 @@ class LocalExpectation(Strategy):
     **Unbiased** always. Titsias and Lazaro-Gredilla 2015; as IndeCateR, De Smet et al. 2023.
     """
 
-    fixed_support: ClassVar[bool] = False
-
     def misfit(self, dist: Distribution) -> str | None:
-        if dist.has_enumerate_support:
-            return None
-        return f"{dist.name} has no finite support; MeasureValued(), LeaveOneOut() or Reinforce() need none"
+        return needs_finite(self, dist)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         support = dist.enumerate_support()
         return Draw(dist.sample(rng), values=support, weights=dist.ops.exp(dist.log_prob(support)))
 
-    def estimate(self, site: Site, k: Continuation) -> Terms:
-        return one_by_one(site, k)
 
-
-def _normal(dist: Distribution, rng: Any, x: Array) -> Pairs:
+def _normal(dist: Distribution, rng: Any) -> tuple[Array, Pairs]:
     """Mean: Rayleigh draws on either side. Scale: a double-sided Maxwell draw against a normal one, M against M U."""
     loc, scale = dist.parameter("loc"), dist.parameter("scale")
     s = dist.ops.stop_gradient(scale)
@@ -55,7 +48,7 @@ def _normal(dist: Distribution, rng: Any, x: Array) -> Pairs:
     sign = 2.0 * (dist.noise(rng, "uniform", 1) < 0.5) - 1.0
     maxwell = sign * (2 * dist.noise(rng, "exponential", 1) + dist.noise(rng, "normal", 0) ** 2) ** 0.5
     mean, spread = loc / (s * math.sqrt(2 * math.pi)), scale / s
-    return [
+    return dist.sample(rng), [
         (loc + s * rayleigh, mean),
         (loc - s * rayleigh, -mean),
         (loc + s * maxwell, spread),
@@ -63,48 +56,84 @@ def _normal(dist: Distribution, rng: Any, x: Array) -> Pairs:
     ]
 
 
-def _poisson(dist: Distribution, rng: Any, x: Array) -> Pairs:
+def _poisson(dist: Distribution, rng: Any) -> tuple[Array, Pairs]:
     """dq/drate = q(x - 1) - q(x)."""
-    rate = dist.parameter("rate")
-    return [(x + 1, rate), (x, -rate)]
+    x, rate = dist.sample(rng), dist.parameter("rate")
+    return x, [(x + 1, rate), (x, -rate)]
 
 
-def _geometric(dist: Distribution, rng: Any, x: Array) -> Pairs:
+def _geometric(dist: Distribution, rng: Any) -> tuple[Array, Pairs]:
     """dq/dp = (q - q * q shifted by one) / p: the sum of two draws and one against one draw."""
+    x = dist.sample(rng)
     p = dist.ops.exp(dist.log_prob(0 * x))
     weight = p / dist.ops.stop_gradient(p)
     another = (-dist.noise(rng, "exponential", 0) / dist.ops.log(1 - p)) // 1
-    return [(x + another + 1, -weight), (x, weight)]
+    return x, [(x + another + 1, -weight), (x, weight)]
 
 
-def _exponential(dist: Distribution, rng: Any, x: Array) -> Pairs:
+def _exponential(dist: Distribution, rng: Any) -> tuple[Array, Pairs]:
     """dq/drate = (q - Gamma(2, rate)) / rate: one waiting time against two."""
-    rate = dist.parameter("rate")
+    x, rate = dist.sample(rng), dist.parameter("rate")
     weight = rate / dist.ops.stop_gradient(rate)
-    return [(x, weight), (x + dist.noise(rng, "exponential", 0) / rate, -weight)]
+    return x, [(x, weight), (x + dist.noise(rng, "exponential", 0) / rate, -weight)]
 
 
-def _uniform(dist: Distribution, rng: Any, x: Array) -> Pairs:
+def _gamma(dist: Distribution, rng: Any) -> tuple[Array, Pairs]:
+    """dq/drate = (q - Gamma(concentration + 1, rate)) concentration / rate: one waiting time more."""
+    shape, rate = dist.parameter("concentration"), dist.parameter("rate")
+    x, by_shape = _score(dist, rng, rate=rate)
+    weight = dist.ops.stop_gradient(shape / rate) * rate
+    return x, [*by_shape, (x, weight), (x + dist.noise(rng, "exponential", 0) / rate, -weight)]
+
+
+def _weibull(dist: Distribution, rng: Any) -> tuple[Array, Pairs]:
+    """(x / scale)^k is exponential: dq/dscale = (q with two waiting times - q) k / scale."""
+    k, scale = dist.parameter("concentration"), dist.parameter("scale")
+    x, by_shape = _score(dist, rng, scale=scale)
+    weight = dist.ops.stop_gradient(k / scale) * scale
+    longer = scale * ((x / scale) ** k + dist.noise(rng, "exponential", 0)) ** (1 / k)
+    return x, [*by_shape, (longer, weight), (x, -weight)]
+
+
+def _beta(dist: Distribution, rng: Any) -> tuple[Array, Pairs]:
+    return _score(dist, rng)
+
+
+def _uniform(dist: Distribution, rng: Any) -> tuple[Array, Pairs]:
     """dq/dhigh = (point mass at high - q) / width, dq/dlow = (q - point mass at low) / width."""
-    low, high = dist.parameter("low"), dist.parameter("high")
+    x, low, high = dist.sample(rng), dist.parameter("low"), dist.parameter("high")
     width = dist.ops.stop_gradient(high - low)
-    return [(high, high / width), (x, -high / width), (x, low / width), (low, -low / width)]
+    return x, [(high, high / width), (x, -high / width), (x, low / width), (low, -low / width)]
 
 
-TABLE: dict[str, Callable[[Distribution, Any, Array], Pairs]] = {
+def _score(dist: Distribution, rng: Any, **held: Array) -> tuple[Array, Pairs]:
+    """A draw, and the pair whose difference is the score of all parameters but those held, with the other as baseline.
+
+        d E[f] = 1/2 E[(f(x) - f(y)) (dlog q(x) - dlog q(y))],    x, y ~ q
+    """
+    x, y = dist.samples(rng, 2)
+    free = dist.replace(**{name: dist.ops.stop_gradient(value) for name, value in held.items()})
+    weight = (free.log_prob(x) - free.log_prob(y)) / 2
+    return x, [(x, weight), (y, -weight)]
+
+
+TABLE: dict[str, Callable[[Distribution, Any], tuple[Array, Pairs]]] = {
     "Normal": _normal,
     "Poisson": _poisson,
     "Geometric": _geometric,
     "GeometricProbs": _geometric,
     "GeometricLogits": _geometric,
     "Exponential": _exponential,
+    "Gamma": _gamma,
+    "Weibull": _weibull,
+    "Beta": _beta,
     "Uniform": _uniform,
 }
 """Decompositions by distribution; those with a finite support have one of their own, value by value."""
 
 
 @dataclass(frozen=True)
-class MeasureValued(Strategy):
+class MeasureValued(OneByOne):
     """The measure-valued (weak) derivative, parameter by parameter, lane by lane.
 
         Normal       mean   (f(m + s W) - f(m - s W)) / (s sqrt(2 pi)),  W Rayleigh
@@ -112,15 +141,18 @@ class MeasureValued(Strategy):
         Poisson      rate   f(x + 1) - f(x)
         Geometric    p      (f(x) - f(x + y + 1)) / p,  y another draw
         Exponential  rate   (f(x) - f(x + y)) / rate,  y another draw
+        Gamma        rate   (f(x) - f(x + y / rate)) concentration / rate,  y standard exponential
+        Weibull      scale  (f((x^k + y scale^k)^(1/k)) - f(x)) k / scale,  k the concentration, y standard exponential
         Uniform      high   (f(high) - f(x)) / width;   low   (f(x) - f(low)) / width
         finite              sum_v f(v) dq(v), as `LocalExpectation`
+
+    The concentrations of Gamma, Weibull and Beta have no decomposition that is easy to draw from: theirs is the score of two
+    draws, each with the other as baseline.
 
     **Unbiased when** f is measurable and integrable under q+ and q-; jumps of f are welcome, and so are supports that
     move with the bounds of a Uniform. Cost: one run of the rest and, for each coupled lane, as many plain evaluations as
     the table has values. Heidergott and Vazquez-Abad 2008; Mohamed et al. 2020; Rosca et al. 2019.
     """
-
-    fixed_support: ClassVar[bool] = False
 
     def misfit(self, dist: Distribution) -> str | None:
         if dist.name in TABLE or dist.has_enumerate_support:
@@ -133,9 +165,6 @@ class MeasureValued(Strategy):
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         if dist.name not in TABLE:
             return LocalExpectation().draw(dist, rng)
-        x = dist.sample(rng)
-        values, weights = zip(*TABLE[dist.name](dist, rng, x), strict=True)
+        x, pairs = TABLE[dist.name](dist, rng)
+        values, weights = zip(*pairs, strict=True)
         return Draw(x, values=dist.ops.stop_gradient(dist.ops.stack(values)), weights=dist.ops.stack(weights))
-
-    def estimate(self, site: Site, k: Continuation) -> Terms:
-        return one_by_one(site, k)

@@ -7,10 +7,11 @@ Weights enter as exp(phantom(log q)): one in value, with the gradient of log q (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from ppvi.errors import StrategyError
-from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, phantom
+from ppvi.ops import Array, Ops
+from ppvi.strategies.baselines import Baseline, NeuralBaseline
+from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, check_at_least, phantom
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,46 @@ class Reinforce(Strategy):
 
     **Arguments**
 
-    - `baseline`: b, in units of the objective, the same for each lane.
+    - `baseline`: b, in units of the objective: a number, the same for each lane, or one that learns, `RunningMean()` or
+      `NeuralBaseline(...)`.
 
     **Unbiased when** the support does not move with a parameter and E|f dlog q| is finite; f may be anything
     measurable. Cost: one run of the rest. Williams 1992; Schulman et al. 2015.
     """
 
-    baseline: float = 0.0
+    baseline: float | Baseline = 0.0
+
+    @property
+    def stateful(self) -> bool:
+        return not isinstance(self.baseline, int | float)
+
+    @property
+    def learning(self) -> tuple[Literal["sgd", "adam"], float]:
+        return self.baseline.learning
+
+    def init(self, lanes: tuple[int, ...], ops: Ops) -> Any:
+        return self.baseline.init(lanes, ops)
+
+    def misfit(self, dist: Distribution) -> str | None:
+        if isinstance(self.baseline, NeuralBaseline) and dist.baseline_input is None:
+            return 'NeuralBaseline needs an input: name one at the site by infer={"baseline_input": x}'
+        return None
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         value = dist.sample(rng)
-        return Draw(value, log_prob=dist.log_prob(value))
+        return Draw(value, log_prob=dist.log_prob(value), inputs=dist.baseline_input)
 
     def estimate(self, site: Site, k: Continuation) -> Terms:
         score = phantom(site, site.log_prob)
         credited = k(site.value).scale(score)
-        return credited.control(-self.baseline * score) if self.baseline else credited
+        if not self.stateful:
+            return credited.control(-self.baseline * score) if self.baseline else credited
+
+        def control(credit: Array) -> Array:
+            b = self.baseline(site)
+            return phantom(site, (b - credit) ** 2 / 2) - site.ops.stop_gradient(b) * score
+
+        return credited.control(control)
 
 
 @dataclass(frozen=True)
@@ -60,8 +85,7 @@ class LeaveOneOut(Strategy):
     n: int = 2
 
     def __post_init__(self) -> None:
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 2:
-            raise StrategyError(f"LeaveOneOut needs at least two draws, not n={self.n!r}; Reinforce() works with one.")
+        check_at_least("LeaveOneOut", "n", self.n, 2)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         draws = dist.samples(rng, self.n)
@@ -72,3 +96,6 @@ class LeaveOneOut(Strategy):
         mean = (site.log_prob + site.log_probs.sum(0)) / self.n
         others = k.value_each(site.values).times(phantom(site, site.log_probs - mean) / (self.n - 1)).total()
         return k(site.value).scale(phantom(site, site.log_prob - mean) / (self.n - 1)) + others
+
+    def evaluations(self, alternatives: int, coupled: int) -> int:
+        return alternatives

@@ -17,6 +17,7 @@ from numpyro import handlers
 import ppvi
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce
 from ppvi.objectives import elbo, iwelbo, renyi
+from ppvi.strategies import DisARM, StochasticPerturbation, SumAndSample, UnorderedSet
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,10 @@ def binary(n):
 
 SINGLE = (Enumerate(), Reinforce(), Reinforce(baseline=0.7), LeaveOneOut(2), LeaveOneOut(3))
 CHEAP = (Enumerate(), Reinforce(), Reinforce(baseline=0.7), LeaveOneOut(2))
-LANEWISE = (*CHEAP, LocalExpectation())
+PARTIAL = (Enumerate(sequential=True), SumAndSample(), UnorderedSet(2), DisARM())
+LANEWISE = (*CHEAP, LocalExpectation(), *PARTIAL)
+APART = (*LANEWISE, StochasticPerturbation())
+"""Of lanes that are coupled, `StochasticPerturbation` moves one at random, by noise that no tape has."""
 
 
 def each(site, strategies=SINGLE):
@@ -112,6 +116,8 @@ PAIRS = tuple(
     )
 )
 CHAIN_PARAMS = dict(a=0.4, b=-0.3, c=0.9, phi=0.5)
+AT_ZERO = dict(a=0.0, b=0.0, c=0.0, phi=0.5)
+"""Where logits begin, and where the pieces of a stable density meet."""
 
 
 # Lanes -------------------------------------------------------------------------------------------------------------------------
@@ -372,13 +378,17 @@ lanes = {
 
 CASES = [
     Case("dependent pair", chain_objective, nothing, chain_guide, CHAIN_PARAMS, chain_exact, PAIRS),
+    Case(
+        "dependent pair, logits zero", chain_objective, nothing, chain_guide, AT_ZERO, chain_exact,
+        tuple({"z1": s, "z2": s} for s in (Enumerate(), Reinforce(), LeaveOneOut(2), DisARM(), StochasticPerturbation())),
+    ),
     *(
-        Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", LANEWISE))
+        Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", APART if name == "separable" else LANEWISE))
         for name, (program, exact) in lanes.items()
     ),
-    Case("lanes in the event", lanes["separable"][0], nothing, event_guide, LANES_PARAMS, lanes["separable"][1], each("z", LANEWISE)),
-    Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", LANEWISE)),
-    Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", LANEWISE)),
+    Case("lanes in the event", lanes["separable"][0], nothing, event_guide, LANES_PARAMS, lanes["separable"][1], each("z", CHEAP)),
+    Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", CHEAP)),
+    Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", (*APART, SumAndSample(2), UnorderedSet(3)))),
     Case("ELBO under scale(3)", elbo, *mixture(3.0), MIXTURE_PARAMS, mixture_elbo(3.0), each("z", CHEAP)),
     Case("ELBO under a mask", elbo, *mixture(2.0, MASK), MIXTURE_PARAMS, mixture_elbo(2.0, slice(1)), each("z", CHEAP)),
     Case(
@@ -389,7 +399,7 @@ CASES = [
         "IWELBO(2), means[z], enumerated", iwelbo(2), *mixture(), MIXTURE_PARAMS, mixture_multi(log_mean_exp, 2),
         each("z", (Enumerate(),)), slow=True,
     ),
-    Case("IWELBO(2), coin", iwelbo(2), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 2), each("z", (*SINGLE, LocalExpectation()))),
+    Case("IWELBO(2), coin", iwelbo(2), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 2), each("z", (*SINGLE, *LANEWISE[4:]))),
     Case("IWELBO(3), coin", iwelbo(3), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 3), each("z", CHEAP)),
     Case("Renyi(0, 2), coin", renyi(0.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.0), 2), each("z", CHEAP)),
     Case("Renyi(0.5, 2), coin", renyi(0.5, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.5), 2), each("z", CHEAP)),

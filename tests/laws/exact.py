@@ -25,6 +25,9 @@ from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.objective import Objective, part
 from ppvi.numpyro.ops import JaxOps
 
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Each program runs once, so that time spent on optimising it is lost."""
+
 tape_p = Primitive("tape")
 tape_p.def_abstract_eval(lambda value, support, log_probs, **params: value)
 
@@ -73,10 +76,13 @@ class LoopOps(JaxOps):
 
         return looped
 
+    def one_by_one(self, function):
+        return self.vmap(function)
+
 
 @contextlib.contextmanager
 def _taped():
-    sample, samples = SiteDistribution.sample, SiteDistribution.samples
+    sample, samples, pick = SiteDistribution.sample, SiteDistribution.samples, SiteDistribution.pick
 
     def one(self, rng):
         support = self.enumerate_support()
@@ -91,12 +97,19 @@ def _taped():
         stacked_log_probs = jnp.broadcast_to(log_probs[:, None], (len(support), n, *log_probs.shape[1:]))
         return tape_p.bind(value, stacked, stacked_log_probs, mapped=0, lanes=1 + len(self.lanes))
 
+    def index(self, rng, log_weights, number):
+        k, lanes = len(log_weights), log_weights.ndim - 1
+        numbers = jnp.broadcast_to(jnp.arange(k).reshape(k, *[1] * lanes), log_weights.shape)
+        log_probs = jax.lax.stop_gradient(jax.nn.log_softmax(log_weights, 0))
+        return tape_p.bind(pick(self, rng, log_weights, number), numbers, log_probs, mapped=0, lanes=lanes)
+
     def flow(eqn, i):
         return tuple(range(len(eqn.invars[0].aval.shape)))
 
     with (
         mock.patch.object(SiteDistribution, "sample", one),
         mock.patch.object(SiteDistribution, "samples", many),
+        mock.patch.object(SiteDistribution, "pick", index),
         mock.patch.dict(rules.RULES, {"tape": flow}),
         mock.patch.object(rules, "flow", _flow_of(rules.flow)),
     ):
@@ -106,8 +119,7 @@ def _taped():
 def _flow_of(original):
     def flow(eqn):
         maps = original(eqn)
-        # The value comes from the real sampler, whose dependence is the draw's; the support and its log_probs feed the
-        # tape only.
+        # The value comes from the real sampler, whose dependence is the draw's; the others feed the tape only.
         return [[maps[0][0], None, None]] if eqn.primitive is tape_p else maps
 
     return flow
@@ -134,7 +146,7 @@ def expectation(
     total = int(np.prod(sizes))
     assert total <= limit, f"{total} executions"
     choices = np.stack(np.unravel_index(np.arange(total), sizes or [1]), -1)
-    gradient = jax.jit(jax.vmap(jax.value_and_grad(run, has_aux=True), (None, 0)))
+    gradient = jax.jit(jax.vmap(jax.value_and_grad(run, has_aux=True), (None, 0)), compiler_options=QUICK)
     (values, log_probability), grads = gradient(params, choices)
     weights = jnp.exp(log_probability)
     np.testing.assert_allclose(weights.sum(), 1.0, rtol=1e-9)

@@ -1,0 +1,84 @@
+"""Baselines that learn: what is subtracted from a lane's credit before the score multiplies it.
+
+A baseline is used, and only then learns from the credit that it has met, so that it never depends on the draw whose credit
+it is subtracted from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from ppvi.errors import StrategyError
+from ppvi.ops import Array, Ops
+from ppvi.strategies.base import Site
+
+
+class Baseline(Protocol):
+    """b, in units of the objective. It learns by gradient steps on 1/2 (b - credit)^2, summed over the lanes."""
+
+    @property
+    def learning(self) -> tuple[Literal["sgd", "adam"], float]: ...
+
+    def init(self, lanes: tuple[int, ...], ops: Ops) -> Any: ...
+
+    def __call__(self, site: Site) -> Array:
+        """b for every lane of a site, by the state and perhaps by `site.inputs`."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunningMean:
+    """The exponentially weighted mean of a lane's credit in the evaluations before, zero before the first.
+
+        b <- decay b + (1 - decay) credit
+
+    Mnih and Gregor 2014.
+    """
+
+    decay: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise StrategyError(f"RunningMean: the decay must be at least 0 and less than 1, not {self.decay!r}.")
+
+    @property
+    def learning(self) -> tuple[Literal["sgd", "adam"], float]:
+        return "sgd", 1 - self.decay
+
+    def init(self, lanes: tuple[int, ...], ops: Ops) -> Array:
+        return ops.zeros(lanes)
+
+    def __call__(self, site: Site) -> Array:
+        return site.state
+
+
+@dataclass(frozen=True)
+class NeuralBaseline:
+    """A function of inputs, such as a neural network, fitted to the credit by least squares as the gradients come in.
+
+    The inputs are what the site names by `infer={"baseline_input": x}`, of shape `(*lanes, ...)`: data, or sites drawn before.
+
+    **Arguments**
+
+    - `weights`: a function of nothing that returns the first weights, a tree of arrays.
+    - `apply`: a function of weights and inputs that returns b, `(*lanes)`.
+    - `step_size`: of Adam.
+
+    Mnih and Gregor 2014.
+    """
+
+    weights: Callable[[], Any]
+    apply: Callable[[Any, Array], Array]
+    step_size: float = 1e-2
+
+    @property
+    def learning(self) -> tuple[Literal["sgd", "adam"], float]:
+        return "adam", self.step_size
+
+    def init(self, lanes: tuple[int, ...], ops: Ops) -> Any:
+        return self.weights()
+
+    def __call__(self, site: Site) -> Array:
+        return self.apply(site.state, site.inputs)

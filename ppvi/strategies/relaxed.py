@@ -1,0 +1,128 @@
+"""Continuous relaxations of finite sites: biased by design, and labelled so.
+
+A value v of the support becomes a mixture sum_v w_v v of all of them, with weights that are differentiable in the
+parameters. The rest of the objective must take such values: a number between 0 and 1 for a Bernoulli site, a point of the
+simplex where values are one-hot vectors. An index, as a Categorical site has it, cannot be between two others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ppvi.errors import StrategyError
+from ppvi.ops import Array, Ops
+from ppvi.strategies.base import Distribution, Draw, Strategy, needs_finite
+
+
+def mixed(ops: Ops, support: Array, weights: Array) -> Array:
+    """sum_v w_v v, `(*lanes, *event)`."""
+    events = [1] * (len(support.shape) - len(weights.shape))
+    return ops.sum(support * ops.reshape(weights, (*weights.shape, *events)), [0])
+
+
+def one_hot(ops: Ops, index: Array, like: Array) -> Array:
+    """1.0 at an index along the leading axis, `(K, *lanes)`."""
+    return ops.where(ops.argsort(0 * like, 0) == index, 1.0, 0.0)
+
+
+def softmax(ops: Ops, logits: Array, temperature: float | Array = 1.0) -> Array:
+    scaled = logits / temperature
+    return ops.exp(scaled - ops.logsumexp(scaled, 0))
+
+
+def check_temperature(strategy: str, temperature: float) -> None:
+    if not temperature > 0:
+        raise StrategyError(f"{strategy}: the temperature must be positive, not {temperature!r}.")
+
+
+def misfit(strategy: Strategy, dist: Distribution) -> str | None:
+    if dist.name.startswith("Categorical"):
+        return f"{strategy} mixes values, and the indices of {dist.name} do not mix; Enumerate() or LeaveOneOut() take them"
+    return needs_finite(strategy, dist)
+
+
+@dataclass(frozen=True)
+class GumbelSoftmax(Strategy):
+    """Pathwise through a softmax of perturbed logits, in place of the finite draw (the "concrete" distribution).
+
+        w = softmax((a + g) / t),  g ~ Gumbel,    value sum_v w_v v
+
+    **Arguments**
+
+    - `temperature`: t; smaller is less biased and of more variance.
+    - `hard`: go on with the value of greatest weight, and differentiate the mixture ("straight-through").
+
+    **Biased** for every t > 0, in value as well unless `hard`. Jang, Gu and Poole 2017; Maddison, Mnih and Teh 2017.
+    """
+
+    temperature: float = 0.5
+    hard: bool = False
+    route: ClassVar[Literal["credit", "path", "both"]] = "path"
+    unbiased: ClassVar[bool] = False
+    relaxes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_temperature("GumbelSoftmax", self.temperature)
+
+    def misfit(self, dist: Distribution) -> str | None:
+        return misfit(self, dist)
+
+    def draw(self, dist: Distribution, rng: Any) -> Draw:
+        ops, support = dist.ops, dist.enumerate_support()
+        logits = dist.log_prob(support)
+        perturbed = logits - ops.log(dist.noise(rng, "exponential", 0, n=len(support)))
+        soft = mixed(ops, support, softmax(ops, perturbed, self.temperature))
+        if not self.hard:
+            return Draw(soft)
+        value = ops.choose(support, ops.argsort(-ops.stop_gradient(perturbed), 0)[:1])[0]
+        return Draw(value + (soft - ops.stop_gradient(soft)))
+
+
+@dataclass(frozen=True)
+class StraightThrough(Strategy):
+    """The draw itself, differentiated as if it were its mean.
+
+        value z ~ q,    dz = d sum_v q(v) v
+
+    **Biased** unless the rest is affine in the value. Bengio, Leonard and Courville 2013.
+    """
+
+    route: ClassVar[Literal["credit", "path", "both"]] = "path"
+    unbiased: ClassVar[bool] = False
+    relaxes: ClassVar[bool] = True
+
+    def misfit(self, dist: Distribution) -> str | None:
+        return misfit(self, dist)
+
+    def draw(self, dist: Distribution, rng: Any) -> Draw:
+        ops, support = dist.ops, dist.enumerate_support()
+        mean = mixed(ops, support, ops.exp(dist.log_prob(support)))
+        return Draw(dist.sample(rng) + (mean - ops.stop_gradient(mean)))
+
+
+@dataclass(frozen=True)
+class ReinMax(Strategy):
+    """Straight-through of second order: Heun's rule between the draw and the mean of the distribution.
+
+        dz = 2 d sum_v h(v) v - 1/2 d sum_v q(v) v,    h = softmax of log((q + 1_z) / 2) in the logits
+
+    **Biased** unless the rest is quadratic in the value. Liu, Dong, Liu, Yu and Gao 2023.
+    """
+
+    route: ClassVar[Literal["credit", "path", "both"]] = "path"
+    unbiased: ClassVar[bool] = False
+    relaxes: ClassVar[bool] = True
+
+    def misfit(self, dist: Distribution) -> str | None:
+        return misfit(self, dist)
+
+    def draw(self, dist: Distribution, rng: Any) -> Draw:
+        ops, support = dist.ops, dist.enumerate_support()
+        logits = dist.log_prob(support)
+        q = ops.exp(logits)
+        index = dist.pick(rng, logits, 0)[None]
+        midway = ops.log(ops.stop_gradient(q + one_hot(ops, index, q)) / 2)
+        h = softmax(ops, midway + logits - ops.stop_gradient(logits))
+        path = mixed(ops, support, 2 * h - q / 2)
+        return Draw(ops.choose(support, index)[0] + (path - ops.stop_gradient(path)))
