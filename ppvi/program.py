@@ -86,6 +86,18 @@ class Trace(Mapping[str, Array]):
         """
         return self.log_density if plate is None else self._total(self.log_probs, plate)
 
+    def score(self, per: Plates | None = None) -> Array:
+        """log q - stop_gradient(log q) of the sites whose draws carry no gradient: zero in value, with the gradient of log q.
+
+        Its mean gradient is zero, so that times anything which does not depend on the draws it is a control variate.
+
+        **Raises** `ProgramError` where the density of the run is one number and not a product over its sites.
+        """
+        if not self.exact:
+            raise ProgramError("score: the density of this run is an estimate, which is no product over its sites.")
+        log_prob = self._total([site for site in self.choices if site not in self.pathwise], per)
+        return log_prob - stop_gradient(log_prob)
+
     def log_weight(self, given: Collection[str] = (), per: Plates | None = None) -> Array:
         """Log importance weight of a run in which the sites `given` were given: their log density and the observations'.
 
@@ -313,7 +325,7 @@ def minimized(objective: T) -> T:
     return objective
 
 
-def check_count(what: str, n: Any) -> None:
-    """Refuse a number of runs that is not a positive int."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ProgramError(f"{what} must be an int of at least 1, not {n!r}.")
+def check_count(what: str, n: Any, least: int = 1) -> None:
+    """Refuse a number of runs that is no int, or too small."""
+    if isinstance(n, bool) or not isinstance(n, int) or n < least:
+        raise ProgramError(f"{what} must be an int of at least {least}, not {n!r}.")

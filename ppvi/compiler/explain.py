@@ -90,7 +90,7 @@ def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
         distribution=choice.info.distribution,
         where=choice.info.where,
         lanes=lanes,
-        strategy=str(choice.strategy),
+        strategy=str(choice.strategy) if choice.strategy.unbiased else f"{choice.strategy}: biased by design",
         reason=choice.reason,
         credit=_credit(choice, coupled, lanes),
         runs=max((runs(equation, choice.candidate, term) for term in mine), default=1),

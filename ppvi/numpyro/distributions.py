@@ -53,9 +53,12 @@ class SiteDistribution:
         except NotImplementedError:
             return False
 
-    @property
-    def has_icdf(self) -> bool:
-        return self.has_rsample and type(base(self.fn)).icdf is not dist.Distribution.icdf
+    def has(self, function: str) -> bool:
+        try:  # some need a package that is not there
+            jax.eval_shape(getattr(self.peeled, function), jnp.full(self.lanes, 0.5))
+        except (NotImplementedError, ImportError):
+            return False
+        return self.has_rsample
 
     def sample(self, rng: jax.Array) -> Any:
         return _detached(self.peeled).sample(rng)

@@ -16,7 +16,13 @@ from ppvi.objectives.elbo import (
     tempered_elbo as tempered_elbo,
 )
 from ppvi.objectives.hierarchical import diwhvi as diwhvi, hvi as hvi, iwhvi as iwhvi, sivi as sivi
-from ppvi.objectives.multi_sample import dreg as dreg, iwelbo as iwelbo, renyi as renyi, vr_max as vr_max
+from ppvi.objectives.multi_sample import (
+    dreg as dreg,
+    iwelbo as iwelbo,
+    renyi as renyi,
+    vimco as vimco,
+    vr_max as vr_max,
+)
 from ppvi.objectives.sequential import annealed as annealed, fivo as fivo
 from ppvi.objectives.wake_sleep import (
     forward_kl as forward_kl,

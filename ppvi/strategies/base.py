@@ -42,8 +42,9 @@ class Distribution(Protocol):
     @property
     def has_enumerate_support(self) -> bool: ...
 
-    @property
-    def has_icdf(self) -> bool: ...
+    def has(self, function: Literal["cdf", "icdf"]) -> bool:
+        """Whether draws are reparameterised and this function is known."""
+        ...
 
     @property
     def baseline_input(self) -> Array | None:

@@ -7,7 +7,7 @@ it is subtracted from.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from ppvi.errors import StrategyError
@@ -69,8 +69,8 @@ class NeuralBaseline:
     Mnih and Gregor 2014.
     """
 
-    weights: Callable[[], Any]
-    apply: Callable[[Any, Array], Array]
+    weights: Callable[[], Any] = field(repr=False)
+    apply: Callable[[Any, Array], Array] = field(repr=False)
     step_size: float = 1e-2
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ppvi.ops import Array, Ops
@@ -135,8 +135,8 @@ class RELAX(Relaxed):
     **Unbiased** for any differentiable r. Cost: that of `REBAR`, or with scale 0 one run. Grathwohl et al. 2018.
     """
 
-    weights: Callable[[], Any]
-    surrogate: Callable[[Any, Array], Array]
+    weights: Callable[[], Any] = field(repr=False)
+    surrogate: Callable[[Any, Array], Array] = field(repr=False)
     temperature: float = 0.5
     scale: float = 1.0
     step_size: float = 1e-2

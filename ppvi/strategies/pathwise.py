@@ -41,7 +41,7 @@ class Averaged(Strategy):
     fixed_support: ClassVar[bool] = False
 
     def misfit(self, dist: Distribution) -> str | None:
-        if dist.has_icdf:
+        if dist.has("icdf"):
             return None
         return f"{dist.name} has no inverse of its distribution function, which {self} needs; Reparam() needs none"
 
@@ -132,7 +132,9 @@ class BoundaryReparam(OneByOne):
             raise StrategyError(f"BoundaryReparam: surfaces must be a tuple of at least one, not {self.surfaces!r}.")
 
     def misfit(self, dist: Distribution) -> str | None:
-        return None if dist.has_rsample else f"{dist.name} has no reparameterised sampler, which {self} needs"
+        if dist.has("cdf"):
+            return None
+        return f"{dist.name} has no reparameterised sampler with a known distribution function, which {self} needs"
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, z = dist.ops, dist.rsample(rng)

@@ -16,7 +16,7 @@ from numpyro import handlers
 
 import ppvi
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce
-from ppvi.objectives import elbo, iwelbo, renyi
+from ppvi.objectives import elbo, iwelbo, renyi, vimco
 from ppvi.strategies import DisARM, StochasticPerturbation, SumAndSample, UnorderedSet
 
 
@@ -232,6 +232,21 @@ def mixture_multi(combine, particles):
     return exact
 
 
+def mixture_per_datum(combine, particles):
+    """The sum over the data of E over `particles` labels of combine(log weights)."""
+
+    def exact(params):
+        log_q, log_w = mixture_weights(params)
+        joints = list(itertools.product(range(3), repeat=particles))
+        return sum(
+            jnp.exp(sum(log_q[i, z] for z in joint)) * combine(jnp.stack([log_w[i, z] for z in joint]))
+            for i in range(len(DATA))
+            for joint in joints
+        )
+
+    return exact
+
+
 MIXTURE_PARAMS = dict(means=jnp.array([-1.0, 0.5, 1.2]), logits=jnp.array([[0.2, -0.4, 0.1], [-0.3, 0.6, 0.4]]))
 
 
@@ -401,6 +416,10 @@ CASES = [
     ),
     Case("IWELBO(2), coin", iwelbo(2), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 2), each("z", (*SINGLE, *LANEWISE[4:]))),
     Case("IWELBO(3), coin", iwelbo(3), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 3), each("z", CHEAP)),
+    Case("VIMCO(2), coin", vimco(2), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 2), each("z", CHEAP)),
+    Case("VIMCO(3), coin", vimco(3), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 3), each("z", (Reinforce(),))),
+    Case("VIMCO(2), means[z]", vimco(2), *mixture(), MIXTURE_PARAMS, mixture_multi(log_mean_exp, 2), each("z", (Reinforce(),))),
+    Case("VIMCO(2) per datum", vimco(2, per="data"), *mixture(), MIXTURE_PARAMS, mixture_per_datum(log_mean_exp, 2), each("z", (Reinforce(),))),
     Case("Renyi(0, 2), coin", renyi(0.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.0), 2), each("z", CHEAP)),
     Case("Renyi(0.5, 2), coin", renyi(0.5, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.5), 2), each("z", CHEAP)),
     Case("Renyi(-1, 2), coin", renyi(-1.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(-1.0), 2), each("z", CHEAP)),

@@ -17,9 +17,10 @@ from jax.lax import stop_gradient as stop
 import ppvi
 import ppvi.numpyro as vi
 from ppvi import Reinforce, Reparam, objectives
+from tests.laws import cases
 from tests.laws.cases import Case, rows
 from tests.laws.exact import expectation
-from tests.laws.test_statistical import check
+from tests.laws.sampling import check, moments
 
 N = 100_000
 PARAMS = dict(theta=0.3, m=0.5, s=0.1)
@@ -485,3 +486,12 @@ def test_marginal_density_with_an_auxiliary_of_density_other_than_one(proposal, 
 
     params = {"m": 0.5, "s": 0.1, "v": 0.3} | ({"r": 0.6} if proposal else {})
     check(Case("", program, lambda: None, deep_guide, params, exact, (), n=N), DEEP_STRATEGIES[0])
+
+
+def test_vimco_has_less_variance_than_the_score_alone():
+    """Four particles of a coin: the spread of the gradient, with and without the baselines."""
+    spreads = {}
+    for make in (objectives.vimco, objectives.iwelbo):
+        bound = vi.objective(make(4), cases.coin_model, cases.coin_guide, strategies={"z": Reinforce()})
+        spreads[make.__name__] = float(moments(bound, cases.COIN_PARAMS, 20_000)[1][1]["a"])
+    assert spreads["vimco"] < 0.5 * spreads["iwelbo"]

@@ -12,7 +12,7 @@ from numpyro import handlers
 
 import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
-from ppvi.objectives import elbo, iwelbo, renyi
+from ppvi.objectives import elbo, iwelbo, renyi, vimco
 from tests.laws.cases import Case, nothing, rows
 from tests.laws.sampling import Z, check, moments
 
@@ -256,6 +256,7 @@ CASES = [
     Case("normal, then label", mixed_program, nothing, mixed_guide, MIXED, mixed_exact, PAIRS),
     Case("label, then normal", mixed_program, nothing, reversed_guide, MIXED, reversed_exact, PAIRS),
     Case("IWELBO(2), mixed sites", iwelbo(2), switch_model, switch_guide, SWITCHED, switch_bound(log_mean), SWITCH),
+    Case("VIMCO(2), mixed sites", vimco(2), switch_model, switch_guide, SWITCHED, switch_bound(log_mean), SWITCH[2:4]),
     Case("Renyi(0.5, 2), mixed sites", renyi(0.5, 2), switch_model, switch_guide, SWITCHED, switch_bound(renyi_half), SWITCH),
     Case("subsampled plate", elbo, *subsampled(), LOGITS, subsampled_exact(1.0), SINGLE),
     Case("subsampled plate under scale(3)", elbo, *subsampled(3.0), LOGITS, subsampled_exact(3.0), SINGLE),

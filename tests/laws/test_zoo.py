@@ -12,10 +12,9 @@ import ppvi
 import ppvi.numpyro as vi
 from ppvi import ARM, DisARM, Enumerate, LocalExpectation, MeasureValued
 from ppvi.strategies import ARSM, ParameterShift, StochasticPerturbation, SumAndSample, UnorderedSet
-from tests.laws import cases
+from tests.laws import cases, test_exact
 from tests.laws.cases import Case, nothing, rows
 from tests.laws.sampling import check
-from tests.laws.test_exact import test_expectation_is_exact
 
 N = 100_000
 MEASURE = ({"x": MeasureValued()},)
@@ -259,7 +258,7 @@ def test_mean_gradient(case, strategies):
 def test_parameter_shift_is_exact(shift):
     """The angle by the rule, the visibility by the score; three lanes that a jump couples."""
     strategy = {"x": ParameterShift("angle", shift)}
-    test_expectation_is_exact(
+    test_exact.test_expectation_is_exact(
         Case("rotations", one_lane(coupled), nothing, rotations, ROTATED, rotations_exact, (strategy,)), strategy
     )
 
