@@ -9,6 +9,7 @@ weights, nesting and baselines are the library's own.
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -16,7 +17,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import batching
 
 from ppvi.compiler.surrogate import surrogate
@@ -27,6 +28,9 @@ from ppvi.numpyro.ops import JaxOps
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """Each program runs once, so that time spent on optimising it is lost."""
+
+MOST_DRAWS = 512
+"""The most times that the samplers of one estimator may run."""
 
 tape_p = Primitive("tape")
 tape_p.def_abstract_eval(lambda value, support, log_probs, **params: value)
@@ -49,6 +53,7 @@ class Tape:
     """A sequence of choices, one for each time that a sampler runs."""
 
     choices: Any
+    limit: int
     sizes: list[int] = field(default_factory=list)
     log_probability: Any = 0.0
 
@@ -56,13 +61,19 @@ class Tape:
         support, log_probs = jnp.moveaxis(support, mapped, 0), jnp.moveaxis(log_probs, mapped, 0)
         shape, values = value.shape[:lanes], support.shape[0]
         count = int(np.prod(shape))
-        choice = 0 if self.choices is None else self.choices[len(self.sizes)]
+        choice = self.choices[len(self.sizes)]
         self.sizes.append(values**count)
+        if math.prod(self.sizes) > self.limit:
+            raise TooManyExecutions(f"more than {self.limit} executions")
         digits = (choice // values ** np.arange(count) % values).reshape(1, *shape)
         spread = digits.reshape(digits.shape + (1,) * (value.ndim - lanes))
         chosen = jnp.take_along_axis(support, jnp.broadcast_to(spread, (1, *value.shape)), 0)[0]
         self.log_probability += jnp.take_along_axis(log_probs, digits, 0).sum()
         return jax.lax.stop_gradient(chosen.astype(value.dtype))
+
+
+class TooManyExecutions(Exception):
+    """The estimator's randomness has more values than a test should try."""
 
 
 class LoopOps(JaxOps):
@@ -136,18 +147,20 @@ def expectation(
     sizes: list[int] = []
 
     def run(params, choices):
-        tape = Tape(choices)
+        tape = Tape(choices, limit)
         with mock.patch.object(type(tape_p), "bind", _bind(tape, type(tape_p).bind)):
             value = surrogate(plan, LoopOps(), [*jax.tree.leaves(params), key, *arrays])
         sizes[:] = tape.sizes
         return value, jax.lax.stop_gradient(tape.log_probability)
 
-    jax.eval_shape(lambda params: run(params, None), params)
-    total = int(np.prod(sizes))
-    assert total <= limit, f"{total} executions"
-    choices = np.stack(np.unravel_index(np.arange(total), sizes or [1]), -1)
-    gradient = jax.jit(jax.vmap(jax.value_and_grad(run, has_aux=True), (None, 0)), compiler_options=QUICK)
-    (values, log_probability), grads = gradient(params, choices)
+    leaves, tree = jax.tree.flatten(params)
+    once = jax.make_jaxpr(jax.value_and_grad(run, has_aux=True))(params, np.zeros(MOST_DRAWS, int))
+    total = math.prod(sizes)
+    choices = np.zeros((total, MOST_DRAWS), int)
+    choices[:, : len(sizes)] = np.stack(np.unravel_index(np.arange(total), sizes or [1]), -1)[:, : len(sizes)]
+    each = jax.vmap(jaxpr_as_fun(once), (None,) * len(leaves) + (0,))
+    values, log_probability, *grads = jax.jit(each, compiler_options=QUICK)(*leaves, choices)
+    grads = jax.tree.unflatten(tree, grads)
     weights = jnp.exp(log_probability)
     np.testing.assert_allclose(weights.sum(), 1.0, rtol=1e-9)
     return weights @ values, jax.tree.map(lambda g: jnp.tensordot(weights, g, 1), grads)

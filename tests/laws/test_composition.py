@@ -1,0 +1,183 @@
+"""Strategies within strategies: every ordered pair at two coupled sites, by itself and in a `replicate`, with one lane and more."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+import pytest
+
+import ppvi
+from ppvi import ARM, DisARM, Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce, Reparam
+from ppvi.strategies import (
+    ARSM,
+    REBAR,
+    Antithetic,
+    BoundaryReparam,
+    RunningMean,
+    StochasticPerturbation,
+    Stratified,
+    SumAndSample,
+    UnorderedSet,
+)
+from tests.laws.cases import Case, nothing, p_of
+from tests.laws.sampling import check
+from tests.laws.test_exact import test_expectation_is_exact as agrees_exactly
+
+FINITE = (
+    Enumerate(), Enumerate(sequential=True), SumAndSample(), Reinforce(), Reinforce(RunningMean()), LeaveOneOut(2), LocalExpectation(),
+    DisARM(), UnorderedSet(2), StochasticPerturbation(),
+)  # fmt: skip
+"""Those whose own randomness is finite."""
+UNIFORM = (ARM(), ARSM(), REBAR())
+CONTINUOUS = (Reparam(), Reinforce(), LeaveOneOut(2), MeasureValued(), Stratified(2), Antithetic())
+
+
+def finite_guide(lanes):
+    def guide():
+        a, b = numpyro.param("a"), numpyro.param("b")
+        z1 = numpyro.sample("z1", dist.Bernoulli(logits=a)) if lanes == 1 else None
+        if lanes == 1:
+            numpyro.sample("z2", dist.Bernoulli(logits=b + 0.9 * z1))
+            return
+        with numpyro.plate("lanes", lanes):
+            z1 = numpyro.sample("z1", dist.Bernoulli(logits=a + jnp.linspace(-0.5, 0.5, lanes)))
+            numpyro.sample("z2", dist.Bernoulli(logits=b + 0.9 * z1))
+
+    return guide
+
+
+def meet(z1, z2, phi):
+    """Lanes meet within z1, and those of z2 in a product with it."""
+    z1, z2 = jnp.atleast_1d(z1) * 1.0, jnp.atleast_1d(z2) * 1.0
+    return jnp.exp(0.4 * phi * jnp.sum(z1)) + phi * jnp.sum(z1 * z2 + 0.3 * z2) + jnp.sum(z2) * jnp.mean(z1) ** 2
+
+
+def finite_exact(lanes):
+    def exact(params):
+        shift = jnp.linspace(-0.5, 0.5, lanes) if lanes > 1 else jnp.zeros(1)
+        bits = jnp.array(list(itertools.product((0.0, 1.0), repeat=lanes)))
+
+        def pair(z1, z2):
+            q = p_of(z1, jax.nn.sigmoid(params["a"] + shift)) * p_of(z2, jax.nn.sigmoid(params["b"] + 0.9 * z1))
+            return jnp.prod(q) * meet(z1, z2, params["phi"])
+
+        return jnp.sum(jax.vmap(lambda z1: jax.vmap(lambda z2: pair(z1, z2))(bits))(bits))
+
+    return exact
+
+
+def of_one_run(p, q):
+    z = q.simulate()
+    return meet(z["z1"], z["z2"], numpyro.param("phi"))
+
+
+def of_two_runs(p, q):
+    """E[r_1 r_2] of two independent runs is the square of E[r]."""
+    return jnp.prod(ppvi.replicate(2, lambda: of_one_run(p, q)))
+
+
+PARAMS = dict(a=0.4, b=-0.3, phi=0.8)
+
+
+def finite(lanes, runs, n=50_000):
+    one = finite_exact(lanes)
+    exact = one if runs == 1 else lambda params: one(params) ** 2
+    return Case(f"{lanes} lanes, {runs} runs", of_one_run if runs == 1 else of_two_runs, nothing, finite_guide(lanes), PARAMS, exact, (), n)  # fmt: skip
+
+
+def pairs(strategies, others=None):
+    return [
+        pytest.param(first, second, id=f"{first} then {second}")
+        for first, second in itertools.product(strategies, others or strategies)
+    ]
+
+
+@pytest.mark.parametrize(("first", "second"), pairs(FINITE))
+def test_one_lane_exactly(first, second):
+    agrees_exactly(finite(1, 1), {"z1": first, "z2": second})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), [*pairs(FINITE, UNIFORM), *pairs(UNIFORM, FINITE), *pairs(UNIFORM)])
+def test_one_lane(first, second):
+    check(finite(1, 1), {"z1": first, "z2": second})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second"), pairs([*FINITE, *UNIFORM]))
+@pytest.mark.parametrize(("lanes", "runs"), [(1, 2), (5, 1), (5, 2)])
+def test_lanes_and_runs(first, second, lanes, runs):
+    if lanes * runs == 10 and Enumerate in (type(first), type(second)) or SumAndSample in (type(first), type(second)):
+        pytest.skip("ten coupled lanes enumerated at two sites are over the limit of runs")
+    check(finite(lanes, runs), {"z1": first, "z2": second})
+
+
+# A continuous site with any other ------------------------------------------------------------------------------------------------
+
+
+def mixed_guide(first):
+    """The normal above the label, or below it."""
+
+    def guide():
+        a, m = numpyro.param("a"), numpyro.param("m")
+        if first:
+            x = numpyro.sample("x", dist.Normal(m, 0.9))
+            numpyro.sample("z", dist.Bernoulli(logits=a + 0.5 * x))
+        else:
+            z = numpyro.sample("z", dist.Bernoulli(logits=a))
+            numpyro.sample("x", dist.Normal(m + 0.5 * z, 0.9))
+
+    return guide
+
+
+def mixed_value(x, z, phi):
+    return phi * x**2 * (z + 0.3) + jnp.sin(x) * z
+
+
+def mixed_program(p, q):
+    z = q.simulate()
+    return mixed_value(z["x"], z["z"] * 1.0, numpyro.param("phi"))
+
+
+def mixed_exact(first):
+    x0 = jnp.linspace(-8.0, 8.0, 20_001)
+    weights = jnp.exp(-0.5 * x0**2) / jnp.sum(jnp.exp(-0.5 * x0**2))
+
+    def exact(params):
+        total = 0.0
+        for z in (0.0, 1.0):
+            x = params["m"] + 0.9 * x0 + (0.0 if first else 0.5 * z)
+            q = jax.nn.sigmoid(params["a"] + (0.5 * x if first else 0.0 * x))
+            total += jnp.sum(weights * p_of(z, q) * mixed_value(x, z, params["phi"]))
+        return total
+
+    return exact
+
+
+MIXED = dict(a=0.4, m=-0.3, phi=0.8)
+WITH_JUMPS = (BoundaryReparam((9.0,)),)
+
+
+def mixed(first):
+    return Case("mixed", mixed_program, nothing, mixed_guide(first), MIXED, mixed_exact(first), (), 50_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False], ids=["normal first", "label first"])
+@pytest.mark.parametrize(("x", "z"), pairs([*CONTINUOUS, *WITH_JUMPS], [*FINITE, *UNIFORM]))
+def test_continuous_and_finite(x, z, first):
+    check(mixed(first), {"x": x, "z": z})
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["normal first", "label first"])
+@pytest.mark.parametrize(("x", "z"), [*zip(CONTINUOUS, (UnorderedSet(2), SumAndSample(), REBAR(), DisARM(), LocalExpectation(), ARM()), strict=True)])  # fmt: skip
+def test_some_of_continuous_and_finite(x, z, first):
+    check(mixed(first), {"x": x, "z": z})
+
+
+@pytest.mark.parametrize(("lanes", "runs"), [(1, 2), (5, 1)])
+@pytest.mark.parametrize(("first", "second"), [(DisARM(), SumAndSample()), (Enumerate(), UnorderedSet(2)), (LocalExpectation(), REBAR()), (StochasticPerturbation(), LeaveOneOut(2)), (ARSM(), Reinforce())])  # fmt: skip
+def test_some_of_lanes_and_runs(first, second, lanes, runs):
+    check(finite(lanes, runs), {"z1": first, "z2": second})

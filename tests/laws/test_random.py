@@ -1,0 +1,57 @@
+"""Every random finite program has the gradient that summing over its joint values has."""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, reject, seed, settings
+
+import ppvi.numpyro as vi
+from ppvi.errors import ProgramError
+from tests.laws.cases import nothing
+from tests.laws.exact import TooManyExecutions, expectation
+from tests.laws.random_programs import exact_of, guide_of, objective_of, params_of, specs, strategies_of
+
+PROGRAMS = int(os.environ.get("PPVI_FUZZ", "300"))
+"""Programs in all; with PPVI_FUZZ set they are new ones each time."""
+SHARDS = 10
+FRESH = "PPVI_FUZZ" in os.environ
+
+
+def agree(spec):
+    """The estimator's exact expectation, of value and gradient, is the enumerated objective's."""
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params_of(spec))
+        bound = vi.objective(objective_of(spec), nothing, guide_of(spec), strategies=strategies_of(spec))
+        value, grads = expectation(bound, params, limit=1024)
+        exact_value, exact_grads = jax.value_and_grad(exact_of(spec))(params)
+        np.testing.assert_allclose(value, exact_value, rtol=1e-6, atol=1e-9)
+        scale = max(1.0, *(float(jnp.abs(g).max()) for g in jax.tree.leaves(exact_grads)))
+        for name, grad in exact_grads.items():
+            np.testing.assert_allclose(grads[name], grad, rtol=1e-6, atol=1e-6 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_random_programs(shard):
+    count = 0
+
+    @settings(
+        max_examples=PROGRAMS // SHARDS,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink] if FRESH else [Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(specs())
+    def run(spec):
+        nonlocal count
+        try:
+            agree(spec)
+        except TooManyExecutions:
+            reject()
+        count += 1
+
+    (run if FRESH else seed(shard)(run))()
+    assert count >= PROGRAMS // SHARDS
