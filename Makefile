@@ -3,12 +3,13 @@ VENV := .venv
 RUN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all fuzz lint bench clean
 
 help:
 	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
 	@echo "make test      set up, then run the tests that fit into a few minutes"
 	@echo "make test-all  the slow laws too"
+	@echo "make fuzz      3000 new random programs against their enumeration (PROGRAMS=n for another number)"
 	@echo "make lint      ruff and pyright"
 	@echo "make bench     the benchmarks against hand-written code and NumPyro"
 
@@ -32,13 +33,17 @@ test: $(VENV)/dev
 test-all: $(VENV)/dev
 	$(RUN)/python -m pytest -n 2
 
+PROGRAMS ?= 3000
+fuzz: $(VENV)/dev
+	PPVI_FUZZ=$(PROGRAMS) $(RUN)/python -m pytest -n 2 tests/laws/test_random.py
+
 lint: $(VENV)/dev
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/pyright
 
 bench: $(VENV)/dev
-	for script in vae_overhead mixture staging cone; do $(RUN)/python -m benchmarks.$$script || exit 1; done
+	for script in vae_overhead mixture staging cone strategies; do $(RUN)/python -m benchmarks.$$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -84,8 +84,16 @@ def support_size(site: Equation, candidate: Candidate) -> int:
 
 def runs(site: Equation, candidate: Candidate, term: Term) -> int:
     """Differentiable runs of a term that a candidate costs."""
-    lanes = math.prod(site_lanes(site)[axis] for axis in coupled_axes(site, term))
-    return candidate.strategy.runs(support_size(site, candidate), lanes)
+    return candidate.strategy.runs(support_size(site, candidate), _coupled_lanes(site, term))
+
+
+def evaluations(site: Equation, candidate: Candidate, term: Term) -> int:
+    """Plain evaluations of a term that a candidate costs beside its runs."""
+    return candidate.strategy.evaluations(support_size(site, candidate), _coupled_lanes(site, term))
+
+
+def _coupled_lanes(site: Equation, term: Term) -> int:
+    return math.prod(site_lanes(site)[axis] for axis in coupled_axes(site, term))
 
 
 def _most_runs(site: Equation, candidate: Candidate, terms: dict[int, Term], total: list[int]) -> int:

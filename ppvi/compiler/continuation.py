@@ -187,8 +187,8 @@ class Stack:
         return replace(self, values={i: ops.sum(value, [0]) for i, value in self.values.items()}, added=added)
 
     def control(self, x: Array | Callable[[Array], Array]) -> Stack:
-        x = x(self.credit()) if callable(x) else x
-        return replace(self, added=self.added + self.k.machine.ops.sum(x, range(len(x.shape))))
+        variate: Any = x(self.credit()) if callable(x) else x
+        return replace(self, added=self.added + self.k.machine.ops.sum(variate, range(len(variate.shape))))
 
     def credit(self) -> Array:
         """For each lane, what the terms add up to that depend on it: their sum's coefficient of the lane's weight."""

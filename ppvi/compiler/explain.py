@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ppvi.compiler.choose import Choice, coupled_axes, runs
+from ppvi.compiler.choose import Choice, coupled_axes, evaluations, runs
 from ppvi.compiler.dependence import site_lanes
 from ppvi.compiler.ir import Atom, Equation, site_info
 from ppvi.compiler.plan import Plan
+from ppvi.compiler.terms import Term
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class SiteReport:
     reason: str
     credit: str
     runs: int
-    """Differentiable runs of the terms that depend on the site."""
+    """Differentiable runs of a term that depends on the site."""
+    evaluations: int
+    """Plain evaluations of it beside them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class TermReport:
     shape: tuple[int, ...]
     sites: dict[str, str]
     """Site -> how the term depends on its lanes."""
+    runs: int
+    """Differentiable runs, the product of its sites' runs."""
+    evaluations: int
+    """Plain evaluations: for each site its own, in every run of the sites before it."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,16 @@ class Explanation:
         from ppvi.tables import render
 
         sites = [
-            (s.name, s.distribution, s.where, _shape(s.lanes), s.strategy, s.credit, str(s.runs), s.reason)
+            (s.name, s.distribution, s.where, _shape(s.lanes), s.strategy, s.credit, _cost(s), s.reason)
             for s in self.sites
         ]
         terms = [
-            ("; ".join(t.parts), _shape(t.shape), ", ".join(f"{name} ({how})" for name, how in t.sites.items()) or "-")
+            (
+                "; ".join(t.parts),
+                _shape(t.shape),
+                ", ".join(f"{name} ({how})" for name, how in t.sites.items()) or "-",
+                _cost(t),
+            )
             for t in self.terms
         ]
         return "\n".join(
@@ -60,7 +72,7 @@ class Explanation:
                 render(
                     "sites", ("site", "distribution", "at", "lanes", "strategy", "credit", "runs", "because"), sites
                 ),
-                render("terms: the objective adds up", ("parts", "shape", "depends on"), terms),
+                render("terms: the objective adds up", ("parts", "shape", "depends on", "runs"), terms),
             )
         )
 
@@ -75,6 +87,7 @@ def explain(plan: Plan) -> Explanation:
                 parts=tuple(_operation(makers.get(part.atom)) for part in term.parts),
                 shape=term.shape,
                 sites={site_info(site).name: _how(site, coupled_axes(site, term)) for site in term.dependence},
+                **_total(plan, term),
             )
             for term in plan.terms
         ),
@@ -94,7 +107,22 @@ def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
         reason=choice.reason,
         credit=_credit(choice, coupled, lanes),
         runs=max((runs(equation, choice.candidate, term) for term in mine), default=1),
+        evaluations=max((evaluations(equation, choice.candidate, term) for term in mine), default=0),
     )
+
+
+def _total(plan: Plan, term: Term) -> dict[str, int]:
+    """What a term costs, its sites taken in the order of the program."""
+    total, plain = 1, 0
+    for site, choice in plan.choices.items():
+        if site in term.dependence:
+            plain += total * evaluations(site, choice.candidate, term)
+            total *= runs(site, choice.candidate, term)
+    return {"runs": total, "evaluations": plain}
+
+
+def _cost(report: SiteReport | TermReport) -> str:
+    return f"{report.runs} and {report.evaluations} plain" if report.evaluations else str(report.runs)
 
 
 def _credit(choice: Choice, coupled: list[tuple[int, ...]], lanes: tuple[int, ...]) -> str:

@@ -1,7 +1,8 @@
 """The plan: a staged program with its terms, a strategy for each site, and the order of its computations.
 
-Sites whose gradient goes along the path of the draw alone (`route`) need no credit and play no part in the analysis: given the noise,
-everything else is a function of the other sites, the *credited* ones. What no credited site reaches is computed once.
+Sites whose gradient goes along the path of the draw alone (`route`) need no credit and play no part in the analysis:
+given the noise, everything else is a function of the other sites, the *credited* ones. What no credited site reaches is
+computed once.
 """
 
 from __future__ import annotations
@@ -90,9 +91,7 @@ def _stateful(choices: dict[Equation, Choice]) -> dict[str, Equation]:
 
 def initial_states(plan: Plan, ops: Ops) -> dict[str, Any]:
     """The states before the first gradient."""
-    return {
-        name: plan.choices[site].strategy.init(site_lanes(site), ops) for name, site in plan.stateful.items()
-    }
+    return {name: plan.choices[site].strategy.init(site_lanes(site), ops) for name, site in plan.stateful.items()}
 
 
 def _own_lanes(site: Equation) -> Lanes:

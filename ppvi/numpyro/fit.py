@@ -152,7 +152,10 @@ def fit(
     start = _started_from({name: x for at in starts for name, x in at.params.items()}, params)
     transforms = {name: biject_to(constraint) for at in starts for name, constraint in at.constraints.items()}
     names = (_moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True))
-    plans = [bound.staged(at.params, *args, **kwargs) if at.learning else None for bound, at in zip(objectives, starts, strict=True)]
+    plans = [
+        bound.staged(at.params, *args, **kwargs) if at.learning else None
+        for bound, at in zip(objectives, starts, strict=True)
+    ]
     learners = [learners_of(plan) if plan else {} for plan in plans]
     moves = tuple(map(Move, objectives, names, _one_each(optimizer, len(pairs)), learners))
 

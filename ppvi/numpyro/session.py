@@ -107,7 +107,9 @@ class Session:
     def ran(self, role: str, values: Mapping[str, jax.Array], log_probs: Mapping[str, jax.Array]) -> None:
         """Told of every finished run of a program."""
 
-    def draw(self, name: str, fn: dist.Distribution, infer: Mapping[str, Any]) -> tuple[jax.Array, list[jax.Array], str]:
+    def draw(
+        self, name: str, fn: dist.Distribution, infer: Mapping[str, Any]
+    ) -> tuple[jax.Array, list[jax.Array], str]:
         """Draw a site by its strategies and mark it. `infer` may name its `strategy` and its `baseline_input`.
 
         **Returns** its value, the intermediates of its sampler, and the route of its gradient.

@@ -20,7 +20,10 @@ from ppvi.strategies.pathwise import (
     Reparam as Reparam,
     Stratified as Stratified,
 )
-from ppvi.strategies.perturbation import ParameterShift as ParameterShift, StochasticPerturbation as StochasticPerturbation
+from ppvi.strategies.perturbation import (
+    ParameterShift as ParameterShift,
+    StochasticPerturbation as StochasticPerturbation,
+)
 from ppvi.strategies.relaxed import (
     GumbelSoftmax as GumbelSoftmax,
     ReinMax as ReinMax,

@@ -17,7 +17,7 @@ The compiler calls both; nothing is registered anywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from ppvi.errors import StrategyError
@@ -241,6 +241,11 @@ class Strategy:
 
     relaxes: ClassVar[bool] = False
     """Whether the rest is run at values between those of the support."""
+
+    def __str__(self) -> str:
+        """As a person would write it: without what is left at its default."""
+        shown = [f for f in fields(self) if f.repr and getattr(self, f.name) != f.default]  # type: ignore[arg-type]
+        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
 
     def misfit(self, dist: Distribution) -> str | None:
         """Why this strategy cannot handle that distribution and what could, or None where it can."""

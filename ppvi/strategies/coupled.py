@@ -20,8 +20,8 @@ def sticks(ops: Ops, log_probs: Array) -> Array:
 
 def first(ops: Ops, coins: Array) -> Array:
     """The number of the first coin that has come up, `(1, *lanes)`, or of coins if none has."""
-    failed, index = 1, 0
-    for coin in coins:
+    failed = index = 1 - coins[0]
+    for coin in coins[1:]:
         failed = failed * (1 - coin)
         index = index + failed
     return index[None]

@@ -34,8 +34,8 @@ class Enumerate(Strategy):
     def misfit(self, dist: Distribution) -> str | None:
         return needs_finite(self, dist)
 
-    def runs(self, support: int, coupled: int) -> int:
-        return support**coupled
+    def runs(self, alternatives: int, coupled: int) -> int:
+        return alternatives**coupled
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         support = dist.enumerate_support()
@@ -72,8 +72,8 @@ class SumAndSample(Strategy):
     def misfit(self, dist: Distribution) -> str | None:
         return needs_finite(self, dist)
 
-    def runs(self, support: int, coupled: int) -> int:
-        return support**coupled
+    def runs(self, alternatives: int, coupled: int) -> int:
+        return alternatives**coupled
 
     def estimate(self, site: Site, k: Continuation) -> Terms:
         return summed(site, k, self.sequential)
@@ -98,12 +98,13 @@ class SumAndSample(Strategy):
 
 def summed(site: Site, k: Continuation, sequential: bool) -> Terms:
     """The rest at every joint assignment of the lanes that its terms couple, weighed by the exponentials of their log_probs."""
-    total = None
-    for coupled, rest in k.by_coupling():
-        values, log_probs = product(site, coupled)
-        part = rest.each(values, sequential=sequential).mix(log_probs)
-        total = part if total is None else total + part
-    return total
+    first, *others = (_summed(site, coupled, rest, sequential) for coupled, rest in k.by_coupling())
+    return sum(others, start=first)
+
+
+def _summed(site: Site, coupled: tuple[int, ...], k: Continuation, sequential: bool) -> Terms:
+    values, log_probs = product(site, coupled)
+    return k.each(values, sequential=sequential).mix(log_probs)
 
 
 def product(site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:

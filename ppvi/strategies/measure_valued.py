@@ -109,7 +109,7 @@ def _uniform(dist: Distribution, rng: Any) -> tuple[Array, Pairs]:
 def _score(dist: Distribution, rng: Any, **held: Array) -> tuple[Array, Pairs]:
     """A draw, and the pair whose difference is the score of all parameters but those held, with the other as baseline.
 
-        d E[f] = 1/2 E[(f(x) - f(y)) (dlog q(x) - dlog q(y))],    x, y ~ q
+    d E[f] = 1/2 E[(f(x) - f(y)) (dlog q(x) - dlog q(y))],    x, y ~ q
     """
     x, y = dist.samples(rng, 2)
     free = dist.replace(**{name: dist.ops.stop_gradient(value) for name, value in held.items()})

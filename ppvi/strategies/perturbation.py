@@ -34,7 +34,7 @@ RATES: dict[str, Callable[[Distribution, Array], Array]] = {
 
 @dataclass(frozen=True)
 class StochasticPerturbation(OneByOne):
-    """Smoothed perturbation analysis (as "stochastic automatic differentiation"): the draw, and the draw moved to the next value.
+    """Smoothed perturbation analysis, or "stochastic automatic differentiation": the draw, and the draw moved on by one value.
 
         d E_q[f(z)] = E[df(z) + (f(z + 1) - f(z)) w(z)],    w(z) = -dF(z) / q(z)
 
@@ -49,7 +49,8 @@ class StochasticPerturbation(OneByOne):
     def misfit(self, dist: Distribution) -> str | None:
         if dist.name in RATES or dist.has_enumerate_support:
             return None
-        return f"StochasticPerturbation is for finite supports, Poisson and Geometric, not {dist.name}; LeaveOneOut() is for any"
+        known = "StochasticPerturbation is for finite supports, Poisson and Geometric"
+        return f"{known}, not {dist.name}; LeaveOneOut() is for any"
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops = dist.ops

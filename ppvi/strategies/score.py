@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ppvi.ops import Array, Ops
-from ppvi.strategies.baselines import Baseline, NeuralBaseline
 from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, check_at_least, phantom
+from ppvi.strategies.baselines import Baseline, NeuralBaseline
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,16 @@ class Reinforce(Strategy):
         return not isinstance(self.baseline, int | float)
 
     @property
+    def learned(self) -> Baseline:
+        assert not isinstance(self.baseline, int | float)
+        return self.baseline
+
+    @property
     def learning(self) -> tuple[Literal["sgd", "adam"], float]:
-        return self.baseline.learning
+        return self.learned.learning
 
     def init(self, lanes: tuple[int, ...], ops: Ops) -> Any:
-        return self.baseline.init(lanes, ops)
+        return self.learned.init(lanes, ops)
 
     def misfit(self, dist: Distribution) -> str | None:
         if isinstance(self.baseline, NeuralBaseline) and dist.baseline_input is None:
@@ -56,11 +61,11 @@ class Reinforce(Strategy):
     def estimate(self, site: Site, k: Continuation) -> Terms:
         score = phantom(site, site.log_prob)
         credited = k(site.value).scale(score)
-        if not self.stateful:
+        if isinstance(self.baseline, int | float):
             return credited.control(-self.baseline * score) if self.baseline else credited
 
         def control(credit: Array) -> Array:
-            b = self.baseline(site)
+            b = self.learned(site)
             return phantom(site, (b - credit) ** 2 / 2) - site.ops.stop_gradient(b) * score
 
         return credited.control(control)

@@ -19,8 +19,8 @@ class UnorderedSet(OneByOne):
         d E_q[f(z)] = E[df + sum_{s in S} q(s) R(s) (f(s) - sum_{t in S} q(t) R_s(t) f(t)) dlog q(s)]
 
     with R(s) = p(S | s first) / p(S), where p(S) is the probability of the set in any order, and R_s(t) the same among the
-    values that are left when s is out, 1 for s itself. Never more variance than drawing as many with replacement, and none when S is the
-    support.
+    values that are left when s is out, 1 for s itself. Never more variance than as many draws with replacement have, and
+    none when S is the support.
 
     **Arguments**
 
@@ -48,7 +48,9 @@ class UnorderedSet(OneByOne):
         scores = [ops.choose(log_probs, index)[0] for index in picked]
         q = [ops.exp(ops.stop_gradient(score)) for score in scores]
         values = ops.concatenate([ops.choose(support, index) for index in picked])
-        return Draw(values[0], values=values, weights=ops.stack(_weights(ops, q, scores, ops.exp(ops.logsumexp(left, 0)))))
+        return Draw(
+            values[0], values=values, weights=ops.stack(_weights(ops, q, scores, ops.exp(ops.logsumexp(left, 0))))
+        )
 
 
 def _weights(ops: Ops, q: list[Array], scores: list[Array], outside: Array) -> list[Array]:

@@ -26,7 +26,11 @@ from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.objective import Objective, part
 from ppvi.numpyro.ops import JaxOps
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 """Each program runs once, so that time spent on optimising it is lost."""
 
 MOST_DRAWS = 512
@@ -64,7 +68,7 @@ class Tape:
         choice = self.choices[len(self.sizes)]
         self.sizes.append(values**count)
         if math.prod(self.sizes) > self.limit:
-            raise TooManyExecutions(f"more than {self.limit} executions")
+            raise TooManyExecutionsError(f"more than {self.limit} executions")
         digits = (choice // values ** np.arange(count) % values).reshape(1, *shape)
         spread = digits.reshape(digits.shape + (1,) * (value.ndim - lanes))
         chosen = jnp.take_along_axis(support, jnp.broadcast_to(spread, (1, *value.shape)), 0)[0]
@@ -72,7 +76,7 @@ class Tape:
         return jax.lax.stop_gradient(chosen.astype(value.dtype))
 
 
-class TooManyExecutions(Exception):
+class TooManyExecutionsError(Exception):
     """The estimator's randomness has more values than a test should try."""
 
 

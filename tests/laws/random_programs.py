@@ -87,9 +87,7 @@ def evaluate(expression, values, phi):
 def logits(site, i, values, a):
     """`(*lanes, values)`: parents with lanes enter lane by lane, into a site without lanes by their sum."""
     lanes = (LANES,) if site.lanes else ()
-    slope = a[i] + sum(
-        factor * (values[j] if site.lanes else jnp.sum(values[j])) for j, factor in site.parents
-    )
+    slope = a[i] + sum(factor * (values[j] if site.lanes else jnp.sum(values[j])) for j, factor in site.parents)
     ramp = jnp.arange(site.values) * 1.0
     shift = jnp.linspace(-0.3, 0.4, LANES) if site.lanes else jnp.zeros(())
     return (jnp.broadcast_to(slope, lanes) + shift)[..., None] * ramp
@@ -135,7 +133,9 @@ def params_of(spec):
 def joint_values(spec):
     """Every joint value of the sites: for each site an array `(joint, *lanes)`."""
     shapes = [(LANES,) if site.lanes else () for site in spec.sites]
-    digits = [range(site.values) for site, shape in zip(spec.sites, shapes, strict=True) for _ in range(int(np.prod(shape)))]
+    digits = [
+        range(site.values) for site, shape in zip(spec.sites, shapes, strict=True) for _ in range(int(np.prod(shape)))
+    ]
     table = np.array(list(itertools.product(*digits)))
     ends = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
     return [x.reshape(-1, *shape) for x, shape in zip(np.split(table, ends, 1), shapes, strict=True)]

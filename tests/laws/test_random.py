@@ -9,9 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 
 import ppvi.numpyro as vi
-from ppvi.errors import ProgramError
 from tests.laws.cases import nothing
-from tests.laws.exact import TooManyExecutions, expectation
+from tests.laws.exact import TooManyExecutionsError, expectation
 from tests.laws.random_programs import exact_of, guide_of, objective_of, params_of, specs, strategies_of
 
 PROGRAMS = int(os.environ.get("PPVI_FUZZ", "300"))
@@ -49,7 +48,7 @@ def test_random_programs(shard):
         nonlocal count
         try:
             agree(spec)
-        except TooManyExecutions:
+        except TooManyExecutionsError:
             reject()
         count += 1
 

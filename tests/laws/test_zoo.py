@@ -114,7 +114,9 @@ def gamma():
 
 def gamma_exact(params):
     a, rate = jnp.exp(params["a"]), jnp.exp(params["r"])
-    return continuous(lambda x: jnp.exp(a * jnp.log(rate) + (a - 1) * jnp.log(x) - rate * x - jax.lax.lgamma(a)), params)
+    return continuous(
+        lambda x: jnp.exp(a * jnp.log(rate) + (a - 1) * jnp.log(x) - rate * x - jax.lax.lgamma(a)), params
+    )
 
 
 def weibull():
@@ -286,7 +288,10 @@ def test_local_expectation_has_less_variance_than_a_score_function():
     [
         (MeasureValued(), "no measure-valued derivative of Gumbel is known here, only of Normal, Poisson"),
         (StochasticPerturbation(), "for finite supports, Poisson and Geometric, not Gumbel"),
-        *((s, "Gumbel has no finite support") for s in (LocalExpectation(), ARM(), DisARM(), ARSM(), UnorderedSet(), SumAndSample())),
+        *(
+            (s, "Gumbel has no finite support")
+            for s in (LocalExpectation(), ARM(), DisARM(), ARSM(), UnorderedSet(), SumAndSample())
+        ),
     ],
 )
 def test_sites_that_a_strategy_does_not_fit(strategy, message):

@@ -178,7 +178,10 @@ def test_parameter_shift_of_one_parameter_only():
 def test_relaxed_draw_that_does_not_know_the_winner():
     """z in place of z~: the control variate no longer has mean zero."""
     case = named(test_relaxations.TABLE, "lanes, separable")
-    with mock.patch.object(control_variates, "_given_winner", lambda ops, logits, z, winner: z), pytest.raises(AssertionError):
+    with (
+        mock.patch.object(control_variates, "_given_winner", lambda ops, logits, z, winner: z),
+        pytest.raises(AssertionError),
+    ):
         check(case, {"z": REBAR()})
 
 
