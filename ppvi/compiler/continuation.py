@@ -178,12 +178,12 @@ class Stack:
         return self._weigh(weight, lambda w: w)
 
     def mix(self, log_weights: Array) -> Stack:
-        return self.scale(log_weights).total()
+        # A control variate has mean zero in every run whatever weight it gets, so its mean will do.
+        return replace(self, added=self.added / log_weights.shape[0]).scale(log_weights).total()
 
     def total(self) -> Stack:
-        # A control variate has mean zero in every run whatever weight it gets, so its mean will do.
         ops = self.k.machine.ops
-        added = self.added if isinstance(self.added, float) else ops.mean(self.added, 0)
+        added = self.added if isinstance(self.added, float) else ops.sum(self.added, [0])
         return replace(self, values={i: ops.sum(value, [0]) for i, value in self.values.items()}, added=added)
 
     def control(self, x: Array | Callable[[Array], Array]) -> Stack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ppvi.errors import StrategyError
 from ppvi.ops import Array
@@ -109,6 +109,7 @@ class ParameterShift(OneByOne):
 
     parameter: str
     shift: float = math.pi / 2
+    fixed_support: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if abs(math.sin(self.shift)) < 1e-6:

@@ -13,6 +13,7 @@ import ppvi
 import ppvi.numpyro as vi
 from ppvi import EngineError, ProgramError, StrategyError
 from ppvi.objectives import elbo, iwelbo, renyi
+from ppvi.strategies import RunningMean
 
 KEY = jax.random.key(0)
 THETA = {"theta": jnp.array(0.5)}
@@ -291,7 +292,7 @@ def test_strategy_that_returns_nothing():
 
 @pytest.mark.parametrize("n", [1, 0, 2.0])
 def test_leave_one_out_of_one(n):
-    with pytest.raises(StrategyError, match="at least two draws"):
+    with pytest.raises(StrategyError, match="LeaveOneOut: n must be an int of at least 2"):
         ppvi.LeaveOneOut(n)
 
 
@@ -308,6 +309,25 @@ def test_support_that_moves_with_a_parameter(strategies):
 
     with pytest.raises(StrategyError, match=r"'x' ~ Uniform at .*its support moves with a parameter.*Name Reparam\(\)"):
         estimate(program, guide=uniform_guide, strategies=strategies)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda theta: dist.Pareto(theta, 3.0),
+        lambda theta: dist.TruncatedNormal(0.0, 1.0, low=theta),
+        lambda theta: dist.TruncatedNormal(0.0, 1.0, high=theta),
+        lambda theta: dist.Uniform(theta - 1.0, 2.0),
+    ],
+    ids=["Pareto", "truncated below", "truncated above", "Uniform"],
+)
+@pytest.mark.parametrize("strategy", [ppvi.Reinforce(), ppvi.LeaveOneOut(2), ppvi.Reinforce(RunningMean())], ids=str)
+def test_score_functions_of_other_supports_that_move(make, strategy):
+    def guide():
+        numpyro.sample("x", make(numpyro.param("theta")))
+
+    with pytest.raises(StrategyError, match="its support moves with a parameter, which biases"):
+        estimate(lambda p, q: q.simulate()["x"] ** 2, guide=guide, strategies={"x": strategy})
 
 
 def test_support_with_fixed_ends_is_no_error():
