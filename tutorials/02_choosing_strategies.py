@@ -115,16 +115,16 @@ def nothing():
 
 def bits():
     with numpyro.plate("bits", 8):
-        numpyro.sample("x", dist.Bernoulli(logits=numpyro.param("a", jnp.linspace(-3.5, -1.5, 8))))
+        numpyro.sample("x", dist.Bernoulli(logits=numpyro.param("a")))
 
 
 def counts():
     with numpyro.plate("counts", 4):
-        numpyro.sample("x", dist.Poisson(jnp.exp(numpyro.param("a", jnp.array([-0.5, 0.0, 0.5, 1.0])))))
+        numpyro.sample("x", dist.Poisson(jnp.exp(numpyro.param("a"))))
 
 
 def number():
-    numpyro.sample("x", dist.Normal(numpyro.param("a", jnp.array(0.3)), 1.0))
+    numpyro.sample("x", dist.Normal(numpyro.param("a"), 1.0))
 
 
 def square(p, q):
@@ -146,23 +146,31 @@ FINITE = [Enumerate(), UnorderedSet(2), LocalExpectation(), ARM(), ARSM(), DisAR
 RELAXED = [REBAR(step_size=0.03), GumbelSoftmax(), StraightThrough(), ReinMax()]
 PATHWISE = [BoundaryReparam((0.7,)), Reparam(), Stratified(4), Antithetic()]
 PROGRAMS = {
-    "sparse Bernoulli, 8 lanes": (square, bits, [*ANY, *FINITE, *RELAXED]),
-    "Poisson rates, 4 lanes": (threshold, counts, [*ANY, MeasureValued(), StochasticPerturbation()]),
-    "Normal with a step": (step, number, [*ANY, MeasureValued(), *PATHWISE]),
+    "sparse Bernoulli, 8 lanes": (square, bits, jnp.linspace(-3.5, -1.5, 8), [*ANY, *FINITE, *RELAXED]),
+    "Poisson rates, 4 lanes": (
+        threshold,
+        counts,
+        jnp.array([-0.5, 0.0, 0.5, 1.0]),
+        [*ANY, MeasureValued(), StochasticPerturbation()],
+    ),
+    "Normal with a step": (step, number, jnp.array(0.3), [*ANY, MeasureValued(), *PATHWISE]),
 }
 JUMPS = (Reparam, Stratified, Antithetic)
-N = 20_000
+N = 10_000
 
 
-def cost_and_spread(program, guide, strategy):
+def cost_and_spread(program, guide, a, strategy):
     """Mean and variance of the gradient once the strategy has learned what it can, and the time of one."""
     bound = vi.objective(program, nothing, guide, strategies={"x": strategy})
-    params = bound.init(jax.random.key(0))
-    states = bound.states(params)
-    if states.values:
+    params = {"a": a}
+    if strategy.stateful:
+        states = bound.states(params)
         learn = jax.jit(lambda states, key: (bound.update(key, params, states)[2], None))
         states, _ = jax.lax.scan(learn, states, jax.random.split(jax.random.key(1), 300))
-    many = jax.jit(jax.vmap(lambda key, params: bound.update(key, params, states)[1]["a"]))
+        gradient = lambda key, params: bound.update(key, params, states)[1]["a"]  # noqa: E731
+    else:
+        gradient = lambda key, params: bound.value_and_grad(key, params)[1]["a"]  # noqa: E731
+    many = jax.jit(jax.vmap(gradient))
     # Parameters of their own for each key, or an exact gradient would be computed once for all of them.
     inputs = jax.random.split(jax.random.key(2), N), jax.tree.map(lambda x: jnp.tile(x, (N, *[1] * x.ndim)), params)
     grads = jax.block_until_ready(many(*inputs))
@@ -175,8 +183,8 @@ def cost_and_spread(program, guide, strategy):
 
 
 results = {
-    title: {str(strategy): (strategy, *cost_and_spread(program, guide, strategy)) for strategy in fitting}
-    for title, (program, guide, fitting) in PROGRAMS.items()
+    title: {str(strategy): (strategy, *cost_and_spread(program, guide, a, strategy)) for strategy in fitting}
+    for title, (program, guide, a, fitting) in PROGRAMS.items()
 }
 
 # %% [markdown]

@@ -33,6 +33,8 @@ class Case:
     n: int = 200_000
     """Number of draws, where the law is statistical."""
     slow: bool = False
+    others_slow: bool = False
+    """Only the first strategies run in a few minutes' test."""
 
     def __str__(self) -> str:
         return self.name
@@ -45,10 +47,10 @@ def rows(cases):
             case,
             strategies,
             id=f"{case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}",
-            marks=[pytest.mark.slow] if case.slow else [],
+            marks=[pytest.mark.slow] if case.slow or (case.others_slow and i) else [],
         )
         for case in cases
-        for strategies in case.strategies
+        for i, strategies in enumerate(case.strategies)
     ]
 
 
@@ -423,7 +425,7 @@ CASES = [
     Case("Renyi(0, 2), coin", renyi(0.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.0), 2), each("z", CHEAP)),
     Case("Renyi(0.5, 2), coin", renyi(0.5, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.5), 2), each("z", CHEAP)),
     Case("Renyi(-1, 2), coin", renyi(-1.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(-1.0), 2), each("z", CHEAP)),
-    Case("hierarchical guide", tree_objective, nothing, tree_guide, dict(a=0.2, b=-0.4, c=0.7, phi=0.6), tree_exact, TREE_STRATEGIES),
+    Case("hierarchical guide", tree_objective, nothing, tree_guide, dict(a=0.2, b=-0.4, c=0.7, phi=0.6), tree_exact, TREE_STRATEGIES, others_slow=True),
     Case("returned", returning_objective, nothing, returning_guide, dict(a=0.3, b=0.8), returning_exact, each("z")),
     Case(
         "independent sites", many_objective, nothing, many_guide, LANES_PARAMS, many_exact,

@@ -29,10 +29,10 @@ ZOO = {
 }  # fmt: skip
 """Strategies, each with its draws of a lane and the runs of later sites that it makes, in its own randomness."""
 
-MOST_RUNS = 9
+MOST_RUNS = 6
 """The most runs of a site that sites before it may make."""
 
-LIMIT = 12.0
+LIMIT = 10.0
 """The most binary choices that an estimator may make if every site is coupled with every other, which few are."""
 
 

@@ -24,7 +24,7 @@ def agree(spec):
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params_of(spec))
         bound = vi.objective(objective_of(spec), nothing, guide_of(spec), strategies=strategies_of(spec))
-        value, grads = expectation(bound, params, limit=1024)
+        value, grads = expectation(bound, params, limit=512)
         exact_value, exact_grads = jax.value_and_grad(exact_of(spec))(params)
         np.testing.assert_allclose(value, exact_value, rtol=1e-6, atol=1e-9)
         scale = max(1.0, *(float(jnp.abs(g).max()) for g in jax.tree.leaves(exact_grads)))

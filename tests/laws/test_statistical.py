@@ -255,9 +255,9 @@ CASES = [
          tuple({"x": s} for s in (Reinforce(), Reinforce(baseline=3.0), LeaveOneOut(2), LeaveOneOut(3)))),
     Case("normal, then label", mixed_program, nothing, mixed_guide, MIXED, mixed_exact, PAIRS),
     Case("label, then normal", mixed_program, nothing, reversed_guide, MIXED, reversed_exact, PAIRS),
-    Case("IWELBO(2), mixed sites", iwelbo(2), switch_model, switch_guide, SWITCHED, switch_bound(log_mean), SWITCH),
+    Case("IWELBO(2), mixed sites", iwelbo(2), switch_model, switch_guide, SWITCHED, switch_bound(log_mean), SWITCH, others_slow=True),
     Case("VIMCO(2), mixed sites", vimco(2), switch_model, switch_guide, SWITCHED, switch_bound(log_mean), SWITCH[2:4]),
-    Case("Renyi(0.5, 2), mixed sites", renyi(0.5, 2), switch_model, switch_guide, SWITCHED, switch_bound(renyi_half), SWITCH),
+    Case("Renyi(0.5, 2), mixed sites", renyi(0.5, 2), switch_model, switch_guide, SWITCHED, switch_bound(renyi_half), SWITCH, others_slow=True),
     Case("subsampled plate", elbo, *subsampled(), LOGITS, subsampled_exact(1.0), SINGLE),
     Case("subsampled plate under scale(3)", elbo, *subsampled(3.0), LOGITS, subsampled_exact(3.0), SINGLE),
     Case("full plate under scale(3)", elbo, *subsampled(3.0, None), LOGITS, subsampled_exact(3.0), SINGLE),
@@ -266,7 +266,7 @@ CASES = [
          tuple({"x": s} for s in (Reparam(), Reinforce(), LeaveOneOut(2)))),
     Case("Uniform with a moving end", square, nothing, uniform_guide, dict(b=1.4), lambda t: t["b"] ** 2 / 3, ({"x": Reparam()},)),
     Case("ELBO, global and labels", elbo, global_model, global_guide, LOGITS | dict(m_loc=0.4), global_exact,
-         tuple({"m": m, "z": z} for m in (Reparam(), Reinforce(), LeaveOneOut(2)) for z in (Enumerate(), Reinforce(), LeaveOneOut(2)))),
+         tuple({"m": m, "z": z} for m in (Reparam(), Reinforce(), LeaveOneOut(2)) for z in (Enumerate(), Reinforce(), LeaveOneOut(2))), others_slow=True),
 ]  # fmt: skip
 
 
