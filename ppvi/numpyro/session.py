@@ -7,6 +7,7 @@ model, the guide and every particle agree on it.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import numpyro.distributions as dist
 from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from ppvi import strategies
 from ppvi.compiler.ir import Candidate, SiteInfo
 from ppvi.errors import EngineError, ProgramError, StrategyError
 from ppvi.numpyro import source
@@ -122,16 +124,16 @@ class Session:
         self.drawn.add(name)
         site = SiteDistribution(fn, infer.get("baseline_input"))
         strategy = self.chosen.get(name, infer.get("strategy"))
-        strategies = site.default_strategies() if strategy is None else (as_strategy(strategy, name, site, where),)
-        self.learning = self.learning or any(candidate.stateful for candidate in strategies)
-        if any(candidate.relaxes for candidate in strategies):
+        fitting = site.default_strategies() if strategy is None else (as_strategy(strategy, name, site, where),)
+        self.learning = self.learning or any(candidate.stateful for candidate in fitting)
+        if any(candidate.relaxes for candidate in fitting):
             self.relaxed.add(name)
         key = self.key()
-        draws = [candidate.draw(site, key) for candidate in strategies]
+        draws = [candidate.draw(site, key) for candidate in fitting]
         if not self.marking:
-            return draws[0].value, site.intermediates, strategies[0].route
+            return draws[0].value, site.intermediates, fitting[0].route
         inputs: list[jax.Array] = []
-        candidates = [Candidate(s, _collect(draw, inputs)) for s, draw in zip(strategies, draws, strict=True)]
+        candidates = [Candidate(s, _collect(draw, inputs)) for s, draw in zip(fitting, draws, strict=True)]
         bounds = site.bounds()
         info = SiteInfo(
             name=name,
@@ -142,7 +144,7 @@ class Session:
             named=strategy is not None,
             bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
         )
-        return mark_site(info, key, [*inputs, *bounds]), site.intermediates, strategies[0].route
+        return mark_site(info, key, [*inputs, *bounds]), site.intermediates, fitting[0].route
 
     # What verbs ask for -----------------------------------------------------------------------------------------------
 
@@ -270,8 +272,9 @@ def not_a_strategy(strategy: Any) -> str | None:
         return None
     if isinstance(strategy, type) and issubclass(strategy, Strategy):
         return f"{strategy.__name__} is a class; write {strategy.__name__}()"
-    known = ", ".join(sorted(f"{cls.__name__}()" for cls in Strategy.__subclasses__()))
-    return f"{strategy!r} is not a gradient strategy; there are {known}"
+    classes = [cls for cls in vars(strategies).values() if isinstance(cls, type) and issubclass(cls, Strategy)]
+    known = ", ".join(sorted(f"{cls.__name__}()" for cls in classes if dataclasses.is_dataclass(cls)))
+    return f"{strategy!r} is not a gradient strategy; in ppvi.strategies there are {known}"
 
 
 def _collect(draw: Draw, inputs: list[jax.Array]) -> tuple[int | None, ...]:

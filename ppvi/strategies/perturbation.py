@@ -65,9 +65,8 @@ class StochasticPerturbation(OneByOne):
             x, following = ops.choose(support, index)[0], ops.choose(support, after)[0]
             held = ops.choose(ops.stop_gradient(probs), index)[0]
             rate = -ops.choose(ops.cumsum(probs, 0), index)[0] / held
-        return Draw(
-            x, values=ops.stack([following, x]), weights=ops.stack([rate, -rate]), inputs=dist.noise(rng, "uniform", 0)
-        )
+        lots = ops.moveaxis(dist.noise(rng, "uniform", 0, n=2), 0, -1)
+        return Draw(x, values=ops.stack([following, x]), weights=ops.stack([rate, -rate]), inputs=lots)
 
     def alternatives(self, site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
         ops = site.ops
@@ -80,12 +79,20 @@ class StochasticPerturbation(OneByOne):
 
 
 def _one_of(site: Site, coupled: tuple[int, ...]) -> tuple[Array, int]:
-    """Which lane of those that are coupled has the greatest noise, and how many they are."""
-    highest, shape = site.inputs, list(site.lanes)
-    for axis in coupled:
+    """Which lane of those that are coupled has drawn the highest lot, and how many they are."""
+    first, second = site.inputs[..., 0], site.inputs[..., 1]
+    highest = first == _highest(site, first, coupled)
+    # Of a million lanes two are likely to share the highest number of a float.
+    second = site.ops.where(highest, second, -1.0)
+    return second == _highest(site, second, coupled), math.prod(site.lanes[axis] for axis in coupled)
+
+
+def _highest(site: Site, x: Array, axes: tuple[int, ...]) -> Array:
+    shape = list(site.lanes)
+    for axis in axes:
         shape[axis] = 1
-        highest = site.ops.reshape(site.ops.max(highest, axis), shape)
-    return site.inputs == highest, math.prod(site.lanes[axis] for axis in coupled)
+        x = site.ops.reshape(site.ops.max(x, axis), shape)
+    return x
 
 
 @dataclass(frozen=True)

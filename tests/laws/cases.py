@@ -32,9 +32,8 @@ class Case:
     strategies: tuple[dict[str, Any], ...]
     n: int = 200_000
     """Number of draws, where the law is statistical."""
-    slow: bool = False
-    others_slow: bool = False
-    """Only the first strategies run in a few minutes' test."""
+    quick: int = 100
+    """How many of the strategies run in a test of minutes; the others repeat what they and other cases say."""
 
     def __str__(self) -> str:
         return self.name
@@ -47,7 +46,7 @@ def rows(cases):
             case,
             strategies,
             id=f"{case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}",
-            marks=[pytest.mark.slow] if case.slow or (case.others_slow and i) else [],
+            marks=[] if i < case.quick else [pytest.mark.slow],
         )
         for case in cases
         for i, strategies in enumerate(case.strategies)
@@ -394,38 +393,38 @@ lanes = {
 }
 
 CASES = [
-    Case("dependent pair", chain_objective, nothing, chain_guide, CHAIN_PARAMS, chain_exact, PAIRS),
+    Case("dependent pair", chain_objective, nothing, chain_guide, CHAIN_PARAMS, chain_exact, PAIRS, quick=9),
     Case(
         "dependent pair, logits zero", chain_objective, nothing, chain_guide, AT_ZERO, chain_exact,
         tuple({"z1": s, "z2": s} for s in (Enumerate(), Reinforce(), LeaveOneOut(2), DisARM(), StochasticPerturbation())),
     ),
     *(
-        Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", APART if name == "separable" else LANEWISE))
+        Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", APART if name == "separable" else LANEWISE), quick=3 if name in ("shifted", "matrix") else 100)
         for name, (program, exact) in lanes.items()
     ),
-    Case("lanes in the event", lanes["separable"][0], nothing, event_guide, LANES_PARAMS, lanes["separable"][1], each("z", CHEAP)),
-    Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", CHEAP)),
+    Case("lanes in the event", lanes["separable"][0], nothing, event_guide, LANES_PARAMS, lanes["separable"][1], each("z", CHEAP), quick=2),
+    Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", CHEAP), quick=2),
     Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", (*APART, SumAndSample(2), UnorderedSet(3)))),
     Case("ELBO under scale(3)", elbo, *mixture(3.0), MIXTURE_PARAMS, mixture_elbo(3.0), each("z", CHEAP)),
-    Case("ELBO under a mask", elbo, *mixture(2.0, MASK), MIXTURE_PARAMS, mixture_elbo(2.0, slice(1)), each("z", CHEAP)),
+    Case("ELBO under a mask", elbo, *mixture(2.0, MASK), MIXTURE_PARAMS, mixture_elbo(2.0, slice(1)), each("z", CHEAP), quick=2),
     Case(
         "IWELBO(2), means[z]", iwelbo(2), *mixture(), MIXTURE_PARAMS, mixture_multi(log_mean_exp, 2),
         each("z", (Reinforce(),)),
     ),
     Case(
         "IWELBO(2), means[z], enumerated", iwelbo(2), *mixture(), MIXTURE_PARAMS, mixture_multi(log_mean_exp, 2),
-        each("z", (Enumerate(),)), slow=True,
+        each("z", (Enumerate(),)), quick=0,
     ),
     Case("IWELBO(2), coin", iwelbo(2), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 2), each("z", (*SINGLE, *LANEWISE[4:]))),
-    Case("IWELBO(3), coin", iwelbo(3), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 3), each("z", CHEAP)),
+    Case("IWELBO(3), coin", iwelbo(3), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 3), each("z", CHEAP), quick=2),
     Case("VIMCO(2), coin", vimco(2), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 2), each("z", CHEAP)),
     Case("VIMCO(3), coin", vimco(3), coin_model, coin_guide, COIN_PARAMS, coin_multi(log_mean_exp, 3), each("z", (Reinforce(),))),
     Case("VIMCO(2), means[z]", vimco(2), *mixture(), MIXTURE_PARAMS, mixture_multi(log_mean_exp, 2), each("z", (Reinforce(),))),
     Case("VIMCO(2) per datum", vimco(2, per="data"), *mixture(), MIXTURE_PARAMS, mixture_per_datum(log_mean_exp, 2), each("z", (Reinforce(),))),
-    Case("Renyi(0, 2), coin", renyi(0.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.0), 2), each("z", CHEAP)),
-    Case("Renyi(0.5, 2), coin", renyi(0.5, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.5), 2), each("z", CHEAP)),
+    Case("Renyi(0, 2), coin", renyi(0.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.0), 2), each("z", CHEAP), quick=2),
+    Case("Renyi(0.5, 2), coin", renyi(0.5, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(0.5), 2), each("z", CHEAP), quick=2),
     Case("Renyi(-1, 2), coin", renyi(-1.0, 2), coin_model, coin_guide, COIN_PARAMS, coin_multi(renyi_of(-1.0), 2), each("z", CHEAP)),
-    Case("hierarchical guide", tree_objective, nothing, tree_guide, dict(a=0.2, b=-0.4, c=0.7, phi=0.6), tree_exact, TREE_STRATEGIES, others_slow=True),
+    Case("hierarchical guide", tree_objective, nothing, tree_guide, dict(a=0.2, b=-0.4, c=0.7, phi=0.6), tree_exact, TREE_STRATEGIES, quick=1),
     Case("returned", returning_objective, nothing, returning_guide, dict(a=0.3, b=0.8), returning_exact, each("z")),
     Case(
         "independent sites", many_objective, nothing, many_guide, LANES_PARAMS, many_exact,

@@ -94,7 +94,15 @@ def pairs(strategies, others=None):
     ]
 
 
-@pytest.mark.parametrize(("first", "second"), pairs(FINITE))
+def some_slow(parameters, every=3):
+    """One in so many runs in a test of minutes."""
+    return [
+        p if i % every == 0 else pytest.param(*p.values, id=p.id, marks=pytest.mark.slow)
+        for i, p in enumerate(parameters)
+    ]
+
+
+@pytest.mark.parametrize(("first", "second"), some_slow(pairs(FINITE)))
 def test_one_lane_exactly(first, second):
     agrees_exactly(finite(1, 1), {"z1": first, "z2": second})
 
@@ -178,7 +186,15 @@ def test_some_of_continuous_and_finite(x, z, first):
     check(mixed(first), {"x": x, "z": z})
 
 
-@pytest.mark.parametrize(("lanes", "runs"), [(1, 2), (5, 1)])
-@pytest.mark.parametrize(("first", "second"), [(DisARM(), SumAndSample()), (Enumerate(), UnorderedSet(2)), (LocalExpectation(), REBAR()), (StochasticPerturbation(), LeaveOneOut(2)), (ARSM(), Reinforce())])  # fmt: skip
+SOME = [
+    (DisARM(), SumAndSample(), 1, 2),
+    (Enumerate(), UnorderedSet(2), 1, 2),
+    (LocalExpectation(), REBAR(), 1, 2),
+    (StochasticPerturbation(), LeaveOneOut(2), 5, 1),
+    (ARSM(), Reinforce(), 5, 1),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "lanes", "runs"), SOME)
 def test_some_of_lanes_and_runs(first, second, lanes, runs):
     check(finite(lanes, runs), {"z1": first, "z2": second})

@@ -92,15 +92,15 @@ PATHS = ({"z": Reparam()}, {"z": Reinforce()})
 LABELS = ({"z": Enumerate()}, {"z": Reinforce()}, {"z": LeaveOneOut(2)})
 CASES = [
     Case("exp of an inner expectation", exp_of_an_inner_expectation, nothing, two_guide, dict(m=0.2, a=0.4), exp_exact,
-         ({"u": Reparam(), "z": Enumerate()}, {"u": Reparam(), "z": Reinforce()}, {"u": Reinforce(), "z": LeaveOneOut(2)})),
-    Case("exp, named rate and center", lambda p, q: ppvi.exp_of(lambda: 0.5 * q.simulate()["z"], rate=0.7, center=0.3), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.5 * t["m"]), PATHS, slow=True),
+         ({"u": Reparam(), "z": Enumerate()}, {"u": Reparam(), "z": Reinforce()}, {"u": Reinforce(), "z": LeaveOneOut(2)}), quick=1),
+    Case("exp, named rate and center", lambda p, q: ppvi.exp_of(lambda: 0.5 * q.simulate()["z"], rate=0.7, center=0.3), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.5 * t["m"]), PATHS, quick=0),
     Case("exp of a subsampled log likelihood", likelihood, batched_model, nothing, dict(m=0.5), likelihood_exact, ({},)),
-    Case("replicated exp", replicated, nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.5 * t["m"]), PATHS, slow=True),
-    Case("log", lambda p, q: ppvi.log_of(lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045, PATHS, slow=True),
+    Case("replicated exp", replicated, nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.5 * t["m"]), PATHS, quick=0),
+    Case("log", lambda p, q: ppvi.log_of(lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045, PATHS, quick=0),
     Case("log of very small numbers", lambda p, q: ppvi.log_of(lambda: 0.3 * q.simulate()["z"] - 200.0, logs=True), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045 - 200.0, PATHS),
-    Case("log evidence", evidence, mixture_model, mixture_guide, dict(a=0.3, b=1.4, c=-0.2), evidence_exact, LABELS),
+    Case("log evidence", evidence, mixture_model, mixture_guide, dict(a=0.3, b=1.4, c=-0.2), evidence_exact, LABELS, quick=1),
     Case("reciprocal", lambda p, q: ppvi.power_of(-1.0, lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(-0.3 * t["m"] - 0.045), PATHS),
-    Case("square root", lambda p, q: ppvi.power_of(0.5, lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.15 * t["m"] + 0.0225), PATHS, slow=True),
+    Case("square root", lambda p, q: ppvi.power_of(0.5, lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.15 * t["m"] + 0.0225), PATHS, quick=0),
     Case("minibatch", minibatch, nothing, normal_guide, dict(m=0.5), lambda t: jnp.sum((DATA - t["m"]) ** 2) + 7.0, PATHS),
     Case("exp of a minibatch", lambda p, q: ppvi.exp_of(lambda: ppvi.minibatch(lambda x: numpyro.param("m") * x + 0 * q.simulate()["z"], DATA / 10, 3)), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(2.1 * t["m"]), PATHS[:1]),
 ]  # fmt: skip

@@ -164,8 +164,8 @@ SIMPLE = [
 ]  # fmt: skip
 
 CASES = [
-    Case(name, program, model, guide, PARAMS, exact, EVERY[:1] if name == "DReG" else EVERY, n=N)
-    for name, program, exact in SIMPLE
+    Case(name, program, model, guide, PARAMS, exact, EVERY[:1] if name == "DReG" else EVERY, N, quick)
+    for (name, program, exact), quick in zip(SIMPLE, itertools.cycle([2, 1, 1]))
 ]
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings
+from numpyro.distributions.distribution import validation_enabled
 
 import ppvi.numpyro as vi
 from tests.laws.cases import nothing
@@ -21,7 +22,7 @@ FRESH = "PPVI_FUZZ" in os.environ
 
 def agree(spec):
     """The estimator's exact expectation, of value and gradient, is the enumerated objective's."""
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), validation_enabled(False):
         params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params_of(spec))
         bound = vi.objective(objective_of(spec), nothing, guide_of(spec), strategies=strategies_of(spec))
         value, grads = expectation(bound, params, limit=512)

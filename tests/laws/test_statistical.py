@@ -249,15 +249,15 @@ SWITCHED = dict(b=0.2, m=0.3)
 CASES = [
     Case("E x^2", square, nothing, square_guide, THETA, lambda t: t["theta"] ** 2 + 1, CONTINUOUS),
     Case("E (phi x)^2", square_with_phi, nothing, square_guide, THETA | dict(phi=1.3),
-         lambda t: t["phi"] ** 2 * (t["theta"] ** 2 + 1), CONTINUOUS),
-    Case("E theta x^2", square_with_theta, nothing, square_guide, THETA, lambda t: t["theta"] ** 3 + t["theta"], CONTINUOUS),
+         lambda t: t["phi"] ** 2 * (t["theta"] ** 2 + 1), CONTINUOUS, quick=3),
+    Case("E theta x^2", square_with_theta, nothing, square_guide, THETA, lambda t: t["theta"] ** 3 + t["theta"], CONTINUOUS, quick=3),
     Case("Poisson lanes", poisson_program, nothing, poisson_guide, dict(log_rate=jnp.array([0.1, 0.8, -0.4])), poisson_exact,
          tuple({"x": s} for s in (Reinforce(), Reinforce(baseline=3.0), LeaveOneOut(2), LeaveOneOut(3)))),
-    Case("normal, then label", mixed_program, nothing, mixed_guide, MIXED, mixed_exact, PAIRS),
-    Case("label, then normal", mixed_program, nothing, reversed_guide, MIXED, reversed_exact, PAIRS),
-    Case("IWELBO(2), mixed sites", iwelbo(2), switch_model, switch_guide, SWITCHED, switch_bound(log_mean), SWITCH, others_slow=True),
+    Case("normal, then label", mixed_program, nothing, mixed_guide, MIXED, mixed_exact, PAIRS, quick=4),
+    Case("label, then normal", mixed_program, nothing, reversed_guide, MIXED, reversed_exact, PAIRS, quick=4),
+    Case("IWELBO(2), mixed sites", iwelbo(2), switch_model, switch_guide, SWITCHED, switch_bound(log_mean), SWITCH, quick=1),
     Case("VIMCO(2), mixed sites", vimco(2), switch_model, switch_guide, SWITCHED, switch_bound(log_mean), SWITCH[2:4]),
-    Case("Renyi(0.5, 2), mixed sites", renyi(0.5, 2), switch_model, switch_guide, SWITCHED, switch_bound(renyi_half), SWITCH, others_slow=True),
+    Case("Renyi(0.5, 2), mixed sites", renyi(0.5, 2), switch_model, switch_guide, SWITCHED, switch_bound(renyi_half), SWITCH, quick=1),
     Case("subsampled plate", elbo, *subsampled(), LOGITS, subsampled_exact(1.0), SINGLE),
     Case("subsampled plate under scale(3)", elbo, *subsampled(3.0), LOGITS, subsampled_exact(3.0), SINGLE),
     Case("full plate under scale(3)", elbo, *subsampled(3.0, None), LOGITS, subsampled_exact(3.0), SINGLE),
@@ -266,7 +266,7 @@ CASES = [
          tuple({"x": s} for s in (Reparam(), Reinforce(), LeaveOneOut(2)))),
     Case("Uniform with a moving end", square, nothing, uniform_guide, dict(b=1.4), lambda t: t["b"] ** 2 / 3, ({"x": Reparam()},)),
     Case("ELBO, global and labels", elbo, global_model, global_guide, LOGITS | dict(m_loc=0.4), global_exact,
-         tuple({"m": m, "z": z} for m in (Reparam(), Reinforce(), LeaveOneOut(2)) for z in (Enumerate(), Reinforce(), LeaveOneOut(2))), others_slow=True),
+         tuple({"m": m, "z": z} for m in (Reparam(), Reinforce(), LeaveOneOut(2)) for z in (Enumerate(), Reinforce(), LeaveOneOut(2))), quick=1),
 ]  # fmt: skip
 
 

@@ -255,7 +255,10 @@ def test_strategy_handler_for_a_site_that_does_not_exist():
 
 @pytest.mark.parametrize("strategy", ["Enumrate", 3, None])
 def test_unknown_strategy(strategy):
-    with pytest.raises(StrategyError, match=r"is not a gradient strategy; there are .*Enumerate\(\).*Reinforce\(\)"):
+    with pytest.raises(
+        StrategyError,
+        match=r"is not a gradient strategy; in ppvi.strategies there are ARM\(\), .*Enumerate\(\).*Reinforce\(\)",
+    ):
         vi.objective(elbo, model, guide, strategies={"x": strategy})
 
 

@@ -55,9 +55,18 @@ def assert_same(ours, theirs):
 
 
 @pytest.mark.parametrize(
-    "autoguide", [AutoNormal, AutoMultivariateNormal, AutoLowRankMultivariateNormal, AutoIAFNormal]
+    ("autoguide", "noncentred"),
+    [
+        (AutoNormal, False),
+        (AutoNormal, True),
+        (AutoMultivariateNormal, True),
+        (AutoIAFNormal, False),
+        pytest.param(AutoLowRankMultivariateNormal, False, marks=pytest.mark.slow),
+        pytest.param(AutoMultivariateNormal, False, marks=pytest.mark.slow),
+        pytest.param(AutoIAFNormal, True, marks=pytest.mark.slow),
+        pytest.param(AutoLowRankMultivariateNormal, True, marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("noncentred", [False, True])
 def test_autoguides_and_reparam_handlers(autoguide, noncentred):
     model = handlers.reparam(centred, config={"theta": LocScaleReparam(0)}) if noncentred else centred
     guide = autoguide(model)
