@@ -160,7 +160,7 @@ class Objective:
         """`value_and_grad` with the strategies in these states, and the states after they have learned from it.
 
         The states that a gradient uses have not seen its draws, so it is unbiased as it would be with fixed ones. `fit` carries
-        them from step to step; `value_and_grad` and `as_loss` leave the strategies as they begin.
+        them from step to step; `value_and_grad` leaves the strategies as they begin.
 
         **Arguments**
 
@@ -179,7 +179,10 @@ class Objective:
         return self._plan(jax.random.key(0), _checked(params), arrays, structure)
 
     def as_loss(self) -> Any:
-        """An object for `loss=` of `numpyro.infer.SVI`, whose model and guide it uses."""
+        """An object for `loss=` of `numpyro.infer.SVI`, whose model and guide it uses.
+
+        **Raises** `StrategyError` for strategies that learn, for whose states SVI has no place.
+        """
         from ppvi.numpyro.svi import Loss
 
         return Loss(self)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from numpyro.infer.elbo import ELBO
 
+from ppvi.errors import StrategyError
 from ppvi.numpyro.objective import Objective, Params
 
 
@@ -18,6 +19,12 @@ class Loss(ELBO):
 
     def __init__(self, bound: Objective):
         super().__init__()
+        for name, strategy in bound.strategies.items():
+            if strategy.stateful:
+                raise StrategyError(
+                    f"as_loss: {strategy} of site {name!r} learns from step to step, and NumPyro's SVI has no place for its "
+                    f"state. Use `fit`, or `Objective.update` in a loop of your own."
+                )
         self.bound = bound
 
     def loss(

@@ -149,3 +149,11 @@ def test_a_neural_baseline_wants_an_input():
 def test_a_decay_lies_between_zero_and_one(decay):
     with pytest.raises(ppvi.StrategyError, match="the decay must be at least 0 and less than 1"):
         RunningMean(decay)
+
+
+def test_svi_has_no_place_for_a_state():
+    bound = vi.objective(elbo, model, guide, strategies={"z": Reinforce(RunningMean())})
+    with pytest.raises(
+        ppvi.StrategyError, match=r"as_loss: Reinforce\(baseline=RunningMean\(decay=0.9\)\) of site 'z' learns"
+    ):
+        bound.as_loss()
