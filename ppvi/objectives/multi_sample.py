@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from ppvi.objectives.elbo import Objective
 from ppvi.objectives.weights import log_weights, normalized
 from ppvi.ops import Array
 from ppvi.program import Plates, Program, check_count, each, logmeanexp, replicate, session, stop_gradient
+
+Scalar = Callable[[Array], Array]
 
 
 def iwelbo(particles: int, *, per: Plates | None = None) -> Objective:
@@ -114,30 +116,34 @@ def vr_max(particles: int, *, per: Plates | None = None) -> Objective:
     return bound
 
 
-def dreg(particles: int) -> Objective:
-    """The importance-weighted ELBO by its doubly reparameterised gradient, to be maximised.
+def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None) -> Objective:
+    """The importance-weighted ELBO, or a function of it, by its doubly reparameterised gradient; the former is maximised.
 
-        value    log 1/K sum_k w_k
-        d phi    sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi),    v_k = w_k / sum_j w_j
-        d theta  sum_k v_k d log p(x, z_k)
+        value    F(L),    L = log 1/K sum_k w_k
+        d phi    (F'(L) - F''(L)) sum_k v_k^2 (d log w_k / d z_k) (d z_k / d phi),    v_k = w_k / sum_j w_j
+        d theta  F'(L) sum_k v_k d log p(x, z_k)
 
-    Its signal-to-noise ratio grows with K, where that of `iwelbo` falls (Rainforth et al. 2018).
+    For F(L) = L, the bound itself, its signal-to-noise ratio grows with K, where that of `iwelbo` falls (Rainforth et al.
+    2018).
 
     **Arguments**
 
     - `particles`: K, at least 1.
+    - `of`: F, F' and F'' as functions of L. For example F(L) = exp(2 L), whose expectation is the chi-square moment of K draws,
+      to be minimised.
 
-    **Raises** `StrategyError` unless every site of the guide is reparameterised: the formula holds for pathwise draws
-    and for the logarithm of the mean weight, and for nothing else.
+    **Raises** `StrategyError` unless every site of the guide is reparameterised: the formula holds for pathwise draws, and for
+    functions of the log mean weight, and for nothing else.
 
-    **Unbiased when** every site of the guide is `Reparam` and the weights are continuous: value and gradient have the
-    expectations of `iwelbo`. Tucker et al. 2019.
+    **Unbiased when** every site of the guide is `Reparam`, the weights are continuous and F is twice differentiable: value and
+    gradient have the expectations of F(L) by `Reparam`. Tucker et al. 2019; for other F than the identity, by the same
+    argument as theirs, see also Geffner and Domke 2021 and Bauer and Mnih 2021.
     """
     check_count("dreg: the number of particles", particles)
 
     def bound(p: Program, q: Program) -> Array:
-        def log_weight(z: Mapping[str, Array]) -> Array:
-            return p.log_density(z) - q.log_density(z, stop_params=True)
+        def log_weight(z: Mapping[str, Array], stop_params: bool = False) -> Array:
+            return p.log_density(z, stop_params=stop_params) - q.log_density(z, stop_params=True)
 
         def scaled(z: Mapping[str, Array], weight: Array) -> dict[str, Array]:
             return {site: stop_gradient(x) + weight * (x - stop_gradient(x)) for site, x in z.items()}
@@ -150,7 +156,16 @@ def dreg(particles: int) -> Objective:
                 f"is wrong for it. Name Reparam() for it, or use `iwelbo`, which is right for any strategy."
             )
         z = dict(traces)
-        log_w = stop_gradient(each(log_weight, z))
-        return logmeanexp(each(lambda z, weight: log_weight(scaled(z, weight)), z, normalized(log_w)))
+        weights = normalized(stop_gradient(each(log_weight, z)))
+
+        def log_mean(stop_params: bool) -> Array:
+            return logmeanexp(each(lambda z, weight: log_weight(scaled(z, weight), stop_params), z, weights))
+
+        both = log_mean(False)
+        if of is None:
+            return both
+        value, first, second = (function(stop_gradient(both)) for function in of)
+        path = log_mean(True)
+        return value + first * (both - stop_gradient(both)) - second * (path - stop_gradient(path))
 
     return bound

@@ -113,6 +113,8 @@ def half_variance(params):
     return 0.5 * (mean(lambda params, z: log_w(params, z) ** 2) - mean(log_w) ** 2)
 
 
+SQUARE = tuple(lambda x, c=c: c * jnp.exp(2 * x + 3.0) for c in (1.0, 2.0, 4.0))
+FORWARD = tuple(lambda x, n=n: (x + n) * jnp.exp(x + 1.5) for n in (0, 1, 2))
 SIMPLE = [
     ("elbo", objectives.elbo, one(log_w)),
     ("stl", objectives.stl, one(log_w)),
@@ -135,6 +137,8 @@ SIMPLE = [
     ("Renyi", objectives.renyi(0.5, 2), of_two_weights(lambda w: 2 * log_mean(0.5 * w))),
     ("VR-max", objectives.vr_max(2), of_two_weights(lambda w: w.max(0))),
     ("DReG", objectives.dreg(2), of_two_weights(log_mean)),
+    ("DReG of exp(2 L)", objectives.dreg(2, of=SQUARE), of_two_weights(lambda w: jnp.exp(2 * log_mean(w) + 3.0))),
+    ("DReG of L exp(L)", objectives.dreg(2, of=FORWARD), of_two_weights(lambda w: log_mean(w) * jnp.exp(log_mean(w) + 1.5))),
     ("CUBO", objectives.cubo(2), of_two_weights(lambda w: log_mean(2 * w) / 2)),
     ("TVO", objectives.thermodynamic([0.0, 0.3], 2), of_two_weights(lambda w: 0.3 * w.mean(0) + 0.7 * self_normalised(0.3)(w))),
     ("chi-square moment", objectives.chi_square(2.0, log_scale=-1.5), one(lambda params, z: jnp.exp(2 * (log_w(params, z) + 1.5)))),
@@ -164,7 +168,7 @@ SIMPLE = [
 ]  # fmt: skip
 
 CASES = [
-    Case(name, program, model, guide, PARAMS, exact, EVERY[:1] if name == "DReG" else EVERY, N, quick)
+    Case(name, program, model, guide, PARAMS, exact, EVERY[:1] if name.startswith("DReG") else EVERY, N, quick)
     for (name, program, exact), quick in zip(SIMPLE, itertools.cycle([2, 1, 1]))
 ]
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import ppvi
+from ppvi import objectives
 from ppvi.compiler import continuation
 from ppvi.numpyro import stage
 from ppvi.objectives import multi_sample
@@ -221,6 +222,15 @@ def test_stopped_parameters_outside_the_evidence_lower_bound():
 
     with pytest.raises(AssertionError):
         check(replace(case, program=stuck), {"z": ppvi.Reparam()})
+
+
+def test_curvature_left_out_of_the_doubly_reparameterised_gradient():
+    """Rows 8 to 10 again: F' alone, as if F were the identity."""
+    first, slope, _ = test_objectives.SQUARE
+    wrong = objectives.dreg(2, of=(first, slope, lambda x: 0.0 * x))
+    case = named(test_objectives.CASES, "DReG of exp(2 L)")
+    with pytest.raises(AssertionError):
+        check(replace(case, program=wrong), {"z": ppvi.Reparam()})
 
 
 # Of rules -----------------------------------------------------------------------------------------------------------------------
