@@ -28,14 +28,14 @@ demo: $(VENV)/user
 	$(RUN)/python demo.py
 
 test: $(VENV)/dev
-	$(RUN)/python -m pytest -n 2 -m "not slow"
+	$(RUN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(VENV)/dev
-	$(RUN)/python -m pytest -n 2
+	$(RUN)/python -m pytest -n 2 --dist worksteal
 
 PROGRAMS ?= 3000
 fuzz: $(VENV)/dev
-	PPVI_FUZZ=$(PROGRAMS) $(RUN)/python -m pytest -n 2 tests/laws/test_random.py
+	PPVI_FUZZ=$(PROGRAMS) $(RUN)/python -m pytest -n 2 --dist worksteal tests/laws/test_random.py
 
 lint: $(VENV)/dev
 	$(RUN)/ruff check .

@@ -385,6 +385,7 @@ def product_exact(params):
     return moment(1) ** 2 + 2 * moment(3)
 
 
+QUICK_LANES = dict(shifted=2, matrix=2, both=5)
 lanes = {
     name: lanes_sum(function)
     for name, function in dict(
@@ -399,12 +400,12 @@ CASES = [
         tuple({"z1": s, "z2": s} for s in (Enumerate(), Reinforce(), LeaveOneOut(2), DisARM(), StochasticPerturbation())),
     ),
     *(
-        Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", APART if name == "separable" else LANEWISE), quick=3 if name in ("shifted", "matrix") else 100)
+        Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", APART if name == "separable" else LANEWISE), quick=QUICK_LANES.get(name, 100))
         for name, (program, exact) in lanes.items()
     ),
     Case("lanes in the event", lanes["separable"][0], nothing, event_guide, LANES_PARAMS, lanes["separable"][1], each("z", CHEAP), quick=2),
     Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", CHEAP), quick=2),
-    Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", (*APART, SumAndSample(2), UnorderedSet(3)))),
+    Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", (SumAndSample(2), UnorderedSet(3), *APART)), quick=8),
     Case("ELBO under scale(3)", elbo, *mixture(3.0), MIXTURE_PARAMS, mixture_elbo(3.0), each("z", CHEAP)),
     Case("ELBO under a mask", elbo, *mixture(2.0, MASK), MIXTURE_PARAMS, mixture_elbo(2.0, slice(1)), each("z", CHEAP), quick=2),
     Case(

@@ -294,7 +294,7 @@ def test_lanes_are_credited_one_by_one():
     assert spreads[1000] < 1.2 * spreads[10] / 10
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES[::3], ids=lambda case: case.name)
 def test_different_keys_differ_and_equal_keys_agree(case):
     objective = vi.objective(case.program, case.model, case.guide, strategies=case.strategies[-1])
     params = {name: jnp.asarray(value, jnp.float32) for name, value in case.params.items()}
