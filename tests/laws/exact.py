@@ -162,8 +162,9 @@ def expectation(
     total = math.prod(sizes)
     choices = np.zeros((total, MOST_DRAWS), int)
     choices[:, : len(sizes)] = np.stack(np.unravel_index(np.arange(total), sizes or [1]), -1)[:, : len(sizes)]
-    each = jax.vmap(jaxpr_as_fun(once), (None,) * len(leaves) + (0,))
-    values, log_probability, *grads = jax.jit(each, compiler_options=QUICK)(*leaves, choices)
+    each = jax.jit(jaxpr_as_fun(once), compiler_options=QUICK).lower(*leaves, choices[0]).compile()
+    outcomes = [each(*leaves, row) for row in choices]
+    values, log_probability, *grads = (np.stack(x) for x in zip(*outcomes, strict=True))
     grads = jax.tree.unflatten(tree, grads)
     weights = jnp.exp(log_probability)
     np.testing.assert_allclose(weights.sum(), 1.0, rtol=1e-9)

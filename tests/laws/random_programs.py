@@ -228,7 +228,7 @@ def specs(draw):
     params = draw(
         st.lists(st.sampled_from([-0.8, -0.3, 0.0, 0.4, 0.7]), min_size=MOST_SITES + 3, max_size=MOST_SITES + 3)
     )
-    terms = draw(st.lists(expressions(n), min_size=1, max_size=3))
+    terms = draw(st.lists(expressions(n), min_size=1, max_size=2))
     return Spec(
         sites=tuple(sites),
         terms=tuple(terms),

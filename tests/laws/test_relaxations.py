@@ -96,10 +96,10 @@ LEARNED = tuple({"z": s} for s in (REBAR(), REBAR(2.0, 0.4), RELAX(net, surrogat
 VECTORS = tuple({"z": s} for s in (REBAR(), RELAX(net, of_a_vector)))
 TABLE = [
     *(
-        Case(f"lanes, {name}", program, nothing, cases.lanes_guide, LANES_PARAMS, exact, LEARNED, n=N)
+        Case(f"lanes, {name}", program, nothing, cases.lanes_guide, LANES_PARAMS, exact, LEARNED, n=N, quick=2)
         for name, (program, exact) in cases.lanes.items() if name in ("separable", "coupled")
     ),
-    Case("ELBO, coin", elbo, cases.coin_model, cases.coin_guide, COIN_PARAMS, cases.coin_multi(jnp.sum, 1), LEARNED, n=N),
+    Case("ELBO, coin", elbo, cases.coin_model, cases.coin_guide, COIN_PARAMS, cases.coin_multi(jnp.sum, 1), LEARNED, n=N, quick=3),
     Case("vectors, coupled", lambda p, q: coupled_vectors(q.simulate()["z"], numpyro.param("phi")), nothing, one_hot_guide,
          LOGITS | dict(phi=0.8), coupled_vectors_exact, VECTORS, n=N),
     *(

@@ -247,7 +247,7 @@ def binary(name):
     sites = list(case.strategies[0])
     strategies = [dict.fromkeys(sites, strategy) for strategy in (ARM(), ARSM(), StochasticPerturbation())]
     mixed = [{sites[0]: DisARM(), sites[1]: ARM()}] if len(sites) > 1 else []
-    quick = 0 if name in ("lanes, separable", "lanes, both", "lanes, matrix", "replicated product") else 100
+    quick = 0 if name in ("lanes, separable", "lanes, both", "lanes, matrix", "replicated product") else 2
     return Case(name, case.program, case.model, case.guide, case.params, case.exact, (*strategies, *mixed), N, quick)
 
 

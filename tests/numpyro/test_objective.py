@@ -60,7 +60,7 @@ def assert_same(ours, theirs):
         (AutoNormal, False),
         (AutoNormal, True),
         (AutoMultivariateNormal, True),
-        (AutoIAFNormal, False),
+        pytest.param(AutoIAFNormal, False, marks=pytest.mark.slow),
         pytest.param(AutoLowRankMultivariateNormal, False, marks=pytest.mark.slow),
         pytest.param(AutoMultivariateNormal, False, marks=pytest.mark.slow),
         pytest.param(AutoIAFNormal, True, marks=pytest.mark.slow),
