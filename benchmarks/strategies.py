@@ -116,12 +116,12 @@ def contenders(n, nested):
     return steps, declared
 
 
-def main():
+def main(seconds: float = 15.0):
     for nested in (True, False):
         columns, names = {}, []
         for n in (1, 2, 4, 8):
             steps, declared = contenders(n, nested)
-            times = rounds(steps, seconds=15.0)
+            times = rounds(steps, seconds)
             for name in steps:
                 if name not in names:
                     names.append(name)
