@@ -169,7 +169,7 @@ SIMPLE = [
 
 CASES = [
     Case(name, program, model, guide, PARAMS, exact, EVERY[:1] if name.startswith("DReG") else EVERY, N, quick)
-    for (name, program, exact), quick in zip(SIMPLE, itertools.cycle([2, 1, 1, 1]))
+    for (name, program, exact), quick in zip(SIMPLE, itertools.cycle([2, 1, 1, 1, 1, 1]))
 ]
 
 
