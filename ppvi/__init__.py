@@ -5,8 +5,11 @@ Here are the names that need no framework: strategies, objectives, the objective
 """
 
 from ppvi import objectives as objectives, strategies as strategies
+from ppvi.check import check_estimator as check_estimator
+from ppvi.checks import Budget as Budget, Report as Report
 from ppvi.compare import Comparison as Comparison, compare as compare
 from ppvi.errors import (
+    BiasError as BiasError,
     EngineError as EngineError,
     FitError as FitError,
     PpviError as PpviError,

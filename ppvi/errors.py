@@ -1,8 +1,8 @@
 """Every error that ppvi raises on purpose.
 
-One base class and four nouns: the *program* is at fault, the *strategy* is, the *engine* cannot do it, or the
-*fit* left the finite numbers. A message names the site, its file and line where there is one, and the next thing to
-try.
+One base class and five nouns: the *program* is at fault, the *strategy* is, the *engine* cannot do it, a gradient has
+*bias*, or the *fit* left the finite numbers. A message names the site, its file and line where there is one, and the
+next thing to try.
 """
 
 from __future__ import annotations
@@ -36,6 +36,22 @@ class EngineError(PpviError):
 
     Common causes: a sample site inside `lax.scan`, `lax.cond`, `lax.while_loop`, `jax.grad` or `jax.vmap`.
     """
+
+
+class BiasError(PpviError):
+    """A check found a gradient biased, or, where that was asked for, could not find it unbiased.
+
+    Common causes: `Reparam` where the objective jumps, a `stop_gradient` that drops a part of the gradient, a nonlinear
+    function of a minibatch estimate, a guide that draws outside the model's support, a loss without its score terms.
+
+    **Attributes**
+
+    - `report`: the check's report.
+    """
+
+    def __init__(self, message: str, report: Any):
+        super().__init__(message)
+        self.report = report
 
 
 class FitError(PpviError):

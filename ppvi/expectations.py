@@ -19,7 +19,9 @@ from typing import Any
 
 from ppvi.errors import ProgramError
 from ppvi.ops import Array
-from ppvi.program import check_count, each, session
+from ppvi.program import check_count, each, session, stop_gradient
+
+_SLOPE = "the gradient of a function of an expectation is its slope, estimated apart, times that of the expectation"
 
 DECAY = 2.0**-1.5
 """P(level >= n) = DECAY^n. Level n costs 2^(n+1) runs, and its increment has a second moment of order 4^-n: both the cost,
@@ -47,7 +49,7 @@ def exp_of(thunk: Callable[[], Array], *, rate: float = 1.0, center: Array | Non
     differentiable = thunk()
     c = _plain(thunk) if center is None else center
     product = now.fold(now.poisson(rate), lambda i, product: product * (thunk() - c) / rate, 1.0)
-    value = now.ops.stop_gradient(now.ops.exp(rate + c) * product)
+    value = stop_gradient(now.ops.exp(rate + c) * product, because=_SLOPE)
     return _joined("exp", value, value, differentiable, _plain(thunk))
 
 
@@ -127,7 +129,7 @@ def _multilevel(exponent: float | None, thunk: Callable[[], Array], logs: bool) 
     first = _plain(log) - c
 
     def randomised(g: Callable[[Array], Array]) -> Array:
-        return ops.stop_gradient(g(first) + (g(both) - (g(even) + g(odd)) / 2) / probability)
+        return stop_gradient(g(first) + (g(both) - (g(even) + g(odd)) / 2) / probability, because=_SLOPE)
 
     run, other = ops.exp(differentiable - c), ops.exp(_plain(log) - c)
     if exponent is None:

@@ -96,7 +96,9 @@ class Trace(Mapping[str, Array]):
         if not self.exact:
             raise ProgramError("score: the density of this run is an estimate, which is no product over its sites.")
         log_prob = self._total([site for site in self.choices if site not in self.pathwise], per)
-        return log_prob - stop_gradient(log_prob)
+        return log_prob - stop_gradient(
+            log_prob, because="a score has mean zero, whatever does not depend on its draw weighs it"
+        )
 
     def log_weight(self, given: Collection[str] = (), per: Plates | None = None) -> Array:
         """Log importance weight of a run in which the sites `given` were given: their log density and the observations'.
@@ -151,7 +153,7 @@ class Program(Protocol):
         *args: Any,
         given: Mapping[str, Array] | None = None,
         observe: bool = True,
-        stop_params: bool = False,
+        stop_params: bool | str = False,
         **kwargs: Any,
     ) -> Trace:
         """Run the program, drawing every latent site.
@@ -162,17 +164,19 @@ class Program(Protocol):
         - `given`: latent sites that are not drawn but have these values; `Trace.log_weight(given)` is then the importance
           weight of the run.
         - `observe`: whether observed sites have the values observed; if not, they are drawn like the others.
-        - `stop_params`: whether every gradient holds the program's parameters constant.
+        - `stop_params`: whether every gradient holds the program's parameters constant; a text instead of True is the reason
+          why no part of the gradient is missed, as for `stop_gradient`.
         """
         ...
 
-    def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:
+    def assess(self, choices: Mapping[str, Array], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
         """The run of the program in which its latent sites have these values.
 
         **Arguments**
 
         - `choices`: a value for every latent site, `(*batch, *event)`.
-        - `stop_params`: whether every gradient holds the program's parameters constant.
+        - `stop_params`: whether every gradient holds the program's parameters constant; a text instead of True is the reason
+          why no part of the gradient is missed, as for `stop_gradient`.
         - `strict`: whether choices that the program has no site for are an error.
 
         **Raises** `ProgramError` if a latent site has no choice, a choice has no site, or a shape does not fit.
@@ -180,7 +184,7 @@ class Program(Protocol):
         ...
 
     def log_density(
-        self, choices: Mapping[str, Array], *, per: Plates | None = None, stop_params: bool = False
+        self, choices: Mapping[str, Array], *, per: Plates | None = None, stop_params: bool | str = False
     ) -> Array:
         """log density of these latent choices together with the program's observations.
 
@@ -193,7 +197,7 @@ class Program(Protocol):
         """
         return self.assess(choices, stop_params=stop_params).per(per)
 
-    def log_probs(self, choices: Mapping[str, Array], *, stop_params: bool = False) -> Mapping[str, Array]:
+    def log_probs(self, choices: Mapping[str, Array], *, stop_params: bool | str = False) -> Mapping[str, Array]:
         """The same density site by site, each of the site's batch shape, unsummed."""
         return self.assess(choices, stop_params=stop_params).log_probs
 
@@ -214,7 +218,7 @@ class Session(Protocol):
 
     def choice(self, site: str, log_weights: Array, n: int | None) -> Array: ...
 
-    def held(self, stop: bool) -> AbstractContextManager[None]: ...
+    def held(self, stop: bool | str) -> AbstractContextManager[None]: ...
 
     def kl(self, q: Any, p: Any) -> Array | None: ...
 
@@ -227,6 +231,8 @@ class Session(Protocol):
     def subset(self, data: Any, size: int) -> tuple[Any, int]: ...
 
     def estimate(self, value: Array, what: str) -> Array: ...
+
+    def because(self, value: Array, reason: str) -> Array: ...
 
 
 _session: ContextVar[Session] = ContextVar("ppvi_session")
@@ -293,9 +299,16 @@ def handle(fn: Callable[..., Any], *leading: Any) -> Program:
     return session().handle(fn, *leading)
 
 
-def stop_gradient(x: Array) -> Array:
-    """`x`, held constant by every gradient."""
-    return session().ops.stop_gradient(x)
+def stop_gradient(x: Array, *, because: str | None = None) -> Array:
+    """`x`, held constant by every gradient.
+
+    **Arguments**
+
+    - `because`: why no part of the gradient is missed, such as a theorem, where you know. The static check then takes your
+      word for it, and says so in its report.
+    """
+    stopped = session().ops.stop_gradient(x)
+    return stopped if because is None else session().because(stopped, because)
 
 
 def logmeanexp(x: Array) -> Array:

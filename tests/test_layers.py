@@ -10,13 +10,15 @@ import pytest
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
     ["errors", "ops", "tables"],
+    ["checks"],
     ["strategies"],
     ["program"],
     ["inference", "expectations"],
     ["objectives"],
     ["compiler"],
     ["numpyro", "pyro"],
-    ["compare"],
+    ["check", "compare"],
+    ["testing"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FRAMEWORKS = {"jax", "jaxlib", "numpyro", "torch", "pyro", "optax", "flax"}

@@ -149,9 +149,9 @@ def _operation(equation: Equation | None) -> str:
         return f"{equation.site.name} itself ({equation.where()})"
     if equation.estimate_of is not None:
         return f"estimate: {equation.estimate_of} ({equation.where()})"
-    if equation.log_prob_of is None:
+    if equation.density is None:
         return f"{equation.op} ({equation.where()})"
-    return f"log_prob of {equation.log_prob_of} ({equation.where()}{', own draw' if equation.own_draw else ''})"
+    return f"log_prob of {equation.density.site} ({equation.where()}{', own draw' if equation.own_draw else ''})"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

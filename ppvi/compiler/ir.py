@@ -12,7 +12,8 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import IntEnum
+from typing import Any, Literal as Choice
 
 from ppvi.ops import Array
 from ppvi.strategies import Strategy
@@ -49,6 +50,61 @@ class Literal:
 Atom = Var | Literal
 
 
+class Smoothness(IntEnum):
+    """How a value varies with a source, a parameter or a reparameterised draw, the other sources held."""
+
+    INDEPENDENT = 0
+    SMOOTH = 1
+    LIPSCHITZ = 2
+    """Continuous with bounded slope, differentiable almost everywhere: enough for a pathwise gradient."""
+    JUMP = 3
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop as the check of smoothness sees it: which operand feeds which input of its body, and each round the next."""
+
+    inputs: tuple[Var, ...]
+    equations: tuple[Equation, ...]
+    outputs: tuple[Atom, ...]
+    carried: tuple[tuple[int, int], ...]
+    """Pairs of an output of the body and the input that it becomes in the next round."""
+    test: tuple[int, ...] = ()
+    """Operands that decide how often it runs."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a check needs to know of an operation, found only when it asks."""
+
+    name: str
+    """The operation by its name in the algebra that the checks know, which is the same for every engine."""
+    smoothness: Callable[[int, int], Smoothness] | None = None
+    """Of the output in the operand; None where no rule is known."""
+    entrywise: Callable[..., Any] | None = None
+    """The operation on double-precision entries, where each entry of the output is a function of one entry each."""
+    moves: bool = False
+    """Entries are moved or repeated, and not changed."""
+    inline: Callable[[Sequence[Atom]], tuple[Sequence[Equation], Sequence[Atom]] | None] | None = None
+    """The equations of its body on these operands, and what it returns; None where it is better left whole."""
+    loop: Callable[[], Loop] | None = None
+    own_rule: Callable[[], str | None] | None = None
+    """What is wrong with the derivative rule that a user gave it, if anything; None for an operation without one."""
+    support_test: Callable[[], bool] = lambda: False
+    """Whether it is a library's selection that gives values outside a support the density zero."""
+
+
+@dataclass(frozen=True)
+class Support:
+    """Where a distribution has mass: an interval of reals or integers, or something that only its name describes."""
+
+    name: str
+    kind: Choice["real", "integer", "other"] = "other"
+    lower: float | None = None
+    """None where it is not known while staging."""
+    upper: float | None = None
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A strategy that a site may get, with the positions of its draw among the site's inputs."""
@@ -72,6 +128,26 @@ class SiteInfo:
     """Whether the user named the strategy."""
     bounds: tuple[int, ...]
     """Inputs that hold the bounds of the support."""
+    support: Support
+
+
+At = Choice["draw", "credited draw", "choice", "data"]
+
+
+@dataclass(frozen=True)
+class Density:
+    """What is known of a log_prob when it is staged."""
+
+    site: str
+    role: str
+    """Whose site it is: the model's, the guide's."""
+    distribution: str
+    where: str
+    support: Support
+    tails: int | None
+    """How heavy the distribution's tails are: 0 none, 1 Gaussian, 2 exponential, 3 heavier; None where it is not known."""
+    at: At
+    """What it is taken at: the site's own draw, one that carries no gradient, a value drawn elsewhere, or data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +174,19 @@ class Equation:
     site: SiteInfo | None = None
     mapped: int = 0
     """For a site: the number of leading axes that vectorisation has added."""
-    log_prob_of: str | None = None
-    """The identity on the log_prob of that site."""
-    own_draw: bool = False
-    """That log_prob is taken at the site's own draw, and the draw carries no gradient."""
+    meaning: Callable[[], Meaning] | None = None
+    """For the checks; markers have none."""
+    density: Density | None = None
+    """The identity on the log_prob of a site; further inputs hold the bounds of the support."""
     estimate_of: str | None = None
     """The identity on an unbiased estimate of an expectation, of which a nonlinear function is biased: what it is."""
+    because: str | None = None
+    """The identity on a value held constant: why no gradient through it is missed."""
+
+    @property
+    def own_draw(self) -> bool:
+        """Whether it is a site's log_prob at its own draw, and the draw carries no gradient."""
+        return self.density is not None and self.density.at == "credited draw"
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _separable(equations: tuple[Equation, ...], dependence: dict[Var, Sites]) ->
 
 
 def _is_marked(equation: Equation) -> bool:
-    return equation.log_prob_of is not None or equation.estimate_of is not None
+    return equation.density is not None or equation.estimate_of is not None
 
 
 def _linear_operands(equation: Equation, dependence: dict[Var, Sites]) -> frozenset[int]:

@@ -17,7 +17,7 @@ Conditional = Program | Callable[..., Any]
 class Derived(Program):
     """What programs made from programs share: the arguments of `simulate` in terms of `bind`."""
 
-    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:
+    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool | str) -> Trace:
         """`simulate`, once arguments are bound."""
         raise NotImplementedError
 
@@ -26,7 +26,7 @@ class Derived(Program):
         *args: Any,
         given: Mapping[str, Array] | None = None,
         observe: bool = True,
-        stop_params: bool = False,
+        stop_params: bool | str = False,
         **kwargs: Any,
     ) -> Trace:
         bound: Any = self.bind(*args, **kwargs) if args or kwargs else self

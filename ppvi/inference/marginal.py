@@ -35,7 +35,7 @@ class Marginal(Derived):
         proposal = None if self.proposal is None else Bound(self.proposal, args, kwargs)
         return Marginal(self.whole.bind(*args, **kwargs), self.keep, proposal, self.particles, self.per)
 
-    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:
+    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool | str) -> Trace:
         if not observe:
             raise ProgramError(f"{self}: its observations cannot be drawn; simulate the program that it is made of.")
         whole = self.whole.simulate(given=given, stop_params=stop_params)
@@ -48,7 +48,7 @@ class Marginal(Derived):
                 weights = session().ops.concatenate([weights, fresh])
         return self._trace(kept, logmeanexp(weights), whole, whole)
 
-    def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:
+    def assess(self, choices: Mapping[str, Array], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
         auxiliary = getattr(choices, "auxiliary", frozenset())
         kept = {site: choices[site] for site in self.keep if site in choices}
         unused = [site for site in choices if site not in kept and site not in auxiliary]
@@ -62,7 +62,7 @@ class Marginal(Derived):
             weights, frames = replicate(self.particles, lambda: self._fresh(kept, stop_params))
         return self._trace(kept, logmeanexp(weights), frames, None)
 
-    def _retained(self, whole: Trace, kept: Mapping[str, Array], stop_params: bool) -> Array:
+    def _retained(self, whole: Trace, kept: Mapping[str, Array], stop_params: bool | str) -> Array:
         """Log weight of the auxiliary draws that came with the kept ones."""
         if self.proposal is None:
             return whole.log_weight(kept, self.per)
@@ -70,7 +70,7 @@ class Marginal(Derived):
         reverse = conditional(self.proposal, kept).assess(auxiliary, stop_params=stop_params)
         return whole.per(self.per) - reverse.per(self.per)
 
-    def _fresh(self, kept: Mapping[str, Array], stop_params: bool) -> tuple[Array, Trace]:
+    def _fresh(self, kept: Mapping[str, Array], stop_params: bool | str) -> tuple[Array, Trace]:
         """Log weight of fresh auxiliary draws, and how the kept sites lie in plates."""
         if self.proposal is None:
             whole = self.whole.simulate(given=kept, stop_params=stop_params)

@@ -59,7 +59,7 @@ class Posterior(Derived):
 
         return Posterior([bound(step) for step in self.steps], self.particles, self.per, self.resample)
 
-    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:
+    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool | str) -> Trace:
         if given or not observe:
             raise ProgramError(
                 f"{self}: simulate draws every site and conditions on every observation; condition the programs that it is "
@@ -70,11 +70,11 @@ class Posterior(Derived):
         chosen = session().ops.tree_map(lambda x: x[0], self._take(particles, index[None]))
         return self._trace(chosen, log_evidence)
 
-    def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:
+    def assess(self, choices: Mapping[str, Array], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
         retained = self._retained(choices, stop_params, strict)
         return self._trace(retained[-1], self._sampled(retained, stop_params)[1])
 
-    def log_evidence(self, *, stop_params: bool = False) -> Array:
+    def log_evidence(self, *, stop_params: bool | str = False) -> Array:
         """Log of an unbiased estimate of the last target's normalising constant, a scalar.
 
         E[exp(log_evidence)] = integral of the target;    E[log_evidence] <= log of it
@@ -84,7 +84,7 @@ class Posterior(Derived):
 
     # Particles ----------------------------------------------------------------------------------------------------------
 
-    def _sampled(self, retained: Sequence[Particle] | None, stop_params: bool) -> tuple[Particle, Array]:
+    def _sampled(self, retained: Sequence[Particle] | None, stop_params: bool | str) -> tuple[Particle, Array]:
         """All particles after the last step, and the log of the evidence that they estimate.
 
         With `retained`, the first particle is that one at every step, and its own ancestor: the conditional sampler of
@@ -107,7 +107,7 @@ class Posterior(Derived):
         assert particles is not None
         return particles, log_evidence + logmeanexp(particles.log_weight)
 
-    def _drawn(self, step: Step, particles: Particle | None, fresh: int, stop_params: bool) -> Particle:
+    def _drawn(self, step: Step, particles: Particle | None, fresh: int, stop_params: bool | str) -> Particle:
         """Fresh particles of a step, from the particles before it."""
         if particles is None:
             return replicate(fresh, lambda: self._moved(step, None, stop_params))
@@ -117,7 +117,7 @@ class Posterior(Derived):
             old = session().ops.tree_map(lambda x: x[self.particles - fresh :], particles)
         return each(lambda old: self._moved(step, old, stop_params), old)
 
-    def _moved(self, step: Step, old: Particle | None, stop_params: bool) -> Particle:
+    def _moved(self, step: Step, old: Particle | None, stop_params: bool | str) -> Particle:
         """A particle after a step, from the one before it."""
         before = None if old is None else old.choices
         drawn = None
@@ -128,7 +128,7 @@ class Posterior(Derived):
             target = step.target.assess(merged(before, drawn), stop_params=stop_params)
         return self._weighed(step, old, drawn, target, stop_params)
 
-    def _retained(self, choices: Mapping[str, Array], stop_params: bool, strict: bool) -> list[Particle]:
+    def _retained(self, choices: Mapping[str, Array], stop_params: bool | str, strict: bool) -> list[Particle]:
         """The particles, one for each step, that lead to given choices."""
         path = [choices]
         for step in reversed(self.steps[1:]):
@@ -151,7 +151,7 @@ class Posterior(Derived):
         return particles
 
     def _weighed(
-        self, step: Step, old: Particle | None, drawn: Trace | None, target: Trace, stop_params: bool
+        self, step: Step, old: Particle | None, drawn: Trace | None, target: Trace, stop_params: bool | str
     ) -> Particle:
         """A particle with its weight: target after x backward / (target before x proposal).
 

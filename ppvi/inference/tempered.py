@@ -22,10 +22,10 @@ class Tempered(Derived):
     def bind(self, *args: Any, **kwargs: Any) -> Tempered:
         return Tempered(self.p.bind(*args, **kwargs), self.q.bind(*args, **kwargs), self.beta)
 
-    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool) -> Trace:
+    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool | str) -> Trace:
         raise ProgramError("a tempered density has no sampler of its own; normalize it with a proposal.")
 
-    def assess(self, choices: Mapping[str, Array], *, stop_params: bool = False, strict: bool = True) -> Trace:
+    def assess(self, choices: Mapping[str, Array], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
         ends = (("p", self.p, self.beta), ("q", self.q, 1 - self.beta))
         traces = [(end, f.assess(choices, stop_params=stop_params, strict=strict), power) for end, f, power in ends]
         names = [(f"{end}: {site}", trace, site, power) for end, trace, power in traces for site in trace.log_probs]

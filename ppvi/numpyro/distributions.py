@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import zlib
 from typing import Any
 
@@ -12,8 +13,10 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import lax
 from jax.core import Tracer
+from numpyro.distributions import constraints
 from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
 
+from ppvi.compiler.ir import Support
 from ppvi.numpyro.ops import OPS
 from ppvi.strategies import Enumerate, LeaveOneOut, Reparam, Strategy
 
@@ -106,6 +109,28 @@ class SiteDistribution:
         """Arrays among the bounds of the support."""
         return [x for x in jax.tree.leaves(self.peeled.support) if isinstance(x, jax.Array)]
 
+    @property
+    def support(self) -> Support:
+        """Where it has mass, as far as is known while staging."""
+        constraint = self.peeled.support
+        while isinstance(constraint, constraints.independent):
+            constraint = constraint.base_constraint
+        name = type(constraint).__name__.strip("_")
+        lower, upper = (0.0, 1.0) if isinstance(constraint, _BOOLEAN) else (-math.inf, math.inf)
+        lower, upper = (
+            _known(getattr(constraint, f"{side}_bound", x)) for side, x in (("lower", lower), ("upper", upper))
+        )
+        if isinstance(constraint, _REALS):
+            return Support(name, "real", lower, upper)
+        if isinstance(constraint, _INTEGERS):
+            return Support(name, "integer", lower, upper)
+        return Support(name)
+
+    @property
+    def tails(self) -> int | None:
+        """How heavy its tails are, as `ppvi.compiler.ir.Density` has it."""
+        return next((weight for weight, names in enumerate(_TAILS) if self.name in names), None)
+
     def default_strategies(self) -> tuple[Strategy, ...]:
         """Candidates in order of preference; the compiler takes the first that is cheap enough."""
         if self.has_rsample:
@@ -113,6 +138,24 @@ class SiteDistribution:
         if self.has_enumerate_support:
             return (Enumerate(), LeaveOneOut())
         return (LeaveOneOut(),)
+
+
+_BOOLEAN = type(constraints.boolean)
+_REALS = (type(constraints.real), constraints.interval, constraints.greater_than, constraints.less_than)
+_INTEGERS = (_BOOLEAN, constraints.integer_interval, constraints.integer_greater_than)
+_TAILS = (
+    "Uniform Beta Delta".split(),
+    "Normal MultivariateNormal HalfNormal LowRankMultivariateNormal TruncatedNormal Bernoulli Categorical".split(),
+    "Laplace Exponential Gamma Logistic Gumbel HalfLaplace Chi2 Poisson Geometric".split(),
+    "StudentT Cauchy HalfCauchy LogNormal Pareto InverseGamma MultivariateStudentT".split(),
+)
+"""Distributions by the weight of their tails."""
+
+
+def _known(bound: Any) -> float | None:
+    if isinstance(bound, Tracer) or np.size(bound) != 1:
+        return None
+    return float(np.reshape(np.asarray(bound), ()))
 
 
 def _numbered(rng: jax.Array, kind: str, number: int) -> jax.Array:

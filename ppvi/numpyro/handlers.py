@@ -19,8 +19,10 @@ import jax.numpy as jnp
 from jax.extend.core import take_current_trace
 from numpyro.primitives import Messenger
 
+from ppvi.compiler.ir import At, Density
 from ppvi.errors import EngineError, ProgramError, StrategyError
 from ppvi.numpyro import source
+from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.stage import mark_log_prob
 from ppvi.program import Plate, Program, Trace
 from ppvi.strategies import Strategy
@@ -84,14 +86,14 @@ class Handle(Program):
         *args: Any,
         given: Mapping[str, Any] | None = None,
         observe: bool = True,
-        stop_params: bool = False,
+        stop_params: bool | str = False,
         **kwargs: Any,
     ) -> Trace:
         messenger = Simulate(self.role, self.session, given or {}, observe)
         with self.session.held(stop_params):
             return self.run(messenger, *args, **kwargs)
 
-    def assess(self, choices: Mapping[str, Any], *, stop_params: bool = False, strict: bool = True) -> Trace:
+    def assess(self, choices: Mapping[str, Any], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
         messenger = Assess(self.role, self.session, choices, strict)
         with self.session.held(stop_params):
             return self.run(messenger)
@@ -174,9 +176,11 @@ class Run(Messenger):
             msg["fn"] = fn.expand((*msg["kwargs"].pop("sample_shape"), *fn.batch_shape))
         observed = msg["is_observed"] or msg["value"] is not None
         self.distributions[name] = (msg["fn"], scale)
-        log_prob, own_draw = (self.observe if observed else self.visit)(msg)
+        log_prob, at = (self.observe if observed else self.visit)(msg)
         if self.session.marking:
-            log_prob = mark_log_prob(log_prob, name, own_draw)
+            site = SiteDistribution(msg["fn"])
+            info = Density(name, self.role, site.name, source.here(), site.support, site.tails, at)
+            log_prob = mark_log_prob(log_prob, info, site.bounds())
         log_prob = log_prob if scale is None else scale * log_prob
         batches = [frame.name for frame in msg["cond_indep_stack"] if frame.name in self.subsampled]
         if batches:
@@ -186,14 +190,16 @@ class Run(Messenger):
         if msg["infer"].get("is_auxiliary"):
             self.auxiliary.add(name)
 
-    def visit(self, msg: Any) -> tuple[jax.Array, bool]:
-        """Give a latent site its value; its log_prob without scale, and whether at its own draw without a gradient."""
+    def visit(self, msg: Any) -> tuple[jax.Array, At]:
+        """Give a latent site its value; its log_prob without scale, and what that is taken at."""
         raise NotImplementedError
 
-    def observe(self, msg: Any) -> tuple[jax.Array, bool]:
-        return self.session.log_prob(msg["fn"], msg["value"], msg["name"], self.role), False
+    def observe(self, msg: Any) -> tuple[jax.Array, At]:
+        value = msg["value"]
+        value = jnp.asarray(value) if isinstance(value, int | float) else value
+        return self.session.log_prob(msg["fn"], value, msg["name"], self.role), "data"
 
-    def place(self, msg: Any, value: Any) -> tuple[jax.Array, bool]:
+    def place(self, msg: Any, value: Any) -> tuple[jax.Array, At]:
         """Give a latent site a value from outside."""
         name, fn = msg["name"], msg["fn"]
         if jnp.shape(value) != fn.shape():
@@ -203,7 +209,7 @@ class Run(Messenger):
                 f"to_event in the model and the guide."
             )
         msg["value"] = self.values[name] = value = jnp.asarray(value)
-        return self.session.log_prob(fn, value, name, self.role), False
+        return self.session.log_prob(fn, value, name, self.role), "choice"
 
     def refuse_unused(self, choices: Mapping[str, Any]) -> None:
         """Every choice must belong to a site, unless it is auxiliary to the program that made it."""
@@ -276,7 +282,7 @@ class Simulate(Run):
         self.given = given
         self.observing = observing
 
-    def visit(self, msg: Any) -> tuple[jax.Array, bool]:
+    def visit(self, msg: Any) -> tuple[jax.Array, At]:
         name, fn = msg["name"], msg["fn"]
         if name in self.given:
             return self.place(msg, self.given[name])
@@ -284,9 +290,10 @@ class Simulate(Run):
         msg["value"] = self.values[name] = value
         if route == "path":
             self.pathwise.add(name)
-        return self.session.log_prob(fn, value, name, self.role, intermediates), route == "credit"
+        at = "credited draw" if route == "credit" else "draw"
+        return self.session.log_prob(fn, value, name, self.role, intermediates), at
 
-    def observe(self, msg: Any) -> tuple[jax.Array, bool]:
+    def observe(self, msg: Any) -> tuple[jax.Array, At]:
         if self.observing:
             return super().observe(msg)
         self.auxiliary.add(msg["name"])
@@ -305,7 +312,7 @@ class Assess(Run):
         self.choices = choices
         self.strict = strict
 
-    def visit(self, msg: Any) -> tuple[jax.Array, bool]:
+    def visit(self, msg: Any) -> tuple[jax.Array, At]:
         name = msg["name"]
         if name not in self.choices:
             raise ProgramError(

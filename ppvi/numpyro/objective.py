@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ppvi.checks import Budget, Report
 from ppvi.compiler.explain import Explanation, explain
+from ppvi.compiler.findings import StaticReport
 from ppvi.compiler.ir import Atom, Program as StagedProgram
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
@@ -172,6 +174,46 @@ class Objective:
     def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
         return explain(self.staged(params, *args, **kwargs))
+
+    def check(
+        self,
+        key: jax.Array,
+        params: Params,
+        *args: Any,
+        alpha: float = 1e-3,
+        delta: float | None = None,
+        budget: Budget | float | None = None,
+        against: Sequence[str] = ("path", "exact"),
+        progress: bool = True,
+        **kwargs: Any,
+    ) -> Report:
+        """Is the gradient unbiased? What the program proves, and what a sequential test on draws of it measures.
+
+        **Arguments**
+
+        - `key`, `params`, `*args`, `**kwargs`: as for `value_and_grad`. Biases are looked for at these parameters, at the
+          initial ones, and at a point far from both.
+        - `alpha`: probability of a wrong verdict, either way.
+        - `delta`: the bias that counts as none, relative to the root mean square of the gradient; 0.01 by default.
+        - `budget`: seconds (30 by default), or a `ppvi.Budget` of seconds and draws.
+        - `against`: `"path"`, the change of the objective along random paths; `"exact"`, the enumerated gradient, where every
+          site is finite; `"reinforce"`, the score function at every site.
+
+        **Returns** a `Report`: printable, with `verdict`, `raise_if_biased()` and `to_dict()`.
+
+        **Raises** as `value_and_grad` does.
+        """
+        from ppvi.numpyro.checking import check
+
+        return check(
+            self, key, params, args, kwargs, alpha=alpha, delta=delta, budget=budget, against=against, progress=progress
+        )
+
+    def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
+        """The static check: what can be proved of the gradient from the program alone. Printable; see `check`."""
+        from ppvi.numpyro.checking import prove
+
+        return prove(self, _checked(params), args, kwargs)
 
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
         """The compiler's plan for arguments of these shapes."""

@@ -27,7 +27,7 @@ from ppvi.numpyro import source
 from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, missing, unvalidated
 from ppvi.numpyro.handlers import Handle, current_trace
 from ppvi.numpyro.ops import OPS
-from ppvi.numpyro.stage import mark_estimate, mark_site, one_key
+from ppvi.numpyro.stage import mark_because, mark_estimate, mark_site, one_key
 from ppvi.strategies import Draw, Strategy
 
 
@@ -57,7 +57,7 @@ class Session:
         self.relaxed: set[str] = set()
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
-        self._held = False
+        self._held: bool | str = False
         self._keys = _counted(self.root)
         self._index: Any = None
         self._lanes: list[Any] = []
@@ -85,7 +85,10 @@ class Session:
                 f"take params from `init`, or add a value under that name."
             )
         value = self.params[name]
-        return jax.tree.map(lax.stop_gradient, value) if self._held else value
+        return jax.tree.map(self._hold, value) if self._held else value
+
+    def _hold(self, x: jax.Array) -> jax.Array:
+        return self.because(lax.stop_gradient(x), self._held) if isinstance(self._held, str) else lax.stop_gradient(x)
 
     def log_prob(
         self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: list[Any] | None = None
@@ -143,6 +146,7 @@ class Session:
             candidates=tuple(candidates),
             named=strategy is not None,
             bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
+            support=site.support,
         )
         return mark_site(info, key, [*inputs, *bounds]), site.intermediates, fitting[0].route
 
@@ -202,7 +206,8 @@ class Session:
 
         # A loop of unknown length has no reverse mode, so nothing that it closes over may carry a gradient into it.
         closed, shape = jax.make_jaxpr(loop, return_shape=True)()
-        stopped = ClosedJaxpr(closed.jaxpr, [lax.stop_gradient(x) for x in closed.consts])
+        reason = "a plain run, which stands for a number"
+        stopped = ClosedJaxpr(closed.jaxpr, [self.because(lax.stop_gradient(x), reason) for x in closed.consts])
         return jax.tree.unflatten(jax.tree.structure(shape), jaxpr_as_fun(stopped)())
 
     @contextmanager
@@ -236,9 +241,13 @@ class Session:
         """The value, marked as an unbiased estimate."""
         return mark_estimate(value, what) if self.marking else value
 
+    def because(self, value: jax.Array, reason: str) -> jax.Array:
+        """A value held constant, marked with the reason."""
+        return mark_because(value, reason) if self.marking else value
+
     @contextmanager
-    def held(self, stop: bool) -> Iterator[None]:
-        """Parameters are constants for every gradient, if `stop`."""
+    def held(self, stop: bool | str) -> Iterator[None]:
+        """Parameters are constants for every gradient, if `stop`, which may be the reason."""
         outer, self._held = self._held, self._held or stop
         try:
             yield

@@ -18,9 +18,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, Primitive
 from jax.interpreters import ad, batching
 
 from ppvi.compiler.dependence import body_flow
-from ppvi.compiler.ir import Atom, Equation, Flow, Literal, Program, SiteInfo, Var
+from ppvi.compiler.ir import Atom, Density, Equation, Flow, Literal, Program, SiteInfo, Var
 from ppvi.errors import EngineError
-from ppvi.numpyro import lookup, rules, source
+from ppvi.numpyro import lookup, meanings, rules, source
 
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_call"})
 """Operations whose bodies are inlined."""
@@ -31,9 +31,9 @@ INLINED = frozenset({"jit", "pjit", "closed_call", "core_call"})
 site_p = Primitive("ppvi_site")
 log_prob_p = Primitive("ppvi_log_prob")
 estimate_p = Primitive("ppvi_estimate")
-site_p.def_abstract_eval(lambda value, key, *operands, **params: value)
-log_prob_p.def_abstract_eval(lambda log_prob, **params: log_prob)
-estimate_p.def_abstract_eval(lambda value, **params: value)
+because_p = Primitive("ppvi_because")
+for _marker in (site_p, log_prob_p, estimate_p, because_p):
+    _marker.def_abstract_eval(lambda value, *others, **params: value)
 
 
 def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> jax.Array:
@@ -41,14 +41,19 @@ def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> ja
     return site_p.bind(inputs[0], key, *inputs[1:], info=info, mapped=0)
 
 
-def mark_log_prob(log_prob: jax.Array, name: str, own_draw: bool) -> jax.Array:
-    """The log_prob of a site, marked: at its own draw without a gradient, or at any other value."""
-    return log_prob_p.bind(log_prob, name=name, own_draw=own_draw)
+def mark_log_prob(log_prob: jax.Array, info: Density, bounds: Sequence[jax.Array]) -> jax.Array:
+    """The log_prob of a site, marked; `bounds` are those of the support that are arrays."""
+    return log_prob_p.bind(log_prob, *bounds, info=info)
 
 
 def mark_estimate(value: jax.Array, what: str) -> jax.Array:
     """A value, marked as an unbiased estimate of an expectation."""
     return estimate_p.bind(value, what=what)
+
+
+def mark_because(value: jax.Array, because: str) -> jax.Array:
+    """A value held constant, marked with why no gradient through it is missed."""
+    return because_p.bind(value, because=because)
 
 
 def _batch_site(args: Sequence[Any], dims: Sequence[Any], *, info: SiteInfo, mapped: int) -> tuple[jax.Array, int]:
@@ -79,14 +84,14 @@ def _differentiate_site(primals: Any, tangents: Any, *, info: SiteInfo, mapped: 
 
 batching.primitive_batchers[site_p] = _batch_site
 ad.primitive_jvps[site_p] = _differentiate_site
-for _identity in (log_prob_p, estimate_p):
+for _identity in (log_prob_p, estimate_p, because_p):
     batching.primitive_batchers[_identity] = lambda args, dims, p=_identity, **params: (
         p.bind(*args, **params),
         dims[0],
     )
     ad.primitive_jvps[_identity] = lambda primals, tangents, p=_identity, **params: (
         p.bind(*primals, **params),
-        *tangents,
+        tangents[0],
     )
 
 
@@ -115,7 +120,7 @@ class Reader:
     def __init__(self) -> None:
         self.atoms: dict[Any, Atom] = {}
         self.equations: list[Equation] = []
-        self.call: Callable[[], str] | None = None
+        self.call: Any = None
         self.drawn: set[int] = set()
 
     def variable(self, var: Any) -> Var:
@@ -130,23 +135,26 @@ class Reader:
 
     def read(self, jaxpr: Jaxpr) -> None:
         for eqn in jaxpr.eqns:
-            body = _body(eqn)
-            if eqn.primitive.name in INLINED and body is not None:
-                self.inline(eqn, body)
+            inner = body(eqn)
+            if eqn.primitive.name in INLINED and inner is not None:
+                self.inline(eqn, inner)
             else:
                 self.equations.append(self.equation(eqn))
 
     def inline(self, eqn: Any, body: ClosedJaxpr) -> None:
         arguments = [self.atom(var) for var in eqn.invars]
-        # The same body may be inlined many times, so its variables are bound anew each time.
-        self.atoms.update(zip(body.jaxpr.invars, arguments, strict=True))
-        for var, value in zip(body.jaxpr.constvars, body.consts, strict=True):
-            self.atoms[var] = Literal(value, jnp.shape(value), str(jnp.result_type(value)))
+        self.bind(body, arguments)
         # JAX caches traces, so a body's own line may be that of an earlier caller: the call's line is the true one.
-        outer, self.call = self.call, self.call or _where(eqn)
+        outer, self.call = self.call, self.call or eqn
         self.read(body.jaxpr)
         self.call = outer
         self.atoms.update(zip(eqn.outvars, [self.atom(var) for var in body.jaxpr.outvars], strict=True))
+
+    def bind(self, body: ClosedJaxpr, arguments: Sequence[Atom]) -> None:
+        """Bind the inputs and constants of a body, anew each time that it is read."""
+        self.atoms.update(zip(body.jaxpr.invars, arguments, strict=True))
+        for var, value in zip(body.jaxpr.constvars, body.consts, strict=True):
+            self.atoms[var] = Literal(value, jnp.shape(value), str(jnp.result_type(value)))
 
     def refuse_second_draw(self, eqn: Any, where: Callable[[], str]) -> None:
         """JAX traces a jitted function once, so a second call of it would draw with the keys of the first."""
@@ -162,24 +170,26 @@ class Reader:
         inputs = tuple(self.atom(var) for var in eqn.invars)
         outputs = tuple(self.variable(var) for var in eqn.outvars)
         name = eqn.primitive.name
-        where = self.call or _where(eqn)
+        call = self.call or eqn
+        where = _where(call)
         if eqn.primitive is site_p:
             self.refuse_second_draw(eqn, where)
             return Equation(
                 name, inputs, outputs, _first, _unused, where, site=eqn.params["info"], mapped=eqn.params["mapped"]
             )
-        if eqn.primitive in (log_prob_p, estimate_p):
+        if eqn.primitive in (log_prob_p, estimate_p, because_p):
             return Equation(
                 name,
                 inputs,
                 outputs,
                 _first,
-                lambda: rules.flow(eqn),
+                lambda: _identity_flow(inputs),
                 where,
                 linear=(frozenset({0}),),
-                log_prob_of=eqn.params.get("name"),
-                own_draw=eqn.params.get("own_draw", False),
+                meaning=lambda: meanings.meaning(eqn, call, Reader),
+                density=eqn.params.get("info"),
                 estimate_of=eqn.params.get("what"),
+                because=eqn.params.get("because"),
             )
         _refuse_markers(eqn, where)
         return Equation(
@@ -194,6 +204,7 @@ class Reader:
             split=_splitter(eqn, inputs, outputs, where) if name == "reduce_sum" else None,
             effect=bool(eqn.effects) and not outputs,
             differentiable=name != "stop_gradient" and any(rules.is_float(var) for var in eqn.outvars),
+            meaning=lambda: meanings.meaning(eqn, call, Reader),
         )
 
 
@@ -203,6 +214,10 @@ def _where(eqn: Any) -> Callable[[], str]:
 
 def _first(value: jax.Array, *others: jax.Array) -> tuple[jax.Array]:
     return (value,)
+
+
+def _identity_flow(inputs: Sequence[Atom]) -> Flow:
+    return [[tuple(range(len(inputs[0].shape))), *(None for _ in inputs[1:])]]
 
 
 def _unused() -> Flow:
@@ -251,18 +266,17 @@ def _promoted(values: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def _flow(eqn: Any) -> Flow:
-    body = _body(eqn)
-    if body is None or eqn.primitive.name not in {"custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}:
+    inner = body(eqn)
+    if inner is None or eqn.primitive.name not in {"custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}:
         return rules.flow(eqn)
     reader = Reader()
-    inputs = tuple(reader.variable(var) for var in body.jaxpr.invars)
-    for var in body.jaxpr.constvars:
-        reader.variable(var)
-    reader.read(body.jaxpr)
-    return body_flow(inputs, tuple(reader.equations), tuple(reader.atom(var) for var in body.jaxpr.outvars))
+    inputs = tuple(reader.variable(var) for var in inner.jaxpr.invars)
+    reader.bind(inner, inputs)
+    reader.read(inner.jaxpr)
+    return body_flow(inputs, tuple(reader.equations), tuple(reader.atom(var) for var in inner.jaxpr.outvars))
 
 
-def _body(eqn: Any) -> ClosedJaxpr | None:
+def body(eqn: Any) -> ClosedJaxpr | None:
     """The single body of an operation such as jit, custom_jvp_call or checkpoint."""
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         body = eqn.params.get(name)

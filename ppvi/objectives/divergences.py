@@ -161,7 +161,7 @@ def log_variance(particles: int) -> Objective:
 
     def divergence(p: Program, q: Program) -> Array:
         def ratio() -> Array:
-            z = q.simulate(stop_params=True)
+            z = q.simulate(stop_params="the gradient is that of KL(q || p) at the draws (Richter et al. 2020)")
             refuse_estimated("log_variance", z, q)
             return q.log_density(z) - p.log_density(z)
 

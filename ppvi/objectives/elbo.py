@@ -107,4 +107,6 @@ def stl(p: Program, q: Program) -> Array:
     """
     z = q.simulate()
     refuse_estimated("stl", z, q)
-    return p.log_density(z) - q.log_density(z, stop_params=True)
+    return p.log_density(z) - q.log_density(
+        z, stop_params="the score at its own draw has mean zero (Roeder et al. 2017)"
+    )

@@ -12,6 +12,9 @@ from ppvi.objectives.weights import log_weights, normalized
 from ppvi.ops import Array
 from ppvi.program import Plates, Program, check_count, each, logmeanexp, replicate, session, stop_gradient
 
+_VIMCO = "what weighs a particle's score does not depend on its draw (Mnih and Rezende 2016)"
+_DREG = "the doubly reparameterised gradient puts the score's part into the weights of the path (Tucker et al. 2019)"
+
 Scalar = Callable[[Array], Array]
 
 
@@ -59,7 +62,7 @@ def vimco(particles: int, *, per: Plates | None = None) -> Objective:
             return p.log_density(z, per=per) - z.per(per), z.score(per)
 
         log_w, scores = replicate(particles, particle)
-        return logmeanexp(log_w).sum() - (stop_gradient(without_each(log_w)) * scores).sum()
+        return logmeanexp(log_w).sum() - (stop_gradient(without_each(log_w), because=_VIMCO) * scores).sum()
 
     return bound
 
@@ -141,12 +144,15 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None) -> 
     """
     check_count("dreg: the number of particles", particles)
 
+    def held(x: Array) -> Array:
+        return stop_gradient(x, because=_DREG)
+
     def bound(p: Program, q: Program) -> Array:
-        def log_weight(z: Mapping[str, Array], stop_params: bool = False) -> Array:
-            return p.log_density(z, stop_params=stop_params) - q.log_density(z, stop_params=True)
+        def log_weight(z: Mapping[str, Array], stop_params: bool | str = False) -> Array:
+            return p.log_density(z, stop_params=stop_params) - q.log_density(z, stop_params=_DREG)
 
         def scaled(z: Mapping[str, Array], weight: Array) -> dict[str, Array]:
-            return {site: stop_gradient(x) + weight * (x - stop_gradient(x)) for site, x in z.items()}
+            return {site: held(x) + weight * (x - held(x)) for site, x in z.items()}
 
         traces = replicate(particles, q.simulate)
         other = sorted(set(traces) - traces.pathwise)
@@ -156,16 +162,16 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None) -> 
                 f"is wrong for it. Name Reparam() for it, or use `iwelbo`, which is right for any strategy."
             )
         z = dict(traces)
-        weights = normalized(stop_gradient(each(log_weight, z)))
+        weights = normalized(held(each(log_weight, z)))
 
-        def log_mean(stop_params: bool) -> Array:
+        def log_mean(stop_params: bool | str) -> Array:
             return logmeanexp(each(lambda z, weight: log_weight(scaled(z, weight), stop_params), z, weights))
 
         both = log_mean(False)
         if of is None:
             return both
-        value, first, second = (function(stop_gradient(both)) for function in of)
-        path = log_mean(True)
-        return value + first * (both - stop_gradient(both)) - second * (path - stop_gradient(path))
+        value, first, second = (function(held(both)) for function in of)
+        path = log_mean(_DREG)
+        return value + first * (both - held(both)) - second * (path - held(path))
 
     return bound

@@ -35,7 +35,7 @@ def forward_kl(arguments: Callable[[Trace], tuple[Any, ...]]) -> Objective:
     """
 
     def divergence(p: Program, q: Program) -> Array:
-        dream = p.simulate(observe=False, stop_params=True)
+        dream = p.simulate(observe=False, stop_params="the model is held constant")
         return -q.bind(*arguments(dream)).log_density(dream)
 
     return minimized(divergence)
@@ -56,7 +56,7 @@ def wake_phase_q(particles: int, *, per: Plates | None = None) -> Objective:
     """
 
     def divergence(p: Program, q: Program) -> Array:
-        z = normalize(p, q, particles, per=per).simulate(stop_params=True)
+        z = normalize(p, q, particles, per=per).simulate(stop_params="draws and weights are held constant")
         return -q.log_density(z)
 
     return minimized(divergence)

@@ -242,6 +242,11 @@ class Strategy:
     relaxes: ClassVar[bool] = False
     """Whether the rest is run at values between those of the support."""
 
+    @property
+    def needs_continuity(self) -> bool:
+        """Whether the estimator is biased where the rest jumps in the site's values."""
+        return self.route != "credit"
+
     def __str__(self) -> str:
         """As a person would write it: without what is left at its default."""
         shown = [f for f in fields(self) if f.repr and getattr(self, f.name) != f.default]  # type: ignore[arg-type]

@@ -31,6 +31,10 @@ class Relaxed(Strategy):
     def __post_init__(self) -> None:
         check_temperature(type(self).__name__, self.temperature)
 
+    @property
+    def needs_continuity(self) -> bool:
+        return self.scale != 0
+
     def surrogate_weights(self) -> Any:
         """The first weights of r, or nothing."""
         return {}

@@ -127,6 +127,10 @@ class BoundaryReparam(OneByOne):
     gap: float = 1e-5
     route: ClassVar[Literal["credit", "path", "both"]] = "both"
 
+    @property
+    def needs_continuity(self) -> bool:
+        return False  # beyond its surfaces it does; those are the user's word
+
     def __post_init__(self) -> None:
         if not isinstance(self.surfaces, tuple) or not self.surfaces:
             raise StrategyError(f"BoundaryReparam: surfaces must be a tuple of at least one, not {self.surfaces!r}.")

@@ -1,0 +1,158 @@
+"""Reports: what a check found, as a person, a test suite or a program reads it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ppvi.errors import BiasError
+
+Outcome = Literal["unbiased within delta", "biased", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The bias along one direction in the parameters, from one point to another.
+
+    **Attributes**
+
+    - `bias`, `low`, `high`: mean of estimated minus actual change of the objective, per unit of length, and the interval that
+      holds it at the report's level.
+    - `scale`: root mean square of the gradient's component; `delta`: the bias that counts as none.
+    - `draws`, `k_hat`: number of draws, and the Pareto shape of their tail.
+    """
+
+    point: str
+    direction: str
+    bias: float
+    low: float
+    high: float
+    gradient: float
+    """Mean of the gradient's component."""
+    scale: float
+    delta: float
+    visible: float
+    """The smallest bias that this many draws would have shown, with probability 0.999."""
+    draws: int
+    k_hat: float
+    outcome: Outcome
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found. Printable.
+
+    **Attributes**
+
+    - `static`: the static report, or None where there is no program to look at.
+    - `measurements`: one for each point and direction.
+    - `alpha`: probability that any of them is called biased, or unbiased within delta, by mistake.
+    - `notes`: what else there is to know.
+    """
+
+    alpha: float
+    measurements: tuple[Measurement, ...]
+    static: Any = None
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    """What was wrong before anything could be measured."""
+
+    @property
+    def statistical(self) -> Outcome:
+        """The statistical part's verdict."""
+        outcomes = {m.outcome for m in self.measurements}
+        if self.problems or "biased" in outcomes:
+            return "biased"
+        return "inconclusive" if "inconclusive" in outcomes or not outcomes else "unbiased within delta"
+
+    @property
+    def verdict(self) -> Outcome:
+        """`biased` if either part says so, else what the statistical part says."""
+        return "biased" if self.biased_by else self.statistical
+
+    @property
+    def biased_by(self) -> tuple[str, ...]:
+        """Which parts call it biased: `static`, `statistical`."""
+        static = self.static is not None and self.static.verdict in ("biased", "biased by design")
+        return ("static",) * static + ("statistical",) * (self.statistical == "biased")
+
+    @property
+    def worst(self) -> Measurement | None:
+        """The measurement whose bias shows most, in widths of its interval."""
+        return max(self.measurements, key=lambda m: abs(m.bias) / max((m.high - m.low) / 2, 1e-300), default=None)
+
+    def raise_if_biased(self, *, inconclusive: bool = False) -> None:
+        """Raise a `BiasError` if the verdict is `biased`; with `inconclusive`, if it is anything but unbiased."""
+        if self.verdict == "biased" or (inconclusive and self.verdict == "inconclusive"):
+            raise BiasError(str(self), self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON."""
+        return {
+            "verdict": self.verdict,
+            "biased_by": list(self.biased_by),
+            "alpha": self.alpha,
+            "static": None
+            if self.static is None
+            else {"verdict": self.static.verdict, "findings": [asdict(finding) for finding in self.static.findings]},
+            "measurements": [{k: _plain(v) for k, v in asdict(m).items()} for m in self.measurements],
+            "problems": list(self.problems),
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        from ppvi.tables import render
+
+        header = (
+            "at",
+            "along",
+            "bias",
+            "interval",
+            "gradient",
+            "bias / scale",
+            "would see",
+            "draws",
+            "k-hat",
+            "verdict",
+        )
+        rows = [
+            (
+                m.point, m.direction, _short(m.bias), f"[{_short(m.low)}, {_short(m.high)}]", _short(m.gradient),
+                _percent(m.bias, m.scale), _percent(m.visible, m.scale), f"{m.draws:,}",
+                "-" if math.isinf(m.k_hat) else f"{m.k_hat:.2f}", m.reason or m.outcome,
+            )
+            for m in self.measurements
+        ]  # fmt: skip
+        by = f", by the {' and the '.join(self.biased_by)} part" if self.biased_by else ""
+        lines = [f"verdict: {self.verdict}{by} (alpha {self.alpha:g})"]
+        lines += [str(self.static)] if self.static is not None else []
+        lines += [f"problem: {problem}" for problem in self.problems]
+        lines += [render("measured bias of the gradient", header, rows)] if rows else []
+        if self.statistical == "inconclusive" and self.measurements:
+            lines.append(_inconclusive(self.measurements))
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+def _inconclusive(measurements: tuple[Measurement, ...]) -> str:
+    open_ones = [m for m in measurements if m.outcome == "inconclusive"]
+    least = max(open_ones, key=lambda m: m.visible / m.scale if m.scale else 0.0)
+    against = f", {_percent(least.visible, abs(least.gradient))} of the mean gradient" if least.gradient else ""
+    return (
+        f"inconclusive along {len(open_ones)} of {len(measurements)} directions: a bias above {_short(least.visible)} "
+        f"({_percent(least.visible, least.scale)} of the gradient's scale{against}) would have been seen, with probability "
+        f"0.999; a larger budget sees smaller ones."
+    )
+
+
+def _plain(value: Any) -> Any:
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+def _short(x: float) -> str:
+    return f"{x:.3g}"
+
+
+def _percent(x: float, scale: float) -> str:
+    return f"{100 * x / scale:.2g}%" if scale else "-"

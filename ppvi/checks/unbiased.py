@@ -1,0 +1,204 @@
+"""Is a gradient unbiased? The path-integral test, and when to stop it.
+
+Along a path theta(u), 0 <= u <= 1, with u uniform,
+
+    D = theta'(u) . G(theta(u)) - (V(theta(1)) - V(theta(0))),    E[D] = int theta' . (E[G] - dJ) du
+
+where G and V estimate gradient and value, J = E[V]. The gradient is unbiased along the path only if E[D] = 0, whatever
+jumps there are; nothing is differenced to a limit and no oracle is needed. A random path does not let two biases cancel.
+G and V may share their randomness, which leaves the mean of D alone and takes most of its variance.
+
+Where the gradient itself is known, by enumeration, D is the difference at one point. The engine makes the draws; here
+they are judged.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ppvi.checks.report import Measurement, Outcome
+from ppvi.checks.sequential import Asymptotic, Bounded, Catoni, MeanTest, Moments
+from ppvi.checks.tails import HEAVY, k_hat
+from ppvi.errors import ProgramError
+
+Draw = Callable[[int], tuple[Any, Any]]
+"""From the number of a batch to the draws of D and of the gradient's component, `(draw, question)` each."""
+
+TAIL_DRAWS = 20_000
+"""Draws by which tails are judged."""
+SEEN = 0.999
+"""Probability with which a bias that "would have been seen" would have been seen."""
+ROUNDING = 1e-4
+"""Bias relative to the scale that is put down to single precision."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one sequence of draws is about."""
+
+    point: str
+    direction: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a check may take: seconds, or draws of each question, whichever ends first."""
+
+    seconds: float = 30.0
+    draws: int = 10_000_000
+
+
+def measure(
+    draw: Draw,
+    questions: Sequence[Question],
+    *,
+    alpha: float = 1e-3,
+    delta: float | None = None,
+    budget: Budget | None = None,
+    bounds: tuple[float, float] | None = None,
+    variance: float | None = None,
+    progress: bool = True,
+) -> tuple[Measurement, ...]:
+    """Draw until every question is answered, one answer is "biased", or the budget is spent.
+
+    **Arguments**
+
+    - `alpha`: probability of any wrong answer, "biased" or "unbiased within delta"; shared by all questions and both.
+    - `delta`: bias that counts as none, relative to the gradient's scale; 0.01 by default.
+    - `bounds`: between which every D lies, where that is known: the level is then exact. `variance`: the same for a bound on
+      the variance of D. With neither the level is asymptotic.
+
+    **Raises** `ProgramError` for an alpha or delta outside (0, 1), or bounds that a draw exceeds.
+    """
+    from tqdm.auto import tqdm
+
+    delta, budget = 0.01 if delta is None else delta, budget or Budget()
+    for name, value in (("alpha", alpha), ("delta", delta)):
+        if not 0 < value < 1:
+            raise ProgramError(f"check: {name} must be between 0 and 1, not {value!r}.")
+    level = alpha / len(questions)
+    judge = Judge(len(questions), level, delta, bounds, variance)
+    start, batch = time.monotonic(), 0
+    with tqdm(total=100, disable=not progress, desc="check", unit="%", leave=False) as bar:
+        while True:
+            differences, components = (np.asarray(x, float) for x in draw(batch))
+            judge.add(differences, components)
+            batch += 1
+            spent = max((time.monotonic() - start) / budget.seconds, judge.draws / budget.draws)
+            bar.update(min(100, round(100 * spent)) - bar.n)
+            outcomes = judge.outcomes()
+            if all(outcome is not None for outcome in outcomes) or "biased" in outcomes or spent >= 1:
+                return judge.measurements(questions)
+
+
+class Judge:
+    """The draws so far, and what they say."""
+
+    def __init__(
+        self, tests: int, level: float, delta: float, bounds: tuple[float, float] | None, variance: float | None
+    ):
+        self.tests, self.level, self.delta = tests, level, delta
+        self.bounds, self.variance = bounds, variance
+        self.components, self.first = Moments(tests), np.zeros((0, tests))
+        self.lost = np.zeros(tests, int)
+        self.sequence: MeanTest | None = None
+        self.shapes: Any = None
+        self.judged = 0
+
+    @property
+    def draws(self) -> int:
+        return self.components.count
+
+    def add(self, differences: Any, components: Any) -> None:
+        finite = np.isfinite(differences) & np.isfinite(components)
+        self.lost += (~finite).sum(0)
+        self.components.add(np.where(finite, components, 0.0))
+        differences = np.where(finite, differences, 0.0)
+        self.first = np.concatenate([self.first, differences[: max(0, TAIL_DRAWS - len(self.first))]])
+        if self.sequence is None:
+            self.sequence = self._sequence()
+        self.sequence.add(differences)
+
+    def _sequence(self) -> MeanTest:
+        if self.bounds is None and self.variance is None:
+            return Asymptotic(self.tests, self.level)
+        size = self.bounds[1] - self.bounds[0] if self.bounds is not None else 20 * math.sqrt(self.variance or 0.0)
+        steps = np.geomspace(1e-4, 1, 40) * size
+        near = self.delta * np.unique(self.scale())
+        grid = np.unique(np.concatenate([-steps, [0.0], steps, near, -near]))
+        if self.bounds is not None:
+            return Bounded(self.tests, self.level, *self.bounds, grid)
+        return Catoni(self.tests, self.level, self.variance or 0.0, grid)
+
+    def scale(self) -> Any:
+        """Root mean square of the gradient's components."""
+        return np.sqrt(self.components.mean() ** 2 + self.components.variance())
+
+    def outcomes(self) -> list[Outcome | None]:
+        """The answers there are."""
+        assert self.sequence is not None
+        low, high = self.sequence.interval()
+        bound, rounding = self.delta * self.scale(), ROUNDING * self.scale()
+        hopeless = (self.lost > 0) | (
+            self.k_hats() >= HEAVY if self.bounds is None and self.variance is None else False
+        )
+        found: list[Outcome | None] = []
+        for test in range(self.tests):
+            if hopeless[test]:
+                found.append("inconclusive")
+            elif low[test] > rounding[test] or high[test] < -rounding[test]:
+                found.append("biased")
+            elif low[test] >= -bound[test] and high[test] <= bound[test]:
+                found.append("unbiased within delta")
+            else:
+                found.append(None)
+        return found
+
+    def k_hats(self) -> Any:
+        """Pareto shapes by the first draws."""
+        if self.shapes is None or (
+            self.judged < min(TAIL_DRAWS, len(self.first)) and len(self.first) >= 2 * self.judged
+        ):
+            self.shapes, self.judged = np.array([k_hat(x) for x in self.first.T]), len(self.first)
+        return self.shapes
+
+    def measurements(self, questions: Sequence[Question]) -> tuple[Measurement, ...]:
+        assert self.sequence is not None
+        low, high = self.sequence.interval()
+        mean, scale, outcomes = self.sequence.mean(), self.scale(), self.outcomes()
+        sd = np.sqrt(self.sequence.variance() if isinstance(self.sequence, Moments) else 0.0)
+        power = stats.norm.isf(self.level / 2) + stats.norm.ppf(SEEN)
+        out = []
+        for i, question in enumerate(questions):
+            shape, reason = float(self.k_hats()[i]), ""
+            if self.lost[i]:
+                reason = f"inconclusive: {self.lost[i]} draws are not finite"
+            elif outcomes[i] == "inconclusive":
+                reason = "inconclusive: tails too heavy"
+            elif outcomes[i] is None:
+                reason = "open when it stopped"
+            out.append(
+                Measurement(
+                    point=question.point,
+                    direction=question.direction,
+                    bias=float(mean[i]),
+                    low=float(low[i]),
+                    high=float(high[i]),
+                    gradient=float(self.components.mean()[i]),
+                    scale=float(scale[i]),
+                    delta=float(self.delta * scale[i]),
+                    visible=float(power * sd[i] / math.sqrt(self.draws)),
+                    draws=self.draws,
+                    k_hat=shape,
+                    outcome=outcomes[i] or "inconclusive",
+                    reason=reason,
+                )
+            )
+        return tuple(out)

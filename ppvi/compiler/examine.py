@@ -1,0 +1,219 @@
+"""The static check: what can be proved of an objective's gradient from its staged program.
+
+Each rule looks at the whole program for one way in which an estimator goes wrong, and says where, why, and what to do.
+The gradient is `proved` unbiased where every rule was decided and found nothing; the conditions that no rule can
+decide, finite moments above all, are the statistical check's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ppvi.compiler.findings import Finding, Rule, Severity, StaticReport, in_order
+from ppvi.compiler.flat import Step
+from ppvi.compiler.held import stopped
+from ppvi.compiler.ir import Atom, Density, Smoothness, Var
+from ppvi.compiler.linearity import misused
+from ppvi.compiler.plan import Plan
+from ppvi.compiler.smoothness import Analysis, Source, analyse
+from ppvi.compiler.supports import assessed, within
+
+
+def examine(plan: Plan, names: Mapping[Var, str]) -> StaticReport:
+    """Run every rule on a planned program.
+
+    **Arguments**
+
+    - `names`: the parameters' names by their variables.
+    """
+    program, choices = plan.program, plan.choices
+    sources: dict[Var, Source] = {var: var for var in program.params}
+    sources |= {site.outputs[0]: site for site, choice in choices.items() if choice.strategy.needs_continuity}
+    pathwise = (
+        site for site, choice in choices.items() if choice.strategy.route == "path" and choice.strategy.unbiased
+    )
+    through = frozenset(site.outputs[0] for site in pathwise)
+    own = [equation.outputs[0] for equation in program.equations if equation.own_draw]
+    analysis = analyse(program.equations, [program.output, *own], sources, program.constants, through)
+    subjects: dict[Source, str] = {site: f"site {choice.info.name!r}" for site, choice in choices.items()}
+    subjects |= {var: f"parameter {name!r}" for var, name in names.items()}
+    rules = Rules(plan, analysis, subjects)
+    return StaticReport(
+        in_order(
+            (
+                *rules.jumps(program.output),
+                *(finding for var in own for finding in rules.density_jumps(var)),
+                *rules.held(program.output),
+                *rules.nonlinear(),
+                *rules.supports(),
+                *rules.moving_densities(),
+                *rules.derivative_rules(),
+                *rules.strategies(),
+                *rules.tails(program.output),
+            )
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules, each a generator of findings."""
+
+    plan: Plan
+    analysis: Analysis
+    subjects: Mapping[Source, str]
+
+    def jumps(self, output: Atom) -> Iterator[Finding]:
+        """A pathwise gradient does not see a jump."""
+        atom = self.analysis.flat.atom(output)
+        sources = self._jumping(atom)
+        for jump in self.analysis.all_causes(atom) if sources and isinstance(atom, Var) else ():
+            near = {source for operand in jump.step.inputs for source in self.analysis.of(operand)}
+            subject = self._names(source for source in sources if source in near or not near.intersection(sources))
+            remedy = "Let the parameter enter through a site's distribution, or use a continuous function of it."
+            if subject.startswith("site"):
+                remedy = "Name Reinforce(), LeaveOneOut() or MeasureValued() for the site, which need no continuity."
+            why = "the objective jumps in it, and a pathwise gradient does not see the jump: that part of it is lost."
+            if not jump.certain:
+                why = (
+                    "it may make the objective jump, which a pathwise gradient does not see; that could not be decided."
+                )
+            yield _finding("biased" if jump.certain else "suspect", "jump", subject, jump.step, why, remedy)
+
+    def density_jumps(self, own: Var) -> Iterator[Finding]:
+        """Nor does a score function see a jump of the density in a parameter."""
+        atom = self.analysis.flat.atom(own)
+        sources = self._jumping(atom)
+        if not sources or not isinstance(atom, Var):
+            return
+        cause, density = self.analysis.causes[atom], _density(self.analysis.flat.makers[atom])
+        why = f"the density of its draw jumps in {self._names(sources)}, and a score function does not see the jump."
+        remedy = "Let the distribution's parameters be continuous functions."
+        severity = "biased" if cause.certain else "suspect"
+        yield _finding(severity, "density jump", f"site {density.site!r}", cause.step, why, remedy)
+
+    def held(self, output: Atom) -> Iterator[Finding]:
+        """What a stop_gradient leaves out is missed, unless it cancels or has mean zero."""
+        analysis = self.analysis
+        stops = stopped(analysis, [output])
+        for stop, trace in stops.items():
+            certain = trace.how != "lost" and not trace.by_density
+            why = "the objective depends on it, and the gradient leaves that out"
+            why += "." if certain else ", which is right only where that has mean zero; it could not be decided."
+            remedy = "Remove it; or, where you have a proof, say so: stop_gradient(x, because=...), stop_params='...'."
+            subject = self._names(analysis.of(stop.inputs[0]))
+            yield _finding("biased" if certain else "suspect", "held constant", subject, stop, why, remedy)
+        for step in analysis.flat.steps:
+            if step.equation.because is not None:
+                yield Finding("note", "assumption", "assumed", "stop_gradient", step.where(), step.equation.because)
+
+    def nonlinear(self) -> Iterator[Finding]:
+        """Nonlinear functions of unbiased estimates are biased."""
+        for estimate, step in misused(self.analysis.flat).items():
+            why = "it is an unbiased estimate, and a nonlinear function of one is biased: E g(X) is not g(E X)."
+            remedy = "Use it linearly; or use exp_of, log_of or power_of, which have the expectation that you want."
+            yield _finding("biased", "nonlinear estimate", f"the {estimate.equation.estimate_of}", step, why, remedy)
+
+    def supports(self) -> Iterator[Finding]:
+        """What is drawn must be possible where its density is taken."""
+        for draw, log_prob in assessed(self.analysis.flat.steps):
+            site, density = draw.equation.site, _density(log_prob)
+            assert site is not None
+            fits = within(site.support, density.support)
+            if fits is not True:
+                why = f"it is drawn from {site.distribution} at {site.where}, whose support "
+                why += "is not within the one here: the log density is -inf at some draws, or has no meaning."
+                if fits is None:
+                    why = why.replace(
+                        "is not within the one here: the", "could not be compared with the one here, where the"
+                    )
+                remedy = "Give the site a distribution on the same support in the model and the guide, or transform it."
+                severity = "suspect" if fits is None else "biased"
+                yield _finding(severity, "support", f"site {site.name!r}", log_prob, why, remedy)
+
+    def moving_densities(self) -> Iterator[Finding]:
+        """A density whose support moves jumps as a bound passes the value."""
+        for step in self.analysis.flat.steps:
+            if step.equation.density is None or step.equation.density.at in ("draw", "credited draw"):
+                continue
+            moving = {source for bound in step.inputs[1:] for source in self.analysis.of(bound)}
+            if moving:
+                why = f"its support moves with {self._names(moving)}, so that the density jumps as a bound passes the value."
+                remedy = "Take a distribution of fixed support and transform its draw, or one that has no bounds."
+                yield _finding("biased", "moving density", f"site {step.equation.density.site!r}", step, why, remedy)
+
+    def derivative_rules(self) -> Iterator[Finding]:
+        """Derivative rules that a user wrote are compared with differences."""
+        for step in self.analysis.flat.rules:
+            problem = (
+                step.meaning.own_rule() if step.meaning.own_rule and any(map(self.analysis.of, step.inputs)) else None
+            )
+            if problem is not None:
+                remedy = "Correct the rule, or leave the derivative to the framework."
+                severity = "suspect" if "could not" in problem else "biased"
+                yield _finding(severity, "derivative rule", "the objective", step, f"{problem}.", remedy)
+
+    def strategies(self) -> Iterator[Finding]:
+        """Strategies that are biased by design."""
+        for choice in self.plan.choices.values():
+            if not choice.strategy.unbiased:
+                site, remedy = choice.info, "Take one that is unbiased, such as LeaveOneOut() or DisARM()."
+                why = "the strategy is biased by design."
+                yield Finding(
+                    "biased", "strategy", f"site {site.name!r}", str(choice.strategy), site.where, why, remedy
+                )
+
+    def tails(self, output: Atom) -> Iterator[Finding]:
+        """Weights that are averaged without their logarithm need a guide of heavier tails."""
+        weighed = self._weighed(output)
+        steps = self.analysis.flat.steps
+        own = {d.site: d for step in steps if (d := step.equation.density) and d.at in ("draw", "credited draw")}
+        for log_prob in weighed:
+            density = _density(log_prob)
+            drawn = own.get(density.site)
+            if density.at != "choice" or drawn is None or drawn.tails is None or density.tails is None:
+                continue
+            if drawn.tails < density.tails:
+                why = (
+                    f"weights are averaged, and their variance may be infinite: the tails of {drawn.distribution} at "
+                    f"{drawn.where} are lighter than those here."
+                )
+                remedy = "Give the guide heavier tails, such as StudentT, and look at k-hat."
+                yield _finding("suspect", "tails", f"site {density.site!r}", log_prob, why, remedy)
+
+    def _jumping(self, atom: Atom) -> list[Source]:
+        return [source for source, c in self.analysis.settle(atom).items() if c is Smoothness.JUMP]
+
+    def _names(self, sources: Iterable[Source]) -> str:
+        """Sites where there are any: a parameter that reaches an operation through a draw is the draw's business."""
+        named = sorted({self.subjects.get(source, "the program") for source in sources})
+        return ", ".join([name for name in named if name.startswith("site")] or named)
+
+    def _weighed(self, output: Atom) -> list[Step]:
+        """The densities that reach the objective through an exponential, and through no logarithm after it."""
+        found: dict[Step, None] = {}
+        seen: set[tuple[Atom, bool]] = set()
+        waiting: list[tuple[Atom, bool]] = [(self.analysis.flat.atom(output), False)]
+        while waiting:
+            atom, exponential = waiting.pop()
+            step = self.analysis.flat.makers.get(atom) if isinstance(atom, Var) else None
+            if step is None or (atom, exponential) in seen or step.meaning.name in ("log", "log1p", "cumlogsumexp"):
+                continue
+            seen.add((atom, exponential))
+            if step.equation.density is not None and exponential:
+                found[step] = None
+            elif step.equation.site is None:
+                waiting.extend((operand, exponential or step.meaning.name == "exp") for operand in step.inputs)
+        return list(found)
+
+
+def _density(step: Step) -> Density:
+    assert step.equation.density is not None
+    return step.equation.density
+
+
+def _finding(severity: Severity, rule: Rule, subject: str, step: Step, why: str, remedy: str) -> Finding:
+    density = step.equation.density
+    operation = step.meaning.name if density is None else f"{density.distribution}.log_prob"
+    return Finding(severity, rule, subject, operation, step.where() if density is None else density.where, why, remedy)

@@ -1,0 +1,273 @@
+"""Smoothness: how every value varies with each parameter and each reparameterised draw.
+
+A pathwise derivative of an expectation is right where the integrand is locally Lipschitz; where it jumps, the boundary's
+contribution is lost (Lee, Yu and Yang 2018; Lew et al. 2023 keep such values apart by type). Forward dataflow over
+
+    independent < smooth < Lipschitz < jump
+
+by one rule per operation. Comparisons, roundings and the like jump, a selection jumps in what selects, and what is
+computed from a jump jumps. Before such a value leaves entrywise code, it is asked whether it jumps after all
+(`continuity`). An operation without a rule is taken to jump, and the doubt is kept with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ppvi.compiler.continuity import jumps
+from ppvi.compiler.flat import Flat, Step, flatten
+from ppvi.compiler.ir import Atom, Equation, Loop, Smoothness, Var
+from ppvi.compiler.ranges import Range
+
+INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
+
+Source = Hashable
+"""A parameter, or the equation of a site whose draw carries a gradient."""
+
+Classes = Mapping[Source, Smoothness]
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Where a value first jumps: the operation, and whether that is certain."""
+
+    step: Step
+    certain: bool
+
+
+@dataclass
+class Analysis:
+    """Smoothness of the values of a program, found as its steps are visited."""
+
+    flat: Flat
+    classes: dict[Var, Classes]
+    through: frozenset[Var]
+    """Values of sites that are looked at as functions of what is behind them too."""
+    causes: dict[Var, Jump] = field(default_factory=dict)
+    settled: set[Var] = field(default_factory=set)
+    exits: dict[Var, Jump] = field(default_factory=dict)
+    """Values that leave entrywise code in which they begin to jump."""
+    ranges: dict[Atom, Range] = field(default_factory=dict)
+
+    def of(self, atom: Atom) -> Classes:
+        return self.classes.get(atom, {}) if isinstance(atom, Var) else {}
+
+    def run(self) -> None:
+        for step in self.flat.steps:
+            if step.equation.site is not None:
+                self._site(step)
+            elif any(self.of(atom) for atom in step.inputs):
+                self._step(step)
+
+    def settle(self, atom: Atom) -> Classes:
+        """The classes of a value that leaves entrywise code."""
+        if not isinstance(atom, Var) or atom in self.settled or JUMP not in self.of(atom).values():
+            return self.of(atom)
+        self.settled.add(atom)
+        maker = self.flat.makers.get(atom)
+        if maker is None or maker.meaning.entrywise is None or not atom.dtype.startswith(("float", "bfloat")):
+            return self.of(atom)
+        verdict = jumps(atom, self.flat.makers, lambda var: bool(self.of(var)), self.ranges)
+        inherited = self._inherited(atom)
+        if verdict is False and inherited is None:
+            self.classes[atom] = {source: min(c, LIPSCHITZ) for source, c in self.of(atom).items()}
+            self.causes.pop(atom, None)
+        else:
+            cause = self.causes[atom] if inherited is None else inherited
+            self.causes[atom] = Jump(cause.step, bool(verdict) if inherited is None else inherited.certain)
+            if inherited is None:
+                self.exits[atom] = self.causes[atom]
+        return self.of(atom)
+
+    def all_causes(self, atom: Var) -> list[Jump]:
+        """Every place where a value that jumps gets a jump from."""
+        found: dict[Step, Jump] = {}
+        seen: set[tuple[Atom, bool]] = set()
+        waiting: list[tuple[Atom, bool]] = [(atom, True)]
+        while waiting:
+            current, direct = waiting.pop()
+            if (current, direct) in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
+                continue
+            seen.add((current, direct))
+            direct = direct and (current not in self.settled or self.causes[current].certain)
+            maker = self.flat.makers.get(current)
+            before = [operand for operand in maker.inputs if JUMP in self.of(operand).values()] if maker else []
+            if current in self.exits or not before:
+                cause = self.exits.get(current, self.causes[current])
+                certain = cause.certain and direct
+                if cause.step not in found or certain:
+                    found[cause.step] = Jump(cause.step, certain)
+            elif maker is not None:
+                direct = direct and (maker.meaning.entrywise is not None or not self._places(maker))
+                waiting.extend((operand, direct) for operand in before)
+        return list(found.values())
+
+    def _places(self, step: Step) -> bool:
+        """Whether the operation, not entrywise, jumps in an operand, as a look-up does in the place."""
+        rule = step.meaning.smoothness
+        return rule is None or any(rule(0, i) is JUMP for i, atom in enumerate(step.inputs) if self.of(atom))
+
+    def _inherited(self, atom: Var) -> Jump | None:
+        """The jump of a value before entrywise code, if one comes from there."""
+        seen: set[Atom] = set()
+        waiting: list[Atom] = [atom]
+        while waiting:
+            current = waiting.pop()
+            if current in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
+                continue
+            seen.add(current)
+            maker = self.flat.makers.get(current)
+            if maker is None or maker.meaning.entrywise is None:
+                return self.causes.get(current)
+            if current is not atom and current in self.settled:
+                return self.causes.get(current)
+            waiting.extend(maker.inputs)
+        return None
+
+    def _site(self, step: Step) -> None:
+        [var] = step.outputs
+        known = self.classes.get(var)
+        value = step.inputs[0]
+        if (
+            known is not None and var in self.through
+        ):  # what is behind a draw that carries a gradient, and the draw itself
+            self.classes[var] = _joined([self.settle(value), known])
+            if isinstance(value, Var) and value in self.causes:
+                self.causes[var] = self.causes[value]
+
+    def _step(self, step: Step) -> None:
+        if step.meaning.loop is not None:
+            self._loop(step, step.meaning.loop())
+            return
+        entry = step.meaning.entrywise is not None
+        operands = [self.of(atom) if entry else self.settle(atom) for atom in step.inputs]
+        ignored = self.ignored(step)
+        for number, var in enumerate(step.outputs):
+            found: list[Classes] = []
+            for i, (atom, classes) in enumerate(zip(step.inputs, operands, strict=True)):
+                own = self._rule(step, number, i)
+                if not classes or i in ignored or own is INDEPENDENT:
+                    continue
+                found.append({source: max(own, c) for source, c in classes.items()})
+                cause = self.causes.get(atom) if isinstance(atom, Var) and JUMP in classes.values() else None
+                if cause is not None and own is JUMP and not entry:
+                    cause = Jump(cause.step, certain=False)  # such as a table between whose entries nothing jumps
+                elif cause is None and own is JUMP:
+                    cause = Jump(step, certain=entry)
+                if cause is not None:
+                    self.causes.setdefault(var, cause)
+            self.classes[var] = _joined(found)
+
+    def _rule(self, step: Step, output: int, operand: int) -> Smoothness:
+        rule = step.meaning.smoothness
+        if self._null(step):
+            return INDEPENDENT
+        return JUMP if rule is None else rule(output, operand)
+
+    def ignored(self, step: Step) -> set[int]:
+        """Operands of a selection that play no part: cases that are never taken, or that a library takes outside of a support
+        only, and what chooses between them."""
+        if step.meaning.name != "select_n":
+            return set()
+        which = self.constant(step.inputs[0])
+        if which is not None:
+            return {i for i in range(len(step.inputs)) if i != int(which) + 1}
+        cases = [self.flat.constant(case) for case in step.inputs[1:]]
+        if any(case is not None and math.isnan(case) for case in cases):
+            return {0}  # what should never be
+        return {0} if -math.inf in cases and step.meaning.support_test() else set()
+
+    def _null(self, step: Step) -> bool:
+        """Whether it asks if a number equals one that does not depend on it, and only does so on a null set.
+
+        An analytic function of the parameters and draws, or of a draw alone, that is not constant has each value on a null set.
+        """
+        if step.meaning.name not in ("eq", "ne"):
+            return False
+        varying = [classes for atom in step.inputs if (classes := self.of(atom))]
+        if len(varying) != 1:
+            return False
+        by_draw = any(c is SMOOTH and isinstance(source, Equation) for source, c in varying[0].items())
+        return by_draw or set(varying[0].values()) == {SMOOTH}
+
+    def constant(self, atom: Atom) -> float | None:
+        """The value that an atom has almost surely, if it is known."""
+        found = self.flat.constant(atom)
+        step = self.flat.makers.get(atom) if isinstance(atom, Var) else None
+        if found is not None or step is None:
+            return found
+        name, known = step.meaning.name, [self.constant(x) for x in step.inputs[:2]]
+        if step.meaning.moves or name == "convert_element_type":
+            return known[0]
+        if self._null(step):
+            return float(name == "ne")
+        if name in ("and", "or") and float(name == "or") in known:
+            return float(name == "or")
+        if name in ("and", "or", "xor", "not", "eq", "ne") and None not in known:
+            return float(bool(step.meaning.entrywise(*(bool(x) if name not in ("eq", "ne") else x for x in known))))  # type: ignore[misc]
+        return None
+
+    def _loop(self, step: Step, loop: Loop) -> None:
+        """What goes round a loop, round until nothing changes. The body is analysed once, in its own inputs."""
+        matrix = body_classes(loop)
+        operands = [dict(self.settle(atom)) for atom in step.inputs]
+        results: list[Classes] = [{} for _ in step.outputs]
+        for _ in range(len(operands) + 3):
+            results = [
+                _joined(
+                    [
+                        {source: max(own, c) for source, c in classes.items()}
+                        for own, classes in zip(row, operands, strict=True)
+                        if own is not INDEPENDENT
+                    ]
+                )
+                for row in matrix
+            ]
+            for output, operand in loop.carried:
+                operands[operand] = dict(_joined([operands[operand], results[output]]))
+        tested = {source: JUMP for i in loop.test for source in operands[i]}
+        for var, classes in zip(step.outputs, results, strict=True):
+            self.classes[var] = _joined([classes, tested])
+            if JUMP in self.of(var).values():
+                self.causes[var] = Jump(step, certain=False)
+
+
+def analyse(
+    equations: Iterable[Equation],
+    sinks: Sequence[Atom],
+    sources: Mapping[Var, Source],
+    constants: Mapping[Var, Any],
+    through: frozenset[Var] = frozenset(),
+) -> Analysis:
+    """Smoothness of everything behind the sinks, in variables that are sources: parameters, and the values of sites.
+
+    **Arguments**
+
+    - `through`: values of sites that are looked at as functions of what is behind them too.
+    """
+    flat = flatten(equations, sinks, lambda site: site.outputs[0] not in through, constants)
+    analysis = Analysis(flat, {var: {source: SMOOTH} for var, source in sources.items()}, through)
+    analysis.run()
+    return analysis
+
+
+def body_classes(loop: Loop) -> list[list[Smoothness]]:
+    """For each output of a body its smoothness in each input."""
+    sources: dict[Var, Source] = {var: i for i, var in enumerate(loop.inputs)}
+    inner = analyse(loop.equations, loop.outputs, sources, {})
+    rows = []
+    for atom in loop.outputs:
+        classes = inner.settle(inner.flat.atom(atom))
+        rows.append([classes.get(i, INDEPENDENT) for i in range(len(loop.inputs))])
+    return rows
+
+
+def _joined(classes: Sequence[Classes]) -> Classes:
+    out: dict[Source, Smoothness] = {}
+    for each in classes:
+        for source, c in each.items():
+            out[source] = max(out.get(source, INDEPENDENT), c)
+    return out

@@ -1,0 +1,272 @@
+"""Checking gradients on JAX: the draws that `ppvi.checks` judges, for objectives and for any other estimator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpyro.distributions import biject_to, constraints as c
+
+from ppvi.checks import Budget, Question, Report, measure
+from ppvi.checks.paths import LENGTH, lay
+from ppvi.compiler.examine import examine
+from ppvi.compiler.findings import StaticReport
+from ppvi.errors import ProgramError, StrategyError
+from ppvi.strategies import Enumerate, Reinforce
+
+if TYPE_CHECKING:
+    from ppvi.numpyro.objective import Objective
+
+Estimator = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
+"""From a key and parameters to an estimate of the objective and of its gradient."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Paths that are straight in unconstrained parameters."""
+
+    questions: tuple[Question, ...]
+    starts: jax.Array
+    ends: jax.Array
+    place: Callable[[jax.Array], Any]
+    """From unconstrained numbers to parameters."""
+
+    def at(self, u: Any, start: jax.Array, end: jax.Array) -> tuple[Any, Any]:
+        """A point of a path, and the velocity there, for unit speed."""
+        point, velocity = jax.jvp(lambda u: self.place(start + u * (end - start)), (u,), (jnp.ones_like(u),))
+        return point, jax.tree.map(lambda v: v / LENGTH, velocity)
+
+
+def prove(objective: Objective, params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StaticReport:
+    """The static check; see `Objective.prove`."""
+    plan = objective.staged(params, *args, **kwargs)
+    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
+    return examine(plan, dict(zip(plan.program.inputs, names, strict=False)))
+
+
+def check(
+    objective: Objective,
+    key: jax.Array,
+    params: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    against: Sequence[str],
+    **options: Any,
+) -> Report:
+    """The static and the statistical check of an objective; see `Objective.check`."""
+    static = objective.prove(params, *args, **kwargs)
+    start = objective.initialise(jax.random.fold_in(key, 0), *args, **kwargs)
+    reason = getattr(objective.program, "no_potential", None)
+    alpha = options.get("alpha", 1e-3)
+    if reason is not None:
+        return Report(alpha, (), static, (f"nothing was measured: {reason}",))
+    moving = _moving(objective, start)
+
+    def estimate(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
+        return objective.value_and_grad(key, params, *args, **kwargs)
+
+    oracles: dict[str, Estimator] = {}
+    if "exact" in against:
+        oracles |= _enumerated(objective, params, args, kwargs)
+    if "reinforce" in against:
+        oracles |= _by_score(objective, params, args, kwargs)
+    return run(
+        estimate, key, params, points={"initial": start.params}, constraints=start.constraints, moving=moving,
+        oracles=oracles, static=static, path="path" in against, random=_draws(objective, params, args, kwargs), **options,
+    )  # fmt: skip
+
+
+def _draws(objective: Objective, params: Any, args: Any, kwargs: Any) -> bool:
+    """Whether anything is drawn that is not enumerated."""
+    choices = objective.staged(params, *args, **kwargs).choices.values()
+    return any(not isinstance(choice.strategy, Enumerate) for choice in choices)
+
+
+def _moving(objective: Objective, start: Any) -> set[str]:
+    """Parameters that the objective's gradient is about."""
+    whose = getattr(objective.program, "gradient_of", None)
+    return {name for name, owners in start.owners.items() if whose is None or whose in owners}
+
+
+def _with(objective: Objective, params: Any, args: Any, kwargs: Any, strategy: Any) -> Objective | None:
+    """The objective with one strategy at every site, if it fits them all."""
+    plan = objective.staged(params, *args, **kwargs)
+    named = {choice.info.name: strategy for choice in plan.choices.values()}
+    other = type(objective)(objective.program, objective.model, objective.guide, strategies=named)
+    try:
+        other.staged(params, *args, **kwargs)
+    except (StrategyError, ProgramError):
+        return None
+    return other
+
+
+def _enumerated(objective: Objective, params: Any, args: Any, kwargs: Any) -> dict[str, Estimator]:
+    """The exact gradient of an objective whose every draw is finite."""
+    other = _with(objective, params, args, kwargs, Enumerate())
+    if other is None or not other.staged(params, *args, **kwargs).choices:
+        return {}
+    gradients = [jax.tree.leaves(other.value_and_grad(jax.random.key(i), params, *args, **kwargs)) for i in (0, 1)]
+    if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*gradients, strict=True)):
+        return {}
+    return {"exact": lambda key, params: other.value_and_grad(key, params, *args, **kwargs)}
+
+
+def _by_score(objective: Objective, params: Any, args: Any, kwargs: Any) -> dict[str, Estimator]:
+    other = _with(objective, params, args, kwargs, Reinforce())
+    return {} if other is None else {"by score": lambda key, params: other.value_and_grad(key, params, *args, **kwargs)}
+
+
+def check_estimator(
+    value_and_grad: Estimator,
+    params: Any,
+    *,
+    key: jax.Array | None = None,
+    constraints: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Report:
+    """The path-integral test on any JAX estimator; see `ppvi.check_estimator`."""
+    key = jax.random.key(0) if key is None else key
+    return run(value_and_grad, key, params, constraints=constraints or {}, **options)
+
+
+def run(
+    estimate: Estimator,
+    key: jax.Array,
+    params: Any,
+    *,
+    constraints: Mapping[str, Any],
+    points: Mapping[str, Any] | None = None,
+    moving: set[str] | None = None,
+    oracles: Mapping[str, Estimator] | None = None,
+    static: Any = None,
+    path: bool = True,
+    random: bool = True,
+    alpha: float = 1e-3,
+    delta: float | None = None,
+    budget: Budget | float | None = None,
+    bounds: tuple[float, float] | None = None,
+    variance: float | None = None,
+    progress: bool = True,
+) -> Report:
+    """Make draws, and have them judged."""
+    budget = Budget(seconds=budget) if isinstance(budget, int | float) else budget
+    problems, notes = _sane(estimate, key, params, random)
+    if problems:
+        return Report(alpha, (), static, tuple(notes), tuple(problems))
+    paths = curves(params, constraints, points or {}, moving, key)
+    draw, questions = drawer(estimate, paths, oracles or {}, key, path)
+    measured = measure(
+        draw, questions, alpha=alpha, delta=delta, budget=budget, bounds=bounds, variance=variance, progress=progress
+    )
+    return Report(alpha, measured, static, tuple(notes))
+
+
+def _sane(estimate: Estimator, key: jax.Array, params: Any, random: bool) -> tuple[list[str], list[str]]:
+    """Equal keys agree, and different keys differ."""
+    try:
+        once = jax.jit(estimate)
+        first, again, *others = (jax.device_get(once(k, params)) for k in (key, key, *jax.random.split(key, 8)))
+    except TypeError as error:
+        raise ProgramError(
+            f"check_estimator: the estimator could not be called as value_and_grad(key, params) under jax.jit: {error}"
+        ) from error
+    if not all(
+        np.array_equal(a, b, equal_nan=True) for a, b in zip(*map(jax.tree.leaves, (first, again)), strict=True)
+    ):
+        return ["two calls with one key differ: the estimator has randomness that its key does not decide"], []
+    same = all(
+        all(
+            np.array_equal(a, b, equal_nan=True)
+            for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
+        )
+        for other in others
+    )
+    if not same:
+        return [], []
+    if random:
+        return ["all of 9 keys give the same estimate: the estimator's randomness is frozen, or it ignores its key"], []
+    return [], ["the estimate does not depend on the key: it is exact, or a constant"]
+
+
+def curves(
+    params: Any, constraints: Mapping[str, Any], points: Mapping[str, Any], moving: set[str] | None, key: jax.Array
+) -> Curves:
+    """Random paths through parameters with constraints."""
+    transforms = {n: biject_to(constraints.get(n, c.real)) for n in params} if isinstance(params, Mapping) else {}
+
+    def free(params: Any) -> Any:
+        return {n: jax.tree.map(t.inv, params[n]) for n, t in transforms.items()} if transforms else params
+
+    def back(values: Any) -> Any:
+        return {n: jax.tree.map(t, values[n]) for n, t in transforms.items()} if transforms else values
+
+    real = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), free(params))
+    center, unravel = ravel_pytree(real)
+    owner = np.concatenate([np.full(np.size(x), i) for i, x in enumerate(jax.tree.leaves(real))])
+    names = [jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in jax.tree_util.tree_leaves_with_path(real)]
+    mine = [i for i, name in enumerate(names) if moving is None or name.split(".")[0] in moving]
+    places = {"given": center} | {name: ravel_pytree(free(point))[0] for name, point in points.items()}
+    seed = np.asarray(jax.random.key_data(key)).ravel()
+    paths = lay({name: np.asarray(x) for name, x in places.items()}, owner, names, mine, seed)
+    starts, ends = (jnp.asarray(x, center.dtype) for x in (paths.starts, paths.ends))
+    return Curves(paths.questions, starts, ends, lambda x: back(unravel(x)))
+
+
+def drawer(
+    estimate: Estimator, paths: Curves, oracles: Mapping[str, Estimator], key: jax.Array, path: bool
+) -> tuple[Callable[[int], tuple[Any, Any]], list[Question]]:
+    """A function from the number of a batch to its draws, and what they are about."""
+    questions = [*paths.questions] if path else []
+    given = [i for i, question in enumerate(paths.questions) if question.point == "given"]
+    for name in oracles:
+        questions += [Question(f"given, {name}", paths.questions[i].direction) for i in given]
+
+    def along(key: jax.Array, u: jax.Array, start: jax.Array, end: jax.Array) -> tuple[jax.Array, jax.Array]:
+        point, velocity = paths.at(u, start, end)
+        component = _dot(velocity, estimate(key, point)[1])
+        values = [estimate(key, paths.place(x))[0] for x in (start, end)]
+        return component - (values[1] - values[0]) / LENGTH, component
+
+    def beside(oracle: Estimator, key: jax.Array, start: jax.Array, end: jax.Array) -> tuple[jax.Array, jax.Array]:
+        point, velocity = paths.at(jnp.asarray(0.5, start.dtype), start, end)
+        component = _dot(velocity, estimate(key, point)[1])
+        return component - _dot(velocity, oracle(jax.random.fold_in(key, 1), point)[1]), component
+
+    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = []
+        if path:
+            keys = jax.random.split(jax.random.fold_in(key, 0), len(paths.questions))
+            u = jax.random.uniform(jax.random.fold_in(key, 1), (len(paths.questions),), paths.starts.dtype)
+            found.append(jax.vmap(along)(keys, u, paths.starts, paths.ends))
+        for number, oracle in enumerate(oracles.values()):
+            keys = jax.random.split(jax.random.fold_in(key, 2 + number), len(given))
+            places = np.asarray(given)
+            found.append(
+                jax.vmap(lambda *x, oracle=oracle: beside(oracle, *x))(keys, paths.starts[places], paths.ends[places])
+            )
+        differences, components = zip(*found, strict=True)
+        return jnp.concatenate(differences), jnp.concatenate(components)
+
+    size = _batch_size(one, key)
+    batch = jax.jit(lambda key: jax.vmap(one)(jax.random.split(key, size)))
+    return lambda number: jax.device_get(batch(jax.random.fold_in(key, number))), questions
+
+
+def _dot(velocity: Any, gradient: Any) -> jax.Array:
+    pairs = zip(jax.tree.leaves(velocity), jax.tree.leaves(gradient), strict=True)
+    return sum((jnp.vdot(v, g) for v, g in pairs), start=jnp.zeros(()))
+
+
+def _batch_size(one: Callable[..., Any], key: jax.Array) -> int:
+    """As many draws at once as keep the numbers in memory around ten million."""
+    jaxpr = jax.make_jaxpr(one)(key)
+    largest = max((math.prod(getattr(v.aval, "shape", ())) for e in jaxpr.eqns for v in e.outvars), default=1)
+    return int(np.clip(2 ** math.floor(math.log2(2_000_000 / max(largest, 1))), 8, 4096))
