@@ -36,7 +36,12 @@ def rounds(
 
 def ratio(times: dict[str, np.ndarray], name: str, to: str) -> str:
     """Median of the ratios by round, with the quartiles."""
-    low, middle, high = np.quantile(times[name] / times[to], [0.25, 0.5, 0.75])
+    return summary(times[name] / times[to])
+
+
+def summary(ratios: np.ndarray) -> str:
+    """Median and quartiles."""
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
 
 

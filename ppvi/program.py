@@ -338,6 +338,26 @@ def minimized(objective: T) -> T:
     return objective
 
 
+def moves(whose: str) -> Callable[[T], T]:
+    """Mark an objective program as one for the parameters of the `"model"` or the `"guide"` only; others are held constant."""
+
+    def mark(objective: T) -> T:
+        objective.gradient_of = whose  # type: ignore[attr-defined]
+        return objective
+
+    return mark
+
+
+def without_potential(why: str) -> Callable[[T], T]:
+    """Mark an objective program as one whose gradient is by design not that of its value, for checks, which compare them."""
+
+    def mark(objective: T) -> T:
+        objective.no_potential = why  # type: ignore[attr-defined]
+        return objective
+
+    return mark
+
+
 def check_count(what: str, n: Any, least: int = 1) -> None:
     """Refuse a number of runs that is no int, or too small."""
     if isinstance(n, bool) or not isinstance(n, int) or n < least:

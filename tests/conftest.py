@@ -1,5 +1,23 @@
 """Common set-up: tests run on the CPU unless the environment says otherwise."""
 
+import itertools
 import os
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+COUNT = itertools.count(1)
+MOST_MAPS = 30_000
+"""Every compiled program holds some memory maps, of which Linux allows a process 65,530."""
+
+
+@pytest.fixture(autouse=True)
+def _forget_compiled_programs():
+    yield
+    maps = Path("/proc/self/maps")
+    if next(COUNT) % 10 == 0 and maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
+        import jax
+
+        jax.clear_caches()

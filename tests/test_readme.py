@@ -23,10 +23,12 @@ def test_the_example_and_the_objective_after_it(capsys):
     bound = names["vi"].objective(names["iwelbo"](5), names["model"], names["guide"])
     key = names["jax"].random.key(1)
     assert np.isfinite(bound.estimate(key, names["fit"].params, names["x"]))
-    exec(BLOCKS[2], names)
+    exec(BLOCKS[2].replace("fit.params, x)", "fit.params, x, budget=5, progress=False)"), names)
+    assert "static check: proved" in capsys.readouterr().out
+    exec(BLOCKS[3], names)
     assert [whose for _, whose in names["pairs"]] == ["model", "guide"]
     assert [objective.maximize for objective, _ in names["pairs"]] == [True, False]
-    exec(BLOCKS[3], names)
+    exec(BLOCKS[4], names)
     bound = names["vi"].objective(names["diwhvi"], models.cone.model, guides.cone.ring)
     library = ppvi.objectives.diwhvi(["x", "y"], None, 5, 5)
     same = names["vi"].objective(library, models.cone.model, guides.cone.ring)

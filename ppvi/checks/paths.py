@@ -43,7 +43,8 @@ def lay(
     rng = np.random.default_rng(seed)
     free = np.isin(owner, moving)
     [given, center], *_ = points.items()
-    everywhere = {**points, "far": center + FAR * _unit(rng, free)}
+    others = {name: point for name, point in points.items() if name == given or not np.allclose(point, center)}
+    everywhere = {**others, "far": center + FAR * _unit(rng, free)}
     paths = []
     if len(moving) <= MOST_LEAVES:
         paths += [(Question(given, names[i] or "the parameter"), center, _unit(rng, owner == i)) for i in moving]

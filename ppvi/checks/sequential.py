@@ -80,7 +80,7 @@ class Asymptotic(Moments):
     factor of 1.5 (Cramer's expansion of the tails of a t statistic).
     """
 
-    def __init__(self, tests: int, alpha: float, *, tightest: int = 200_000, least: int = 2000):
+    def __init__(self, tests: int, alpha: float, *, tightest: int = 200_000, least: int = 1000):
         super().__init__(tests)
         self.alpha, self.least = alpha, least
         log = -2 * math.log(alpha)

@@ -31,7 +31,7 @@ from ppvi.errors import ProgramError
 Draw = Callable[[int], tuple[Any, Any]]
 """From the number of a batch to the draws of D and of the gradient's component, `(draw, question)` each."""
 
-TAIL_DRAWS = 20_000
+TAIL_DRAWS = 50_000
 """Draws by which tails are judged."""
 SEEN = 0.999
 """Probability with which a bias that "would have been seen" would have been seen."""
@@ -146,13 +146,15 @@ class Judge:
         assert self.sequence is not None
         low, high = self.sequence.interval()
         bound, rounding = self.delta * self.scale(), ROUNDING * self.scale()
-        hopeless = (self.lost > 0) | (
-            self.k_hats() >= HEAVY if self.bounds is None and self.variance is None else False
-        )
+        heavy = np.zeros(self.tests, bool)
+        if self.bounds is None and self.variance is None:
+            heavy = self.k_hats() >= HEAVY
         found: list[Outcome | None] = []
         for test in range(self.tests):
-            if hopeless[test]:
+            if self.lost[test] or (heavy[test] and len(self.first) >= TAIL_DRAWS):
                 found.append("inconclusive")
+            elif heavy[test]:
+                found.append(None)  # few draws of few values look heavy, too
             elif low[test] > rounding[test] or high[test] < -rounding[test]:
                 found.append("biased")
             elif low[test] >= -bound[test] and high[test] <= bound[test]:

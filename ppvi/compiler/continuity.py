@@ -2,7 +2,7 @@
 
 A value that looks as if it jumped is followed back through entrywise operations to the variables where those begin. As a
 function of single numbers it is then evaluated along random lines, in double precision; wherever a comparison, a
-rounding or a cast changes on a line, the place is found by bisection, and the values on either side are compared. For
+rounding or a cast changes on a line, the place is found by section, and the values on either side are compared. For
 operations that are analytic between their switches, two branches that agree at random points of the surface where they
 meet agree on all of it, except with probability zero. A switch that no line has met leaves the question open.
 """
@@ -20,7 +20,7 @@ from ppvi.compiler.flat import Step
 from ppvi.compiler.ir import Atom, Literal, Smoothness, Var
 from ppvi.compiler.ranges import Range, decided, range_of
 
-LINES, POINTS, CROSSINGS, HALVINGS = 48, 49, 6, 54
+LINES, POINTS, CROSSINGS, PARTS, ROUNDS = 96, 33, 40, 16, 9
 TOLERANCE = 1e-5
 """Difference of two sides, relative to their size, that counts as none: constants of a program have single precision."""
 MOST = 300
@@ -39,6 +39,8 @@ class Region:
 
     makers: Mapping[Var, Step]
     varies: Callable[[Var], bool]
+    ignored: Callable[[Step], set[int]]
+    """Operands of a selection that play no part."""
     places: dict[tuple[Any, Axes], int] = field(default_factory=dict)
     leaves: list[tuple[int, Atom]] = field(default_factory=list)
     operations: list[tuple[int, Step, list[int]]] = field(default_factory=list)
@@ -54,6 +56,9 @@ class Region:
         if key in self.places:
             return self.places[key]
         step = self.makers.get(atom) if isinstance(atom, Var) else None
+        if step is not None and (left := self._only_case(step)) is not None:
+            place = self.places[key] = self.add(left, axes if left.shape else ())
+            return place
         operands = None if step is None or step.meaning.entrywise is None else self._operands(step, axes)
         children = [] if operands is None else [self.add(*operand) for operand in operands]
         place = self.places[key] = len(self.places)
@@ -68,6 +73,14 @@ class Region:
         if len(self.operations) > MOST:
             raise OpenError
         return place
+
+    def _only_case(self, step: Step) -> Atom | None:
+        """The case of a selection that counts, where one alone does: elsewhere it is -inf outside a support, or NaN."""
+        skipped = self.ignored(step)
+        cases = [
+            i for i in range(1, len(step.inputs)) if i not in skipped and not _endless(step.inputs[i], self.makers)
+        ]
+        return step.inputs[cases[0]] if skipped and len(cases) == 1 else None
 
     def _operands(self, step: Step, axes: Axes) -> list[tuple[Atom, Axes]] | None:
         """The operands and where their axes lie, or None where entries are mixed."""
@@ -100,15 +113,29 @@ def _arity(step: Step) -> int:
     return 1 if step.equation.density is not None else len(step.inputs)
 
 
+def _endless(atom: Atom, makers: Mapping[Var, Step]) -> bool:
+    """Whether it is -inf or NaN everywhere."""
+    while isinstance(atom, Var):
+        step = makers.get(atom)
+        if step is None or not (step.meaning.moves or step.meaning.name == "convert_element_type"):
+            return False
+        atom = step.inputs[0]
+    return _is_real(atom) and atom.shape == () and not math.isfinite(float(atom.value))
+
+
 def _jumps(step: Step, operand: int) -> bool:
     return step.meaning.smoothness is not None and step.meaning.smoothness(0, operand) is Smoothness.JUMP
 
 
 def jumps(
-    atom: Var, makers: Mapping[Var, Step], varies: Callable[[Var], bool], ranges: dict[Atom, Range]
+    atom: Var,
+    makers: Mapping[Var, Step],
+    varies: Callable[[Var], bool],
+    ignored: Callable[[Step], set[int]],
+    ranges: dict[Atom, Range],
 ) -> bool | None:
     """Whether a value jumps as a function of what varies behind it; None where that stays open."""
-    region = Region(makers, varies)
+    region = Region(makers, varies, ignored)
     try:
         out = region.add(atom, tuple(range(len(atom.shape))))
     except (OpenError, RecursionError):
@@ -140,25 +167,27 @@ def _gaps(along: Callable[..., dict[int, Any]], crossings: list[tuple[Any, Any, 
     if not crossings:
         return []
     rows, low = (np.concatenate([crossing[i] for crossing in crossings]) for i in (1, 2))
-    ends = np.cumsum([len(crossing[1]) for crossing in crossings])[:-1]
+    ends = np.cumsum([len(crossing[1]) for crossing in crossings])
     high = low + 1 / (POINTS - 1)
 
     def states(t: Any) -> Any:
-        values = along(rows, t)
-        parts = [np.split(np.broadcast_to(_state(switch, values), rows.shape), ends) for switch, _, _ in crossings]
-        return np.concatenate([part[i] * 1.0 for i, part in enumerate(parts)])
+        values = along(rows[:, None], t)
+        out = np.empty(t.shape)
+        for (switch, _, _), stop, number in zip(crossings, ends, map(len, (c[1] for c in crossings)), strict=True):
+            out[stop - number : stop] = np.broadcast_to(_state(switch, values), t.shape)[stop - number : stop]
+        return out
 
-    before = states(low)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        same = states(middle) == before
-        low, high = np.where(same, middle, low), np.where(same, high, middle)
+    for _ in range(ROUNDS):
+        t = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, PARTS + 1)
+        state = states(t)
+        turn = np.argmax(state != state[:, :1], axis=1)
+        low, high = (np.take_along_axis(t, i[:, None], 1)[:, 0] for i in (turn - 1, turn))
     left, right = (np.broadcast_to(along(rows, t)[out], rows.shape) * 1.0 for t in (low, high))
-    infinite = np.isneginf(left) | np.isneginf(right)
+    infinite = np.isneginf(left) ^ np.isneginf(right)
     with np.errstate(all="ignore"):  # a density that ends at zero is a log density that ends at -inf
         left, right = np.where(infinite, np.exp(left), left), np.where(infinite, np.exp(right), right)
         gap = abs(left - right) / (1 + np.maximum(abs(left), abs(right)))
-    return np.split(gap, ends)
+    return np.split(gap, ends[:-1])
 
 
 def _state(switch: Any, values: Mapping[int, Any]) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ppvi.compiler.choose import Choice, coupled_axes, evaluations, runs
 from ppvi.compiler.dependence import site_lanes
-from ppvi.compiler.ir import Atom, Equation, site_info
+from ppvi.compiler.examine import examine
+from ppvi.compiler.findings import StaticReport
+from ppvi.compiler.ir import Atom, Equation, Var, site_info
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.terms import Term
 
@@ -50,6 +53,8 @@ class Explanation:
 
     sites: tuple[SiteReport, ...]
     terms: tuple[TermReport, ...]
+    static: StaticReport
+    """What can be proved of the gradient."""
 
     def __str__(self) -> str:
         from ppvi.tables import render
@@ -73,12 +78,18 @@ class Explanation:
                     "sites", ("site", "distribution", "at", "lanes", "strategy", "credit", "runs", "because"), sites
                 ),
                 render("terms: the objective adds up", ("parts", "shape", "depends on", "runs"), terms),
+                str(self.static),
             )
         )
 
 
-def explain(plan: Plan) -> Explanation:
-    """Report on a plan."""
+def explain(plan: Plan, names: Mapping[Var, str]) -> Explanation:
+    """Report on a plan.
+
+    **Arguments**
+
+    - `names`: the parameters' names by their variables.
+    """
     makers: dict[Atom, Equation] = {var: equation for equation in plan.equations for var in equation.outputs}
     return Explanation(
         sites=tuple(_site(plan, equation, choice) for equation, choice in plan.choices.items()),
@@ -91,6 +102,7 @@ def explain(plan: Plan) -> Explanation:
             )
             for term in plan.terms
         ),
+        static=examine(plan, names),
     )
 
 

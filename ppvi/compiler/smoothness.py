@@ -50,6 +50,7 @@ class Analysis:
     settled: set[Var] = field(default_factory=set)
     exits: dict[Var, Jump] = field(default_factory=dict)
     """Values that leave entrywise code in which they begin to jump."""
+    constants: dict[Atom, float | None] = field(default_factory=dict)
     ranges: dict[Atom, Range] = field(default_factory=dict)
 
     def of(self, atom: Atom) -> Classes:
@@ -70,7 +71,7 @@ class Analysis:
         maker = self.flat.makers.get(atom)
         if maker is None or maker.meaning.entrywise is None or not atom.dtype.startswith(("float", "bfloat")):
             return self.of(atom)
-        verdict = jumps(atom, self.flat.makers, lambda var: bool(self.of(var)), self.ranges)
+        verdict = jumps(atom, self.flat.makers, lambda var: bool(self.of(var)), self.ignored, self.ranges)
         inherited = self._inherited(atom)
         if verdict is False and inherited is None:
             self.classes[atom] = {source: min(c, LIPSCHITZ) for source, c in self.of(atom).items()}
@@ -195,20 +196,25 @@ class Analysis:
 
     def constant(self, atom: Atom) -> float | None:
         """The value that an atom has almost surely, if it is known."""
-        found = self.flat.constant(atom)
+        if atom not in self.constants:
+            self.constants[atom] = self._constant(atom)
+        return self.constants[atom]
+
+    def _constant(self, atom: Atom) -> float | None:
         step = self.flat.makers.get(atom) if isinstance(atom, Var) else None
-        if found is not None or step is None:
-            return found
-        name, known = step.meaning.name, [self.constant(x) for x in step.inputs[:2]]
+        if step is None:
+            return self.flat.constant(atom)
+        name, run = step.meaning.name, step.meaning.entrywise
         if step.meaning.moves or name == "convert_element_type":
-            return known[0]
+            return self.constant(step.inputs[0])
         if self._null(step):
             return float(name == "ne")
+        if name not in ("and", "or", "xor", "not", "eq", "ne") or run is None:
+            return None
+        known = [self.constant(x) for x in step.inputs]
         if name in ("and", "or") and float(name == "or") in known:
             return float(name == "or")
-        if name in ("and", "or", "xor", "not", "eq", "ne") and None not in known:
-            return float(bool(step.meaning.entrywise(*(bool(x) if name not in ("eq", "ne") else x for x in known))))  # type: ignore[misc]
-        return None
+        return None if None in known else float(run(*known))
 
     def _loop(self, step: Step, loop: Loop) -> None:
         """What goes round a loop, round until nothing changes. The body is analysed once, in its own inputs."""

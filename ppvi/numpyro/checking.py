@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,8 @@ from numpyro.distributions import biject_to, constraints as c
 
 from ppvi.checks import Budget, Question, Report, measure
 from ppvi.checks.paths import LENGTH, lay
-from ppvi.compiler.examine import examine
-from ppvi.compiler.findings import StaticReport
 from ppvi.errors import ProgramError, StrategyError
+from ppvi.numpyro.unstaged import Initialisation
 from ppvi.strategies import Enumerate, Reinforce
 
 if TYPE_CHECKING:
@@ -43,14 +43,6 @@ class Curves:
         return point, jax.tree.map(lambda v: v / LENGTH, velocity)
 
 
-def prove(objective: Objective, params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StaticReport:
-    """The static check; see `Objective.prove`."""
-    plan = objective.staged(params, *args, **kwargs)
-    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
-    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
-    return examine(plan, dict(zip(plan.program.inputs, names, strict=False)))
-
-
 def check(
     objective: Objective,
     key: jax.Array,
@@ -63,12 +55,14 @@ def check(
 ) -> Report:
     """The static and the statistical check of an objective; see `Objective.check`."""
     static = objective.prove(params, *args, **kwargs)
-    start = objective.initialise(jax.random.fold_in(key, 0), *args, **kwargs)
+    start = Initialisation(jax.random.fold_in(key, 0), objective.strategies, params)
+    objective.run(start, args, dict(kwargs))
     reason = getattr(objective.program, "no_potential", None)
     alpha = options.get("alpha", 1e-3)
     if reason is not None:
         return Report(alpha, (), static, (f"nothing was measured: {reason}",))
-    moving = _moving(objective, start)
+    whose = getattr(objective.program, "gradient_of", None)
+    moving = {name for name in params if whose is None or whose in start.owners.get(name, {whose})}
 
     def estimate(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         return objective.value_and_grad(key, params, *args, **kwargs)
@@ -79,7 +73,7 @@ def check(
     if "reinforce" in against:
         oracles |= _by_score(objective, params, args, kwargs)
     return run(
-        estimate, key, params, points={"initial": start.params}, constraints=start.constraints, moving=moving,
+        estimate, key, params, points={"initial": {**params, **start.found}}, constraints=start.constraints, moving=moving,
         oracles=oracles, static=static, path="path" in against, random=_draws(objective, params, args, kwargs), **options,
     )  # fmt: skip
 
@@ -88,12 +82,6 @@ def _draws(objective: Objective, params: Any, args: Any, kwargs: Any) -> bool:
     """Whether anything is drawn that is not enumerated."""
     choices = objective.staged(params, *args, **kwargs).choices.values()
     return any(not isinstance(choice.strategy, Enumerate) for choice in choices)
-
-
-def _moving(objective: Objective, start: Any) -> set[str]:
-    """Parameters that the objective's gradient is about."""
-    whose = getattr(objective.program, "gradient_of", None)
-    return {name for name, owners in start.owners.items() if whose is None or whose in owners}
 
 
 def _with(objective: Objective, params: Any, args: Any, kwargs: Any, strategy: Any) -> Objective | None:
@@ -228,6 +216,7 @@ def drawer(
     given = [i for i, question in enumerate(paths.questions) if question.point == "given"]
     for name in oracles:
         questions += [Question(f"given, {name}", paths.questions[i].direction) for i in given]
+        questions.append(Question(f"given, {name}", "the value itself"))
 
     def along(key: jax.Array, u: jax.Array, start: jax.Array, end: jax.Array) -> tuple[jax.Array, jax.Array]:
         point, velocity = paths.at(u, start, end)
@@ -240,6 +229,11 @@ def drawer(
         component = _dot(velocity, estimate(key, point)[1])
         return component - _dot(velocity, oracle(jax.random.fold_in(key, 1), point)[1]), component
 
+    def value(oracle: Estimator, key: jax.Array, start: jax.Array, end: jax.Array) -> tuple[jax.Array, jax.Array]:
+        point = paths.place((start + end) / 2)
+        found = estimate(key, point)[0]
+        return found - oracle(jax.random.fold_in(key, 1), point)[0], found
+
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         found = []
         if path:
@@ -249,9 +243,9 @@ def drawer(
         for number, oracle in enumerate(oracles.values()):
             keys = jax.random.split(jax.random.fold_in(key, 2 + number), len(given))
             places = np.asarray(given)
-            found.append(
-                jax.vmap(lambda *x, oracle=oracle: beside(oracle, *x))(keys, paths.starts[places], paths.ends[places])
-            )
+            ends = (paths.starts[places], paths.ends[places])
+            found.append(jax.vmap(functools.partial(beside, oracle))(keys, *ends))
+            found.append(tuple(x[None] for x in value(oracle, jax.random.fold_in(key, number), ends[0][0], ends[1][0])))
         differences, components = zip(*found, strict=True)
         return jnp.concatenate(differences), jnp.concatenate(components)
 

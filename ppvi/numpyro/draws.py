@@ -9,9 +9,11 @@ import arviz as az
 import jax
 
 from ppvi.inference import normalize
+from ppvi.numpyro.arguments import join, part
 from ppvi.numpyro.handlers import Assess
-from ppvi.numpyro.objective import Objective, Params, join, part
-from ppvi.numpyro.session import PlainSession, as_key
+from ppvi.numpyro.objective import Objective, Params
+from ppvi.numpyro.session import as_key
+from ppvi.numpyro.unstaged import PlainSession
 from ppvi.program import Program, check_count
 
 

@@ -22,10 +22,12 @@ from numpyro.distributions.distribution import validation_enabled
 from tqdm import tqdm
 
 from ppvi.errors import FitError, ProgramError
+from ppvi.numpyro.arguments import join, part
 from ppvi.numpyro.draws import posterior
 from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
-from ppvi.numpyro.objective import Objective, Params, Start, join, part
-from ppvi.numpyro.session import Probe, as_key
+from ppvi.numpyro.objective import Objective, Params, Start
+from ppvi.numpyro.session import as_key
+from ppvi.numpyro.unstaged import Probe
 from ppvi.program import Program
 
 

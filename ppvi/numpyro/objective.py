@@ -12,17 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppvi.checks import Budget, Report
+from ppvi.compiler.examine import examine
 from ppvi.compiler.explain import Explanation, explain
 from ppvi.compiler.findings import StaticReport
-from ppvi.compiler.ir import Atom, Program as StagedProgram
+from ppvi.compiler.ir import Atom, Program as StagedProgram, Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.errors import ProgramError, StrategyError
+from ppvi.numpyro.arguments import Structure, join, part
 from ppvi.numpyro.handlers import Direct, Handle
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.ops import OPS
-from ppvi.numpyro.session import Initialisation, Session, not_a_strategy
+from ppvi.numpyro.session import Session, not_a_strategy
 from ppvi.numpyro.stage import stage
+from ppvi.numpyro.unstaged import Initialisation
 from ppvi.program import Program, Trace, staging
 from ppvi.strategies import Strategy
 
@@ -51,13 +54,6 @@ class Start(NamedTuple):
     """Name -> the programs that declare it: `model`, `guide`, `objective`, or `program` and its name."""
     learning: bool
     """Whether a strategy has a state."""
-
-
-class Structure(NamedTuple):
-    """The arguments of a call less their arrays: hashable, so that JAX can tell calls apart by it."""
-
-    tree: Any
-    static: tuple[Any, ...]
 
 
 class Objective:
@@ -173,7 +169,8 @@ class Objective:
 
     def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
-        return explain(self.staged(params, *args, **kwargs))
+        plan = self.staged(params, *args, **kwargs)
+        return explain(plan, names_of(plan, params))
 
     def check(
         self,
@@ -211,9 +208,8 @@ class Objective:
 
     def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
         """The static check: what can be proved of the gradient from the program alone. Printable; see `check`."""
-        from ppvi.numpyro.checking import prove
-
-        return prove(self, _checked(params), args, kwargs)
+        plan = self.staged(params, *args, **kwargs)
+        return examine(plan, names_of(plan, params))
 
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
         """The compiler's plan for arguments of these shapes."""
@@ -304,45 +300,11 @@ def objective(
     return Objective(program, model, guide, strategies=strategies, maximize=maximize)
 
 
-def part(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[Any], Structure]:
-    """Arguments as arrays, which are traced, and the rest, which is static."""
-    leaves, tree = jax.tree.flatten((args, kwargs))
-    arrays = [leaf for leaf in leaves if _is_array(leaf)]
-    static = tuple(_ARRAY if _is_array(leaf) else leaf for leaf in leaves)
-    try:
-        hash(static)
-    except TypeError:
-        bad = next(leaf for leaf in static if not _hashable(leaf))
-        raise ProgramError(
-            f"an argument holds {bad!r}, of type {type(bad).__name__}, which is neither an array nor hashable: pass arrays, "
-            f"trees of arrays, or hashable constants."
-        ) from None
-    return arrays, Structure(tree, static)
-
-
-def join(arrays: Sequence[Any], structure: Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments from their parts."""
-    rest = iter(arrays)
-    return jax.tree.unflatten(structure.tree, [next(rest) if leaf is _ARRAY else leaf for leaf in structure.static])
-
-
-class _Array:
-    """Stands for an array among the arguments of a call."""
-
-
-_ARRAY = _Array()
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
-
-
-def _hashable(leaf: Any) -> bool:
-    try:
-        hash(leaf)
-    except TypeError:
-        return False
-    return True
+def names_of(plan: Plan, params: Params) -> dict[Var, str]:
+    """The names of the parameters by their variables."""
+    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
+    return dict(zip(plan.program.inputs, names, strict=False))
 
 
 def _checked(params: Params) -> Params:

@@ -24,7 +24,7 @@ from ppvi import strategies
 from ppvi.compiler.ir import Candidate, SiteInfo
 from ppvi.errors import EngineError, ProgramError, StrategyError
 from ppvi.numpyro import source
-from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, missing, unvalidated
+from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, unvalidated
 from ppvi.numpyro.handlers import Handle, current_trace
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.stage import mark_because, mark_estimate, mark_site, one_key
@@ -155,7 +155,7 @@ class Session:
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
         """`function` of every entry along the leading axis of the stacks, `n` of them where there are no stacks."""
 
-        n, base = n or _length(stacks), next(self._keys)
+        n, base = n or length(stacks), next(self._keys)
 
         def run(i: jax.Array, *entries: Any) -> Any:
             with self.fresh(base, self.nested(i, n)):
@@ -231,7 +231,7 @@ class Session:
 
     def subset(self, data: Any, size: int) -> tuple[Any, int]:
         """Rows of the data, drawn without replacement, and how many there are in all."""
-        total = _length([data])
+        total = length([data])
         if size > total:
             raise ProgramError(f"minibatch: there are {total} rows, fewer than a batch of {size}.")
         rows = jax.random.choice(self.key(), total, (size,), replace=False)
@@ -305,94 +305,7 @@ def _counted(key: jax.Array) -> Iterator[jax.Array]:
         count += 1
 
 
-class Initialisation(Session):
-    """A session that runs the objective on concrete arrays to find its parameters and to look at its data.
-
-    `each` runs its function once, so that initial values are drawn outside of any vectorisation.
-    """
-
-    marking = False
-
-    def __init__(self, key: jax.Array, chosen: Mapping[str, Strategy]):
-        super().__init__(key, {}, chosen)
-        self.level = current_trace()
-        self.found: dict[str, Any] = {}
-        self.constraints: dict[str, Any] = {}
-        self.owners: dict[str, set[str]] = {}
-
-    def param(self, name: str, initial: Callable[[], Any], msg: Any, role: str) -> Any:
-        if name not in self.found:
-            value = initial()
-            if value is None:
-                return None
-            if current_trace() is not self.level:
-                raise EngineError(
-                    f"parameter {name!r} at {source.here()} is first declared inside a JAX transformation (jit, scan, vmap "
-                    f"or grad), which its initial value cannot leave. Declare it outside and use its value inside."
-                )
-            self.found[name] = value
-            self.constraints[name] = msg["kwargs"].get("constraint", dist.constraints.real)
-        self.owners.setdefault(name, set()).add(role)
-        return self.found[name]
-
-    def log_prob(
-        self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: list[Any] | None = None
-    ) -> Any:
-        # Densities play no part in finding parameters, and computing them operation by operation would take seconds.
-        bad = missing(fn, value)
-        if bad:
-            raise ProgramError(
-                f"site {name!r} of the {role} at {source.here()} observes {bad} NaN among {jnp.size(value)} values: drop "
-                f"them, or give the site an obs_mask= and impute them."
-            )
-        return jnp.zeros(fn.batch_shape)
-
-    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
-        n = n or _length(stacks)
-        result = function(*jax.tree.map(lambda x: x[0], list(stacks)))
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *jnp.shape(x))), result)
-
-    def fold(self, count: Any, body: Callable[[jax.Array, Any], Any], carry: Any) -> Any:
-        return jax.tree.map(jnp.asarray, carry)
-
-
-class PlainSession(Session):
-    """A session that simply draws: no markers, nothing staged."""
-
-    marking = False
-
-
-class Probe(PlainSession):
-    """A session that runs the objective on concrete arrays, with the draws of the staged one, and looks for NaN."""
-
-    def __init__(self, key: jax.Array, params: Mapping[str, Any], chosen: Mapping[str, Strategy]):
-        super().__init__(key, params, chosen)
-        self.culprits: list[str] = []
-
-    def ran(self, role: str, values: Mapping[str, jax.Array], log_probs: Mapping[str, jax.Array]) -> None:
-        for name, log_prob in log_probs.items():
-            if name in values and not bool(jnp.isfinite(values[name]).all()):
-                self.culprits.append(f"site {name!r} of the {role} has a value that is not finite")
-            if not bool(jnp.isfinite(log_prob).all()):
-                bad = jnp.ravel(log_prob)[jnp.argmin(jnp.isfinite(jnp.ravel(log_prob)))]
-                self.culprits.append(f"site {name!r} of the {role} has log_prob {float(bad)}")
-
-    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
-        runs, n, base = [], n or _length(stacks), next(self._keys)
-        for i in range(n):
-            with self.fresh(base, self.nested(jnp.uint32(i), n)):
-                runs.append(function(*jax.tree.map(lambda x, i=i: x[i], list(stacks))))
-        return jax.tree.map(lambda *xs: jnp.stack(xs), *runs)
-
-    def fold(self, count: Any, body: Callable[[jax.Array, Any], Any], carry: Any) -> Any:
-        key = self.key()
-        for i in range(int(count)):
-            with self.apart(jax.random.fold_in(key, i)):
-                carry = body(jnp.asarray(i), carry)
-        return jax.tree.map(jnp.asarray, carry)
-
-
-def _length(stacks: Sequence[Any]) -> int:
+def length(stacks: Sequence[Any]) -> int:
     """The size of the leading axis that all arrays share."""
     sizes = {jnp.shape(x)[:1] for x in jax.tree.leaves(list(stacks))}
     if len(sizes) != 1 or sizes == {()}:

@@ -10,7 +10,7 @@ from ppvi.errors import ProgramError
 from ppvi.objectives.elbo import Objective
 from ppvi.objectives.weights import log_weight, log_weights, normalized, refuse_estimated
 from ppvi.ops import Array
-from ppvi.program import Program, check_count, logmeanexp, minimized, replicate, session
+from ppvi.program import Program, check_count, logmeanexp, minimized, replicate, session, without_potential
 
 
 def _exp(x: Array) -> Array:
@@ -168,7 +168,7 @@ def log_variance(particles: int) -> Objective:
         f = replicate(particles, ratio)
         return ((f - f.mean()) ** 2).sum() / (2 * (particles - 1))
 
-    return minimized(divergence)
+    return without_potential("the value is a variance, the gradient that of KL(q || p)")(minimized(divergence))
 
 
 def thermodynamic(betas: list[float] | tuple[float, ...], particles: int) -> Objective:

@@ -14,7 +14,7 @@ from ppvi.objectives.divergences import cubo
 from ppvi.objectives.elbo import Objective
 from ppvi.objectives.multi_sample import iwelbo
 from ppvi.ops import Array
-from ppvi.program import Plates, Program, Trace, minimized
+from ppvi.program import Plates, Program, Trace, minimized, moves, without_potential
 
 Alternating = list[tuple[Objective, str]]
 """Objectives, and whose parameters each moves."""
@@ -38,7 +38,7 @@ def forward_kl(arguments: Callable[[Trace], tuple[Any, ...]]) -> Objective:
         dream = p.simulate(observe=False, stop_params="the model is held constant")
         return -q.bind(*arguments(dream)).log_density(dream)
 
-    return minimized(divergence)
+    return moves("guide")(minimized(divergence))
 
 
 def wake_phase_q(particles: int, *, per: Plates | None = None) -> Objective:
@@ -59,7 +59,7 @@ def wake_phase_q(particles: int, *, per: Plates | None = None) -> Objective:
         z = normalize(p, q, particles, per=per).simulate(stop_params="draws and weights are held constant")
         return -q.log_density(z)
 
-    return minimized(divergence)
+    return without_potential("the wake phase holds its draws and weights constant")(minimized(divergence))
 
 
 def wake_phase_p(particles: int, *, per: Plates | None = None) -> Objective:

@@ -311,6 +311,10 @@ right(
 
 LOST = "the jump's part of the gradient, its size times the density there, is lost"
 wrong("step", STEP, LOST, "jump")
+wrong(
+    "detector", objectives.elbo, LOST, "jump",
+    model=likelihood(lambda z: dist.Bernoulli(jnp.where(z > 0.5, 0.9, 0.1)), jnp.array(1.0)),
+)  # fmt: skip
 wrong("step by comparison", of(lambda z: (z > 0.2) * 1.0), LOST, "jump")
 wrong("floor", of(jnp.floor), LOST, "jump")
 wrong("round", of(jnp.round), LOST, "jump")

@@ -22,8 +22,9 @@ from jax.interpreters import batching
 
 from ppvi.compiler.surrogate import surrogate
 from ppvi.numpyro import rules
+from ppvi.numpyro.arguments import part
 from ppvi.numpyro.distributions import SiteDistribution
-from ppvi.numpyro.objective import Objective, part
+from ppvi.numpyro.objective import Objective
 from ppvi.numpyro.ops import JaxOps
 
 QUICK = {

@@ -1,0 +1,288 @@
+"""The check of whole objectives, and of anybody's estimators."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro import handlers
+from numpyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+
+import ppvi
+import ppvi.numpyro as vi
+from ppvi.strategies import GumbelSoftmax
+from tests.laws.cases import CHAIN_PARAMS, chain_guide, chain_objective, nothing
+from tests.saboteurs import test_saboteurs as planted, test_zoo as zoo
+
+KEY = jax.random.key(7)
+CHAIN = {name: jnp.asarray(value) for name, value in CHAIN_PARAMS.items()}
+ALPHA = 1e-6
+"""Of each check in this file: of thirty none gives a wrong verdict, but for a chance of 3e-5."""
+
+
+def normal_model():
+    z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+    numpyro.sample("x", dist.Normal(z, 1.0), obs=1.0)
+
+
+def normal_guide():
+    scale = numpyro.param("scale", 0.8, constraint=dist.constraints.positive)
+    numpyro.sample("z", dist.Normal(numpyro.param("loc", 0.3), scale))
+
+
+def step(p, q):
+    return jnp.where(q.simulate()["z"] > 0.2, 1.0, 0.0)
+
+
+def chain(strategies):
+    return vi.objective(chain_objective, nothing, chain_guide, strategies=strategies)
+
+
+# Verdicts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "strategies",
+    [{}, {"z1": ppvi.Reinforce(baseline=2.0), "z2": ppvi.MeasureValued()}],
+    ids=["enumerated", "score and measures"],
+)
+def test_unbiased_discrete(strategies):
+    report = chain(strategies).check(KEY, CHAIN, alpha=ALPHA, delta=0.03, budget=60, progress=False)
+    assert report.verdict == "unbiased within delta", report
+    assert report.static.verdict == "proved"
+    assert any(m.point == "given, exact" for m in report.measurements)
+
+
+@pytest.mark.parametrize("strategy", [ppvi.Reparam(), ppvi.Reinforce()], ids=str)
+def test_unbiased_continuous(strategy):
+    bound = vi.objective(ppvi.objectives.elbo, normal_model, normal_guide, strategies={"z": strategy})
+    report = bound.check(KEY, bound.init(KEY), alpha=ALPHA, delta=0.03, budget=60, progress=False)
+    assert report.verdict == "unbiased within delta", report
+    assert {m.direction for m in report.measurements if m.point == "given"} >= {"loc", "scale"}
+    report.raise_if_biased(inconclusive=True)
+
+
+def test_step_by_its_path_and_by_score():
+    """What the static part calls biased and what the statistical part measures is one and the same."""
+    params = {"loc": jnp.asarray(0.3), "scale": jnp.asarray(0.8)}
+    wrong = vi.objective(step, nothing, normal_guide).check(KEY, params, alpha=ALPHA, progress=False)
+    assert wrong.verdict == "biased"
+    assert wrong.biased_by == ("static", "statistical")
+    by_loc = next(m for m in wrong.measurements if m.direction == "loc" and m.point == "given")
+    # Half a unit of path around 0.3, in the direction that the sign of the bias tells: -d P(z > 0.2) / d loc.
+    ends = np.array([0.05, 0.55])
+    exact = np.diff([_upper((0.2 - end) / 0.8) for end in ends])[0] / 0.5
+    assert abs(abs(by_loc.bias) - exact) < 0.1
+    right = vi.objective(step, nothing, normal_guide, strategies={"z": ppvi.Reinforce()})
+    assert right.check(KEY, params, alpha=ALPHA, delta=0.05, progress=False).verdict == "unbiased within delta"
+
+
+def _upper(x):
+    return float(jax.scipy.stats.norm.sf(x))
+
+
+def test_against_the_score_function():
+    bound = vi.objective(step, nothing, normal_guide)
+    report = bound.check(KEY, bound.init(KEY), alpha=ALPHA, against=("reinforce",), progress=False)
+    assert report.statistical == "biased"
+    assert {m.point for m in report.measurements} == {"given, by score"}
+
+
+def test_biased_by_design():
+    strategies = {"z1": GumbelSoftmax(), "z2": ppvi.Enumerate()}
+    report = chain(strategies).check(KEY, CHAIN, alpha=ALPHA, against=("exact",), progress=False)
+    assert report.static.verdict == "biased by design"
+    assert report.biased_by == ("static", "statistical")
+
+
+def test_budget_too_small():
+    """What could have been seen is said, and shrinks with the budget."""
+    bound = chain({"z1": ppvi.Reinforce(), "z2": ppvi.Reinforce()})
+    seen = []
+    for draws in (3000, 30_000):
+        report = bound.check(KEY, CHAIN, delta=1e-3, budget=ppvi.Budget(600, draws), progress=False)
+        assert report.verdict == "inconclusive"
+        assert "would have been seen" in str(report)
+        seen.append(report.measurements[0].visible)
+    assert 0.2 < seen[1] / seen[0] < 0.5
+
+
+def test_objective_without_a_potential():
+    """Wake-phase updates hold the draws constant: there is nothing that their gradient integrates to."""
+    bound = vi.objective(ppvi.objectives.wake_phase_q(3), normal_model, normal_guide)
+    report = bound.check(KEY, bound.init(KEY), progress=False)
+    assert report.verdict == "inconclusive"
+    assert "nothing was measured" in str(report)
+
+
+def test_objective_of_the_guide_only():
+    """The sleep phase moves the guide, so the model's parameters do not move."""
+
+    def model():
+        z = numpyro.sample("z", dist.Normal(numpyro.param("prior", 0.2), 1.0))
+        numpyro.sample("x", dist.Normal(z, 1.0), obs=1.0)
+
+    bound = vi.objective(ppvi.objectives.forward_kl(lambda trace: ()), model, normal_guide)
+    report = bound.check(KEY, bound.init(KEY), alpha=ALPHA, delta=0.05, progress=False)
+    assert report.verdict == "unbiased within delta", report
+    assert "prior" not in {m.direction for m in report.measurements}
+
+
+# Reports --------------------------------------------------------------------------------------------------------------
+
+
+def test_report(assert_unbiased):
+    bound = vi.objective(step, nothing, normal_guide)
+    with pytest.raises(ppvi.BiasError, match=r"site 'z': gt at tests/checks/test_check\.py:") as caught:
+        assert_unbiased(bound, KEY, bound.init(KEY))
+    report = caught.value.report
+    assert json.loads(json.dumps(report.to_dict()))["verdict"] == "biased"
+    assert report.worst.outcome == "biased"
+    assert "by the static and the statistical part" in str(report)
+
+
+# Planted bugs ---------------------------------------------------------------------------------------------------------
+
+SABOTEURS = [
+    planted.DroppedScore(),
+    planted.BaselineOfItsOwnDraw(),
+    zoo.MeanFirst(),
+    planted.WrongSign(),
+    planted.OwnDrawAmongTheOthers(),
+    planted.ValueOnly(),
+    planted.UniformMixture(),
+    zoo.OneSide(),
+    zoo.BackwardOnly(),
+]
+
+
+def quick(values, number, names):
+    """Rows of a table, of which the first so many run in a test of minutes."""
+    marks = ([] if i < number else [pytest.mark.slow] for i in range(len(values)))
+    return [pytest.param(value, marks=mark, id=name) for value, mark, name in zip(values, marks, names, strict=True)]
+
+
+@pytest.mark.parametrize("strategy", quick(SABOTEURS, 3, [type(strategy).__name__ for strategy in SABOTEURS]))
+def test_saboteur_in_a_strategy(strategy):
+    report = chain({"z1": strategy, "z2": ppvi.Enumerate()}).check(KEY, CHAIN, alpha=ALPHA, budget=90, progress=False)
+    assert report.biased_by == ("statistical",), report
+
+
+def test_saboteur_in_an_objective():
+    """Rows 8 to 10: the score left out, in a divergence that is no logarithm."""
+
+    def stuck(p, q):
+        z = q.simulate()
+        return jnp.exp((p.log_density(z) - q.log_density(z, stop_params=True)) / 2)
+
+    bound = vi.objective(stuck, normal_model, normal_guide)
+    report = bound.check(KEY, bound.init(KEY), alpha=ALPHA, progress=False)
+    assert "statistical" in report.biased_by, report
+
+
+# Anybody's estimators -------------------------------------------------------------------------------------------------
+
+
+def bit_model():
+    numpyro.sample("z", dist.Bernoulli(0.3))
+
+
+def bit_guide():
+    numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a", 0.5)))
+
+
+def in_plate(fn):
+    def program():
+        with numpyro.plate("data", 4, subsample_size=2):
+            fn()
+
+    return program
+
+
+def step_model():
+    numpyro.factor("step", jnp.where(numpyro.sample("z", dist.Normal(0.0, 1.0)) > 0, -3.0, 0.0))
+
+
+def one_normal():
+    numpyro.sample("z", dist.Normal(numpyro.param("a", 0.1), 1.0))
+
+
+def loss(elbo, model, guide):
+    return lambda key, params: jax.value_and_grad(lambda params: elbo.loss(key, params, model, guide))(params)
+
+
+TRIPLED = handlers.scale(bit_model, scale=3.0), handlers.scale(bit_guide, scale=3.0)
+NUMPYRO_BIASED = {
+    "row 1: TraceGraph_ELBO, subsampled plate": (TraceGraph_ELBO(), in_plate(bit_model), in_plate(bit_guide)),
+    "row 2: TraceGraph_ELBO, scale": (TraceGraph_ELBO(), *TRIPLED),
+    "row 3: Trace_ELBO, discrete site": (Trace_ELBO(), bit_model, bit_guide),
+    "row 3: TraceMeanField_ELBO, discrete site": (TraceMeanField_ELBO(), bit_model, bit_guide),
+    "row 4: RenyiELBO, discrete site": (RenyiELBO(0, num_particles=2), bit_model, bit_guide),
+    "row 7: Trace_ELBO, step likelihood": (Trace_ELBO(), step_model, one_normal),
+}
+NUMPYRO_RIGHT = {
+    "TraceGraph_ELBO, discrete site": (TraceGraph_ELBO(), bit_model, bit_guide),
+    "Trace_ELBO, normal": (Trace_ELBO(), normal_model, one_normal),
+    "RenyiELBO, normal": (RenyiELBO(0.5, num_particles=3), normal_model, one_normal),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", quick(list(NUMPYRO_BIASED), 2, NUMPYRO_BIASED))
+def test_numpyro_losses_that_are_biased(name):
+    report = ppvi.check_estimator(loss(*NUMPYRO_BIASED[name]), {"a": jnp.asarray(0.5)}, alpha=ALPHA, progress=False)
+    assert report.verdict == "biased", report
+
+
+@pytest.mark.parametrize("name", quick(list(NUMPYRO_RIGHT), 0, NUMPYRO_RIGHT))
+def test_numpyro_losses_that_are_not(name):
+    estimator = loss(*NUMPYRO_RIGHT[name])
+    report = ppvi.check_estimator(estimator, {"a": jnp.asarray(0.5)}, alpha=ALPHA, delta=0.05, progress=False)
+    assert report.verdict == "unbiased within delta", report
+
+
+def test_numpyro_bernoulli_at_logit_zero():
+    """The density's derivative at a logit of exactly 0 is that of one side; on paths it shows nowhere, at the point it does."""
+    slopes = [float(jax.grad(lambda a, b=b: dist.Bernoulli(logits=a).log_prob(b))(0.0)) for b in (0, 1)]
+    assert slopes != [-0.5, 0.5]
+
+
+def test_frozen_key():
+    """Row 14: whatever the key, the same draw."""
+
+    def frozen(key, params):
+        noise = jax.random.normal(jax.random.key(0))
+        return jax.value_and_grad(lambda p: (p["a"] + noise) ** 2)(params)
+
+    report = ppvi.check_estimator(frozen, {"a": jnp.asarray(0.5)}, progress=False)
+    assert report.verdict == "biased"
+    assert "frozen" in str(report)
+
+
+def test_estimator_of_plain_python():
+    """The score function of E (x - 1)^2, x ~ N(a, 1), by hand in NumPy, and without its score."""
+
+    def estimator(score):
+        def run(seed, params):
+            rng = np.random.default_rng(seed)
+            x = params["a"] + rng.normal()
+            value = (x - 1) ** 2
+            gradient = 2 * (x - 1) if score is None else score * value * (x - params["a"])
+            return value, {"a": gradient}
+
+        return run
+
+    options = {"alpha": 1e-3, "delta": 0.2, "budget": 60, "progress": False}
+    assert ppvi.check_estimator(estimator(1.0), {"a": 0.2}, **options).verdict == "unbiased within delta"
+    assert ppvi.check_estimator(estimator(None), {"a": 0.2}, **options).verdict == "unbiased within delta"
+    assert ppvi.check_estimator(estimator(0.5), {"a": 0.2}, **options).verdict == "biased"
+    with pytest.raises(ppvi.ProgramError, match="the gradient has"):
+        ppvi.check_estimator(lambda seed, params: (0.0, {"b": 0.0}), {"a": 0.2}, progress=False)
+
+
+def test_estimator_that_is_no_function_of_key_and_parameters():
+    with pytest.raises(ppvi.ProgramError, match="could not be called"):
+        ppvi.check_estimator(lambda params: params, {"a": jnp.asarray(0.5)}, progress=False)
