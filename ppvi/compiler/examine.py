@@ -16,8 +16,9 @@ from ppvi.compiler.held import stopped
 from ppvi.compiler.ir import Atom, Density, Smoothness, Var
 from ppvi.compiler.linearity import misused
 from ppvi.compiler.plan import Plan
+from ppvi.compiler.ranges import range_of
 from ppvi.compiler.smoothness import Analysis, Source, analyse
-from ppvi.compiler.supports import assessed, within
+from ppvi.compiler.supports import assessed, holds, resolved, within
 
 
 def examine(plan: Plan, names: Mapping[Var, str]) -> StaticReport:
@@ -117,10 +118,15 @@ class Rules:
 
     def supports(self) -> Iterator[Finding]:
         """What is drawn must be possible where its density is taken."""
-        for draw, log_prob in assessed(self.analysis.flat.steps):
+        analysis = self.analysis
+        for draw, log_prob in assessed(analysis.flat.steps):
             site, density = draw.equation.site, _density(log_prob)
             assert site is not None
-            fits = within(site.support, density.support)
+            inner = resolved(site.support, [draw.inputs[i] for i in site.bounds], analysis.flat)
+            outer = resolved(density.support, log_prob.inputs[1:], analysis.flat)
+            fits = within(inner, outer)
+            if fits is None and holds(outer, range_of(draw.inputs[0], analysis.flat.makers, analysis.ranges)):
+                continue
             if fits is not True:
                 why = f"it is drawn from {site.distribution} at {site.where}, whose support "
                 why += "is not within the one here: the log density is -inf at some draws, or has no meaning."
@@ -129,7 +135,8 @@ class Rules:
                         "is not within the one here: the", "could not be compared with the one here, where the"
                     )
                 remedy = "Give the site a distribution on the same support in the model and the guide, or transform it."
-                severity = "suspect" if fits is None else "biased"
+                # A point outside of a support shows at once, in a value of -inf.
+                severity = "biased" if fits is False else "note" if inner.name == "point" else "suspect"
                 yield _finding(severity, "support", f"site {site.name!r}", log_prob, why, remedy)
 
     def moving_densities(self) -> Iterator[Finding]:
@@ -188,7 +195,8 @@ class Rules:
     def _names(self, sources: Iterable[Source]) -> str:
         """Sites where there are any: a parameter that reaches an operation through a draw is the draw's business."""
         named = sorted({self.subjects.get(source, "the program") for source in sources})
-        return ", ".join([name for name in named if name.startswith("site")] or named)
+        named = [name for name in named if name.startswith("site")] or named
+        return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
 
     def _weighed(self, output: Atom) -> list[Step]:
         """The densities that reach the objective through an exponential, and through no logarithm after it."""

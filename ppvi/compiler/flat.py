@@ -44,7 +44,8 @@ class Flat:
             if step is None or not (step.meaning.moves or step.meaning.name == "convert_element_type"):
                 return None
             atom = step.inputs[0]
-        return float(atom.value) if getattr(atom.value, "size", 1) == 1 and atom.shape == () else None
+        real = atom.dtype.startswith(("float", "bfloat", "int", "uint", "bool"))
+        return float(atom.value) if real and atom.shape == () else None
 
 
 SITE = Meaning("site")

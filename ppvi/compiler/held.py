@@ -141,8 +141,8 @@ def _algebra(flat: Flat, step: Step, traces: Sequence[Trace | None]) -> tuple[Ho
         return _plus(flat, step, traces)
     if name in ("add", "sub") and everywhere:
         return "times", present[0].power
-    if name in ("mul", "div"):
-        signs = (1.0, 1.0 if name == "mul" else -1.0)
+    if name in ("mul", "div", "dot_general"):
+        signs = (1.0, -1.0 if name == "div" else 1.0)
         return "times", sum(sign * trace.power for sign, trace in zip(signs, traces, strict=True) if trace is not None)
     changed: dict[str, tuple[How, float]] = {
         "log": ("plus", 1.0), "neg": ("times", 1.0), "abs": ("times", 1.0), "sum": ("times", 1.0), "greatest": ("times", 1.0),

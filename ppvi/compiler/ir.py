@@ -101,7 +101,7 @@ class Support:
     name: str
     kind: Choice["real", "integer", "other"] = "other"
     lower: float | None = None
-    """None where it is not known while staging."""
+    """None where it is an array, which is then among the bounds that the equation has as inputs."""
     upper: float | None = None
 
 

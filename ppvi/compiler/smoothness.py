@@ -120,11 +120,9 @@ class Analysis:
             if current in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
                 continue
             seen.add(current)
-            maker = self.flat.makers.get(current)
-            if maker is None or maker.meaning.entrywise is None:
-                return self.causes.get(current)
-            if current is not atom and current in self.settled:
-                return self.causes.get(current)
+            maker = self.flat.makers[current]
+            if maker.meaning.entrywise is None or (current is not atom and current in self.settled):
+                return self.causes.get(current, Jump(maker, certain=False))
             waiting.extend(maker.inputs)
         return None
 
@@ -132,9 +130,8 @@ class Analysis:
         [var] = step.outputs
         known = self.classes.get(var)
         value = step.inputs[0]
-        if (
-            known is not None and var in self.through
-        ):  # what is behind a draw that carries a gradient, and the draw itself
+        if known is not None and var in self.through:
+            # What is behind a draw that carries a gradient, and the draw itself.
             self.classes[var] = _joined([self.settle(value), known])
             if isinstance(value, Var) and value in self.causes:
                 self.causes[var] = self.causes[value]

@@ -8,10 +8,12 @@ parameter, or with a draw that carries a gradient, jumps as its bounds pass the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from ppvi.compiler.flat import Step
-from ppvi.compiler.ir import Support
+from ppvi.compiler.flat import Flat, Step
+from ppvi.compiler.ir import Atom, Support
+from ppvi.compiler.ranges import Range
 
 
 def within(inner: Support, outer: Support) -> bool | None:
@@ -22,6 +24,20 @@ def within(inner: Support, outer: Support) -> bool | None:
         return False
     sides = [_reaches(inner.lower, outer.lower, -1), _reaches(inner.upper, outer.upper, 1)]
     return False if False in sides else None if None in sides else True
+
+
+def resolved(support: Support, bounds: Sequence[Atom], flat: Flat) -> Support:
+    """The support with bounds that are constants of the program put in."""
+    rest = iter(bounds)
+    ends = [flat.constant(next(rest)) if end is None and bounds else end for end in (support.lower, support.upper)]
+    return support if support.kind == "other" else replace(support, lower=ends[0], upper=ends[1])
+
+
+def holds(support: Support, values: Range) -> bool:
+    """Whether values within these bounds are in the support."""
+    if support.kind != "real" or support.lower is None or support.upper is None:
+        return False
+    return support.lower <= values[0] and values[1] <= support.upper
 
 
 def _reaches(inner: float | None, outer: float | None, sign: int) -> bool | None:

@@ -106,25 +106,32 @@ class SiteDistribution:
         return jax.random.categorical(_numbered(rng, "pick", number), lax.stop_gradient(log_weights), axis=0)
 
     def bounds(self) -> list[jax.Array]:
-        """Arrays among the bounds of the support."""
-        return [x for x in jax.tree.leaves(self.peeled.support) if isinstance(x, jax.Array)]
+        """Arrays among the bounds of the support, the lower first."""
+        constraint = self._constraint()
+        sides = [getattr(constraint, name, None) for name in ("lower_bound", "upper_bound")]
+        others = [x for x in jax.tree.leaves(constraint) if not any(x is side for side in sides)]
+        return [x for x in (*sides, *others) if isinstance(x, jax.Array)]
 
     @property
     def support(self) -> Support:
-        """Where it has mass, as far as is known while staging."""
-        constraint = self.peeled.support
-        while isinstance(constraint, constraints.independent):
-            constraint = constraint.base_constraint
-        name = type(constraint).__name__.strip("_")
+        """Where it has mass, as far as is known while staging; a bound that is an array is left to the checks."""
+        constraint = self._constraint()
+        name = "point" if isinstance(base(self.fn), dist.Delta) else type(constraint).__name__.strip("_")
         lower, upper = (0.0, 1.0) if isinstance(constraint, _BOOLEAN) else (-math.inf, math.inf)
         lower, upper = (
             _known(getattr(constraint, f"{side}_bound", x)) for side, x in (("lower", lower), ("upper", upper))
         )
-        if isinstance(constraint, _REALS):
+        if isinstance(constraint, _REALS) and name != "point":
             return Support(name, "real", lower, upper)
-        if isinstance(constraint, _INTEGERS):
+        if isinstance(constraint, _INTEGERS) and name != "point":
             return Support(name, "integer", lower, upper)
         return Support(name)
+
+    def _constraint(self) -> Any:
+        constraint = self.peeled.support
+        while isinstance(constraint, constraints.independent):
+            constraint = constraint.base_constraint
+        return constraint
 
     @property
     def tails(self) -> int | None:
@@ -153,7 +160,7 @@ _TAILS = (
 
 
 def _known(bound: Any) -> float | None:
-    if isinstance(bound, Tracer) or np.size(bound) != 1:
+    if isinstance(bound, jax.Array) or np.size(bound) != 1:
         return None
     return float(np.reshape(np.asarray(bound), ()))
 

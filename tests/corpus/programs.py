@@ -17,6 +17,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax import lax
 from jax.scipy.special import log_ndtr, logsumexp, xlogy
+from numpyro.infer.autoguide import AutoBNAFNormal, AutoIAFNormal, AutoMultivariateNormal, AutoNormal
 
 import ppvi
 from ppvi import objectives
@@ -194,6 +195,11 @@ def beta_binomial():
     numpyro.sample("x", dist.Binomial(5, numpyro.sample("z", dist.Beta(2.0, 1.0))), obs=3.0)
 
 
+def mixed():
+    a, b = numpyro.sample("a", dist.HalfCauchy(1.0)), numpyro.sample("b", dist.Uniform(-1.0, 2.0))
+    numpyro.sample("x", dist.Normal(b + numpyro.sample("c", dist.Beta(1.0, 2.0)), a), obs=0.3)
+
+
 def beta():
     concentration = numpyro.param("a", 2.0, constraint=dist.constraints.positive)
     numpyro.sample("z", dist.Beta(concentration, 1.5))
@@ -210,6 +216,22 @@ def log_normal():
 right(
     "Beta guide and model", objectives.elbo, "implicit reparameterisation, one support", model=beta_binomial, guide=beta
 )
+right(
+    "AutoNormal", objectives.elbo, "transforms onto the supports, of which one has arrays for bounds",
+    model=mixed, guide=AutoNormal(mixed),
+)  # fmt: skip
+right(
+    "AutoMultivariateNormal", objectives.elbo, "as AutoNormal, every site a point that is made of one draw",
+    model=mixed, guide=AutoMultivariateNormal(mixed),
+)  # fmt: skip
+right(
+    "AutoBNAFNormal", objectives.elbo, "a product of matrices in logarithms, whose greatest entries cancel",
+    model=mixed, guide=AutoBNAFNormal(mixed),
+)  # fmt: skip
+wrong(
+    "AutoIAFNormal", objectives.elbo, "its clamp lets the gradient pass where it holds the value", "held constant",
+    model=mixed, guide=AutoIAFNormal(mixed), verdict="suspect",
+)  # fmt: skip
 right(
     "LogNormal guide of a Gamma", objectives.elbo, "both on the positive numbers", model=gamma_model, guide=log_normal
 )
