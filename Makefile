@@ -3,12 +3,13 @@ VENV := .venv
 RUN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test test-all fuzz lint bench clean
+.PHONY: help demo test test-all random fuzz lint bench clean
 
 help:
 	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
 	@echo "make test      set up, then run the tests that fit into a few minutes"
 	@echo "make test-all  the slow laws too"
+	@echo "make random    the random programs that make test leaves out: with it 300, of fixed seeds"
 	@echo "make fuzz      3000 new random programs against their enumeration (PROGRAMS=n for another number)"
 	@echo "make lint      ruff and pyright"
 	@echo "make bench     the benchmarks against hand-written code and NumPyro"
@@ -32,6 +33,9 @@ test: $(VENV)/dev
 
 test-all: $(VENV)/dev
 	$(RUN)/python -m pytest -n 2 --dist worksteal
+
+random: $(VENV)/dev
+	$(RUN)/python -m pytest -n 2 --dist worksteal -m slow tests/laws/test_random.py
 
 PROGRAMS ?= 3000
 fuzz: $(VENV)/dev

@@ -45,13 +45,20 @@ def chain(strategies):
     return vi.objective(chain_objective, nothing, chain_guide, strategies=strategies)
 
 
+def quick(values, number, names):
+    """Rows of a table, of which the first so many run in a test of minutes."""
+    marks = ([] if i < number else [pytest.mark.slow] for i in range(len(values)))
+    return [pytest.param(value, marks=mark, id=name) for value, mark, name in zip(values, marks, names, strict=True)]
+
+
 # Verdicts -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "strategies",
-    [{}, {"z1": ppvi.Reinforce(baseline=2.0), "z2": ppvi.MeasureValued()}],
-    ids=["enumerated", "score and measures"],
+    quick(
+        [{}, {"z1": ppvi.Reinforce(baseline=2.0), "z2": ppvi.MeasureValued()}], 1, ["enumerated", "score and measures"]
+    ),
 )
 def test_unbiased_discrete(strategies):
     report = chain(strategies).check(KEY, CHAIN, alpha=ALPHA, delta=0.03, budget=60, progress=False)
@@ -88,6 +95,7 @@ def _upper(x):
     return float(jax.scipy.stats.norm.sf(x))
 
 
+@pytest.mark.slow
 def test_against_the_score_function():
     bound = vi.objective(step, nothing, normal_guide)
     report = bound.check(KEY, bound.init(KEY), alpha=ALPHA, against=("reinforce",), progress=False)
@@ -102,6 +110,7 @@ def test_biased_by_design():
     assert report.biased_by == ("static", "statistical")
 
 
+@pytest.mark.slow
 def test_budget_too_small():
     """What could have been seen is said, and shrinks with the budget."""
     bound = chain({"z1": ppvi.Reinforce(), "z2": ppvi.Reinforce()})
@@ -163,13 +172,7 @@ SABOTEURS = [
 ]
 
 
-def quick(values, number, names):
-    """Rows of a table, of which the first so many run in a test of minutes."""
-    marks = ([] if i < number else [pytest.mark.slow] for i in range(len(values)))
-    return [pytest.param(value, marks=mark, id=name) for value, mark, name in zip(values, marks, names, strict=True)]
-
-
-@pytest.mark.parametrize("strategy", quick(SABOTEURS, 3, [type(strategy).__name__ for strategy in SABOTEURS]))
+@pytest.mark.parametrize("strategy", quick(SABOTEURS, 2, [type(strategy).__name__ for strategy in SABOTEURS]))
 def test_saboteur_in_a_strategy(strategy):
     report = chain({"z1": strategy, "z2": ppvi.Enumerate()}).check(KEY, CHAIN, alpha=ALPHA, budget=90, progress=False)
     assert report.biased_by == ("statistical",), report
@@ -310,6 +313,7 @@ def test_frozen_key():
     assert "frozen" in str(report)
 
 
+@pytest.mark.slow
 def test_estimator_of_plain_python():
     """The score function of E (x - 1)^2, x ~ N(a, 1), by hand in NumPy, and without its score."""
 

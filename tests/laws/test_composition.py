@@ -94,7 +94,7 @@ def pairs(strategies, others=None):
     ]
 
 
-def some_slow(parameters, every=6):
+def some_slow(parameters, every=15):
     """One in so many runs in a test of minutes."""
     return [
         p if i % every == 0 else pytest.param(*p.values, id=p.id, marks=pytest.mark.slow)

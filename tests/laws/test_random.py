@@ -16,7 +16,8 @@ from tests.laws.random_programs import exact_of, guide_of, objective_of, params_
 
 PROGRAMS = int(os.environ.get("PPVI_FUZZ", "300"))
 """Programs in all; with PPVI_FUZZ set they are new ones each time."""
-SHARDS = 10
+SHARDS, QUICK = 10, 3
+"""`make test` runs the first few; `make random`, which is part of continuous integration, the others."""
 FRESH = "PPVI_FUZZ" in os.environ
 
 
@@ -33,7 +34,9 @@ def agree(spec):
             np.testing.assert_allclose(grads[name], grad, rtol=1e-6, atol=1e-6 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(
+    "shard", [i if i < QUICK or FRESH else pytest.param(i, marks=pytest.mark.slow) for i in range(SHARDS)]
+)
 def test_random_programs(shard):
     count = 0
 
