@@ -13,6 +13,11 @@ MOST_MAPS = 30_000
 """Every compiled program holds some memory maps, of which Linux allows a process 65,530."""
 
 
+def pytest_collection_modifyitems(items):
+    """The longest first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: "test_tutorials" not in item.nodeid)
+
+
 @pytest.fixture(autouse=True)
 def _forget_compiled_programs():
     yield

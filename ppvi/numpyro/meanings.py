@@ -107,7 +107,7 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
         smoothness=_smoothness(eqn),
         entrywise=entrywise(eqn),
         moves=name in MOVES,
-        support_test=lambda: _in_library(call.source_info.traceback),
+        support_test=lambda: _of_a_site(call.source_info.traceback),
     )
 
 
@@ -243,7 +243,11 @@ def _loop(reader: Callable[[], Any], body: Any, carried: Sequence[tuple[int, int
 
 # Whose code it is -----------------------------------------------------------------------------------------------------
 
+_SESSION = str(Path(__file__).with_name("session.py"))
 _LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}/" for module in (jax, numpyro))
+
+
+_DISTRIBUTIONS = f"{_LIBRARIES[1]}distributions/"
 
 
 def _from_library(eqn: Any) -> bool:
@@ -251,6 +255,15 @@ def _from_library(eqn: Any) -> bool:
     return body is not None and any(path in str(body.jaxpr.debug_info.func_src_info) for path in _LIBRARIES)
 
 
-def _in_library(traceback: Any) -> bool:
-    directory = f"{_LIBRARIES[1]}distributions/"
-    return any(frame.file_name.startswith(directory) for frame in (traceback.frames if traceback else ()))
+def _of_a_site(traceback: Any) -> bool:
+    """Whether it is code of a distribution that is asked for the log_prob of a site.
+
+    Only there are draws compared with supports: one that a user asks by hand cuts off what it is given.
+    """
+    inside = False
+    for frame in traceback.frames if traceback else ():
+        if frame.file_name.startswith(_DISTRIBUTIONS):
+            inside = True
+        elif inside and not frame.file_name.startswith(_LIBRARIES):
+            return frame.file_name == _SESSION
+    return False

@@ -482,6 +482,10 @@ wrong(
     guide=log_normal,
 )
 wrong(
+    "density asked by hand", of(lambda z: dist.Uniform(-1.0, 1.0, validate_args=True).log_prob(z)),
+    "cut off at its bounds, and no site of anybody's", "jump",
+)  # fmt: skip
+wrong(
     "heavy model, light guide",
     objectives.chi_square(),
     "the weights have no second moment",
