@@ -58,7 +58,6 @@ def check_estimator(
 
         return on_jax(value_and_grad, params, key=key, constraints=constraints, **options)
     draw, questions = one_by_one(value_and_grad, params, 0 if key is None else int(key))
-    options["budget"] = Budget(seconds=budget) if isinstance(budget, int | float) else budget
     return Report(alpha, measure(draw, questions, **options))
 
 

@@ -61,7 +61,7 @@ def measure(
     *,
     alpha: float = 1e-3,
     delta: float | None = None,
-    budget: Budget | None = None,
+    budget: Budget | float | None = None,
     bounds: tuple[float, float] | None = None,
     variance: float | None = None,
     progress: bool = True,
@@ -72,6 +72,7 @@ def measure(
 
     - `alpha`: probability of any wrong answer, "biased" or "unbiased within delta"; shared by all questions and both.
     - `delta`: bias that counts as none, relative to the gradient's scale; 0.01 by default.
+    - `budget`: seconds, or seconds and draws.
     - `bounds`: between which every D lies, where that is known: the level is then exact. `variance`: the same for a bound on
       the variance of D. With neither the level is asymptotic.
 
@@ -79,7 +80,10 @@ def measure(
     """
     from tqdm.auto import tqdm
 
-    delta, budget = 0.01 if delta is None else delta, budget or Budget()
+    delta = 0.01 if delta is None else delta
+    budget = Budget() if budget is None else Budget(budget) if isinstance(budget, int | float) else budget
+    if not isinstance(budget, Budget) or not (budget.seconds > 0 and budget.draws > 0):
+        raise ProgramError(f"check: the budget must be seconds, or a ppvi.Budget, above 0, not {budget!r}.")
     for name, value in (("alpha", alpha), ("delta", delta)):
         if not 0 < value < 1:
             raise ProgramError(f"check: {name} must be between 0 and 1, not {value!r}.")

@@ -17,6 +17,7 @@ from numpyro.distributions import biject_to, constraints as c
 from ppvi.checks import Budget, Question, Report, measure
 from ppvi.checks.paths import LENGTH, lay
 from ppvi.errors import ProgramError, StrategyError
+from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import Initialisation
 from ppvi.strategies import Enumerate, Reinforce
 
@@ -54,6 +55,12 @@ def check(
     **options: Any,
 ) -> Report:
     """The static and the statistical check of an objective; see `Objective.check`."""
+    unknown = sorted(set(against) - {"path", "exact", "reinforce"})
+    if unknown or not against:
+        raise ProgramError(
+            f"check: against must name some of 'path', 'exact' and 'reinforce', not {unknown or against!r}."
+        )
+    key = as_key(key)
     static = objective.prove(params, *args, **kwargs)
     start = Initialisation(jax.random.fold_in(key, 0), objective.strategies, params)
     objective.run(start, args, dict(kwargs))
@@ -121,7 +128,7 @@ def check_estimator(
     **options: Any,
 ) -> Report:
     """The path-integral test on any JAX estimator; see `ppvi.check_estimator`."""
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else as_key(key)
     return run(value_and_grad, key, params, constraints=constraints or {}, **options)
 
 
@@ -145,10 +152,12 @@ def run(
     progress: bool = True,
 ) -> Report:
     """Make draws, and have them judged."""
-    budget = Budget(seconds=budget) if isinstance(budget, int | float) else budget
     problems, notes = _sane(estimate, key, params, random)
     if problems:
         return Report(alpha, (), static, tuple(notes), tuple(problems))
+    if not path and not oracles:
+        nothing = "nothing was measured: no gradient to compare with is known for these sites; add 'path' to against"
+        return Report(alpha, (), static, (*notes, nothing))
     paths = curves(params, constraints, points or {}, moving, key)
     draw, questions = drawer(estimate, paths, oracles or {}, key, path)
     measured = measure(

@@ -144,6 +144,13 @@ def test_objective_of_the_guide_only():
     assert "prior" not in {m.direction for m in report.measurements}
 
 
+def test_no_oracle():
+    bound = vi.objective(ppvi.objectives.elbo, normal_model, normal_guide)
+    report = bound.check(KEY, bound.init(KEY), against=("exact",), progress=False)
+    assert report.verdict == "inconclusive"
+    assert "no gradient to compare with" in str(report)
+
+
 # Reports --------------------------------------------------------------------------------------------------------------
 
 
@@ -338,3 +345,20 @@ def test_estimator_of_plain_python():
 def test_estimator_that_is_no_function_of_key_and_parameters():
     with pytest.raises(ppvi.ProgramError, match="could not be called"):
         ppvi.check_estimator(lambda params: params, {"a": jnp.asarray(0.5)}, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "message"),
+    [
+        (0, {}, "one JAX key"),
+        (KEY, {"against": ("oracle",)}, "some of 'path', 'exact' and 'reinforce'"),
+        (KEY, {"budget": "a minute"}, "the budget must be seconds"),
+        (KEY, {"budget": -1.0}, "the budget must be seconds"),
+        (KEY, {"alpha": 3.0}, "alpha must be between 0 and 1"),
+    ],
+    ids=str,
+)
+def test_mistakes(key, options, message):
+    bound = vi.objective(step, nothing, normal_guide)
+    with pytest.raises(ppvi.ProgramError, match=message):
+        bound.check(key, bound.init(KEY), progress=False, **options)
