@@ -40,6 +40,8 @@ class MeanTest(Protocol):
 
     def mean(self) -> Floats: ...
 
+    def variance(self) -> Floats: ...
+
 
 class Moments:
     """Counts and moments of many sequences."""

@@ -179,7 +179,7 @@ class Judge:
         assert self.sequence is not None
         low, high = self.sequence.interval()
         mean, scale, outcomes = self.sequence.mean(), self.scale(), self.outcomes()
-        sd = np.sqrt(self.sequence.variance() if isinstance(self.sequence, Moments) else 0.0)
+        sd = np.sqrt(self.sequence.variance())
         power = stats.norm.isf(self.level / 2) + stats.norm.ppf(SEEN)
         out = []
         for i, question in enumerate(questions):

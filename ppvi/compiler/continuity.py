@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ppvi.compiler.flat import Step
-from ppvi.compiler.ir import Atom, Literal, Smoothness, Var
+from ppvi.compiler.flat import Flat, Step
+from ppvi.compiler.ir import Atom, Literal, Smoothness, Var, is_float, is_real
 from ppvi.compiler.ranges import Range, decided, range_of
 
 LINES, POINTS, CROSSINGS, PARTS, ROUNDS = 96, 33, 40, 16, 9
@@ -37,7 +37,7 @@ class OpenError(Exception):
 class Region:
     """Entrywise operations behind one value: leaves, and operations in order with the places of their operands."""
 
-    makers: Mapping[Var, Step]
+    flat: Flat
     varies: Callable[[Var], bool]
     ignored: Callable[[Step], set[int]]
     """Operands of a selection that play no part."""
@@ -55,7 +55,7 @@ class Region:
         key = (atom, tuple(a if size > 1 else None for a, size in zip(axes, atom.shape, strict=True)))
         if key in self.places:
             return self.places[key]
-        step = self.makers.get(atom) if isinstance(atom, Var) else None
+        step = self.flat.makers.get(atom) if isinstance(atom, Var) else None
         if step is not None and (left := self._only_case(step)) is not None:
             place = self.places[key] = self.add(left, axes if left.shape else ())
             return place
@@ -77,10 +77,11 @@ class Region:
     def _only_case(self, step: Step) -> Atom | None:
         """The case of a selection that counts, where one alone does: elsewhere it is -inf outside a support, or NaN."""
         skipped = self.ignored(step)
-        cases = [
-            i for i in range(1, len(step.inputs)) if i not in skipped and not _endless(step.inputs[i], self.makers)
-        ]
-        return step.inputs[cases[0]] if skipped and len(cases) == 1 else None
+        if not skipped:
+            return None
+        known = {i: self.flat.constant(atom) for i, atom in enumerate(step.inputs) if i and i not in skipped}
+        cases = [i for i, value in known.items() if value is None or math.isfinite(value)]
+        return step.inputs[cases[0]] if len(cases) == 1 else None
 
     def _operands(self, step: Step, axes: Axes) -> list[tuple[Atom, Axes]] | None:
         """The operands and where their axes lie, or None where entries are mixed."""
@@ -113,34 +114,24 @@ def _arity(step: Step) -> int:
     return 1 if step.equation.density is not None else len(step.inputs)
 
 
-def _endless(atom: Atom, makers: Mapping[Var, Step]) -> bool:
-    """Whether it is -inf or NaN everywhere."""
-    while isinstance(atom, Var):
-        step = makers.get(atom)
-        if step is None or not (step.meaning.moves or step.meaning.name == "convert_element_type"):
-            return False
-        atom = step.inputs[0]
-    return _is_real(atom) and atom.shape == () and not math.isfinite(float(atom.value))
-
-
 def _jumps(step: Step, operand: int) -> bool:
     return step.meaning.smoothness is not None and step.meaning.smoothness(0, operand) is Smoothness.JUMP
 
 
 def jumps(
     atom: Var,
-    makers: Mapping[Var, Step],
+    flat: Flat,
     varies: Callable[[Var], bool],
     ignored: Callable[[Step], set[int]],
     ranges: dict[Atom, Range],
 ) -> bool | None:
     """Whether a value jumps as a function of what varies behind it; None where that stays open."""
-    region = Region(makers, varies, ignored)
+    region = Region(flat, varies, ignored)
     try:
         out = region.add(atom, tuple(range(len(atom.shape))))
     except (OpenError, RecursionError):
         return None
-    if any(isinstance(leaf, Var) and varies(leaf) and not _is_float(leaf) for _, leaf in region.leaves):
+    if any(isinstance(leaf, Var) and varies(leaf) and not is_float(leaf) for _, leaf in region.leaves):
         return None
     start, end = _lines(region, ranges)
 
@@ -155,7 +146,7 @@ def jumps(
         chosen = np.random.default_rng(0).permutation(len(rows))[:CROSSINGS]
         crossings.append((switch, rows[chosen], columns[chosen] / (POINTS - 1)))
         name = switch[1].meaning.name
-        unmet = unmet or not (len(rows) or name in ("eq", "ne") or decided(switch[1], makers, ranges))
+        unmet = unmet or not (len(rows) or name in ("eq", "ne") or decided(switch[1], flat.makers, ranges))
     gaps = _gaps(along, [crossing for crossing in crossings if len(crossing[1])], out)
     if any((gap[np.isfinite(gap)] > TOLERANCE).any() for gap in gaps):
         return True
@@ -201,14 +192,12 @@ def _state(switch: Any, values: Mapping[int, Any]) -> Any:
 def _lines(region: Region, ranges: dict[Atom, Range]) -> tuple[dict[int, Any], dict[int, Any]]:
     """Random values of all leaves, and for those that move the other end of the line."""
     rng = np.random.default_rng(0)
-    numbers = [
-        abs(float(a.value)) for _, a in region.leaves if isinstance(a, Literal) and a.shape == () and _is_real(a)
-    ]
+    numbers = [abs(float(a.value)) for _, a in region.leaves if isinstance(a, Literal) and a.shape == () and is_real(a)]
     largest = max((x for x in numbers if x < 1e6), default=1.0)
     scale = np.resize([1.0, 3.0, 3.0 * max(largest, 1.0)], LINES)
 
     def anywhere(atom: Var) -> Any:
-        low, high = range_of(atom, region.makers, ranges)
+        low, high = range_of(atom, region.flat.makers, ranges)
         if math.isfinite(low) and math.isfinite(high):
             return low + (high - low) * rng.random(LINES)
         draws = rng.normal(size=LINES) * scale
@@ -218,21 +207,13 @@ def _lines(region: Region, ranges: dict[Atom, Range]) -> tuple[dict[int, Any], d
     end: dict[int, Any] = {}
     for place, atom in region.leaves:
         if isinstance(atom, Literal):
-            start[place] = rng.choice(np.ravel(np.asarray(atom.value)), LINES) if _is_real(atom) else np.ones(LINES)
+            start[place] = rng.choice(np.ravel(np.asarray(atom.value)), LINES) if is_real(atom) else np.ones(LINES)
         elif atom.dtype == "bool":
             start[place] = rng.random(LINES) < 0.5
-        elif not _is_float(atom):
+        elif not is_float(atom):
             start[place] = rng.integers(0, 4, LINES)
         else:
             start[place] = anywhere(atom)
             if place in region.moving:
                 end[place] = anywhere(atom)
     return start, end
-
-
-def _is_float(atom: Atom) -> bool:
-    return atom.dtype.startswith(("float", "bfloat"))
-
-
-def _is_real(atom: Literal) -> bool:
-    return _is_float(atom) or atom.dtype.startswith(("int", "uint", "bool"))

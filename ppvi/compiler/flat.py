@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ppvi.compiler.ir import Atom, Equation, Literal, Meaning, Var
+from ppvi.compiler.ir import Atom, Equation, Literal, Meaning, Var, is_real
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +44,7 @@ class Flat:
             if step is None or not (step.meaning.moves or step.meaning.name == "convert_element_type"):
                 return None
             atom = step.inputs[0]
-        real = atom.dtype.startswith(("float", "bfloat", "int", "uint", "bool"))
-        return float(atom.value) if real and atom.shape == () else None
+        return float(atom.value) if is_real(atom) and atom.shape == () else None
 
 
 SITE = Meaning("site")

@@ -50,6 +50,16 @@ class Literal:
 Atom = Var | Literal
 
 
+def is_float(atom: Atom) -> bool:
+    """Whether an atom holds real numbers."""
+    return atom.dtype.startswith(("float", "bfloat"))
+
+
+def is_real(atom: Atom) -> bool:
+    """Whether an atom holds real numbers, integers or truth values."""
+    return is_float(atom) or atom.dtype.startswith(("int", "uint", "bool"))
+
+
 class Smoothness(IntEnum):
     """How a value varies with a source, a parameter or a reparameterised draw, the other sources held."""
 

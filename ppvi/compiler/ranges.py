@@ -68,16 +68,16 @@ ONE: dict[str, Callable[[Range], Range]] = {
     "abs": _absolute,
     "neg": lambda x: (-x[1], -x[0]),
     "sum": _sum,
+    "floor": _monotone(lambda x: x if math.isinf(x) else float(math.floor(x))),
     "random unit": lambda x: (1.0, 2.0),  # random bits are cast to a number from here, of which 1 is taken
     "sign": lambda x: (float(np.sign(x[0])), float(np.sign(x[1]))),
     **dict.fromkeys(
-        """greatest copy convert_element_type stop_gradient floor slice gather dynamic_slice rev sort cummax cummin
+        """greatest copy convert_element_type stop_gradient slice gather dynamic_slice rev sort cummax cummin
         ppvi_log_prob ppvi_estimate ppvi_because""".split(),
         _monotone(lambda x: x),
     ),
 }
 """Of the first operand."""
-ONE["floor"] = _monotone(lambda x: x if math.isinf(x) else float(math.floor(x)))
 
 TWO: dict[str, Callable[[Range, Range], Range]] = {
     "add": lambda x, y: (x[0] + y[0], x[1] + y[1]),
@@ -120,7 +120,7 @@ def range_of(atom: Atom, makers: Mapping[Var, Step], known: dict[Atom, Range], d
             cases = [of(i) for i in range(name == "select_n", len(inputs))]
             found = (min(low for low, _ in cases), max(high for _, high in cases)) if name != "clamp" else cases[1]
         elif name == "integer_pow":
-            found = (0.0, math.inf) if step.equation.op == name and of(0)[0] >= 0 else EVERYTHING
+            found = (0.0, math.inf) if of(0)[0] >= 0 else EVERYTHING
     known[atom] = EVERYTHING if any(map(math.isnan, found)) else found
     return known[atom]
 

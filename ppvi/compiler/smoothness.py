@@ -19,7 +19,7 @@ from typing import Any
 
 from ppvi.compiler.continuity import jumps
 from ppvi.compiler.flat import Flat, Step, flatten
-from ppvi.compiler.ir import Atom, Equation, Loop, Smoothness, Var
+from ppvi.compiler.ir import Atom, Equation, Loop, Smoothness, Var, is_float
 from ppvi.compiler.ranges import Range
 
 INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
@@ -69,9 +69,9 @@ class Analysis:
             return self.of(atom)
         self.settled.add(atom)
         maker = self.flat.makers.get(atom)
-        if maker is None or maker.meaning.entrywise is None or not atom.dtype.startswith(("float", "bfloat")):
+        if maker is None or maker.meaning.entrywise is None or not is_float(atom):
             return self.of(atom)
-        verdict = jumps(atom, self.flat.makers, lambda var: bool(self.of(var)), self.ignored, self.ranges)
+        verdict = jumps(atom, self.flat, lambda var: bool(self.of(var)), self.ignored, self.ranges)
         inherited = self._inherited(atom)
         if verdict is False and inherited is None:
             self.classes[atom] = {source: min(c, LIPSCHITZ) for source, c in self.of(atom).items()}

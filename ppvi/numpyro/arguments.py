@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ppvi.compiler.ir import Var
 from ppvi.errors import ProgramError
 
 
@@ -57,3 +58,10 @@ def _hashable(leaf: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def names_of(inputs: Sequence[Var], params: Any) -> dict[Var, str]:
+    """The names of the parameters by their variables, which come first among a staged program's inputs."""
+    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
+    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
+    return dict(zip(inputs, names, strict=False))

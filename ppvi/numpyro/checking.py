@@ -14,9 +14,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to, constraints as c
 
-from ppvi.checks import Budget, Question, Report, measure
+from ppvi.checks import Question, Report, measure
 from ppvi.checks.paths import LENGTH, lay
+from ppvi.compiler.examine import examine
+from ppvi.compiler.plan import Plan
 from ppvi.errors import ProgramError, StrategyError
+from ppvi.numpyro.arguments import names_of
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import Initialisation
 from ppvi.strategies import Enumerate, Reinforce
@@ -61,13 +64,13 @@ def check(
             f"check: against must name some of 'path', 'exact' and 'reinforce', not {unknown or against!r}."
         )
     key = as_key(key)
-    static = objective.prove(params, *args, **kwargs)
+    plan = objective.staged(params, *args, **kwargs)
+    static = examine(plan, names_of(plan.program.inputs, params))
+    reason = getattr(objective.program, "no_potential", None)
+    if reason is not None:
+        return Report(options["alpha"], (), static, (f"nothing was measured: {reason}",))
     start = Initialisation(jax.random.fold_in(key, 0), objective.strategies, params)
     objective.run(start, args, dict(kwargs))
-    reason = getattr(objective.program, "no_potential", None)
-    alpha = options.get("alpha", 1e-3)
-    if reason is not None:
-        return Report(alpha, (), static, (f"nothing was measured: {reason}",))
     whose = getattr(objective.program, "gradient_of", None)
     moving = {name for name in params if whose is None or whose in start.owners.get(name, {whose})}
 
@@ -76,24 +79,26 @@ def check(
 
     oracles: dict[str, Estimator] = {}
     if "exact" in against:
-        oracles |= _enumerated(objective, params, args, kwargs)
+        oracles |= _enumerated(objective, plan, params, args, kwargs)
     if "reinforce" in against:
-        oracles |= _by_score(objective, params, args, kwargs)
+        oracles |= _by_score(objective, plan, params, args, kwargs)
     return run(
-        estimate, key, params, points={"initial": {**params, **start.found}}, constraints=start.constraints, moving=moving,
-        oracles=oracles, static=static, path="path" in against, random=_draws(objective, params, args, kwargs), **options,
-    )  # fmt: skip
+        estimate,
+        key,
+        params,
+        points={"initial": {**params, **start.found}},
+        constraints=start.constraints,
+        moving=moving,
+        oracles=oracles,
+        static=static,
+        path="path" in against,
+        random=any(not isinstance(choice.strategy, Enumerate) for choice in plan.choices.values()),
+        **options,
+    )
 
 
-def _draws(objective: Objective, params: Any, args: Any, kwargs: Any) -> bool:
-    """Whether anything is drawn that is not enumerated."""
-    choices = objective.staged(params, *args, **kwargs).choices.values()
-    return any(not isinstance(choice.strategy, Enumerate) for choice in choices)
-
-
-def _with(objective: Objective, params: Any, args: Any, kwargs: Any, strategy: Any) -> Objective | None:
+def _with(objective: Objective, plan: Plan, params: Any, args: Any, kwargs: Any, strategy: Any) -> Objective | None:
     """The objective with one strategy at every site, if it fits them all."""
-    plan = objective.staged(params, *args, **kwargs)
     named = {choice.info.name: strategy for choice in plan.choices.values()}
     other = type(objective)(objective.program, objective.model, objective.guide, strategies=named)
     try:
@@ -103,10 +108,10 @@ def _with(objective: Objective, params: Any, args: Any, kwargs: Any, strategy: A
     return other
 
 
-def _enumerated(objective: Objective, params: Any, args: Any, kwargs: Any) -> dict[str, Estimator]:
+def _enumerated(objective: Objective, plan: Plan, params: Any, args: Any, kwargs: Any) -> dict[str, Estimator]:
     """The exact gradient of an objective whose every draw is finite."""
-    other = _with(objective, params, args, kwargs, Enumerate())
-    if other is None or not other.staged(params, *args, **kwargs).choices:
+    other = _with(objective, plan, params, args, kwargs, Enumerate())
+    if other is None or not plan.choices:
         return {}
     gradients = [jax.tree.leaves(other.value_and_grad(jax.random.key(i), params, *args, **kwargs)) for i in (0, 1)]
     if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*gradients, strict=True)):
@@ -114,8 +119,8 @@ def _enumerated(objective: Objective, params: Any, args: Any, kwargs: Any) -> di
     return {"exact": lambda key, params: other.value_and_grad(key, params, *args, **kwargs)}
 
 
-def _by_score(objective: Objective, params: Any, args: Any, kwargs: Any) -> dict[str, Estimator]:
-    other = _with(objective, params, args, kwargs, Reinforce())
+def _by_score(objective: Objective, plan: Plan, params: Any, args: Any, kwargs: Any) -> dict[str, Estimator]:
+    other = _with(objective, plan, params, args, kwargs, Reinforce())
     return {} if other is None else {"by score": lambda key, params: other.value_and_grad(key, params, *args, **kwargs)}
 
 
@@ -144,14 +149,10 @@ def run(
     static: Any = None,
     path: bool = True,
     random: bool = True,
-    alpha: float = 1e-3,
-    delta: float | None = None,
-    budget: Budget | float | None = None,
-    bounds: tuple[float, float] | None = None,
-    variance: float | None = None,
-    progress: bool = True,
+    alpha: float,
+    **options: Any,
 ) -> Report:
-    """Make draws, and have them judged."""
+    """Make draws, and have them judged by `measure`, whose options these are."""
     problems, notes = _sane(estimate, key, params, random)
     if problems:
         return Report(alpha, (), static, tuple(notes), tuple(problems))
@@ -160,10 +161,7 @@ def run(
         return Report(alpha, (), static, (*notes, nothing))
     paths = curves(params, constraints, points or {}, moving, key)
     draw, questions = drawer(estimate, paths, oracles or {}, key, path)
-    measured = measure(
-        draw, questions, alpha=alpha, delta=delta, budget=budget, bounds=bounds, variance=variance, progress=progress
-    )
-    return Report(alpha, measured, static, tuple(notes))
+    return Report(alpha, measure(draw, questions, alpha=alpha, **options), static, tuple(notes))
 
 
 def _sane(estimate: Estimator, key: jax.Array, params: Any, random: bool) -> tuple[list[str], list[str]]:
@@ -175,22 +173,18 @@ def _sane(estimate: Estimator, key: jax.Array, params: Any, random: bool) -> tup
         raise ProgramError(
             f"check_estimator: the estimator could not be called as value_and_grad(key, params) under jax.jit: {error}"
         ) from error
-    if not all(
-        np.array_equal(a, b, equal_nan=True) for a, b in zip(*map(jax.tree.leaves, (first, again)), strict=True)
-    ):
+    if not _equal(first, again):
         return ["two calls with one key differ: the estimator has randomness that its key does not decide"], []
-    same = all(
-        all(
-            np.array_equal(a, b, equal_nan=True)
-            for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
-        )
-        for other in others
-    )
-    if not same:
+    if not all(_equal(first, other) for other in others):
         return [], []
     if random:
         return ["all of 9 keys give the same estimate: the estimator's randomness is frozen, or it ignores its key"], []
     return [], ["the estimate does not depend on the key: it is exact, or a constant"]
+
+
+def _equal(left: Any, right: Any) -> bool:
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 def curves(

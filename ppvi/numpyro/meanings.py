@@ -46,7 +46,7 @@ MOVES = frozenset("broadcast_in_dim reshape squeeze transpose expand_dims copy c
 LONGEST = 32
 """Rounds of a loop that are read one by one."""
 
-NAMES = {"add_any": "add", "square": "square", "reduce_sum": "sum", "reduce_max": "greatest", "reduce_min": "greatest"}
+NAMES = {"add_any": "add", "reduce_sum": "sum", "reduce_max": "greatest", "reduce_min": "greatest"}
 """JAX's names where the algebra of the checks has another."""
 
 _SMOOTH = frozenset(

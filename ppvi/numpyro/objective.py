@@ -15,11 +15,11 @@ from ppvi.checks import Budget, Report
 from ppvi.compiler.examine import examine
 from ppvi.compiler.explain import Explanation, explain
 from ppvi.compiler.findings import StaticReport
-from ppvi.compiler.ir import Atom, Program as StagedProgram, Var
+from ppvi.compiler.ir import Atom, Program as StagedProgram
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.errors import ProgramError, StrategyError
-from ppvi.numpyro.arguments import Structure, join, part
+from ppvi.numpyro.arguments import Structure, join, names_of, part
 from ppvi.numpyro.handlers import Direct, Handle
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.ops import OPS
@@ -170,7 +170,7 @@ class Objective:
     def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
         plan = self.staged(params, *args, **kwargs)
-        return explain(plan, names_of(plan, params))
+        return explain(plan, names_of(plan.program.inputs, params))
 
     def check(
         self,
@@ -209,7 +209,7 @@ class Objective:
     def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
         """The static check: what can be proved of the gradient from the program alone. Printable; see `check`."""
         plan = self.staged(params, *args, **kwargs)
-        return examine(plan, names_of(plan, params))
+        return examine(plan, names_of(plan.program.inputs, params))
 
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
         """The compiler's plan for arguments of these shapes."""
@@ -298,13 +298,6 @@ def objective(
     **Returns** an `Objective`.
     """
     return Objective(program, model, guide, strategies=strategies, maximize=maximize)
-
-
-def names_of(plan: Plan, params: Params) -> dict[Var, str]:
-    """The names of the parameters by their variables."""
-    paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
-    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
-    return dict(zip(plan.program.inputs, names, strict=False))
 
 
 def _checked(params: Params) -> Params:
