@@ -32,7 +32,7 @@ test: $(VENV)/dev
 	$(RUN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(VENV)/dev
-	$(RUN)/python -m pytest -n 2 --dist worksteal
+	XLA_FLAGS= $(RUN)/python -m pytest -n 2 --dist worksteal
 
 random: $(VENV)/dev
 	$(RUN)/python -m pytest -n 2 --dist worksteal -m slow tests/laws/test_random.py

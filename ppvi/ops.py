@@ -60,6 +60,10 @@ class Ops(Protocol):
 
     def zeros(self, shape: Sequence[int]) -> Array: ...
 
+    def array(self, x: Any) -> Array:
+        """Real numbers from NumPy, in the library's own precision."""
+        ...
+
     def stop_gradient(self, x: Array) -> Array: ...
 
     def linear_coefficients(

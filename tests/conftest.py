@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most programs here run once, so that time spent on optimising them is lost; `make test-all` optimises them as ever.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 COUNT = itertools.count(1)
 MOST_MAPS = 30_000

@@ -2,4 +2,4 @@
 
 from ppvi.checks.report import Measurement as Measurement, Report as Report
 from ppvi.checks.sequential import Asymptotic as Asymptotic, Bounded as Bounded, Catoni as Catoni
-from ppvi.checks.unbiased import Budget as Budget, Question as Question, measure as measure
+from ppvi.checks.unbiased import Budget as Budget, Question as Question, exactly as exactly, measure as measure

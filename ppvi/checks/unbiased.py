@@ -102,6 +102,27 @@ def measure(
                 return judge.measurements(questions)
 
 
+def exactly(question: Question, probabilities: Any, components: Any, truth: Any, delta: float = 0.01) -> Measurement:
+    """What every outcome of an estimator and their probabilities say, which is the bias itself."""
+    weights, x = np.asarray(probabilities, float), np.asarray(components, float)
+    mean, scale = float(weights @ x), math.sqrt(weights @ x**2)
+    bias, rounding = mean - float(truth), ROUNDING * scale
+    return Measurement(
+        point=question.point,
+        direction=question.direction,
+        bias=bias,
+        low=bias,
+        high=bias,
+        gradient=mean,
+        scale=scale,
+        delta=delta * scale,
+        visible=rounding,
+        draws=len(x),
+        k_hat=-math.inf,
+        outcome="unbiased within delta" if abs(bias) <= max(rounding, ROUNDING * abs(float(truth))) else "biased",
+    )
+
+
 class Judge:
     """The draws so far, and what they say."""
 

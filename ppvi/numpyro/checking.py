@@ -14,18 +14,22 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to, constraints as c
 
-from ppvi.checks import Question, Report, measure
+from ppvi.checks import Measurement, Question, Report, exactly, measure
 from ppvi.checks.paths import LENGTH, lay
 from ppvi.compiler.examine import examine
 from ppvi.compiler.plan import Plan
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.numpyro.arguments import names_of
+from ppvi.numpyro.outcomes import EndlessError, Outcomes, outcomes
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import Initialisation
-from ppvi.strategies import Enumerate, Reinforce
+from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
 
 if TYPE_CHECKING:
     from ppvi.numpyro.objective import Objective
+
+OUTCOMES = 4096
+"""The most outcomes of an estimator that are all gone through."""
 
 Estimator = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 """From a key and parameters to an estimate of the objective and of its gradient."""
@@ -58,10 +62,10 @@ def check(
     **options: Any,
 ) -> Report:
     """The static and the statistical check of an objective; see `Objective.check`."""
-    unknown = sorted(set(against) - {"path", "exact", "reinforce"})
+    unknown = sorted(set(against) - {"path", "exact", "quadrature", "reinforce"})
     if unknown or not against:
         raise ProgramError(
-            f"check: against must name some of 'path', 'exact' and 'reinforce', not {unknown or against!r}."
+            f"check: against must name some of 'path', 'exact', 'quadrature' and 'reinforce', not {unknown or against!r}."
         )
     key = as_key(key)
     plan = objective.staged(params, *args, **kwargs)
@@ -77,11 +81,11 @@ def check(
     def estimate(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         return objective.value_and_grad(key, params, *args, **kwargs)
 
-    oracles: dict[str, Estimator] = {}
-    if "exact" in against:
-        oracles |= _enumerated(objective, plan, params, args, kwargs)
-    if "reinforce" in against:
-        oracles |= _by_score(objective, plan, params, args, kwargs)
+    oracles = _oracles(objective, plan, params, args, kwargs, against)
+
+    def known(params: Any) -> tuple[Outcomes, Any]:
+        return outcomes(objective, params, args, kwargs, limit=OUTCOMES), oracles["exact"](key, params)
+
     return run(
         estimate,
         key,
@@ -90,6 +94,7 @@ def check(
         constraints=start.constraints,
         moving=moving,
         oracles=oracles,
+        known=known if "exact" in oracles else None,
         static=static,
         path="path" in against,
         random=any(not isinstance(choice.strategy, Enumerate) for choice in plan.choices.values()),
@@ -97,31 +102,40 @@ def check(
     )
 
 
-def _with(objective: Objective, plan: Plan, params: Any, args: Any, kwargs: Any, strategy: Any) -> Objective | None:
-    """The objective with one strategy at every site, if it fits them all."""
-    named = {choice.info.name: strategy for choice in plan.choices.values()}
-    other = type(objective)(objective.program, objective.model, objective.guide, strategies=named)
-    try:
-        other.staged(params, *args, **kwargs)
-    except (StrategyError, ProgramError):
+def _oracles(
+    objective: Objective, plan: Plan, params: Any, args: Any, kwargs: Any, against: Sequence[str]
+) -> dict[str, Estimator]:
+    """Other estimators of the gradient, as far as they fit, by what the report calls them."""
+
+    def gradient(finite: Strategy, real: Strategy) -> Estimator | None:
+        named = {c.info.name: real if c.info.support.kind == "real" else finite for c in plan.choices.values()}
+        other = type(objective)(objective.program, objective.model, objective.guide, strategies=named)
+        try:
+            other.staged(params, *args, **kwargs)
+        except (StrategyError, ProgramError):
+            return None
+        return lambda key, params: other.value_and_grad(key, params, *args, **kwargs)
+
+    found: dict[str, Estimator | None] = {}
+    if "exact" in against:
+        found["exact"] = _settled(params, *[gradient(Enumerate(), Enumerate())] * 2)
+    if "quadrature" in against:
+        found["by quadrature"] = _settled(params, *(gradient(Enumerate(), Quadrature(n)) for n in (48, 64)))
+    if "reinforce" in against:
+        found["by score"] = gradient(Reinforce(), Reinforce())
+    return {name: oracle for name, oracle in found.items() if oracle is not None and plan.choices}
+
+
+def _settled(params: Any, *gradients: Estimator | None) -> Estimator | None:
+    """The last of several gradients, if it is the same as the others and whatever the key."""
+    *_, last = gradients
+    if last is None:
         return None
-    return other
-
-
-def _enumerated(objective: Objective, plan: Plan, params: Any, args: Any, kwargs: Any) -> dict[str, Estimator]:
-    """The exact gradient of an objective whose every draw is finite."""
-    other = _with(objective, plan, params, args, kwargs, Enumerate())
-    if other is None or not plan.choices:
-        return {}
-    gradients = [jax.tree.leaves(other.value_and_grad(jax.random.key(i), params, *args, **kwargs)) for i in (0, 1)]
-    if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*gradients, strict=True)):
-        return {}
-    return {"exact": lambda key, params: other.value_and_grad(key, params, *args, **kwargs)}
-
-
-def _by_score(objective: Objective, plan: Plan, params: Any, args: Any, kwargs: Any) -> dict[str, Estimator]:
-    other = _with(objective, plan, params, args, kwargs, Reinforce())
-    return {} if other is None else {"by score": lambda key, params: other.value_and_grad(key, params, *args, **kwargs)}
+    values = [jax.tree.leaves(g(jax.random.key(i), params)) for i, g in enumerate(gradients) if g is not None]
+    if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*values, strict=True)):
+        return None
+    # With one key for all draws, what does not depend on them is computed once.
+    return lambda key, params: last(jax.random.key(0), params)
 
 
 def check_estimator(
@@ -146,6 +160,7 @@ def run(
     points: Mapping[str, Any] | None = None,
     moving: set[str] | None = None,
     oracles: Mapping[str, Estimator] | None = None,
+    known: Callable[[Any], tuple[Outcomes, Any]] | None = None,
     static: Any = None,
     path: bool = True,
     random: bool = True,
@@ -160,8 +175,34 @@ def run(
         nothing = "nothing was measured: no gradient to compare with is known for these sites; add 'path' to against"
         return Report(alpha, (), static, (*notes, nothing))
     paths = curves(params, constraints, points or {}, moving, key)
-    draw, questions = drawer(estimate, paths, oracles or {}, key, path)
-    return Report(alpha, measure(draw, questions, alpha=alpha, **options), static, tuple(notes))
+    exact = () if known is None else _by_outcomes(known, paths)
+    drawn = {name: oracle for name, oracle in (oracles or {}).items() if not (exact and name == "exact")}
+    if any(m.outcome == "biased" for m in exact) or not (path or drawn):
+        return Report(alpha, exact, static, tuple(notes))
+    draw, questions = drawer(estimate, paths, drawn, key, path)
+    return Report(alpha, (*exact, *measure(draw, questions, alpha=alpha, **options)), static, tuple(notes))
+
+
+def _by_outcomes(known: Callable[[Any], tuple[Outcomes, Any]], paths: Curves) -> tuple[Measurement, ...]:
+    """The bias itself in the middle of every path, where the estimator has few outcomes."""
+    found: dict[str, tuple[Outcomes, Any]] = {}
+    measurements = []
+    for question, start, end in zip(paths.questions, paths.starts, paths.ends, strict=True):
+        point, velocity = paths.at(jnp.asarray(0.5, start.dtype), start, end)
+        first = question.point not in found
+        try:
+            every, (value, gradient) = (
+                found.setdefault(question.point, known(point)) if first else found[question.point]
+            )
+        except EndlessError:
+            return ()
+        place = f"{question.point}, every outcome"
+        along = jax.vmap(functools.partial(_dot, velocity))(every.gradients)
+        asked = [(question.direction, along, _dot(velocity, gradient)), ("the value itself", every.values, value)]
+        measurements += [
+            exactly(Question(place, what), every.probabilities, x, truth) for what, x, truth in asked[: 1 + first]
+        ]
+    return tuple(measurements)
 
 
 def _sane(estimate: Estimator, key: jax.Array, params: Any, random: bool) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import lax
 from jax.core import Tracer
-from numpyro.distributions import constraints
+from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
 
 from ppvi.compiler.ir import Support
@@ -85,7 +85,9 @@ class SiteDistribution:
     def replace(self, **parameters: jax.Array) -> SiteDistribution:
         fn = base(self.fn)
         known = {name: jnp.broadcast_to(getattr(fn, name), self._shape(fn, name)) for name in fn.arg_constraints}
-        return SiteDistribution(type(fn)(**known | parameters))
+        other = copy.copy(self)
+        SiteDistribution.__init__(other, type(fn)(**known | parameters))
+        return other
 
     def _shape(self, fn: dist.Distribution, name: str) -> tuple[int, ...]:
         own = getattr(fn.arg_constraints[name], "event_dim", 0)
@@ -97,6 +99,22 @@ class SiteDistribution:
 
     def icdf(self, quantiles: jax.Array) -> jax.Array:
         return self.peeled.icdf(quantiles)
+
+    @property
+    def is_real(self) -> bool:
+        return self.support.kind == "real" and not self.peeled.event_shape
+
+    def to_real(self, values: jax.Array) -> jax.Array:
+        return self._transform.inv(values)
+
+    def from_real(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values = self._transform(x)
+        return values, self._transform.log_abs_det_jacobian(x, values)
+
+    @property
+    def _transform(self) -> Any:
+        """From the line to the support, without a gradient."""
+        return biject_to(jax.tree.map(lax.stop_gradient, self._constraint()))
 
     def noise(self, rng: jax.Array, kind: str, number: int, n: int | None = None) -> jax.Array:
         sampler = {"normal": jax.random.normal, "exponential": jax.random.exponential, "uniform": jax.random.uniform}

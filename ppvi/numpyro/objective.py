@@ -20,6 +20,7 @@ from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.numpyro.arguments import Structure, join, names_of, part
+from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.handlers import Direct, Handle
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.ops import OPS
@@ -194,7 +195,8 @@ class Objective:
         - `delta`: the bias that counts as none, relative to the root mean square of the gradient; 0.01 by default.
         - `budget`: seconds (30 by default), or a `ppvi.Budget` of seconds and draws.
         - `against`: `"path"`, the change of the objective along random paths; `"exact"`, the enumerated gradient, where every
-          site is finite; `"reinforce"`, the score function at every site.
+          site is finite; `"quadrature"`, the same with `ppvi.strategies.Quadrature` at continuous sites, where it is cheap and
+          has converged; `"reinforce"`, the score function at every site.
 
         **Returns** a `Report`: printable, with `verdict`, `raise_if_biased()` and `to_dict()`.
 
@@ -214,7 +216,7 @@ class Objective:
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
         """The compiler's plan for arguments of these shapes."""
         arrays, structure = part(args, kwargs)
-        return self._plan(jax.random.key(0), _checked(params), arrays, structure)
+        return self.planned(jax.random.key(0), _checked(params), arrays, structure)
 
     def as_loss(self) -> Any:
         """An object for `loss=` of `numpyro.infer.SVI`, whose model and guide it uses.
@@ -230,22 +232,31 @@ class Objective:
     def _evaluate(
         self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: Any = None
     ) -> jax.Array:
-        plan = self._plan(key, params, arrays, structure)
+        plan = self.planned(key, params, arrays, structure)
         return surrogate(plan, OPS, [*jax.tree.leaves(params), key, *arrays], states)
 
     def _learn(
         self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: States
     ) -> tuple[jax.Array, Params, States]:
-        plan = self._plan(key, params, arrays, structure)
+        plan = self.planned(key, params, arrays, structure)
 
         def run(params: Params, values: dict[str, Any]) -> jax.Array:
             return surrogate(plan, OPS, [*jax.tree.leaves(params), key, *arrays], values)
 
         return value_grad_and_states(run, learners_of(plan), params, states)
 
-    def _plan(self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Plan:
+    def planned(
+        self,
+        key: jax.Array,
+        params: Params,
+        arrays: Sequence[Any],
+        structure: Structure,
+        distribution: Callable[..., SiteDistribution] = SiteDistribution,
+    ) -> Plan:
+        """Stage the objective on these arrays, with its sites seen by strategies as this kind of distribution."""
+
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
-            session = Session(key, params, self.strategies)
+            session = Session(key, params, self.strategies, distribution)
             args, kwargs = join(arrays, structure)
             value = self.run(session, args, kwargs)
             unknown = sorted(self.strategies.keys() - session.drawn)

@@ -40,6 +40,9 @@ class JaxOps:
     def zeros(self, shape: Sequence[int]) -> jax.Array:
         return jnp.zeros(shape)
 
+    def array(self, x: Any) -> jax.Array:
+        return jnp.asarray(x, jnp.result_type(float))
+
     def stop_gradient(self, x: jax.Array) -> jax.Array:
         return lax.stop_gradient(x)
 

@@ -48,10 +48,17 @@ class Session:
     marking = True
     ops = OPS
 
-    def __init__(self, key: jax.Array, params: Mapping[str, Any], chosen: Mapping[str, Strategy]):
+    def __init__(
+        self,
+        key: jax.Array,
+        params: Mapping[str, Any],
+        chosen: Mapping[str, Strategy],
+        distribution: Callable[..., SiteDistribution] = SiteDistribution,
+    ):
         self.root = as_key(key)
         self.params = params
         self.chosen = chosen
+        self.distribution = distribution
         self.drawn: set[str] = set()
         self.learning = False
         self.relaxed: set[str] = set()
@@ -125,7 +132,7 @@ class Session:
         if type(trace).__name__ == "BatchTrace" and not any(trace is lanes for lanes in self._lanes):
             raise EngineError(one_key(name, where))
         self.drawn.add(name)
-        site = SiteDistribution(fn, infer.get("baseline_input"))
+        site = (self.distribution if self.marking else SiteDistribution)(fn, infer.get("baseline_input"))
         strategy = self.chosen.get(name, infer.get("strategy"))
         fitting = site.default_strategies() if strategy is None else (as_strategy(strategy, name, site, where),)
         self.learning = self.learning or any(candidate.stateful for candidate in fitting)

@@ -32,7 +32,8 @@ site_p = Primitive("ppvi_site")
 log_prob_p = Primitive("ppvi_log_prob")
 estimate_p = Primitive("ppvi_estimate")
 because_p = Primitive("ppvi_because")
-for _marker in (site_p, log_prob_p, estimate_p, because_p):
+outcome_p = Primitive("ppvi_outcome")
+for _marker in (site_p, log_prob_p, estimate_p, because_p, outcome_p):
     _marker.def_abstract_eval(lambda value, *others, **params: value)
 
 
@@ -56,15 +57,30 @@ def mark_because(value: jax.Array, because: str) -> jax.Array:
     return because_p.bind(value, because=because)
 
 
+def mark_outcome(value: jax.Array, support: jax.Array, log_probs: jax.Array, tape: Any, lanes: int) -> jax.Array:
+    """A draw for which a tape may stand in: what it may choose from lies along the leading axis of the others."""
+    return outcome_p.bind(value, support, log_probs, tape=tape, mapped=0, lanes=lanes)
+
+
 def _batch_site(args: Sequence[Any], dims: Sequence[Any], *, info: SiteInfo, mapped: int) -> tuple[jax.Array, int]:
     if dims[1] is None:
         raise EngineError(one_key(info.name, info.where))
-    size = args[1].shape[dims[1]]
-    moved = [
+    return site_p.bind(*_in_front(args, dims), info=info, mapped=mapped + 1), 0
+
+
+def _batch_outcome(
+    args: Sequence[Any], dims: Sequence[Any], *, tape: Any, mapped: int, lanes: int
+) -> tuple[jax.Array, int]:
+    return outcome_p.bind(*_in_front(args, dims), tape=tape, mapped=mapped + 1, lanes=lanes + 1), 0
+
+
+def _in_front(args: Sequence[Any], dims: Sequence[Any]) -> list[jax.Array]:
+    """Everything with the mapped axis in front, repeated along it where it has none."""
+    size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+    return [
         jnp.broadcast_to(x, (size, *jnp.shape(x))) if d is None else jnp.moveaxis(x, d, 0)
         for x, d in zip(args, dims, strict=True)
     ]
-    return site_p.bind(*moved, info=info, mapped=mapped + 1), 0
 
 
 def one_key(site: str, where: str) -> str:
@@ -83,6 +99,7 @@ def _differentiate_site(primals: Any, tangents: Any, *, info: SiteInfo, mapped: 
 
 
 batching.primitive_batchers[site_p] = _batch_site
+batching.primitive_batchers[outcome_p] = _batch_outcome
 ad.primitive_jvps[site_p] = _differentiate_site
 for _identity in (log_prob_p, estimate_p, because_p):
     batching.primitive_batchers[_identity] = lambda args, dims, p=_identity, **params: (
@@ -177,6 +194,8 @@ class Reader:
             return Equation(
                 name, inputs, outputs, _first, _unused, where, site=eqn.params["info"], mapped=eqn.params["mapped"]
             )
+        if eqn.primitive is outcome_p:
+            return Equation(name, inputs, outputs, _next_of(**eqn.params), lambda: _identity_flow(inputs), where)
         if eqn.primitive in (log_prob_p, estimate_p, because_p):
             return Equation(
                 name,
@@ -214,6 +233,10 @@ def _where(eqn: Any) -> Callable[[], str]:
 
 def _first(value: jax.Array, *others: jax.Array) -> tuple[jax.Array]:
     return (value,)
+
+
+def _next_of(tape: Any, mapped: int, lanes: int) -> Callable[..., tuple[jax.Array]]:
+    return lambda *values: (tape.next(*values, mapped=mapped, lanes=lanes),)
 
 
 def _identity_flow(inputs: Sequence[Atom]) -> Flow:

@@ -12,7 +12,11 @@ from ppvi.strategies.base import (
 from ppvi.strategies.baselines import Baseline as Baseline, NeuralBaseline as NeuralBaseline, RunningMean as RunningMean
 from ppvi.strategies.control_variates import REBAR as REBAR, RELAX as RELAX
 from ppvi.strategies.coupled import ARM as ARM, ARSM as ARSM, DisARM as DisARM
-from ppvi.strategies.enumerate import Enumerate as Enumerate, SumAndSample as SumAndSample
+from ppvi.strategies.enumerate import (
+    Enumerate as Enumerate,
+    Quadrature as Quadrature,
+    SumAndSample as SumAndSample,
+)
 from ppvi.strategies.measure_valued import LocalExpectation as LocalExpectation, MeasureValued as MeasureValued
 from ppvi.strategies.pathwise import (
     Antithetic as Antithetic,

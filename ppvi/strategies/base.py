@@ -87,6 +87,19 @@ class Distribution(Protocol):
         """Its inverse, differentiable in the parameters, of a stack `(n, *lanes)`."""
         ...
 
+    @property
+    def is_real(self) -> bool:
+        """Whether it is continuous, with one real number in each lane."""
+        ...
+
+    def to_real(self, values: Array) -> Array:
+        """Its values laid out on the whole line, of a stack `(n, *lanes)`; only where `is_real`."""
+        ...
+
+    def from_real(self, x: Array) -> tuple[Array, Array]:
+        """The inverse of `to_real`, and the logarithm of its derivative."""
+        ...
+
     def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> Array:
         """Draws of a standard `normal`, `exponential` or `uniform`, `(*lanes)`, or `(n, *lanes)`; different numbers are
         independent."""

@@ -1,34 +1,39 @@
-"""Enumeration: replace the draw of a finite site by its exact expectation, in whole or in part."""
+"""Sums over alternative values: the draw of a site is replaced by its exact expectation, in whole or in part."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ppvi.ops import Array
-from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, check_at_least, needs_finite
+from ppvi.strategies.base import (
+    Continuation,
+    Distribution,
+    Draw,
+    Site,
+    Strategy,
+    Terms,
+    check_at_least,
+    needs_finite,
+)
 
 
 @dataclass(frozen=True)
-class Enumerate(Strategy):
-    """The exact expectation over a finite support, lane by lane.
+class Sum(Strategy):
+    """Base of strategies that run the rest at every alternative value of a lane, weighed by the values' log_probs.
 
-        d E_q[f(z)] = d sum_v q(v) f(v)
-
-    Lanes that no term couples are enumerated side by side: K runs for any number of lanes. Lanes that a term couples
-    need their product, K^lanes runs, and a `StrategyError` where that passes the compiler's limit.
+    Lanes that no term couples are summed over side by side: K runs for any number of lanes. Lanes that a term couples need
+    their product, K^lanes runs, and a `StrategyError` where that passes the compiler's limit.
 
     **Arguments**
 
     - `sequential`: run value after value, in the memory of one run, instead of side by side.
-
-    **Unbiased when** always: the variance by this site is zero. Cost: K runs of the rest.
     """
 
-    sequential: bool = False
+    sequential: bool = field(default=False, kw_only=True)
     fixed_support: ClassVar[bool] = False
 
     def misfit(self, dist: Distribution) -> str | None:
@@ -37,16 +42,35 @@ class Enumerate(Strategy):
     def runs(self, alternatives: int, coupled: int) -> int:
         return alternatives**coupled
 
+    def estimate(self, site: Site, k: Continuation) -> Terms:
+        first, *others = (self._summed(site, coupled, rest) for coupled, rest in k.by_coupling())
+        return sum(others, start=first)
+
+    def _summed(self, site: Site, coupled: tuple[int, ...], k: Continuation) -> Terms:
+        values, log_probs = product(site, coupled)
+        return k.each(values, sequential=self.sequential).mix(log_probs)
+
+
+@dataclass(frozen=True)
+class Enumerate(Sum):
+    """The exact expectation over a finite support, lane by lane.
+
+        d E_q[f(z)] = d sum_v q(v) f(v)
+
+    **Arguments**
+
+    - `sequential`: run value after value, in the memory of one run, instead of side by side.
+
+    **Unbiased when** always: the variance by this site is zero. Cost: K runs of the rest, K^lanes where lanes are coupled.
+    """
+
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         support = dist.enumerate_support()
         return Draw(dist.sample(rng), values=support, log_probs=dist.log_prob(support))
 
-    def estimate(self, site: Site, k: Continuation) -> Terms:
-        return summed(site, k, self.sequential)
-
 
 @dataclass(frozen=True)
-class SumAndSample(Strategy):
+class SumAndSample(Sum):
     """The exact expectation over the n likeliest values of a lane, and a draw from the others.
 
         d E_q[f(z)] = d sum_{v likeliest} q(v) f(v) + E[(1 - P) (df(z) + f(z) dlog q(z))]
@@ -63,20 +87,9 @@ class SumAndSample(Strategy):
     """
 
     n: int = 1
-    sequential: bool = False
-    fixed_support: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_at_least("SumAndSample", "n", self.n, 1)
-
-    def misfit(self, dist: Distribution) -> str | None:
-        return needs_finite(self, dist)
-
-    def runs(self, alternatives: int, coupled: int) -> int:
-        return alternatives**coupled
-
-    def estimate(self, site: Site, k: Continuation) -> Terms:
-        return summed(site, k, self.sequential)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
@@ -96,15 +109,57 @@ class SumAndSample(Strategy):
         )
 
 
-def summed(site: Site, k: Continuation, sequential: bool) -> Terms:
-    """The rest at every joint assignment of the lanes that its terms couple, weighed by the exponentials of their log_probs."""
-    first, *others = (_summed(site, coupled, rest, sequential) for coupled, rest in k.by_coupling())
-    return sum(others, start=first)
+PILOTS = 101
+"""Draws by which `Quadrature` finds where a lane has its mass."""
+REACH = 20.0
+"""How far from its median, in standard deviations, `Quadrature` looks for mass."""
 
 
-def _summed(site: Site, coupled: tuple[int, ...], k: Continuation, sequential: bool) -> Terms:
-    values, log_probs = product(site, coupled)
-    return k.each(values, sequential=sequential).mix(log_probs)
+@dataclass(frozen=True)
+class Quadrature(Sum):
+    """The expectation over a continuous distribution of real numbers, by the trapezoidal rule.
+
+        d E_q[f(z)] = d sum_i h J_i q(z_i) f(z_i) + the error of the rule,    z_i = T(c + s sinh t_i),  J_i = dz_i / dt_i
+
+    with T from the line to the support, the nodes t_i a step h apart, and c and s the median and the spread of some draws.
+    The nodes carry no gradient, so f need not be differentiable in z. For a smooth f the error falls exponentially with n;
+    where f has a kink or jumps, it falls like 1 / n^2 or 1 / n only.
+
+    **Arguments**
+
+    - `n`: number of nodes.
+    - `sequential`: run node after node, in the memory of one run, instead of side by side.
+
+    **Unbiased when** f is smooth in z, up to the error of the rule, which is also all the variance there is by this site. Cost:
+    n runs of the rest, n^lanes where lanes are coupled. Trefethen and Weideman 2014.
+    """
+
+    n: int = 64
+    fixed_support: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_at_least("Quadrature", "n", self.n, 2)
+
+    @property
+    def needs_continuity(self) -> bool:
+        return True
+
+    def misfit(self, dist: Distribution) -> str | None:
+        if dist.is_real:
+            return None
+        return f"{dist.name} is no continuous distribution of real numbers, which {self} needs; Reinforce() does not"
+
+    def draw(self, dist: Distribution, rng: Any) -> Draw:
+        ops, value = dist.ops, dist.sample(rng)
+        pilots = dist.to_real(dist.samples(rng, PILOTS))
+        ranked = ops.choose(pilots, ops.argsort(pilots, 0))
+        low, center, high = (ranked[round(share * (PILOTS - 1))] for share in (0.16, 0.5, 0.84))
+        t = np.linspace(-1, 1, self.n) * np.arcsinh(REACH)
+        lanes = (-1, *[1] * len(value.shape))
+        scale = (high - low) / 2
+        values, log_slopes = dist.from_real(center + scale * ops.array(np.sinh(t).reshape(lanes)))
+        log_steps = ops.log(scale * ops.array((t[1] - t[0]) * np.cosh(t).reshape(lanes)))
+        return Draw(value, values=values, log_probs=dist.log_prob(values) + log_slopes + log_steps)
 
 
 def product(site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
