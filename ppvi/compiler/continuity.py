@@ -23,6 +23,8 @@ from ppvi.compiler.ranges import Range, decided, range_of
 LINES, POINTS, CROSSINGS, PARTS, ROUNDS = 96, 33, 40, 16, 9
 TOLERANCE = 1e-5
 """Difference of two sides, relative to their size, that counts as none: constants of a program have single precision."""
+APPROXIMATE = 1e-3
+"""The same for the pieces of a special function, of which the asymptotic ones have as many terms as single precision needs."""
 MOST = 300
 """Operations that are followed back at most."""
 
@@ -100,12 +102,19 @@ class Region:
                 values[place] = step.meaning.entrywise(*(values[child] for child in children))
         return values
 
+    def numbers(self) -> list[float]:
+        """Sizes of the constants in it, but for the coefficients of special functions."""
+        places = {c for _, step, children in self.operations if not step.meaning.approximates() for c in children}
+        atoms = [atom for place, atom in self.leaves if place in places and isinstance(atom, Literal)]
+        return [abs(float(atom.value)) for atom in atoms if atom.shape == () and is_real(atom)]
+
     def switches(self) -> list[tuple[int, Step, list[int]]]:
         """Operations that jump in something that moves."""
         return [
             (place, step, children)
             for place, step, children in self.operations
             if step.meaning.name != "select_n"
+            and not step.meaning.trusted()
             and any(c in self.moving and _jumps(step, i) for i, c in enumerate(children))
         ]
 
@@ -145,11 +154,13 @@ def jumps(
         rows, columns = np.nonzero(state[:, 1:] != state[:, :-1])
         chosen = np.random.default_rng(0).permutation(len(rows))[:CROSSINGS]
         crossings.append((switch, rows[chosen], columns[chosen] / (POINTS - 1)))
-        name = switch[1].meaning.name
-        unmet = unmet or not (len(rows) or name in ("eq", "ne") or decided(switch[1], flat.makers, ranges))
-    gaps = _gaps(along, [crossing for crossing in crossings if len(crossing[1])], out)
-    if any((gap[np.isfinite(gap)] > TOLERANCE).any() for gap in gaps):
-        return True
+        known = switch[1].meaning.name in ("eq", "ne") or switch[1].meaning.approximates()
+        unmet = unmet or not (len(rows) or known or decided(switch[1], flat.makers, ranges))
+    met = [crossing for crossing in crossings if len(crossing[1])]
+    gaps = _gaps(along, met, out)
+    for (switch, _, _), gap in zip(met, gaps, strict=True):
+        if (gap[np.isfinite(gap)] > (APPROXIMATE if switch[1].meaning.approximates() else TOLERANCE)).any():
+            return True
     return None if unmet or any(not np.isfinite(gap).any() for gap in gaps) else False
 
 
@@ -192,8 +203,7 @@ def _state(switch: Any, values: Mapping[int, Any]) -> Any:
 def _lines(region: Region, ranges: dict[Atom, Range]) -> tuple[dict[int, Any], dict[int, Any]]:
     """Random values of all leaves, and for those that move the other end of the line."""
     rng = np.random.default_rng(0)
-    numbers = [abs(float(a.value)) for _, a in region.leaves if isinstance(a, Literal) and a.shape == () and is_real(a)]
-    largest = max((x for x in numbers if x < 1e6), default=1.0)
+    largest = max((x for x in region.numbers() if x < 1e6), default=1.0)
     scale = np.resize([1.0, 3.0, 3.0 * max(largest, 1.0)], LINES)
 
     def anywhere(atom: Var) -> Any:

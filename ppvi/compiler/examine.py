@@ -36,7 +36,7 @@ def examine(plan: Plan, names: Mapping[Var, str]) -> StaticReport:
     )
     through = frozenset(site.outputs[0] for site in pathwise)
     own = [equation.outputs[0] for equation in program.equations if equation.own_draw]
-    analysis = analyse(program.equations, [program.output, *own], sources, program.constants, through)
+    analysis = analyse(program.equations, [program.output, *own], sources, program.constants, through, program.supports)
     subjects: dict[Source, str] = {site: f"site {choice.info.name!r}" for site, choice in choices.items()}
     subjects |= {var: f"parameter {name!r}" for var, name in names.items()}
     rules = Rules(plan, analysis, subjects)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal as Choice
 
@@ -102,6 +102,10 @@ class Meaning:
     """What is wrong with the derivative rule that a user gave it, if anything; None for an operation without one."""
     support_test: Callable[[], bool] = lambda: False
     """Whether it is a library's selection that gives values outside a support the density zero."""
+    trusted: Callable[[], bool] = lambda: False
+    """Whether it is code of a library's sampler, whose draws are continuous in the distribution's parameters."""
+    approximates: Callable[[], bool] = lambda: False
+    """Whether it is code of a special function, whose pieces meet as nearly as they approximate it."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,8 @@ class Program:
     constants: dict[Var, Any]
     equations: tuple[Equation, ...]
     output: Atom
+    supports: Mapping[Var, Support] = field(default_factory=dict)
+    """Of inputs that are constrained."""
 
 
 def equations_behind(equations: tuple[Equation, ...]) -> dict[Atom | Equation, int]:

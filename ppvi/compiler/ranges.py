@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ppvi.compiler.flat import Step
-from ppvi.compiler.ir import Atom, Literal, Var
+from ppvi.compiler.ir import Atom, Literal, Support, Var
 
 Range = tuple[float, float]
 EVERYTHING: Range = (-math.inf, math.inf)
@@ -90,6 +90,13 @@ TWO: dict[str, Callable[[Range, Range], Range]] = {
 }
 
 
+def interval(support: Support) -> Range:
+    """Bounds of what has this support."""
+    lower = -math.inf if support.lower is None else support.lower
+    positive = lower == 0 and support.kind == "real"
+    return (TINY if positive else lower), (math.inf if support.upper is None else support.upper)
+
+
 def range_of(atom: Atom, makers: Mapping[Var, Step], known: dict[Atom, Range], depth: int = 60) -> Range:
     """Bounds of a value; `known` remembers those found."""
     if isinstance(atom, Literal):
@@ -109,9 +116,7 @@ def range_of(atom: Atom, makers: Mapping[Var, Step], known: dict[Atom, Range], d
 
         site = step.equation.site
         if site is not None:
-            lower, upper = site.support.lower, site.support.upper
-            found = (-math.inf if lower is None else max(lower, TINY) if lower == 0 and site.support.kind == "real" else lower,
-                     math.inf if upper is None else upper)  # fmt: skip
+            found = interval(site.support)
         elif name in ONE or step.meaning.moves:
             found = ONE.get(name, _monotone(lambda x: x))(of(0))
         elif name in TWO:

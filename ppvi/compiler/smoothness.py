@@ -19,8 +19,8 @@ from typing import Any
 
 from ppvi.compiler.continuity import jumps
 from ppvi.compiler.flat import Flat, Step, flatten
-from ppvi.compiler.ir import Atom, Equation, Loop, Smoothness, Var, is_float
-from ppvi.compiler.ranges import Range
+from ppvi.compiler.ir import Atom, Equation, Loop, Smoothness, Support, Var, is_float
+from ppvi.compiler.ranges import Range, interval
 
 INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
 
@@ -109,6 +109,8 @@ class Analysis:
     def _places(self, step: Step) -> bool:
         """Whether the operation, not entrywise, jumps in an operand, as a look-up does in the place."""
         rule = step.meaning.smoothness
+        if step.equation.site is not None:
+            return False
         return rule is None or any(rule(0, i) is JUMP for i, atom in enumerate(step.inputs) if self.of(atom))
 
     def _inherited(self, atom: Var) -> Jump | None:
@@ -244,15 +246,18 @@ def analyse(
     sources: Mapping[Var, Source],
     constants: Mapping[Var, Any],
     through: frozenset[Var] = frozenset(),
+    supports: Mapping[Var, Support] | None = None,
 ) -> Analysis:
     """Smoothness of everything behind the sinks, in variables that are sources: parameters, and the values of sites.
 
     **Arguments**
 
     - `through`: values of sites that are looked at as functions of what is behind them too.
+    - `supports`: of inputs that are constrained.
     """
     flat = flatten(equations, sinks, lambda site: site.outputs[0] not in through, constants)
     analysis = Analysis(flat, {var: {source: SMOOTH} for var, source in sources.items()}, through)
+    analysis.ranges |= {var: interval(support) for var, support in (supports or {}).items()}
     analysis.run()
     return analysis
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ppvi.compiler.ir import Var
+from ppvi.compiler.ir import Support, Var
 from ppvi.errors import ProgramError
+from ppvi.numpyro.distributions import support_of
 
 
 class Structure(NamedTuple):
@@ -62,6 +63,15 @@ def _hashable(leaf: Any) -> bool:
 
 def names_of(inputs: Sequence[Var], params: Any) -> dict[Var, str]:
     """The names of the parameters by their variables, which come first among a staged program's inputs."""
+    return {var: jax.tree_util.keystr(path, simple=True, separator=".") for var, path in _places(inputs, params)}
+
+
+def supports_of(inputs: Sequence[Var], params: Any, constraints: Mapping[str, Any]) -> dict[Var, Support]:
+    """What the parameters' constraints allow their variables."""
+    known = {name: support_of(constraint) for name, constraint in constraints.items()}
+    return {var: known[path[0].key] for var, path in _places(inputs, params) if path[0].key in known}
+
+
+def _places(inputs: Sequence[Var], params: Any) -> Iterable[tuple[Var, Any]]:
     paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
-    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path in paths)
-    return dict(zip(inputs, names, strict=False))
+    return zip(inputs, paths, strict=False)

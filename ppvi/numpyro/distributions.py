@@ -133,17 +133,7 @@ class SiteDistribution:
     @property
     def support(self) -> Support:
         """Where it has mass, as far as is known while staging; a bound that is an array is left to the checks."""
-        constraint = self._constraint()
-        name = "point" if isinstance(base(self.fn), dist.Delta) else type(constraint).__name__.strip("_")
-        lower, upper = (0.0, 1.0) if isinstance(constraint, _BOOLEAN) else (-math.inf, math.inf)
-        lower, upper = (
-            _known(getattr(constraint, f"{side}_bound", x)) for side, x in (("lower", lower), ("upper", upper))
-        )
-        if isinstance(constraint, _REALS) and name != "point":
-            return Support(name, "real", lower, upper)
-        if isinstance(constraint, _INTEGERS) and name != "point":
-            return Support(name, "integer", lower, upper)
-        return Support(name)
+        return Support("point") if isinstance(base(self.fn), dist.Delta) else support_of(self._constraint())
 
     def _constraint(self) -> Any:
         constraint = self.peeled.support
@@ -175,6 +165,18 @@ _TAILS = (
     "StudentT Cauchy HalfCauchy LogNormal Pareto InverseGamma MultivariateStudentT".split(),
 )
 """Distributions by the weight of their tails."""
+
+
+def support_of(constraint: Any) -> Support:
+    """What a constraint allows."""
+    name = type(constraint).__name__.strip("_")
+    lower, upper = (0.0, 1.0) if isinstance(constraint, _BOOLEAN) else (-math.inf, math.inf)
+    lower, upper = (_known(getattr(constraint, f"{side}_bound", x)) for side, x in (("lower", lower), ("upper", upper)))
+    if isinstance(constraint, _REALS):
+        return Support(name, "real", lower, upper)
+    if isinstance(constraint, _INTEGERS):
+        return Support(name, "integer", lower, upper)
+    return Support(name)
 
 
 def _known(bound: Any) -> float | None:

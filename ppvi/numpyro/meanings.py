@@ -108,6 +108,8 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
         entrywise=entrywise(eqn),
         moves=name in MOVES,
         support_test=lambda: _of_a_site(call.source_info.traceback),
+        trusted=lambda: _of_a_sampler(call.source_info.traceback),
+        approximates=lambda: _of_a_special_function(call.source_info.traceback),
     )
 
 
@@ -243,11 +245,25 @@ def _loop(reader: Callable[[], Any], body: Any, carried: Sequence[tuple[int, int
 
 # Whose code it is -----------------------------------------------------------------------------------------------------
 
-_SESSION = str(Path(__file__).with_name("session.py"))
+_SESSION, _SITES = (str(Path(__file__).with_name(name)) for name in ("session.py", "distributions.py"))
 _LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}/" for module in (jax, numpyro))
 
 
 _DISTRIBUTIONS = f"{_LIBRARIES[1]}distributions/"
+_SPECIAL = (f"{_LIBRARIES[0]}_src/scipy/special.py", f"{_LIBRARIES[0]}_src/lax/special.py")
+
+
+def _of_a_sampler(traceback: Any) -> bool:
+    """Whether a distribution of a library draws here for a site: its draws are continuous in its parameters, or it would not
+    call them reparameterised."""
+    for frame in traceback.frames if traceback else ():
+        if not frame.file_name.startswith(_LIBRARIES):
+            return frame.file_name == _SITES and frame.function_name.endswith(("rsample", "icdf"))
+    return False
+
+
+def _of_a_special_function(traceback: Any) -> bool:
+    return any(frame.file_name.endswith(_SPECIAL) for frame in traceback.frames) if traceback else False
 
 
 def _from_library(eqn: Any) -> bool:

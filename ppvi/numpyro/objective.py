@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from ppvi.compiler.ir import Atom, Program as StagedProgram
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.errors import ProgramError, StrategyError
-from ppvi.numpyro.arguments import Structure, join, names_of, part
+from ppvi.numpyro.arguments import Structure, join, names_of, part, supports_of
 from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.handlers import Direct, Handle
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
@@ -254,11 +255,13 @@ class Objective:
         distribution: Callable[..., SiteDistribution] = SiteDistribution,
     ) -> Plan:
         """Stage the objective on these arrays, with its sites seen by strategies as this kind of distribution."""
+        constraints: dict[str, Any] = {}
 
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
             session = Session(key, params, self.strategies, distribution)
             args, kwargs = join(arrays, structure)
             value = self.run(session, args, kwargs)
+            constraints.update(session.constraints)
             unknown = sorted(self.strategies.keys() - session.drawn)
             if unknown:
                 raise StrategyError(
@@ -269,7 +272,7 @@ class Objective:
 
         staged = stage(run, params, key, *arrays)
         _refuse_constant(staged, params)
-        return plan(staged)
+        return plan(replace(staged, supports=supports_of(staged.inputs, params, constraints)))
 
     def run(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> jax.Array:
         """Run the objective program once in a session."""

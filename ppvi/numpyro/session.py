@@ -64,6 +64,8 @@ class Session:
         self.relaxed: set[str] = set()
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
+        self.constraints: dict[str, Any] = {}
+        """Of the parameters that the programs declare."""
         self._held: bool | str = False
         self._keys = _counted(self.root)
         self._index: Any = None
@@ -85,7 +87,8 @@ class Session:
         return jax.random.fold_in(self.root, zlib.crc32(name.encode()))
 
     def param(self, name: str, initial: Callable[[], Any], msg: Any, role: str) -> Any:
-        del initial, msg, role
+        del initial, role
+        self.constraints[name] = msg["kwargs"].get("constraint", dist.constraints.real)
         if name not in self.params:
             raise ProgramError(
                 f"parameter {name!r} at {source.here()} is missing from params, which has {sorted(self.params)}: "

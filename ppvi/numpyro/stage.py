@@ -8,6 +8,7 @@ refused.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -134,10 +135,10 @@ def stage(function: Callable[..., jax.Array], params: Any, *inputs: Any) -> Prog
 class Reader:
     """Reads jaxprs into equations, inlining as it goes."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: Any = None) -> None:
         self.atoms: dict[Any, Atom] = {}
         self.equations: list[Equation] = []
-        self.call: Any = None
+        self.call = call
         self.drawn: set[int] = set()
 
     def variable(self, var: Any) -> Var:
@@ -187,7 +188,7 @@ class Reader:
         inputs = tuple(self.atom(var) for var in eqn.invars)
         outputs = tuple(self.variable(var) for var in eqn.outvars)
         name = eqn.primitive.name
-        call = self.call or eqn
+        call, inner = self.call or eqn, functools.partial(Reader, self.call)
         where = _where(call)
         if eqn.primitive is site_p:
             self.refuse_second_draw(eqn, where)
@@ -205,7 +206,7 @@ class Reader:
                 lambda: _identity_flow(inputs),
                 where,
                 linear=(frozenset({0}),),
-                meaning=lambda: meanings.meaning(eqn, call, Reader),
+                meaning=lambda: meanings.meaning(eqn, call, inner),
                 density=eqn.params.get("info"),
                 estimate_of=eqn.params.get("what"),
                 because=eqn.params.get("because"),
@@ -223,7 +224,7 @@ class Reader:
             split=_splitter(eqn, inputs, outputs, where) if name == "reduce_sum" else None,
             effect=bool(eqn.effects) and not outputs,
             differentiable=name != "stop_gradient" and any(rules.is_float(var) for var in eqn.outvars),
-            meaning=lambda: meanings.meaning(eqn, call, Reader),
+            meaning=lambda: meanings.meaning(eqn, call, inner),
         )
 
 

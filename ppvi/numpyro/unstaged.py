@@ -30,7 +30,6 @@ class Initialisation(Session):
         super().__init__(key, given or {}, chosen)
         self.level = current_trace()
         self.found: dict[str, Any] = {}
-        self.constraints: dict[str, Any] = {}
         self.owners: dict[str, set[str]] = {}
 
     def param(self, name: str, initial: Callable[[], Any], msg: Any, role: str) -> Any:

@@ -182,6 +182,50 @@ right(
     "analytic in its location",
     model=likelihood(lambda z: dist.TruncatedNormal(z, 1.0, low=-1.0, high=2.0), 0.5),
 )
+
+
+def truncated(low, high, loc=lambda m: m):
+    def guide():
+        m, s = numpyro.param("m", 0.3), numpyro.param("s", 0.8, constraint=dist.constraints.positive)
+        numpyro.sample("z", dist.TruncatedNormal(loc(m), s, low=low, high=high))
+
+    return guide
+
+
+def truncated_model(low, high):
+    def model():
+        z = numpyro.sample("z", dist.TruncatedNormal(0.0, 2.0, low=low, high=high))
+        numpyro.sample("x", dist.Normal(z, 1.0), obs=1.0)
+
+    return model
+
+
+QUANTILES = "a quantile is continuous in its distribution's parameters, whatever side of the mean it is computed on"
+for low, high in ((-1.0, 2.0), (0.0, None), (None, 1.5)):
+    right(
+        f"truncated normal guide from {low} to {high}",
+        objectives.elbo,
+        QUANTILES,
+        guide=truncated(low, high),
+        model=truncated_model(low, high),
+    )
+right(
+    "quantiles", of(lambda z: dist.Normal(0.0, 1.0).icdf(jax.nn.sigmoid(z))), "the probit of a logit, in four formulas"
+)
+
+
+class Step(dist.Normal):
+    """Its sampler is no continuous function of its mean, whatever it says."""
+
+    def sample(self, key, sample_shape=()):
+        loc = jnp.where(self.loc > 0.25, self.loc + 1.0, self.loc)
+        return loc + self.scale * jax.random.normal(key, (*sample_shape, *self.batch_shape))
+
+
+def stepping():
+    numpyro.sample("z", Step(numpyro.param("m", 0.3), 1.0))
+
+
 right("Poisson", objectives.elbo, "analytic in the log rate", model=likelihood(lambda z: dist.Poisson(jnp.exp(z)), 3.0))
 right(
     "negative binomial",
@@ -339,6 +383,15 @@ wrong(
 )  # fmt: skip
 wrong("step by comparison", of(lambda z: (z > 0.2) * 1.0), LOST, "jump")
 wrong("floor", of(jnp.floor), LOST, "jump")
+wrong(
+    "location of a truncated normal with a step",
+    objectives.elbo,
+    LOST,
+    "jump",
+    guide=truncated(-1.0, 2.0, lambda m: jnp.where(m > 0.4, m + 1.0, m)),
+    model=truncated_model(-1.0, 2.0),
+)
+wrong("sampler with a step", of(lambda z: z**2), "the draw jumps as its mean passes 0.25", "jump", guide=stepping)
 wrong("round", of(jnp.round), LOST, "jump")
 wrong("sign", of(jnp.sign), LOST, "jump")
 wrong("cast to int", of(lambda z: z.astype(int) * 1.0), LOST, "jump")
