@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ppvi.compiler.ir import Atom, Equation, Literal, Meaning, Var, is_real
+from ppvi.compiler.ir import Atom, Equation, Literal, Meaning, Smoothness, Var, is_real
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Flat:
         return float(atom.value) if is_real(atom) and atom.shape == () else None
 
 
-SITE = Meaning("site")
+SITE = Meaning("site", lambda output, operand: Smoothness.SMOOTH)
 
 
 def flatten(

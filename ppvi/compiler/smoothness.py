@@ -109,8 +109,6 @@ class Analysis:
     def _places(self, step: Step) -> bool:
         """Whether the operation, not entrywise, jumps in an operand, as a look-up does in the place."""
         rule = step.meaning.smoothness
-        if step.equation.site is not None:
-            return False
         return rule is None or any(rule(0, i) is JUMP for i, atom in enumerate(step.inputs) if self.of(atom))
 
     def _inherited(self, atom: Var) -> Jump | None:

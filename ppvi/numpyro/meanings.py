@@ -86,12 +86,13 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
     """
     name = eqn.primitive.name
     if name in ("custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"):
-        own = (
-            functools.partial(wrong_rule, eqn, body_of(eqn))
-            if name.startswith("custom") and not _from_library(eqn)
-            else None
+        body = rules.body(eqn)
+        assert body is not None
+        users = name.startswith("custom") and not any(
+            path in body.jaxpr.debug_info.func_src_info for path in _LIBRARIES
         )
-        return Meaning(name, inline=functools.partial(_inlined, reader, body_of(eqn)), own_rule=own)
+        own = functools.partial(wrong_rule, eqn, body) if users else None
+        return Meaning(name, inline=functools.partial(_inlined, reader, body), own_rule=own)
     if name == "cond":
         return Meaning(name, inline=functools.partial(_branches, reader, eqn))
     if name == "scan":
@@ -148,13 +149,6 @@ def entrywise(eqn: Any) -> Callable[..., Any] | None:
 
 
 # Bodies ---------------------------------------------------------------------------------------------------------------
-
-
-def body_of(eqn: Any) -> Any:
-    """The closed jaxpr of an operation with one body."""
-    from ppvi.numpyro.stage import body
-
-    return body(eqn)
 
 
 def _inlined(reader: Callable[[], Any], body: Any, operands: Sequence[Any]) -> tuple[Any, Any]:
@@ -264,11 +258,6 @@ def _of_a_sampler(traceback: Any) -> bool:
 
 def _of_a_special_function(traceback: Any) -> bool:
     return any(frame.file_name.endswith(_SPECIAL) for frame in traceback.frames) if traceback else False
-
-
-def _from_library(eqn: Any) -> bool:
-    body = body_of(eqn)
-    return body is not None and any(path in str(body.jaxpr.debug_info.func_src_info) for path in _LIBRARIES)
 
 
 def _of_a_site(traceback: Any) -> bool:

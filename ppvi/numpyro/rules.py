@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ppvi.compiler.ir import AxisMap, Flow
 
@@ -258,3 +259,14 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("reduce_window_sum", "reduce_window_max", "reduce_window_min"), _window),
 }
 """Axis rules of the operations that are not elementwise."""
+
+
+def body(eqn: Any) -> ClosedJaxpr | None:
+    """The single body of an operation such as jit, custom_jvp_call or checkpoint."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        body = eqn.params.get(name)
+        if isinstance(body, ClosedJaxpr):
+            return body
+        if isinstance(body, Jaxpr):
+            return ClosedJaxpr(body, ())
+    return None

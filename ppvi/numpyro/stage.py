@@ -153,7 +153,7 @@ class Reader:
 
     def read(self, jaxpr: Jaxpr) -> None:
         for eqn in jaxpr.eqns:
-            inner = body(eqn)
+            inner = rules.body(eqn)
             if eqn.primitive.name in INLINED and inner is not None:
                 self.inline(eqn, inner)
             else:
@@ -290,7 +290,7 @@ def _promoted(values: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def _flow(eqn: Any) -> Flow:
-    inner = body(eqn)
+    inner = rules.body(eqn)
     if inner is None or eqn.primitive.name not in {"custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}:
         return rules.flow(eqn)
     reader = Reader()
@@ -298,17 +298,6 @@ def _flow(eqn: Any) -> Flow:
     reader.bind(inner, inputs)
     reader.read(inner.jaxpr)
     return body_flow(inputs, tuple(reader.equations), tuple(reader.atom(var) for var in inner.jaxpr.outvars))
-
-
-def body(eqn: Any) -> ClosedJaxpr | None:
-    """The single body of an operation such as jit, custom_jvp_call or checkpoint."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        body = eqn.params.get(name)
-        if isinstance(body, ClosedJaxpr):
-            return body
-        if isinstance(body, Jaxpr):
-            return ClosedJaxpr(body, ())
-    return None
 
 
 def _splitter(

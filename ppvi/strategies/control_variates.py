@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from ppvi.ops import Array, Ops
-from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, phantom
-from ppvi.strategies.relaxed import check_temperature, misfit, mixed, softmax
+from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Terms, phantom
+from ppvi.strategies.relaxed import Relaxation, check_temperature, mixed, softmax
 
 
-class Relaxed(Strategy):
+class Relaxed(Relaxation):
     """What REBAR and RELAX share: the draws, and c(z) = scale f(sum_v softmax(z / temperature)_v v) + r(..)."""
 
     temperature: float
@@ -26,7 +26,6 @@ class Relaxed(Strategy):
     step_size: float
     route: ClassVar[Literal["credit", "path", "both"]] = "both"
     learns_from: ClassVar[Literal["loss", "variance"]] = "variance"
-    relaxes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_temperature(type(self).__name__, self.temperature)
@@ -54,9 +53,6 @@ class Relaxed(Strategy):
     def init(self, lanes: tuple[int, ...], ops: Ops) -> Any:
         state = {"log_temperature": ops.zeros(()) + math.log(self.temperature), "weights": self.surrogate_weights()}
         return state | ({"scale": ops.zeros(()) + self.scale} if self.scale else {})
-
-    def misfit(self, dist: Distribution) -> str | None:
-        return misfit(self, dist)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()

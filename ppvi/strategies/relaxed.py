@@ -36,14 +36,31 @@ def check_temperature(strategy: str, temperature: float) -> None:
         raise StrategyError(f"{strategy}: the temperature must be positive, not {temperature!r}.")
 
 
-def misfit(strategy: Strategy, dist: Distribution) -> str | None:
-    if dist.name.startswith("Categorical"):
-        return f"{strategy} mixes values, and the indices of {dist.name} do not mix; Enumerate() or LeaveOneOut() take them"
-    return needs_finite(strategy, dist)
+class Relaxation(Strategy):
+    """Base of strategies that mix the values of a support."""
+
+    relaxes: ClassVar[bool] = True
+
+    def misfit(self, dist: Distribution) -> str | None:
+        if dist.name.startswith("Categorical"):
+            return f"{self} mixes values, and the indices of {dist.name} do not mix; Enumerate() or LeaveOneOut() take them"
+        return needs_finite(self, dist)
+
+
+class Biased(Relaxation):
+    """Base of strategies whose draw is differentiated as a mixture."""
+
+    route: ClassVar[Literal["credit", "path", "both"]] = "path"
+    unbiased: ClassVar[bool] = False
+
+
+def through(ops: Ops, value: Array, path: Array) -> Array:
+    """The value, with the derivative of the path."""
+    return value + (path - ops.stop_gradient(path))
 
 
 @dataclass(frozen=True)
-class GumbelSoftmax(Strategy):
+class GumbelSoftmax(Biased):
     """Pathwise through a softmax of perturbed logits, in place of the finite draw (the "concrete" distribution).
 
         w = softmax((a + g) / t),  g ~ Gumbel,    value sum_v w_v v
@@ -58,15 +75,9 @@ class GumbelSoftmax(Strategy):
 
     temperature: float = 0.5
     hard: bool = False
-    route: ClassVar[Literal["credit", "path", "both"]] = "path"
-    unbiased: ClassVar[bool] = False
-    relaxes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_temperature("GumbelSoftmax", self.temperature)
-
-    def misfit(self, dist: Distribution) -> str | None:
-        return misfit(self, dist)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
@@ -76,11 +87,11 @@ class GumbelSoftmax(Strategy):
         if not self.hard:
             return Draw(soft)
         value = ops.choose(support, ops.argsort(-ops.stop_gradient(perturbed), 0)[:1])[0]
-        return Draw(value + (soft - ops.stop_gradient(soft)))
+        return Draw(through(ops, value, soft))
 
 
 @dataclass(frozen=True)
-class StraightThrough(Strategy):
+class StraightThrough(Biased):
     """The draw itself, differentiated as if it were its mean.
 
         value z ~ q,    dz = d sum_v q(v) v
@@ -88,34 +99,20 @@ class StraightThrough(Strategy):
     **Biased** unless the rest is affine in the value. Bengio, Leonard and Courville 2013.
     """
 
-    route: ClassVar[Literal["credit", "path", "both"]] = "path"
-    unbiased: ClassVar[bool] = False
-    relaxes: ClassVar[bool] = True
-
-    def misfit(self, dist: Distribution) -> str | None:
-        return misfit(self, dist)
-
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
         mean = mixed(ops, support, ops.exp(dist.log_prob(support)))
-        return Draw(dist.sample(rng) + (mean - ops.stop_gradient(mean)))
+        return Draw(through(ops, dist.sample(rng), mean))
 
 
 @dataclass(frozen=True)
-class ReinMax(Strategy):
+class ReinMax(Biased):
     """Straight-through of second order: Heun's rule between the draw and the mean of the distribution.
 
         dz = 2 d sum_v h(v) v - 1/2 d sum_v q(v) v,    h = softmax of log((q + 1_z) / 2) in the logits
 
     **Biased** unless the rest is quadratic in the value. Liu, Dong, Liu, Yu and Gao 2023.
     """
-
-    route: ClassVar[Literal["credit", "path", "both"]] = "path"
-    unbiased: ClassVar[bool] = False
-    relaxes: ClassVar[bool] = True
-
-    def misfit(self, dist: Distribution) -> str | None:
-        return misfit(self, dist)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
@@ -125,4 +122,4 @@ class ReinMax(Strategy):
         midway = ops.log(ops.stop_gradient(q + one_hot(ops, index, q)) / 2)
         h = softmax(ops, midway + logits - ops.stop_gradient(logits))
         path = mixed(ops, support, 2 * h - q / 2)
-        return Draw(ops.choose(support, index)[0] + (path - ops.stop_gradient(path)))
+        return Draw(through(ops, ops.choose(support, index)[0], path))

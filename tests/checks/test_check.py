@@ -1,8 +1,7 @@
 """The check of whole objectives, and of anybody's estimators."""
 
 import json
-from dataclasses import dataclass, replace
-from unittest import mock
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,7 @@ from numpyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField
 
 import ppvi
 import ppvi.numpyro as vi
-from ppvi.objectives import multi_sample
-from ppvi.strategies import GumbelSoftmax, phantom
+from ppvi.strategies import GumbelSoftmax
 from tests.laws import test_objectives
 from tests.laws.cases import CASES, CHAIN_PARAMS, chain_guide, chain_objective, nothing
 from tests.saboteurs import test_saboteurs as planted, test_zoo as zoo
@@ -254,11 +252,7 @@ def test_curvature_left_out():
 def test_all_weights_replaced_at_once():
     """Row 22: the baseline of a particle depends on its draw."""
 
-    def at_once(log_w):
-        others = (log_w.sum(0) - log_w) / (len(log_w) - 1)
-        return jnp.broadcast_to(ppvi.logmeanexp(others), log_w.shape)
-
-    with mock.patch.object(multi_sample, "without_each", at_once):
+    with zoo.all_at_once():
         report = check_case(CASES, "VIMCO(3), coin", ppvi.Reinforce())
     assert report.biased_by == ("statistical",), report
 
@@ -268,12 +262,7 @@ def test_all_weights_replaced_at_once():
 def test_coefficient_on_the_score(alpha, name):
     """Rows 5 and 6: alpha / (1 - alpha) on the score of a Renyi bound."""
 
-    @dataclass(frozen=True)
-    class Coefficient(ppvi.Reinforce):
-        def estimate(self, site, k):
-            return k(site.value).scale(alpha / (1 - alpha) * phantom(site, site.log_prob))
-
-    report = check_case(CASES, name, Coefficient())
+    report = check_case(CASES, name, zoo.TimesScore(coefficient=alpha / (1 - alpha)))
     assert report.biased_by == ("statistical",), report
 
 

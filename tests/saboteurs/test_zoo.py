@@ -99,6 +99,26 @@ class BackwardOnly(StochasticPerturbation):
         return draw._replace(weights=-draw.weights)
 
 
+@dataclass(frozen=True)
+class TimesScore(ppvi.Reinforce):
+    """A coefficient on the score."""
+
+    coefficient: float = 1.0
+
+    def estimate(self, site, k):
+        return k(site.value).scale(self.coefficient * phantom(site, site.log_prob))
+
+
+def all_at_once():
+    """One baseline of VIMCO, in which every particle is left out, for all of them."""
+
+    def at_once(log_w):
+        others = (log_w.sum(0) - log_w) / (len(log_w) - 1)
+        return jnp.broadcast_to(ppvi.logmeanexp(others), log_w.shape)
+
+    return mock.patch.object(multi_sample, "without_each", at_once)
+
+
 @pytest.mark.parametrize(
     ("name", "strategy"),
     [
@@ -192,11 +212,7 @@ def test_relaxed_draw_that_does_not_know_the_winner():
 def test_all_weights_replaced_at_once():
     """Row 22: the baseline of VIMCO for a particle must keep the other particles' weights."""
 
-    def at_once(log_w):
-        others = (log_w.sum(0) - log_w) / (len(log_w) - 1)
-        return jnp.broadcast_to(ppvi.logmeanexp(others), log_w.shape)
-
-    with mock.patch.object(multi_sample, "without_each", at_once):
+    with all_at_once():
         exactly("VIMCO(3), coin", ppvi.Reinforce())
 
 
@@ -204,12 +220,7 @@ def test_all_weights_replaced_at_once():
 def test_score_of_a_renyi_bound_times_alpha_over_one_minus_alpha(alpha, name):
     """Rows 5 and 6: the score's coefficient, which is 1, taken for that of the log density in the weights."""
 
-    @dataclass(frozen=True)
-    class Coefficient(ppvi.Reinforce):
-        def estimate(self, site, k):
-            return k(site.value).scale(alpha / (1 - alpha) * phantom(site, site.log_prob))
-
-    exactly(name, Coefficient())
+    exactly(name, TimesScore(coefficient=alpha / (1 - alpha)))
 
 
 def test_stopped_parameters_outside_the_evidence_lower_bound():
