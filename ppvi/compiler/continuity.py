@@ -1,30 +1,23 @@
 """Whether entrywise code with comparisons in it is continuous after all: `where(x > 0, x, expm1(x))` is.
 
-A value that looks as if it jumped is followed back through entrywise operations to the variables where those begin. As a
-function of single numbers it is then evaluated along random lines, in double precision; wherever a comparison, a
-rounding or a cast changes on a line, the place is found by section, and the values on either side are compared. For
-operations that are analytic between their switches, two branches that agree at random points of the surface where they
-meet agree on all of it, except with probability zero. A switch that no line has met leaves the question open.
+A value that looks as if it jumped is followed back through entrywise operations to the variables where those begin: it is
+a formula in single numbers, and `formula` looks for jumps in it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ppvi.compiler.flat import Flat, Step
-from ppvi.compiler.ir import Atom, Literal, Smoothness, Var, is_float, is_real
+from ppvi.compiler.formula import LINES, Formula, Leaf, Operation, jumps_in
+from ppvi.compiler.ir import Atom, Literal, Origin, Smoothness, Var, is_float, is_real
 from ppvi.compiler.ranges import Range, decided, range_of
 
-LINES, POINTS, CROSSINGS, PARTS, ROUNDS = 96, 33, 40, 16, 9
-TOLERANCE = 1e-5
-"""Difference of two sides, relative to their size, that counts as none: constants of a program have single precision."""
-APPROXIMATE = 1e-3
-"""The same for the pieces of a special function, of which the asymptotic ones have as many terms as single precision needs."""
 MOST = 300
 """Operations that are followed back at most."""
 
@@ -94,29 +87,30 @@ class Region:
             return None
         return [(operand, tuple(None if a is None else axes[a] for a in flow))]
 
-    def evaluate(self, leaves: Mapping[int, Any]) -> dict[int, Any]:
-        values = dict(leaves)
-        with np.errstate(all="ignore"):
-            for place, step, children in self.operations:
-                assert step.meaning.entrywise is not None
-                values[place] = step.meaning.entrywise(*(values[child] for child in children))
-        return values
+    def formula(self, out: int, ranges: dict[Atom, Range]) -> Formula:
+        """Everything about it that its jumps depend on."""
+        leaves = tuple(self._leaf(place, atom, ranges) for place, atom in self.leaves)
+        return Formula(leaves, tuple(self._operation(*operation, ranges) for operation in self.operations), out)
 
-    def numbers(self) -> list[float]:
-        """Sizes of the constants in it, but for the coefficients of special functions."""
-        places = {c for _, step, children in self.operations if not step.meaning.approximates() for c in children}
-        atoms = [atom for place, atom in self.leaves if place in places and isinstance(atom, Literal)]
-        return [abs(float(atom.value)) for atom in atoms if atom.shape == () and is_real(atom)]
+    def _leaf(self, place: int, atom: Atom, ranges: dict[Atom, Range]) -> Leaf:
+        if isinstance(atom, Literal):
+            values = np.ravel(np.asarray(atom.value)) * 1.0 if is_real(atom) else np.ones(1)
+            if values.size > 1:
+                values = np.random.default_rng(place).choice(values, LINES)
+            return Leaf(place, tuple(values.tolist()), "constant")
+        if not is_float(atom):
+            return Leaf(place, (), "truth" if atom.dtype == "bool" else "integer")
+        low, high = range_of(atom, self.flat.makers, ranges)
+        return Leaf(place, (), "real", low, high, place in self.moving)
 
-    def switches(self) -> list[tuple[int, Step, list[int]]]:
-        """Operations that jump in something that moves."""
-        return [
-            (place, step, children)
-            for place, step, children in self.operations
-            if step.meaning.name != "select_n"
-            and not step.meaning.trusted()
-            and any(c in self.moving and _jumps(step, i) for i, c in enumerate(children))
-        ]
+    def _operation(self, place: int, step: Step, operands: list[int], ranges: dict[Atom, Range]) -> Operation:
+        name, origin = step.meaning.name, step.meaning.origin()
+        assert step.meaning.entrywise is not None
+        turns = name != "select_n" and Origin.SAMPLER not in origin
+        turns = turns and any(place in self.moving and _jumps(step, i) for i, place in enumerate(operands))
+        special = Origin.SPECIAL in origin
+        known = turns and (special or name in ("eq", "ne") or decided(step, self.flat.makers, ranges))
+        return Operation(place, step.meaning.entrywise, tuple(operands), name, turns, special, known)
 
 
 def _arity(step: Step) -> int:
@@ -142,88 +136,4 @@ def jumps(
         return None
     if any(isinstance(leaf, Var) and varies(leaf) and not is_float(leaf) for _, leaf in region.leaves):
         return None
-    start, end = _lines(region, ranges)
-
-    def along(rows: Any, t: Any) -> dict[int, Any]:
-        return region.evaluate({p: x[rows] + t * (end[p] - x)[rows] if p in end else x[rows] for p, x in start.items()})
-
-    grid = along(np.arange(LINES)[:, None], np.linspace(0.0, 1.0, POINTS)[None])
-    crossings, unmet = [], False
-    for switch in region.switches():
-        state = np.broadcast_to(_state(switch, grid), (LINES, POINTS))
-        rows, columns = np.nonzero(state[:, 1:] != state[:, :-1])
-        chosen = np.random.default_rng(0).permutation(len(rows))[:CROSSINGS]
-        crossings.append((switch, rows[chosen], columns[chosen] / (POINTS - 1)))
-        known = switch[1].meaning.name in ("eq", "ne") or switch[1].meaning.approximates()
-        unmet = unmet or not (len(rows) or known or decided(switch[1], flat.makers, ranges))
-    met = [crossing for crossing in crossings if len(crossing[1])]
-    gaps = _gaps(along, met, out)
-    for (switch, _, _), gap in zip(met, gaps, strict=True):
-        if (gap[np.isfinite(gap)] > (APPROXIMATE if switch[1].meaning.approximates() else TOLERANCE)).any():
-            return True
-    return None if unmet or any(not np.isfinite(gap).any() for gap in gaps) else False
-
-
-def _gaps(along: Callable[..., dict[int, Any]], crossings: list[tuple[Any, Any, Any]], out: int) -> list[Any]:
-    """For each switch how much the value jumps where it turns, between these points and the next of the grid."""
-    if not crossings:
-        return []
-    rows, low = (np.concatenate([crossing[i] for crossing in crossings]) for i in (1, 2))
-    ends = np.cumsum([len(crossing[1]) for crossing in crossings])
-    high = low + 1 / (POINTS - 1)
-
-    def states(t: Any) -> Any:
-        values = along(rows[:, None], t)
-        out = np.empty(t.shape)
-        for (switch, _, _), stop, number in zip(crossings, ends, map(len, (c[1] for c in crossings)), strict=True):
-            out[stop - number : stop] = np.broadcast_to(_state(switch, values), t.shape)[stop - number : stop]
-        return out
-
-    for _ in range(ROUNDS):
-        t = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, PARTS + 1)
-        state = states(t)
-        turn = np.argmax(state != state[:, :1], axis=1)
-        low, high = (np.take_along_axis(t, i[:, None], 1)[:, 0] for i in (turn - 1, turn))
-    left, right = (np.broadcast_to(along(rows, t)[out], rows.shape) * 1.0 for t in (low, high))
-    infinite = np.isneginf(left) ^ np.isneginf(right)
-    with np.errstate(all="ignore"):  # a density that ends at zero is a log density that ends at -inf
-        left, right = np.where(infinite, np.exp(left), left), np.where(infinite, np.exp(right), right)
-        gap = abs(left - right) / (1 + np.maximum(abs(left), abs(right)))
-    return np.split(gap, ends[:-1])
-
-
-def _state(switch: Any, values: Mapping[int, Any]) -> Any:
-    place, step, children = switch
-    if step.meaning.name == "rem":
-        with np.errstate(all="ignore"):
-            return np.trunc(values[children[0]] / values[children[1]])
-    return values[place]
-
-
-def _lines(region: Region, ranges: dict[Atom, Range]) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Random values of all leaves, and for those that move the other end of the line."""
-    rng = np.random.default_rng(0)
-    largest = max((x for x in region.numbers() if x < 1e6), default=1.0)
-    scale = np.resize([1.0, 3.0, 3.0 * max(largest, 1.0)], LINES)
-
-    def anywhere(atom: Var) -> Any:
-        low, high = range_of(atom, region.flat.makers, ranges)
-        if math.isfinite(low) and math.isfinite(high):
-            return low + (high - low) * rng.random(LINES)
-        draws = rng.normal(size=LINES) * scale
-        return low + abs(draws) if math.isfinite(low) else high - abs(draws) if math.isfinite(high) else draws
-
-    start: dict[int, Any] = {}
-    end: dict[int, Any] = {}
-    for place, atom in region.leaves:
-        if isinstance(atom, Literal):
-            start[place] = rng.choice(np.ravel(np.asarray(atom.value)), LINES) if is_real(atom) else np.ones(LINES)
-        elif atom.dtype == "bool":
-            start[place] = rng.random(LINES) < 0.5
-        elif not is_float(atom):
-            start[place] = rng.integers(0, 4, LINES)
-        else:
-            start[place] = anywhere(atom)
-            if place in region.moving:
-                end[place] = anywhere(atom)
-    return start, end
+    return jumps_in(region.formula(out, ranges))

@@ -12,7 +12,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Flag, IntEnum, auto
 from typing import Any, Literal as Choice
 
 from ppvi.ops import Array
@@ -83,6 +83,18 @@ class Loop:
     """Operands that decide how often it runs."""
 
 
+class Origin(Flag):
+    """Whose code an operation is, as far as that vouches for something."""
+
+    OTHER = 0
+    DENSITY = auto()
+    """A library's density of a site: what it selects outside of the support, or where a value is NaN, plays no part."""
+    SAMPLER = auto()
+    """A library's sampler for a site: its draws are continuous in the distribution's parameters."""
+    SPECIAL = auto()
+    """A special function: its pieces meet as nearly as they approximate it."""
+
+
 @dataclass(frozen=True)
 class Meaning:
     """What a check needs to know of an operation, found only when it asks."""
@@ -100,12 +112,8 @@ class Meaning:
     loop: Callable[[], Loop] | None = None
     own_rule: Callable[[], str | None] | None = None
     """What is wrong with the derivative rule that a user gave it, if anything; None for an operation without one."""
-    support_test: Callable[[], bool] = lambda: False
-    """Whether it is a library's selection that gives values outside a support the density zero."""
-    trusted: Callable[[], bool] = lambda: False
-    """Whether it is code of a library's sampler, whose draws are continuous in the distribution's parameters."""
-    approximates: Callable[[], bool] = lambda: False
-    """Whether it is code of a special function, whose pieces meet as nearly as they approximate it."""
+    origin: Callable[[], Origin] = lambda: Origin.OTHER
+    """Whose code it is."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from ppvi.compiler.continuity import jumps
 from ppvi.compiler.flat import Flat, Step, flatten
-from ppvi.compiler.ir import Atom, Equation, Loop, Smoothness, Support, Var, is_float
+from ppvi.compiler.ir import Atom, Equation, Loop, Origin, Smoothness, Support, Var, is_float
 from ppvi.compiler.ranges import Range, interval
 
 INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
@@ -176,7 +176,7 @@ class Analysis:
         cases = [self.flat.constant(case) for case in step.inputs[1:]]
         if any(case is not None and math.isnan(case) for case in cases):
             return {0}  # what should never be
-        return {0} if -math.inf in cases and step.meaning.support_test() else set()
+        return {0} if -math.inf in cases and Origin.DENSITY in step.meaning.origin() else set()
 
     def _null(self, step: Step) -> bool:
         """Whether it asks if a number equals one that does not depend on it, and only does so on a null set.

@@ -17,7 +17,7 @@ import numpy as np
 import numpyro
 from scipy import special
 
-from ppvi.compiler.ir import Equation, Literal, Loop, Meaning, Smoothness
+from ppvi.compiler.ir import Equation, Literal, Loop, Meaning, Origin, Smoothness
 from ppvi.numpyro import rules
 from ppvi.numpyro.derivatives import wrong_rule
 
@@ -65,6 +65,8 @@ _JUMP = frozenset(
     """argmax argmin bitcast_convert_type ceil clz eq floor ge gt le lt ne nextafter population_count rem round
     shift_left shift_right_arithmetic shift_right_logical sign eq_to le_to lt_to""".split()
 )
+_CLASSES = {name: s for names, s in ((_SMOOTH, SMOOTH), (_LIPSCHITZ, LIPSCHITZ), (_JUMP, JUMP)) for name in names}
+
 _INDEXED = {
     "gather": 1,
     "dynamic_slice": 1,
@@ -108,9 +110,7 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
         smoothness=_smoothness(eqn),
         entrywise=entrywise(eqn),
         moves=name in MOVES,
-        support_test=lambda: _of_a_site(call.source_info.traceback),
-        trusted=lambda: _of_a_sampler(call.source_info.traceback),
-        approximates=lambda: _of_a_special_function(call.source_info.traceback),
+        origin=lambda: _origin(call.source_info.traceback),
     )
 
 
@@ -130,7 +130,7 @@ def _smoothness(eqn: Any) -> Callable[[int, int], Smoothness] | None:
     if name in ("sort", "top_k"):
         # Values in order are continuous; what is carried along, such as their places, is not.
         return lambda output, operand: LIPSCHITZ if output == operand == 0 else JUMP
-    found = next((s for names, s in ((_SMOOTH, SMOOTH), (_LIPSCHITZ, LIPSCHITZ), (_JUMP, JUMP)) if name in names), None)
+    found = _CLASSES.get(name)
     return None if found is None else lambda output, operand: found
 
 
@@ -140,12 +140,30 @@ def entrywise(eqn: Any) -> Callable[..., Any] | None:
     if name in MOVES:
         return np.asarray
     if name == "integer_pow":
-        return functools.partial(lambda x, y: np.power(np.asarray(x, float), y), y=eqn.params["y"])
+        return _power(eqn.params["y"])
     if name == "convert_element_type":
         if eqn.outvars[0].aval.dtype == bool:
-            return lambda x: np.asarray(x) != 0
-        return (lambda x: np.trunc(x * 1.0)) if not rules.is_float(eqn.outvars[0]) else (lambda x: x * 1.0)
+            return _truth
+        return _real if rules.is_float(eqn.outvars[0]) else _whole
     return ENTRYWISE.get(name)
+
+
+# One function for each of them, so that formulas can be compared.
+@functools.cache
+def _power(y: int) -> Callable[[Any], Any]:
+    return lambda x: np.power(np.asarray(x, float), y)
+
+
+def _truth(x: Any) -> Any:
+    return np.asarray(x) != 0
+
+
+def _real(x: Any) -> Any:
+    return x * 1.0
+
+
+def _whole(x: Any) -> Any:
+    return np.trunc(x * 1.0)
 
 
 # Bodies ---------------------------------------------------------------------------------------------------------------
@@ -247,28 +265,23 @@ _DISTRIBUTIONS = f"{_LIBRARIES[1]}distributions/"
 _SPECIAL = (f"{_LIBRARIES[0]}_src/scipy/special.py", f"{_LIBRARIES[0]}_src/lax/special.py")
 
 
-def _of_a_sampler(traceback: Any) -> bool:
-    """Whether a distribution of a library draws here for a site: its draws are continuous in its parameters, or it would not
-    call them reparameterised."""
-    for frame in traceback.frames if traceback else ():
-        if not frame.file_name.startswith(_LIBRARIES):
-            return frame.file_name == _SITES and frame.function_name.endswith(("rsample", "icdf"))
-    return False
+def _origin(traceback: Any) -> Origin:
+    """Whose code it is.
 
-
-def _of_a_special_function(traceback: Any) -> bool:
-    return any(frame.file_name.endswith(_SPECIAL) for frame in traceback.frames) if traceback else False
-
-
-def _of_a_site(traceback: Any) -> bool:
-    """Whether it is code of a distribution that is asked for the log_prob of a site.
-
-    Only there are draws compared with supports: one that a user asks by hand cuts off what it is given.
+    Of densities only those of sites vouch for something: one that a user asks by hand cuts off what it is given. A sampler may
+    call a user's code, which vouches for nothing.
     """
-    inside = False
+    origin, inside, first = Origin.OTHER, False, True
     for frame in traceback.frames if traceback else ():
-        if frame.file_name.startswith(_DISTRIBUTIONS):
-            inside = True
-        elif inside and not frame.file_name.startswith(_LIBRARIES):
-            return frame.file_name == _SESSION
-    return False
+        path = frame.file_name
+        if path.startswith(_LIBRARIES):
+            inside = inside or path.startswith(_DISTRIBUTIONS)
+            origin |= Origin.SPECIAL if path.endswith(_SPECIAL) else Origin.OTHER
+        else:
+            sampling = path == _SITES and frame.function_name.endswith(("rsample", "icdf"))
+            if first and sampling:
+                origin |= Origin.SAMPLER
+            if inside:
+                return origin | Origin.DENSITY if path == _SESSION else origin
+            first = False
+    return origin
