@@ -58,10 +58,11 @@ def check(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     *,
-    against: Sequence[str],
+    against: str | Sequence[str],
     **options: Any,
 ) -> Report:
     """The static and the statistical check of an objective; see `Objective.check`."""
+    against = (against,) if isinstance(against, str) else against
     unknown = sorted(set(against) - {"path", "exact", "quadrature", "reinforce"})
     if unknown or not against:
         raise ProgramError(
@@ -81,7 +82,7 @@ def check(
     def estimate(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         return objective.value_and_grad(key, params, *args, **kwargs)
 
-    oracles = _oracles(objective, plan, params, args, kwargs, against)
+    oracles, missing = _oracles(objective, plan, params, args, kwargs, against)
 
     def known(params: Any) -> tuple[Outcomes, Any]:
         return outcomes(objective, params, args, kwargs, limit=OUTCOMES), oracles["exact"](key, params)
@@ -94,6 +95,7 @@ def check(
         constraints=start.constraints,
         moving=moving,
         oracles=oracles,
+        missing=missing,
         known=known if "exact" in oracles else None,
         static=static,
         path="path" in against,
@@ -102,40 +104,47 @@ def check(
     )
 
 
+NODES = ((48, 64), (32, 44))
+"""Numbers of nodes that have to agree; fewer where sites are nested and many are too expensive."""
+
+
 def _oracles(
     objective: Objective, plan: Plan, params: Any, args: Any, kwargs: Any, against: Sequence[str]
-) -> dict[str, Estimator]:
-    """Other estimators of the gradient, as far as they fit, by what the report calls them."""
+) -> tuple[dict[str, Estimator], list[str]]:
+    """Other estimators of the gradient, by what the report calls them, and why there are no more."""
+    missing: list[str] = []
 
     def gradient(finite: Strategy, real: Strategy) -> Estimator | None:
         named = {c.info.name: real if c.info.support.kind == "real" else finite for c in plan.choices.values()}
         other = type(objective)(objective.program, objective.model, objective.guide, strategies=named)
         try:
             other.staged(params, *args, **kwargs)
-        except (StrategyError, ProgramError):
+        except (StrategyError, ProgramError) as error:
+            missing.append(str(error))
             return None
         return lambda key, params: other.value_and_grad(key, params, *args, **kwargs)
 
+    def settled(*gradients: Estimator | None) -> Estimator | None:
+        """The last of several gradients, if it is the same as the others and whatever the key."""
+        there = [g for g in gradients if g is not None]
+        if len(there) < len(gradients):
+            return None
+        values = [jax.tree.leaves(g(jax.random.key(i), params)) for i, g in enumerate(there)]
+        if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*values, strict=True)):
+            missing.append("an exact gradient was not found: another key, or more nodes, gave another")
+            return None
+        # With one key for all draws, what does not depend on them is computed once.
+        return lambda key, params: there[-1](jax.random.key(0), params)
+
     found: dict[str, Estimator | None] = {}
-    if "exact" in against:
-        found["exact"] = _settled(params, *[gradient(Enumerate(), Enumerate())] * 2)
-    if "quadrature" in against:
-        found["by quadrature"] = _settled(params, *(gradient(Enumerate(), Quadrature(n)) for n in (48, 64)))
-    if "reinforce" in against:
+    if "exact" in against and plan.choices:
+        found["exact"] = settled(*[gradient(Enumerate(), Enumerate())] * 2)
+    if "quadrature" in against and plan.choices:
+        rules = (settled(*(gradient(Enumerate(), Quadrature(n)) for n in nodes)) for nodes in NODES)
+        found["by quadrature"] = next((rule for rule in rules if rule is not None), None)
+    if "reinforce" in against and plan.choices:
         found["by score"] = gradient(Reinforce(), Reinforce())
-    return {name: oracle for name, oracle in found.items() if oracle is not None and plan.choices}
-
-
-def _settled(params: Any, *gradients: Estimator | None) -> Estimator | None:
-    """The last of several gradients, if it is the same as the others and whatever the key."""
-    *_, last = gradients
-    if last is None:
-        return None
-    values = [jax.tree.leaves(g(jax.random.key(i), params)) for i, g in enumerate(gradients) if g is not None]
-    if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*values, strict=True)):
-        return None
-    # With one key for all draws, what does not depend on them is computed once.
-    return lambda key, params: last(jax.random.key(0), params)
+    return {name: oracle for name, oracle in found.items() if oracle is not None}, missing
 
 
 def check_estimator(
@@ -160,6 +169,7 @@ def run(
     points: Mapping[str, Any] | None = None,
     moving: set[str] | None = None,
     oracles: Mapping[str, Estimator] | None = None,
+    missing: Sequence[str] = (),
     known: Callable[[Any], tuple[Outcomes, Any]] | None = None,
     static: Any = None,
     path: bool = True,
@@ -173,7 +183,7 @@ def run(
         return Report(alpha, (), static, tuple(notes), tuple(problems))
     if not path and not oracles:
         nothing = "nothing was measured: no gradient to compare with is known for these sites; add 'path' to against"
-        return Report(alpha, (), static, (*notes, nothing))
+        return Report(alpha, (), static, (*notes, nothing, *missing))
     paths = curves(params, constraints, points or {}, moving, key)
     exact = () if known is None else _by_outcomes(known, paths)
     drawn = {name: oracle for name, oracle in (oracles or {}).items() if not (exact and name == "exact")}
@@ -191,11 +201,10 @@ def _by_outcomes(known: Callable[[Any], tuple[Outcomes, Any]], paths: Curves) ->
         point, velocity = paths.at(jnp.asarray(0.5, start.dtype), start, end)
         first = question.point not in found
         try:
-            every, (value, gradient) = (
-                found.setdefault(question.point, known(point)) if first else found[question.point]
-            )
+            found[question.point] = known(point) if first else found[question.point]
         except EndlessError:
             return ()
+        every, (value, gradient) = found[question.point]
         place = f"{question.point}, every outcome"
         along = jax.vmap(functools.partial(_dot, velocity))(every.gradients)
         asked = [(question.direction, along, _dot(velocity, gradient)), ("the value itself", every.values, value)]

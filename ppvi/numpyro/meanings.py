@@ -269,19 +269,20 @@ def _origin(traceback: Any) -> Origin:
     """Whose code it is.
 
     Of densities only those of sites vouch for something: one that a user asks by hand cuts off what it is given. A sampler may
-    call a user's code, which vouches for nothing.
+    call other code, a network for one, which vouches for nothing.
     """
-    origin, inside, first = Origin.OTHER, False, True
+    origin, density, sampler = Origin.OTHER, False, True
     for frame in traceback.frames if traceback else ():
         path = frame.file_name
+        if path.endswith(_SPECIAL):
+            origin |= Origin.SPECIAL
         if path.startswith(_LIBRARIES):
-            inside = inside or path.startswith(_DISTRIBUTIONS)
-            origin |= Origin.SPECIAL if path.endswith(_SPECIAL) else Origin.OTHER
-        else:
-            sampling = path == _SITES and frame.function_name.endswith(("rsample", "icdf"))
-            if first and sampling:
-                origin |= Origin.SAMPLER
-            if inside:
-                return origin | Origin.DENSITY if path == _SESSION else origin
-            first = False
+            density = density or path.startswith(_DISTRIBUTIONS)
+            sampler = sampler and path.startswith((_LIBRARIES[0], _DISTRIBUTIONS))
+            continue
+        if sampler and path == _SITES and frame.function_name.endswith(("rsample", "icdf")):
+            return origin | Origin.SAMPLER
+        if density:
+            return origin | (Origin.DENSITY if path == _SESSION else Origin.OTHER)
+        sampler = False
     return origin

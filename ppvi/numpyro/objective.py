@@ -182,7 +182,7 @@ class Objective:
         alpha: float = 1e-3,
         delta: float | None = None,
         budget: Budget | float | None = None,
-        against: Sequence[str] = ("path", "exact"),
+        against: str | Sequence[str] = ("path", "exact"),
         progress: bool = True,
         **kwargs: Any,
     ) -> Report:
