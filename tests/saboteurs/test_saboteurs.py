@@ -123,8 +123,8 @@ def test_scale_in_the_score():
 def test_frozen_key():
     """One key for every evaluation: all seeds give the same draw."""
 
-    def frozen(self, key, params, chosen):
-        original(self, jax.random.key(0), params, chosen)
+    def frozen(self, key, *others):
+        original(self, jax.random.key(0), *others)
 
     original = Session.__init__
     with mock.patch.object(Session, "__init__", frozen), pytest.raises(AssertionError):
