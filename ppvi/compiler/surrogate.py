@@ -7,6 +7,7 @@ go on without it, so independent sites never multiply.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,6 +125,7 @@ class Machine:
         for part in self.plan.terms[i].parts:
             value = self.ops.stop_gradient(env[part.atom]) if part.own_log_prob else env[part.atom]
             coefficient = self.coefficients[part.atom]
-            # What the objective leaves out may be infinite or NaN, and must not come back as zero times that.
-            total = total + coefficient * self.ops.where(coefficient == 0, 0.0, value)
+            # What the objective leaves out may be infinite or NaN, and must not come back as zero times that. Any other value
+            # stays, since a coefficient that is zero may have a derivative.
+            total = total + coefficient * self.ops.where((coefficient != 0) | (abs(value) < math.inf), value, 0.0)
         return total

@@ -103,6 +103,19 @@ def chain_exact(params):
     )
 
 
+def weighed_objective(p, q):
+    z = q.simulate()
+    phi, a = numpyro.param("phi"), numpyro.param("a")
+    return phi * (z["z1"] + 2.0 * z["z2"]) + a * (3.0 - z["z2"])
+
+
+def weighed_exact(params):
+    a, b, c, phi = (params[name] for name in ("a", "b", "c", "phi"))
+    first = jax.nn.sigmoid(a)
+    second = first * jax.nn.sigmoid(b + c) + (1 - first) * jax.nn.sigmoid(b)
+    return phi * (first + 2 * second) + a * (3 - second)
+
+
 PAIRS = tuple(
     {"z1": first, "z2": second}
     for first, second in itertools.product(
@@ -403,6 +416,7 @@ CASES = [
         Case(f"lanes, {name}", program, nothing, lanes_guide, LANES_PARAMS, exact, each("z", APART if name == "separable" else LANEWISE), quick=QUICK_LANES.get(name, 100))
         for name, (program, exact) in lanes.items()
     ),
+    Case("coefficients of value zero", weighed_objective, nothing, chain_guide, dict(a=0.0, b=-0.3, c=0.9, phi=0.0), weighed_exact, PAIRS, quick=4),
     Case("lanes in the event", lanes["separable"][0], nothing, event_guide, LANES_PARAMS, lanes["separable"][1], each("z", CHEAP), quick=2),
     Case("lanes under a mask", lanes["both"][0], nothing, masked_guide, LANES_PARAMS, lanes["both"][1], each("z", CHEAP), quick=2),
     Case("ELBO, means[z]", elbo, *mixture(), MIXTURE_PARAMS, mixture_elbo(1.0), each("z", (SumAndSample(2), UnorderedSet(3), *APART)), quick=8),
