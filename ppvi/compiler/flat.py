@@ -70,7 +70,7 @@ def flatten(
     def read(equations: Iterable[Equation], where: Callable[[], str] | None) -> None:
         for equation in equations:
             inputs = tuple(renamed.get(atom, atom) if isinstance(atom, Var) else atom for atom in equation.inputs)
-            meaning = SITE if equation.meaning is None else equation.meaning()
+            meaning = SITE if equation.site is not None else _meaning(equation)
             line = where or equation.where
             body = meaning.inline(inputs) if meaning.inline is not None else None
             if meaning.own_rule is not None:
@@ -85,6 +85,11 @@ def flatten(
 
     read(wanted, None)
     return Flat(tuple(steps), renamed, {var: step for step in steps for var in step.outputs}, tuple(rules))
+
+
+def _meaning(equation: Equation) -> Meaning:
+    """What it means, or its name alone where an engine has no rules."""
+    return Meaning(equation.op) if equation.meaning is None else equation.meaning()
 
 
 def _behind(

@@ -13,8 +13,8 @@ from ppvi.strategies.base import Distribution, Draw, needs_finite
 def sticks(ops: Ops, log_probs: Array) -> Array:
     """Logits `(K - 1, *lanes)` of the coins by which a value is found: the first, unless its coin fails, or the next, ..."""
     rest = [log_probs[-1]]
-    for log_prob in log_probs[1:-1][::-1]:
-        rest.append(ops.logaddexp(rest[-1], log_prob))
+    for number in range(len(log_probs) - 2, 0, -1):
+        rest.append(ops.logaddexp(rest[-1], log_probs[number]))
     return log_probs[:-1] - ops.stack(rest[::-1])
 
 

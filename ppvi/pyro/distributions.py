@@ -1,0 +1,203 @@
+"""A Pyro distribution as strategies see it, and the strategies that a site gets when the user names none."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.distributions import Distribution, Transform, biject_to, constraints
+from torch.distributions.independent import Independent
+
+from ppvi.compiler.ir import Support
+from ppvi.pyro.ops import OPS
+from ppvi.pyro.stage import draw
+from ppvi.strategies import Enumerate, LeaveOneOut, Reparam, Strategy
+
+
+class SiteDistribution:
+    """`ppvi.strategies.Distribution` on Pyro.
+
+    Lanes are the batch axes with `to_event` and masks peeled off: draws are independent along all of them.
+    """
+
+    ops = OPS
+
+    def __init__(self, fn: Any, key: torch.Tensor, baseline_input: torch.Tensor | None = None):
+        self.fn = fn
+        self.key = key
+        self.baseline_input = baseline_input
+        self.peeled = peel(fn)
+
+    @property
+    def name(self) -> str:
+        return type(base(self.fn)).__name__
+
+    @property
+    def lanes(self) -> tuple[int, ...]:
+        return tuple(self.peeled.batch_shape)
+
+    @property
+    def has_rsample(self) -> bool:
+        return self.fn.has_rsample
+
+    @property
+    def has_enumerate_support(self) -> bool:
+        return self.peeled.has_enumerate_support
+
+    def has(self, function: str) -> bool:
+        try:
+            getattr(self.peeled, function)(torch.full(self.lanes, 0.5))
+        except NotImplementedError:
+            return False
+        return self.has_rsample
+
+    def sample(self, rng: Any) -> torch.Tensor:
+        return self._drawn(lambda fn, mapped: fn.sample(), detached=True)
+
+    def samples(self, rng: Any, n: int) -> torch.Tensor:
+        return self._drawn(lambda fn, mapped: fn.sample((n,)).movedim(0, mapped), detached=True)
+
+    def rsample(self, rng: Any) -> torch.Tensor:
+        return self._drawn(lambda fn, mapped: fn.rsample(), detached=False)
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        return self.peeled.log_prob(value)
+
+    def enumerate_support(self) -> torch.Tensor:
+        return self.peeled.enumerate_support(expand=True)
+
+    def parameter(self, name: str) -> torch.Tensor:
+        return torch.broadcast_to(getattr(base(self.fn), name), self.lanes)
+
+    def replace(self, **parameters: torch.Tensor) -> SiteDistribution:
+        fn = base(self.fn)
+        names = [name for name in type(fn).arg_constraints if not (name == "logits" and hasattr(type(fn), "probs"))]
+        return SiteDistribution(type(fn)(**{name: getattr(fn, name) for name in names} | parameters), self.key)
+
+    def cdf(self, value: torch.Tensor) -> torch.Tensor:
+        return self.peeled.cdf(value)
+
+    def icdf(self, quantiles: torch.Tensor) -> torch.Tensor:
+        return self.peeled.icdf(quantiles)
+
+    def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> torch.Tensor:
+        shape = self.lanes if n is None else (n, *self.lanes)
+        sampler = {"normal": torch.randn, "uniform": torch.rand, "exponential": _exponential}[kind]
+        return draw(self.key, (), lambda key: sampler((*key.shape, *shape)))
+
+    def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
+        def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
+            return torch.distributions.Categorical(logits=log_weights.movedim(key.ndim, -1)).sample()
+
+        return draw(self.key, [log_weights.detach()], one)
+
+    @property
+    def support(self) -> Support:
+        constraint = self.peeled.support
+        while isinstance(constraint, constraints.independent):
+            constraint = constraint.base_constraint
+        return support_of(constraint)
+
+    def default_strategies(self) -> tuple[Strategy, ...]:
+        """Candidates in order of preference; the compiler takes the first that is cheap enough."""
+        if self.has_rsample:
+            return (Reparam(),)
+        if self.has_enumerate_support:
+            return (Enumerate(), LeaveOneOut())
+        return (LeaveOneOut(),)
+
+    @property
+    def is_real(self) -> bool:
+        return self.support.kind == "real" and not self.peeled.event_shape
+
+    def to_real(self, values: torch.Tensor) -> torch.Tensor:
+        return biject_to(self.peeled.support).inv(values)
+
+    def from_real(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        transform = biject_to(self.peeled.support)
+        values = transform(x)
+        return values, transform.log_abs_det_jacobian(x, values)
+
+    def _drawn(self, how: Callable[[Any, int], torch.Tensor], detached: bool) -> torch.Tensor:
+        fn = self.peeled.expand(self.lanes)
+        leaves = tensors(fn)
+
+        def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+            return how(rebuilt(fn, leaves, values, tuple(key.shape)), key.ndim)
+
+        return draw(self.key, [leaf.detach() if detached else leaf for leaf in leaves], sampler)
+
+
+_BOOLEAN = type(constraints.boolean)
+_REALS = (
+    type(constraints.real),
+    constraints.interval,
+    constraints.half_open_interval,
+    constraints.greater_than,
+    constraints.greater_than_eq,
+    constraints.less_than,
+)
+_COUNTS = (_BOOLEAN, constraints.integer_interval, type(constraints.nonnegative_integer))
+
+
+def support_of(constraint: Any) -> Support:
+    """What a constraint allows."""
+    name = type(constraint).__name__.strip("_").lower()
+    lower, upper = (0.0, 1.0) if isinstance(constraint, _BOOLEAN) else (-math.inf, math.inf)
+    lower, upper = (_known(getattr(constraint, f"{side}_bound", x)) for side, x in (("lower", lower), ("upper", upper)))
+    if isinstance(constraint, _COUNTS):
+        return Support(name, "integer", lower, upper)
+    return Support(name, "real", lower, upper) if isinstance(constraint, _REALS) else Support(name)
+
+
+def _known(bound: Any) -> float | None:
+    return None if isinstance(bound, torch.Tensor) else float(bound)
+
+
+def _exponential(shape: Sequence[int]) -> torch.Tensor:
+    return torch.empty(shape).exponential_()
+
+
+def peel(fn: Any) -> Any:
+    """The distribution without masks, and with every axis of independence in its batch shape."""
+    while isinstance(fn, Independent) or hasattr(fn, "_mask"):
+        fn = fn.base_dist
+    return fn
+
+
+base = peel
+
+
+def tensors(thing: Any) -> list[torch.Tensor]:
+    """The tensors that a distribution is made of."""
+    found: list[torch.Tensor] = []
+    for value in vars(thing).values():
+        for part in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(part, torch.Tensor):
+                found.append(part)
+            elif isinstance(part, Distribution | Transform):
+                found += tensors(part)
+    return found
+
+
+def rebuilt(thing: Any, old: Sequence[torch.Tensor], new: Sequence[torch.Tensor], ahead: tuple[int, ...]) -> Any:
+    """The distribution with other tensors in the place of those that it is made of, which may have further axes ahead."""
+    places = {id(tensor): other for tensor, other in zip(old, new, strict=True)}
+
+    def copied(part: Any) -> Any:
+        if isinstance(part, torch.Tensor):
+            return places[id(part)]
+        if isinstance(part, list | tuple) and not isinstance(part, torch.Size):
+            return type(part)(map(copied, part))
+        if not isinstance(part, Distribution | Transform):
+            return part
+        other: Any = copy.copy(part)
+        other.__dict__ = {name: copied(value) for name, value in vars(part).items()}
+        if isinstance(part, Distribution):
+            other._batch_shape = torch.Size(ahead) + part._batch_shape
+        return other
+
+    return copied(thing)

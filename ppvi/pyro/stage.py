@@ -1,0 +1,256 @@
+"""Staging: an objective, run once under effect handlers, becomes the compiler's straight-line program.
+
+`make_fx` traces the objective into a graph of ATen operations. Two operations of our own stand in it. A *draw* runs a
+Python function on tensors and a batched key, whatever is inside: samplers fill memory in place and have derivatives that
+are not ATen's. A *mark* is an identity on a site's value that carries its strategies and the arrays that they asked for.
+Under `vmap` both grow a leading axis, because the key that each of them takes is that of one run.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, make_fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ppvi.compiler.ir import Atom, Equation, Program, SiteInfo, Var
+from ppvi.errors import EngineError
+from ppvi.pyro import rules, source
+
+LIBRARY = torch.library.Library("ppvi", "DEF")
+LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
+LIBRARY.define("mark(Tensor value, Tensor key, Tensor[] inputs, int number, int mapped) -> Tensor")
+
+Sampler = Callable[..., torch.Tensor]
+"""From a key, of one entry for each run, and tensors with the runs' axes in front, to a draw with them in front."""
+
+_registry: list[Any] = []
+"""Samplers and sites of the staging in progress, by number."""
+
+
+def register(thing: Any) -> int:
+    _registry.append(thing)
+    return len(_registry) - 1
+
+
+def _draw(key: torch.Tensor, inputs: list[torch.Tensor], number: int) -> torch.Tensor:
+    return _registry[number](key, *inputs).clone()
+
+
+def _mark(value: torch.Tensor, key: torch.Tensor, inputs: list[torch.Tensor], number: int, mapped: int) -> torch.Tensor:
+    return value.clone()
+
+
+LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
+LIBRARY.impl("mark", _mark, "CompositeExplicitAutograd")
+
+
+def _in_front(size: int, x: torch.Tensor, dim: int | None) -> torch.Tensor:
+    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+
+def _batch_draw(info: Any, dims: Any, key: Any, inputs: Any, number: int) -> tuple[torch.Tensor, int]:
+    front = functools.partial(_in_front, info.batch_size)
+    moved = [front(x, d) for x, d in zip(inputs, dims[1], strict=True)]
+    return torch.ops.ppvi.draw(front(key, dims[0]), moved, number), 0
+
+
+def _batch_mark(
+    info: Any, dims: Any, value: Any, key: Any, inputs: Any, number: int, mapped: int
+) -> tuple[torch.Tensor, int]:
+    front = functools.partial(_in_front, info.batch_size)
+    moved = [front(x, d) for x, d in zip(inputs, dims[2], strict=True)]
+    return torch.ops.ppvi.mark(front(value, dims[0]), front(key, dims[1]), moved, number, mapped + 1), 0
+
+
+torch.library.register_vmap("ppvi::draw", _batch_draw, lib=LIBRARY)
+torch.library.register_vmap("ppvi::mark", _batch_mark, lib=LIBRARY)
+
+
+def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor], *inputs: torch.Tensor) -> Program:
+    """Trace `function(*params, *inputs)` into a program; the params come first among its inputs."""
+    _registry.clear()
+
+    def located(*tensors: torch.Tensor) -> torch.Tensor:
+        with Located():
+            return function(*tensors)
+
+    try:
+        traced = make_fx(torch.func.functionalize(located))(*params, *inputs)
+    except RuntimeError as error:
+        if "value out of a tracing tensor" not in str(error):
+            raise
+        raise EngineError(
+            f"the objective reads a number out of a tensor at {Located.last}, to branch on it or to compute with it in Python: "
+            f"that cannot be staged. Use torch.where, or keep the number a tensor."
+        ) from error
+    traced.graph.eliminate_dead_code()
+    reader = Reader(traced)
+    for node in traced.graph.nodes:
+        reader.read(node)
+    return Program(
+        inputs=tuple(reader.inputs),
+        params=frozenset(reader.inputs[: len(params)]),
+        constants=reader.constants,
+        equations=tuple(reader.equations),
+        output=reader.output,
+    )
+
+
+class Reader:
+    """Reads a graph into equations."""
+
+    def __init__(self, traced: Any):
+        self.traced = traced
+        self.atoms: dict[Any, Atom] = {}
+        self.inputs: list[Var] = []
+        self.constants: dict[Var, Any] = {}
+        self.equations: list[Equation] = []
+        self.output: Any = None
+        self.literals: set[Atom] = set()
+        """Constants that are in the program's text, and what is computed from them; others may change in place."""
+
+    def read(self, node: Any) -> None:
+        if node.op == "placeholder":
+            self.inputs.append(self.variable(node, node.meta["val"]))
+        elif node.op == "get_attr":
+            value = getattr(self.traced, node.target)
+            if value.requires_grad:
+                raise EngineError(
+                    f"a tensor of shape {tuple(value.shape)} requires a gradient and is no parameter of the objective: declare "
+                    f"it with pyro.param in the model or the guide. Parameters of modules are not supported on Pyro yet."
+                )
+            self.constants[self.variable(node, value)] = value
+        elif node.op == "output":
+            self.output = self.atoms[node.args[0]]
+        elif node.target.__name__ == "getitem":
+            source, place = node.args
+            self.atoms[node] = self.atoms[source, place]
+        else:
+            self.add(self.equation(node))
+
+    def add(self, equation: Equation) -> None:
+        """Add an equation, or compute it now if it is one of literals."""
+        shape_only = {equation.inputs[0]} if equation.op in rules.SHAPED and equation.inputs else set()
+        read = set(equation.inputs) - shape_only
+        if equation.op in ("draw", "site") or not (equation.op == "lift_fresh_copy" or self.literals.issuperset(read)):
+            self.equations.append(equation)
+            return
+
+        def value(atom: Any) -> torch.Tensor:
+            if atom in shape_only:
+                return torch.empty(atom.shape, dtype=getattr(torch, atom.dtype))
+            return self.constants[atom]
+
+        values = equation.run(*map(value, equation.inputs))
+        self.constants.update(zip(equation.outputs, values, strict=True))
+        self.literals.update(equation.outputs)
+
+    def variable(self, node: Any, value: Any) -> Var:
+        out = Var(tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        self.atoms[node] = out
+        return out
+
+    def equation(self, node: Any) -> Equation:
+        leaves, tree = tree_flatten((node.args, dict(node.kwargs)))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.fx.Node)]
+        inputs = tuple(self.atoms[leaves[i]] for i in places)
+        values = node.meta["val"]
+        single = isinstance(values, torch.Tensor)
+        outputs = tuple(
+            self.variable(node if single else (node, i), x) for i, x in enumerate([values] if single else values)
+        )
+        where = functools.partial(_where, node)
+        if node.target is torch.ops.ppvi.mark.default:
+            _, _, _, number, mapped = node.args
+            return Equation("site", inputs, outputs, _first, _unused, where, site=_registry[number], mapped=mapped)
+        if node.target is torch.ops.ppvi.draw.default:
+            sampler = _registry[node.args[2]]
+            return Equation("draw", inputs, outputs, lambda *xs: (sampler(*xs),), lambda: [_joint(inputs)], where)
+
+        def run(*tensors: torch.Tensor) -> Sequence[torch.Tensor]:
+            filled = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                filled[place] = tensor
+            args, kwargs = tree_unflatten(filled, tree)
+            out = node.target(*args, **kwargs)
+            return (out,) if single else out
+
+        name = node.target._schema.name.removeprefix("aten::")
+        call = rules.Call(name, _named(node), tuple(atom.shape for atom in inputs), outputs[0].shape)
+        floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
+        return Equation(
+            name,
+            inputs,
+            outputs,
+            run,
+            lambda: [rules.flow(call)] * len(outputs),
+            where,
+            linear=_linear(name, len(inputs)) if floats else (),
+            additive=name in rules.ADDITIVE,
+            differentiable=name != "detach" and any(out.dtype.startswith(("float", "bfloat")) for out in outputs),
+        )
+
+
+def _named(node: Any) -> dict[str, Any]:
+    names = [argument.name for argument in node.target._schema.arguments]
+    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+
+
+def _linear(name: str, operands: int) -> tuple[frozenset[int], ...]:
+    if name in ("stack", "cat"):
+        return (frozenset(range(operands)),)
+    if name == "where":
+        return (frozenset({1, 2}),)
+    groups = (frozenset(i for i in group if i < operands) for group in rules.LINEAR.get(name, ()))
+    return tuple(group for group in groups if group)
+
+
+def _joint(inputs: Sequence[Atom]) -> list[Any]:
+    return [(None,) * len(atom.shape) for atom in inputs]
+
+
+def _where(node: Any) -> str:
+    return node.meta.get("where", "unknown")
+
+
+class Located(TorchFunctionMode):
+    """Notes the user's line at every node of the graph that is being traced."""
+
+    last = "unknown"
+    """The line that ran last."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        mode = get_innermost_proxy_mode()
+        if mode is None:
+            return func(*args, **(kwargs or {}))
+        nodes, here = mode.tracer.graph.nodes, source.here()
+        Located.last = here
+        before = next(iter(reversed(nodes)), None)
+        out = func(*args, **(kwargs or {}))
+        for node in itertools.takewhile(lambda node: node is not before, reversed(nodes)):
+            node.meta.setdefault("where", here)
+        return out
+
+
+def _first(value: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor]:
+    return (value,)
+
+
+def _unused() -> Any:
+    raise AssertionError("a site's dependence is the compiler's own rule")
+
+
+def site_of(info: SiteInfo, key: torch.Tensor, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The value of a site, marked. `inputs[0]` is the value, the others what `info` says they are."""
+    return torch.ops.ppvi.mark(inputs[0], key, list(inputs[1:]), register(info), 0)
+
+
+def draw(key: torch.Tensor, inputs: Sequence[torch.Tensor], sampler: Sampler) -> torch.Tensor:
+    """A draw by Python code."""
+    return torch.ops.ppvi.draw(key, list(inputs), register(sampler))
