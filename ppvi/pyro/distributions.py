@@ -94,12 +94,20 @@ class SiteDistribution:
 
         return draw(self.key, [log_weights.detach()], one)
 
+    def bounds(self) -> list[torch.Tensor]:
+        """Tensors among the bounds of the support, the lower first."""
+        sides = (getattr(self._constraint(), f"{side}_bound", None) for side in ("lower", "upper"))
+        return [x for x in sides if isinstance(x, torch.Tensor)]
+
     @property
     def support(self) -> Support:
+        return support_of(self._constraint())
+
+    def _constraint(self) -> Any:
         constraint = self.peeled.support
         while isinstance(constraint, constraints.independent):
             constraint = constraint.base_constraint
-        return support_of(constraint)
+        return constraint
 
     def default_strategies(self) -> tuple[Strategy, ...]:
         """Candidates in order of preference; the compiler takes the first that is cheap enough."""

@@ -69,6 +69,7 @@ class Session:
             return draws[0].value, fitting[0].route
         inputs: list[torch.Tensor] = []
         candidates = [Candidate(s, _collect(d, inputs)) for s, d in zip(fitting, draws, strict=True)]
+        bounds = site.bounds()
         info = SiteInfo(
             name=name,
             distribution=site.name,
@@ -76,10 +77,10 @@ class Session:
             ndim=len(site.lanes),
             candidates=tuple(candidates),
             named=strategy is not None,
-            bounds=(),
+            bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
             support=site.support,
         )
-        return site_of(info, self._key, inputs), fitting[0].route
+        return site_of(info, self._key, [*inputs, *bounds]), fitting[0].route
 
     def subsample(self, name: str, total: int, size: int) -> torch.Tensor:
         """Rows of a plate's minibatch, the same throughout one evaluation."""

@@ -247,6 +247,16 @@ def test_what_is_wrong_is_said(program, strategies, message):
         bound.value_and_grad(0, {"a": torch.tensor(1.5), "b": torch.tensor(0.8)})
 
 
+@pytest.mark.parametrize("strategies", [{}, {"x": ppvi.Reinforce()}], ids=str)
+def test_supports_that_move(strategies):
+    def guide():
+        pyro.sample("x", dist.Uniform(0.0, pyro.param("b", torch.tensor(2.0))))
+
+    bound = vi.objective(lambda p, q: q.simulate()["x"], lambda: None, guide, strategies=strategies)
+    with pytest.raises(ppvi.StrategyError, match="its support moves with a parameter"):
+        bound.value_and_grad(0, {"b": torch.tensor(2.0)})
+
+
 def test_without_torch():
     code = """
 import sys
