@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
-    ["errors", "ops", "tables"],
+    ["errors", "ops", "source", "tables"],
     ["checks"],
     ["strategies"],
     ["program"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from ppvi.compiler.dependence import Lanes, site_lanes
@@ -151,6 +151,15 @@ def _too_expensive(site: Equation, candidate: Candidate, runs: int, place: Calla
         f"of the objective, more than {LIMIT}, because {cause}. "
         f"LeaveOneOut() or Reinforce() cost one run whatever is coupled."
     )
+
+
+def refuse_unknown(strategies: Iterable[str], drawn: Collection[str]) -> None:
+    """Strategies are for sites that the objective draws."""
+    unknown = sorted(set(strategies) - set(drawn))
+    if unknown:
+        raise StrategyError(
+            f"strategies name the site {unknown[0]!r}, which the objective never draws; it draws {sorted(drawn)}."
+        )
 
 
 def refuse_moving_supports(program: Program, choices: dict[Equation, Choice]) -> None:

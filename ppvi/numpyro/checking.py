@@ -20,7 +20,7 @@ from ppvi.compiler.examine import examine
 from ppvi.compiler.plan import Plan
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.numpyro.arguments import names_of
-from ppvi.numpyro.outcomes import EndlessError, Outcomes, outcomes
+from ppvi.numpyro.outcomes import EndlessError, Outcomes, close, outcomes
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import Initialisation
 from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
@@ -129,8 +129,8 @@ def _oracles(
         there = [g for g in gradients if g is not None]
         if len(there) < len(gradients):
             return None
-        values = [jax.tree.leaves(g(jax.random.key(i), params)) for i, g in enumerate(there)]
-        if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*values, strict=True)):
+        first, *others = (g(jax.random.key(i), params) for i, g in enumerate(there))
+        if not all(close(first, other) for other in others):
             missing.append("an exact gradient was not found: another key, or more nodes, gave another")
             return None
         # With one key for all draws, what does not depend on them is computed once.

@@ -1,4 +1,4 @@
-"""A NumPyro distribution as strategies see it, and the strategies that a site gets when the user names none."""
+"""A NumPyro distribution as strategies see it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from numpyro.distributions.distribution import ExpandedDistribution, Independent
 
 from ppvi.compiler.ir import Support
 from ppvi.numpyro.ops import OPS
-from ppvi.strategies import Enumerate, LeaveOneOut, Reparam, Strategy
 
 
 class SiteDistribution:
@@ -145,14 +144,6 @@ class SiteDistribution:
     def tails(self) -> int | None:
         """How heavy its tails are, as `ppvi.compiler.ir.Density` has it."""
         return next((weight for weight, names in enumerate(_TAILS) if self.name in names), None)
-
-    def default_strategies(self) -> tuple[Strategy, ...]:
-        """Candidates in order of preference; the compiler takes the first that is cheap enough."""
-        if self.has_rsample:
-            return (Reparam(),)
-        if self.has_enumerate_support:
-            return (Enumerate(), LeaveOneOut())
-        return (LeaveOneOut(),)
 
 
 _BOOLEAN = type(constraints.boolean)

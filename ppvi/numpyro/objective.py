@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ppvi.checks import Budget, Report
+from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.examine import examine
 from ppvi.compiler.explain import Explanation, explain
 from ppvi.compiler.findings import StaticReport
@@ -262,12 +263,7 @@ class Objective:
             args, kwargs = join(arrays, structure)
             value = self.run(session, args, kwargs)
             constraints.update(session.constraints)
-            unknown = sorted(self.strategies.keys() - session.drawn)
-            if unknown:
-                raise StrategyError(
-                    f"strategies name the site {unknown[0]!r}, which the objective never draws; it draws "
-                    f"{sorted(session.drawn)}."
-                )
+            refuse_unknown(self.strategies, session.drawn)
             return value
 
         staged = stage(run, params, key, *arrays)

@@ -180,11 +180,12 @@ def outcomes(
         return Outcomes(probabilities, values, gradients)
 
     found = every(keys[0])
-    if tape.noisy and not _close(found.mean(), every(keys[1]).mean()):
+    if tape.noisy and not close(found.mean(), every(keys[1]).mean()):
         raise EndlessError("a strategy draws noise, of infinitely many outcomes.")
     return found
 
 
-def _close(left: Any, right: Any) -> bool:
+def close(left: Any, right: Any) -> bool:
+    """Whether trees of numbers agree, to single precision."""
     pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
     return all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)

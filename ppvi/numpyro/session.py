@@ -28,7 +28,7 @@ from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, unval
 from ppvi.numpyro.handlers import Handle, current_trace
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.stage import mark_because, mark_estimate, mark_site, one_key
-from ppvi.strategies import Draw, Strategy
+from ppvi.strategies import Draw, Strategy, default_strategies
 
 
 def as_key(key: Any) -> jax.Array:
@@ -137,7 +137,7 @@ class Session:
         self.drawn.add(name)
         site = (self.distribution if self.marking else SiteDistribution)(fn, infer.get("baseline_input"))
         strategy = self.chosen.get(name, infer.get("strategy"))
-        fitting = site.default_strategies() if strategy is None else (as_strategy(strategy, name, site, where),)
+        fitting = default_strategies(site) if strategy is None else (as_strategy(strategy, name, site, where),)
         self.learning = self.learning or any(candidate.stateful for candidate in fitting)
         if any(candidate.relaxes for candidate in fitting):
             self.relaxed.add(name)

@@ -1,4 +1,4 @@
-"""A Pyro distribution as strategies see it, and the strategies that a site gets when the user names none."""
+"""A Pyro distribution as strategies see it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch.distributions.independent import Independent
 from ppvi.compiler.ir import Support
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.stage import draw
-from ppvi.strategies import Enumerate, LeaveOneOut, Reparam, Strategy
 
 
 class SiteDistribution:
@@ -33,7 +32,7 @@ class SiteDistribution:
 
     @property
     def name(self) -> str:
-        return type(base(self.fn)).__name__
+        return type(self.peeled).__name__
 
     @property
     def lanes(self) -> tuple[int, ...]:
@@ -70,10 +69,10 @@ class SiteDistribution:
         return self.peeled.enumerate_support(expand=True)
 
     def parameter(self, name: str) -> torch.Tensor:
-        return torch.broadcast_to(getattr(base(self.fn), name), self.lanes)
+        return torch.broadcast_to(getattr(self.peeled, name), self.lanes)
 
     def replace(self, **parameters: torch.Tensor) -> SiteDistribution:
-        fn = base(self.fn)
+        fn = self.peeled
         names = [name for name in type(fn).arg_constraints if not (name == "logits" and hasattr(type(fn), "probs"))]
         return SiteDistribution(type(fn)(**{name: getattr(fn, name) for name in names} | parameters), self.key)
 
@@ -108,14 +107,6 @@ class SiteDistribution:
         while isinstance(constraint, constraints.independent):
             constraint = constraint.base_constraint
         return constraint
-
-    def default_strategies(self) -> tuple[Strategy, ...]:
-        """Candidates in order of preference; the compiler takes the first that is cheap enough."""
-        if self.has_rsample:
-            return (Reparam(),)
-        if self.has_enumerate_support:
-            return (Enumerate(), LeaveOneOut())
-        return (LeaveOneOut(),)
 
     @property
     def is_real(self) -> bool:
@@ -174,9 +165,6 @@ def peel(fn: Any) -> Any:
     while isinstance(fn, Independent) or hasattr(fn, "_mask"):
         fn = fn.base_dist
     return fn
-
-
-base = peel
 
 
 def tensors(thing: Any) -> list[torch.Tensor]:

@@ -11,10 +11,11 @@ import pyro
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.explain import Explanation, explain
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
-from ppvi.errors import ProgramError, StrategyError
+from ppvi.errors import ProgramError
 from ppvi.program import Program, staging
 from ppvi.pyro.handlers import Direct, Handle
 from ppvi.pyro.ops import OPS
@@ -99,12 +100,7 @@ class Objective:
             args, kwargs = tree_unflatten(filled, tree)
             session = Session(dict(zip(names, tensors, strict=False)), self.strategies)
             value = self.run(session, args, kwargs)
-            unknown = sorted(self.strategies.keys() - session.drawn)
-            if unknown:
-                raise StrategyError(
-                    f"strategies name the site {unknown[0]!r}, which the objective never draws; it draws "
-                    f"{sorted(session.drawn)}."
-                )
+            refuse_unknown(self.strategies, session.drawn)
             return value
 
         inputs = [value.detach() for value in params.values()]
@@ -115,7 +111,8 @@ class Objective:
         """Run the objective program once in a session."""
         session.args, session.kwargs = args, kwargs
         handle = functools.partial(Handle, session=session, args=args, kwargs=kwargs)
-        with unvalidated(), staging(session), Direct(session):
+        # The checks of values that distributions and Pyro make are no part of any graph.
+        with pyro.validation_enabled(False), staging(session), Direct(session):
             value = self.program(handle(self.model, "model"), handle(self.guide, "guide"))
         if not isinstance(value, torch.Tensor) or value.ndim:
             raise ProgramError(f"the objective must return one real number, not {value!r}.")
@@ -133,13 +130,6 @@ def seeded(key: int | torch.Generator | None) -> Iterator[None]:
             torch.manual_seed(int(torch.randint(2**62, (), generator=key)))
         else:
             torch.manual_seed(key)
-        yield
-
-
-@contextmanager
-def unvalidated() -> Iterator[None]:
-    """Without the checks of values that distributions and Pyro make, which no graph can hold."""
-    with pyro.validation_enabled(False):
         yield
 
 

@@ -18,13 +18,12 @@ from ppvi.pyro.distributions import SiteDistribution
 from ppvi.pyro.handlers import Handle
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.stage import draw, site_of
-from ppvi.strategies import Draw, Strategy
+from ppvi.strategies import Draw, Strategy, default_strategies
 
 
 class Session:
     """The engine's side of `ppvi.program.Session`, while an objective is staged."""
 
-    marking = True
     ops = OPS
 
     def __init__(self, params: Mapping[str, Any], chosen: Mapping[str, Strategy]):
@@ -63,10 +62,8 @@ class Session:
         strategy = self.chosen.get(name, infer.get("strategy"))
         if strategy is not None and (problem := strategy.misfit(site)):
             raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {problem}.")
-        fitting = site.default_strategies() if strategy is None else (strategy,)
+        fitting = default_strategies(site) if strategy is None else (strategy,)
         draws = [candidate.draw(site, None) for candidate in fitting]
-        if not self.marking:
-            return draws[0].value, fitting[0].route
         inputs: list[torch.Tensor] = []
         candidates = [Candidate(s, _collect(d, inputs)) for s, d in zip(fitting, draws, strict=True)]
         bounds = site.bounds()
@@ -163,8 +160,6 @@ class Session:
 
 class Initialisation(Session):
     """A session that runs the objective once, to find its parameters."""
-
-    marking = False
 
     def __init__(self, chosen: Mapping[str, Strategy]):
         super().__init__({}, chosen)

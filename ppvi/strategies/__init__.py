@@ -12,6 +12,7 @@ from ppvi.strategies.base import (
 from ppvi.strategies.baselines import Baseline as Baseline, NeuralBaseline as NeuralBaseline, RunningMean as RunningMean
 from ppvi.strategies.control_variates import REBAR as REBAR, RELAX as RELAX
 from ppvi.strategies.coupled import ARM as ARM, ARSM as ARSM, DisARM as DisARM
+from ppvi.strategies.defaults import default_strategies as default_strategies
 from ppvi.strategies.enumerate import (
     Enumerate as Enumerate,
     Quadrature as Quadrature,

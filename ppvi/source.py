@@ -1,0 +1,44 @@
+"""Where in the user's code something happens: the innermost frame that belongs to no library."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+_PPVI = Path(__file__).parent
+_STANDARD = tuple(str(Path(sys.modules[name].__file__ or "")) for name in ("contextlib", "functools"))
+
+
+def code_of(engine: str, libraries: Iterable[str]) -> tuple[str, ...]:
+    """How the paths of files begin that are not the user's: those of ppvi with this engine, and of these libraries."""
+    specs = [find_spec(name) for name in libraries]
+    packages = [Path(spec.origin).parent for spec in specs if spec is not None and spec.origin]
+    own = [_PPVI / part for part in ("compiler", "inference", engine, "strategies")]
+    files = [str(_PPVI / name) for name in ("expectations.py", "program.py", "source.py")]
+    return (*(f"{path}/" for path in (*packages, *own)), *files, *_STANDARD, "<frozen")
+
+
+def running(libraries: tuple[str, ...]) -> str:
+    """File and line of the user's frame that is running now."""
+    frame, frames = sys._getframe(1), []
+    while frame is not None:
+        frames.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    return innermost(frames, libraries)
+
+
+def innermost(frames: Iterable[tuple[str, int]], libraries: tuple[str, ...]) -> str:
+    """File and line of the first of these frames that is the user's."""
+    for file, line in frames:
+        if not file.startswith(libraries):
+            return f"{_short(file)}:{line}"
+    return "unknown"
+
+
+def _short(file: str) -> str:
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except ValueError:
+        return file
