@@ -209,8 +209,7 @@ class Program(Protocol):
 class Session(Protocol):
     """One staging of an objective, as the verbs below see it."""
 
-    @property
-    def ops(self) -> Ops: ...
+    ops: Ops
 
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any: ...
 

@@ -15,7 +15,7 @@ def code_of(engine: str, libraries: Iterable[str]) -> tuple[str, ...]:
     """How the paths of files begin that are not the user's: those of ppvi with this engine, and of these libraries."""
     specs = [find_spec(name) for name in libraries]
     packages = [Path(spec.origin).parent for spec in specs if spec is not None and spec.origin]
-    own = [_PPVI / part for part in ("compiler", "inference", engine, "strategies")]
+    own = [_PPVI / part for part in ("compiler", "engine", "inference", engine, "strategies")]
     files = [str(_PPVI / name) for name in ("expectations.py", "program.py", "source.py")]
     return (*(f"{path}/" for path in (*packages, *own)), *files, *_STANDARD, "<frozen")
 

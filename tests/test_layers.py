@@ -16,6 +16,7 @@ LAYERS = [
     ["inference", "expectations"],
     ["objectives"],
     ["compiler"],
+    ["engine"],
     ["numpyro", "pyro"],
     ["check", "compare"],
     ["testing"],

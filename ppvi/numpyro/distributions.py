@@ -140,22 +140,10 @@ class SiteDistribution:
             constraint = constraint.base_constraint
         return constraint
 
-    @property
-    def tails(self) -> int | None:
-        """How heavy its tails are, as `ppvi.compiler.ir.Density` has it."""
-        return next((weight for weight, names in enumerate(_TAILS) if self.name in names), None)
-
 
 _BOOLEAN = type(constraints.boolean)
 _REALS = (type(constraints.real), constraints.interval, constraints.greater_than, constraints.less_than)
 _INTEGERS = (_BOOLEAN, constraints.integer_interval, constraints.integer_greater_than)
-_TAILS = (
-    "Uniform Beta Delta".split(),
-    "Normal MultivariateNormal HalfNormal LowRankMultivariateNormal TruncatedNormal Bernoulli Categorical".split(),
-    "Laplace Exponential Gamma Logistic Gumbel HalfLaplace Chi2 Poisson Geometric".split(),
-    "StudentT Cauchy HalfCauchy LogNormal Pareto InverseGamma MultivariateStudentT".split(),
-)
-"""Distributions by the weight of their tails."""
 
 
 def support_of(constraint: Any) -> Support:

@@ -8,9 +8,9 @@ from typing import Any
 import arviz as az
 import jax
 
+from ppvi.engine.runs import Assess
 from ppvi.inference import normalize
 from ppvi.numpyro.arguments import join, part
-from ppvi.numpyro.handlers import Assess
 from ppvi.numpyro.objective import Objective, Params
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import PlainSession
@@ -50,9 +50,9 @@ def posterior(
         with objective.handles(session, args, kwargs) as (p, q), session.fresh(key):
             made = q if program is None else program(p, q)
             z = (made if particles == 1 else normalize(p, made, particles)).simulate()
-            messenger = Assess("model", session, z, strict=False)
-            joint = p.run(messenger)
-            return {**joint, **messenger.deterministic}, joint.log_density - z.log_density
+            run = Assess("model", session, z, strict=False)
+            joint = p.run(run)
+            return {**joint, **run.deterministic}, joint.log_density - z.log_density
 
     drawn = jax.jit(jax.vmap(draw, (0, None, None)))(jax.random.split(as_key(key), draws), params, inputs)
     sites, log_weight = jax.device_get(drawn)

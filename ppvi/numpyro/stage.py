@@ -38,23 +38,22 @@ for _marker in (site_p, log_prob_p, estimate_p, because_p, outcome_p):
     _marker.def_abstract_eval(lambda value, *others, **params: value)
 
 
+# The first four are those of `ppvi.engine.sessions.Marks`.
+
+
 def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> jax.Array:
-    """The value of a site, marked. `inputs[0]` is the value, the others what `info` says they are."""
     return site_p.bind(inputs[0], key, *inputs[1:], info=info, mapped=0)
 
 
-def mark_log_prob(log_prob: jax.Array, info: Density, bounds: Sequence[jax.Array]) -> jax.Array:
-    """The log_prob of a site, marked; `bounds` are those of the support that are arrays."""
+def mark_density(log_prob: jax.Array, info: Density, bounds: Sequence[jax.Array]) -> jax.Array:
     return log_prob_p.bind(log_prob, *bounds, info=info)
 
 
 def mark_estimate(value: jax.Array, what: str) -> jax.Array:
-    """A value, marked as an unbiased estimate of an expectation."""
     return estimate_p.bind(value, what=what)
 
 
 def mark_because(value: jax.Array, because: str) -> jax.Array:
-    """A value held constant, marked with why no gradient through it is missed."""
     return because_p.bind(value, because=because)
 
 

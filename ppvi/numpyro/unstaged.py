@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 
+from ppvi.engine.runs import Site
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import source
 from ppvi.numpyro.distributions import missing
@@ -32,7 +32,7 @@ class Initialisation(Session):
         self.found: dict[str, Any] = {}
         self.owners: dict[str, set[str]] = {}
 
-    def param(self, name: str, initial: Callable[[], Any], msg: Any, role: str) -> Any:
+    def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
         if name not in self.found:
             value = initial()
             if value is None:
@@ -43,21 +43,19 @@ class Initialisation(Session):
                     f"or grad), which its initial value cannot leave. Declare it outside and use its value inside."
                 )
             self.found[name] = value
-            self.constraints[name] = msg["kwargs"].get("constraint", dist.constraints.real)
+            self.constraints[name] = constraint
         self.owners.setdefault(name, set()).add(role)
         return self.found[name]
 
-    def log_prob(
-        self, fn: dist.Distribution, value: Any, name: str, role: str, intermediates: list[Any] | None = None
-    ) -> Any:
+    def log_prob(self, site: Site, value: Any, role: str, intermediates: Sequence[Any] = ()) -> Any:
         # Densities play no part in finding parameters, and computing them operation by operation would take seconds.
-        bad = missing(fn, value)
+        bad = missing(site.fn, value)
         if bad:
             raise ProgramError(
-                f"site {name!r} of the {role} at {source.here()} observes {bad} NaN among {jnp.size(value)} values: drop "
+                f"site {site.name!r} of the {role} at {source.here()} observes {bad} NaN among {jnp.size(value)} values: drop "
                 f"them, or give the site an obs_mask= and impute them."
             )
-        return jnp.zeros(fn.batch_shape)
+        return jnp.zeros(site.fn.batch_shape)
 
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
         n = n or length(stacks)

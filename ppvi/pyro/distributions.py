@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.distributions import Distribution, Transform, biject_to, constraints
+from torch.distributions import (
+    ComposeTransform,
+    Distribution,
+    Transform,
+    TransformedDistribution,
+    biject_to,
+    constraints,
+)
 from torch.distributions.independent import Independent
 
 from ppvi.compiler.ir import Support
@@ -24,11 +31,12 @@ class SiteDistribution:
 
     ops = OPS
 
-    def __init__(self, fn: Any, key: torch.Tensor, baseline_input: torch.Tensor | None = None):
-        self.fn = fn
-        self.key = key
+    def __init__(self, fn: Any, baseline_input: torch.Tensor | None = None):
+        self.fn = unvalidated(fn)
         self.baseline_input = baseline_input
-        self.peeled = peel(fn)
+        self.peeled = peel(self.fn)
+        self.intermediates: Sequence[tuple[Transform, Any]] = []
+        """The last of its transforms, and what `rsample` gave to that."""
 
     @property
     def name(self) -> str:
@@ -44,7 +52,10 @@ class SiteDistribution:
 
     @property
     def has_enumerate_support(self) -> bool:
-        return self.peeled.has_enumerate_support
+        try:  # a Binomial whose counts differ between lanes, for one, says that it has, and then refuses
+            return self.peeled.has_enumerate_support and self.peeled.enumerate_support(expand=False) is not None
+        except NotImplementedError:
+            return False
 
     def has(self, function: str) -> bool:
         try:
@@ -54,13 +65,16 @@ class SiteDistribution:
         return self.has_rsample
 
     def sample(self, rng: Any) -> torch.Tensor:
-        return self._drawn(lambda fn, mapped: fn.sample(), detached=True)
+        return self._drawn(rng, lambda fn, mapped: fn.sample()).detach()
 
     def samples(self, rng: Any, n: int) -> torch.Tensor:
-        return self._drawn(lambda fn, mapped: fn.sample((n,)).movedim(0, mapped), detached=True)
+        return self._drawn(rng, lambda fn, mapped: fn.sample((n,)).movedim(0, mapped)).detach()
 
     def rsample(self, rng: Any) -> torch.Tensor:
-        return self._drawn(lambda fn, mapped: fn.rsample(), detached=False)
+        value = self._drawn(rng, lambda fn, mapped: fn.rsample(), detached=False)
+        last = last_transform(self.peeled)
+        self.intermediates = [] if last is None or not last._cache_size else [(last, last._cached_x_y[0])]
+        return value
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         return self.peeled.log_prob(value)
@@ -74,7 +88,7 @@ class SiteDistribution:
     def replace(self, **parameters: torch.Tensor) -> SiteDistribution:
         fn = self.peeled
         names = [name for name in type(fn).arg_constraints if not (name == "logits" and hasattr(type(fn), "probs"))]
-        return SiteDistribution(type(fn)(**{name: getattr(fn, name) for name in names} | parameters), self.key)
+        return SiteDistribution(type(fn)(**{name: getattr(fn, name) for name in names} | parameters))
 
     def cdf(self, value: torch.Tensor) -> torch.Tensor:
         return self.peeled.cdf(value)
@@ -85,13 +99,13 @@ class SiteDistribution:
     def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> torch.Tensor:
         shape = self.lanes if n is None else (n, *self.lanes)
         sampler = {"normal": torch.randn, "uniform": torch.rand, "exponential": _exponential}[kind]
-        return draw(self.key, (), lambda key: sampler((*key.shape, *shape)))
+        return draw(rng, (), lambda key: sampler((*key.shape, *shape)))
 
     def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
         def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
             return torch.distributions.Categorical(logits=log_weights.movedim(key.ndim, -1)).sample()
 
-        return draw(self.key, [log_weights.detach()], one)
+        return draw(rng, [log_weights.detach()], one)
 
     def bounds(self) -> list[torch.Tensor]:
         """Tensors among the bounds of the support, the lower first."""
@@ -100,7 +114,7 @@ class SiteDistribution:
 
     @property
     def support(self) -> Support:
-        return support_of(self._constraint())
+        return Support("point") if self.name == "Delta" else support_of(self._constraint())
 
     def _constraint(self) -> Any:
         constraint = self.peeled.support
@@ -120,14 +134,35 @@ class SiteDistribution:
         values = transform(x)
         return values, transform.log_abs_det_jacobian(x, values)
 
-    def _drawn(self, how: Callable[[Any, int], torch.Tensor], detached: bool) -> torch.Tensor:
+    def _drawn(self, rng: torch.Tensor, how: Callable[[Any, int], torch.Tensor], detached: bool = True) -> torch.Tensor:
         fn = self.peeled.expand(self.lanes)
+        if isinstance(fn, TransformedDistribution):
+            value: Any = SiteDistribution(fn.base_dist)._drawn(rng, how, detached)
+            for transform in fn.transforms:
+                value = transform(value)
+            return value
         leaves = tensors(fn)
 
         def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
             return how(rebuilt(fn, leaves, values, tuple(key.shape)), key.ndim)
 
-        return draw(self.key, [leaf.detach() if detached else leaf for leaf in leaves], sampler)
+        return draw(rng, [leaf.detach() if detached else leaf for leaf in leaves], sampler)
+
+
+def evaluate(
+    fn: Any, value: torch.Tensor, intermediates: Sequence[tuple[Transform, torch.Tensor]]
+) -> tuple[torch.Tensor | None, Exception | None]:
+    """log_prob of a value, or None where its shape does not fit, and why."""
+    fn, lanes = unvalidated(fn), value.shape[: value.ndim - fn.event_dim]
+    for transform, x in intermediates:
+        # The marker on a draw made another tensor of it, which the transform would otherwise have to invert.
+        transform._cached_x_y = x, value
+    try:
+        torch.broadcast_shapes(value.shape, fn.batch_shape + fn.event_shape)
+    except RuntimeError as error:
+        return None, error
+    log_prob = fn.log_prob(value)
+    return (log_prob if log_prob.shape in (fn.batch_shape, lanes) else None), None
 
 
 _BOOLEAN = type(constraints.boolean)
@@ -167,6 +202,25 @@ def peel(fn: Any) -> Any:
     return fn
 
 
+def unvalidated(fn: Any) -> Any:
+    """The distribution with its log_prob continued beyond the support, and without looking at values."""
+    if not getattr(fn, "_validate_args", False) and not hasattr(fn, "base_dist"):
+        return fn
+    fn = copy.copy(fn)
+    fn._validate_args = False
+    if hasattr(fn, "base_dist"):
+        fn.base_dist = unvalidated(fn.base_dist)
+    return fn
+
+
+def last_transform(fn: Any) -> Transform | None:
+    """The transform that makes a distribution's values, if one does."""
+    last = fn.transforms[-1] if isinstance(fn, TransformedDistribution) and fn.transforms else None
+    while isinstance(last, ComposeTransform) and last.parts:
+        last = last.parts[-1]
+    return last
+
+
 def tensors(thing: Any) -> list[torch.Tensor]:
     """The tensors that a distribution is made of."""
     found: list[torch.Tensor] = []
@@ -174,7 +228,7 @@ def tensors(thing: Any) -> list[torch.Tensor]:
         for part in value if isinstance(value, list | tuple) else [value]:
             if isinstance(part, torch.Tensor):
                 found.append(part)
-            elif isinstance(part, Distribution | Transform):
+            elif isinstance(part, Distribution):
                 found += tensors(part)
     return found
 
@@ -188,12 +242,11 @@ def rebuilt(thing: Any, old: Sequence[torch.Tensor], new: Sequence[torch.Tensor]
             return places[id(part)]
         if isinstance(part, list | tuple) and not isinstance(part, torch.Size):
             return type(part)(map(copied, part))
-        if not isinstance(part, Distribution | Transform):
+        if not isinstance(part, Distribution):
             return part
         other: Any = copy.copy(part)
         other.__dict__ = {name: copied(value) for name, value in vars(part).items()}
-        if isinstance(part, Distribution):
-            other._batch_shape = torch.Size(ahead) + part._batch_shape
+        other._batch_shape = torch.Size(ahead) + part._batch_shape
         return other
 
     return copied(thing)

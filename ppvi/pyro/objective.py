@@ -1,130 +1,153 @@
-"""Objectives on Pyro: from three programs to an estimate and its gradient."""
+"""Objectives on PyTorch: staged with `make_fx`, differentiated by autograd."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-import pyro
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ppvi.compiler.choose import refuse_unknown
-from ppvi.compiler.explain import Explanation, explain
+from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
+from ppvi.engine import objectives as engine
+from ppvi.engine.objectives import ObjectiveProgram, Start, refuse_constant
 from ppvi.errors import ProgramError
-from ppvi.program import Program, staging
-from ppvi.pyro.handlers import Direct, Handle
+from ppvi.pyro.distributions import support_of
 from ppvi.pyro.ops import OPS
-from ppvi.pyro.session import Initialisation, Session
+from ppvi.pyro.session import Session
 from ppvi.pyro.stage import stage
+from ppvi.pyro.unstaged import Initialisation
 from ppvi.strategies import Strategy
 
 Params = dict[str, torch.Tensor]
+"""Name -> constrained value. Where it belongs to a module it is the module's own `torch.nn.Parameter`."""
+
+Key = int | torch.Generator | None
+"""A seed, a generator, or PyTorch's global generator."""
 
 
-class Objective:
-    """A variational objective: a program over a model and a guide, and strategies for the sites that it draws."""
+class Objective(engine.Objective):
+    """An objective on Pyro."""
 
     def __init__(
         self,
-        program: Callable[[Program, Program], torch.Tensor],
+        program: ObjectiveProgram,
         model: Callable[..., Any],
         guide: Callable[..., Any],
         *,
         strategies: Mapping[str, Strategy] | None = None,
+        maximize: bool | None = None,
     ):
-        self.program = program
-        self.model = model
-        self.guide = guide
-        self.strategies = dict(strategies or {})
+        super().__init__(program, model, guide, strategies=strategies, maximize=maximize)
         self._plans: dict[Any, Plan] = {}
+        self._has_run = False
+        self._modules: dict[torch.nn.Parameter, str] = {}
 
-    def init(self, key: int | torch.Generator | None, *args: Any, **kwargs: Any) -> Params:
-        """Initial values of every parameter that the objective, its model and its guide declare."""
-        session = Initialisation(self.strategies)
+    def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
+        session = Initialisation(self.strategies, self._modules)
         with seeded(key), torch.no_grad():
             self.run(session, args, kwargs)
-        if not session.found:
-            raise ProgramError("neither the guide nor the model declares a parameter, so there is nothing to fit.")
-        return session.found
+        self._has_run = True
+        self.refuse_no_params(session.found)
+        return Start(session.found, session.constraints, session.owners, session.learning)
 
-    def estimate(self, key: int | torch.Generator | None, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """One unbiased estimate of the objective, a scalar."""
+    def estimate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.no_grad():
             return self.surrogate(key, params, *args, **kwargs)
 
-    def value_and_grad(
-        self, key: int | torch.Generator | None, params: Params, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, Params]:
-        """One unbiased estimate of the objective and of its gradient."""
-        leaves = {name: value.detach().clone().requires_grad_() for name, value in params.items()}
+    def value_and_grad(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Params]:
+        leaves = {name: value.detach().requires_grad_() for name, value in _checked(params).items()}
         value = self.surrogate(key, leaves, *args, **kwargs)
-        grads = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-        pairs = zip(leaves.items(), grads, strict=True)
-        return value.detach(), {name: torch.zeros_like(x) if g is None else g for (name, x), g in pairs}
+        grads = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        return value.detach(), dict(zip(leaves, grads, strict=True))
 
-    def surrogate(self, key: int | torch.Generator | None, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The scalar whose value is `estimate` and whose gradient in `params` is that of `value_and_grad`."""
+    def surrogate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
         planned = self.staged(params, *args, **kwargs)
         arrays = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
         with seeded(key):
             return surrogate(planned, OPS, [*params.values(), *arrays])
 
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
-        """The compiler's plan for arguments of these shapes."""
         leaves, tree = tree_flatten((args, kwargs))
         signature = (
-            tuple((name, x.shape, x.dtype) for name, x in params.items()),
-            tuple((x.shape, x.dtype) if isinstance(x, torch.Tensor) else x for x in leaves),
-            str(tree),
+            tuple((name, x.shape, x.dtype) for name, x in _checked(params).items()),
+            tuple((x.shape, x.dtype) if isinstance(x, torch.Tensor) else _hashable(x) for x in leaves),
+            tree,
         )
         if signature not in self._plans:
             self._plans[signature] = self._plan(params, leaves, tree)
         return self._plans[signature]
 
-    def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
-        """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
-        return explain(self.staged(params, *args, **kwargs), {})
+    def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
+        return dict(zip(inputs, params, strict=False))
 
     def _plan(self, params: Params, leaves: list[Any], tree: Any) -> Plan:
         names, places = list(params), [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+        constraints: dict[str, Any] = {}
 
         def run(*tensors: torch.Tensor) -> torch.Tensor:
             filled = list(leaves)
             for place, tensor in zip(places, tensors[len(names) :], strict=True):
                 filled[place] = tensor
             args, kwargs = tree_unflatten(filled, tree)
-            session = Session(dict(zip(names, tensors, strict=False)), self.strategies)
+            session = Session(dict(zip(names, tensors, strict=False)), self.strategies, self._modules)
             value = self.run(session, args, kwargs)
+            constraints.update(session.constraints)
             refuse_unknown(self.strategies, session.drawn)
             return value
 
+        if not self._has_run:
+            # Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph.
+            self.initialise(0, *tree_unflatten(leaves, tree)[0], **tree_unflatten(leaves, tree)[1])
         inputs = [value.detach() for value in params.values()]
         with seeded(0):
-            return plan(stage(run, inputs, *[leaves[i].detach() for i in places]))
+            staged = stage(run, inputs, *[leaves[i].detach() for i in places])
+        refuse_constant(staged, params)
+        supports = {
+            var: support_of(constraints[name])
+            for var, name in self.names_of(staged.inputs, params).items()
+            if name in constraints
+        }
+        return plan(replace(staged, supports=supports))
 
-    def run(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
-        """Run the objective program once in a session."""
-        session.args, session.kwargs = args, kwargs
-        handle = functools.partial(Handle, session=session, args=args, kwargs=kwargs)
-        # The checks of values that distributions and Pyro make are no part of any graph.
-        with pyro.validation_enabled(False), staging(session), Direct(session):
-            value = self.program(handle(self.model, "model"), handle(self.guide, "guide"))
-        if not isinstance(value, torch.Tensor) or value.ndim:
-            raise ProgramError(f"the objective must return one real number, not {value!r}.")
-        return value
+
+def objective(
+    program: ObjectiveProgram,
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    *,
+    strategies: Mapping[str, Strategy] | None = None,
+    maximize: bool | None = None,
+) -> Objective:
+    """Transform an objective program into a gradient estimator.
+
+    **Arguments**
+
+    - `program`: a function of two handles, the model and the guide, that returns one real number (`ppvi.program`).
+    - `model`, `guide`: Pyro programs or PyroModules; the arguments of a call go to both, as in SVI.
+    - `strategies`: gradient strategies by site name. A site without one gets `Reparam` where it has a reparameterised
+      sampler, `Enumerate` where its support is small and finite and its lanes are separable, else `LeaveOneOut(2)`.
+    - `maximize`: whether `fit` and `as_loss` go uphill. By default they do, unless the program is marked `minimized`, as
+      the library's divergences and upper bounds are.
+
+    **Returns** an `Objective`.
+    """
+    return Objective(program, model, guide, strategies=strategies, maximize=maximize)
 
 
 @contextmanager
-def seeded(key: int | torch.Generator | None) -> Iterator[None]:
+def seeded(key: Key) -> Iterator[None]:
     """The random numbers of a seed or of a generator; with None those of PyTorch's global generator."""
     if key is None:
         yield
         return
+    if isinstance(key, bool) or not isinstance(key, int | torch.Generator):
+        raise ProgramError(f"the key must be an int seed, a torch.Generator or None, not {key!r}; it comes first.")
     with torch.random.fork_rng(devices=[]):
         if isinstance(key, torch.Generator):
             torch.manual_seed(int(torch.randint(2**62, (), generator=key)))
@@ -133,12 +156,24 @@ def seeded(key: int | torch.Generator | None) -> Iterator[None]:
         yield
 
 
-def objective(
-    program: Callable[[Program, Program], torch.Tensor],
-    model: Callable[..., Any],
-    guide: Callable[..., Any],
-    *,
-    strategies: Mapping[str, Strategy] | None = None,
-) -> Objective:
-    """Transform an objective program into a gradient estimator."""
-    return Objective(program, model, guide, strategies=strategies)
+def _checked(params: Params) -> Params:
+    if not isinstance(params, Mapping):
+        raise ProgramError(f"params must be a dict from parameter name to value, not {type(params).__name__}.")
+    for name, value in params.items():
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            found = value.dtype if isinstance(value, torch.Tensor) else f"type {type(value).__name__}"
+            raise ProgramError(
+                f"parameter {name!r} has {found}, which has no gradient: make it a floating-point tensor."
+            )
+    return dict(params)
+
+
+def _hashable(leaf: Any) -> Any:
+    try:
+        hash(leaf)
+    except TypeError:
+        raise ProgramError(
+            f"an argument holds {leaf!r}, of type {type(leaf).__name__}, which is neither a tensor nor hashable: pass tensors, "
+            f"trees of tensors, or hashable constants."
+        ) from None
+    return leaf

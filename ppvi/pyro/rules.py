@@ -29,7 +29,7 @@ Rule = Callable[[Call, int], AxisMap]
 
 ELEMENTWISE = frozenset(
     """abs acos acosh add addcdiv addcmul alias asin asinh atan atan2 atanh bernoulli bitwise_and bitwise_not bitwise_or
-    bitwise_xor ceil clamp clamp_max clamp_min clone copysign cos cosh detach digamma div elu eq erf erfc erfinv exp exp2
+    bitwise_xor ceil clamp clamp_max clamp_min clone copy copysign cos cosh detach digamma div elu eq erf erfc erfinv exp exp2
     expm1 floor floor_divide fmod ge gelu gt hardtanh isfinite isinf isnan le leaky_relu lerp lgamma lift_fresh_copy log
     log10 log1p log2 log_sigmoid_forward logaddexp logical_and logical_not logical_or logit lt masked_fill maximum minimum mish
     mul nan_to_num ne neg normal polygamma pow reciprocal relu remainder round rsqrt rsub sgn sigmoid sign silu sin
@@ -52,7 +52,7 @@ LINEAR: dict[str, tuple[frozenset[int], ...]] = {
 ADDITIVE = frozenset({"add", "sub", "rsub"})
 
 
-SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill".split())
+SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill copy".split())
 """Operations that take no more than the shape and dtype of their first operand."""
 
 

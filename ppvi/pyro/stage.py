@@ -1,9 +1,10 @@
 """Staging: an objective, run once under effect handlers, becomes the compiler's straight-line program.
 
-`make_fx` traces the objective into a graph of ATen operations. Two operations of our own stand in it. A *draw* runs a
+`make_fx` traces the objective into a graph of ATen operations. Three operations of our own stand in it. A *draw* runs a
 Python function on tensors and a batched key, whatever is inside: samplers fill memory in place and have derivatives that
 are not ATen's. A *mark* is an identity on a site's value that carries its strategies and the arrays that they asked for.
-Under `vmap` both grow a leading axis, because the key that each of them takes is that of one run.
+Under `vmap` both grow a leading axis, because the key that each of them takes is that of one run. A *note* is an identity
+on any other value, such as a density, that carries what the checks want to know of it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ppvi.compiler.ir import Atom, Equation, Program, SiteInfo, Var
+from ppvi.compiler.ir import Atom, Density, Equation, Program, SiteInfo, Var
 from ppvi.errors import EngineError
 from ppvi.pyro import rules, source
 
 LIBRARY = torch.library.Library("ppvi", "DEF")
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
+LIBRARY.define("note(Tensor value, Tensor[] others, int number) -> Tensor")
 LIBRARY.define("mark(Tensor value, Tensor key, Tensor[] inputs, int number, int mapped) -> Tensor")
 
 Sampler = Callable[..., torch.Tensor]
@@ -46,6 +49,11 @@ def _mark(value: torch.Tensor, key: torch.Tensor, inputs: list[torch.Tensor], nu
     return value.clone()
 
 
+def _note(value: torch.Tensor, others: list[torch.Tensor], number: int) -> torch.Tensor:
+    return value.clone()
+
+
+LIBRARY.impl("note", _note, "CompositeExplicitAutograd")
 LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
 LIBRARY.impl("mark", _mark, "CompositeExplicitAutograd")
 
@@ -68,6 +76,11 @@ def _batch_mark(
     return torch.ops.ppvi.mark(front(value, dims[0]), front(key, dims[1]), moved, number, mapped + 1), 0
 
 
+def _batch_note(info: Any, dims: Any, value: Any, others: Any, number: int) -> tuple[torch.Tensor, int | None]:
+    return torch.ops.ppvi.note(value, others, number), dims[0]
+
+
+torch.library.register_vmap("ppvi::note", _batch_note, lib=LIBRARY)
 torch.library.register_vmap("ppvi::draw", _batch_draw, lib=LIBRARY)
 torch.library.register_vmap("ppvi::mark", _batch_mark, lib=LIBRARY)
 
@@ -123,7 +136,7 @@ class Reader:
             if value.requires_grad:
                 raise EngineError(
                     f"a tensor of shape {tuple(value.shape)} requires a gradient and is no parameter of the objective: declare "
-                    f"it with pyro.param in the model or the guide. Parameters of modules are not supported on Pyro yet."
+                    f"it with pyro.param in the model or the guide, a module with pyro.module, or make it a PyroModule."
                 )
             self.constants[self.variable(node, value)] = value
         elif node.op == "output":
@@ -131,7 +144,7 @@ class Reader:
         elif node.target.__name__ == "getitem":
             source, place = node.args
             self.atoms[node] = self.atoms[source, place]
-        else:
+        elif "val" in node.meta:  # without a value it is a check, such as that a Cholesky factor was found
             self.add(self.equation(node))
 
     def add(self, equation: Equation) -> None:
@@ -173,15 +186,22 @@ class Reader:
             sampler = _registry[node.args[2]]
             return Equation("draw", inputs, outputs, lambda *xs: (sampler(*xs),), lambda: [_joint(inputs)], where)
 
+        if node.target is torch.ops.ppvi.note.default:
+            note = _registry[node.args[2]]
+            return Equation(
+                "note", inputs, outputs, _first, lambda: _identity(inputs), where, linear=(frozenset({0}),), **note
+            )
+
         def run(*tensors: torch.Tensor) -> Sequence[torch.Tensor]:
             filled = list(leaves)
             for place, tensor in zip(places, tensors, strict=True):
                 filled[place] = tensor
             args, kwargs = tree_unflatten(filled, tree)
-            out = node.target(*args, **kwargs)
+            out = target(*args, **kwargs)
             return (out,) if single else out
 
         name = node.target._schema.name.removeprefix("aten::")
+        target = _copy if name == "copy" else node.target
         call = rules.Call(name, _named(node), tuple(atom.shape for atom in inputs), outputs[0].shape)
         floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
         return Equation(
@@ -215,6 +235,15 @@ def _joint(inputs: Sequence[Atom]) -> list[Any]:
     return [(None,) * len(atom.shape) for atom in inputs]
 
 
+def _copy(x: torch.Tensor, other: torch.Tensor, *options: Any) -> torch.Tensor:
+    """What a filling of memory in place becomes, for which PyTorch has no derivative."""
+    return other.to(x.dtype).expand(x.shape).clone()
+
+
+def _identity(inputs: Sequence[Atom]) -> list[Any]:
+    return [[tuple(range(len(inputs[0].shape))), *(None for _ in inputs[1:])]]
+
+
 def _where(node: Any) -> str:
     return node.meta.get("where", "unknown")
 
@@ -246,11 +275,27 @@ def _unused() -> Any:
     raise AssertionError("a site's dependence is the compiler's own rule")
 
 
-def site_of(info: SiteInfo, key: torch.Tensor, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The value of a site, marked. `inputs[0]` is the value, the others what `info` says they are."""
+# Those of `ppvi.engine.sessions.Marks`.
+
+
+def mark_site(info: SiteInfo, key: torch.Tensor, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.ops.ppvi.mark(inputs[0], key, list(inputs[1:]), register(info), 0)
+
+
+def mark_density(log_prob: torch.Tensor, info: Density, bounds: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.ops.ppvi.note(log_prob, list(bounds), register({"density": info}))
+
+
+def mark_estimate(value: torch.Tensor, what: str) -> torch.Tensor:
+    return torch.ops.ppvi.note(value, [], register({"estimate_of": what}))
+
+
+def mark_because(value: torch.Tensor, because: str) -> torch.Tensor:
+    return torch.ops.ppvi.note(value, [], register({"because": because}))
 
 
 def draw(key: torch.Tensor, inputs: Sequence[torch.Tensor], sampler: Sampler) -> torch.Tensor:
     """A draw by Python code."""
+    if not maybe_current_level():
+        return sampler(key, *inputs)
     return torch.ops.ppvi.draw(key, list(inputs), register(sampler))

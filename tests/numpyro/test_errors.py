@@ -142,7 +142,8 @@ def empty():
 
 def test_missing_parameter():
     with pytest.raises(
-        ProgramError, match=r"parameter 'theta' at .*test_errors.py:\d+ is missing from params.*\['other'\]"
+        ProgramError,
+        match=r"parameter 'theta' of the guide at .*test_errors.py:\d+ is missing from params.*\['other'\]",
     ):
         estimate(params={"other": jnp.array(1.0)})
 

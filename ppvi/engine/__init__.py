@@ -1,0 +1,1 @@
+"""What the engines do alike: run programs under an objective, and fit it."""

@@ -1,0 +1,224 @@
+"""How a model or a guide runs under an objective, whatever the framework.
+
+`Handle` is the program as the objective sees it. In each of its runs every sample site that the program reaches is told to
+a `Run`: `Simulate` draws latent sites by their strategies, `Assess` gives them the values asked for. The engine's messenger
+is outermost, so that the program's own handlers (plates, scale, mask) have spoken when a site arrives. Scale and mask
+multiply the densities that the objective sees, never the probability by which a draw is credited.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ppvi.compiler.ir import At
+from ppvi.errors import ProgramError, StrategyError
+from ppvi.ops import Array
+from ppvi.program import Plate, Program, Trace
+
+if TYPE_CHECKING:
+    from ppvi.engine.sessions import Session
+
+
+@dataclass(frozen=True)
+class Site:
+    """A sample site that a program has reached."""
+
+    name: str
+    fn: Any
+    """The framework's distribution, masks included."""
+    observed: Array | None
+    scale: Any
+    """None for 1."""
+    infer: Mapping[str, Any]
+    plates: tuple[Plate, ...]
+    batches: tuple[str, ...]
+    """The plates that run over a minibatch."""
+
+
+class Handle(Program):
+    """A model or a guide, bound to the session's parameters and the objective's arguments (`ppvi.program.Program`)."""
+
+    def __init__(
+        self, fn: Callable[..., Any], role: str, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ):
+        self.fn = fn
+        self.role = role
+        self.session = session
+        self.args = args
+        self.kwargs = kwargs
+
+    def simulate(
+        self,
+        *args: Any,
+        given: Mapping[str, Any] | None = None,
+        observe: bool = True,
+        stop_params: bool | str = False,
+        **kwargs: Any,
+    ) -> Trace:
+        with self.session.held(stop_params):
+            return self.run(Simulate(self.role, self.session, given or {}, observe), *args, **kwargs)
+
+    def assess(self, choices: Mapping[str, Any], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
+        with self.session.held(stop_params):
+            return self.run(Assess(self.role, self.session, choices, strict))
+
+    def bind(self, *args: Any, **kwargs: Any) -> Handle:
+        return Handle(self.fn, self.role, self.session, args, kwargs)
+
+    def run(self, run: Run, *args: Any, **kwargs: Any) -> Trace:
+        """One run of the program. Arguments default to those of the objective's call."""
+        program = functools.partial(self.fn, *(args or self.args), **(kwargs or self.kwargs))
+        return run.finish(self.session.execute(run, program))
+
+
+class Run:
+    """What both ways of running a program share: the record of its sites."""
+
+    def __init__(self, role: str, session: Session):
+        self.role = role
+        self.session = session
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        self.values: dict[str, Array] = {}
+        self.log_probs: dict[str, Array] = {}
+        self.plates: dict[str, tuple[Plate, ...]] = {}
+        self.deterministic: dict[str, Array] = {}
+        self.auxiliary: set[str] = set()
+        self.pathwise: set[str] = set()
+        self.distributions: dict[str, Any] = {}
+
+    def sample(self, site: Site) -> Array:
+        """The value of a site that the program has reached."""
+        name, session = site.name, self.session
+        if name in self.log_probs:
+            raise ProgramError(f"the {self.role} has two sites named {name!r}; the second at {session.here()}.")
+        self.distributions[name] = (site.fn, site.scale)
+        value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
+        log_prob = session.density(site, log_prob, self.role, at)
+        log_prob = log_prob if site.scale is None else site.scale * log_prob
+        if site.batches:
+            log_prob = session.estimate(log_prob, f"log density of {name} on a minibatch of {', '.join(site.batches)}")
+        self.log_probs[name] = log_prob
+        self.plates[name] = site.plates
+        if site.infer.get("is_auxiliary"):
+            self.auxiliary.add(name)
+        return value
+
+    def visit(self, site: Site) -> tuple[Array, Array, At]:
+        """The value of a latent site, its log_prob without scale, and what that is taken at."""
+        raise NotImplementedError
+
+    def observe(self, site: Site) -> tuple[Array, Array, At]:
+        value = self.session.array(site.observed)
+        return value, self.session.log_prob(site, value, self.role), "data"
+
+    def place(self, site: Site, value: Any) -> tuple[Array, Array, At]:
+        """Give a latent site a value from outside."""
+        value, fn = self.session.array(value), site.fn
+        if tuple(value.shape) != tuple(fn.shape()):
+            raise ProgramError(
+                f"site {site.name!r} of the {self.role} at {self.session.here()} has shape {tuple(fn.shape())}, batch "
+                f"{tuple(fn.batch_shape)} and event {tuple(fn.event_shape)}, but its choice has shape {tuple(value.shape)}: "
+                f"give the site the same plates and to_event in the model and the guide."
+            )
+        self.values[site.name] = value
+        return value, self.session.log_prob(site, value, self.role), "choice"
+
+    def refuse_unused(self, choices: Mapping[str, Any]) -> None:
+        """Every choice must belong to a site, unless it is auxiliary to the program that made it."""
+        auxiliary = getattr(choices, "auxiliary", frozenset())
+        unused = [name for name in choices if name not in self.values and name not in auxiliary]
+        if unused:
+            raise ProgramError(
+                f"the choices have {', '.join(map(repr, unused))}, but the {self.role} has no such latent site (it has "
+                f"{sorted(self.values)}): rename the site, integrate it out with ppvi.marginal, mark it "
+                f"infer={{'is_auxiliary': True}} where the guide samples it, or drop it from the choices."
+            )
+
+    def finish(self, returned: Any) -> Trace:
+        ops = self.session.ops
+        ndims = {name: len(log_prob.shape) for name, log_prob in self.log_probs.items()}
+        scalars = [ops.sum(x, range(ndims[name])) for name, x in self.log_probs.items()]
+        self.session.ran(self.role, self.values, self.log_probs)
+        return Trace(
+            choices=self.values,
+            log_probs=self.log_probs,
+            log_density=functools.reduce(operator.add, scalars) if scalars else ops.zeros(()),
+            returned=returned,
+            plates=self.plates,
+            batch_ndims=ndims,
+            auxiliary=frozenset(self.auxiliary),
+            observed=frozenset(self.log_probs.keys() - self.values.keys()),
+            pathwise=frozenset(self.pathwise),
+            distributions=self.distributions,
+        )
+
+
+class Simulate(Run):
+    """Draw every latent site by its strategy, but for those that are given."""
+
+    def __init__(self, role: str, session: Session, given: Mapping[str, Any], observing: bool = True):
+        super().__init__(role, session)
+        self.given = given
+        self.observing = observing
+
+    def visit(self, site: Site) -> tuple[Array, Array, At]:
+        if site.name in self.given:
+            return self.place(site, self.given[site.name])
+        value, intermediates, route = self.session.draw(site.name, site.fn, site.infer)
+        self.values[site.name] = value
+        if route == "path":
+            self.pathwise.add(site.name)
+        log_prob = self.session.log_prob(site, value, self.role, intermediates)
+        return value, log_prob, "credited draw" if route == "credit" else "draw"
+
+    def observe(self, site: Site) -> tuple[Array, Array, At]:
+        if self.observing:
+            return super().observe(site)
+        self.auxiliary.add(site.name)
+        return self.visit(site)
+
+    def finish(self, returned: Any) -> Trace:
+        self.refuse_unused(self.given)
+        return super().finish(returned)
+
+
+class Assess(Run):
+    """Give every latent site the value that it has among the choices."""
+
+    def __init__(self, role: str, session: Session, choices: Mapping[str, Any], strict: bool = True):
+        super().__init__(role, session)
+        self.choices = choices
+        self.strict = strict
+
+    def visit(self, site: Site) -> tuple[Array, Array, At]:
+        if site.name not in self.choices:
+            raise ProgramError(
+                f"latent site {site.name!r} of the {self.role} at {self.session.here()} has no value among the choices "
+                f"{sorted(self.choices)}: sample it in the guide under that name, or observe it with obs=."
+            )
+        return self.place(site, self.choices[site.name])
+
+    def finish(self, returned: Any) -> Trace:
+        if self.strict:
+            self.refuse_unused(self.choices)
+        return super().finish(returned)
+
+
+def no_direct_sites(name: str, where: str) -> ProgramError:
+    """The error of an objective that samples by itself."""
+    return ProgramError(
+        f"site {name!r} at {where} is sampled by the objective itself: sites belong to a model or a guide; draw from one with "
+        f"`simulate`."
+    )
+
+
+def unknown_site(name: str, sites: Collection[str]) -> StrategyError:
+    """The error of strategies that were set on a program which has no such site."""
+    return StrategyError(f"strategies name the site {name!r}, which the program does not have; it has {sorted(sites)}.")

@@ -1,0 +1,250 @@
+"""A session: one run of an objective, whatever the framework.
+
+It holds what the runs of the model and the guide share: parameters, keys, strategies, minibatches. An engine's session adds
+the framework's arrays, random numbers and markers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+from ppvi import program, strategies
+from ppvi.compiler.ir import At, Candidate, Density, SiteInfo
+from ppvi.engine.distributions import SiteDistribution, tails
+from ppvi.engine.runs import Handle, Run, Site
+from ppvi.errors import ProgramError, StrategyError
+from ppvi.ops import Array
+from ppvi.strategies import Distribution, Draw, Strategy, default_strategies
+
+
+class Marks(Protocol):
+    """An engine's markers: identities on their first array that the compiler or the checks look for."""
+
+    def mark_site(self, info: SiteInfo, key: Any, inputs: Sequence[Array]) -> Array:
+        """The value of a site: `inputs[0]` is the value, the others what `info` says they are."""
+        ...
+
+    def mark_density(self, log_prob: Array, info: Density, bounds: Sequence[Array]) -> Array:
+        """The log_prob of a site; `bounds` are those of the support that are arrays."""
+        ...
+
+    def mark_estimate(self, value: Array, what: str) -> Array:
+        """An unbiased estimate of an expectation."""
+        ...
+
+    def mark_because(self, value: Array, because: str) -> Array:
+        """A value held constant, with why no gradient through it is missed."""
+        ...
+
+
+class Session(program.Session):
+    """The part of an engine's `ppvi.program.Session` that needs no framework."""
+
+    marking = True
+    """Whether sites and densities are marked for the compiler, or simply drawn and computed."""
+    marks: Marks
+
+    def __init__(
+        self, params: Mapping[str, Any], chosen: Mapping[str, Strategy], distribution: Callable[..., SiteDistribution]
+    ):
+        self.params = params
+        self.chosen = chosen
+        self.distribution = distribution
+        self.drawn: set[str] = set()
+        self.learning = False
+        self.relaxed: set[str] = set()
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.constraints: dict[str, Any] = {}
+        """Of the parameters that the programs declare."""
+        self._held: bool | str = False
+
+    # What the engine adds ---------------------------------------------------------------------------------------------
+
+    def here(self) -> str:
+        """File and line of the user's code that is running."""
+        raise NotImplementedError
+
+    def key(self) -> Any:
+        """A fresh key, or what stands for one."""
+        raise NotImplementedError
+
+    def array(self, value: Any) -> Array:
+        raise NotImplementedError
+
+    def execute(self, run: Run, program: Callable[[], Any]) -> Any:
+        """What the program returns, with its sites told to the run."""
+        raise NotImplementedError
+
+    @contextmanager
+    def surroundings(self) -> Iterator[None]:
+        """Around everything that the session runs."""
+        yield
+
+    def direct(self) -> AbstractContextManager[Any]:
+        """Around the objective program itself, which may ask for parameters and must not sample."""
+        raise NotImplementedError
+
+    def refuse_foreign_lanes(self, name: str, where: str) -> None:
+        """Refuse to draw where the framework's vectorisation would share one draw."""
+        raise NotImplementedError
+
+    def evaluate(self, fn: Any, value: Array, intermediates: Sequence[Any]) -> tuple[Array | None, Exception | None]:
+        """log_prob of a value, or None where it does not fit, and why."""
+        raise NotImplementedError
+
+    # What runs of programs ask for ------------------------------------------------------------------------------------
+
+    def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
+        """The value of a parameter that a program asks for."""
+        self.constraints[name] = constraint
+        if name not in self.params:
+            raise ProgramError(
+                f"parameter {name!r} of the {role} at {self.here()} is missing from params, which has {sorted(self.params)}: "
+                f"take params from `init`, or add a value under that name."
+            )
+        return self.value_of(name)
+
+    def value_of(self, name: str) -> Any:
+        """The value of a parameter, held constant where that is asked for."""
+        value = self.params[name]
+        return self.ops.tree_map(self._hold, value) if self._held else value
+
+    def _hold(self, x: Array) -> Array:
+        stopped = self.ops.stop_gradient(x)
+        return self.because(stopped, self._held) if isinstance(self._held, str) else stopped
+
+    def log_prob(self, site: Site, value: Array, role: str, intermediates: Sequence[Any] = ()) -> Array:
+        """log_prob of a site's value, of the site's batch shape, with shapes checked."""
+        fn = site.fn
+        log_prob, problem = self.evaluate(self.unvalidated(fn, site.name), value, intermediates)
+        if log_prob is None:
+            raise ProgramError(
+                f"site {site.name!r} of the {role} at {self.here()}: a value of shape {tuple(value.shape)} does not fit "
+                f"{type(fn).__name__} of batch shape {tuple(fn.batch_shape)} and event shape {tuple(fn.event_shape)}. Make the "
+                f"shapes agree, or add to_event or a plate."
+            ) from problem
+        return log_prob
+
+    def unvalidated(self, fn: Any, name: str) -> Any:
+        """The distribution of a site, which may have to take values from outside of its support."""
+        return fn
+
+    def density(self, site: Site, log_prob: Array, role: str, at: At) -> Array:
+        """The log_prob of a site, marked."""
+        if not self.marking:
+            return log_prob
+        seen = self.distribution(site.fn)
+        info = Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at)
+        return self.marks.mark_density(log_prob, info, seen.bounds())
+
+    def ran(self, role: str, values: Mapping[str, Array], log_probs: Mapping[str, Array]) -> None:
+        """Told of every finished run of a program."""
+
+    def draw(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[Array, Sequence[Any], str]:
+        """Draw a site by its strategies and mark it. `infer` may name its `strategy` and its `baseline_input`.
+
+        **Returns** its value, the intermediates of its sampler, and the route of its gradient.
+        """
+        where = self.here()
+        self.refuse_foreign_lanes(name, where)
+        self.drawn.add(name)
+        site = self.distribution(fn, infer.get("baseline_input"))
+        strategy = self.chosen.get(name, infer.get("strategy"))
+        fitting = default_strategies(site) if strategy is None else (as_strategy(strategy, name, site, where),)
+        self.learning = self.learning or any(candidate.stateful for candidate in fitting)
+        if any(candidate.relaxes for candidate in fitting):
+            self.relaxed.add(name)
+        key = self.key()
+        draws = [candidate.draw(site, key) for candidate in fitting]
+        if not self.marking:
+            return draws[0].value, site.intermediates, fitting[0].route
+        inputs: list[Array] = []
+        candidates = [Candidate(s, self._collect(draw, inputs)) for s, draw in zip(fitting, draws, strict=True)]
+        bounds = site.bounds()
+        info = SiteInfo(
+            name=name,
+            distribution=site.name,
+            where=where,
+            ndim=len(site.lanes),
+            candidates=tuple(candidates),
+            named=strategy is not None,
+            bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
+            support=site.support,
+        )
+        return self.marks.mark_site(info, key, [*inputs, *bounds]), site.intermediates, fitting[0].route
+
+    def _collect(self, drawn: Draw, inputs: list[Array]) -> tuple[int | None, ...]:
+        """Append a draw's arrays to a site's inputs; where each field went. Input 1 is the site's key."""
+        places: list[int | None] = []
+        for field in drawn:
+            if field is None:
+                places.append(None)
+                continue
+            inputs.append(self.array(field))
+            places.append(0 if len(inputs) == 1 else len(inputs))
+        return tuple(places)
+
+    # What verbs ask for -----------------------------------------------------------------------------------------------
+
+    def handle(self, fn: Callable[..., Any], *leading: Any) -> Handle:
+        """A handle on a program that is neither the model nor the guide."""
+        name = getattr(fn, "__name__", type(fn).__name__)
+        return Handle(functools.partial(fn, *leading), f"program {name}", self, self.args, self.kwargs)
+
+    @contextmanager
+    def held(self, stop: bool | str) -> Iterator[None]:
+        """Parameters are constants for every gradient, if `stop`, which may be the reason."""
+        outer, self._held = self._held, self._held or stop
+        try:
+            yield
+        finally:
+            self._held = outer
+
+    def kl(self, q: Any, p: Any) -> Array | None:
+        """KL divergence between the distributions of one site, scaled and summed; None where no closed form is known.
+
+        Nor where the model and the guide scale the site differently, for then it is no divergence that stands there.
+        """
+        (mine, scale), (other, other_scale) = q, p
+        alike = scale is other_scale or (isinstance(scale, int | float) and scale == other_scale)
+        divergence = self.divergence(mine, other) if alike else None
+        if divergence is None:
+            return None
+        scaled = divergence if scale is None else scale * divergence
+        return self.ops.sum(scaled, range(len(scaled.shape)))
+
+    def divergence(self, q: Any, p: Any) -> Array | None:
+        """KL divergence of the framework's distributions, by lane, where it knows a closed form."""
+        raise NotImplementedError
+
+    def estimate(self, value: Array, what: str) -> Array:
+        """The value, marked as an unbiased estimate."""
+        return self.marks.mark_estimate(value, what) if self.marking else value
+
+    def because(self, value: Array, reason: str) -> Array:
+        """A value held constant, marked with the reason."""
+        return self.marks.mark_because(value, reason) if self.marking else value
+
+
+def as_strategy(strategy: Any, name: str, site: Distribution, where: str) -> Strategy:
+    """The strategy that a user named for a site, or a `StrategyError` that says why it cannot be."""
+    problem = not_a_strategy(strategy) or strategy.misfit(site)
+    if problem:
+        raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {problem}.")
+    return strategy
+
+
+def not_a_strategy(strategy: Any) -> str | None:
+    """What is wrong with something that should be a strategy, if anything."""
+    if isinstance(strategy, Strategy):
+        return None
+    if isinstance(strategy, type) and issubclass(strategy, Strategy):
+        return f"{strategy.__name__} is a class; write {strategy.__name__}()"
+    classes = [cls for cls in vars(strategies).values() if isinstance(cls, type) and issubclass(cls, Strategy)]
+    known = ", ".join(sorted(f"{cls.__name__}()" for cls in classes if dataclasses.is_dataclass(cls)))
+    return f"{strategy!r} is not a gradient strategy; in ppvi.strategies there are {known}"

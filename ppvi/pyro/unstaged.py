@@ -1,0 +1,111 @@
+"""Sessions that stage nothing: they run an objective on tensors, to find its parameters, to draw, or to look for NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyro
+import torch
+from torch.utils._pytree import tree_map
+
+from ppvi.engine.runs import Site
+from ppvi.errors import EngineError, ProgramError
+from ppvi.pyro import source
+from ppvi.pyro.session import Session, length, level
+from ppvi.strategies import Strategy
+
+
+class Initialisation(Session):
+    """A session that runs the objective once on tensors to find its parameters and to look at its data."""
+
+    marking = False
+
+    def __init__(self, chosen: Mapping[str, Strategy], modules: dict[torch.nn.Parameter, str]):
+        super().__init__({}, chosen, modules)
+        self.found: dict[str, torch.Tensor] = {}
+        self.leaves: dict[str, torch.Tensor] = {}
+        """The unconstrained tensor of each, which for a module's parameter is the module's."""
+        self.owners: dict[str, set[str]] = {}
+
+    def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
+        store = pyro.get_param_store()
+        if name not in self.found:
+            value = initial()
+            if value is None:
+                raise ProgramError(
+                    f"parameter {name!r} of the {role} at {source.here()} has no initial value: write "
+                    f"pyro.param({name!r}, value) at the first place where it is asked for."
+                )
+            if level():
+                raise EngineError(
+                    f"parameter {name!r} at {source.here()} is first declared under torch.vmap or torch.func, which its initial "
+                    f"value cannot leave. Declare it outside and use its value inside; for runs of a program there is "
+                    f"ppvi.replicate(n, thunk)."
+                )
+            # A module's own parameter stays what it is, so that what changes it changes the module.
+            own = isinstance(value, torch.nn.Parameter)
+            made: Any = store.setdefault(name, value if own else torch.as_tensor(value).detach().clone(), constraint)
+            self.found[name] = value if own else made.detach().clone()
+            self.leaves[name] = made.unconstrained()
+            self.constraints[name] = constraint
+        self.owners.setdefault(name, set()).add(role)
+        return store[name]
+
+    def read(self, x: Any) -> Any:
+        return x
+
+    def log_prob(self, site: Site, value: Any, role: str, intermediates: Sequence[Any] = ()) -> Any:
+        bad = missing(site.fn, value)
+        if bad:
+            raise ProgramError(
+                f"site {site.name!r} of the {role} at {source.here()} observes {bad} NaN among {value.numel()} values: drop "
+                f"them, or give the site an obs_mask= and impute them."
+            )
+        return torch.zeros(site.fn.batch_shape)
+
+    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
+        n = n or length(stacks)
+        result = function(*tree_map(lambda x: x[0], list(stacks)))
+        return tree_map(lambda x: torch.as_tensor(x).expand(n, *torch.as_tensor(x).shape), result)
+
+
+class PlainSession(Session):
+    """A session that simply draws: no markers, nothing staged."""
+
+    marking = False
+
+
+class Probe(PlainSession):
+    """A session that runs the objective on tensors, and looks for NaN."""
+
+    def __init__(
+        self, params: Mapping[str, Any], chosen: Mapping[str, Strategy], modules: dict[torch.nn.Parameter, str]
+    ):
+        super().__init__(params, chosen, modules)
+        self.culprits: list[str] = []
+
+    def ran(self, role: str, values: Mapping[str, Any], log_probs: Mapping[str, Any]) -> None:
+        for name, log_prob in log_probs.items():
+            if name in values and not bool(values[name].isfinite().all()):
+                self.culprits.append(f"site {name!r} of the {role} has a value that is not finite")
+            if not bool(log_prob.isfinite().all()):
+                bad = log_prob[~log_prob.isfinite()].flatten()[0]
+                self.culprits.append(f"site {name!r} of the {role} has log_prob {float(bad)}")
+
+    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
+        runs = [function(*tree_map(lambda x, i=i: x[i], list(stacks))) for i in range(n or length(stacks))]
+        return tree_map(lambda *xs: torch.stack([torch.as_tensor(x) for x in xs]), *runs)
+
+
+def missing(fn: Any, value: torch.Tensor) -> int:
+    """Number of NaN events that no mask covers."""
+    if not value.is_floating_point():
+        return 0
+    gaps = value.isnan()
+    gaps = gaps.flatten(gaps.ndim - fn.event_dim).any(-1) if fn.event_dim else gaps
+    while hasattr(fn, "base_dist"):
+        if hasattr(fn, "_mask"):
+            gaps = gaps & torch.as_tensor(fn._mask)
+        fn = fn.base_dist
+    return int(gaps.sum())
