@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from ppvi.checks import Budget, Report
 from ppvi.compiler.examine import examine
@@ -26,7 +27,8 @@ Params = dict[str, Any]
 ObjectiveProgram = Callable[[Program, Program], Array]
 
 
-class Start(NamedTuple):
+@dataclass(frozen=True)
+class Start:
     """Parameters before a fit."""
 
     params: Params
@@ -100,6 +102,22 @@ class Objective:
 
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
         """The names of the parameters by their variables, which come first among a staged program's inputs."""
+        raise NotImplementedError
+
+    def many(
+        self,
+        key: Any,
+        params: Params,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        n: int,
+        function: Callable[[Handle, Handle], Any],
+    ) -> Any:
+        """`n` plain runs of a function of the two handles, as NumPy arrays with a leading axis."""
+        raise NotImplementedError
+
+    def another(self, key: Any) -> Any:
+        """A key that is not used by what was done with this one."""
         raise NotImplementedError
 
     def _check(self, *args: Any, **options: Any) -> Report:

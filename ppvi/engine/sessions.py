@@ -248,3 +248,13 @@ def not_a_strategy(strategy: Any) -> str | None:
     classes = [cls for cls in vars(strategies).values() if isinstance(cls, type) and issubclass(cls, Strategy)]
     known = ", ".join(sorted(f"{cls.__name__}()" for cls in classes if dataclasses.is_dataclass(cls)))
     return f"{strategy!r} is not a gradient strategy; in ppvi.strategies there are {known}"
+
+
+def refuse_learning(strategies: Mapping[str, Strategy], library: str) -> None:
+    """Strategies that learn need a loop that carries their states."""
+    for name, strategy in strategies.items():
+        if strategy.stateful:
+            raise StrategyError(
+                f"as_loss: {strategy} of site {name!r} learns from step to step, and {library}'s SVI has no place for its "
+                f"state. Use `fit`, or `Objective.update` in a loop of your own."
+            )

@@ -7,8 +7,9 @@ fit = vi.fit(bound, key, x)
 print(ppvi.compare(fit, vi.nuts(model, key, x)))
 """
 
-from ppvi.numpyro.draws import posterior as posterior
-from ppvi.numpyro.fit import Fit as Fit, fit as fit
+from ppvi.engine.draws import posterior as posterior
+from ppvi.engine.fitting import Fit as Fit
+from ppvi.numpyro.fit import fit as fit
 from ppvi.numpyro.handlers import strategies as strategies
 from ppvi.numpyro.mcmc import nuts as nuts
 from ppvi.numpyro.objective import Objective as Objective, objective as objective

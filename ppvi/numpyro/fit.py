@@ -8,11 +8,10 @@ state is kept, and the step that failed is looked at site by site.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-import arviz as az
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,57 +20,24 @@ from numpyro.distributions import biject_to
 from numpyro.distributions.distribution import validation_enabled
 from tqdm import tqdm
 
-from ppvi.errors import FitError, ProgramError
+from ppvi.engine.fitting import (
+    UPDATE,
+    Fit,
+    Whose,
+    cause_in,
+    check_steps,
+    moved,
+    not_finite,
+    one_each,
+    pairs_of,
+    refuse_unknown_params,
+)
+from ppvi.engine.objectives import Params
 from ppvi.numpyro.arguments import join, part
-from ppvi.numpyro.draws import posterior
 from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
-from ppvi.numpyro.objective import Objective, Params, Start
+from ppvi.numpyro.objective import Objective
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import Probe
-from ppvi.program import Program
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted objective.
-
-    **Attributes**
-
-    - `params`: name -> constrained value.
-    - `losses`: one estimate per step, `(step,)`, or `(step, objective)` of several; minus what was maximised.
-    """
-
-    params: Params
-    losses: np.ndarray
-    objectives: tuple[Objective, ...] = field(repr=False)
-    key: jax.Array = field(repr=False)
-    args: tuple[Any, ...] = field(repr=False)
-    kwargs: Mapping[str, Any] = field(repr=False)
-
-    def posterior(
-        self,
-        key: jax.Array | None = None,
-        *,
-        draws: int = 1000,
-        particles: int = 1,
-        program: Callable[[Program, Program], Program] | None = None,
-    ) -> az.InferenceData:
-        """Draws from the fitted guide, as ArviZ data; see `ppvi.numpyro.posterior`."""
-        key = jax.random.fold_in(self.key, 1) if key is None else key
-        options: dict[str, Any] = {"draws": draws, "particles": particles, "program": program}
-        return posterior(self.objectives[0], key, self.params, *self.args, **options, **self.kwargs)
-
-    def __str__(self) -> str:
-        if not len(self.losses):
-            return "Fit of 0 steps"
-        recent = self.losses[-max(len(self.losses) // 10, 1) :]
-        changes = zip(np.atleast_1d(self.losses[0]), np.atleast_1d(recent.mean(0)), strict=True)
-        losses = ", ".join(f"{first:.5g} -> {last:.5g}" for first, last in changes)
-        return f"Fit of {len(self.losses)} steps: loss {losses}; parameters {', '.join(self.params)}"
-
-
-Whose = str | Collection[str] | Callable[[str], bool]
-"""Which parameters: `"model"` or `"guide"` (whoever is not the model), names, or a predicate on names."""
 
 
 class State(NamedTuple):
@@ -145,21 +111,20 @@ def fit(
     **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite: it says at which step and where it
     came from, and holds the fit up to the last finite state. `ProgramError` if an objective would move nothing.
     """
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-        raise ProgramError(f"fit: num_steps must be an int of at least 1, not {num_steps!r}.")
-    single, pairs = isinstance(objective, Objective), _pairs(objective)
+    check_steps(num_steps)
+    single, pairs = isinstance(objective, Objective), pairs_of(objective)
     objectives = tuple(bound for bound, _ in pairs)
     init_key, step_key = jax.random.split(as_key(key))
     starts = [bound.initialise(init_key, *args, **kwargs) for bound in objectives]
     start = _started_from({name: x for at in starts for name, x in at.params.items()}, params)
     transforms = {name: biject_to(constraint) for at in starts for name, constraint in at.constraints.items()}
-    names = (_moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True))
+    names = (moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True))
     plans = [
         bound.staged(at.params, *args, **kwargs) if at.learning else None
         for bound, at in zip(objectives, starts, strict=True)
     ]
     learners = [learners_of(plan) if plan else {} for plan in plans]
-    moves = tuple(map(Move, objectives, names, _one_each(optimizer, len(pairs)), learners))
+    moves = tuple(map(Move, objectives, names, one_each(optimizer or optax.adam(1e-2), len(pairs)), learners))
 
     def constrain(unconstrained: Params) -> Params:
         return {name: transforms[name](value) for name, value in unconstrained.items()}
@@ -192,64 +157,13 @@ def fit(
             after, values = run(state, steps)
             if not _finite((after.params, values)):
                 good, kept, bad = _replay(run, state, steps)
-                done = np.concatenate([*losses, kept])
-                result = Fit(constrain(good.params), done, objectives, key, args, kwargs)
-                raise FitError(
-                    f"the fit left the finite numbers at step {bad}: {_cause(keys(bad), result)}. The error's `.fit` holds "
-                    f"the last finite parameters and {len(done)} losses; a smaller step size, or optax.clip_by_global_norm, "
-                    f"may help.",
-                    result,
-                )
+                result = Fit(constrain(good.params), np.concatenate([*losses, kept]), objectives, key, args, kwargs)
+                raise not_finite(bad, _cause(keys(bad), result), result, "optax.clip_by_global_norm")
             state = after
             losses.append(np.asarray(values))
             bar.update(len(values))
             bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in np.atleast_1d(losses[-1].mean(0))))
     return Fit(constrain(state.params), np.concatenate(losses), objectives, key, args, kwargs)
-
-
-def _pairs(objective: Objective | Sequence[tuple[Objective, Whose]]) -> list[tuple[Objective, Whose]]:
-    if isinstance(objective, Objective):
-        return [(objective, lambda name: True)]
-    pairs = list(objective)
-    if not pairs or not all(
-        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Objective) for pair in pairs
-    ):
-        raise ProgramError(
-            "fit: several objectives are a list of pairs, each an objective from `objective(...)` and whose parameters it "
-            'moves, such as [(wake, "model"), (sleep, "guide")].'
-        )
-    return pairs
-
-
-def _one_each(optimizer: Any, n: int) -> list[optax.GradientTransformation]:
-    if optimizer is None or isinstance(optimizer, optax.GradientTransformation):
-        return [optax.adam(1e-2) if optimizer is None else optimizer] * n
-    optimizers = list(optimizer)
-    if len(optimizers) != n:
-        raise ProgramError(f"fit: {len(optimizers)} optimizers for {n} objectives; give one, or one for each.")
-    return optimizers
-
-
-def _moved(whose: Whose, start: Start) -> tuple[str, ...]:
-    """The parameters that an objective moves."""
-    names = list(start.params)
-    if whose == "model":
-        found = [name for name in names if "model" in start.owners[name]]
-    elif whose == "guide":
-        found = [name for name in names if start.owners[name] != {"model"}]
-    elif callable(whose):
-        found = [name for name in names if whose(name)]
-    else:
-        wanted = {whose} if isinstance(whose, str) else set(whose)
-        unknown = sorted(wanted - set(names))
-        if unknown:
-            raise ProgramError(
-                f"fit: {unknown[0]!r} is no parameter of the objective, and neither 'model' nor 'guide'; it has {names}."
-            )
-        found = [name for name in names if name in wanted]
-    if not found:
-        raise ProgramError(f"fit: an objective would move no parameter: {whose!r} selects none of {names}.")
-    return tuple(found)
 
 
 def _compiled(step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -267,11 +181,7 @@ def _compiled(step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _started_from(start: Params, params: Params | None) -> Params:
     if params is None:
         return start
-    unknown = sorted(params.keys() - start.keys())
-    if unknown:
-        raise ProgramError(
-            f"fit: params has {unknown[0]!r}, which is no parameter of the objective; it has {sorted(start)}."
-        )
+    refuse_unknown_params(start, params)
     given = {name: jax.tree.map(lambda x, y: jnp.asarray(y, x.dtype), start[name], params[name]) for name in params}
     return start | given
 
@@ -298,12 +208,8 @@ def _cause(keys: Sequence[jax.Array], result: Fit) -> str:
         probe = Probe(key, result.params, objective.strategies)
         with validation_enabled(False):
             objective.run(probe, result.args, dict(result.kwargs))
-        if probe.culprits:
-            return probe.culprits[0]
         value, grads = objective.value_and_grad(key, result.params, *result.args, **result.kwargs)
-        if not _finite(value):
-            return "every site's log_prob is finite, but the objective's value is not"
         bad = [name for name, grad in grads.items() if not _finite(grad)]
-        if bad:
-            return f"every site's log_prob is finite, but the gradient of parameter {bad[0]!r} is not"
-    return "the value and the gradient are finite, but the optimiser's update is not"
+        if cause := cause_in(probe.culprits, _finite(value), bad):
+            return cause
+    return UPDATE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +9,7 @@ import arviz as az
 import jax
 from numpyro.infer import MCMC, NUTS
 
-MAX_R_HAT = 1.01
-"""Above this R-hat chains are reported as not mixed (Vehtari et al. 2021)."""
+from ppvi.engine.mcmc import diagnosed
 
 
 def nuts(
@@ -46,13 +44,4 @@ def nuts(
         progress_bar=progress,
     )
     sampler.run(key, *args, extra_fields=("diverging", "energy", "num_steps", "accept_prob"), **kwargs)
-    data = az.from_numpyro(sampler, log_likelihood=False)
-    r_hat: Any = az.rhat(data)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not defined in the InferenceData scheme.*")
-        data.add_groups({"r_hat": r_hat, "ess": az.ess(data)})
-    bad = {str(name): float(x.max()) for name, x in r_hat.data_vars.items() if float(x.max()) > MAX_R_HAT}
-    if bad:
-        found = ", ".join(f"{name} {value:.3f}" for name, value in bad.items())
-        warnings.warn(f"NUTS: R-hat above {MAX_R_HAT} ({found}); the chains have not mixed, run longer.", stacklevel=2)
-    return data
+    return diagnosed(az.from_numpyro(sampler, log_likelihood=False))

@@ -16,14 +16,15 @@ from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
 from ppvi.engine.objectives import ObjectiveProgram, Params, Start, refuse_constant
+from ppvi.engine.runs import Handle
 from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import Structure, join, names_of, part, supports_of
 from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.ops import OPS
-from ppvi.numpyro.session import Session
+from ppvi.numpyro.session import Session, as_key
 from ppvi.numpyro.stage import stage
-from ppvi.numpyro.unstaged import Initialisation
+from ppvi.numpyro.unstaged import Initialisation, PlainSession
 from ppvi.program import Trace
 from ppvi.strategies import Strategy
 
@@ -104,6 +105,29 @@ class Objective(engine.Objective):
         from ppvi.numpyro.checking import check
 
         return check(self, *args, **options)
+
+    def many(
+        self,
+        key: jax.Array,
+        params: Params,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        n: int,
+        function: Callable[[Handle, Handle], Any],
+    ) -> Any:
+        inputs, structure = part(args, kwargs)
+
+        def run(key: jax.Array, params: Params, arrays: list[Any]) -> Any:
+            args, kwargs = join(arrays, structure)
+            session = PlainSession(key, params, self.strategies)
+            with self.handles(session, args, kwargs) as (p, q), session.fresh(key):
+                return function(p, q)
+
+        drawn = jax.jit(jax.vmap(run, (0, None, None)))(jax.random.split(as_key(key), n), params, inputs)
+        return jax.device_get(drawn)
+
+    def another(self, key: jax.Array) -> jax.Array:
+        return jax.random.fold_in(key, 1)
 
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
         return names_of(inputs, params)

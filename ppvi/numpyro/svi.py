@@ -8,8 +8,9 @@ from typing import Any
 import jax
 from numpyro.infer.elbo import ELBO
 
-from ppvi.errors import StrategyError
-from ppvi.numpyro.objective import Objective, Params
+from ppvi.engine.objectives import Params
+from ppvi.engine.sessions import refuse_learning
+from ppvi.numpyro.objective import Objective
 
 
 class Loss(ELBO):
@@ -19,12 +20,7 @@ class Loss(ELBO):
 
     def __init__(self, bound: Objective):
         super().__init__()
-        for name, strategy in bound.strategies.items():
-            if strategy.stateful:
-                raise StrategyError(
-                    f"as_loss: {strategy} of site {name!r} learns from step to step, and NumPyro's SVI has no place for its "
-                    f"state. Use `fit`, or `Objective.update` in a loop of your own."
-                )
+        refuse_learning(bound.strategies, "NumPyro")
         self.bound = bound
 
     def loss(

@@ -113,6 +113,7 @@ def provide(session: Session, msg: Any, role: str) -> None:
     """Give a parameter to a message that asks for one."""
     if msg["value"] is not None or msg["done"]:
         return
+    msg["stop"] = True  # a trace of SVI's around a staging must not see what is staged
     name, *given = msg["args"]
     initial = given[0] if given else msg["kwargs"].get("init_tensor")
     constraint = (given[1] if len(given) > 1 else msg["kwargs"].get("constraint")) or constraints.real

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
 
 from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
-from ppvi.engine.objectives import ObjectiveProgram, Start, refuse_constant
+from ppvi.engine.objectives import ObjectiveProgram, refuse_constant
+from ppvi.engine.runs import Handle
 from ppvi.errors import ProgramError
+from ppvi.program import Trace
 from ppvi.pyro.distributions import support_of
+from ppvi.pyro.learning import States, first_states, value_and_grads
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.session import Session
 from ppvi.pyro.stage import stage
-from ppvi.pyro.unstaged import Initialisation
+from ppvi.pyro.trees import tree_map
+from ppvi.pyro.unstaged import Initialisation, PlainSession
 from ppvi.strategies import Strategy
 
 Params = dict[str, torch.Tensor]
@@ -29,6 +33,23 @@ Params = dict[str, torch.Tensor]
 
 Key = int | torch.Generator | None
 """A seed, a generator, or PyTorch's global generator."""
+
+register_pytree_node(
+    Trace,
+    lambda t: (
+        [t.choices, t.log_probs, t.log_density, t.returned, t.whole],
+        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise),
+    ),
+    lambda leaves, aux: Trace(*list(leaves)[:4], *aux, whole=list(leaves)[4]),
+)
+
+
+@dataclass(frozen=True)
+class Start(engine.Start):
+    """Parameters before a fit."""
+
+    leaves: dict[str, torch.Tensor]
+    """Name -> the unconstrained tensor, which for a module's parameter is the module's own."""
 
 
 class Objective(engine.Objective):
@@ -46,15 +67,15 @@ class Objective(engine.Objective):
         super().__init__(program, model, guide, strategies=strategies, maximize=maximize)
         self._plans: dict[Any, Plan] = {}
         self._has_run = False
-        self._modules: dict[torch.nn.Parameter, str] = {}
+        self.modules: dict[torch.nn.Parameter, str] = {}
 
     def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
-        session = Initialisation(self.strategies, self._modules)
+        session = Initialisation(self.strategies, self.modules)
         with seeded(key), torch.no_grad():
             self.run(session, args, kwargs)
         self._has_run = True
         self.refuse_no_params(session.found)
-        return Start(session.found, session.constraints, session.owners, session.learning)
+        return Start(session.found, session.constraints, session.owners, session.learning, session.leaves)
 
     def estimate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.no_grad():
@@ -67,10 +88,71 @@ class Objective(engine.Objective):
         return value.detach(), dict(zip(leaves, grads, strict=True))
 
     def surrogate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self.surrogate_in(None, key, params, args, kwargs)
+
+    def surrogate_in(
+        self,
+        values: dict[str, Any] | None,
+        key: Key,
+        params: Params,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> torch.Tensor:
+        """The surrogate with the strategies in these states."""
         planned = self.staged(params, *args, **kwargs)
-        arrays = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
+        arrays = [leaf for leaf in tree_flatten((args, dict(kwargs)))[0] if isinstance(leaf, torch.Tensor)]
         with seeded(key):
-            return surrogate(planned, OPS, [*params.values(), *arrays])
+            return surrogate(planned, OPS, [*params.values(), *arrays], values)
+
+    def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
+        """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
+        return first_states(self.staged(params, *args, **kwargs))
+
+    def update(
+        self, key: Key, params: Params, states: States, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, Params, States]:
+        """`value_and_grad` with the strategies in these states, and the states after they have learned from it, in place.
+
+        The states that a gradient uses have not seen its draws, so it is unbiased as it would be with fixed ones. `fit` carries
+        them from step to step; `value_and_grad` leaves the strategies as they begin.
+
+        **Arguments**
+
+        - `states`: from `states`, or from the update before.
+        """
+        leaves = {name: value.detach().requires_grad_() for name, value in _checked(params).items()}
+
+        def run(values: dict[str, Any]) -> torch.Tensor:
+            return self.surrogate_in(values, key, leaves, args, kwargs)
+
+        value, grads = value_and_grads(run, list(leaves.values()), states)
+        return value, dict(zip(leaves, grads, strict=True)), states
+
+    def many(
+        self,
+        key: Key,
+        params: Params,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        n: int,
+        function: Callable[[Handle, Handle], Any],
+    ) -> Any:
+        session = PlainSession(params, self.strategies, self.modules)
+        with seeded(key), torch.no_grad(), self.handles(session, args, dict(kwargs)) as (p, q):
+            drawn = session.each(lambda: function(p, q), (), n)
+        return tree_map(lambda x: x.detach().cpu().numpy(), drawn)
+
+    def another(self, key: Key) -> Key:
+        return key + 1 if isinstance(key, int) else key
+
+    def as_loss(self) -> Any:
+        """An object for `loss=` of `pyro.infer.SVI`, whose model and guide it uses, with parameters in Pyro's store.
+
+        **Raises** `StrategyError` for strategies that learn, for whose states SVI has no place.
+        """
+        from ppvi.pyro.svi import Loss
+
+        return Loss(self)
 
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
         leaves, tree = tree_flatten((args, kwargs))
@@ -95,7 +177,7 @@ class Objective(engine.Objective):
             for place, tensor in zip(places, tensors[len(names) :], strict=True):
                 filled[place] = tensor
             args, kwargs = tree_unflatten(filled, tree)
-            session = Session(dict(zip(names, tensors, strict=False)), self.strategies, self._modules)
+            session = Session(dict(zip(names, tensors, strict=False)), self.strategies, self.modules)
             value = self.run(session, args, kwargs)
             constraints.update(session.constraints)
             refuse_unknown(self.strategies, session.drawn)
@@ -148,7 +230,7 @@ def seeded(key: Key) -> Iterator[None]:
         return
     if isinstance(key, bool) or not isinstance(key, int | torch.Generator):
         raise ProgramError(f"the key must be an int seed, a torch.Generator or None, not {key!r}; it comes first.")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         if isinstance(key, torch.Generator):
             torch.manual_seed(int(torch.randint(2**62, (), generator=key)))
         else:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
+
+from ppvi.pyro.trees import stacked, tree_map, vmap
 
 
 class TorchOps:
@@ -74,7 +75,7 @@ class TorchOps:
     def linear_coefficients(
         self, function: Callable[..., torch.Tensor], arguments: Sequence[tuple[Sequence[int], str]]
     ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
-        types = [getattr(torch, name) for _, name in arguments]
+        types = [getattr(torch, name.removeprefix("torch.")) for _, name in arguments]
         reals = [t if t.is_floating_point else torch.get_default_dtype() for t in types]
         zeros = [torch.zeros(tuple(shape), dtype=t) for (shape, _), t in zip(arguments, reals, strict=True)]
         if not zeros:
@@ -86,15 +87,12 @@ class TorchOps:
         return torch.where(torch.as_tensor(condition), x, y)
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def arrays(*args: Any) -> Any:
-            return tree_map(torch.as_tensor, function(*args))
-
-        return torch.vmap(arrays, randomness="different")
+        return vmap(function)
 
     def one_by_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
             entries = zip(*args, strict=True)
-            return tree_map(lambda *xs: torch.stack([torch.as_tensor(x) for x in xs]), *(function(*e) for e in entries))
+            return stacked(*(function(*e) for e in entries))
 
         return run
 

@@ -10,7 +10,6 @@ import pyro
 import torch
 from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
-from torch.utils._pytree import tree_leaves, tree_map
 
 from ppvi.engine import sessions as engine
 from ppvi.engine.runs import Run
@@ -19,6 +18,7 @@ from ppvi.pyro import source, stage
 from ppvi.pyro.distributions import SiteDistribution, evaluate
 from ppvi.pyro.handlers import Around, Direct, Reading
 from ppvi.pyro.ops import OPS
+from ppvi.pyro.trees import tree_leaves, tree_map, vmap
 from ppvi.strategies import Strategy
 
 
@@ -114,9 +114,9 @@ class Session(engine.Session):
 
         def run(key: torch.Tensor, *entries: Any) -> Any:
             with self._fresh(self._key + key):
-                return tree_map(torch.as_tensor, function(*entries))
+                return function(*entries)
 
-        return torch.vmap(run, randomness="different")(torch.zeros(runs), *stacks)
+        return vmap(run)(torch.zeros(runs), *stacks)
 
     @contextmanager
     def _fresh(self, key: torch.Tensor) -> Iterator[None]:

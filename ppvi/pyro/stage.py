@@ -197,7 +197,7 @@ class Reader:
             for place, tensor in zip(places, tensors, strict=True):
                 filled[place] = tensor
             args, kwargs = tree_unflatten(filled, tree)
-            out = target(*args, **kwargs)
+            out: Any = target(*args, **kwargs)
             return (out,) if single else out
 
         name = node.target._schema.name.removeprefix("aten::")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyro
 import torch
-from torch.utils._pytree import tree_map
 
 from ppvi.engine.runs import Site
 from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro import source
 from ppvi.pyro.session import Session, length, level
+from ppvi.pyro.trees import stacked, tree_map
 from ppvi.strategies import Strategy
 
 
@@ -39,8 +39,8 @@ class Initialisation(Session):
                 )
             if level():
                 raise EngineError(
-                    f"parameter {name!r} at {source.here()} is first declared under torch.vmap or torch.func, which its initial "
-                    f"value cannot leave. Declare it outside and use its value inside; for runs of a program there is "
+                    f"parameter {name!r} at {source.here()} is first declared under torch.vmap or torch.func, which its "
+                    f"initial value cannot leave. Declare it outside and use its value inside; for runs of a program there is "
                     f"ppvi.replicate(n, thunk)."
                 )
             # A module's own parameter stays what it is, so that what changes it changes the module.
@@ -95,7 +95,7 @@ class Probe(PlainSession):
 
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
         runs = [function(*tree_map(lambda x, i=i: x[i], list(stacks))) for i in range(n or length(stacks))]
-        return tree_map(lambda *xs: torch.stack([torch.as_tensor(x) for x in xs]), *runs)
+        return stacked(*runs)
 
 
 def missing(fn: Any, value: torch.Tensor) -> int:

@@ -6,20 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import arviz as az
-import jax
 
-from ppvi.engine.runs import Assess
+from ppvi.engine.objectives import Objective, Params
+from ppvi.engine.runs import Assess, Handle
 from ppvi.inference import normalize
-from ppvi.numpyro.arguments import join, part
-from ppvi.numpyro.objective import Objective, Params
-from ppvi.numpyro.session import as_key
-from ppvi.numpyro.unstaged import PlainSession
+from ppvi.ops import Array
 from ppvi.program import Program, check_count
 
 
 def posterior(
     objective: Objective,
-    key: jax.Array,
+    key: Any,
     params: Params,
     *args: Any,
     draws: int = 1000,
@@ -42,20 +39,15 @@ def posterior(
     """
     check_count("posterior: the number of draws", draws)
     check_count("posterior: the number of particles", particles)
-    inputs, structure = part(args, kwargs)
 
-    def draw(key: jax.Array, params: Params, arrays: list[Any]) -> tuple[dict[str, jax.Array], jax.Array]:
-        args, kwargs = join(arrays, structure)
-        session = PlainSession(key, params, objective.strategies)
-        with objective.handles(session, args, kwargs) as (p, q), session.fresh(key):
-            made = q if program is None else program(p, q)
-            z = (made if particles == 1 else normalize(p, made, particles)).simulate()
-            run = Assess("model", session, z, strict=False)
-            joint = p.run(run)
-            return {**joint, **run.deterministic}, joint.log_density - z.log_density
+    def draw(p: Handle, q: Handle) -> tuple[dict[str, Array], Array]:
+        made = q if program is None else program(p, q)
+        z = (made if particles == 1 else normalize(p, made, particles)).simulate()
+        run = Assess("model", p.session, z, strict=False)
+        joint = p.run(run)
+        return {**joint, **run.deterministic}, joint.log_density - z.log_density
 
-    drawn = jax.jit(jax.vmap(draw, (0, None, None)))(jax.random.split(as_key(key), draws), params, inputs)
-    sites, log_weight = jax.device_get(drawn)
+    sites, log_weight = objective.many(key, params, args, kwargs, draws, draw)
     return az.from_dict(
         posterior={name: value[None] for name, value in sites.items()}, sample_stats={"log_weight": log_weight[None]}
     )

@@ -1,0 +1,24 @@
+"""What MCMC baselines share: their diagnostics."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import arviz as az
+
+MAX_R_HAT = 1.01
+"""Above this R-hat chains are reported as not mixed (Vehtari et al. 2021)."""
+
+
+def diagnosed(data: az.InferenceData) -> az.InferenceData:
+    """MCMC draws with groups `r_hat` and `ess` (bulk), and a warning where an R-hat passes 1.01."""
+    r_hat: Any = az.rhat(data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not defined in the InferenceData scheme.*")
+        data.add_groups({"r_hat": r_hat, "ess": az.ess(data)})
+    bad = {str(name): float(x.max()) for name, x in r_hat.data_vars.items() if float(x.max()) > MAX_R_HAT}
+    if bad:
+        found = ", ".join(f"{name} {value:.3f}" for name, value in bad.items())
+        warnings.warn(f"NUTS: R-hat above {MAX_R_HAT} ({found}); the chains have not mixed, run longer.", stacklevel=3)
+    return data

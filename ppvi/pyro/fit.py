@@ -1,0 +1,192 @@
+"""The training loop.
+
+A step moves the parameters of one objective, or of several in turn, each by its own gradient and its own parameters, as
+in wake-sleep, variational EM and adversarial schemes. What is moved are the unconstrained tensors themselves: those of
+modules, in place, as any PyTorch optimiser does, and for the others those that Pyro's parameter store holds afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from pyro.optim import PyroOptim
+from torch.distributions import transform_to
+from tqdm import tqdm
+
+from ppvi.engine.fitting import (
+    UPDATE,
+    Fit,
+    Whose,
+    cause_in,
+    check_steps,
+    moved,
+    not_finite,
+    one_each,
+    pairs_of,
+    refuse_unknown_params,
+)
+from ppvi.errors import ProgramError
+from ppvi.pyro.learning import States, first_states, value_and_grads
+from ppvi.pyro.objective import Key, Objective, Params, seeded
+from ppvi.pyro.unstaged import Probe
+
+Optimizer = Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer] | PyroOptim
+"""Makes an optimiser of tensors, such as the class `torch.optim.Adam`; or one of `pyro.optim`."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one objective does in a step: a gradient step of its own parameters."""
+
+    bound: Objective
+    leaves: Mapping[str, torch.Tensor]
+    """Its own parameters, unconstrained."""
+    update: Callable[[], None]
+    """Moves them by their `.grad`."""
+    states: States
+
+    @property
+    def sign(self) -> int:
+        return -1 if self.bound.maximize else 1
+
+    def step(self, params: Params, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[float, list[str]]:
+        """The loss, and the parameters whose gradients are not finite; nothing is moved if there are any."""
+
+        def surrogate(values: dict[str, Any]) -> torch.Tensor:
+            return self.bound.surrogate_in(values, None, params, args, kwargs)
+
+        value, grads = value_and_grads(surrogate, list(self.leaves.values()), self.states)
+        loss = self.sign * value.item()
+        bad = [name for name, grad in zip(self.leaves, grads, strict=True) if not bool(grad.isfinite().all())]
+        if not bad and np.isfinite(loss):
+            for leaf, grad in zip(self.leaves.values(), grads, strict=True):
+                leaf.grad = self.sign * grad
+            self.update()
+            for leaf in self.leaves.values():
+                leaf.grad = None
+        return loss, bad
+
+
+def fit(
+    objective: Objective | Sequence[tuple[Objective, Whose]],
+    key: Key,
+    *args: Any,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    num_steps: int = 2000,
+    params: Params | None = None,
+    progress: bool = True,
+    **kwargs: Any,
+) -> Fit:
+    """Optimise an objective by stochastic gradients in unconstrained space, or several objectives in turn.
+
+    The parameters of modules are moved in place, and all parameters are in Pyro's parameter store afterwards.
+
+    **Arguments**
+
+    - `objective`: from `objective`; climbed if it is maximised, else descended. Or a sequence of pairs, an objective and
+      whose parameters it moves: `"model"`, `"guide"`, a collection of names, or a predicate on names. A step then takes a
+      gradient step for each pair in turn, at the parameters that the pair before has left.
+    - `key`: an int seed, a `torch.Generator`, or None for PyTorch's global one.
+    - `*args`, `**kwargs`: passed to the model and the guide.
+    - `optimizer`: makes an optimiser of tensors, such as `functools.partial(torch.optim.Adam, lr=0.02)`, or is one of
+      `pyro.optim`; or one for each pair. Adam with step size 0.01 by default.
+    - `num_steps`: number of gradient steps (of each objective).
+    - `params`: constrained values to start from instead of the initial ones.
+    - `progress`: whether to show a progress bar.
+
+    **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite: it says at which step and where it
+    came from, and holds the fit up to the last finite state. `ProgramError` if an objective would move nothing.
+    """
+    check_steps(num_steps)
+    single, pairs = isinstance(objective, Objective), pairs_of(objective)
+    objectives = tuple(bound for bound, _ in pairs)
+    with seeded(key):
+        starts = [bound.initialise(None, *args, **kwargs) for bound in objectives]
+        leaves = {name: x for at in starts for name, x in at.leaves.items()}
+        transforms = {name: transform_to(c) for at in starts for name, c in at.constraints.items()}
+        _start_from(leaves, transforms, params)
+        mine = [{name: leaves[name] for name in moved(whose, at)} for (_, whose), at in zip(pairs, starts, strict=True)]
+
+        def constrained() -> Params:
+            return {name: transforms[name](leaf) for name, leaf in leaves.items()}
+
+        def result() -> Fit:
+            done = np.asarray(losses, np.float32).reshape(len(losses), *() if single else (len(pairs),))
+            values = {name: value.detach().clone() for name, value in constrained().items()}
+            return Fit(values, done, objectives, key, args, kwargs)
+
+        plans = [bound.staged(constrained(), *args, **kwargs) for bound in objectives]
+        updates = [
+            _updates(o, list(x.values())) for o, x in zip(one_each(optimizer or _adam, len(pairs)), mine, strict=True)
+        ]
+        moves = tuple(map(Move, objectives, mine, updates, map(first_states, plans)))
+        losses: list[Any] = []
+        every = max(num_steps // 50, 1)
+        with tqdm(total=num_steps, disable=not progress, desc="fit") as bar:
+            for i in range(num_steps):
+                values = []
+                for move in moves:
+                    random, before = torch.get_rng_state(), [leaf.detach().clone() for leaf in move.leaves.values()]
+                    loss, bad = move.step(constrained(), args, kwargs)
+                    after_all = all(bool(leaf.isfinite().all()) for leaf in move.leaves.values())
+                    if bad or not np.isfinite(loss) or not after_all:
+                        _restore(move.leaves.values(), before)
+                        done = result()
+                        cause = cause_in(_culprits(move.bound, random, done), bool(np.isfinite(loss)), bad) or UPDATE
+                        raise not_finite(i, cause, done, "torch.nn.utils.clip_grad_norm_ in an optimiser of your own")
+                    values.append(loss)
+                losses.append(values[0] if single else values)
+                if (i + 1) % every == 0:
+                    bar.update(every)
+                    bar.set_postfix(
+                        loss=", ".join(
+                            f"{x:.5g}" for x in np.mean(np.atleast_2d(losses[-every:]), axis=0)[: len(pairs)]
+                        )
+                    )
+    constraints = {name: c for at in starts for name, c in at.constraints.items()}
+    pyro.get_param_store().set_state({"params": leaves, "constraints": constraints})
+    return result()
+
+
+def _adam(leaves: Iterable[torch.Tensor]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(leaves, lr=1e-2)
+
+
+def _updates(optimizer: Any, leaves: list[torch.Tensor]) -> Callable[[], Any]:
+    """A function that moves leaves by their gradients."""
+    if isinstance(optimizer, PyroOptim):
+        return lambda: optimizer(leaves)
+    if isinstance(optimizer, torch.optim.Optimizer) or not callable(optimizer):
+        raise ProgramError(
+            f"fit: the optimizer must make an optimiser of the tensors that it is given, such as "
+            f"functools.partial(torch.optim.Adam, lr=0.01), and not be {type(optimizer).__name__} already."
+        )
+    made: Any = optimizer(leaves)
+    return lambda: made.step()  # a scheduler holds the optimiser itself by a weak reference only
+
+
+def _start_from(leaves: Mapping[str, torch.Tensor], transforms: Mapping[str, Any], params: Params | None) -> None:
+    if params is not None:
+        refuse_unknown_params(dict(leaves), params)
+        values = {name: transforms[name].inv(torch.as_tensor(value).detach()) for name, value in params.items()}
+        _restore([leaves[name] for name in values], list(values.values()))
+
+
+@torch.no_grad()
+def _restore(leaves: Iterable[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
+    for leaf, value in zip(leaves, values, strict=True):
+        leaf.copy_(value)
+
+
+def _culprits(bound: Objective, random: torch.Tensor, done: Fit) -> list[str]:
+    """The sites whose values or densities are not finite."""
+    probe = Probe(done.params, bound.strategies, bound.modules)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.set_rng_state(random)
+        bound.run(probe, done.args, dict(done.kwargs))
+    return probe.culprits

@@ -1,0 +1,57 @@
+"""An objective as the `loss=` of `pyro.infer.SVI`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import torch
+
+from ppvi.engine.sessions import refuse_learning
+from ppvi.errors import ProgramError
+from ppvi.pyro.objective import Objective, Start
+
+
+class Loss:
+    """The surrogate, signed so that SVI's descent optimises the objective. Made by `Objective.as_loss`."""
+
+    def __init__(self, bound: Objective):
+        refuse_learning(bound.strategies, "Pyro")
+        self.bound = bound
+        self._start: Start | None = None
+
+    def __call__(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The loss with its graph, at the parameters in Pyro's parameter store."""
+        bound = self._on(model, guide)
+        if self._start is None:
+            self._start = bound.initialise(None, *args, **kwargs)
+            _store(self._start)
+        store = pyro.get_param_store()
+        value = bound.surrogate(None, {name: store[name] for name in self._start.params}, *args, **kwargs)
+        for name in self._start.params:
+            pyro.param(name)  # SVI moves the parameters whose messages it sees
+        return -value if bound.maximize else value
+
+    def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
+        """The objective on SVI's own model and guide."""
+        if model is not self.bound.model or guide is not self.bound.guide:
+            self.bound = Objective(
+                self.bound.program, model, guide, strategies=self.bound.strategies, maximize=self.bound.maximize
+            )
+            self._start = None
+        return self.bound
+
+
+def _store(start: Start) -> None:
+    """Put the parameters that it lacks into Pyro's store."""
+    store = pyro.get_param_store()
+    known = dict(store.named_parameters())
+    for name, value in start.params.items():
+        if name in known and isinstance(value, torch.nn.Parameter) and known[name] is not value:
+            raise ProgramError(
+                f"Pyro's parameter store has another tensor under the name {name!r} than the module: call "
+                f"pyro.clear_param_store() before a fit of a new module, or give the modules different names."
+            )
+    new = {name: leaf for name, leaf in start.leaves.items() if name not in known}
+    store.set_state({"params": new, "constraints": {name: start.constraints[name] for name in new}})

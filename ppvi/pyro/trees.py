@@ -1,0 +1,46 @@
+"""Trees of tensors in which None is an empty tree, as it is for JAX and is not for PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+
+def tree_map(function: Callable[..., Any], *trees: Any) -> Any:
+    """Apply a function to the leaves of a tree, or of several trees of one structure."""
+    return pytree.tree_map(lambda x, *others: None if x is None else function(x, *others), *trees)
+
+
+def tree_leaves(tree: Any) -> list[Any]:
+    return [leaf for leaf in pytree.tree_leaves(tree) if leaf is not None]
+
+
+def stacked(*trees: Any) -> Any:
+    """Trees of one structure, side by side along a new leading axis."""
+    return tree_map(lambda *xs: torch.stack([torch.as_tensor(x) for x in xs]), *trees)
+
+
+def vmap(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Vectorise over the leading axis of every leaf among the arguments and the results, with draws of their own."""
+
+    def mapped(*args: Any) -> Any:
+        leaves, tree = pytree.tree_flatten(args)
+        places = [i for i, leaf in enumerate(leaves) if leaf is not None]
+        outs: list[Any] = []
+        specs: list[Any] = []
+
+        def run(*entries: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            filled = list(leaves)
+            for place, entry in zip(places, entries, strict=True):
+                filled[place] = entry
+            outs[:], spec = pytree.tree_flatten(function(*pytree.tree_unflatten(filled, tree)))
+            specs[:] = [spec]
+            return tuple(torch.as_tensor(out) for out in outs if out is not None)
+
+        results = iter(torch.vmap(run, randomness="different")(*(leaves[i] for i in places)))
+        return pytree.tree_unflatten([None if out is None else next(results) for out in outs], specs[0])
+
+    return mapped

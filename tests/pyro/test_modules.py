@@ -1,0 +1,169 @@
+"""Parameters of modules on Pyro: read through the session, and moved where they are."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer.autoguide import AutoIAFNormal, AutoLowRankMultivariateNormal, AutoMultivariateNormal, AutoNormal
+from pyro.nn import PyroModule, PyroParam, PyroSample
+from torch import nn
+
+import ppvi
+import ppvi.pyro as vi
+from ppvi.objectives import elbo
+
+X = torch.tensor([[0.5, -1.0], [1.5, 0.3], [-0.2, 0.8]])
+Y = torch.tensor([0.4, -0.3, 1.1])
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+
+
+def model_of(net):
+    def model(x, y):
+        pyro.module("net", net)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("y", dist.Normal(net(x)[..., 0] + z, 1.0), obs=y)
+
+    return model
+
+
+class Amortised(PyroModule):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.line = PyroModule[nn.Linear](3, 1)
+        self.scale = PyroParam(torch.tensor(0.5), dist.constraints.positive)
+
+    def forward(self, x, y):
+        loc = self.line(torch.cat([x, y[:, None]], -1))[..., 0]
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, self.scale))
+
+
+def test_gradients_are_those_of_the_closed_form():
+    """E log p(x, z) - log q(z) of normals, differentiated by hand-written code on the modules themselves."""
+    net, guide = network(), Amortised()
+    bound = vi.objective(elbo, model_of(net), guide)
+    params = bound.init(0, X, Y)
+    assert params["net$$$0.weight"] is net[0].weight
+    loc, scale = guide.line(torch.cat([X, Y[:, None]], -1))[..., 0], torch.tensor(0.5, requires_grad=True)
+    fit = -0.5 * ((Y - net(X)[..., 0] - loc) ** 2 + scale**2)
+    truth = (fit - 0.5 * (loc**2 + scale**2) + scale.log()).sum()
+    leaves = [scale if name == "scale" else value for name, value in params.items()]
+    exact = torch.autograd.grad(truth, leaves)
+    draws = [bound.value_and_grad(i, params, X, Y)[1] for i in range(600)]
+    for name, expected in zip(params, exact, strict=True):
+        found = torch.stack([draw[name] for draw in draws])
+        assert ((found.mean(0) - expected).abs() < 5 * found.std(0) / 600**0.5 + 1e-5).all(), name
+
+
+def test_optimisers_move_modules_in_place():
+    net, guide = network(), Amortised()
+    bound = vi.objective(elbo, model_of(net), guide)
+    params = bound.init(0, X, Y)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
+    before = bound.estimate(1, params, X, Y)
+    for i in range(30):
+        optimizer.zero_grad()
+        (-bound.surrogate(i, params, X, Y)).backward()
+        optimizer.step()
+    assert bound.estimate(1, params, X, Y) > before + 0.1
+
+
+def test_params_of_a_call_are_what_counts():
+    net, guide = network(), Amortised()
+    bound = vi.objective(elbo, model_of(net), guide)
+    params = bound.init(0, X, Y)
+    others = {name: value + 0.3 for name, value in params.items()}
+    first = bound.estimate(1, others, X, Y)
+    assert first != bound.estimate(1, params, X, Y)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(5.0)
+    assert bound.estimate(1, others, X, Y) == first
+    draws = [vi.posterior(bound, 0, p, X, Y, draws=200).posterior["z"].mean() for p in (params, others)]
+    assert abs(draws[0] - draws[1]) > 0.1
+
+
+def test_stop_params_holds_modules():
+    def program(p, q):
+        z = q.simulate()
+        return p.log_density(z, stop_params=True) - z.log_density
+
+    net, guide = network(), Amortised()
+    bound = vi.objective(program, model_of(net), guide)
+    gradient = bound.value_and_grad(0, bound.init(0, X, Y), X, Y)[1]
+    assert all((g.abs().sum() == 0) == name.startswith("net") for name, g in gradient.items())
+
+
+def test_parameters_on_a_minibatch():
+    def model(y):
+        with pyro.plate("data", 3, subsample_size=2) as rows:
+            loc = pyro.param("loc", torch.zeros(3), event_dim=0)
+            pyro.sample("y", dist.Normal(loc, 1.0), obs=y[rows])
+
+    def guide(y):
+        pyro.sample("u", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+
+    bound = vi.objective(lambda p, q: p.log_density({}) + 0 * q.simulate()["u"], model, guide)
+    params = bound.init(0, Y)
+    draws = torch.stack([bound.value_and_grad(i, params, Y)[1]["loc"] for i in range(400)])
+    assert ((draws != 0).sum(-1) == 2).all()
+    assert ((draws.mean(0) - Y).abs() < 5 * draws.std(0) / 20).all()
+
+
+def test_modules_that_sample():
+    class Regression(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.line = PyroModule[nn.Linear](2, 1)
+            self.line.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, 2]).to_event(2))
+
+        def forward(self, x, y):
+            loc = self.line(x)[..., 0]
+            with pyro.plate("data", len(x)):
+                pyro.sample("y", dist.Normal(loc, 1.0), obs=y)
+
+    model = Regression()
+    bound = vi.objective(elbo, model, AutoNormal(model))
+    params = bound.init(0, X, Y)
+    assert "line.bias" in params
+    assert bound.value_and_grad(0, params, X, Y)[1]["line.bias"].abs() > 0
+
+
+@pytest.mark.parametrize(
+    "auto", [AutoNormal, AutoMultivariateNormal, AutoLowRankMultivariateNormal, AutoIAFNormal], ids=lambda a: a.__name__
+)
+def test_autoguides_have_the_elbo_of_pyro(auto):
+    def model(y):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        s = pyro.sample("s", dist.HalfNormal(1.0))
+        with pyro.plate("data", len(y)):
+            pyro.sample("y", dist.Normal(a, 0.5 + s), obs=y)
+
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    guide = auto(model)
+    bound = vi.objective(elbo, model, guide)
+    params = bound.init(0, Y)
+    ours = torch.stack([bound.estimate(i, params, Y) for i in range(300)])
+    torch.manual_seed(0)
+    theirs = -torch.tensor([pyro.infer.Trace_ELBO().loss(model, guide, Y) for _ in range(300)])
+    error = (ours.var() / 300 + theirs.var() / 300).sqrt()
+    assert (ours.mean() - theirs.mean()).abs() < 5 * error
+
+
+def test_a_module_that_nobody_declared():
+    net = network()
+
+    def guide(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(net(x)[..., 0], pyro.param("s", torch.tensor(1.0))))
+
+    bound = vi.objective(elbo, model_of(network()), guide)
+    with pytest.raises(ppvi.EngineError, match=r"pyro\.module"):
+        bound.value_and_grad(0, bound.init(0, X, Y), X, Y)
