@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
@@ -20,10 +20,11 @@ from ppvi.engine.runs import Handle
 from ppvi.errors import ProgramError
 from ppvi.program import Trace
 from ppvi.pyro.distributions import support_of
+from ppvi.pyro.gradient import Gradient, Surrogate
 from ppvi.pyro.learning import States, first_states, value_and_grads
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.session import Session
-from ppvi.pyro.stage import stage
+from ppvi.pyro.stage import is_data_dependent, registering, stage
 from ppvi.pyro.trees import tree_map
 from ppvi.pyro.unstaged import Initialisation, PlainSession
 from ppvi.strategies import Strategy
@@ -52,6 +53,27 @@ class Start(engine.Start):
     """Name -> the unconstrained tensor, which for a module's parameter is the module's own."""
 
 
+class Staging:
+    """What is made once for arguments of the same shapes."""
+
+    def __init__(self, plan: Plan, compile: bool):
+        self.plan = plan
+        self.compile = compile
+        self._gradient: Gradient | None = None
+        self._asked = bool(plan.stateful)
+
+    def gradient(self, size: int, tensors: Sequence[torch.Tensor]) -> Gradient | None:
+        """Value and gradient as one graph, unless a strategy learns or a number is read out of a tensor."""
+        if not self._asked:
+            self._asked = True
+            try:
+                self._gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile)
+            except RuntimeError as error:  # such as that of a sampler which draws until it accepts
+                if not is_data_dependent(error):
+                    raise
+        return self._gradient
+
+
 class Objective(engine.Objective):
     """An objective on Pyro."""
 
@@ -63,9 +85,11 @@ class Objective(engine.Objective):
         *,
         strategies: Mapping[str, Strategy] | None = None,
         maximize: bool | None = None,
+        compile: bool = False,
     ):
         super().__init__(program, model, guide, strategies=strategies, maximize=maximize)
-        self._plans: dict[Any, Plan] = {}
+        self.compile = compile
+        self._stagings: dict[Any, Staging] = {}
         self._has_run = False
         self.modules: dict[torch.nn.Parameter, str] = {}
 
@@ -82,12 +106,24 @@ class Objective(engine.Objective):
             return self.surrogate(key, params, *args, **kwargs)
 
     def value_and_grad(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Params]:
-        leaves = {name: value.detach().requires_grad_() for name, value in _checked(params).items()}
-        value = self.surrogate(key, leaves, *args, **kwargs)
-        grads = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-        return value.detach(), dict(zip(leaves, grads, strict=True))
+        tensors = [*_checked(params).values(), *_tensors(args, kwargs)]
+        gradient = self._staging(params, args, kwargs).gradient(len(params), tensors)
+        if gradient is None:
+            leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+            value = self.surrogate_in(None, key, leaves, args, kwargs)
+            grads = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
+            return value.detach(), dict(zip(params, grads, strict=True))
+        with seeded(key):
+            value, *grads = gradient(*tensors)
+        return value, dict(zip(params, grads, strict=True))
 
     def surrogate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
+        tensors = [*_checked(params).values(), *_tensors(args, kwargs)]
+        if torch.is_grad_enabled() and not any(x.requires_grad for x in tensors[len(params) :]):
+            gradient = self._staging(params, args, kwargs).gradient(len(params), tensors)
+            if gradient is not None:
+                with seeded(key):
+                    return cast(torch.Tensor, Surrogate.apply(gradient, *tensors))
         return self.surrogate_in(None, key, params, args, kwargs)
 
     def surrogate_in(
@@ -100,9 +136,8 @@ class Objective(engine.Objective):
     ) -> torch.Tensor:
         """The surrogate with the strategies in these states."""
         planned = self.staged(params, *args, **kwargs)
-        arrays = [leaf for leaf in tree_flatten((args, dict(kwargs)))[0] if isinstance(leaf, torch.Tensor)]
-        with seeded(key):
-            return surrogate(planned, OPS, [*params.values(), *arrays], values)
+        with seeded(key), registering():
+            return surrogate(planned, OPS, [*params.values(), *_tensors(args, kwargs)], values)
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
         """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
@@ -138,7 +173,7 @@ class Objective(engine.Objective):
         function: Callable[[Handle, Handle], Any],
     ) -> Any:
         session = PlainSession(params, self.strategies, self.modules)
-        with seeded(key), torch.no_grad(), self.handles(session, args, dict(kwargs)) as (p, q):
+        with seeded(key), registering(), torch.no_grad(), self.handles(session, args, dict(kwargs)) as (p, q):
             drawn = session.each(lambda: function(p, q), (), n)
         return tree_map(lambda x: x.detach().cpu().numpy(), drawn)
 
@@ -155,15 +190,18 @@ class Objective(engine.Objective):
         return Loss(self)
 
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
-        leaves, tree = tree_flatten((args, kwargs))
+        return self._staging(params, args, kwargs).plan
+
+    def _staging(self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Staging:
+        leaves, tree = tree_flatten((args, dict(kwargs)))
         signature = (
             tuple((name, x.shape, x.dtype) for name, x in _checked(params).items()),
             tuple((x.shape, x.dtype) if isinstance(x, torch.Tensor) else _hashable(x) for x in leaves),
             tree,
         )
-        if signature not in self._plans:
-            self._plans[signature] = self._plan(params, leaves, tree)
-        return self._plans[signature]
+        if signature not in self._stagings:
+            self._stagings[signature] = Staging(self._plan(params, leaves, tree), self.compile)
+        return self._stagings[signature]
 
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
         return dict(zip(inputs, params, strict=False))
@@ -205,6 +243,7 @@ def objective(
     *,
     strategies: Mapping[str, Strategy] | None = None,
     maximize: bool | None = None,
+    compile: bool = False,
 ) -> Objective:
     """Transform an objective program into a gradient estimator.
 
@@ -217,9 +256,12 @@ def objective(
     - `maximize`: whether `fit` and `as_loss` go uphill. By default they do, unless the program is marked `minimized`, as
       the library's divergences and upper bounds are.
 
+    - `compile`: whether the transformed program goes through `torch.compile`, which takes seconds, up to a minute, at the
+      first gradient, and needs a C++ compiler.
+
     **Returns** an `Objective`.
     """
-    return Objective(program, model, guide, strategies=strategies, maximize=maximize)
+    return Objective(program, model, guide, strategies=strategies, maximize=maximize, compile=compile)
 
 
 @contextmanager
@@ -248,6 +290,10 @@ def _checked(params: Params) -> Params:
                 f"parameter {name!r} has {found}, which has no gradient: make it a floating-point tensor."
             )
     return dict(params)
+
+
+def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_flatten((args, dict(kwargs)))[0] if isinstance(leaf, torch.Tensor)]
 
 
 def _hashable(leaf: Any) -> Any:

@@ -52,10 +52,6 @@ LINEAR: dict[str, tuple[frozenset[int], ...]] = {
 ADDITIVE = frozenset({"add", "sub", "rsub"})
 
 
-SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill copy".split())
-"""Operations that take no more than the shape and dtype of their first operand."""
-
-
 def flow(call: Call) -> list[AxisMap | None]:
     """The axis map of every operand."""
     rule = elementwise if call.name in ELEMENTWISE else RULES.get(call.name, joint)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from ppvi.compiler.ir import Atom, Density, Equation, Program, SiteInfo, Var
 from ppvi.errors import EngineError
 from ppvi.pyro import rules, source
+from ppvi.pyro.graphs import fold
 
 LIBRARY = torch.library.Library("ppvi", "DEF")
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
@@ -32,17 +34,27 @@ LIBRARY.define("mark(Tensor value, Tensor key, Tensor[] inputs, int number, int 
 Sampler = Callable[..., torch.Tensor]
 """From a key, of one entry for each run, and tensors with the runs' axes in front, to a draw with them in front."""
 
-_registry: list[Any] = []
-"""Samplers and sites of the staging in progress, by number."""
+_registries: list[list[Any]] = [[]]
+"""Samplers, sites and notes by number; those of the staging in progress last."""
+
+
+@contextmanager
+def registering(things: list[Any] | None = None) -> Iterator[list[Any]]:
+    """Numbers mean the things of this list."""
+    _registries.append([] if things is None else things)
+    try:
+        yield _registries[-1]
+    finally:
+        _registries.pop()
 
 
 def register(thing: Any) -> int:
-    _registry.append(thing)
-    return len(_registry) - 1
+    _registries[-1].append(thing)
+    return len(_registries[-1]) - 1
 
 
 def _draw(key: torch.Tensor, inputs: list[torch.Tensor], number: int) -> torch.Tensor:
-    return _registry[number](key, *inputs).clone()
+    return _registries[-1][number](key, *inputs).clone()
 
 
 def _mark(value: torch.Tensor, key: torch.Tensor, inputs: list[torch.Tensor], number: int, mapped: int) -> torch.Tensor:
@@ -87,23 +99,23 @@ torch.library.register_vmap("ppvi::mark", _batch_mark, lib=LIBRARY)
 
 def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor], *inputs: torch.Tensor) -> Program:
     """Trace `function(*params, *inputs)` into a program; the params come first among its inputs."""
-    _registry.clear()
 
     def located(*tensors: torch.Tensor) -> torch.Tensor:
         with Located():
             return function(*tensors)
 
-    try:
-        traced = make_fx(torch.func.functionalize(located))(*params, *inputs)
-    except RuntimeError as error:
-        if "value out of a tracing tensor" not in str(error):
-            raise
-        raise EngineError(
-            f"the objective reads a number out of a tensor at {Located.last}, to branch on it or to compute with it in Python: "
-            f"that cannot be staged. Use torch.where, or keep the number a tensor."
-        ) from error
-    traced.graph.eliminate_dead_code()
-    reader = Reader(traced)
+    with registering() as things:
+        try:
+            traced = make_fx(torch.func.functionalize(located))(*params, *inputs)
+        except RuntimeError as error:
+            if not is_data_dependent(error):
+                raise
+            raise EngineError(
+                f"the objective reads a number out of a tensor at {Located.last}, to branch on it or to compute with it in "
+                f"Python: that cannot be staged. Use torch.where, or keep the number a tensor."
+            ) from error
+        fold(traced)
+    reader = Reader(traced, things)
     for node in traced.graph.nodes:
         reader.read(node)
     return Program(
@@ -115,18 +127,22 @@ def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor],
     )
 
 
+def is_data_dependent(error: Exception) -> bool:
+    """Whether a trace failed since a number was read out of a tensor."""
+    return "value out of a tracing tensor" in str(error)
+
+
 class Reader:
     """Reads a graph into equations."""
 
-    def __init__(self, traced: Any):
+    def __init__(self, traced: Any, things: Sequence[Any]):
         self.traced = traced
+        self.things = things
         self.atoms: dict[Any, Atom] = {}
         self.inputs: list[Var] = []
         self.constants: dict[Var, Any] = {}
         self.equations: list[Equation] = []
         self.output: Any = None
-        self.literals: set[Atom] = set()
-        """Constants that are in the program's text, and what is computed from them; others may change in place."""
 
     def read(self, node: Any) -> None:
         if node.op == "placeholder":
@@ -145,24 +161,7 @@ class Reader:
             source, place = node.args
             self.atoms[node] = self.atoms[source, place]
         elif "val" in node.meta:  # without a value it is a check, such as that a Cholesky factor was found
-            self.add(self.equation(node))
-
-    def add(self, equation: Equation) -> None:
-        """Add an equation, or compute it now if it is one of literals."""
-        shape_only = {equation.inputs[0]} if equation.op in rules.SHAPED and equation.inputs else set()
-        read = set(equation.inputs) - shape_only
-        if equation.op in ("draw", "site") or not (equation.op == "lift_fresh_copy" or self.literals.issuperset(read)):
-            self.equations.append(equation)
-            return
-
-        def value(atom: Any) -> torch.Tensor:
-            if atom in shape_only:
-                return torch.empty(atom.shape, dtype=getattr(torch, atom.dtype))
-            return self.constants[atom]
-
-        values = equation.run(*map(value, equation.inputs))
-        self.constants.update(zip(equation.outputs, values, strict=True))
-        self.literals.update(equation.outputs)
+            self.equations.append(self.equation(node))
 
     def variable(self, node: Any, value: Any) -> Var:
         out = Var(tuple(value.shape), str(value.dtype).removeprefix("torch."))
@@ -181,13 +180,13 @@ class Reader:
         where = functools.partial(_where, node)
         if node.target is torch.ops.ppvi.mark.default:
             _, _, _, number, mapped = node.args
-            return Equation("site", inputs, outputs, _first, _unused, where, site=_registry[number], mapped=mapped)
+            return Equation("site", inputs, outputs, _first, _unused, where, site=self.things[number], mapped=mapped)
         if node.target is torch.ops.ppvi.draw.default:
-            sampler = _registry[node.args[2]]
+            sampler = self.things[node.args[2]]
             return Equation("draw", inputs, outputs, lambda *xs: (sampler(*xs),), lambda: [_joint(inputs)], where)
 
         if node.target is torch.ops.ppvi.note.default:
-            note = _registry[node.args[2]]
+            note = self.things[node.args[2]]
             return Equation(
                 "note", inputs, outputs, _first, lambda: _identity(inputs), where, linear=(frozenset({0}),), **note
             )

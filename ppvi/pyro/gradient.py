@@ -1,0 +1,58 @@
+"""Value and gradient of a planned program as one graph of ATen operations.
+
+Traced once, forwards and backwards, a surrogate needs neither the compiler's machine nor autograd's tape when it runs. The
+derivative of the trace is the estimate of the gradient and not a function to differentiate again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ppvi.compiler.plan import Plan
+from ppvi.compiler.surrogate import surrogate
+from ppvi.pyro.graphs import drop_aliases, fold
+from ppvi.pyro.ops import OPS
+from ppvi.pyro.stage import registering
+
+
+class Gradient:
+    """A function of parameters and arrays: the estimate, and its gradient in the parameters."""
+
+    def __init__(self, plan: Plan, params: Sequence[torch.Tensor], arrays: Sequence[torch.Tensor], compiled: bool):
+        def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            leaves = [x.detach().requires_grad_() for x in tensors[: len(params)]]
+            value = surrogate(plan, OPS, [*leaves, *tensors[len(params) :]])
+            return value.detach(), *torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+
+        with registering() as self.samplers, torch.enable_grad():
+            traced = make_fx(run)(*(x.detach() for x in (*params, *arrays)))
+        fold(traced)
+        drop_aliases(traced)
+        traced.recompile()
+        self.size = len(params)
+        self.graph: Any = torch.compile(traced) if compiled else traced
+
+    def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with registering(self.samplers), torch.no_grad():
+            return self.graph(*tensors)
+
+
+class Surrogate(torch.autograd.Function):
+    """A scalar with a gradient that was computed along with it."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Gradient, *tensors: torch.Tensor) -> torch.Tensor:
+        value, *grads = gradient(*tensors)
+        ctx.save_for_backward(*grads)
+        ctx.others = len(tensors) - len(grads)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *slopes: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None, *(slopes[0] * grad for grad in ctx.saved_tensors), *[None] * ctx.others
