@@ -175,8 +175,13 @@ def refuse_moving_supports(program: Program, choices: dict[Equation, Choice]) ->
             continue
         strategy = choices[equation].strategy
         if strategy.fixed_support or not equation.site.named:
-            raise StrategyError(
-                f"site {equation.site.name!r} ~ {equation.site.distribution} at {equation.site.where}: its support moves "
-                f"with a parameter, which {'biases' if strategy.fixed_support else 'may bias'} {strategy}. Name Reparam() "
-                f"for it if the objective is continuous in the site, up to the ends of the support."
-            )
+            raise moving_support(equation.site.name, equation.site.distribution, equation.site.where, strategy)
+
+
+def moving_support(name: str, distribution: str, where: str, strategy: Strategy) -> StrategyError:
+    """The error of a strategy for a site whose support moves with a parameter."""
+    return StrategyError(
+        f"site {name!r} ~ {distribution} at {where}: its support moves with a parameter, which "
+        f"{'biases' if strategy.fixed_support else 'may bias'} {strategy}. Name Reparam() for it if the objective is "
+        f"continuous in the site, up to the ends of the support."
+    )

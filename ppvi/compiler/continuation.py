@@ -93,6 +93,26 @@ def draw_of(choice: Choice, env: Env, ops: Ops) -> Draw:
     return draw._replace(**{name: ops.moveaxis(x, mapped, 0) for name, x in stacks.items()})
 
 
+class Runner(Protocol):
+    """What a stack and a tail need of the `k` that they are of."""
+
+    @property
+    def ops(self) -> Ops: ...
+
+    @property
+    def lanes(self) -> tuple[int, ...]:
+        """Of the site."""
+        ...
+
+    def run(self, value: Array) -> Estimates:
+        """The differentiable estimate, now."""
+        ...
+
+    def along(self, i: int, weight: Array) -> Array:
+        """A weight of the site's lanes laid along a term: summed over the lanes that the term couples."""
+        ...
+
+
 @dataclass(frozen=True)
 class Rest:
     """`k`: the rest of the objective after a site, for a group of the terms that depend on it."""
@@ -104,24 +124,32 @@ class Rest:
     position: int
 
     @property
+    def ops(self) -> Ops:
+        return self.machine.ops
+
+    @property
+    def lanes(self) -> tuple[int, ...]:
+        return site_lanes(self.equation)
+
+    @property
     def site(self) -> Site:
         choice = self.machine.plan.choices[self.equation]
         draw = draw_of(choice, self.env, self.machine.ops)
         name = site_info(self.equation).name
-        return Site(name, site_lanes(self.equation), draw, self.machine.ops, self.machine.states.get(self.equation))
+        return Site(name, self.lanes, draw, self.ops, self.machine.states.get(self.equation))
 
     def __call__(self, value: Array) -> Tail:
         return Tail(self, value)
 
     def each(self, values: Array, *, sequential: bool = False) -> Stack:
-        ops = self.machine.ops
+        ops = self.ops
         return Stack(self, *(ops.one_by_one if sequential else ops.vmap)(self.run)(values))
 
     def value(self, value: Array) -> Stack:
         return Stack(self, self.draw(value), 0.0)
 
     def value_each(self, values: Array) -> Stack:
-        return Stack(self, self.machine.ops.vmap(self.draw)(values), 0.0)
+        return Stack(self, self.ops.vmap(self.draw)(values), 0.0)
 
     def by_coupling(self) -> Sequence[tuple[tuple[int, ...], Rest]]:
         groups: dict[tuple[int, ...], Group] = {}
@@ -131,23 +159,21 @@ class Rest:
         return [(axes, replace(self, group=group)) for axes, group in sorted(groups.items())]
 
     def run(self, value: Array) -> Estimates:
-        """The differentiable estimate, now."""
         inner = Env(self.env)
         inner.values[self.equation.outputs[0]] = value
         return self.machine.estimate(self.group, inner, self.position)
 
     def draw(self, value: Array) -> dict[int, Array]:
         """The terms' values with later sites simply drawn."""
-        ops = self.machine.ops
+        ops = self.ops
         inner = Detached(self.env, ops)
         inner.values[self.equation.outputs[0]] = ops.stop_gradient(value)
         self.machine.draw(self.machine.needs(self.group), inner, self.position)
         return {i: ops.stop_gradient(self.machine.read(i, inner)) for i in self.group}
 
     def along(self, i: int, weight: Array) -> Array:
-        """A weight of the site's lanes laid along a term: summed over the lanes that the term couples."""
         term = self.machine.plan.terms[i]
-        return align(self.machine.ops, weight, term.dependence[self.equation], len(term.shape))
+        return align(self.ops, weight, term.dependence[self.equation], len(term.shape))
 
 
 def align(ops: Ops, weight: Array, lanes: Lanes, ndim: int) -> Array:
@@ -167,12 +193,12 @@ def align(ops: Ops, weight: Array, lanes: Lanes, ndim: int) -> Array:
 class Stack:
     """Terms that have been run: one array each, or a stack of arrays with the runs in front."""
 
-    k: Rest
+    k: Runner
     values: dict[int, Array]
     added: Array
 
     def scale(self, log_weight: Array) -> Stack:
-        return self._weigh(log_weight, self.k.machine.ops.exp)
+        return self._weigh(log_weight, self.k.ops.exp)
 
     def times(self, weight: Array) -> Stack:
         return self._weigh(weight, lambda w: w)
@@ -182,17 +208,17 @@ class Stack:
         return replace(self, added=self.added / log_weights.shape[0]).scale(log_weights).total()
 
     def total(self) -> Stack:
-        ops = self.k.machine.ops
+        ops = self.k.ops
         added = self.added if isinstance(self.added, float) else ops.sum(self.added, [0])
         return replace(self, values={i: ops.sum(value, [0]) for i, value in self.values.items()}, added=added)
 
     def control(self, x: Array | Callable[[Array], Array]) -> Stack:
         variate: Any = x(self.credit()) if callable(x) else x
-        return replace(self, added=self.added + self.k.machine.ops.sum(variate, range(len(variate.shape))))
+        return replace(self, added=self.added + self.k.ops.sum(variate, range(len(variate.shape))))
 
     def credit(self) -> Array:
         """For each lane, what the terms add up to that depend on it: their sum's coefficient of the lane's weight."""
-        ops, lanes = self.k.machine.ops, site_lanes(self.k.equation)
+        ops, lanes = self.k.ops, self.k.lanes
         values = {i: ops.stop_gradient(value) for i, value in self.values.items()}
 
         def weighed(weight: Array) -> Array:
@@ -215,12 +241,12 @@ class Stack:
         return self
 
     def _weigh(self, weight: Array, function: Callable[[Array], Array]) -> Stack:
-        stacked = len(weight.shape) > len(site_lanes(self.k.equation))
+        stacked = len(weight.shape) > len(self.k.lanes)
 
         def one(weight: Array, values: dict[int, Array]) -> dict[int, Array]:
             return {i: value * function(self.k.along(i, weight)) for i, value in values.items()}
 
-        run = self.k.machine.ops.vmap(one) if stacked else one
+        run = self.k.ops.vmap(one) if stacked else one
         return replace(self, values=run(weight, self.values))
 
 
@@ -228,7 +254,7 @@ class Stack:
 class Tail:
     """One run of the rest that has not happened yet, and what is to be done to its terms."""
 
-    k: Rest
+    k: Runner
     value: Array
     steps: tuple[Callable[[Stack], Stack], ...] = ()
 

@@ -53,8 +53,10 @@ class Explanation:
 
     sites: tuple[SiteReport, ...]
     terms: tuple[TermReport, ...]
-    static: StaticReport
-    """What can be proved of the gradient."""
+    static: StaticReport | None
+    """What can be proved of the gradient; None of a program that was not staged."""
+    engine: str = "staged as one straight-line program"
+    """How the objective runs, and why."""
 
     def __str__(self) -> str:
         from ppvi.tables import render
@@ -72,15 +74,14 @@ class Explanation:
             )
             for t in self.terms
         ]
-        return "\n".join(
-            (
-                render(
-                    "sites", ("site", "distribution", "at", "lanes", "strategy", "credit", "runs", "because"), sites
-                ),
+        header = ("site", "distribution", "at", "lanes", "strategy", "credit", "runs", "because")
+        found = [f"engine: {self.engine}", render("sites", header, sites)]
+        if self.static is not None:
+            found += [
                 render("terms: the objective adds up", ("parts", "shape", "depends on", "runs"), terms),
                 str(self.static),
-            )
-        )
+            ]
+        return "\n".join(found)
 
 
 def explain(plan: Plan, names: Mapping[Var, str]) -> Explanation:

@@ -69,7 +69,7 @@ class Machine:
         schedule = self._schedule(group, position)
         terms: dict[int, Array] = {}
         control: Array = 0.0
-        pending: list[Tail] = []
+        pending: list[tuple[Rest, Tail]] = []
         while schedule:
             position = (schedule & -schedule).bit_length() - 1
             schedule &= schedule - 1
@@ -81,7 +81,7 @@ class Machine:
             outcome: Any = self.plan.choices[equation].strategy.estimate(k.site, k)
             if isinstance(outcome, Tail):
                 env.values[equation.outputs[0]] = outcome.value
-                pending.append(outcome)
+                pending.append((k, outcome))
                 continue
             if not isinstance(outcome, Stack):
                 choice = self.plan.choices[equation]
@@ -94,9 +94,8 @@ class Machine:
             group -= k.group
             schedule &= self._schedule(group, position)
         terms |= {i: self.read(i, env) for i in group}
-        for tail in reversed(pending):
-            mine = {i: terms[i] for i in tail.k.group}
-            done = tail.finish(Stack(tail.k, mine, 0.0))
+        for k, tail in reversed(pending):
+            done = tail.finish(Stack(k, {i: terms[i] for i in k.group}, 0.0))
             terms |= done.values
             control = control + done.added
         return terms, control

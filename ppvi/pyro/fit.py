@@ -31,7 +31,7 @@ from ppvi.engine.fitting import (
     refuse_unknown_params,
 )
 from ppvi.errors import ProgramError
-from ppvi.pyro.learning import States, first_states, value_and_grads
+from ppvi.pyro.learning import States, value_and_grads
 from ppvi.pyro.objective import Key, Objective, Params, seeded
 from ppvi.pyro.unstaged import Probe
 
@@ -120,11 +120,11 @@ def fit(
             values = {name: value.detach().clone() for name, value in constrained().items()}
             return Fit(values, done, objectives, key, args, kwargs)
 
-        plans = [bound.staged(constrained(), *args, **kwargs) for bound in objectives]
+        states = [bound.states(constrained(), *args, **kwargs) for bound in objectives]
         updates = [
             _updates(o, list(x.values())) for o, x in zip(one_each(optimizer or _adam, len(pairs)), mine, strict=True)
         ]
-        moves = tuple(map(Move, objectives, mine, updates, map(first_states, plans)))
+        moves = tuple(map(Move, objectives, mine, updates, states))
         losses: list[Any] = []
         every = max(num_steps // 50, 1)
         with tqdm(total=num_steps, disable=not progress, desc="fit") as bar:

@@ -11,22 +11,24 @@ import torch
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
 
 from ppvi.compiler.choose import refuse_unknown
+from ppvi.compiler.explain import Explanation
 from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
 from ppvi.engine.objectives import ObjectiveProgram, refuse_constant
 from ppvi.engine.runs import Handle
-from ppvi.errors import ProgramError
+from ppvi.errors import EngineError, ProgramError
 from ppvi.program import Trace
 from ppvi.pyro.distributions import support_of
 from ppvi.pyro.gradient import Gradient, Surrogate
 from ppvi.pyro.learning import States, first_states, value_and_grads
 from ppvi.pyro.ops import OPS
+from ppvi.pyro.replay import Replay
 from ppvi.pyro.session import Session
-from ppvi.pyro.stage import is_data_dependent, registering, stage
+from ppvi.pyro.stage import DynamicError, is_data_dependent, registering, stage
 from ppvi.pyro.trees import tree_map
-from ppvi.pyro.unstaged import Initialisation, PlainSession
+from ppvi.pyro.unstaged import Initialisation, Loops, PlainSession
 from ppvi.strategies import Strategy
 
 Params = dict[str, torch.Tensor]
@@ -56,15 +58,17 @@ class Start(engine.Start):
 class Staging:
     """What is made once for arguments of the same shapes."""
 
-    def __init__(self, plan: Plan, compile: bool):
+    def __init__(self, plan: Plan | None, compile: bool, why: str = ""):
         self.plan = plan
+        self.why = why
+        """Why there is no plan, and the objective is replayed."""
         self.compile = compile
         self._gradient: Gradient | None = None
-        self._asked = bool(plan.stateful)
+        self._asked = plan is None or bool(plan.stateful)
 
     def gradient(self, size: int, tensors: Sequence[torch.Tensor]) -> Gradient | None:
         """Value and gradient as one graph, unless a strategy learns or a number is read out of a tensor."""
-        if not self._asked:
+        if self.plan is not None and not self._asked:
             self._asked = True
             try:
                 self._gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile)
@@ -135,13 +139,18 @@ class Objective(engine.Objective):
         kwargs: Mapping[str, Any],
     ) -> torch.Tensor:
         """The surrogate with the strategies in these states."""
-        planned = self.staged(params, *args, **kwargs)
+        planned = self._staging(params, args, kwargs).plan
         with seeded(key), registering():
+            if planned is None:
+                return self._replay(params, args, kwargs).surrogate()
             return surrogate(planned, OPS, [*params.values(), *_tensors(args, kwargs)], values)
+
+    def _replay(self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Replay:
+        return Replay(lambda session: self.run(session, args, dict(kwargs)), params, self.strategies, self.modules)
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
         """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
-        return first_states(self.staged(params, *args, **kwargs))
+        return first_states(self._staging(params, args, kwargs).plan)
 
     def update(
         self, key: Key, params: Params, states: States, *args: Any, **kwargs: Any
@@ -172,10 +181,18 @@ class Objective(engine.Objective):
         n: int,
         function: Callable[[Handle, Handle], Any],
     ) -> Any:
-        session = PlainSession(params, self.strategies, self.modules)
-        with seeded(key), registering(), torch.no_grad(), self.handles(session, args, dict(kwargs)) as (p, q):
-            drawn = session.each(lambda: function(p, q), (), n)
-        return tree_map(lambda x: x.detach().cpu().numpy(), drawn)
+        def drawn(kind: type[PlainSession]) -> Any:
+            session = kind(params, self.strategies, self.modules)
+            with seeded(key), registering(), torch.no_grad(), self.handles(session, args, dict(kwargs)) as (p, q):
+                return session.each(lambda: function(p, q), (), n)
+
+        try:
+            found = drawn(PlainSession)
+        except RuntimeError as error:
+            if "data-dependent control flow" not in str(error):
+                raise
+            found = drawn(Loops)
+        return tree_map(lambda x: x.detach().cpu().numpy(), found)
 
     def another(self, key: Key) -> Key:
         return key + 1 if isinstance(key, int) else key
@@ -190,7 +207,20 @@ class Objective(engine.Objective):
         return Loss(self)
 
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
-        return self._staging(params, args, kwargs).plan
+        staging = self._staging(params, args, kwargs)
+        if staging.plan is None:
+            raise EngineError(
+                f"the objective cannot be staged, since {staging.why}: it is replayed, and nothing is known of it but its "
+                f"values. Use torch.where, or keep the number a tensor."
+            )
+        return staging.plan
+
+    def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
+        staging = self._staging(params, args, kwargs)
+        if staging.plan is not None:
+            return super().explain(params, *args, **kwargs)
+        with seeded(0):
+            return self._replay(params, args, kwargs).explain(staging.why)
 
     def _staging(self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Staging:
         leaves, tree = tree_flatten((args, dict(kwargs)))
@@ -200,7 +230,11 @@ class Objective(engine.Objective):
             tree,
         )
         if signature not in self._stagings:
-            self._stagings[signature] = Staging(self._plan(params, leaves, tree), self.compile)
+            try:
+                made = Staging(self._plan(params, leaves, tree), self.compile)
+            except DynamicError as error:
+                made = Staging(None, self.compile, str(error))
+            self._stagings[signature] = made
         return self._stagings[signature]
 
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:

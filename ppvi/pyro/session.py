@@ -18,6 +18,7 @@ from ppvi.pyro import source, stage
 from ppvi.pyro.distributions import SiteDistribution, evaluate
 from ppvi.pyro.handlers import Around, Direct, Reading
 from ppvi.pyro.ops import OPS
+from ppvi.pyro.stage import DynamicError
 from ppvi.pyro.trees import tree_leaves, tree_map, vmap
 from ppvi.strategies import Strategy
 
@@ -103,8 +104,12 @@ class Session(engine.Session):
     def subsample(self, name: str, total: int, size: int) -> torch.Tensor:
         """Rows of a plate's minibatch, the same throughout one evaluation."""
         if name not in self.rows:
-            self.rows[name] = stage.draw(torch.zeros(()), (), lambda key: torch.randperm(total)[:size])
+            self.rows[name] = self.random(lambda key: torch.randperm(total)[:size], torch.zeros(()))
         return self.rows[name]
+
+    def random(self, sampler: stage.Sampler, key: torch.Tensor | None = None) -> torch.Tensor:
+        """A draw of no site, by default for every run a draw of its own."""
+        return stage.draw(self._key if key is None else key, (), sampler)
 
     # What verbs ask for -----------------------------------------------------------------------------------------------
 
@@ -133,13 +138,13 @@ class Session(engine.Session):
         return self.draw(site, torch.distributions.Categorical(logits=logits, validate_args=False), {})[0]
 
     def fold(self, count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
-        raise EngineError("plain runs whose number is drawn are not supported on Pyro.")
+        raise DynamicError("it runs a program as many times as a draw says")
 
     def poisson(self, rate: float) -> torch.Tensor:
-        return stage.draw(self._key, (), lambda key: torch.poisson(torch.full(key.shape, rate)))
+        return self.random(lambda key: torch.poisson(torch.full(key.shape, rate)))
 
     def geometric(self, decay: float) -> torch.Tensor:
-        return stage.draw(self._key, (), lambda key: torch.empty(key.shape).geometric_(1 - decay) - 1)
+        return self.random(lambda key: torch.empty(key.shape).geometric_(1 - decay) - 1)
 
     def subset(self, data: Any, size: int) -> tuple[Any, int]:
         total = length([data])
@@ -149,7 +154,7 @@ class Session(engine.Session):
         def rows(key: torch.Tensor) -> torch.Tensor:
             return torch.rand(*key.shape, total).argsort(-1)[..., :size]
 
-        chosen = stage.draw(self._key, (), rows)
+        chosen = self.random(rows)
         return tree_map(lambda x: x[chosen], data), total
 
 

@@ -110,10 +110,7 @@ def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor],
         except RuntimeError as error:
             if not is_data_dependent(error):
                 raise
-            raise EngineError(
-                f"the objective reads a number out of a tensor at {Located.last}, to branch on it or to compute with it in "
-                f"Python: that cannot be staged. Use torch.where, or keep the number a tensor."
-            ) from error
+            raise DynamicError(f"it reads a number out of a tensor at {Located.last}") from error
         fold(traced)
     reader = Reader(traced, things)
     for node in traced.graph.nodes:
@@ -125,6 +122,10 @@ def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor],
         equations=tuple(reader.equations),
         output=reader.output,
     )
+
+
+class DynamicError(EngineError):
+    """An objective has no graph, and why."""
 
 
 def is_data_dependent(error: Exception) -> bool:

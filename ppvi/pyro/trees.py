@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from ppvi.errors import ProgramError
+
 
 def tree_map(function: Callable[..., Any], *trees: Any) -> Any:
     """Apply a function to the leaves of a tree, or of several trees of one structure."""
@@ -20,7 +22,13 @@ def tree_leaves(tree: Any) -> list[Any]:
 
 def stacked(*trees: Any) -> Any:
     """Trees of one structure, side by side along a new leading axis."""
-    return tree_map(lambda *xs: torch.stack([torch.as_tensor(x) for x in xs]), *trees)
+    try:
+        return tree_map(lambda *xs: torch.stack([torch.as_tensor(x) for x in xs]), *trees)
+    except ValueError as error:
+        raise ProgramError(
+            f"runs that are to be stacked have returned different things, such as sites that are in some of them only "
+            f"({error}): return the same from each, numbers that all of them have."
+        ) from error
 
 
 def vmap(function: Callable[..., Any]) -> Callable[..., Any]:

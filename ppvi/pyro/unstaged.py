@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -69,6 +70,9 @@ class Initialisation(Session):
         result = function(*tree_map(lambda x: x[0], list(stacks)))
         return tree_map(lambda x: torch.as_tensor(x).expand(n, *torch.as_tensor(x).shape), result)
 
+    def fold(self, count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+        return tree_map(torch.as_tensor, carry)
+
 
 class PlainSession(Session):
     """A session that simply draws: no markers, nothing staged."""
@@ -76,7 +80,31 @@ class PlainSession(Session):
     marking = False
 
 
-class Probe(PlainSession):
+class Loops(PlainSession):
+    """A session that vectorises nothing, so that programs may branch on what they draw."""
+
+    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
+        runs = [function(*tree_map(lambda x, i=i: x[i], list(stacks))) for i in range(n or length(stacks))]
+        return stacked(*runs)
+
+    @torch.no_grad()
+    def fold(self, count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+        for i in range(int(count)):
+            with self.apart():
+                carry = body(torch.tensor(i), carry)
+        return tree_map(torch.as_tensor, carry)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """An evaluation of its own, whose minibatches are other ones."""
+        outer, self.rows = self.rows, {}
+        try:
+            yield
+        finally:
+            self.rows = outer
+
+
+class Probe(Loops):
     """A session that runs the objective on tensors, and looks for NaN."""
 
     def __init__(
@@ -92,10 +120,6 @@ class Probe(PlainSession):
             if not bool(log_prob.isfinite().all()):
                 bad = log_prob[~log_prob.isfinite()].flatten()[0]
                 self.culprits.append(f"site {name!r} of the {role} has log_prob {float(bad)}")
-
-    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
-        runs = [function(*tree_map(lambda x, i=i: x[i], list(stacks))) for i in range(n or length(stacks))]
-        return stacked(*runs)
 
 
 def missing(fn: Any, value: torch.Tensor) -> int:

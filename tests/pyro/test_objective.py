@@ -236,7 +236,6 @@ def test_seeds():
         (objectives.elbo, {"x": ppvi.Enumerate()}, "no finite support"),
         (lambda p, q: p.log_density({**q.simulate(), "w": 1.0}), {}, "no such latent site"),
         (lambda p, q: pyro.sample("u", dist.Normal(0.0, 1.0)), {}, "sampled by the objective itself"),
-        (lambda p, q: q.simulate()["x"] * (2.0 if q.simulate()["x"] > 0.5 else 1.0), {}, "cannot be staged"),
         (lambda p, q: q.simulate()["x"] * WEIGHT, {}, "a module with pyro.module"),
         (lambda p, q: torch.vmap(lambda i: q.simulate()["x"] + i)(torch.arange(3.0)).sum(), {}, "ppvi.replicate"),
     ],

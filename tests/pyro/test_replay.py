@@ -1,0 +1,200 @@
+"""Programs that branch in Python on what they draw: run again instead of staged."""
+
+import math
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import ppvi
+import ppvi.pyro as vi
+from ppvi.objectives import elbo
+from ppvi.strategies import DisARM, RunningMean, SumAndSample
+
+
+def means(bound, params, *args, n=400):
+    draws = [bound.value_and_grad(seed, params, *args)[1] for seed in range(n)]
+    stacks = {name: torch.stack([draw[name] for draw in draws]) for name in params}
+    return {name: (float(x.mean()), float(x.std()) / n**0.5) for name, x in stacks.items()}
+
+
+def geometric(t=0):
+    """The number of failures before a success, by recursion."""
+    stop = pyro.sample(f"stop_{t}", dist.Bernoulli(logits=pyro.param("a", torch.tensor(0.3))))
+    return torch.tensor(float(t)) if stop else geometric(t + 1)
+
+
+def length(p, q):
+    return q.simulate().returned
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        ppvi.Reinforce(),
+        ppvi.LeaveOneOut(2),
+        pytest.param(ppvi.MeasureValued(), marks=pytest.mark.slow),
+        pytest.param(DisARM(), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_geometric_by_recursion(strategy):
+    """E t = exp(-a), whose derivative in a is -exp(-a)."""
+    bound = vi.objective(length, lambda: None, geometric, strategies={f"stop_{t}": strategy for t in range(40)})
+    params = bound.init(0)
+    mean, error = means(bound, params)["a"]
+    assert abs(mean + math.exp(-0.3)) < 5 * error
+
+
+def varying():
+    a, m = pyro.param("a", torch.tensor(-0.4)), pyro.param("m", torch.tensor(0.7))
+    z = pyro.sample("z", dist.Bernoulli(logits=a))
+    if z:
+        w = pyro.sample("w", dist.Bernoulli(logits=m))
+        x = pyro.sample("x", dist.Normal(m, 1.0))
+        return (x + w) ** 2
+    return torch.tensor(0.5)
+
+
+def truth():
+    """E = s(a) E(x + w)^2 + (1 - s(a)) / 2, with E(x + w)^2 = 1 + m^2 + 2 m s(m) + s(m)."""
+    a, m = torch.tensor(-0.4, requires_grad=True), torch.tensor(0.7, requires_grad=True)
+    s, w = a.sigmoid(), m.sigmoid()
+    value = s * (1 + m**2 + 2 * m * w + w) + (1 - s) / 2
+    return float(value), dict(zip("am", map(float, torch.autograd.grad(value, [a, m])), strict=True))
+
+
+@pytest.mark.parametrize(
+    "strategies",
+    [
+        {},
+        {"z": ppvi.Reinforce(), "w": ppvi.Reinforce(), "x": ppvi.Reinforce()},
+        {"z": ppvi.Enumerate(), "w": ppvi.Enumerate()},
+        {"z": ppvi.MeasureValued(), "w": ppvi.LeaveOneOut(3), "x": ppvi.MeasureValued()},
+        pytest.param({"z": SumAndSample(), "w": ppvi.MeasureValued()}, marks=pytest.mark.slow),
+    ],
+    ids=lambda s: ", ".join(map(str, s.values())) or "defaults",
+)
+def test_sites_whose_number_varies(strategies):
+    bound = vi.objective(lambda p, q: q.simulate().returned, lambda: None, varying, strategies=strategies)
+    params = bound.init(0)
+    value, slopes = truth()
+    for name, (mean, error) in means(bound, params).items():
+        assert abs(mean - slopes[name]) < 5 * error + 1e-6, name
+    values = torch.stack([bound.estimate(seed, params) for seed in range(400)])
+    assert abs(values.mean() - value) < 5 * values.std() / 400**0.5
+
+
+def test_elbo_of_a_varying_program():
+    """The evidence of one observation of a recursive model, by an exact guide: every estimate is the evidence."""
+    data = torch.tensor(2.0)
+
+    def model(x):
+        n, going = 0, True
+        while going and n < 3:
+            going = bool(pyro.sample(f"more_{n}", dist.Bernoulli(0.5)))
+            n += going
+        pyro.sample("x", dist.Normal(float(n), 1.0), obs=x)
+
+    prior = np.array([0.5, 0.25, 0.125, 0.125])
+    joint = prior * np.exp(-0.5 * (2.0 - np.arange(4)) ** 2) / math.sqrt(2 * math.pi)
+    more = [joint[n + 1 :].sum() / joint[n:].sum() for n in range(3)]
+
+    def guide(x):
+        n, going = 0, True
+        while going and n < 3:
+            logit = pyro.param(f"logit_{n}", torch.tensor(math.log(more[n] / (1 - more[n]))))
+            going = bool(pyro.sample(f"more_{n}", dist.Bernoulli(logits=logit)))
+            n += going
+
+    params = {f"logit_{n}": torch.tensor(math.log(m / (1 - m))) for n, m in enumerate(more)}
+    bound = vi.objective(elbo, model, guide)
+    for seed in range(5):
+        assert abs(float(bound.estimate(seed, params, data)) - math.log(joint.sum())) < 1e-4
+    fit = vi.fit(bound, 0, data, num_steps=20, progress=False)
+    assert len(fit.losses) == 20
+
+
+def test_staged_programs_and_replayed_ones_agree():
+    """The same estimator with a branch that is none."""
+
+    def staged():
+        z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("a", torch.tensor(0.2))))
+        return torch.where(z > 0, 3.0, 1.0) * pyro.param("b", torch.tensor(0.5))
+
+    def branching():
+        z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("a", torch.tensor(0.2))))
+        return (3.0 if z > 0 else 1.0) * pyro.param("b", torch.tensor(0.5))
+
+    found = []
+    for guide in (staged, branching):
+        bound = vi.objective(
+            lambda p, q: q.simulate().returned, lambda: None, guide, strategies={"z": ppvi.Enumerate()}
+        )
+        params = bound.init(0)
+        found.append({k: float(v) for k, v in bound.value_and_grad(0, params)[1].items()})
+        assert ("engine: replay" in str(bound.explain(params))) == (guide is branching)
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_runs_whose_number_is_drawn():
+    """exp of an expectation by the Poisson estimator: E exp = exp(m), with derivative exp(m)."""
+
+    def guide():
+        pyro.sample("x", dist.Normal(pyro.param("m", torch.tensor(0.3)), 0.1))
+
+    bound = vi.objective(lambda p, q: ppvi.exp_of(lambda: q.simulate()["x"]), lambda: None, guide)
+    params = bound.init(0)
+    mean, error = means(bound, params)["m"]
+    assert abs(mean - math.exp(0.3)) < 5 * error
+
+
+@pytest.mark.parametrize(
+    ("strategies", "error", "message"),
+    [
+        ({"z": ppvi.Reinforce(RunningMean())}, ppvi.EngineError, "learns"),
+        ({"x": ppvi.Enumerate()}, ppvi.StrategyError, "no finite support"),
+    ],
+)
+def test_what_is_wrong_is_said(strategies, error, message):
+    def guide():
+        a = pyro.param("a", torch.tensor(0.2))
+        x = pyro.sample("x", dist.Normal(a, 1.0))
+        z = pyro.sample("z", dist.Bernoulli(logits=a))
+        return x if z else a
+
+    bound = vi.objective(lambda p, q: q.simulate().returned, lambda: None, guide, strategies=strategies)
+    with pytest.raises(error, match=message):
+        bound.value_and_grad(0, {"a": torch.tensor(0.2)})
+
+
+def test_draws_of_a_branching_guide():
+    def guide():
+        z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("a", torch.tensor(0.2))))
+        pyro.sample("x", dist.Normal(4.0 if z else -4.0, 1.0))
+
+    def model():
+        pyro.sample("z", dist.Bernoulli(0.5))
+        pyro.sample("x", dist.Normal(0.0, 4.0))
+
+    bound = vi.objective(elbo, model, guide)
+    draws = vi.posterior(bound, 0, bound.init(0), draws=300).posterior
+    assert abs(float(draws["z"].mean()) - 0.55) < 0.15
+    assert float((draws["x"] * (2 * draws["z"] - 1)).mean()) > 3.5
+    ragged = vi.objective(elbo, varying, varying)
+    with pytest.raises(ppvi.ProgramError, match="sites that are in some of them only"):
+        vi.posterior(ragged, 0, ragged.init(0), draws=50)
+
+
+def test_what_needs_a_graph_says_so():
+    bound = vi.objective(length, lambda: None, geometric)
+    params = bound.init(0)
+    with pytest.raises(ppvi.EngineError, match=r"cannot be staged, since it reads a number out of a tensor at .*test_replay.py:\d+"):  # fmt: skip
+        bound.prove(params)
+    runaway = vi.objective(
+        length, lambda: None, geometric, strategies={f"stop_{t}": ppvi.Enumerate() for t in range(500)}
+    )
+    with pytest.raises(ppvi.StrategyError, match="nest at sites"):
+        runaway.value_and_grad(0, params)
