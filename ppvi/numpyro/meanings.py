@@ -15,30 +15,13 @@ from typing import Any
 import jax
 import numpy as np
 import numpyro
-from scipy import special
 
 from ppvi.compiler.ir import Equation, Literal, Loop, Meaning, Origin, Smoothness
+from ppvi.engine.algebra import ENTRYWISE, power, real, smoothness_of, truth, whole
 from ppvi.numpyro import rules
 from ppvi.numpyro.derivatives import wrong_rule
 
 INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
-
-ENTRYWISE: dict[str, Callable[..., Any]] = {
-    "abs": np.abs, "acos": np.arccos, "acosh": np.arccosh, "add": np.add, "add_any": np.add, "and": np.logical_and,
-    "asin": np.arcsin, "asinh": np.arcsinh, "atan": np.arctan, "atan2": np.arctan2, "atanh": np.arctanh,
-    "cbrt": np.cbrt, "ceil": np.ceil, "clamp": lambda low, x, high: np.minimum(np.maximum(low, x), high),
-    "copy": np.array, "copy_p": np.array, "cos": np.cos, "cosh": np.cosh, "digamma": special.digamma, "div": np.divide,
-    "eq": np.equal, "erf": special.erf, "erf_inv": special.erfinv, "erfc": special.erfc, "exp": np.exp, "exp2": np.exp2,
-    "expm1": np.expm1, "floor": np.floor, "ge": np.greater_equal, "gt": np.greater, "is_finite": np.isfinite,
-    "le": np.less_equal, "lgamma": special.gammaln, "log": np.log, "log1p": np.log1p, "logistic": special.expit,
-    "lt": np.less, "max": np.maximum, "min": np.minimum, "mul": np.multiply, "ne": np.not_equal, "neg": np.negative,
-    "not": np.logical_not, "or": np.logical_or, "pow": np.power, "rem": np.fmod, "round": np.round,
-    "rsqrt": lambda x: 1 / np.sqrt(x), "select_n": lambda which, *cases: np.choose(np.asarray(which, int), cases),
-    "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt, "square": np.square, "stop_gradient": np.array,
-    "sub": np.subtract, "tan": np.tan, "tanh": np.tanh, "xor": np.logical_xor,
-    "ppvi_log_prob": lambda x, *bounds: x, "ppvi_estimate": np.array, "ppvi_because": np.array,
-}  # fmt: skip
-"""Operations on single numbers, in double precision."""
 
 MOVES = frozenset("broadcast_in_dim reshape squeeze transpose expand_dims copy copy_p".split())
 """Operations that move or repeat entries."""
@@ -48,24 +31,6 @@ LONGEST = 32
 
 NAMES = {"add_any": "add", "reduce_sum": "sum", "reduce_max": "greatest", "reduce_min": "greatest"}
 """JAX's names where the algebra of the checks has another."""
-
-_SMOOTH = frozenset(
-    """acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e broadcast_in_dim cbrt cholesky concatenate
-    conv_general_dilated copy copy_p cos cosh cumlogsumexp cumprod cumsum digamma div dot_general erf erf_inv erfc exp
-    exp2 expand_dims expm1 fft igamma igammac imag integer_pow lgamma log log1p logistic lu mul neg not or pad
-    polygamma pow qr random_gamma_grad real reduce_and reduce_or reduce_precision reduce_prod reduce_sum reduce_window_sum
-    regularized_incomplete_beta reshape rev rsqrt select_and_gather_add sin sinh slice split sqrt square squeeze stack
-    stop_gradient sub tan tanh tile transpose triangular_solve xor zeta ppvi_estimate ppvi_because ppvi_log_prob
-    optimization_barrier random_gamma""".split()
-)
-_LIPSCHITZ = frozenset(
-    "abs clamp cummax cummin max min reduce_max reduce_min reduce_window_max reduce_window_min".split()
-)
-_JUMP = frozenset(
-    """argmax argmin bitcast_convert_type ceil clz eq floor ge gt le lt ne nextafter population_count rem round
-    shift_left shift_right_arithmetic shift_right_logical sign eq_to le_to lt_to""".split()
-)
-_CLASSES = {name: s for names, s in ((_SMOOTH, SMOOTH), (_LIPSCHITZ, LIPSCHITZ), (_JUMP, JUMP)) for name in names}
 
 _INDEXED = {
     "gather": 1,
@@ -121,8 +86,6 @@ def _smoothness(eqn: Any) -> Callable[[int, int], Smoothness] | None:
     if name == "convert_element_type":
         cut = rules.is_float(eqn.invars[0]) and not rules.is_float(eqn.outvars[0])
         return lambda output, operand: JUMP if cut else SMOOTH
-    if name == "select_n":
-        return lambda output, operand: SMOOTH if operand else JUMP
     if name in _INDEXED:
         first = _INDEXED[name]
         places = (first,) if name.startswith("scatter") else range(first, len(eqn.invars))
@@ -130,8 +93,7 @@ def _smoothness(eqn: Any) -> Callable[[int, int], Smoothness] | None:
     if name in ("sort", "top_k"):
         # Values in order are continuous; what is carried along, such as their places, is not.
         return lambda output, operand: LIPSCHITZ if output == operand == 0 else JUMP
-    found = _CLASSES.get(name)
-    return None if found is None else lambda output, operand: found
+    return smoothness_of(name)
 
 
 def entrywise(eqn: Any) -> Callable[..., Any] | None:
@@ -140,30 +102,12 @@ def entrywise(eqn: Any) -> Callable[..., Any] | None:
     if name in MOVES:
         return np.asarray
     if name == "integer_pow":
-        return _power(eqn.params["y"])
+        return power(eqn.params["y"])
     if name == "convert_element_type":
         if eqn.outvars[0].aval.dtype == bool:
-            return _truth
-        return _real if rules.is_float(eqn.outvars[0]) else _whole
+            return truth
+        return real if rules.is_float(eqn.outvars[0]) else whole
     return ENTRYWISE.get(name)
-
-
-# One function for each of them, so that formulas can be compared.
-@functools.cache
-def _power(y: int) -> Callable[[Any], Any]:
-    return lambda x: np.power(np.asarray(x, float), y)
-
-
-def _truth(x: Any) -> Any:
-    return np.asarray(x) != 0
-
-
-def _real(x: Any) -> Any:
-    return x * 1.0
-
-
-def _whole(x: Any) -> Any:
-    return np.trunc(x * 1.0)
 
 
 # Bodies ---------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class JaxOps:
         return lax.stop_gradient(x)
 
     def sum(self, x: jax.Array, axes: Sequence[int]) -> jax.Array:
-        return jnp.sum(x, axis=tuple(axes))
+        return jnp.sum(x, axis=tuple(axes)) if len(axes) else x
 
     def mean(self, x: jax.Array, axis: int) -> jax.Array:
         return jnp.mean(x, axis=axis)

@@ -18,9 +18,9 @@ from torch.distributions import (
 )
 from torch.distributions.independent import Independent
 
-from ppvi.compiler.ir import Support
+from ppvi.compiler.ir import Origin, Support
 from ppvi.pyro.ops import OPS
-from ppvi.pyro.stage import draw
+from ppvi.pyro.stage import code_of, draw, is_library
 
 
 class SiteDistribution:
@@ -139,13 +139,15 @@ class SiteDistribution:
         if isinstance(fn, TransformedDistribution):
             value: Any = SiteDistribution(fn.base_dist)._drawn(rng, how, detached)
             for transform in fn.transforms:
-                value = transform(value)
+                with code_of(Origin.SAMPLER, transform):
+                    value = transform(value)
             return value
         leaves = tensors(fn)
 
         def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
             return how(rebuilt(fn, leaves, values, tuple(key.shape)), key.ndim)
 
+        sampler.library = is_library(fn)  # type: ignore[attr-defined]
         return draw(rng, [leaf.detach() if detached else leaf for leaf in leaves], sampler)
 
 
@@ -161,7 +163,8 @@ def evaluate(
         torch.broadcast_shapes(value.shape, fn.batch_shape + fn.event_shape)
     except RuntimeError as error:
         return None, error
-    log_prob = fn.log_prob(value)
+    with code_of(Origin.DENSITY, peel(fn)):
+        log_prob = fn.log_prob(value)
     return (log_prob if log_prob.shape in (fn.batch_shape, lanes) else None), None
 
 

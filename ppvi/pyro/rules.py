@@ -16,13 +16,15 @@ from ppvi.compiler.ir import AxisMap
 
 @dataclass(frozen=True)
 class Call:
-    """A call of an operation: its arguments by name, with shapes in the place of tensors."""
+    """A call of an operation: its arguments by name, with `meanings.TENSOR` in the place of tensors."""
 
     name: str
     arguments: dict[str, Any]
     operands: tuple[tuple[int, ...], ...]
     """Shapes of the tensors among the arguments, in order."""
     output: tuple[int, ...]
+    results: int = 1
+    """How many tensors it returns."""
 
 
 Rule = Callable[[Call, int], AxisMap]

@@ -19,11 +19,11 @@ import torch
 from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, make_fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from ppvi.compiler.ir import Atom, Density, Equation, Program, SiteInfo, Var
+from ppvi.compiler.ir import Atom, Density, Equation, Origin, Program, SiteInfo, Var
 from ppvi.errors import EngineError
-from ppvi.pyro import rules, source
+from ppvi.pyro import meanings, rules, source
 from ppvi.pyro.graphs import fold
 
 LIBRARY = torch.library.Library("ppvi", "DEF")
@@ -184,12 +184,28 @@ class Reader:
             return Equation("site", inputs, outputs, _first, _unused, where, site=self.things[number], mapped=mapped)
         if node.target is torch.ops.ppvi.draw.default:
             sampler = self.things[node.args[2]]
-            return Equation("draw", inputs, outputs, lambda *xs: (sampler(*xs),), lambda: [_joint(inputs)], where)
-
+            return Equation(
+                "draw",
+                inputs,
+                outputs,
+                lambda *xs: (sampler(*xs),),
+                lambda: [_joint(inputs)],
+                where,
+                meaning=lambda: meanings.of_draw(getattr(sampler, "library", False)),
+            )
         if node.target is torch.ops.ppvi.note.default:
             note = self.things[node.args[2]]
+            [kind] = note
             return Equation(
-                "note", inputs, outputs, _first, lambda: _identity(inputs), where, linear=(frozenset({0}),), **note
+                "note",
+                inputs,
+                outputs,
+                _first,
+                lambda: _identity(inputs),
+                where,
+                linear=(frozenset({0}),),
+                meaning=lambda: meanings.of_note(kind),
+                **note,
             )
 
         def run(*tensors: torch.Tensor) -> Sequence[torch.Tensor]:
@@ -202,7 +218,7 @@ class Reader:
 
         name = node.target._schema.name.removeprefix("aten::")
         target = _copy if name == "copy" else node.target
-        call = rules.Call(name, _named(node), tuple(atom.shape for atom in inputs), outputs[0].shape)
+        call = rules.Call(name, _named(node), tuple(x.shape for x in inputs), outputs[0].shape, len(outputs))
         floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
         return Equation(
             name,
@@ -214,12 +230,14 @@ class Reader:
             linear=_linear(name, len(inputs)) if floats else (),
             additive=name in rules.ADDITIVE,
             differentiable=name != "detach" and any(out.dtype.startswith(("float", "bfloat")) for out in outputs),
+            meaning=lambda: meanings.meaning(call, inputs, outputs[0], where, node.meta.get("origin", Origin.OTHER)),
         )
 
 
 def _named(node: Any) -> dict[str, Any]:
     names = [argument.name for argument in node.target._schema.arguments]
-    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+    return tree_map_only(torch.fx.Node, lambda _: meanings.TENSOR, arguments)
 
 
 def _linear(name: str, operands: int) -> tuple[frozenset[int], ...]:
@@ -248,6 +266,25 @@ def _where(node: Any) -> str:
     return node.meta.get("where", "unknown")
 
 
+_origins: list[Origin] = [Origin.OTHER]
+"""Whose code is running."""
+
+
+@contextmanager
+def code_of(origin: Origin, owner: Any) -> Iterator[None]:
+    """What is traced here is a library's code with this purpose, if the owner is of a library's class."""
+    _origins.append(origin if is_library(owner) else Origin.OTHER)
+    try:
+        yield
+    finally:
+        _origins.pop()
+
+
+def is_library(thing: Any) -> bool:
+    """Whether its class is PyTorch's or Pyro's."""
+    return type(thing).__module__.partition(".")[0] in ("torch", "pyro")
+
+
 class Located(TorchFunctionMode):
     """Notes the user's line at every node of the graph that is being traced."""
 
@@ -264,6 +301,7 @@ class Located(TorchFunctionMode):
         out = func(*args, **(kwargs or {}))
         for node in itertools.takewhile(lambda node: node is not before, reversed(nodes)):
             node.meta.setdefault("where", here)
+            node.meta.setdefault("origin", _origins[-1])
         return out
 
 

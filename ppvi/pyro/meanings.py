@@ -1,0 +1,247 @@
+"""What the checks need to know of ATen's operations, put into the algebra that they know.
+
+ATen has scalars among its arguments, broadcasts by itself and has many operations that others are made of. A rule here writes
+a call in terms of the algebra's operations, with literals for scalars and with broadcasts of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ppvi.compiler.ir import AxisMap, Equation, Literal, Meaning, Origin, Smoothness, Var, is_float
+from ppvi.engine import algebra
+from ppvi.pyro.rules import Call, flow
+
+Operand = Var | Literal | float
+JUMP, SMOOTH = Smoothness.JUMP, Smoothness.SMOOTH
+
+
+class Body:
+    """The equations of one call."""
+
+    def __init__(self, call: Call, operands: Sequence[Any], dtype: str, where: Callable[[], str], origin: Origin):
+        self.call = call
+        self.operands = operands
+        self.dtype = dtype
+        self.where = where
+        self.origin = origin
+        self.equations: list[Equation] = []
+        self._tensors = iter(operands)
+
+    def arguments(self) -> dict[str, Any]:
+        """By name, with operands in the place of tensors."""
+        return {name: self._filled(value) for name, value in self.call.arguments.items()}
+
+    def _filled(self, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [self._filled(x) for x in value]
+        return next(self._tensors) if value is TENSOR else value
+
+    def op(self, name: str, *operands: Operand, run: Callable[..., Any] | None = None) -> Var:
+        """An operation on single numbers, after broadcasting; `run` where its name alone does not say what it does."""
+        atoms = [self._atom(x) for x in operands]
+        shape = np.broadcast_shapes(*(atom.shape for atom in atoms))
+        laid = [atom if atom.shape in (shape, ()) else self.moved(atom, shape) for atom in atoms]
+        same = tuple(range(len(shape)))
+        return self._add(name, laid, shape, [same if atom.shape else () for atom in laid], run=run)
+
+    def moved(self, atom: Var | Literal, shape: tuple[int, ...]) -> Var:
+        """Entries repeated by broadcasting."""
+        ahead = len(shape) - len(atom.shape)
+        axes = tuple(a + ahead if size == shape[a + ahead] else None for a, size in enumerate(atom.shape))
+        return self._add("broadcast_in_dim", [atom], shape, [axes], atom.dtype)
+
+    def _atom(self, x: Operand) -> Var | Literal:
+        return Literal(np.asarray(x), (), "float32") if isinstance(x, bool | int | float) else x
+
+    def _add(
+        self,
+        name: str,
+        atoms: list[Any],
+        shape: Sequence[int],
+        maps: Sequence[AxisMap | None],
+        dtype: str | None = None,
+        run: Callable[..., Any] | None = None,
+    ) -> Var:
+        out = Var(tuple(shape), dtype or ("bool" if name in _TRUTHS else self.dtype))
+        meaning = Meaning(
+            name,
+            algebra.smoothness_of(name) if name != "convert_element_type" else _cut(atoms[0], out),
+            run or _entrywise(name, out),
+            moves=name == "broadcast_in_dim",
+            origin=lambda: self.origin,
+        )
+        self.equations.append(
+            Equation(name, tuple(atoms), (out,), _never, lambda: [list(maps)], self.where, meaning=lambda: meaning)
+        )
+        return out
+
+
+class Tensor:
+    """Stands for a tensor among the arguments of a call."""
+
+
+TENSOR = Tensor()
+_TRUTHS = frozenset("eq ne lt le gt ge and or not is_finite".split())
+
+
+def _never(*values: Any) -> Any:
+    raise AssertionError("an equation of a check is never run")
+
+
+def _entrywise(name: str, out: Var) -> Callable[..., Any] | None:
+    if name == "broadcast_in_dim":
+        return np.asarray
+    if name == "convert_element_type":
+        return algebra.truth if out.dtype == "bool" else algebra.real if is_float(out) else algebra.whole
+    return algebra.ENTRYWISE.get(name)
+
+
+def _cut(atom: Var | Literal, out: Var) -> Callable[[int, int], Smoothness]:
+    rule = JUMP if is_float(atom) and not is_float(out) else SMOOTH
+    return lambda output, operand: rule
+
+
+# Rules: from the call's arguments to the algebra -------------------------------------------------------------------------
+
+Rule = Callable[[Body, dict[str, Any]], Var]
+
+
+def _one(name: str) -> Rule:
+    return lambda body, a: body.op(name, a["self"])
+
+
+def _two(name: str) -> Rule:
+    return lambda body, a: body.op(name, a["self"], a["other"])
+
+
+def _sum(name: str, swapped: bool = False) -> Rule:
+    def rule(body: Body, a: dict[str, Any]) -> Var:
+        alpha = a.get("alpha", 1)
+        other = a["other"] if alpha == 1 else body.op("mul", a["other"], float(alpha))
+        return body.op(name, *((other, a["self"]) if swapped else (a["self"], other)))
+
+    return rule
+
+
+def _clamp(body: Body, a: dict[str, Any]) -> Var:
+    low, high = a.get("min", a.get("min_val")), a.get("max", a.get("max_val"))
+    x = a["self"] if low is None else body.op("max", a["self"], low)
+    return x if high is None else body.op("min", x, high)
+
+
+def _power(body: Body, a: dict[str, Any]) -> Var:
+    exponent = a["exponent"]
+    if isinstance(exponent, int | float) and exponent == int(exponent):
+        return body.op("integer_pow", a["self"], run=algebra.power(int(exponent)))
+    return body.op("pow", a["self"], exponent)
+
+
+def _softplus(body: Body, a: dict[str, Any]) -> Var:
+    beta = float(a.get("beta", 1))
+    return body.op("div", body.op("softplus", body.op("mul", a["self"], beta)), beta)
+
+
+def _addmm(body: Body, a: dict[str, Any]) -> Var:
+    product = body._add("dot_general", [a["mat1"], a["mat2"]], body.call.output, flow(body.call)[1:])
+    return body.op("add", a["self"], product)
+
+
+RULES: dict[str, Rule] = {
+    **{name: _one(name) for name in """abs acos acosh asin asinh atan atanh ceil cos cosh digamma erf erfc exp exp2 expm1
+        floor lgamma log log1p neg round rsqrt sign sin sinh sqrt square tan tanh trunc""".split()},
+    **{aten: _one(name) for aten, name in (
+        ("sigmoid", "logistic"), ("erfinv", "erf_inv"), ("sgn", "sign"), ("detach", "stop_gradient"), ("clone", "copy"),
+        ("alias", "copy"), ("lift_fresh_copy", "copy"), ("logical_not", "not"), ("bitwise_not", "not"),
+        ("isfinite", "is_finite"), ("special_log_ndtr", "log_ndtr"), ("special_ndtri", "ndtri"), ("special_erfcx", "erfcx"),
+        ("_to_copy", "convert_element_type"))},
+    **{name: _two(name) for name in "atan2 div eq ge gt le lt mul ne logaddexp".split()},
+    **{aten: _two(name) for aten, name in (
+        ("maximum", "max"), ("minimum", "min"), ("fmod", "rem"), ("remainder", "rem"), ("logical_and", "and"),
+        ("bitwise_and", "and"), ("logical_or", "or"), ("bitwise_or", "or"), ("logical_xor", "xor"), ("bitwise_xor", "xor"),
+        ("xlogy", "xlogy"), ("special_xlog1py", "xlogy"))},
+    "add": _sum("add"),
+    "sub": _sum("sub"),
+    "rsub": _sum("sub", swapped=True),
+    "pow": _power,
+    "reciprocal": lambda body, a: body.op("div", 1.0, a["self"]),
+    "log2": lambda body, a: body.op("div", body.op("log", a["self"]), math.log(2)),
+    "log10": lambda body, a: body.op("div", body.op("log", a["self"]), math.log(10)),
+    "isnan": lambda body, a: body.op("not", body.op("is_finite", a["self"])),
+    "isinf": lambda body, a: body.op("not", body.op("is_finite", a["self"])),
+    "nan_to_num": _one("copy"),
+    "clamp": _clamp,
+    "clamp_min": _clamp,
+    "clamp_max": _clamp,
+    "hardtanh": _clamp,
+    "relu": lambda body, a: body.op("max", a["self"], 0.0),
+    "silu": lambda body, a: body.op("mul", a["self"], body.op("logistic", a["self"])),
+    "softplus": _softplus,
+    "log_sigmoid_forward": lambda body, a: body.op("neg", body.op("softplus", body.op("neg", a["self"]))),
+    "where": lambda body, a: body.op("select_n", a["condition"], a["other"], a["self"]),
+    "masked_fill": lambda body, a: body.op("select_n", a["mask"], a["self"], a["value"]),
+    "lerp": lambda body, a: body.op("add", a["self"], body.op("mul", a["weight"], body.op("sub", a["end"], a["self"]))),
+    "addcmul": lambda body, a: body.op(
+        "add", a["self"], body.op("mul", body.op("mul", a["tensor1"], a["tensor2"]), float(a.get("value", 1)))
+    ),
+    "addmm": _addmm,
+    "copy": lambda body, a: body.op("copy", body.op("add", a["src"], 0.0)),
+}  # fmt: skip
+"""Operations that are written in others."""
+
+MOVES = frozenset("view reshape _unsafe_view expand permute t transpose unsqueeze squeeze flip".split())
+
+WHOLE = {
+    "sum": "sum", "mean": "sum", "prod": "reduce_prod", "amax": "greatest", "amin": "greatest", "logsumexp": "logsumexp",
+    "cumsum": "cumsum", "cumprod": "cumprod", "logcumsumexp": "cumlogsumexp", "_softmax": "softmax",
+    "_log_softmax": "log_softmax", "select": "slice", "slice": "slice", "split": "slice", "cat": "concatenate",
+    "stack": "stack", "mm": "dot_general", "bmm": "dot_general", "mv": "dot_general", "dot": "dot_general", "convolution": "conv_general_dilated",
+    "linalg_cholesky_ex": "cholesky", "linalg_solve_triangular": "triangular_solve", "triangular_solve": "triangular_solve",
+    "linalg_inv_ex": "solve", "_linalg_solve_ex": "solve", "diagonal": "slice", "diag_embed": "pad", "tril": "mul",
+    "triu": "mul", "var": "var", "mvlgamma": "mvlgamma", "polygamma": "polygamma", "gelu": "gelu", "mish": "mish",
+    "argmax": "argmax", "argmin": "argmin", "bernoulli": "sign", "searchsorted": "searchsorted", "constant_pad_nd": "pad",
+    "elu": "max", "leaky_relu": "max", "special_i0e": "bessel_i0e", "special_i1e": "bessel_i1e", "linalg_vector_norm": "norm",
+    "max_pool2d_with_indices": "greatest", "native_layer_norm": "div", "_standard_gamma": "random_gamma",
+}  # fmt: skip
+"""Operations by their name in the algebra, where they are one there."""
+
+PLACES = frozenset("index gather index_select embedding take scatter scatter_add index_put index_add".split())
+"""Operations that look things up; only the table and what is put into it is no place."""
+
+
+def meaning(call: Call, inputs: Sequence[Any], out: Var, where: Callable[[], str], origin: Origin) -> Meaning:
+    """The meaning of a call of an ATen operation."""
+    name = call.name
+    if name in RULES:
+
+        def inline(operands: Sequence[Any]) -> Any:
+            body = Body(call, operands, out.dtype, where, origin)
+            result = RULES[name](body, body.arguments())
+            others = [Var(out.shape, out.dtype) for _ in range(call.results - 1)]
+            return tuple(body.equations), (result, *others)
+
+        return Meaning(name, inline=inline)
+    if name in MOVES:
+        return Meaning(name, lambda output, operand: SMOOTH, np.asarray, moves=True)
+    if name in ("max", "min", "sort", "topk", "kthvalue", "median", "cummax", "cummin"):
+        return Meaning("greatest", lambda output, operand: JUMP if output else Smoothness.LIPSCHITZ)
+    if name in PLACES:
+        real = [i for i, atom in enumerate(inputs) if is_float(atom)]
+        return Meaning("gather", lambda output, operand: SMOOTH if operand in real else JUMP)
+    known = WHOLE.get(name)
+    return Meaning(known or name, None if known is None else algebra.smoothness_of(known), origin=lambda: origin)
+
+
+def of_draw(library: bool) -> Meaning:
+    """The meaning of a draw: a library's reparameterised sampler is continuous in what its distribution is made of."""
+    return Meaning("draw", (lambda output, operand: SMOOTH) if library else None, origin=lambda: Origin.SAMPLER)
+
+
+def of_note(kind: str) -> Meaning:
+    """The meaning of a marker on a density, an estimate, or what is held constant with a reason."""
+    name = {"density": "ppvi_log_prob", "estimate_of": "ppvi_estimate", "because": "ppvi_because"}[kind]
+    return Meaning(name, algebra.smoothness_of(name), algebra.ENTRYWISE[name])
