@@ -17,19 +17,19 @@ from numpyro.distributions import biject_to, constraints as c
 from ppvi.checks import Measurement, Question, Report, exactly, measure
 from ppvi.checks.paths import LENGTH, lay
 from ppvi.compiler.examine import examine
-from ppvi.compiler.plan import Plan
-from ppvi.errors import ProgramError, StrategyError
+from ppvi.engine.checking import Oracle, asked_of, is_random, moving_in, oracles
+from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import names_of
 from ppvi.numpyro.outcomes import EndlessError, Outcomes, close, outcomes
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import Initialisation
-from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
 
 if TYPE_CHECKING:
     from ppvi.numpyro.objective import Objective
 
 OUTCOMES = 4096
 """The most outcomes of an estimator that are all gone through."""
+
 
 Estimator = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 """From a key and parameters to an estimate of the objective and of its gradient."""
@@ -62,12 +62,7 @@ def check(
     **options: Any,
 ) -> Report:
     """The static and the statistical check of an objective; see `Objective.check`."""
-    against = (against,) if isinstance(against, str) else against
-    unknown = sorted(set(against) - {"path", "exact", "quadrature", "reinforce"})
-    if unknown or not against:
-        raise ProgramError(
-            f"check: against must name some of 'path', 'exact', 'quadrature' and 'reinforce', not {unknown or against!r}."
-        )
+    against = asked_of(against)
     key = as_key(key)
     plan = objective.staged(params, *args, **kwargs)
     static = examine(plan, names_of(plan.program.inputs, params))
@@ -76,16 +71,24 @@ def check(
         return Report(options["alpha"], (), static, (f"nothing was measured: {reason}",))
     start = Initialisation(jax.random.fold_in(key, 0), objective.strategies, params)
     objective.run(start, args, dict(kwargs))
-    whose = getattr(objective.program, "gradient_of", None)
-    moving = {name for name in params if whose is None or whose in start.owners.get(name, {whose})}
+    moving = moving_in(objective, params, start.owners)
 
     def estimate(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
         return objective.value_and_grad(key, params, *args, **kwargs)
 
-    oracles, missing = _oracles(objective, plan, params, args, kwargs, against)
+    keys = (jax.random.key(0), jax.random.key(1))
+    made, missing = oracles(objective, plan, params, args, kwargs, against, keys, close)
+
+    def estimator(oracle: Oracle) -> Estimator:
+        # With one key for all draws, what does not depend on them is computed once.
+        return lambda key, params: oracle.objective.value_and_grad(
+            keys[0] if oracle.exact else key, params, *args, **kwargs
+        )
+
+    found = {name: estimator(oracle) for name, oracle in made.items()}
 
     def known(params: Any) -> tuple[Outcomes, Any]:
-        return outcomes(objective, params, args, kwargs, limit=OUTCOMES), oracles["exact"](key, params)
+        return outcomes(objective, params, args, kwargs, limit=OUTCOMES), found["exact"](key, params)
 
     return run(
         estimate,
@@ -94,57 +97,14 @@ def check(
         points={"initial": {**params, **start.found}},
         constraints=start.constraints,
         moving=moving,
-        oracles=oracles,
+        oracles=found,
         missing=missing,
-        known=known if "exact" in oracles else None,
+        known=known if "exact" in found else None,
         static=static,
         path="path" in against,
-        random=any(not isinstance(choice.strategy, Enumerate) for choice in plan.choices.values()),
+        random=is_random(plan),
         **options,
     )
-
-
-NODES = ((48, 64), (32, 44))
-"""Numbers of nodes that have to agree; fewer where sites are nested and many are too expensive."""
-
-
-def _oracles(
-    objective: Objective, plan: Plan, params: Any, args: Any, kwargs: Any, against: Sequence[str]
-) -> tuple[dict[str, Estimator], list[str]]:
-    """Other estimators of the gradient, by what the report calls them, and why there are no more."""
-    missing: list[str] = []
-
-    def gradient(finite: Strategy, real: Strategy) -> Estimator | None:
-        named = {c.info.name: real if c.info.support.kind == "real" else finite for c in plan.choices.values()}
-        other = type(objective)(objective.program, objective.model, objective.guide, strategies=named)
-        try:
-            other.staged(params, *args, **kwargs)
-        except (StrategyError, ProgramError) as error:
-            missing.append(str(error))
-            return None
-        return lambda key, params: other.value_and_grad(key, params, *args, **kwargs)
-
-    def settled(*gradients: Estimator | None) -> Estimator | None:
-        """The last of several gradients, if it is the same as the others and whatever the key."""
-        there = [g for g in gradients if g is not None]
-        if len(there) < len(gradients):
-            return None
-        first, *others = (g(jax.random.key(i), params) for i, g in enumerate(there))
-        if not all(close(first, other) for other in others):
-            missing.append("an exact gradient was not found: another key, or more nodes, gave another")
-            return None
-        # With one key for all draws, what does not depend on them is computed once.
-        return lambda key, params: there[-1](jax.random.key(0), params)
-
-    found: dict[str, Estimator | None] = {}
-    if "exact" in against and plan.choices:
-        found["exact"] = settled(*[gradient(Enumerate(), Enumerate())] * 2)
-    if "quadrature" in against and plan.choices:
-        rules = (settled(*(gradient(Enumerate(), Quadrature(n)) for n in nodes)) for nodes in NODES)
-        found["by quadrature"] = next((rule for rule in rules if rule is not None), None)
-    if "reinforce" in against and plan.choices:
-        found["by score"] = gradient(Reinforce(), Reinforce())
-    return {name: oracle for name, oracle in found.items() if oracle is not None}, missing
 
 
 def check_estimator(

@@ -26,7 +26,7 @@ class Gradient:
     def __init__(self, plan: Plan, params: Sequence[torch.Tensor], arrays: Sequence[torch.Tensor], compiled: bool):
         def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
             leaves = [x.detach().requires_grad_() for x in tensors[: len(params)]]
-            value = surrogate(plan, OPS, [*leaves, *tensors[len(params) :]])
+            value = surrogate(plan, OPS, [*leaves, torch.zeros(()), *tensors[len(params) :]])
             return value.detach(), *torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
 
         with registering() as self.samplers, torch.enable_grad():

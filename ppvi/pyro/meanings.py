@@ -136,6 +136,8 @@ def _clamp(body: Body, a: dict[str, Any]) -> Var:
 
 def _power(body: Body, a: dict[str, Any]) -> Var:
     exponent = a["exponent"]
+    if exponent == 2:
+        return body.op("square", a["self"])
     if isinstance(exponent, int | float) and exponent == int(exponent):
         return body.op("integer_pow", a["self"], run=algebra.power(int(exponent)))
     return body.op("pow", a["self"], exponent)
@@ -199,7 +201,8 @@ WHOLE = {
     "sum": "sum", "mean": "sum", "prod": "reduce_prod", "amax": "greatest", "amin": "greatest", "logsumexp": "logsumexp",
     "cumsum": "cumsum", "cumprod": "cumprod", "logcumsumexp": "cumlogsumexp", "_softmax": "softmax",
     "_log_softmax": "log_softmax", "select": "slice", "slice": "slice", "split": "slice", "cat": "concatenate",
-    "stack": "stack", "mm": "dot_general", "bmm": "dot_general", "mv": "dot_general", "dot": "dot_general", "convolution": "conv_general_dilated",
+    "stack": "stack", "mm": "dot_general", "bmm": "dot_general", "mv": "dot_general", "dot": "dot_general",
+    "convolution": "conv_general_dilated",
     "linalg_cholesky_ex": "cholesky", "linalg_solve_triangular": "triangular_solve", "triangular_solve": "triangular_solve",
     "linalg_inv_ex": "solve", "_linalg_solve_ex": "solve", "diagonal": "slice", "diag_embed": "pad", "tril": "mul",
     "triu": "mul", "var": "var", "mvlgamma": "mvlgamma", "polygamma": "polygamma", "gelu": "gelu", "mish": "mish",

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
 
+from ppvi.checks import Report
 from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.explain import Explanation
 from ppvi.compiler.ir import Var
@@ -27,7 +28,7 @@ from ppvi.pyro.ops import OPS
 from ppvi.pyro.replay import Replay
 from ppvi.pyro.session import Session
 from ppvi.pyro.stage import DynamicError, is_data_dependent, registering, stage
-from ppvi.pyro.trees import tree_map
+from ppvi.pyro.trees import tree_map, vmap
 from ppvi.pyro.unstaged import Initialisation, Loops, PlainSession
 from ppvi.strategies import Strategy
 
@@ -143,7 +144,17 @@ class Objective(engine.Objective):
         with seeded(key), registering():
             if planned is None:
                 return self._replay(params, args, kwargs).surrogate()
-            return surrogate(planned, OPS, [*params.values(), *_tensors(args, kwargs)], values)
+            return surrogate(planned, OPS, [*params.values(), torch.zeros(()), *_tensors(args, kwargs)], values)
+
+    def lanes(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The surrogate at a stack of parameters, with draws of its own at each."""
+        planned = self.staged({name: value[0] for name, value in params.items()}, *args, **kwargs)
+
+        def one(lane: torch.Tensor, params: Params) -> torch.Tensor:
+            return surrogate(planned, OPS, [*params.values(), lane, *_tensors(args, kwargs)])
+
+        with seeded(key), registering():
+            return vmap(one)(torch.zeros(len(next(iter(params.values())))), params)
 
     def _replay(self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Replay:
         return Replay(lambda session: self.run(session, args, dict(kwargs)), params, self.strategies, self.modules)
@@ -237,6 +248,11 @@ class Objective(engine.Objective):
             self._stagings[signature] = made
         return self._stagings[signature]
 
+    def _check(self, *args: Any, **options: Any) -> Report:
+        from ppvi.pyro.checking import check
+
+        return check(self, *args, **options)
+
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
         return dict(zip(inputs, params, strict=False))
 
@@ -246,10 +262,11 @@ class Objective(engine.Objective):
 
         def run(*tensors: torch.Tensor) -> torch.Tensor:
             filled = list(leaves)
-            for place, tensor in zip(places, tensors[len(names) :], strict=True):
+            for place, tensor in zip(places, tensors[len(names) + 1 :], strict=True):
                 filled[place] = tensor
             args, kwargs = tree_unflatten(filled, tree)
-            session = Session(dict(zip(names, tensors, strict=False)), self.strategies, self.modules)
+            named, key = dict(zip(names, tensors, strict=False)), tensors[len(names)]
+            session = Session(named, self.strategies, self.modules, key=key)
             value = self.run(session, args, kwargs)
             constraints.update(session.constraints)
             refuse_unknown(self.strategies, session.drawn)
@@ -260,7 +277,7 @@ class Objective(engine.Objective):
             self.initialise(0, *tree_unflatten(leaves, tree)[0], **tree_unflatten(leaves, tree)[1])
         inputs = [value.detach() for value in params.values()]
         with seeded(0):
-            staged = stage(run, inputs, *[leaves[i].detach() for i in places])
+            staged = stage(run, inputs, torch.zeros(()), *[leaves[i].detach() for i in places])
         refuse_constant(staged, params)
         supports = {
             var: support_of(constraints[name])

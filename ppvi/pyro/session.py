@@ -35,12 +35,13 @@ class Session(engine.Session):
         chosen: Mapping[str, Strategy],
         modules: dict[torch.nn.Parameter, str],
         distribution: Callable[..., SiteDistribution] = SiteDistribution,
+        key: torch.Tensor | None = None,
     ):
         super().__init__(params, chosen, distribution)
         self.rows: dict[str, torch.Tensor] = {}
         self.modules = modules
         """Parameters that belong to modules, and their names, which runs of the objective add to."""
-        self._key = torch.zeros(())
+        self._root = self._key = torch.zeros(()) if key is None else key
         self._level = level()
 
     def here(self) -> str:
@@ -104,7 +105,7 @@ class Session(engine.Session):
     def subsample(self, name: str, total: int, size: int) -> torch.Tensor:
         """Rows of a plate's minibatch, the same throughout one evaluation."""
         if name not in self.rows:
-            self.rows[name] = self.random(lambda key: torch.randperm(total)[:size], torch.zeros(()))
+            self.rows[name] = self.random(lambda key: _rows(key, total, size), self._root)
         return self.rows[name]
 
     def random(self, sampler: stage.Sampler, key: torch.Tensor | None = None) -> torch.Tensor:
@@ -151,11 +152,13 @@ class Session(engine.Session):
         if size > total:
             raise ProgramError(f"minibatch: there are {total} rows, fewer than a batch of {size}.")
 
-        def rows(key: torch.Tensor) -> torch.Tensor:
-            return torch.rand(*key.shape, total).argsort(-1)[..., :size]
-
-        chosen = self.random(rows)
+        chosen = self.random(lambda key: _rows(key, total, size))
         return tree_map(lambda x: x[chosen], data), total
+
+
+def _rows(key: torch.Tensor, total: int, size: int) -> torch.Tensor:
+    """Different numbers below the total, for every run."""
+    return torch.rand(*key.shape, total).argsort(-1)[..., :size]
 
 
 def level() -> int:

@@ -77,7 +77,7 @@ def _in_front(size: int, x: torch.Tensor, dim: int | None) -> torch.Tensor:
 def _batch_draw(info: Any, dims: Any, key: Any, inputs: Any, number: int) -> tuple[torch.Tensor, int]:
     front = functools.partial(_in_front, info.batch_size)
     moved = [front(x, d) for x, d in zip(inputs, dims[1], strict=True)]
-    return torch.ops.ppvi.draw(front(key, dims[0]), moved, number), 0
+    return draw(front(key, dims[0]), moved, _registries[-1][number]), 0
 
 
 def _batch_mark(
@@ -188,7 +188,7 @@ class Reader:
                 "draw",
                 inputs,
                 outputs,
-                lambda *xs: (sampler(*xs),),
+                lambda *xs: (draw(xs[0], xs[1:], sampler),),
                 lambda: [_joint(inputs)],
                 where,
                 meaning=lambda: meanings.of_draw(getattr(sampler, "library", False)),
@@ -333,7 +333,7 @@ def mark_because(value: torch.Tensor, because: str) -> torch.Tensor:
 
 
 def draw(key: torch.Tensor, inputs: Sequence[torch.Tensor], sampler: Sampler) -> torch.Tensor:
-    """A draw by Python code."""
+    """A draw by Python code, which outside of every transformation simply runs, on autograd's tape."""
     if not maybe_current_level():
         return sampler(key, *inputs)
     return torch.ops.ppvi.draw(key, list(inputs), register(sampler))

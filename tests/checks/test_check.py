@@ -65,7 +65,7 @@ def test_unbiased_discrete(strategies):
     assert any(m.point == "given, every outcome" for m in report.measurements)
 
 
-@pytest.mark.parametrize("strategy", [ppvi.Reparam(), ppvi.Reinforce()], ids=str)
+@pytest.mark.parametrize("strategy", [ppvi.Reparam(), pytest.param(ppvi.Reinforce(), marks=pytest.mark.slow)], ids=str)
 def test_unbiased_continuous(strategy):
     bound = vi.objective(ppvi.objectives.elbo, normal_model, normal_guide, strategies={"z": strategy})
     report = bound.check(KEY, bound.init(KEY), alpha=ALPHA, delta=0.03, budget=60, progress=False)

@@ -72,7 +72,9 @@ def truth():
         {},
         {"z": ppvi.Reinforce(), "w": ppvi.Reinforce(), "x": ppvi.Reinforce()},
         {"z": ppvi.Enumerate(), "w": ppvi.Enumerate()},
-        {"z": ppvi.MeasureValued(), "w": ppvi.LeaveOneOut(3), "x": ppvi.MeasureValued()},
+        pytest.param(
+            {"z": ppvi.MeasureValued(), "w": ppvi.LeaveOneOut(3), "x": ppvi.MeasureValued()}, marks=pytest.mark.slow
+        ),
         pytest.param({"z": SumAndSample(), "w": ppvi.MeasureValued()}, marks=pytest.mark.slow),
     ],
     ids=lambda s: ", ".join(map(str, s.values())) or "defaults",

@@ -1,0 +1,98 @@
+"""What checks of objectives share: what they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ppvi.compiler.plan import Plan
+from ppvi.engine.objectives import Objective, Params
+from ppvi.errors import ProgramError, StrategyError
+from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
+
+
+class Oracle(NamedTuple):
+    """Another estimator of an objective's gradient."""
+
+    objective: Objective
+    exact: bool
+    """Whether its key makes no difference."""
+
+
+NODES = ((48, 64), (32, 44))
+"""Numbers of nodes that have to agree; fewer where sites are nested and many are too expensive."""
+
+
+def asked_of(against: str | Sequence[str]) -> Sequence[str]:
+    """What a gradient is to be compared with."""
+    against = (against,) if isinstance(against, str) else against
+    unknown = sorted(set(against) - {"path", "exact", "quadrature", "reinforce"})
+    if unknown or not against:
+        raise ProgramError(
+            f"check: against must name some of 'path', 'exact', 'quadrature' and 'reinforce', not {unknown or against!r}."
+        )
+    return against
+
+
+def moving_in(objective: Objective, params: Params, owners: Mapping[str, set[str]]) -> set[str]:
+    """The parameters that the objective is an objective for."""
+    whose = getattr(objective.program, "gradient_of", None)
+    return {name for name in params if whose is None or whose in owners.get(name, {whose})}
+
+
+def is_random(plan: Plan) -> bool:
+    """Whether different keys should give different estimates."""
+    return any(not isinstance(choice.strategy, Enumerate) for choice in plan.choices.values())
+
+
+def oracles(
+    objective: Objective,
+    plan: Plan,
+    params: Params,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    against: Sequence[str],
+    keys: Sequence[Any],
+    close: Callable[[Any, Any], bool],
+) -> tuple[dict[str, Oracle], list[str]]:
+    """Other estimators of the gradient, by what the report calls them, and why there are no more.
+
+    **Arguments**
+
+    - `keys`: two that differ.
+    - `close`: whether two estimates and their gradients agree.
+    """
+    missing: list[str] = []
+
+    def other(finite: Strategy, real: Strategy) -> Objective | None:
+        named = {c.info.name: real if c.info.support.kind == "real" else finite for c in plan.choices.values()}
+        made = type(objective)(objective.program, objective.model, objective.guide, strategies=named)
+        try:
+            made.staged(params, *args, **kwargs)
+        except (StrategyError, ProgramError) as error:
+            missing.append(str(error))
+            return None
+        return made
+
+    def settled(*others: Objective | None) -> Oracle | None:
+        """The last of several objectives, if its gradient is the same as the others' and whatever the key."""
+        there = [o for o in others if o is not None]
+        if len(there) < len(others):
+            return None
+        pairs = zip(keys, there, strict=True)
+        first, *rest = (o.value_and_grad(key, params, *args, **kwargs) for key, o in pairs)
+        if not all(close(first, gradient) for gradient in rest):
+            missing.append("an exact gradient was not found: another key, or more nodes, gave another")
+            return None
+        return Oracle(there[-1], exact=True)
+
+    found: dict[str, Oracle | None] = {}
+    if "exact" in against and plan.choices:
+        found["exact"] = settled(*[other(Enumerate(), Enumerate())] * 2)
+    if "quadrature" in against and plan.choices:
+        rules = (settled(*(other(Enumerate(), Quadrature(n)) for n in nodes)) for nodes in NODES)
+        found["by quadrature"] = next((rule for rule in rules if rule is not None), None)
+    if "reinforce" in against and plan.choices:
+        by_score = other(Reinforce(), Reinforce())
+        found["by score"] = None if by_score is None else Oracle(by_score, exact=False)
+    return {name: oracle for name, oracle in found.items() if oracle is not None}, missing

@@ -1,0 +1,148 @@
+"""Checking gradients on Pyro: the draws that `ppvi.checks` judges, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.distributions import transform_to
+
+from ppvi.checks import Question, Report, measure
+from ppvi.checks.paths import LENGTH, Paths, lay
+from ppvi.compiler.examine import examine
+from ppvi.engine.checking import asked_of, is_random, moving_in, oracles
+from ppvi.pyro.trees import tree_leaves
+
+if TYPE_CHECKING:
+    from ppvi.pyro.objective import Key, Objective, Params
+
+
+def check(
+    objective: Objective,
+    key: Key,
+    params: Params,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    against: str | Sequence[str],
+    **options: Any,
+) -> Report:
+    """The static and the statistical check of an objective; see `Objective.check`."""
+    against = asked_of(against)
+    plan, alpha = objective.staged(params, *args, **kwargs), options["alpha"]
+    static = examine(plan, objective.names_of(plan.program.inputs, params))
+    reason = getattr(objective.program, "no_potential", None)
+    if reason is not None:
+        return Report(alpha, (), static, (f"nothing was measured: {reason}",))
+    start = objective.initialise(key, *args, **kwargs)
+    moving = moving_in(objective, params, start.owners)
+    found, missing = oracles(objective, plan, params, args, kwargs, against, (0, 1), close)
+    if "path" not in against and not found:
+        nothing = "nothing was measured: no gradient to compare with is known for these sites; add 'path' to against"
+        return Report(alpha, (), static, (nothing, *missing))
+
+    first, *others = (objective.value_and_grad(seed, params, *args, **kwargs) for seed in (0, 0, *range(1, 9)))
+    if not close(first, others[0], exactly=True):
+        return Report(alpha, (), static, problems=("two calls with one seed differ: something ignores PyTorch's seed",))
+    still = all(close(first, other, exactly=True) for other in others)
+    if still and is_random(plan):
+        return Report(alpha, (), static, problems=("all of 9 seeds give the same estimate: its randomness is frozen",))
+    space = Space({name: transform_to(start.constraints[name]) for name in params}, params)
+    points = {"given": space.vector(params), "initial": space.vector(start.params)}
+    seed = key if isinstance(key, int) else int(torch.randint(2**31, (), generator=key))
+    paths = lay(points, space.owner, list(params), [i for i, name in enumerate(params) if name in moving], seed)
+    draw, questions = drawer(
+        Estimates(objective, space, args, kwargs),
+        {name: Estimates(oracle.objective, space, args, kwargs) for name, oracle in found.items()},
+        paths,
+        seed,
+        "path" in against,
+    )
+    notes = ("the estimate does not depend on the seed: it is exact, or a constant",) if still else ()
+    return Report(alpha, measure(draw, questions, **options), static, notes)
+
+
+class Space:
+    """Parameters as vectors without constraints."""
+
+    def __init__(self, transforms: Mapping[str, Any], params: Params):
+        self.transforms = transforms
+        self.free = {name: t.inv(params[name].detach()) for name, t in transforms.items()}
+        self.owner = np.concatenate([np.full(x.numel(), i) for i, x in enumerate(self.free.values())])
+
+    def vector(self, params: Params) -> np.ndarray:
+        free = [t.inv(params[name].detach()).flatten() for name, t in self.transforms.items()]
+        return torch.cat(free).double().numpy()
+
+    def params(self, vectors: torch.Tensor) -> Params:
+        """The parameters of a stack of vectors, each stacked."""
+        parts = vectors.split([x.numel() for x in self.free.values()], -1)
+        pairs = zip(self.free.items(), parts, strict=True)
+        return {name: self.transforms[name](part.reshape(-1, *x.shape).to(x.dtype)) for (name, x), part in pairs}
+
+
+class Estimates:
+    """Many estimates of an objective and of its gradient at once, each at a point and with draws of its own."""
+
+    def __init__(self, objective: Any, space: Space, args: tuple[Any, ...], kwargs: Mapping[str, Any]):
+        self.objective = objective
+        self.space = space
+        self.args = args
+        self.kwargs = kwargs
+
+    def __call__(self, seed: int, points: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Values, and gradients in the vectors."""
+        vectors = torch.tensor(np.asarray(points), requires_grad=True)
+        values = self.objective.lanes(seed, self.space.params(vectors), *self.args, **self.kwargs)
+        [gradients] = torch.autograd.grad(values.sum(), [vectors])
+        return values.detach().double().numpy(), gradients.numpy()
+
+
+def drawer(
+    estimates: Estimates, oracles: Mapping[str, Estimates], paths: Paths, seed: int, path: bool
+) -> tuple[Callable[[int], tuple[Any, Any]], list[Question]]:
+    """A function from the number of a batch to its draws, and what they are about."""
+    given = [i for i, question in enumerate(paths.questions) if question.point == "given"]
+    directions = (paths.ends - paths.starts) / LENGTH
+    size = int(np.clip(200_000 // directions.size, 8, 512))
+    """Draws at once."""
+    questions = [*paths.questions] if path else []
+    for name in oracles:
+        questions += [Question(f"given, {name}", paths.questions[i].direction) for i in given]
+        questions.append(Question(f"given, {name}", "the value itself"))
+
+    def along(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """With the same random numbers at a point of each path and at both of its ends."""
+        one, n = int(rng.integers(2**31)), len(paths.questions)
+        starts, ends = (np.tile(x, (size, 1)) for x in (paths.starts, paths.ends))
+        where = starts + rng.random((size * n, 1)) * (ends - starts)
+        component = np.sum(estimates(one, where)[1] * np.tile(directions, (size, 1)), -1)
+        change = estimates(one, ends)[0] - estimates(one, starts)[0]
+        return (component - change / LENGTH).reshape(size, n), component.reshape(size, n)
+
+    def beside(oracle: Estimates, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """In the middle of the paths at the given point, all of which go through it; and the value there."""
+        one, other = (int(x) for x in rng.integers(2**31, size=2))
+        middle = np.tile((paths.starts[given[0]] + paths.ends[given[0]]) / 2, (size, 1))
+        (value, gradient), (truth, exact) = estimates(one, middle), oracle(other, middle)
+        ours, theirs = (
+            np.hstack([g @ directions[given].T, v[:, None]]) for g, v in ((gradient, value), (exact, truth))
+        )
+        return ours - theirs, ours
+
+    def draw(number: int) -> tuple[Any, Any]:
+        rng = np.random.default_rng([seed, number])
+        found = [along(rng)] if path else []
+        found += [beside(oracle, rng) for oracle in oracles.values()]
+        return tuple(np.hstack(parts) for parts in zip(*found, strict=True))  # type: ignore[return-value]
+
+    return draw, questions
+
+
+def close(left: Any, right: Any, exactly: bool = False) -> bool:
+    """Whether trees of tensors agree, to single precision."""
+    options: dict[str, Any] = {"rtol": 0.0, "atol": 0.0} if exactly else {"rtol": 1e-4, "atol": 1e-5}
+    pairs = zip(tree_leaves(left), tree_leaves(right), strict=True)
+    return all(torch.allclose(a, b, equal_nan=True, **options) for a, b in pairs)
