@@ -12,7 +12,7 @@ help:
 	@echo "make random    300 random programs of fixed seeds"
 	@echo "make fuzz      3000 new random programs against their enumeration (PROGRAMS=n for another number)"
 	@echo "make lint      ruff and pyright"
-	@echo "make bench     the benchmarks against hand-written code and NumPyro"
+	@echo "make bench     the benchmarks against hand-written code, NumPyro and Pyro"
 
 $(VENV)/user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -47,7 +47,7 @@ lint: $(VENV)/dev
 	$(RUN)/pyright
 
 bench: $(VENV)/dev
-	for script in vae_overhead mixture staging cone strategies checking; do $(RUN)/python -m benchmarks.$$script || exit 1; done
+	for script in vae_overhead mixture staging cone strategies checking pyro_svi; do $(RUN)/python -m benchmarks.$$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -15,7 +15,7 @@ import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
 from torch import nn
 
-import models.eight_schools
+import models.eight_schools_pyro
 import ppvi
 import ppvi.pyro as vi
 from benchmarks.timing import microseconds, ratio, rounds
@@ -87,9 +87,7 @@ def autoencoder(batch, pixels, hidden, latent):
 
 
 def schools():
-    effects, errors = (
-        torch.tensor(list(map(float, x))) for x in (models.eight_schools.EFFECTS, models.eight_schools.ERRORS)
-    )
+    m = models.eight_schools_pyro
 
     def model(y, sigma):
         mu = pyro.sample("mu", dist.Normal(0.0, 5.0))
@@ -109,7 +107,7 @@ def schools():
         with pyro.plate("schools", 8):
             pyro.sample("theta", normal("theta", (8,)))
 
-    yield Case("eight schools", model, guide, (effects, errors), {}, Trace_ELBO(), guide)
+    yield Case("eight schools", model, guide, (m.EFFECTS, m.ERRORS), {}, Trace_ELBO(), guide)
 
 
 def variance(draw: Callable[[], dict[str, torch.Tensor]], names: list[str], draws: int = 300) -> float:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyro
 
 import guides.cone
 import models.cone
@@ -19,18 +20,27 @@ def test_the_example_and_the_objective_after_it(capsys):
     assert "Enumerate()" in printed
     assert "Fit of 1000 steps" in printed
     np.testing.assert_allclose(names["fit"].params["loc"], [-2.1, 1.9], atol=0.3)
-    exec(BLOCKS[1], names)
+    exec(BLOCKS[2], names)
     bound = names["vi"].objective(names["iwelbo"](5), names["model"], names["guide"])
     key = names["jax"].random.key(1)
     assert np.isfinite(bound.estimate(key, names["fit"].params, names["x"]))
-    exec(BLOCKS[2].replace("fit.params, x)", "fit.params, x, budget=5, progress=False)"), names)
+    exec(BLOCKS[3].replace("fit.params, x)", "fit.params, x, budget=5, progress=False)"), names)
     assert "static check: proved" in capsys.readouterr().out
-    exec(BLOCKS[3], names)
+    exec(BLOCKS[4], names)
     assert [whose for _, whose in names["pairs"]] == ["model", "guide"]
     assert [objective.maximize for objective, _ in names["pairs"]] == [True, False]
-    exec(BLOCKS[4], names)
+    exec(BLOCKS[5], names)
     bound = names["vi"].objective(names["diwhvi"], models.cone.model, guides.cone.ring)
     library = ppvi.objectives.diwhvi(["x", "y"], None, 5, 5)
     same = names["vi"].objective(library, models.cone.model, guides.cone.ring)
     params = bound.init(key, 5.0)
     np.testing.assert_allclose(bound.estimate(key, params, 5.0), same.estimate(key, params, 5.0), rtol=1e-5)
+
+
+def test_the_example_on_pyro(capsys):
+    pyro.clear_param_store()
+    names = {}
+    exec(BLOCKS[1].replace("num_steps=1000", "num_steps=300, progress=False"), names)
+    assert "engine: staged" in capsys.readouterr().out
+    assert abs(float(names["guide"].median()["loc"]) - 1.27) < 0.3
+    pyro.clear_param_store()

@@ -1,6 +1,10 @@
 """Programmable variational inference for Pyro programs.
 
-The compiler, the strategies and the objectives are those of `ppvi.numpyro`; programs are staged with `make_fx`.
+import ppvi, ppvi.pyro as vi
+
+bound = vi.objective(ppvi.objectives.elbo, model, guide)
+fit = vi.fit(bound, 0, x)
+print(ppvi.compare(fit, vi.nuts(model, 0, x)))
 """
 
 try:

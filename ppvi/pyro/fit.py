@@ -58,6 +58,8 @@ class Move:
         """The loss, and the parameters whose gradients are not finite; nothing is moved if there are any."""
 
         def surrogate(values: dict[str, Any]) -> torch.Tensor:
+            if not values:
+                return self.bound.surrogate(None, params, *args, **kwargs)
             return self.bound.surrogate_in(values, None, params, args, kwargs)
 
         value, grads = value_and_grads(surrogate, list(self.leaves.values()), self.states)

@@ -208,11 +208,13 @@ class Reader:
                 **note,
             )
 
+        flat = not node.kwargs and not any(isinstance(arg, list | tuple) for arg in node.args)
+
         def run(*tensors: torch.Tensor) -> Sequence[torch.Tensor]:
             filled = list(leaves)
             for place, tensor in zip(places, tensors, strict=True):
                 filled[place] = tensor
-            args, kwargs = tree_unflatten(filled, tree)
+            args, kwargs = (filled, {}) if flat else tree_unflatten(filled, tree)
             out: Any = target(*args, **kwargs)
             return (out,) if single else out
 
