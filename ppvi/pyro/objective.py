@@ -123,6 +123,7 @@ class Objective(engine.Objective):
         return value, dict(zip(params, grads, strict=True))
 
     def surrogate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The scalar whose value is `estimate` and whose gradient in `params` is that of `value_and_grad`, to be taken once."""
         tensors = [*_checked(params).values(), *_tensors(args, kwargs)]
         if torch.is_grad_enabled() and not any(x.requires_grad for x in tensors[len(params) :]):
             gradient = self._staging(params, args, kwargs).gradient(len(params), tensors)
@@ -200,7 +201,7 @@ class Objective(engine.Objective):
         try:
             found = drawn(PlainSession)
         except RuntimeError as error:
-            if "data-dependent control flow" not in str(error):
+            if not is_data_dependent(error):
                 raise
             found = drawn(Loops)
         return tree_map(lambda x: x.detach().cpu().numpy(), found)
@@ -306,7 +307,6 @@ def objective(
       sampler, `Enumerate` where its support is small and finite and its lanes are separable, else `LeaveOneOut(2)`.
     - `maximize`: whether `fit` and `as_loss` go uphill. By default they do, unless the program is marked `minimized`, as
       the library's divergences and upper bounds are.
-
     - `compile`: whether the transformed program goes through `torch.compile`, which takes seconds, up to a minute, at the
       first gradient, and needs a C++ compiler.
 

@@ -128,9 +128,12 @@ class DynamicError(EngineError):
     """An objective has no graph, and why."""
 
 
+_DATA_DEPENDENT = ("value out of a tracing tensor", "data-dependent control flow", "calling .item() on a Tensor")
+
+
 def is_data_dependent(error: Exception) -> bool:
-    """Whether a trace failed since a number was read out of a tensor."""
-    return "value out of a tracing tensor" in str(error)
+    """Whether a trace, or a vectorised run, failed since a number was read out of a tensor."""
+    return any(text in str(error) for text in _DATA_DEPENDENT)
 
 
 class Reader:

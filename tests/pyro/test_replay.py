@@ -119,6 +119,28 @@ def test_elbo_of_a_varying_program():
     assert len(fit.losses) == 20
 
 
+def test_several_particles_of_a_branching_guide():
+    """The importance-weighted bound, whose runs are not vectorised then: at most the evidence, and above the ELBO."""
+
+    def guide(y):
+        z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("a", torch.tensor(0.2))))
+        pyro.sample("x", dist.Normal(1.0 if z else -1.0, 1.0))
+
+    def model(y):
+        pyro.sample("z", dist.Bernoulli(0.5))
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    y = torch.tensor(0.3)
+    programs, score = (elbo, ppvi.objectives.iwelbo(5)), {"z": ppvi.Reinforce()}
+    bounds = [vi.objective(program, model, guide, strategies=score) for program in programs]
+    params = bounds[0].init(0, y)
+    loose, tight = (np.mean([float(bound.estimate(i, params, y)) for i in range(200)]) for bound in bounds)
+    evidence = float(dist.Normal(0.0, 2.0**0.5).log_prob(y))
+    assert loose + 0.1 < tight < evidence + 0.1
+    assert torch.isfinite(bounds[1].value_and_grad(0, params, y)[1]["a"])
+
+
 def test_staged_programs_and_replayed_ones_agree():
     """The same estimator with a branch that is none."""
 
