@@ -44,14 +44,14 @@ _SMOOTH = frozenset(
     regularized_incomplete_beta reshape rev rsqrt select_and_gather_add sin sinh slice split sqrt square squeeze stack
     stop_gradient sub tan tanh tile transpose triangular_solve xor zeta ppvi_estimate ppvi_because ppvi_log_prob
     optimization_barrier random_gamma
-    erfcx gelu log_ndtr log_softmax logaddexp logsumexp mish mvlgamma ndtri norm sinc softmax softplus solve sum var
+    erfcx gelu layer_norm log_ndtr log_softmax logaddexp logsumexp mish mvlgamma ndtri sinc softmax softplus solve sum tril var
     xlogy""".split()
 )
 _LIPSCHITZ = frozenset(
-    "abs clamp cummax cummin greatest max min reduce_max reduce_min reduce_window_max reduce_window_min".split()
+    "abs clamp cummax cummin elu greatest max min norm reduce_max reduce_min reduce_window_max reduce_window_min".split()
 )
 _JUMP = frozenset(
-    """argmax argmin bitcast_convert_type ceil clz eq floor ge gt le lt ne nextafter population_count rem round
+    """argmax argmin bitcast_convert_type ceil clz eq flip_a_coin floor ge gt le lt ne nextafter population_count rem round
     searchsorted shift_left shift_right_arithmetic shift_right_logical sign eq_to le_to lt_to trunc""".split()
 )
 _CLASSES = {name: s for names, s in ((_SMOOTH, SMOOTH), (_LIPSCHITZ, LIPSCHITZ), (_JUMP, JUMP)) for name in names}

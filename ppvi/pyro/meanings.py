@@ -55,6 +55,10 @@ class Body:
         axes = tuple(a + ahead if size == shape[a + ahead] else None for a, size in enumerate(atom.shape))
         return self._add("broadcast_in_dim", [atom], shape, [axes], atom.dtype)
 
+    def whole(self, name: str, operands: Sequence[Var | Literal], maps: Sequence[AxisMap | None]) -> Var:
+        """An operation that mixes entries, of the shape of the call."""
+        return self._add(name, list(operands), self.call.output, maps)
+
     def _atom(self, x: Operand) -> Var | Literal:
         return Literal(np.asarray(x), (), "float32") if isinstance(x, bool | int | float) else x
 
@@ -70,7 +74,7 @@ class Body:
         out = Var(tuple(shape), dtype or ("bool" if name in _TRUTHS else self.dtype))
         meaning = Meaning(
             name,
-            algebra.smoothness_of(name) if name != "convert_element_type" else _cut(atoms[0], out),
+            _smoothness(name, atoms[0], out),
             run or _entrywise(name, out),
             moves=name == "broadcast_in_dim",
             origin=lambda: self.origin,
@@ -101,9 +105,13 @@ def _entrywise(name: str, out: Var) -> Callable[..., Any] | None:
     return algebra.ENTRYWISE.get(name)
 
 
-def _cut(atom: Var | Literal, out: Var) -> Callable[[int, int], Smoothness]:
-    rule = JUMP if is_float(atom) and not is_float(out) else SMOOTH
-    return lambda output, operand: rule
+def _smoothness(name: str, atom: Var | Literal, out: Var) -> Callable[[int, int], Smoothness] | None:
+    if name == "is_finite":
+        return lambda output, operand: Smoothness.INDEPENDENT
+    if name == "convert_element_type":
+        rule = JUMP if is_float(atom) and not is_float(out) else SMOOTH
+        return lambda output, operand: rule
+    return algebra.smoothness_of(name)
 
 
 # Rules: from the call's arguments to the algebra -------------------------------------------------------------------------
@@ -149,8 +157,26 @@ def _softplus(body: Body, a: dict[str, Any]) -> Var:
 
 
 def _addmm(body: Body, a: dict[str, Any]) -> Var:
-    product = body._add("dot_general", [a["mat1"], a["mat2"]], body.call.output, flow(body.call)[1:])
-    return body.op("add", a["self"], product)
+    product = body.whole("dot_general", [a["mat1"], a["mat2"]], flow(body.call)[1:])
+    bias = body.op("mul", a["self"], float(a.get("beta", 1)))
+    return body.op("add", bias, body.op("mul", product, float(a.get("alpha", 1))))
+
+
+def _mean(body: Body, a: dict[str, Any]) -> Var:
+    count = math.prod(body.call.operands[0]) / max(math.prod(body.call.output), 1)
+    return body.op("div", body.whole("sum", [a["self"]], flow(body.call)), float(count))
+
+
+def _quotient(body: Body, a: dict[str, Any]) -> Var:
+    found = body.op("div", a["self"], a["other"])
+    mode = a.get("rounding_mode")
+    return found if mode is None else body.op(mode, found)
+
+
+def _remainder(body: Body, a: dict[str, Any]) -> Var:
+    """Of the divisor's sign."""
+    whole = body.op("floor", body.op("div", a["self"], a["other"]))
+    return body.op("sub", a["self"], body.op("mul", a["other"], whole))
 
 
 RULES: dict[str, Rule] = {
@@ -161,9 +187,9 @@ RULES: dict[str, Rule] = {
         ("alias", "copy"), ("lift_fresh_copy", "copy"), ("logical_not", "not"), ("bitwise_not", "not"),
         ("isfinite", "is_finite"), ("special_log_ndtr", "log_ndtr"), ("special_ndtri", "ndtri"), ("special_erfcx", "erfcx"),
         ("_to_copy", "convert_element_type"))},
-    **{name: _two(name) for name in "atan2 div eq ge gt le lt mul ne logaddexp".split()},
+    **{name: _two(name) for name in "atan2 eq ge gt le lt mul ne logaddexp".split()},
     **{aten: _two(name) for aten, name in (
-        ("maximum", "max"), ("minimum", "min"), ("fmod", "rem"), ("remainder", "rem"), ("logical_and", "and"),
+        ("maximum", "max"), ("minimum", "min"), ("fmod", "rem"), ("logical_and", "and"),
         ("bitwise_and", "and"), ("logical_or", "or"), ("bitwise_or", "or"), ("logical_xor", "xor"), ("bitwise_xor", "xor"),
         ("xlogy", "xlogy"), ("special_xlog1py", "xlogy"))},
     "add": _sum("add"),
@@ -191,24 +217,28 @@ RULES: dict[str, Rule] = {
         "add", a["self"], body.op("mul", body.op("mul", a["tensor1"], a["tensor2"]), float(a.get("value", 1)))
     ),
     "addmm": _addmm,
-    "copy": lambda body, a: body.op("copy", body.op("add", a["src"], 0.0)),
+    "mean": _mean,
+    "div": _quotient,
+    "remainder": _remainder,
+    "copy": lambda body, a: body.moved(a["src"], body.call.output),
 }  # fmt: skip
 """Operations that are written in others."""
 
 MOVES = frozenset("view reshape _unsafe_view expand permute t transpose unsqueeze squeeze flip".split())
 
 WHOLE = {
-    "sum": "sum", "mean": "sum", "prod": "reduce_prod", "amax": "greatest", "amin": "greatest", "logsumexp": "logsumexp",
+    "sum": "sum", "prod": "reduce_prod", "amax": "greatest", "amin": "greatest", "logsumexp": "logsumexp",
     "cumsum": "cumsum", "cumprod": "cumprod", "logcumsumexp": "cumlogsumexp", "_softmax": "softmax",
     "_log_softmax": "log_softmax", "select": "slice", "slice": "slice", "split": "slice", "cat": "concatenate",
     "stack": "stack", "mm": "dot_general", "bmm": "dot_general", "mv": "dot_general", "dot": "dot_general",
     "convolution": "conv_general_dilated",
     "linalg_cholesky_ex": "cholesky", "linalg_solve_triangular": "triangular_solve", "triangular_solve": "triangular_solve",
-    "linalg_inv_ex": "solve", "_linalg_solve_ex": "solve", "diagonal": "slice", "diag_embed": "pad", "tril": "mul",
-    "triu": "mul", "var": "var", "mvlgamma": "mvlgamma", "polygamma": "polygamma", "gelu": "gelu", "mish": "mish",
-    "argmax": "argmax", "argmin": "argmin", "bernoulli": "sign", "searchsorted": "searchsorted", "constant_pad_nd": "pad",
-    "elu": "max", "leaky_relu": "max", "special_i0e": "bessel_i0e", "special_i1e": "bessel_i1e", "linalg_vector_norm": "norm",
-    "max_pool2d_with_indices": "greatest", "native_layer_norm": "div", "_standard_gamma": "random_gamma",
+    "linalg_inv_ex": "solve", "_linalg_solve_ex": "solve", "diagonal": "slice", "diag_embed": "pad", "tril": "tril",
+    "triu": "tril", "var": "var", "mvlgamma": "mvlgamma", "polygamma": "polygamma", "gelu": "gelu", "mish": "mish",
+    "argmax": "argmax", "argmin": "argmin", "bernoulli": "flip_a_coin", "searchsorted": "searchsorted",
+    "constant_pad_nd": "pad", "elu": "elu", "leaky_relu": "elu", "special_i0e": "bessel_i0e", "special_i1e": "bessel_i1e",
+    "linalg_vector_norm": "norm",
+    "native_layer_norm": "layer_norm",
 }  # fmt: skip
 """Operations by their name in the algebra, where they are one there."""
 
@@ -230,7 +260,7 @@ def meaning(call: Call, inputs: Sequence[Any], out: Var, where: Callable[[], str
         return Meaning(name, inline=inline)
     if name in MOVES:
         return Meaning(name, lambda output, operand: SMOOTH, np.asarray, moves=True)
-    if name in ("max", "min", "sort", "topk", "kthvalue", "median", "cummax", "cummin"):
+    if name in ("max", "min", "sort", "topk", "kthvalue", "median", "cummax", "cummin", "max_pool2d_with_indices"):
         return Meaning("greatest", lambda output, operand: JUMP if output else Smoothness.LIPSCHITZ)
     if name in PLACES:
         real = [i for i, atom in enumerate(inputs) if is_float(atom)]

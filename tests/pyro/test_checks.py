@@ -51,6 +51,16 @@ def loc():
     return pyro.param("loc", torch.tensor(0.3))
 
 
+def loc2():
+    return pyro.param("loc", torch.tensor([0.3, -0.4]))
+
+
+def shifted(z):
+    """A softmax that takes the greatest off, held constant, which cancels."""
+    e = torch.exp(z - z.max().detach())
+    return e / e.sum()
+
+
 TABLE = torch.tensor([0.3, 1.4])
 NET = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
 
@@ -73,6 +83,10 @@ CORPUS = {
     "relu": (of(normal, torch.relu), {}, "unbiased", "proved"),
     "clamp": (of(normal, lambda z: z.clamp(-1.0, 0.5)), {}, "unbiased", "proved"),
     "softplus": (of(normal, nn.functional.softplus), {}, "unbiased", "proved"),
+    "a softmax of one's own": (of(pair, lambda z: shifted(z)[0]), {}, "unbiased", "proved"),
+    "held mean": (of(pair, lambda z: (z - z.mean().detach()).sum() + loc2().sum()), {}, "biased", "biased"),
+    "norm": (of(pair, lambda z: torch.linalg.vector_norm(z)), {}, "unbiased", "proved"),
+    "layers": (of(pair, lambda z: nn.functional.elu(nn.functional.layer_norm(z, (2,))).sum()), {}, "unbiased", "proved"),
     "sorted": (of(pair, lambda z: z.sort().values[0]), {}, "unbiased", "proved"),
     "greatest": (of(pair, lambda z: z.max()), {}, "unbiased", "proved"),
     "pieces that meet": (of(normal, lambda z: torch.where(z > 1.0, 2.0 * z - 1.0, z)), {}, "unbiased", "proved"),
@@ -81,6 +95,8 @@ CORPUS = {
     "a step": (of(normal, lambda z: torch.where(z > 0, 1.0, 0.0)), {}, "biased", "biased"),
     "a comparison": (of(normal, lambda z: 1.0 * (z > 0.5) * z), {}, "biased", "biased"),
     "floor": (of(normal, torch.floor), {}, "biased", "biased"),
+    "remainder": (of(normal, lambda z: (0.5 * torch.tanh(z)) % 1.0), {}, "biased", "biased"),
+    "division with rounding": (of(normal, lambda z: torch.div(z, 0.7, rounding_mode="floor")), {}, "biased", "biased"),
     "sign": (of(normal, torch.sign), {}, "biased", "biased"),
     "pieces that do not meet": (of(normal, lambda z: torch.where(z > 1.0, 2.0 * z, z)), {}, "biased", "biased"),
     "detached": (of(normal, lambda z: z.detach() * 2.0 + loc()), {}, "biased", "biased"),
