@@ -143,13 +143,10 @@ def fit(
                         raise not_finite(i, cause, done, "torch.nn.utils.clip_grad_norm_ in an optimiser of your own")
                     values.append(loss)
                 losses.append(values[0] if single else values)
-                if (i + 1) % every == 0:
-                    bar.update(every)
-                    bar.set_postfix(
-                        loss=", ".join(
-                            f"{x:.5g}" for x in np.mean(np.atleast_2d(losses[-every:]), axis=0)[: len(pairs)]
-                        )
-                    )
+                if (i + 1) % every == 0 or i + 1 == num_steps:
+                    recent = np.reshape(losses[bar.n :], (-1, len(pairs))).mean(0)
+                    bar.update(i + 1 - bar.n)
+                    bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in recent))
     constraints = {name: c for at in starts for name, c in at.constraints.items()}
     pyro.get_param_store().set_state({"params": leaves, "constraints": constraints})
     return result()

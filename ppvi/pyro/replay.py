@@ -74,13 +74,14 @@ class Replay:
     def explain(self, why: str) -> Explanation:
         """Report on the sites of one run."""
         session = self._session([], plain=True)
+        session.reports = reports = []
         with torch.no_grad():
             self.evaluate(session)
         engine = (
             f"replay, since {why}. The objective is one term, which depends on every site that is drawn; a strategy of several "
             f"runs runs the program again for each of them. These are the sites of one run"
         )
-        return Explanation(tuple(session.reports), (), None, engine)
+        return Explanation(tuple(reports), (), None, engine)
 
     def _session(self, before: Sequence[torch.Tensor], plain: bool) -> Replayed:
         self.runs += 1
@@ -112,7 +113,8 @@ class Replayed(Loops):
         self.values = list(before)
         self.plain = plain
         self.pending: list[Tail] = []
-        self.reports: list[SiteReport] = []
+        self.reports: list[SiteReport] | None = None
+        """Of its sites, where they are asked for."""
         self._next = 0
 
     def draw(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
@@ -121,11 +123,8 @@ class Replayed(Loops):
         strategy, reason = self._strategy(name, site, infer, where)
         if strategy.relaxes:
             self.relaxed.add(name)
-        size = 1 if not site.has_enumerate_support else len(site.enumerate_support())
-        coupled = math.prod(site.lanes)
-        runs, plain = strategy.runs(size, coupled), strategy.evaluations(size, coupled)
-        credit = "by the path" if strategy.route == "path" else "the whole objective"
-        self.reports.append(SiteReport(name, site.name, where, site.lanes, str(strategy), reason, credit, runs, plain))
+        if self.reports is not None:
+            self.reports.append(_report(name, site, where, strategy, reason))
         if (known := self._known()) is not None:
             return known, (), strategy.route
         drawn = strategy.draw(site, self.key())
@@ -175,6 +174,14 @@ class Replayed(Loops):
             raise moving_support(name, site.name, where, strategy)
         by_path = "reparameterised sampler" if strategy.route == "path" else "the default of a program that is replayed"
         return strategy, "named by the user" if named is not None else by_path
+
+
+def _report(name: str, site: SiteDistribution, where: str, strategy: Strategy, reason: str) -> SiteReport:
+    size = len(site.enumerate_support()) if site.has_enumerate_support else 1
+    lanes = math.prod(site.lanes)
+    credit = "by the path" if strategy.route == "path" else "the whole objective"
+    costs = strategy.runs(size, lanes), strategy.evaluations(size, lanes)
+    return SiteReport(name, site.name, where, site.lanes, str(strategy), reason, credit, *costs)
 
 
 @dataclass(frozen=True)

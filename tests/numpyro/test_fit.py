@@ -290,7 +290,10 @@ def test_eight_schools_against_gold_standard_draws():
     assert comparison.k_hat < 0.7
 
 
-@pytest.mark.parametrize("strategy", [ppvi.Enumerate(), ppvi.LeaveOneOut(2), ppvi.Reinforce()])
+@pytest.mark.parametrize(
+    "strategy",
+    [ppvi.Enumerate(), *(pytest.param(s, marks=pytest.mark.slow) for s in (ppvi.LeaveOneOut(2), ppvi.Reinforce()))],
+)
 def test_old_faithful_labels(strategy):
     """Every strategy finds the two kinds of eruption: about 35% of around 2 minutes, the others of around 4.3."""
     bound = vi.objective(elbo, models.old_faithful.model, guides.old_faithful.guide, strategies={"long": strategy})

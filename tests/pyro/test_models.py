@@ -1,7 +1,5 @@
 """The example models in Pyro: fitted, and compared with the truth and with the same in NumPyro."""
 
-import functools
-
 import jax
 import numpy as np
 import pyro
@@ -21,6 +19,7 @@ import ppvi.numpyro
 import ppvi.pyro as vi
 from ppvi.objectives import diwhvi, elbo, iwelbo
 from tests.data import gold_standard
+from tests.pyro.test_fit import falling
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +45,7 @@ def test_old_faithful_labels(strategy):
     """The kinds of eruption that the NumPyro model has."""
     m = models.old_faithful_pyro
     bound = vi.objective(elbo, m.model, guides.old_faithful_pyro.guide, strategies={"long": strategy})
-    fit = vi.fit(
-        bound, 0, m.ERUPTIONS, num_steps=2500, optimizer=functools.partial(torch.optim.Adam, lr=0.02), progress=False
-    )
+    fit = vi.fit(bound, 0, m.ERUPTIONS, num_steps=1500, optimizer=falling(0.05, 1500), progress=False)
     posterior = fit.posterior(draws=1000).posterior
     np.testing.assert_allclose(posterior["share"].mean(), 0.648, atol=0.03)
     np.testing.assert_allclose(posterior["means"].mean(("chain", "draw")), [2.02, 4.28], atol=0.05)

@@ -102,7 +102,6 @@ def of_torch(name):
 
 
 PROGRAMS = {
-    "ELBO": objectives.elbo,
     "IWELBO(2)": objectives.iwelbo(2),
     "Renyi(0.5, 2)": objectives.renyi(0.5, 2),
     "exp": lambda p, q: (lambda z: ppvi.replicate(2, lambda: p.log_density(z) / 4).sum() - z.log_density / 3)(
