@@ -96,6 +96,23 @@ class Objective:
         """The scalar whose value is `estimate` and whose native gradient in `params` is that of `value_and_grad`."""
         raise NotImplementedError
 
+    def states(self, params: Params, *args: Any, **kwargs: Any) -> Any:
+        """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
+        raise NotImplementedError
+
+    def update(self, key: Any, params: Params, states: Any, *args: Any, **kwargs: Any) -> tuple[Array, Params, Any]:
+        """`value_and_grad` with the strategies in these states, and the states after they have learned from it,
+        which on Pyro are the same objects, moved in place.
+
+        The states that a gradient uses have not seen its draws, so it is unbiased as it would be with fixed ones. `fit` carries
+        them from step to step; `value_and_grad` leaves the strategies as they begin.
+
+        **Arguments**
+
+        - `states`: from `states`, or from the update before.
+        """
+        raise NotImplementedError
+
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
         """The compiler's plan for arguments of these shapes."""
         raise NotImplementedError

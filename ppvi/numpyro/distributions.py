@@ -17,10 +17,11 @@ from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
 
 from ppvi.compiler.ir import Support
+from ppvi.engine import distributions as engine
 from ppvi.numpyro.ops import OPS
 
 
-class SiteDistribution:
+class SiteDistribution(engine.SiteDistribution):
     """`ppvi.strategies.Distribution` on NumPyro.
 
     Lanes are the batch axes with `to_event` and masks peeled off: draws are independent along all of them, and a mask
@@ -33,27 +34,11 @@ class SiteDistribution:
         self.fn = fn
         self.baseline_input = baseline_input
         self.peeled = peel(fn)
-        self.intermediates: list[jax.Array] = []
-        """What `rsample` computed on the way, for a log_prob that need not invert transforms."""
+        self.intermediates = []
 
     @property
     def name(self) -> str:
         return type(base(self.fn)).__name__
-
-    @property
-    def lanes(self) -> tuple[int, ...]:
-        return self.peeled.batch_shape
-
-    @property
-    def has_rsample(self) -> bool:
-        return self.fn.has_rsample
-
-    @property
-    def has_enumerate_support(self) -> bool:
-        try:  # a Binomial whose counts differ between lanes, for one, says that it has, and then refuses
-            return self.peeled.has_enumerate_support and self.peeled.enumerate_support(expand=False) is not None
-        except NotImplementedError:
-            return False
 
     def has(self, function: str) -> bool:
         try:  # some need a package that is not there
@@ -72,12 +57,6 @@ class SiteDistribution:
         value, self.intermediates = self.fn(rng_key=rng, sample_intermediates=True)
         return value
 
-    def log_prob(self, value: jax.Array) -> Any:
-        return self.peeled.log_prob(value)
-
-    def enumerate_support(self) -> jax.Array:
-        return self.peeled.enumerate_support(expand=True)
-
     def parameter(self, name: str) -> jax.Array:
         return jnp.broadcast_to(getattr(base(self.fn), name), self.lanes)
 
@@ -92,16 +71,6 @@ class SiteDistribution:
         own = getattr(fn.arg_constraints[name], "event_dim", 0)
         value = getattr(fn, name)
         return (*self.lanes, *jnp.shape(value)[jnp.ndim(value) - own :])
-
-    def cdf(self, value: jax.Array) -> jax.Array:
-        return self.peeled.cdf(value)
-
-    def icdf(self, quantiles: jax.Array) -> jax.Array:
-        return self.peeled.icdf(quantiles)
-
-    @property
-    def is_real(self) -> bool:
-        return self.support.kind == "real" and not self.peeled.event_shape
 
     def to_real(self, values: jax.Array) -> jax.Array:
         return self._transform.inv(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -41,19 +42,17 @@ jax.tree_util.register_pytree_node(
 class Objective(engine.Objective):
     """An objective on NumPyro. Calls are jitted; they may also be jitted, vectorised over keys, or sharded by the caller."""
 
-    def __init__(
-        self,
-        program: ObjectiveProgram,
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        *,
-        strategies: Mapping[str, Strategy] | None = None,
-        maximize: bool | None = None,
-    ):
-        super().__init__(program, model, guide, strategies=strategies, maximize=maximize)
-        self._surrogate = jax.jit(self._evaluate, static_argnums=3)
-        self._gradient = jax.jit(jax.value_and_grad(self._evaluate, argnums=1), static_argnums=3)
-        self._update = jax.jit(self._learn, static_argnums=3)
+    @cached_property
+    def _surrogate(self) -> Any:
+        return jax.jit(self._evaluate, static_argnums=3)
+
+    @cached_property
+    def _gradient(self) -> Any:
+        return jax.jit(jax.value_and_grad(self._evaluate, argnums=1), static_argnums=3)
+
+    @cached_property
+    def _update(self) -> Any:
+        return jax.jit(self._learn, static_argnums=3)
 
     def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> Start:
         session = Initialisation(key, self.strategies)
@@ -83,21 +82,11 @@ class Objective(engine.Objective):
         return self._surrogate(key, _checked(params), arrays, structure, values)
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
-        """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
         return first_states(self.staged(params, *args, **kwargs))
 
     def update(
         self, key: jax.Array, params: Params, states: States, *args: Any, **kwargs: Any
     ) -> tuple[jax.Array, Params, States]:
-        """`value_and_grad` with the strategies in these states, and the states after they have learned from it.
-
-        The states that a gradient uses have not seen its draws, so it is unbiased as it would be with fixed ones. `fit` carries
-        them from step to step; `value_and_grad` leaves the strategies as they begin.
-
-        **Arguments**
-
-        - `states`: from `states`, or from the update before.
-        """
         arrays, structure = part(args, kwargs)
         return self._update(key, _checked(params), arrays, structure, states)
 

@@ -19,11 +19,12 @@ from torch.distributions import (
 from torch.distributions.independent import Independent
 
 from ppvi.compiler.ir import Origin, Support
+from ppvi.engine import distributions as engine
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.stage import code_of, draw, is_library
 
 
-class SiteDistribution:
+class SiteDistribution(engine.SiteDistribution):
     """`ppvi.strategies.Distribution` on Pyro.
 
     Lanes are the batch axes with `to_event` and masks peeled off: draws are independent along all of them.
@@ -41,21 +42,6 @@ class SiteDistribution:
     @property
     def name(self) -> str:
         return type(self.peeled).__name__
-
-    @property
-    def lanes(self) -> tuple[int, ...]:
-        return tuple(self.peeled.batch_shape)
-
-    @property
-    def has_rsample(self) -> bool:
-        return self.fn.has_rsample
-
-    @property
-    def has_enumerate_support(self) -> bool:
-        try:  # a Binomial whose counts differ between lanes, for one, says that it has, and then refuses
-            return self.peeled.has_enumerate_support and self.peeled.enumerate_support(expand=False) is not None
-        except NotImplementedError:
-            return False
 
     def has(self, function: str) -> bool:
         try:
@@ -76,12 +62,6 @@ class SiteDistribution:
         self.intermediates = [] if last is None or not last._cache_size else [(last, last._cached_x_y[0])]
         return value
 
-    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
-        return self.peeled.log_prob(value)
-
-    def enumerate_support(self) -> torch.Tensor:
-        return self.peeled.enumerate_support(expand=True)
-
     def parameter(self, name: str) -> torch.Tensor:
         return torch.broadcast_to(getattr(self.peeled, name), self.lanes)
 
@@ -89,12 +69,6 @@ class SiteDistribution:
         fn = self.peeled
         names = [name for name in type(fn).arg_constraints if not (name == "logits" and hasattr(type(fn), "probs"))]
         return SiteDistribution(type(fn)(**{name: getattr(fn, name) for name in names} | parameters))
-
-    def cdf(self, value: torch.Tensor) -> torch.Tensor:
-        return self.peeled.cdf(value)
-
-    def icdf(self, quantiles: torch.Tensor) -> torch.Tensor:
-        return self.peeled.icdf(quantiles)
 
     def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> torch.Tensor:
         shape = self.lanes if n is None else (n, *self.lanes)
@@ -121,10 +95,6 @@ class SiteDistribution:
         while isinstance(constraint, constraints.independent):
             constraint = constraint.base_constraint
         return constraint
-
-    @property
-    def is_real(self) -> bool:
-        return self.support.kind == "real" and not self.peeled.event_shape
 
     def to_real(self, values: torch.Tensor) -> torch.Tensor:
         return biject_to(self.peeled.support).inv(values)

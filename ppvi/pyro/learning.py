@@ -24,10 +24,13 @@ class States(NamedTuple):
     """Site -> the strategy."""
 
 
+NOTHING_LEARNS = States({}, {}, {})
+
+
 def first_states(plan: Plan | None) -> States:
     """The states before the first gradient; none for an objective that has no plan."""
     if plan is None:
-        return States({}, {}, {})
+        return NOTHING_LEARNS
     learners = {name: plan.choices[site].strategy for name, site in plan.stateful.items()}
     values = tree_map(lambda x: torch.as_tensor(x).clone().requires_grad_(), initial_states(plan, OPS))
     return States(values, {name: _rule(s, tree_leaves(values[name])) for name, s in learners.items()}, learners)

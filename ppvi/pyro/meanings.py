@@ -25,7 +25,6 @@ class Body:
 
     def __init__(self, call: Call, operands: Sequence[Any], dtype: str, where: Callable[[], str], origin: Origin):
         self.call = call
-        self.operands = operands
         self.dtype = dtype
         self.where = where
         self.origin = origin

@@ -23,7 +23,7 @@ from ppvi.errors import EngineError, ProgramError
 from ppvi.program import Trace
 from ppvi.pyro.distributions import support_of
 from ppvi.pyro.gradient import Gradient, Surrogate
-from ppvi.pyro.learning import States, first_states, value_and_grads
+from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.replay import Replay
 from ppvi.pyro.session import Session
@@ -111,22 +111,24 @@ class Objective(engine.Objective):
             return self.surrogate(key, params, *args, **kwargs)
 
     def value_and_grad(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Params]:
-        tensors = [*_checked(params).values(), *_tensors(args, kwargs)]
-        gradient = self._staging(params, args, kwargs).gradient(len(params), tensors)
-        if gradient is None:
-            leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-            value = self.surrogate_in(None, key, leaves, args, kwargs)
-            grads = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
-            return value.detach(), dict(zip(params, grads, strict=True))
+        staging, tensors = self._prepared(params, args, kwargs)
+        gradient = staging.gradient(len(params), tensors)
         with seeded(key):
-            value, *grads = gradient(*tensors)
+            if gradient is None:
+                leaves = [tensor.detach().requires_grad_() for tensor in tensors[: len(params)]]
+                named = dict(zip(params, leaves, strict=True))
+                value, grads = value_and_grads(
+                    lambda _: self.surrogate_in(None, None, named, args, kwargs), leaves, NOTHING_LEARNS
+                )
+            else:
+                value, *grads = gradient(*tensors)
         return value, dict(zip(params, grads, strict=True))
 
     def surrogate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The scalar whose value is `estimate` and whose gradient in `params` is that of `value_and_grad`, to be taken once."""
-        tensors = [*_checked(params).values(), *_tensors(args, kwargs)]
+        staging, tensors = self._prepared(params, args, kwargs)
         if torch.is_grad_enabled() and not any(x.requires_grad for x in tensors[len(params) :]):
-            gradient = self._staging(params, args, kwargs).gradient(len(params), tensors)
+            gradient = staging.gradient(len(params), tensors)
             if gradient is not None:
                 with seeded(key):
                     return cast(torch.Tensor, Surrogate.apply(gradient, *tensors))
@@ -141,18 +143,22 @@ class Objective(engine.Objective):
         kwargs: Mapping[str, Any],
     ) -> torch.Tensor:
         """The surrogate with the strategies in these states."""
-        planned = self._staging(params, args, kwargs).plan
+        staging, tensors = self._prepared(params, args, kwargs)
         with seeded(key), registering():
-            if planned is None:
+            if staging.plan is None:
                 return self._replay(params, args, kwargs).surrogate()
-            return surrogate(planned, OPS, [*params.values(), torch.zeros(()), *_tensors(args, kwargs)], values)
+            return surrogate(
+                staging.plan, OPS, [*tensors[: len(params)], torch.zeros(()), *tensors[len(params) :]], values
+            )
 
     def lanes(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The surrogate at a stack of parameters, with draws of its own at each."""
-        planned = self.staged({name: value[0] for name, value in params.items()}, *args, **kwargs)
+        staging, tensors = self._prepared({name: value[0] for name, value in params.items()}, args, kwargs)
+        assert staging.plan is not None, "only what can be staged is checked"
+        plan, arrays = staging.plan, tensors[len(params) :]
 
         def one(lane: torch.Tensor, params: Params) -> torch.Tensor:
-            return surrogate(planned, OPS, [*params.values(), lane, *_tensors(args, kwargs)])
+            return surrogate(plan, OPS, [*params.values(), lane, *arrays])
 
         with seeded(key), registering():
             return vmap(one)(torch.zeros(len(next(iter(params.values())))), params)
@@ -161,21 +167,11 @@ class Objective(engine.Objective):
         return Replay(lambda session: self.run(session, args, dict(kwargs)), params, self.strategies, self.modules)
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
-        """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
-        return first_states(self._staging(params, args, kwargs).plan)
+        return first_states(self._prepared(params, args, kwargs)[0].plan)
 
     def update(
         self, key: Key, params: Params, states: States, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, Params, States]:
-        """`value_and_grad` with the strategies in these states, and the states after they have learned from it, in place.
-
-        The states that a gradient uses have not seen its draws, so it is unbiased as it would be with fixed ones. `fit` carries
-        them from step to step; `value_and_grad` leaves the strategies as they begin.
-
-        **Arguments**
-
-        - `states`: from `states`, or from the update before.
-        """
         leaves = {name: value.detach().requires_grad_() for name, value in _checked(params).items()}
 
         def run(values: dict[str, Any]) -> torch.Tensor:
@@ -219,7 +215,7 @@ class Objective(engine.Objective):
         return Loss(self)
 
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
-        staging = self._staging(params, args, kwargs)
+        staging, _ = self._prepared(params, args, kwargs)
         if staging.plan is None:
             raise EngineError(
                 f"the objective cannot be staged, since {staging.why}: it is replayed, and nothing is known of it but its "
@@ -228,13 +224,16 @@ class Objective(engine.Objective):
         return staging.plan
 
     def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
-        staging = self._staging(params, args, kwargs)
+        staging, _ = self._prepared(params, args, kwargs)
         if staging.plan is not None:
             return super().explain(params, *args, **kwargs)
         with seeded(0):
             return self._replay(params, args, kwargs).explain(staging.why)
 
-    def _staging(self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Staging:
+    def _prepared(
+        self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Staging, list[torch.Tensor]]:
+        """What was made for arguments of these shapes, and its tensors: the parameters, and those among the arguments."""
         leaves, tree = tree_flatten((args, dict(kwargs)))
         signature = (
             tuple((name, x.shape, x.dtype) for name, x in _checked(params).items()),
@@ -247,7 +246,7 @@ class Objective(engine.Objective):
             except DynamicError as error:
                 made = Staging(None, self.compile, str(error))
             self._stagings[signature] = made
-        return self._stagings[signature]
+        return self._stagings[signature], [*params.values(), *(x for x in leaves if isinstance(x, torch.Tensor))]
 
     def _check(self, *args: Any, **options: Any) -> Report:
         from ppvi.pyro.checking import check
@@ -341,10 +340,6 @@ def _checked(params: Params) -> Params:
                 f"parameter {name!r} has {found}, which has no gradient: make it a floating-point tensor."
             )
     return dict(params)
-
-
-def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_flatten((args, dict(kwargs)))[0] if isinstance(leaf, torch.Tensor)]
 
 
 def _hashable(leaf: Any) -> Any:

@@ -30,11 +30,12 @@ class Distribution(Protocol):
     Lanes are the axes over which the draws are independent: the batch shape, with `to_event` and masks peeled off.
     """
 
-    @property
-    def name(self) -> str: ...
+    ops: Ops
+    baseline_input: Array | None
+    """What the site names for baselines to look at, `(*lanes, ...)`."""
 
     @property
-    def ops(self) -> Ops: ...
+    def name(self) -> str: ...
 
     @property
     def has_rsample(self) -> bool: ...
@@ -44,11 +45,6 @@ class Distribution(Protocol):
 
     def has(self, function: Literal["cdf", "icdf"]) -> bool:
         """Whether draws are reparameterised and this function is known."""
-        ...
-
-    @property
-    def baseline_input(self) -> Array | None:
-        """What the site names for baselines to look at, `(*lanes, ...)`."""
         ...
 
     def sample(self, rng: Any) -> Array:
