@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from ppvi.checks import Measurement, Question, exactly
 from ppvi.compiler.plan import Plan
 from ppvi.engine.objectives import Objective, Params
+from ppvi.engine.outcomes import EndlessError, Outcomes
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
 
@@ -18,6 +22,9 @@ class Oracle(NamedTuple):
     exact: bool
     """Whether its key makes no difference."""
 
+
+OUTCOMES = 4096
+"""The most outcomes of an estimator that are all gone through."""
 
 NODES = ((48, 64), (32, 44))
 """Numbers of nodes that have to agree; fewer where sites are nested and many are too expensive."""
@@ -96,3 +103,36 @@ def oracles(
         by_score = other(Reinforce(), Reinforce())
         found["by score"] = None if by_score is None else Oracle(by_score, exact=False)
     return {name: oracle for name, oracle in found.items() if oracle is not None}, missing
+
+
+def by_outcomes(
+    questions: Sequence[Question],
+    middle: Callable[[int], tuple[Any, np.ndarray]],
+    known: Callable[[Any], tuple[Outcomes, tuple[Any, np.ndarray]]],
+) -> tuple[Measurement, ...]:
+    """The bias itself in the middle of every path, where the estimator has few outcomes; none where it has many.
+
+    **Arguments**
+
+    - `middle`: from the number of a question to the point in the middle of its path, and the velocity there.
+    - `known`: from a point to every outcome of the estimator, and the exact value and gradient.
+    """
+    found: dict[str, tuple[Outcomes, tuple[Any, np.ndarray]]] = {}
+    measurements = []
+    for number, question in enumerate(questions):
+        point, velocity = middle(number)
+        first = question.point not in found
+        try:
+            found[question.point] = known(point) if first else found[question.point]
+        except EndlessError:
+            return ()
+        every, (value, gradient) = found[question.point]
+        asked = [
+            (question.direction, every.along(velocity), gradient @ velocity),
+            ("the value itself", every.values, value),
+        ]
+        place = f"{question.point}, every outcome"
+        measurements += [
+            exactly(Question(place, what), every.probabilities, x, truth) for what, x, truth in asked[: 1 + first]
+        ]
+    return tuple(measurements)

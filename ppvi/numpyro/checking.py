@@ -14,22 +14,19 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to, constraints as c
 
-from ppvi.checks import Measurement, Question, Report, exactly, measure
+from ppvi.checks import Question, Report, measure
 from ppvi.checks.paths import LENGTH, lay
 from ppvi.compiler.examine import examine
-from ppvi.engine.checking import Oracle, asked_of, is_random, moving_in, oracles
+from ppvi.engine.checking import OUTCOMES, Oracle, asked_of, by_outcomes, is_random, moving_in, oracles
+from ppvi.engine.outcomes import Outcomes
 from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import names_of
-from ppvi.numpyro.outcomes import EndlessError, Outcomes, close, outcomes
+from ppvi.numpyro.outcomes import outcomes
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import Initialisation
 
 if TYPE_CHECKING:
     from ppvi.numpyro.objective import Objective
-
-OUTCOMES = 4096
-"""The most outcomes of an estimator that are all gone through."""
-
 
 Estimator = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 """From a key and parameters to an estimate of the objective and of its gradient."""
@@ -87,8 +84,10 @@ def check(
 
     found = {name: estimator(oracle) for name, oracle in made.items()}
 
-    def known(params: Any) -> tuple[Outcomes, Any]:
-        return outcomes(objective, params, args, kwargs, limit=OUTCOMES), found["exact"](key, params)
+    def known(params: Any) -> tuple[Outcomes, tuple[Any, np.ndarray]]:
+        every = outcomes(objective, params, args, kwargs, limit=OUTCOMES)
+        value, gradient = found["exact"](key, params)
+        return every, (value, np.asarray(ravel_pytree(gradient)[0]))
 
     return run(
         estimate,
@@ -130,7 +129,7 @@ def run(
     moving: set[str] | None = None,
     oracles: Mapping[str, Estimator] | None = None,
     missing: Sequence[str] = (),
-    known: Callable[[Any], tuple[Outcomes, Any]] | None = None,
+    known: Callable[[Any], tuple[Outcomes, tuple[Any, np.ndarray]]] | None = None,
     static: Any = None,
     path: bool = True,
     random: bool = True,
@@ -145,33 +144,18 @@ def run(
         nothing = "nothing was measured: no gradient to compare with is known for these sites; add 'path' to against"
         return Report(alpha, (), static, (*notes, nothing, *missing))
     paths = curves(params, constraints, points or {}, moving, key)
-    exact = () if known is None else _by_outcomes(known, paths)
+
+    def middle(number: int) -> tuple[Any, np.ndarray]:
+        start = paths.starts[number]
+        point, velocity = paths.at(jnp.asarray(0.5, start.dtype), start, paths.ends[number])
+        return point, np.asarray(ravel_pytree(velocity)[0])
+
+    exact = () if known is None else by_outcomes(paths.questions, middle, known)
     drawn = {name: oracle for name, oracle in (oracles or {}).items() if not (exact and name == "exact")}
     if any(m.outcome == "biased" for m in exact) or not (path or drawn):
         return Report(alpha, exact, static, tuple(notes))
     draw, questions = drawer(estimate, paths, drawn, key, path)
     return Report(alpha, (*exact, *measure(draw, questions, alpha=alpha, **options)), static, tuple(notes))
-
-
-def _by_outcomes(known: Callable[[Any], tuple[Outcomes, Any]], paths: Curves) -> tuple[Measurement, ...]:
-    """The bias itself in the middle of every path, where the estimator has few outcomes."""
-    found: dict[str, tuple[Outcomes, Any]] = {}
-    measurements = []
-    for question, start, end in zip(paths.questions, paths.starts, paths.ends, strict=True):
-        point, velocity = paths.at(jnp.asarray(0.5, start.dtype), start, end)
-        first = question.point not in found
-        try:
-            found[question.point] = known(point) if first else found[question.point]
-        except EndlessError:
-            return ()
-        every, (value, gradient) = found[question.point]
-        place = f"{question.point}, every outcome"
-        along = jax.vmap(functools.partial(_dot, velocity))(every.gradients)
-        asked = [(question.direction, along, _dot(velocity, gradient)), ("the value itself", every.values, value)]
-        measurements += [
-            exactly(Question(place, what), every.probabilities, x, truth) for what, x, truth in asked[: 1 + first]
-        ]
-    return tuple(measurements)
 
 
 def _sane(estimate: Estimator, key: jax.Array, params: Any, random: bool) -> tuple[list[str], list[str]]:
@@ -270,6 +254,12 @@ def drawer(
 def _dot(velocity: Any, gradient: Any) -> jax.Array:
     pairs = zip(jax.tree.leaves(velocity), jax.tree.leaves(gradient), strict=True)
     return sum((jnp.vdot(v, g) for v, g in pairs), start=jnp.zeros(()))
+
+
+def close(left: Any, right: Any) -> bool:
+    """Whether trees of numbers agree, to single precision."""
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
 
 
 def _batch_size(one: Callable[..., Any], key: jax.Array) -> int:

@@ -236,7 +236,7 @@ def _first(value: jax.Array, *others: jax.Array) -> tuple[jax.Array]:
 
 
 def _next_of(tape: Any, mapped: int, lanes: int) -> Callable[..., tuple[jax.Array]]:
-    return lambda *values: (tape.next(*values, mapped=mapped, lanes=lanes),)
+    return lambda *values: (tape.read(*values, mapped=mapped, lanes=lanes),)
 
 
 def _identity_flow(inputs: Sequence[Atom]) -> Flow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,9 @@ from torch.distributions import transform_to
 from ppvi.checks import Question, Report, measure
 from ppvi.checks.paths import LENGTH, Paths, lay
 from ppvi.compiler.examine import examine
-from ppvi.engine.checking import asked_of, is_random, moving_in, oracles
+from ppvi.engine.checking import OUTCOMES, asked_of, by_outcomes, is_random, moving_in, oracles
+from ppvi.engine.outcomes import Outcomes
+from ppvi.pyro.outcomes import outcomes
 from ppvi.pyro.trees import tree_leaves
 
 if TYPE_CHECKING:
@@ -53,6 +56,17 @@ def check(
     points = {"given": space.vector(params), "initial": space.vector(start.params)}
     seed = key if isinstance(key, int) else int(torch.randint(2**31, (), generator=key))
     paths = lay(points, space.owner, list(params), [i for i, name in enumerate(params) if name in moving], seed)
+
+    def known(point: Params) -> tuple[Outcomes, tuple[Any, np.ndarray]]:
+        value, gradient = found["exact"].objective.value_and_grad(seed, point, *args, **kwargs)
+        return outcomes(objective, point, args, kwargs, limit=OUTCOMES), (float(value), flat(gradient))
+
+    exact = by_outcomes(paths.questions, functools.partial(space.middle, paths), known) if "exact" in found else ()
+    if exact:
+        found.pop("exact")
+    notes = ("the estimate does not depend on the seed: it is exact, or a constant",) if still else ()
+    if any(m.outcome == "biased" for m in exact) or not (found or "path" in against):
+        return Report(alpha, exact, static, notes)
     draw, questions = drawer(
         Estimates(objective, space, args, kwargs),
         {name: Estimates(oracle.objective, space, args, kwargs) for name, oracle in found.items()},
@@ -60,8 +74,7 @@ def check(
         seed,
         "path" in against,
     )
-    notes = ("the estimate does not depend on the seed: it is exact, or a constant",) if still else ()
-    return Report(alpha, measure(draw, questions, **options), static, notes)
+    return Report(alpha, (*exact, *measure(draw, questions, **options)), static, notes)
 
 
 class Space:
@@ -73,14 +86,23 @@ class Space:
         self.owner = np.concatenate([np.full(x.numel(), i) for i, x in enumerate(self.free.values())])
 
     def vector(self, params: Params) -> np.ndarray:
-        free = [t.inv(params[name].detach()).flatten() for name, t in self.transforms.items()]
-        return torch.cat(free).double().numpy()
+        return flat({name: t.inv(params[name].detach()) for name, t in self.transforms.items()})
 
     def params(self, vectors: torch.Tensor) -> Params:
         """The parameters of a stack of vectors, each stacked."""
         parts = vectors.split([x.numel() for x in self.free.values()], -1)
         pairs = zip(self.free.items(), parts, strict=True)
         return {name: self.transforms[name](part.reshape(-1, *x.shape).to(x.dtype)) for (name, x), part in pairs}
+
+    def middle(self, paths: Paths, number: int) -> tuple[Params, np.ndarray]:
+        """The parameters in the middle of a path, and their velocity there, for unit speed."""
+        start, end = (torch.from_numpy(x[number][None]) for x in (paths.starts, paths.ends))
+        point, velocity, *_ = torch.func.jvp(self.params, ((start + end) / 2,), ((end - start) / LENGTH,))
+        return {name: x[0] for name, x in point.items()}, flat(velocity)
+
+
+def flat(params: Params) -> np.ndarray:
+    return torch.cat([x.detach().flatten() for x in params.values()]).double().numpy()
 
 
 class Estimates:

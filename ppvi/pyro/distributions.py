@@ -68,12 +68,13 @@ class SiteDistribution(engine.SiteDistribution):
     def replace(self, **parameters: torch.Tensor) -> SiteDistribution:
         fn = self.peeled
         names = [name for name in type(fn).arg_constraints if not (name == "logits" and hasattr(type(fn), "probs"))]
-        return SiteDistribution(type(fn)(**{name: getattr(fn, name) for name in names} | parameters))
+        other = copy.copy(self)
+        SiteDistribution.__init__(other, type(fn)(**{name: getattr(fn, name) for name in names} | parameters))
+        return other
 
     def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> torch.Tensor:
         shape = self.lanes if n is None else (n, *self.lanes)
-        sampler = {"normal": torch.randn, "uniform": torch.rand, "exponential": _exponential}[kind]
-        return draw(rng, (), lambda key: sampler((*key.shape, *shape)))
+        return draw(rng, (), lambda key: standard(kind, (*key.shape, *shape)))
 
     def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
         def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
@@ -164,8 +165,11 @@ def _known(bound: Any) -> float | None:
     return None if isinstance(bound, torch.Tensor) else float(bound)
 
 
-def _exponential(shape: Sequence[int]) -> torch.Tensor:
-    return torch.empty(shape).exponential_()
+def standard(kind: str, shape: Sequence[int]) -> torch.Tensor:
+    """Draws of a standard `normal`, `exponential` or `uniform`."""
+    empty = torch.empty(tuple(shape))
+    fill = {"normal": empty.normal_, "uniform": empty.uniform_, "exponential": empty.exponential_}
+    return fill[kind]()
 
 
 def peel(fn: Any) -> Any:

@@ -21,7 +21,7 @@ from ppvi.engine.objectives import ObjectiveProgram, refuse_constant
 from ppvi.engine.runs import Handle
 from ppvi.errors import EngineError, ProgramError
 from ppvi.program import Trace
-from ppvi.pyro.distributions import support_of
+from ppvi.pyro.distributions import SiteDistribution, support_of
 from ppvi.pyro.gradient import Gradient, Surrogate
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
 from ppvi.pyro.ops import OPS
@@ -242,7 +242,7 @@ class Objective(engine.Objective):
         )
         if signature not in self._stagings:
             try:
-                made = Staging(self._plan(params, leaves, tree), self.compile)
+                made = Staging(self._plan(params, leaves, tree, SiteDistribution), self.compile)
             except DynamicError as error:
                 made = Staging(None, self.compile, str(error))
             self._stagings[signature] = made
@@ -256,7 +256,23 @@ class Objective(engine.Objective):
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
         return dict(zip(inputs, params, strict=False))
 
-    def _plan(self, params: Params, leaves: list[Any], tree: Any) -> Plan:
+    def planned(
+        self,
+        params: Params,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        distribution: Callable[..., SiteDistribution],
+    ) -> tuple[Plan, list[torch.Tensor]]:
+        """Stage the objective with its sites seen by strategies as this kind of distribution; and the tensors among its
+        arguments."""
+        leaves, tree = tree_flatten((args, dict(kwargs)))
+        return self._plan(_checked(params), leaves, tree, distribution), [
+            x for x in leaves if isinstance(x, torch.Tensor)
+        ]
+
+    def _plan(
+        self, params: Params, leaves: list[Any], tree: Any, distribution: Callable[..., SiteDistribution]
+    ) -> Plan:
         names, places = list(params), [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
         constraints: dict[str, Any] = {}
 
@@ -266,7 +282,7 @@ class Objective(engine.Objective):
                 filled[place] = tensor
             args, kwargs = tree_unflatten(filled, tree)
             named, key = dict(zip(names, tensors, strict=False)), tensors[len(names)]
-            session = Session(named, self.strategies, self.modules, key=key)
+            session = Session(named, self.strategies, self.modules, distribution, key)
             value = self.run(session, args, kwargs)
             constraints.update(session.constraints)
             refuse_unknown(self.strategies, session.drawn)

@@ -1,0 +1,149 @@
+"""Every outcome of an estimator on PyTorch; see `ppvi.engine.outcomes`. They run side by side, as an outermost axis of runs."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ppvi.compiler.surrogate import surrogate
+from ppvi.engine import outcomes as engine
+from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, endless, gone_through
+from ppvi.pyro.distributions import SiteDistribution, rebuilt, standard, tensors
+from ppvi.pyro.ops import TorchOps
+from ppvi.pyro.stage import draw, registering
+from ppvi.pyro.trees import stacked, tree_leaves, tree_map, vmap
+
+if TYPE_CHECKING:
+    from ppvi.pyro.objective import Objective, Params
+
+AT_ONCE = 2048
+"""Outcomes side by side."""
+
+
+class Tape(engine.Tape):
+    """A tape whose choices are `(outcomes, MOST_DRAWS)`."""
+
+    def read(self, support: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
+        """The value that is next, from a support `(K, outcomes, *lanes, *event)`."""
+        values, n, *lanes = log_probs.shape
+        count = math.prod(lanes)
+        choice = self.next(values, count)
+        places = torch.tensor([values**i for i in range(count)], dtype=torch.long)
+        digits = (choice[:, None] // places % values).reshape(1, n, *lanes)
+        spread = digits.reshape(digits.shape + (1,) * (support.ndim - digits.ndim))
+        self.log_probability += torch.take_along_dim(log_probs, digits, 0).reshape(n, -1).sum(-1)
+        return torch.take_along_dim(support, spread.expand(1, *support.shape[1:]), 0)[0]
+
+
+class Taped(SiteDistribution):
+    """A site whose samplers read a tape."""
+
+    def __init__(self, tape: Tape, fn: Any, baseline_input: Any = None):
+        super().__init__(fn, baseline_input)
+        self.tape = tape
+
+    def sample(self, rng: Any) -> torch.Tensor:
+        return self._read(rng, lambda x, runs: x)
+
+    def samples(self, rng: Any, n: int) -> torch.Tensor:
+        return self._read(
+            rng, lambda x, runs: x.unsqueeze(1 + runs).expand(*x.shape[: 1 + runs], n, *x.shape[1 + runs :])
+        )
+
+    def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
+        def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
+            log_probs = torch.log_softmax(log_weights.movedim(key.ndim, 0), 0)
+            numbers = torch.arange(len(log_probs)).reshape(-1, *[1] * (log_probs.ndim - 1))
+            return self._next(key, numbers.expand(log_probs.shape), log_probs)
+
+        return draw(rng, [log_weights.detach()], one)
+
+    def rsample(self, rng: Any) -> torch.Tensor:
+        raise endless(self.name)
+
+    def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> torch.Tensor:
+        """The same in every outcome: the probabilities of one choice may depend on it, and add up to one where it is fixed."""
+        self.tape.noisy = True
+        shape = self.lanes if n is None else (n, *self.lanes)
+        return draw(rng, (), lambda key: standard(kind, (*key.shape[1:], *shape)).expand(*key.shape, *shape))
+
+    def enumerate_support(self) -> torch.Tensor:
+        if not self.has_enumerate_support:
+            raise endless(self.name)
+        return super().enumerate_support()
+
+    def _read(self, rng: Any, laid: Callable[[torch.Tensor, int], torch.Tensor]) -> torch.Tensor:
+        """A value from the support, with stacks `(K, *runs, *lanes, ...)` laid out as the sampler's draws are."""
+        self.enumerate_support()
+        fn = self.peeled.expand(self.lanes)
+        leaves = tensors(fn)
+
+        def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+            there = rebuilt(fn, leaves, values, tuple(key.shape))
+            support = there.enumerate_support(expand=True)
+            return self._next(key, laid(support, key.ndim), laid(there.log_prob(support), key.ndim))
+
+        return draw(rng, [leaf.detach() for leaf in leaves], sampler).detach()
+
+    def _next(self, key: torch.Tensor, support: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
+        return support[0] if self.tape.choices is None else self.tape.read(support, log_probs)
+
+
+class LoopOps(TorchOps):
+    """Vectorisation as a loop, so that every run of a sampler is a run of its own."""
+
+    def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def looped(*args: Any) -> Any:
+            n = len(tree_leaves(args)[0])
+            return stacked(*(function(*tree_map(operator.itemgetter(i), args)) for i in range(n)))
+
+        return looped
+
+    def one_by_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return self.vmap(function)
+
+
+def outcomes(
+    objective: Objective,
+    params: Params,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    limit: int,
+) -> Outcomes:
+    """Run an objective's estimator for every outcome of its randomness.
+
+    **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit, or where noise beside
+    the sites' draws makes a difference.
+    """
+    tape = Tape(limit)
+    plan, arrays = objective.planned(params, args, kwargs or {}, lambda fn, *others: Taped(tape, fn, *others))
+
+    def runs(seed: int, choices: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Probabilities, values and gradients, with the outcomes in front."""
+        leaves = [x.detach().expand(len(choices), *x.shape).requires_grad_() for x in params.values()]
+        tape.start(choices)
+
+        def one(lane: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
+            return surrogate(plan, LoopOps(), [*leaves, lane, *arrays])
+
+        with torch.random.fork_rng(), registering():
+            torch.manual_seed(seed)
+            values = vmap(one)(torch.zeros(len(choices)), *leaves)
+        grads = torch.autograd.grad(values.sum(), leaves, allow_unused=True, materialize_grads=True)
+        log_probability = torch.as_tensor(tape.log_probability).detach().expand(len(choices))
+        return log_probability.exp(), values.detach(), *grads
+
+    runs(0, torch.zeros(1, MOST_DRAWS, dtype=torch.long))
+    choices = torch.from_numpy(tape.all())
+
+    def every(seed: int) -> Outcomes:
+        parts = [runs(seed, rows) for rows in choices.split(AT_ONCE)]
+        probabilities, values, *grads = (torch.cat(xs).numpy() for xs in zip(*parts, strict=True))
+        return Outcomes(probabilities, values, dict(zip(params, grads, strict=True)))
+
+    return gone_through(tape, every)
