@@ -33,6 +33,7 @@ class Initialisation(Session):
         self.owners: dict[str, set[str]] = {}
 
     def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
+        self.owners.setdefault(name, set()).add(role)
         if name not in self.found:
             value = initial()
             if value is None:
@@ -44,7 +45,6 @@ class Initialisation(Session):
                 )
             self.found[name] = value
             self.constraints[name] = constraint
-        self.owners.setdefault(name, set()).add(role)
         return self.found[name]
 
     def log_prob(self, site: Site, value: Any, role: str, intermediates: Sequence[Any] = ()) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.distributions import transform_to
+from torch.distributions import constraints, transform_to
 
 from ppvi.checks import Question, Report, measure
 from ppvi.checks.paths import LENGTH, Paths, lay
@@ -39,7 +39,7 @@ def check(
     reason = getattr(objective.program, "no_potential", None)
     if reason is not None:
         return Report(alpha, (), static, (f"nothing was measured: {reason}",))
-    start = objective.initialise(key, *args, **kwargs)
+    start = objective.first_run(key, params, args, kwargs)
     moving = moving_in(objective, params, start.owners)
     found, missing = oracles(objective, plan, params, args, kwargs, against, (0, 1), close)
     if "path" not in against and not found:
@@ -52,8 +52,8 @@ def check(
     still = all(close(first, other, exactly=True) for other in others)
     if still and is_random(plan):
         return Report(alpha, (), static, problems=("all of 9 seeds give the same estimate: its randomness is frozen",))
-    space = Space({name: transform_to(start.constraints[name]) for name in params}, params)
-    points = {"given": space.vector(params), "initial": space.vector(start.params)}
+    space = Space({name: transform_to(start.constraints.get(name, constraints.real)) for name in params}, params)
+    points = {"given": space.vector(params), "initial": space.vector({**params, **start.found})}
     seed = key if isinstance(key, int) else int(torch.randint(2**31, (), generator=key))
     paths = lay(points, space.owner, list(params), [i for i, name in enumerate(params) if name in moving], seed)
 

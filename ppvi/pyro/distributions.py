@@ -18,10 +18,10 @@ from torch.distributions import (
 )
 from torch.distributions.independent import Independent
 
-from ppvi.compiler.ir import Origin, Support
+from ppvi.compiler.ir import AxisMap, Origin, Support
 from ppvi.engine import distributions as engine
 from ppvi.pyro.ops import OPS
-from ppvi.pyro.stage import code_of, draw, is_library
+from ppvi.pyro.stage import Sampler, code_of, draw, is_library
 
 
 class SiteDistribution(engine.SiteDistribution):
@@ -54,7 +54,7 @@ class SiteDistribution(engine.SiteDistribution):
         return self._drawn(rng, lambda fn, mapped: fn.sample()).detach()
 
     def samples(self, rng: Any, n: int) -> torch.Tensor:
-        return self._drawn(rng, lambda fn, mapped: fn.sample((n,)).movedim(0, mapped)).detach()
+        return self._drawn(rng, lambda fn, mapped: fn.sample((n,)).movedim(0, mapped), stacked=1).detach()
 
     def rsample(self, rng: Any) -> torch.Tensor:
         value = self._drawn(rng, lambda fn, mapped: fn.rsample(), detached=False)
@@ -74,13 +74,13 @@ class SiteDistribution(engine.SiteDistribution):
 
     def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> torch.Tensor:
         shape = self.lanes if n is None else (n, *self.lanes)
-        return draw(rng, (), lambda key: standard(kind, (*key.shape, *shape)))
+        return draw(rng, (), Sampler(lambda key: standard(kind, (*key.shape, *shape))))
 
     def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
         def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
             return torch.distributions.Categorical(logits=log_weights.movedim(key.ndim, -1)).sample()
 
-        return draw(rng, [log_weights.detach()], one)
+        return draw(rng, [log_weights.detach()], Sampler(one, [picked(log_weights)]))
 
     def bounds(self) -> list[torch.Tensor]:
         """Tensors among the bounds of the support, the lower first."""
@@ -105,10 +105,12 @@ class SiteDistribution(engine.SiteDistribution):
         values = transform(x)
         return values, transform.log_abs_det_jacobian(x, values)
 
-    def _drawn(self, rng: torch.Tensor, how: Callable[[Any, int], torch.Tensor], detached: bool = True) -> torch.Tensor:
+    def _drawn(
+        self, rng: torch.Tensor, how: Callable[[Any, int], torch.Tensor], detached: bool = True, stacked: int = 0
+    ) -> torch.Tensor:
         fn = self.peeled.expand(self.lanes)
         if isinstance(fn, TransformedDistribution):
-            value: Any = SiteDistribution(fn.base_dist)._drawn(rng, how, detached)
+            value: Any = SiteDistribution(fn.base_dist)._drawn(rng, how, detached, stacked)
             for transform in fn.transforms:
                 with code_of(Origin.SAMPLER, transform):
                     value = transform(value)
@@ -118,8 +120,8 @@ class SiteDistribution(engine.SiteDistribution):
         def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
             return how(rebuilt(fn, leaves, values, tuple(key.shape)), key.ndim)
 
-        sampler.library = is_library(fn)  # type: ignore[attr-defined]
-        return draw(rng, [leaf.detach() if detached else leaf for leaf in leaves], sampler)
+        made = Sampler(sampler, lanes_in(fn, leaves, stacked), is_library(fn))
+        return draw(rng, [leaf.detach() if detached else leaf for leaf in leaves], made)
 
 
 def evaluate(
@@ -208,6 +210,28 @@ def tensors(thing: Any) -> list[torch.Tensor]:
             elif isinstance(part, Distribution):
                 found += tensors(part)
     return found
+
+
+def lanes_in(fn: Any, leaves: Sequence[torch.Tensor], ahead: int) -> list[AxisMap]:
+    """Where the axes of what a distribution is made of lie in its draws, which have so many axes ahead of their lanes.
+
+    Draws of a lane are made from what belongs to the lane, and what `expand` repeats belongs to lanes, which it has in front.
+    """
+    lanes = tuple(range(ahead, ahead + len(fn.batch_shape)))
+    repeated = tensors(fn.expand((2, *fn.batch_shape)))
+    whole = len(repeated) == len(leaves)
+
+    def place(leaf: torch.Tensor, other: torch.Tensor) -> AxisMap:
+        if other.shape == (2, *leaf.shape):
+            return (*lanes, *[None] * (leaf.ndim - len(lanes)))
+        return (None,) * leaf.ndim
+
+    return [place(leaf, other) for leaf, other in zip(leaves, repeated, strict=True)] if whole else []
+
+
+def picked(log_weights: torch.Tensor) -> AxisMap:
+    """Where the axes `(K, *lanes)` lie in indices `(*lanes)`."""
+    return (None, *range(log_weights.ndim - 1))
 
 
 def rebuilt(thing: Any, old: Sequence[torch.Tensor], new: Sequence[torch.Tensor], ahead: tuple[int, ...]) -> Any:

@@ -99,12 +99,17 @@ class Objective(engine.Objective):
         self.modules: dict[torch.nn.Parameter, str] = {}
 
     def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
-        session = Initialisation(self.strategies, self.modules)
+        session = self.first_run(key, {}, args, kwargs)
+        self.refuse_no_params(session.found)
+        return Start(session.found, session.constraints, session.owners, session.learning, session.leaves)
+
+    def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
+        """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
+        session = Initialisation(self.strategies, self.modules, given)
         with seeded(key), torch.no_grad():
             self.run(session, args, kwargs)
         self._has_run = True
-        self.refuse_no_params(session.found)
-        return Start(session.found, session.constraints, session.owners, session.learning, session.leaves)
+        return session
 
     def estimate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.no_grad():
@@ -290,7 +295,7 @@ class Objective(engine.Objective):
 
         if not self._has_run:
             # Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph.
-            self.initialise(0, *tree_unflatten(leaves, tree)[0], **tree_unflatten(leaves, tree)[1])
+            self.first_run(0, params, *tree_unflatten(leaves, tree))
         inputs = [value.detach() for value in params.values()]
         with seeded(0):
             staged = stage(run, inputs, torch.zeros(()), *[leaves[i].detach() for i in places])

@@ -12,10 +12,11 @@ import torch
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, endless, gone_through
-from ppvi.pyro.distributions import SiteDistribution, rebuilt, standard, tensors
+from ppvi.pyro import trees
+from ppvi.pyro.distributions import SiteDistribution, lanes_in, picked, rebuilt, standard, tensors
 from ppvi.pyro.ops import TorchOps
-from ppvi.pyro.stage import draw, registering
-from ppvi.pyro.trees import stacked, tree_leaves, tree_map, vmap
+from ppvi.pyro.stage import Sampler, draw, registering
+from ppvi.pyro.trees import tree_leaves, tree_map, vmap
 
 if TYPE_CHECKING:
     from ppvi.pyro.objective import Objective, Params
@@ -47,12 +48,13 @@ class Taped(SiteDistribution):
         self.tape = tape
 
     def sample(self, rng: Any) -> torch.Tensor:
-        return self._read(rng, lambda x, runs: x)
+        return self._read(rng, lambda x, runs: x, 0)
 
     def samples(self, rng: Any, n: int) -> torch.Tensor:
-        return self._read(
-            rng, lambda x, runs: x.unsqueeze(1 + runs).expand(*x.shape[: 1 + runs], n, *x.shape[1 + runs :])
-        )
+        def laid(x: torch.Tensor, runs: int) -> torch.Tensor:
+            return x.unsqueeze(1 + runs).expand(*x.shape[: 1 + runs], n, *x.shape[1 + runs :])
+
+        return self._read(rng, laid, 1)
 
     def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
         def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
@@ -60,7 +62,7 @@ class Taped(SiteDistribution):
             numbers = torch.arange(len(log_probs)).reshape(-1, *[1] * (log_probs.ndim - 1))
             return self._next(key, numbers.expand(log_probs.shape), log_probs)
 
-        return draw(rng, [log_weights.detach()], one)
+        return draw(rng, [log_weights.detach()], Sampler(one, [picked(log_weights)]))
 
     def rsample(self, rng: Any) -> torch.Tensor:
         raise endless(self.name)
@@ -69,14 +71,15 @@ class Taped(SiteDistribution):
         """The same in every outcome: the probabilities of one choice may depend on it, and add up to one where it is fixed."""
         self.tape.noisy = True
         shape = self.lanes if n is None else (n, *self.lanes)
-        return draw(rng, (), lambda key: standard(kind, (*key.shape[1:], *shape)).expand(*key.shape, *shape))
+        sampler = Sampler(lambda key: standard(kind, (*key.shape[1:], *shape)).expand(*key.shape, *shape))
+        return draw(rng, (), sampler)
 
     def enumerate_support(self) -> torch.Tensor:
         if not self.has_enumerate_support:
             raise endless(self.name)
         return super().enumerate_support()
 
-    def _read(self, rng: Any, laid: Callable[[torch.Tensor, int], torch.Tensor]) -> torch.Tensor:
+    def _read(self, rng: Any, laid: Callable[[torch.Tensor, int], torch.Tensor], stacked: int) -> torch.Tensor:
         """A value from the support, with stacks `(K, *runs, *lanes, ...)` laid out as the sampler's draws are."""
         self.enumerate_support()
         fn = self.peeled.expand(self.lanes)
@@ -87,7 +90,8 @@ class Taped(SiteDistribution):
             support = there.enumerate_support(expand=True)
             return self._next(key, laid(support, key.ndim), laid(there.log_prob(support), key.ndim))
 
-        return draw(rng, [leaf.detach() for leaf in leaves], sampler).detach()
+        made = Sampler(sampler, lanes_in(fn, leaves, stacked))
+        return draw(rng, [leaf.detach() for leaf in leaves], made).detach()
 
     def _next(self, key: torch.Tensor, support: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
         return support[0] if self.tape.choices is None else self.tape.read(support, log_probs)
@@ -99,7 +103,7 @@ class LoopOps(TorchOps):
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def looped(*args: Any) -> Any:
             n = len(tree_leaves(args)[0])
-            return stacked(*(function(*tree_map(operator.itemgetter(i), args)) for i in range(n)))
+            return trees.stacked(*(function(*tree_map(operator.itemgetter(i), args)) for i in range(n)))
 
         return looped
 

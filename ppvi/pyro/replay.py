@@ -140,7 +140,7 @@ class Replayed(Loops):
         self.values.append(value)
         return value, site.intermediates if strategy.route == "path" else (), strategy.route
 
-    def random(self, sampler: Sampler, key: torch.Tensor | None = None) -> torch.Tensor:
+    def random(self, sampler: Callable[[torch.Tensor], torch.Tensor], key: torch.Tensor | None = None) -> torch.Tensor:
         if (known := self._known()) is not None:
             return known
         self.values.append(super().random(sampler, key))

@@ -108,9 +108,9 @@ class Session(engine.Session):
             self.rows[name] = self.random(lambda key: _rows(key, total, size), self._root)
         return self.rows[name]
 
-    def random(self, sampler: stage.Sampler, key: torch.Tensor | None = None) -> torch.Tensor:
+    def random(self, sampler: Callable[[torch.Tensor], torch.Tensor], key: torch.Tensor | None = None) -> torch.Tensor:
         """A draw of no site, by default for every run a draw of its own."""
-        return stage.draw(self._key if key is None else key, (), sampler)
+        return stage.draw(self._key if key is None else key, (), stage.Sampler(sampler))
 
     # What verbs ask for -----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from ppvi.compiler.ir import Atom, Density, Equation, Origin, Program, SiteInfo, Var
+from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Origin, Program, SiteInfo, Var
 from ppvi.errors import EngineError
 from ppvi.pyro import meanings, rules, source
 from ppvi.pyro.graphs import fold
@@ -31,8 +32,30 @@ LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
 LIBRARY.define("note(Tensor value, Tensor[] others, int number) -> Tensor")
 LIBRARY.define("mark(Tensor value, Tensor key, Tensor[] inputs, int number, int mapped) -> Tensor")
 
-Sampler = Callable[..., torch.Tensor]
-"""From a key, of one entry for each run, and tensors with the runs' axes in front, to a draw with them in front."""
+
+@dataclass(frozen=True)
+class Sampler:
+    """From a key, of one entry for each run, and tensors with the runs' axes in front, to a draw with them in front."""
+
+    run: Callable[..., torch.Tensor]
+    axes: Sequence[AxisMap] = ()
+    """For each tensor where its axes lie in a draw, without the axes of runs; None for one that a draw mixes. Where nothing is
+    said of a tensor, draws mix all of it."""
+    library: bool = False
+    """Whether it is a library's, which is known to be continuous in what it is given."""
+
+    def __call__(self, key: torch.Tensor, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.run(key, *inputs)
+
+    def flow(self, inputs: Sequence[Atom]) -> list[AxisMap]:
+        """Where the axes of the key and of the tensors lie, with those of runs in front."""
+        key, *others = inputs
+        runs = tuple(range(len(key.shape)))
+        maps = [
+            self.axes[i] if i < len(self.axes) else (None,) * len(x.shape[len(runs) :]) for i, x in enumerate(others)
+        ]
+        return [runs, *((*runs, *(None if axis is None else len(runs) + axis for axis in axes)) for axes in maps)]
+
 
 _registries: list[list[Any]] = [[]]
 """Samplers, sites and notes by number; those of the staging in progress last."""
@@ -192,9 +215,9 @@ class Reader:
                 inputs,
                 outputs,
                 lambda *xs: (draw(xs[0], xs[1:], sampler),),
-                lambda: [_joint(inputs)],
+                lambda: [sampler.flow(inputs)],
                 where,
-                meaning=lambda: meanings.of_draw(getattr(sampler, "library", False)),
+                meaning=lambda: meanings.of_draw(sampler.library),
             )
         if node.target is torch.ops.ppvi.note.default:
             note = self.things[node.args[2]]
@@ -252,10 +275,6 @@ def _linear(name: str, operands: int) -> tuple[frozenset[int], ...]:
         return (frozenset({1, 2}),)
     groups = (frozenset(i for i in group if i < operands) for group in rules.LINEAR.get(name, ()))
     return tuple(group for group in groups if group)
-
-
-def _joint(inputs: Sequence[Atom]) -> list[Any]:
-    return [(None,) * len(atom.shape) for atom in inputs]
 
 
 def _copy(x: torch.Tensor, other: torch.Tensor, *options: Any) -> torch.Tensor:

@@ -18,12 +18,20 @@ from ppvi.strategies import Strategy
 
 
 class Initialisation(Session):
-    """A session that runs the objective once on tensors to find its parameters and to look at its data."""
+    """A session that runs the objective once on tensors to find its parameters and to look at its data.
+
+    Parameters that are declared without a value have the one in `given`.
+    """
 
     marking = False
 
-    def __init__(self, chosen: Mapping[str, Strategy], modules: dict[torch.nn.Parameter, str]):
-        super().__init__({}, chosen, modules)
+    def __init__(
+        self,
+        chosen: Mapping[str, Strategy],
+        modules: dict[torch.nn.Parameter, str],
+        given: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(given or {}, chosen, modules)
         self.found: dict[str, torch.Tensor] = {}
         self.leaves: dict[str, torch.Tensor] = {}
         """The unconstrained tensor of each, which for a module's parameter is the module's."""
@@ -31,8 +39,11 @@ class Initialisation(Session):
 
     def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
         store = pyro.get_param_store()
+        self.owners.setdefault(name, set()).add(role)
         if name not in self.found:
             value = initial()
+            if value is None and name in self.params:
+                return self.params[name].detach()
             if value is None:
                 raise ProgramError(
                     f"parameter {name!r} of the {role} at {source.here()} has no initial value: write "
@@ -50,7 +61,6 @@ class Initialisation(Session):
             self.found[name] = value if own else made.detach().clone()
             self.leaves[name] = made.unconstrained()
             self.constraints[name] = constraint
-        self.owners.setdefault(name, set()).add(role)
         return store[name]
 
     def read(self, x: Any) -> Any:

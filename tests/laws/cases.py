@@ -7,17 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpyro
-import numpyro.distributions as dist
 import pytest
-from numpyro import handlers
 
 import ppvi
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce
 from ppvi.objectives import elbo, iwelbo, renyi, vimco
 from ppvi.strategies import DisARM, StochasticPerturbation, SumAndSample, UnorderedSet
+from tests.engines import NUMPYRO, PYRO, dist, handlers, nn, ppl, xp
 
 
 @dataclass(frozen=True)
@@ -33,21 +29,23 @@ class Case:
     n: int = 200_000
     """Number of draws, where the law is statistical."""
     quick: int = 100
-    """How many of the strategies run in a test of minutes; the others repeat what they and other cases say."""
+    """How many of the strategies run on NumPyro in a test of minutes, and all of them on Pyro, which compiles nothing."""
 
     def __str__(self) -> str:
         return self.name
 
 
 def rows(cases):
-    """Each case with each of its strategies, as parameters of a test."""
+    """Each case with each of its strategies on each engine, as parameters of a test."""
     return [
         pytest.param(
+            engine,
             case,
             strategies,
-            id=f"{case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}",
-            marks=[] if i < case.quick else [pytest.mark.slow],
+            id=f"{engine.name}, {case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}",
+            marks=[] if engine is PYRO or i < case.quick else [pytest.mark.slow],
         )
+        for engine in (NUMPYRO, PYRO)
         for case in cases
         for i, strategies in enumerate(case.strategies)
     ]
@@ -58,11 +56,11 @@ def nothing():
 
 
 def p_of(z, probability):
-    return jnp.where(z == 1, probability, 1 - probability)
+    return xp.where(z == 1, probability, 1 - probability)
 
 
 def binary(n):
-    return [jnp.array(bits, float) for bits in itertools.product((0, 1), repeat=n)]
+    return [xp.array(bits, float) for bits in itertools.product((0, 1), repeat=n)]
 
 
 SINGLE = (Enumerate(), Reinforce(), Reinforce(baseline=0.7), LeaveOneOut(2), LeaveOneOut(3))
@@ -81,38 +79,35 @@ def each(site, strategies=SINGLE):
 
 
 def chain_guide():
-    a, b, c = (numpyro.param(name) for name in "abc")
-    z1 = numpyro.sample("z1", dist.Bernoulli(logits=a))
-    numpyro.sample("z2", dist.Bernoulli(logits=b + c * z1))
+    a, b, c = (ppl.param(name) for name in "abc")
+    z1 = ppl.sample("z1", dist.Bernoulli(logits=a))
+    ppl.sample("z2", dist.Bernoulli(logits=b + c * z1))
 
 
 def chain_objective(p, q):
     z = q.simulate()
-    phi, a = numpyro.param("phi"), numpyro.param("a")
-    return jnp.exp(phi * (z["z1"] + 2 * z["z2"])) * (a + z["z1"]) ** 2
+    phi, a = ppl.param("phi"), ppl.param("a")
+    return xp.exp(phi * (z["z1"] + 2 * z["z2"])) * (a + z["z1"]) ** 2
 
 
 def chain_exact(params):
     a, b, c, phi = (params[name] for name in ("a", "b", "c", "phi"))
     return sum(
-        p_of(z1, jax.nn.sigmoid(a))
-        * p_of(z2, jax.nn.sigmoid(b + c * z1))
-        * jnp.exp(phi * (z1 + 2 * z2))
-        * (a + z1) ** 2
+        p_of(z1, nn.sigmoid(a)) * p_of(z2, nn.sigmoid(b + c * z1)) * xp.exp(phi * (z1 + 2 * z2)) * (a + z1) ** 2
         for z1, z2 in itertools.product((0, 1), repeat=2)
     )
 
 
 def weighed_objective(p, q):
     z = q.simulate()
-    phi, a = numpyro.param("phi"), numpyro.param("a")
+    phi, a = ppl.param("phi"), ppl.param("a")
     return phi * (z["z1"] + 2.0 * z["z2"]) + a * (3.0 - z["z2"])
 
 
 def weighed_exact(params):
     a, b, c, phi = (params[name] for name in ("a", "b", "c", "phi"))
-    first = jax.nn.sigmoid(a)
-    second = first * jax.nn.sigmoid(b + c) + (1 - first) * jax.nn.sigmoid(b)
+    first = nn.sigmoid(a)
+    second = first * nn.sigmoid(b + c) + (1 - first) * nn.sigmoid(b)
     return phi * (first + 2 * second) + a * (3 - second)
 
 
@@ -138,94 +133,94 @@ AT_ZERO = dict(a=0.0, b=0.0, c=0.0, phi=0.5)
 
 
 def lanes_guide(n=4):
-    logits = numpyro.param("logits")
-    with numpyro.plate("lanes", n):
-        numpyro.sample("z", dist.Bernoulli(logits=logits))
+    logits = ppl.param("logits")
+    with ppl.plate("lanes", n):
+        ppl.sample("z", dist.Bernoulli(logits=logits))
 
 
 def lanes_sum(objective):
     """E of objective(z, phi) over independent lanes."""
 
     def exact(params):
-        probs = jax.nn.sigmoid(params["logits"])
-        return sum(jnp.prod(p_of(z, probs)) * objective(z, params["phi"]) for z in binary(len(probs)))
+        probs = nn.sigmoid(params["logits"])
+        return sum(xp.prod(p_of(z, probs)) * objective(z, params["phi"]) for z in binary(len(probs)))
 
     def program(p, q):
-        return objective(q.simulate()["z"] * 1.0, numpyro.param("phi"))
+        return objective(q.simulate()["z"] * 1.0, ppl.param("phi"))
 
     return program, exact
 
 
 def separable(z, phi):
-    return jnp.sum(phi * (z - 0.3) ** 2 * jnp.arange(1.0, z.shape[0] + 1))
+    return xp.sum(phi * (z - 0.3) ** 2 * xp.arange(1.0, z.shape[0] + 1))
 
 
 def coupled(z, phi):
-    return jax.nn.logsumexp(phi * z * jnp.arange(1.0, z.shape[0] + 1))
+    return nn.logsumexp(phi * z * xp.arange(1.0, z.shape[0] + 1))
 
 
 def both_structures(z, phi):
-    return jnp.sum(phi * z) + jnp.sum(z) ** 2 * jnp.sum(phi) + z[0] * z[2]
+    return xp.sum(phi * z) + xp.sum(z) ** 2 * xp.sum(phi) + z[0] * z[2]
 
 
 def shifted(z, phi):
     """Neighbouring lanes meet: a slice of a lane axis is no lane of its own."""
-    return jnp.sum(phi[1:] * z[1:] * (1 - z[:-1])) + jnp.sum(jnp.flip(z) * z * phi)
+    return xp.sum(phi[1:] * z[1:] * (1 - z[:-1])) + xp.sum(xp.flip(z) * z * phi)
 
 
 def matrix(z, phi):
     """Lanes meet in an outer product, and on its diagonal."""
     outer = z[:, None] * z[None, :] + phi[:, None]
-    return jnp.sum(outer**2) + jnp.trace(outer)
+    return xp.sum(outer**2) + xp.trace(outer)
 
 
-LANES_PARAMS = dict(logits=jnp.array([0.3, -0.6, 1.1, 0.2]), phi=jnp.array([0.8, -0.4, 1.3, -0.7]))
+LANES_PARAMS = dict(logits=xp.array([0.3, -0.6, 1.1, 0.2]), phi=xp.array([0.8, -0.4, 1.3, -0.7]))
 
 
 def event_guide():
-    numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logits")).to_event(1))
+    ppl.sample("z", dist.Bernoulli(logits=ppl.param("logits")).to_event(1))
 
 
 def masked_guide():
     """The mask hides a lane's density from the objective, not the lane's value."""
-    with numpyro.plate("lanes", 4), handlers.mask(mask=jnp.array([True, False, True, True])):
-        numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logits")))
+    with ppl.plate("lanes", 4), handlers.mask(mask=xp.array([True, False, True, True])):
+        ppl.sample("z", dist.Bernoulli(logits=ppl.param("logits")))
 
 
 # ELBOs of a mixture with indexing ----------------------------------------------------------------------------------------------
 
-DATA = jnp.array([-0.7, 1.4])
-PRIOR = jnp.array([0.5, 0.3, 0.2])
+DATA = xp.array([-0.7, 1.4])
+PRIOR = xp.array([0.5, 0.3, 0.2])
 
 
 def mixture(scale=1.0, mask=True):
     def model():
-        means = numpyro.param("means")
-        with handlers.scale(scale=scale), numpyro.plate("data", len(DATA)), handlers.mask(mask=mask):
-            z = numpyro.sample("z", dist.Categorical(PRIOR))
-            numpyro.sample("x", dist.Normal(means[z], 0.8), obs=DATA)
+        means = ppl.param("means")
+        with handlers.scale(scale=scale), ppl.plate("data", len(DATA)), handlers.mask(mask=mask):
+            z = ppl.sample("z", dist.Categorical(PRIOR))
+            ppl.sample("x", dist.Normal(means[z], 0.8), obs=DATA)
 
     def guide():
-        with handlers.scale(scale=scale), numpyro.plate("data", len(DATA)), handlers.mask(mask=mask):
-            numpyro.sample("z", dist.Categorical(logits=numpyro.param("logits")))
+        with handlers.scale(scale=scale), ppl.plate("data", len(DATA)), handlers.mask(mask=mask):
+            ppl.sample("z", dist.Categorical(logits=ppl.param("logits")))
 
     return model, guide
 
 
 def mixture_weights(params):
     """log q(z) and log p(x, z) - log q(z) by datum and label."""
-    log_q = jax.nn.log_softmax(params["logits"])
-    log_x = -0.5 * ((DATA[:, None] - params["means"]) / 0.8) ** 2 - jnp.log(0.8) - 0.5 * jnp.log(2 * jnp.pi)
-    return log_q, log_x + jnp.log(PRIOR) - log_q
+    log_q = nn.log_softmax(params["logits"])
+    log_x = -0.5 * ((DATA[:, None] - params["means"]) / 0.8) ** 2 - xp.log(0.8) - 0.5 * xp.log(2 * xp.pi)
+    return log_q, log_x + xp.log(PRIOR) - log_q
 
 
-MASK = jnp.array([True, False])
+MASK = xp.array([True, False])
 
 
 def mixture_elbo(scale, kept=slice(None)):
     def exact(params):
         log_q, log_w = mixture_weights(params)
-        return scale * jnp.sum((jnp.exp(log_q) * log_w)[kept])
+        return scale * xp.sum((xp.exp(log_q) * log_w)[kept])
 
     return exact
 
@@ -239,8 +234,8 @@ def mixture_multi(combine, particles):
         states = list(itertools.product(range(3), repeat=len(DATA)))
         for joint in itertools.product(states, repeat=particles):
             q = sum(log_q[i, z] for state in joint for i, z in enumerate(state))
-            w = jnp.stack([sum(log_w[i, z] for i, z in enumerate(state)) for state in joint])
-            total = total + jnp.exp(q) * combine(w)
+            w = xp.stack([sum(log_w[i, z] for i, z in enumerate(state)) for state in joint])
+            total = total + xp.exp(q) * combine(w)
         return total
 
     return exact
@@ -253,7 +248,7 @@ def mixture_per_datum(combine, particles):
         log_q, log_w = mixture_weights(params)
         joints = list(itertools.product(range(3), repeat=particles))
         return sum(
-            jnp.exp(sum(log_q[i, z] for z in joint)) * combine(jnp.stack([log_w[i, z] for z in joint]))
+            xp.exp(sum(log_q[i, z] for z in joint)) * combine(xp.stack([log_w[i, z] for z in joint]))
             for i in range(len(DATA))
             for joint in joints
         )
@@ -261,28 +256,28 @@ def mixture_per_datum(combine, particles):
     return exact
 
 
-MIXTURE_PARAMS = dict(means=jnp.array([-1.0, 0.5, 1.2]), logits=jnp.array([[0.2, -0.4, 0.1], [-0.3, 0.6, 0.4]]))
+MIXTURE_PARAMS = dict(means=xp.array([-1.0, 0.5, 1.2]), logits=xp.array([[0.2, -0.4, 0.1], [-0.3, 0.6, 0.4]]))
 
 
 # A small discrete model for multi-sample bounds: one Bernoulli, so that two particles have few executions. ---------------------------
 
 
 def coin_model():
-    z = numpyro.sample("z", dist.Bernoulli(0.3))
-    numpyro.sample("x", dist.Normal(numpyro.param("m") * z, 1.0), obs=0.8)
+    z = ppl.sample("z", dist.Bernoulli(0.3))
+    ppl.sample("x", dist.Normal(ppl.param("m") * z, 1.0), obs=0.8)
 
 
 def coin_guide():
-    numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a")))
+    ppl.sample("z", dist.Bernoulli(logits=ppl.param("a")))
 
 
 def coin_multi(combine, particles):
     def exact(params):
-        z = jnp.array([0.0, 1.0])
-        q = p_of(z, jax.nn.sigmoid(params["a"]))
-        log_w = jnp.log(p_of(z, 0.3)) - 0.5 * (0.8 - params["m"] * z) ** 2 - 0.5 * jnp.log(2 * jnp.pi) - jnp.log(q)
+        z = xp.array([0.0, 1.0])
+        q = p_of(z, nn.sigmoid(params["a"]))
+        log_w = xp.log(p_of(z, 0.3)) - 0.5 * (0.8 - params["m"] * z) ** 2 - 0.5 * xp.log(2 * xp.pi) - xp.log(q)
         return sum(
-            jnp.prod(jnp.stack([q[i] for i in joint])) * combine(jnp.stack([log_w[i] for i in joint]))
+            xp.prod(xp.stack([q[i] for i in joint])) * combine(xp.stack([log_w[i] for i in joint]))
             for joint in itertools.product((0, 1), repeat=particles)
         )
 
@@ -290,7 +285,7 @@ def coin_multi(combine, particles):
 
 
 def log_mean_exp(w):
-    return jax.nn.logsumexp(w) - jnp.log(len(w))
+    return nn.logsumexp(w) - xp.log(len(w))
 
 
 def renyi_of(alpha):
@@ -304,20 +299,20 @@ COIN_PARAMS = dict(a=0.35, m=1.2)
 
 
 def tree_guide():
-    a, b, c = (numpyro.param(name) for name in "abc")
-    top = numpyro.sample("top", dist.Bernoulli(logits=a))
-    with numpyro.plate("lanes", 2):
-        mid = numpyro.sample("mid", dist.Bernoulli(logits=b + top))
-        numpyro.sample("low", dist.Bernoulli(logits=c * (2 * mid - 1) + 0.3))
+    a, b, c = (ppl.param(name) for name in "abc")
+    top = ppl.sample("top", dist.Bernoulli(logits=a))
+    with ppl.plate("lanes", 2):
+        mid = ppl.sample("mid", dist.Bernoulli(logits=b + top))
+        ppl.sample("low", dist.Bernoulli(logits=c * (2 * mid - 1) + 0.3))
 
 
 def tree_value(top, mid, low, phi):
-    return jnp.sum(phi * mid * (1 + low) ** 2) + jnp.sum(jnp.exp(phi * low)) + top * phi
+    return xp.sum(phi * mid * (1 + low) ** 2) + xp.sum(xp.exp(phi * low)) + top * phi
 
 
 def tree_objective(p, q):
     z = q.simulate()
-    return tree_value(z["top"], z["mid"], z["low"], numpyro.param("phi"))
+    return tree_value(z["top"], z["mid"], z["low"], ppl.param("phi"))
 
 
 def tree_exact(params):
@@ -326,8 +321,8 @@ def tree_exact(params):
     for top in (0.0, 1.0):
         for mid in binary(2):
             for low in binary(2):
-                q = p_of(top, jax.nn.sigmoid(a)) * jnp.prod(p_of(mid, jax.nn.sigmoid(b + top)))
-                q = q * jnp.prod(p_of(low, jax.nn.sigmoid(c * (2 * mid - 1) + 0.3)))
+                q = p_of(top, nn.sigmoid(a)) * xp.prod(p_of(mid, nn.sigmoid(b + top)))
+                q = q * xp.prod(p_of(low, nn.sigmoid(c * (2 * mid - 1) + 0.3)))
                 total = total + q * tree_value(top, mid, low, phi)
     return total
 
@@ -345,8 +340,8 @@ TREE_STRATEGIES = (
 
 
 def returning_guide():
-    z = numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a")))
-    return numpyro.param("b") * (1 + z)
+    z = ppl.sample("z", dist.Bernoulli(logits=ppl.param("a")))
+    return ppl.param("b") * (1 + z)
 
 
 def returning_objective(p, q):
@@ -355,7 +350,7 @@ def returning_objective(p, q):
 
 
 def returning_exact(params):
-    return sum(p_of(z, jax.nn.sigmoid(params["a"])) * (params["b"] * (1 + z)) ** 2 for z in (0.0, 1.0))
+    return sum(p_of(z, nn.sigmoid(params["a"])) * (params["b"] * (1 + z)) ** 2 for z in (0.0, 1.0))
 
 
 # Independent scalar sites: each a term of its own, so that strategies with several runs add up and do not multiply ---------------------
@@ -363,18 +358,18 @@ def returning_exact(params):
 
 def many_guide():
     for i in range(3):
-        numpyro.sample(f"z{i}", dist.Bernoulli(logits=numpyro.param("logits")[i]))
+        ppl.sample(f"z{i}", dist.Bernoulli(logits=ppl.param("logits")[i]))
 
 
 def many_objective(p, q):
     z = q.simulate()
-    return sum((i + 1) * numpyro.param("phi")[i] * (z[f"z{i}"] - 0.3) ** 2 for i in range(3)) - z.log_density
+    return sum((i + 1) * ppl.param("phi")[i] * (z[f"z{i}"] - 0.3) ** 2 for i in range(3)) - z.log_density
 
 
 def many_exact(params):
-    probs = jax.nn.sigmoid(params["logits"])
+    probs = nn.sigmoid(params["logits"])
     return sum(
-        p_of(z, probs[i]) * ((i + 1) * params["phi"][i] * (z - 0.3) ** 2 - jnp.log(p_of(z, probs[i])))
+        p_of(z, probs[i]) * ((i + 1) * params["phi"][i] * (z - 0.3) ** 2 - xp.log(p_of(z, probs[i])))
         for i in range(3)
         for z in (0.0, 1.0)
     )
@@ -385,15 +380,15 @@ def many_exact(params):
 
 def product_objective(p, q):
     def run():
-        return numpyro.param("b") + q.simulate()["z"]
+        return ppl.param("b") + q.simulate()["z"]
 
     draws = ppvi.replicate(2, run)
-    return draws[0] * draws[1] + jnp.sum(draws**3)
+    return draws[0] * draws[1] + xp.sum(draws**3)
 
 
 def product_exact(params):
     def moment(power):
-        return sum(p_of(z, jax.nn.sigmoid(params["a"])) * (params["b"] + z) ** power for z in (0.0, 1.0))
+        return sum(p_of(z, nn.sigmoid(params["a"])) * (params["b"] + z) ** power for z in (0.0, 1.0))
 
     return moment(1) ** 2 + 2 * moment(3)
 

@@ -6,19 +6,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import ppvi.numpyro as vi
-from ppvi.numpyro.outcomes import outcomes
+from tests.engines import double, on
 from tests.laws.cases import CASES, rows
 
 
-@pytest.mark.parametrize(("case", "strategies"), rows(CASES))
-def test_expectation_is_exact(case, strategies):
-    with jax.enable_x64(True):
-        params = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64), case.params)
-        objective = vi.objective(case.program, case.model, case.guide, strategies=strategies)
-        value, grads = outcomes(objective, params, limit=20_000).mean()
-        exact_value, exact_grads = jax.value_and_grad(case.exact)(params)
-        np.testing.assert_allclose(value, exact_value, rtol=1e-6)
-        scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(exact_grads))
-        for name, grad in exact_grads.items():
-            np.testing.assert_allclose(grads[name], grad, rtol=1e-6, atol=1e-6 * scale, err_msg=name)
+@pytest.mark.parametrize(("engine", "case", "strategies"), rows(CASES))
+def test_expectation_is_exact(engine, case, strategies):
+    with double():
+        exact_value, exact_grads = jax.value_and_grad(case.exact)(
+            {name: jnp.asarray(np.asarray(x), jnp.float64) for name, x in case.params.items()}
+        )
+        with on(engine):
+            params = {name: engine.array(np.asarray(x, float)) for name, x in case.params.items()}
+            objective = engine.vi.objective(case.program, case.model, case.guide, strategies=strategies)
+            value, grads = engine.outcomes(objective, params, limit=20_000).mean()
+    np.testing.assert_allclose(value, exact_value, rtol=1e-6)
+    scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(exact_grads))
+    for name, grad in exact_grads.items():
+        np.testing.assert_allclose(grads[name], grad, rtol=1e-6, atol=1e-6 * scale, err_msg=name)

@@ -1,0 +1,194 @@
+"""Both engines, for tests whose programs are written once.
+
+A table's programs and the sums that say what they should give are written with `xp`, `nn`, `ppl`, `dist` and `handlers`,
+which are JAX's and NumPyro's, except in `on(PYRO)`, where they are PyTorch's and Pyro's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions
+import numpyro.handlers
+import pyro
+import pyro.distributions
+import pyro.poutine
+import pytest
+import torch
+
+import ppvi.numpyro
+import ppvi.numpyro.outcomes
+import ppvi.pyro
+import ppvi.pyro.outcomes
+
+
+class Namespace:
+    """A module of the engine that is in force."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(getattr(_engines[-1], self._name), attribute)
+
+
+xp, nn, ppl, dist, handlers = map(Namespace, ("xp", "nn", "ppl", "dist", "handlers"))
+
+
+# PyTorch under NumPy's names ----------------------------------------------------------------------------------------------
+
+
+def tensor(x: Any) -> Any:
+    """Numbers and arrays as tensors; anything else as it is."""
+    if isinstance(x, list | tuple) and any(isinstance(entry, torch.Tensor) for entry in x):
+        return torch.stack([torch.as_tensor(tensor(entry)) for entry in x])
+    if isinstance(x, bool | int | float | np.ndarray | np.generic | jax.Array | list | tuple):
+        array = np.asarray(x)
+        return torch.tensor(array, dtype=torch.get_default_dtype() if array.dtype.kind == "f" else None)
+    return x
+
+
+class Converting:
+    """A module whose functions take numbers and arrays where they want tensors."""
+
+    def __init__(self, module: Any, only: Callable[[str], bool] = lambda name: True, **others: Any):
+        self._module, self._only, self._others = module, only, others
+
+    def __getattr__(self, name: str) -> Any:
+        found = self._others[name] if name in self._others else getattr(self._module, name)
+        if name in self._others or not callable(found) or not self._only(name):
+            return found
+        return lambda *args, **kwargs: found(*map(tensor, args), **{k: tensor(x) for k, x in kwargs.items()})
+
+
+def _array(x: Any, dtype: Any = None) -> torch.Tensor:
+    x = torch.as_tensor(tensor(x))
+    return x if dtype is None else x.to({float: torch.get_default_dtype(), int: torch.long}.get(dtype, dtype))
+
+
+def _entrywise(name: str) -> bool:
+    return name not in (
+        "sum",
+        "prod",
+        "mean",
+        "max",
+        "min",
+        "cumsum",
+        "arange",
+        "linspace",
+        "zeros",
+        "ones",
+        "full",
+        "eye",
+    )
+
+
+_numbers = Converting(
+    torch,
+    _entrywise,
+    array=_array,
+    asarray=_array,
+    pi=math.pi,
+    inf=math.inf,
+    nan=math.nan,
+    ravel=lambda x: x.reshape(-1),
+    flip=lambda x: torch.flip(x, tuple(range(x.ndim))),
+    concatenate=lambda xs, axis=0: torch.cat([_array(x) for x in xs], axis),
+    stack=lambda xs, axis=0: torch.stack([_array(x) for x in xs], axis),
+    atleast_1d=lambda x: torch.atleast_1d(_array(x)),
+    max=lambda x: torch.amax(x, tuple(range(x.ndim))),
+    mean=lambda x, axis=None: torch.mean(x * 1.0) if axis is None else torch.mean(x * 1.0, axis),
+    where=lambda c, x, y: torch.where(_array(c), *torch.broadcast_tensors(*(_array(v) for v in (x, y)))),
+)
+
+
+def _all_axes(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    return lambda x, axis=None: function(x, tuple(range(x.ndim)) if axis is None else axis)
+
+
+_activations = Converting(
+    torch.nn.functional,
+    sigmoid=lambda x: torch.sigmoid(_array(x)),
+    logsumexp=_all_axes(torch.logsumexp),
+    softmax=lambda x, axis=-1: torch.softmax(x, axis),
+    log_softmax=lambda x, axis=-1: torch.log_softmax(x, axis),
+    one_hot=lambda x, n: torch.nn.functional.one_hot(x, n).to(torch.get_default_dtype()),
+)
+
+
+def _param(name: str, value: Any = None, **options: Any) -> Any:
+    return pyro.param(name, *(() if value is None else (tensor(value) * 1.0,)), **options)
+
+
+def _sample(name: str, fn: Any, obs: Any = None, **options: Any) -> Any:
+    return pyro.sample(name, fn, obs=None if obs is None else tensor(obs), **options)
+
+
+def _geometric(probs: Any) -> Any:
+    return pyro.distributions.Geometric(probs=probs)
+
+
+# Engines ------------------------------------------------------------------------------------------------------------------
+
+
+NUMPYRO = SimpleNamespace(
+    name="NumPyro",
+    xp=jnp,
+    nn=jax.nn,
+    ppl=numpyro,
+    dist=numpyro.distributions,
+    handlers=numpyro.handlers,
+    vi=ppvi.numpyro,
+    outcomes=ppvi.numpyro.outcomes.outcomes,
+    array=jnp.asarray,
+    key=jax.random.key,
+)
+PYRO = SimpleNamespace(
+    name="Pyro",
+    xp=_numbers,
+    nn=_activations,
+    ppl=SimpleNamespace(param=_param, sample=_sample, plate=pyro.plate),
+    dist=Converting(pyro.distributions, constraints=pyro.distributions.constraints),
+    handlers=Converting(pyro.poutine),
+    vi=ppvi.pyro,
+    outcomes=ppvi.pyro.outcomes.outcomes,
+    array=lambda x: tensor(x) * 1.0,
+    key=lambda seed: seed,
+)
+ENGINES = (NUMPYRO, PYRO)
+_engines: list[Any] = [NUMPYRO]
+
+
+@contextmanager
+def on(engine: Any) -> Iterator[Any]:
+    """Programs that run here run on this engine."""
+    _engines.append(engine)
+    try:
+        yield engine
+    finally:
+        _engines.pop()
+        pyro.clear_param_store()
+
+
+@contextmanager
+def double() -> Iterator[None]:
+    """64-bit numbers on both engines."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with jax.enable_x64(True):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def engines(*rows: Any) -> Any:
+    """Parametrises a test by engine."""
+    return pytest.mark.parametrize("engine", rows or ENGINES, ids=lambda engine: engine.name)
