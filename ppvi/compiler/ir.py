@@ -110,6 +110,8 @@ class Meaning:
     inline: Callable[[Sequence[Atom]], tuple[Sequence[Equation], Sequence[Atom]] | None] | None = None
     """The equations of its body on these operands, and what it returns; None where it is better left whole."""
     loop: Callable[[], Loop] | None = None
+    keyed: bool | None = None
+    """Whether a random operation is a function of its key, so that equal operands give equal numbers; None if not random."""
     own_rule: Callable[[], str | None] | None = None
     """What is wrong with the derivative rule that a user gave it, if anything; None for an operation without one."""
     origin: Callable[[], Origin] = lambda: Origin.OTHER

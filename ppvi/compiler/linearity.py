@@ -48,19 +48,19 @@ def _keeps(step: Step, carried: list[frozenset[Step]], noise: Mapping[Step, int]
 def _noise(flat: Flat) -> dict[Step, int]:
     """For each estimate the random operations behind it, as a bit set; draws of sites are not its own noise.
 
-    Two operations with equal operands, such as the keys of one minibatch that model and guide each ask for, are one.
+    Two functions of a key with equal operands, such as the rows of one minibatch that model and guide each ask for, are one.
     """
     behind: dict[Atom, int] = {}
-    numbers: dict[tuple[object, ...], int] = {}
+    numbers: dict[object, int] = {}
     found: dict[Step, int] = {}
     for step in flat.steps:
         needs = 0
         if step.equation.site is None:
             for atom in step.inputs:
                 needs |= behind.get(atom, 0)
-            if step.meaning.name.startswith("random_"):
-                signature = (step.meaning.name, needs, *(flat.constant(atom) for atom in step.inputs))
-                needs |= 1 << numbers.setdefault(signature, len(numbers))
+            if step.meaning.keyed is not None:
+                operands = (step.meaning.name, needs, *(flat.constant(atom) for atom in step.inputs))
+                needs |= 1 << numbers.setdefault(operands if step.meaning.keyed else step, len(numbers))
         behind.update(dict.fromkeys(step.outputs, needs))
         if step.equation.estimate_of is not None:
             found[step] = needs

@@ -168,6 +168,9 @@ class Analysis:
     def ignored(self, step: Step) -> set[int]:
         """Operands of a selection that play no part: cases that are never taken, or that a library takes outside of a support
         only, and what chooses between them."""
+        density = Origin.DENSITY in step.meaning.origin()
+        if step.meaning.name == "log" and density and self._is_truth(step.inputs[0]):
+            return {0}  # which selects 0 or -inf
         if step.meaning.name != "select_n":
             return set()
         which = self.constant(step.inputs[0])
@@ -176,7 +179,16 @@ class Analysis:
         cases = [self.flat.constant(case) for case in step.inputs[1:]]
         if any(case is not None and math.isnan(case) for case in cases):
             return {0}  # what should never be
-        return {0} if -math.inf in cases and Origin.DENSITY in step.meaning.origin() else set()
+        return {0} if -math.inf in cases and density else set()
+
+    def _is_truth(self, atom: Atom) -> bool:
+        """Whether it is a truth value, or a product of some, as a number."""
+        step = self.flat.makers.get(atom) if isinstance(atom, Var) else None
+        if step is None:
+            return False
+        if step.meaning.name == "mul":
+            return all(map(self._is_truth, step.inputs))
+        return step.meaning.name == "convert_element_type" and step.inputs[0].dtype == "bool"
 
     def _null(self, step: Step) -> bool:
         """Whether it asks if a number equals one that does not depend on it, and only does so on a null set.

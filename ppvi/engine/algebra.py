@@ -36,6 +36,16 @@ ENTRYWISE: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 """Operations on single numbers, in double precision."""
 
+LINEAR: dict[str, tuple[frozenset[int], ...]] = {
+    **dict.fromkeys(("add", "sub", "add_any"), (frozenset({0, 1}),)),
+    **dict.fromkeys(
+        ("neg", "copy", "convert_element_type", "broadcast_in_dim", "sum", "cumsum", "div"), (frozenset({0}),)
+    ),
+    **dict.fromkeys(("mul", "dot_general"), (frozenset({0}), frozenset({1}))),
+    "select_n": (frozenset({1, 2}),),
+}
+"""Operands in which an operation on real numbers is jointly linear."""
+
 _SMOOTH = frozenset(
     """acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e broadcast_in_dim cbrt cholesky concatenate
     conv_general_dilated copy copy_p cos cosh cumlogsumexp cumprod cumsum digamma div dot_general erf erf_inv erfc exp

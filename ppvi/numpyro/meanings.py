@@ -75,6 +75,7 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
         smoothness=_smoothness(eqn),
         entrywise=entrywise(eqn),
         moves=name in MOVES,
+        keyed=True if name.startswith("random_") else None,
         origin=lambda: _origin(call.source_info.traceback),
     )
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ppvi.compiler.ir import AxisMap, Flow
+from ppvi.engine import algebra
 
 Rule = Callable[[Any, int], AxisMap]
 
@@ -29,13 +30,11 @@ ELEMENTWISE = frozenset(
 """Operations whose output entry is a function of the operands' entries at the same place."""
 
 LINEAR: dict[str, tuple[frozenset[int], ...]] = {
-    **dict.fromkeys(("add", "sub", "add_any", "pad", "dynamic_update_slice"), (frozenset({0, 1}),)),
+    **algebra.LINEAR,
+    **dict.fromkeys(("pad", "dynamic_update_slice"), (frozenset({0, 1}),)),
     **dict.fromkeys(
-        """neg reduce_sum broadcast_in_dim reshape squeeze transpose copy copy_p slice rev cumsum convert_element_type
-        dynamic_slice gather div tile""".split(),
-        (frozenset({0}),),
+        "reduce_sum reshape squeeze transpose copy_p slice rev dynamic_slice gather tile".split(), (frozenset({0}),)
     ),
-    **dict.fromkeys(("mul", "dot_general"), (frozenset({0}), frozenset({1}))),
 }
 """Operands in which an operation is jointly linear."""
 

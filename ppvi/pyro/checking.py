@@ -117,7 +117,7 @@ class Estimates:
     def __call__(self, seed: int, points: Any) -> tuple[np.ndarray, np.ndarray]:
         """Values, and gradients in the vectors."""
         vectors = torch.tensor(np.asarray(points), requires_grad=True)
-        values = self.objective.lanes(seed, self.space.params(vectors), *self.args, **self.kwargs)
+        values = self.objective.lanes(seed, self.space.params(vectors), self.args, self.kwargs)
         [gradients] = torch.autograd.grad(values.sum(), [vectors])
         return values.detach().double().numpy(), gradients.numpy()
 

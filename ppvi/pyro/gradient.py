@@ -6,7 +6,7 @@ derivative of the trace is the estimate of the gradient and not a function to di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,24 +15,39 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
-from ppvi.pyro.graphs import drop_aliases, fold
-from ppvi.pyro.ops import OPS
+from ppvi.pyro.graphs import drop_aliases, fold, share
+from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.stage import registering
 
 
+class LoopError(Exception):
+    """Runs one after the other are to take the memory of one, and a graph would hold them all."""
+
+
+class GraphOps(TorchOps):
+    """What a graph may be made of."""
+
+    def one_by_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        raise LoopError
+
+
 class Gradient:
-    """A function of parameters and arrays: the estimate, and its gradient in the parameters."""
+    """A function of parameters and arrays: the estimate, and its gradient in the parameters.
+
+    **Raises** `LoopError` where a strategy is sequential.
+    """
 
     def __init__(self, plan: Plan, params: Sequence[torch.Tensor], arrays: Sequence[torch.Tensor], compiled: bool):
         def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
             leaves = [x.detach().requires_grad_() for x in tensors[: len(params)]]
-            value = surrogate(plan, OPS, [*leaves, torch.zeros(()), *tensors[len(params) :]])
+            value = surrogate(plan, GraphOps(), [*leaves, torch.zeros(()), *tensors[len(params) :]])
             return value.detach(), *torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
 
         with registering() as self.samplers, torch.enable_grad():
             traced = make_fx(run)(*(x.detach() for x in (*params, *arrays)))
         fold(traced)
         drop_aliases(traced)
+        share(traced)
         traced.recompile()
         self.size = len(params)
         self.graph: Any = torch.compile(traced) if compiled else traced

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only
 
 SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill copy".split())
 """Operations that take no more than the shape and dtype of their first operand."""
@@ -43,6 +43,42 @@ def fold(traced: GraphModule) -> None:
                 constant = traced.graph.get_attr(name)
             constant.meta = dict(node.meta)
             node.replace_all_uses_with(constant)
+    traced.graph.eliminate_dead_code(_is_needed)
+
+
+def without_mutation(traced: GraphModule) -> None:
+    """Operations that change their first operand in place, as kernels do with what they have just made, give a new one.
+
+    What comes after them in the trace uses their result, unless it sees the operand by way of a view.
+    """
+    order = {node: i for i, node in enumerate(traced.graph.nodes)}
+    for node in traced.graph.nodes:
+        if not (_is_operation(node) and node.target._schema.is_mutable and name_of(node).endswith("_")):
+            continue
+        packet = getattr(torch.ops.aten, name_of(node)[:-1], None)
+        if packet is None or node.target._overloadname not in packet.overloads():
+            continue
+        made = node.args[0]
+        others = [user for user in made.users if user is not node]
+        fresh = _is_operation(made) and not any(order[n] > order[node] or _is_view(n) for n in (made, *others))
+        if fresh or torch.Tag.inplace_view in node.target.tags:
+            node.target = getattr(packet, node.target._overloadname)
+
+
+def share(traced: GraphModule) -> None:
+    """Compute once what is computed several times from the same operands, where 1 and 1.0 and True are not the same.
+
+    Only of what is a function: two samplers of one shape give two draws. And not of results, which a caller may change.
+    """
+    known: dict[Any, Node] = {}
+    *nodes, output = traced.graph.nodes
+    for node in nodes:
+        empty = name_of(node).startswith(("empty", "new_empty"))
+        if node.op == "call_function" and _is_function(node) and not empty and output not in node.users:
+            leaves, tree = tree_flatten((node.args, dict(node.kwargs)))
+            first = known.setdefault((node.target, str(tree), *((type(leaf), leaf) for leaf in leaves)), node)
+            if first is not node:
+                node.replace_all_uses_with(first)
     traced.graph.eliminate_dead_code()
 
 
@@ -56,8 +92,17 @@ def drop_aliases(traced: GraphModule) -> None:
     traced.graph.eliminate_dead_code()
 
 
+def _is_needed(node: Node) -> bool:
+    """Whether a node stays that nobody uses: what the checks are told of a density is no less true for that."""
+    return node.is_impure() or node.target is torch.ops.ppvi.note.default
+
+
 def _is_operation(node: Node) -> bool:
     return node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
+
+
+def _is_view(node: Node) -> bool:
+    return _is_operation(node) and any(result.alias_info for result in node.target._schema.returns)  # type: ignore[union-attr]
 
 
 def _shape(node: Any) -> Any:
@@ -65,16 +110,19 @@ def _shape(node: Any) -> Any:
 
 
 def _decided(node: Node, known: dict[Node, Any]) -> bool:
+    needed = node.all_input_nodes[1:] if name_of(node) in SHAPED else node.all_input_nodes
+    return _is_function(node) and (name_of(node) == "lift_fresh_copy" or all(n in known for n in needed))
+
+
+def _is_function(node: Node) -> bool:
+    """Whether equal operands give equal results, which nothing changes afterwards."""
     if node.target is operator.getitem:
-        return node.args[0] in known
+        return True
     if not _is_operation(node) or node.target.namespace == "ppvi":  # type: ignore[union-attr]
         return False
     if torch.Tag.nondeterministic_seeded in node.target.tags:  # type: ignore[union-attr]
         return False
-    if any(_is_operation(n) and n.target._schema.is_mutable for n in (node, *node.users)):  # type: ignore[union-attr]
-        return False
-    needed = node.all_input_nodes[1:] if name_of(node) in SHAPED else node.all_input_nodes
-    return name_of(node) == "lift_fresh_copy" or all(n in known for n in needed)
+    return not any(_is_operation(n) and n.target._schema.is_mutable for n in (node, *node.users))  # type: ignore[union-attr]
 
 
 def _values(traced: GraphModule, arguments: Any, known: dict[Node, Any]) -> Any:

@@ -132,17 +132,41 @@ def provide(session: Session, msg: Any, role: str) -> None:
 
 
 class Reading(TorchFunctionMode):
-    """Where a module reads a parameter of its own, it gets the session's value."""
+    """Where a module reads a parameter of its own, it gets the session's value; and a table is read at a place that is a
+    tensor without PyTorch's turning that into a number."""
 
     def __init__(self, session: Session):
         super().__init__()
         self.session = session
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not self.session.modules or func == _REQUIRES_GRAD:
-            return func(*args, **(kwargs or {}))
-        args, kwargs = tree_map(self.session.read, (args, kwargs or {}))
-        return func(*args, **kwargs)
+        kwargs = kwargs or {}
+        if self.session.modules and func != _REQUIRES_GRAD:
+            args, kwargs = tree_map(self.session.read, (args, kwargs))
+        return _looked_up(*args) if func == torch.Tensor.__getitem__ else func(*args, **kwargs)
+
+
+def _looked_up(table: torch.Tensor, index: Any) -> torch.Tensor:
+    """`table[index]`, with places of no axes taken as places along an axis of size one, which is then left out."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    single = [i for i, item in enumerate(items) if _is_place(item) and item.ndim == 0]
+    if not single:
+        return table[index]
+    if any(_is_place(item) and item.ndim for item in items):
+        return table[tuple(item[None] if i in single else item for i, item in enumerate(items))]
+    for ahead in [i for i, item in enumerate(items) if item is ...]:
+        named = sum(item is not None for item in items) - 1
+        items[ahead : ahead + 1] = [slice(None)] * (table.ndim - named)
+        single = [i for i, item in enumerate(items) if _is_place(item)]
+    kept = [i for i, item in enumerate(items) if not isinstance(item, int)]
+    found = table[tuple(slice(None) if i in single else item for i, item in enumerate(items))]
+    for i in reversed(single):
+        found = found.movedim(kept.index(i), 0)[items[i][None]][0]
+    return found
+
+
+def _is_place(item: Any) -> bool:
+    return isinstance(item, torch.Tensor) and item.dtype not in (torch.bool, torch.uint8)
 
 
 _REQUIRES_GRAD = torch.Tensor.requires_grad.__get__  # type: ignore[attr-defined]

@@ -79,7 +79,16 @@ class Body:
             origin=lambda: self.origin,
         )
         self.equations.append(
-            Equation(name, tuple(atoms), (out,), _never, lambda: [list(maps)], self.where, meaning=lambda: meaning)
+            Equation(
+                name,
+                tuple(atoms),
+                (out,),
+                _never,
+                lambda: [list(maps)],
+                self.where,
+                linear=algebra.LINEAR.get(name, ()) if is_float(out) else (),
+                meaning=lambda: meaning,
+            )
         )
         return out
 
@@ -236,7 +245,7 @@ WHOLE = {
     "triu": "tril", "var": "var", "mvlgamma": "mvlgamma", "polygamma": "polygamma", "gelu": "gelu", "mish": "mish",
     "argmax": "argmax", "argmin": "argmin", "bernoulli": "flip_a_coin", "searchsorted": "searchsorted",
     "constant_pad_nd": "pad", "elu": "elu", "leaky_relu": "elu", "special_i0e": "bessel_i0e", "special_i1e": "bessel_i1e",
-    "linalg_vector_norm": "norm",
+    "linalg_vector_norm": "norm", "trace": "sum", "unbind": "slice",
     "native_layer_norm": "layer_norm",
 }  # fmt: skip
 """Operations by their name in the algebra, where they are one there."""
@@ -270,7 +279,8 @@ def meaning(call: Call, inputs: Sequence[Any], out: Var, where: Callable[[], str
 
 def of_draw(library: bool) -> Meaning:
     """The meaning of a draw: a library's reparameterised sampler is continuous in what its distribution is made of."""
-    return Meaning("draw", (lambda output, operand: SMOOTH) if library else None, origin=lambda: Origin.SAMPLER)
+    smooth = (lambda output, operand: SMOOTH) if library else None
+    return Meaning("draw", smooth, keyed=False, origin=lambda: Origin.SAMPLER)
 
 
 def of_note(kind: str) -> Meaning:

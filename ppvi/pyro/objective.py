@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -22,7 +23,7 @@ from ppvi.engine.runs import Handle
 from ppvi.errors import EngineError, ProgramError
 from ppvi.program import Trace
 from ppvi.pyro.distributions import SiteDistribution, support_of
-from ppvi.pyro.gradient import Gradient, Surrogate
+from ppvi.pyro.gradient import Gradient, LoopError, Surrogate
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.replay import Replay
@@ -68,11 +69,13 @@ class Staging:
         self._asked = plan is None or bool(plan.stateful)
 
     def gradient(self, size: int, tensors: Sequence[torch.Tensor]) -> Gradient | None:
-        """Value and gradient as one graph, unless a strategy learns or a number is read out of a tensor."""
+        """Value and gradient as one graph, unless a strategy learns or is sequential, or a number is read out of a tensor."""
         if self.plan is not None and not self._asked:
             self._asked = True
             try:
                 self._gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile)
+            except LoopError:
+                pass
             except RuntimeError as error:  # such as that of a sampler which draws until it accepts
                 if not is_data_dependent(error):
                     raise
@@ -156,14 +159,21 @@ class Objective(engine.Objective):
                 staging.plan, OPS, [*tensors[: len(params)], torch.zeros(()), *tensors[len(params) :]], values
             )
 
-    def lanes(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The surrogate at a stack of parameters, with draws of its own at each."""
+    def lanes(
+        self,
+        key: Key,
+        params: Params,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
+        values: dict[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """The surrogate at a stack of parameters, with draws of its own at each, and with the strategies in these states."""
         staging, tensors = self._prepared({name: value[0] for name, value in params.items()}, args, kwargs)
         assert staging.plan is not None, "only what can be staged is checked"
         plan, arrays = staging.plan, tensors[len(params) :]
 
         def one(lane: torch.Tensor, params: Params) -> torch.Tensor:
-            return surrogate(plan, OPS, [*params.values(), lane, *arrays])
+            return surrogate(plan, OPS, [*params.values(), lane, *arrays], values)
 
         with seeded(key), registering():
             return vmap(one)(torch.zeros(len(next(iter(params.values())))), params)
@@ -328,7 +338,7 @@ def objective(
     - `maximize`: whether `fit` and `as_loss` go uphill. By default they do, unless the program is marked `minimized`, as
       the library's divergences and upper bounds are.
     - `compile`: whether the transformed program goes through `torch.compile`, which takes seconds, up to a minute, at the
-      first gradient, and needs a C++ compiler.
+      first gradient, and needs a C++ compiler. Strategies that learn or are `sequential` run without.
 
     **Returns** an `Objective`.
     """

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
+from torch.utils.checkpoint import checkpoint
 
 from ppvi.pyro.trees import stacked, tree_map, vmap
 
@@ -80,8 +82,13 @@ class TorchOps:
         zeros = [torch.zeros(tuple(shape), dtype=t) for (shape, _), t in zip(arguments, reals, strict=True)]
         if not zeros:
             return torch.as_tensor(function()), ()
-        constant, pull, *_ = torch.func.vjp(function, *zeros)
-        return constant, pull(torch.ones_like(constant))
+        if maybe_current_level():
+            constant, pull, *_ = torch.func.vjp(function, *zeros)
+            return constant, pull(torch.ones_like(constant))
+        with torch.enable_grad():  # a transformation of functions refuses to be within a checkpoint
+            constant = function(*(x.requires_grad_() for x in zeros))
+            options: dict[str, Any] = {"create_graph": True, "materialize_grads": True}
+            return constant, torch.autograd.grad(constant, zeros, torch.ones_like(constant), **options)
 
     def where(self, condition: torch.Tensor, x: Any, y: Any) -> torch.Tensor:
         return torch.where(torch.as_tensor(condition), x, y)
@@ -90,11 +97,13 @@ class TorchOps:
         return vmap(function)
 
     def one_by_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any) -> Any:
-            entries = zip(*args, strict=True)
-            return stacked(*(function(*e) for e in entries))
+        # A transformation of functions cannot forget what was saved for a gradient.
+        plain = bool(maybe_current_level())
 
-        return run
+        def run(*entry: Any) -> Any:
+            return function(*entry) if plain else checkpoint(function, *entry, use_reentrant=False)
+
+        return lambda *args: stacked(*(run(*entry) for entry in zip(*args, strict=True)))
 
 
 OPS = TorchOps()

@@ -24,7 +24,6 @@ from ppvi.errors import EngineError, StrategyError
 from ppvi.ops import Array
 from ppvi.pyro.distributions import SiteDistribution
 from ppvi.pyro.ops import OPS
-from ppvi.pyro.stage import Sampler
 from ppvi.pyro.trees import stacked
 from ppvi.pyro.unstaged import Loops
 from ppvi.strategies import Draw, Site, Strategy, default_strategies

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Origin, Program, SiteInfo, Var
 from ppvi.errors import EngineError
 from ppvi.pyro import meanings, rules, source
-from ppvi.pyro.graphs import fold
+from ppvi.pyro.graphs import fold, without_mutation
 
 LIBRARY = torch.library.Library("ppvi", "DEF")
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
@@ -134,6 +134,7 @@ def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor],
             if not is_data_dependent(error):
                 raise
             raise DynamicError(f"it reads a number out of a tensor at {Located.last}") from error
+        without_mutation(traced)
         fold(traced)
     reader = Reader(traced, things)
     for node in traced.graph.nodes:

@@ -26,6 +26,7 @@ def _geometric(dist: Distribution, x: Array) -> Array:
 
 RATES: dict[str, Callable[[Distribution, Array], Array]] = {
     "Poisson": _poisson,
+    "Geometric": _geometric,
     "GeometricProbs": _geometric,
     "GeometricLogits": _geometric,
 }
