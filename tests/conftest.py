@@ -10,6 +10,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most programs here run once, so that time spent on optimising them is lost; `make test-all` optimises them as ever.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
+# Each worker has a core of its own; PyTorch's threads would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 COUNT = itertools.count(1)
 MOST_MAPS = 30_000
 """Every compiled program holds some memory maps, of which Linux allows a process 65,530."""

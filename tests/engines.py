@@ -14,20 +14,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.special
 import numpy as np
 import numpyro
 import numpyro.distributions
 import numpyro.handlers
+import numpyro.infer.autoguide
 import pyro
 import pyro.distributions
+import pyro.infer.autoguide
 import pyro.poutine
-import pytest
 import torch
 
 import ppvi.numpyro
 import ppvi.numpyro.outcomes
+import ppvi.numpyro.session
 import ppvi.pyro
 import ppvi.pyro.outcomes
+import ppvi.pyro.session
+from tests import distributions
 
 
 class Namespace:
@@ -48,9 +53,7 @@ xp, nn, ppl, dist, handlers = map(Namespace, ("xp", "nn", "ppl", "dist", "handle
 
 def tensor(x: Any) -> Any:
     """Numbers and arrays as tensors; anything else as it is."""
-    if isinstance(x, list | tuple) and any(isinstance(entry, torch.Tensor) for entry in x):
-        return torch.stack([torch.as_tensor(tensor(entry)) for entry in x])
-    if isinstance(x, bool | int | float | np.ndarray | np.generic | jax.Array | list | tuple):
+    if isinstance(x, bool | int | float | np.ndarray | np.generic | jax.Array):
         array = np.asarray(x)
         return torch.tensor(array, dtype=torch.get_default_dtype() if array.dtype.kind == "f" else None)
     return x
@@ -70,7 +73,7 @@ class Converting:
 
 
 def _array(x: Any, dtype: Any = None) -> torch.Tensor:
-    x = torch.as_tensor(tensor(x))
+    x = torch.stack([_array(entry) for entry in x]) if isinstance(x, list | tuple) else tensor(x)
     return x if dtype is None else x.to({float: torch.get_default_dtype(), int: torch.long}.get(dtype, dtype))
 
 
@@ -106,6 +109,9 @@ _numbers = Converting(
     atleast_1d=lambda x: torch.atleast_1d(_array(x)),
     max=lambda x: torch.amax(x, tuple(range(x.ndim))),
     mean=lambda x, axis=None: torch.mean(x * 1.0) if axis is None else torch.mean(x * 1.0, axis),
+    sort=lambda x: torch.sort(x).values,
+    median=lambda x: torch.quantile(x, 0.5),
+    linalg=SimpleNamespace(norm=torch.linalg.vector_norm),
     where=lambda c, x, y: torch.where(_array(c), *torch.broadcast_tensors(*(_array(v) for v in (x, y)))),
 )
 
@@ -120,7 +126,10 @@ _activations = Converting(
     logsumexp=_all_axes(torch.logsumexp),
     softmax=lambda x, axis=-1: torch.softmax(x, axis),
     log_softmax=lambda x, axis=-1: torch.log_softmax(x, axis),
-    one_hot=lambda x, n: torch.nn.functional.one_hot(x, n).to(torch.get_default_dtype()),
+    one_hot=lambda x, n: (x[..., None] == torch.arange(n)) * 1.0,
+    hard_tanh=torch.nn.functional.hardtanh,
+    log_ndtr=torch.special.log_ndtr,
+    xlogy=torch.xlogy,
 )
 
 
@@ -132,36 +141,40 @@ def _sample(name: str, fn: Any, obs: Any = None, **options: Any) -> Any:
     return pyro.sample(name, fn, obs=None if obs is None else tensor(obs), **options)
 
 
-def _geometric(probs: Any) -> Any:
-    return pyro.distributions.Geometric(probs=probs)
-
-
 # Engines ------------------------------------------------------------------------------------------------------------------
 
 
 NUMPYRO = SimpleNamespace(
     name="NumPyro",
     xp=jnp,
-    nn=jax.nn,
+    nn=SimpleNamespace(**vars(jax.nn), log_ndtr=jax.scipy.special.log_ndtr, xlogy=jax.scipy.special.xlogy),
     ppl=numpyro,
-    dist=numpyro.distributions,
+    dist=SimpleNamespace(**vars(numpyro.distributions), **distributions.NUMPYRO),
     handlers=numpyro.handlers,
+    autoguide=numpyro.infer.autoguide,
     vi=ppvi.numpyro,
     outcomes=ppvi.numpyro.outcomes.outcomes,
     array=jnp.asarray,
     key=jax.random.key,
+    session=ppvi.numpyro.session.Session,
 )
 PYRO = SimpleNamespace(
     name="Pyro",
     xp=_numbers,
     nn=_activations,
     ppl=SimpleNamespace(param=_param, sample=_sample, plate=pyro.plate),
-    dist=Converting(pyro.distributions, constraints=pyro.distributions.constraints),
+    dist=Converting(
+        pyro.distributions,
+        constraints=pyro.distributions.constraints,
+        **distributions.PYRO,
+    ),
     handlers=Converting(pyro.poutine),
+    autoguide=pyro.infer.autoguide,
     vi=ppvi.pyro,
     outcomes=ppvi.pyro.outcomes.outcomes,
     array=lambda x: tensor(x) * 1.0,
     key=lambda seed: seed,
+    session=ppvi.pyro.session.Session,
 )
 ENGINES = (NUMPYRO, PYRO)
 _engines: list[Any] = [NUMPYRO]
@@ -187,8 +200,3 @@ def double() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(torch.float32)
-
-
-def engines(*rows: Any) -> Any:
-    """Parametrises a test by engine."""
-    return pytest.mark.parametrize("engine", rows or ENGINES, ids=lambda engine: engine.name)

@@ -1,41 +1,49 @@
 """The static check on a corpus of small programs with known answers."""
 
-import jax
 import pytest
 
-import ppvi.numpyro as vi
 from tests.corpus.programs import ENTRIES
+from tests.engines import ENGINES, PYRO, on
 
 REPORTS = {}
 """By name: the statistics need what the rows have found."""
 
 
-def prove(entry):
-    if entry.name not in REPORTS:
-        REPORTS[entry.name] = _prove(entry)
-    return REPORTS[entry.name]
+def prove(engine, entry):
+    if (engine.name, entry.name) not in REPORTS:
+        REPORTS[engine.name, entry.name] = _prove(engine, entry)
+    return REPORTS[engine.name, entry.name]
 
 
-def _prove(entry):
-    objective = vi.objective(entry.program, entry.model, entry.guide, strategies=entry.strategies)
-    params = objective.init(jax.random.key(0))
-    return objective.prove(params)
+def _prove(engine, entry):
+    with on(engine):
+        guide = getattr(engine.autoguide, entry.guide)(entry.model) if isinstance(entry.guide, str) else entry.guide
+        objective = engine.vi.objective(entry.program, entry.model, guide, strategies=entry.strategies)
+        return objective.prove(objective.init(engine.key(0)))
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=str)
-def test_verdict(entry):
-    report = prove(entry)
-    assert report.verdict == entry.verdict, f"{entry.because}\n{report}"
+def rows(engine):
+    return [entry for entry in ENTRIES if engine is not PYRO or not entry.not_on_pyro]
+
+
+@pytest.mark.parametrize(
+    ("engine", "entry"),
+    [pytest.param(engine, entry, id=f"{engine.name}, {entry}") for engine in ENGINES for entry in rows(engine)],
+)
+def test_verdict(engine, entry):
+    report = prove(engine, entry)
+    expected = entry.on_pyro if engine is PYRO and entry.on_pyro else entry.verdict
+    assert report.verdict == expected, f"{entry.because}\n{report}"
     found = {finding.rule for finding in report.findings if finding.severity != "note"}
     assert entry.rule is None or entry.rule in found, f"{entry.because}\n{report}"
     for finding in report.findings:
         assert ".py:" in finding.where, finding
 
 
-def test_precision_and_recall(capsys):
+def test_precision_and_recall(engine, capsys):
     """No biased program is proved, no right one is called biased; most are decided."""
-    assert len(ENTRIES) >= 60
-    verdicts = [(entry.truth == "biased", prove(entry).verdict) for entry in ENTRIES]
+    assert len(rows(engine)) >= 60
+    verdicts = [(entry.truth == "biased", prove(engine, entry).verdict) for entry in rows(engine)]
     called = [truth for truth, said in verdicts if said.startswith("biased")]
     doubted = [truth for truth, said in verdicts if said == "suspect"]
     assert all(called)
@@ -43,7 +51,7 @@ def test_precision_and_recall(capsys):
     biased = sum(truth for truth, _ in verdicts)
     with capsys.disabled():
         print(
-            f"\n{len(verdicts)} programs, {biased} of them biased: `biased` has precision {sum(called) / len(called):.2f} and recall "
+            f"\n{engine.name}: {len(verdicts)} programs, {biased} of them biased: `biased` has precision {sum(called) / len(called):.2f} and recall "
             f"{sum(called) / biased:.2f}; `biased` or `suspect` {(sum(called) + sum(doubted)) / (len(called) + len(doubted)):.2f} and "
             f"{(sum(called) + sum(doubted)) / biased:.2f}; {len(doubted)} undecided"
         )

@@ -7,19 +7,18 @@ own randomness (`exact.py`), and as a sum over every joint value of the sites, w
 from __future__ import annotations
 
 import itertools
+import operator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 from hypothesis import strategies as st
 
 import ppvi
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce
 from ppvi.strategies import DisARM, StochasticPerturbation, SumAndSample, UnorderedSet
+from tests.engines import dist, nn, ppl, xp
 
 LANES = 2
 MOST_SITES = 6
@@ -63,12 +62,16 @@ class Spec:
 # Two readings of a spec ---------------------------------------------------------------------------------------------------
 
 UNARY = {
-    "square": lambda x: x**2, "exp": lambda x: jnp.exp(0.3 * x), "tanh": jnp.tanh, "step": lambda x: jnp.where(x > 0.6, x, -0.5),
-    "sum": jnp.sum, "prod": lambda x: jnp.prod(x + 0.4), "logsumexp": lambda x: jax.nn.logsumexp(jnp.atleast_1d(x)),
-    "max": jnp.max, "first": lambda x: x.reshape(-1)[0], "flip": lambda x: jnp.flip(x) if x.ndim else x,
+    "square": lambda x: x**2, "exp": lambda x: xp.exp(0.3 * x), "tanh": lambda x: xp.tanh(x), "step": lambda x: xp.where(x > 0.6, x, -0.5),
+    "sum": lambda x: xp.sum(x), "prod": lambda x: xp.prod(x + 0.4), "logsumexp": lambda x: nn.logsumexp(xp.atleast_1d(x)),
+    "max": lambda x: xp.max(x), "first": lambda x: x.reshape(-1)[0], "flip": lambda x: xp.flip(x) if x.ndim else x,
 }  # fmt: skip
-BINARY = {"add": jnp.add, "mul": jnp.multiply, "min": jnp.minimum, "max2": jnp.maximum}
-COMBINE = {"mean": jnp.mean, "logmeanexp": lambda x: jax.nn.logsumexp(x) - jnp.log(len(x)), "product": jnp.prod}
+BINARY = {
+    "add": operator.add, "mul": operator.mul, "min": lambda x, y: xp.minimum(x, y), "max2": lambda x, y: xp.maximum(x, y),
+}  # fmt: skip
+COMBINE = {
+    "mean": lambda x: xp.mean(x), "logmeanexp": lambda x: nn.logsumexp(x) - xp.log(len(x)), "product": lambda x: xp.prod(x),
+}  # fmt: skip
 
 
 def evaluate(expression, values, phi):
@@ -88,30 +91,30 @@ def evaluate(expression, values, phi):
 def logits(site, i, values, a):
     """`(*lanes, values)`: parents with lanes enter lane by lane, into a site without lanes by their sum."""
     lanes = (LANES,) if site.lanes else ()
-    slope = a[i] + sum(factor * (values[j] if site.lanes else jnp.sum(values[j])) for j, factor in site.parents)
-    ramp = np.arange(site.values) * 1.0
-    shift = np.linspace(-0.3, 0.4, LANES) if site.lanes else np.zeros(())
-    return (jnp.broadcast_to(slope, lanes) + shift)[..., None] * ramp
+    slope = a[i] + sum(factor * (values[j] if site.lanes else xp.sum(values[j])) for j, factor in site.parents)
+    ramp = xp.arange(site.values) * 1.0
+    shift = xp.linspace(-0.3, 0.4, LANES) if site.lanes else 0.0
+    return (xp.broadcast_to(slope, lanes) + shift)[..., None] * ramp
 
 
 def guide_of(spec):
     def guide():
-        a, values = numpyro.param("a"), []
+        a, values = ppl.param("a"), []
         for i, site in enumerate(spec.sites):
             weights = logits(site, i, values, a)
             two = site.values == 2
             fn = dist.Bernoulli(logits=weights[..., 1]) if two else dist.Categorical(logits=weights)
-            values.append(numpyro.sample(f"z{i}", fn))
+            values.append(ppl.sample(f"z{i}", fn))
 
     return guide
 
 
 def objective_of(spec):
     def value(trace, values, phi):
-        return sum(jnp.sum(evaluate(term, values, phi)) for term in spec.terms) + spec.density * trace
+        return sum(xp.sum(evaluate(term, values, phi)) for term in spec.terms) + spec.density * trace
 
     def program(p, q):
-        phi = numpyro.param("phi")
+        phi = ppl.param("phi")
 
         def run():
             z = q.simulate()
@@ -127,7 +130,7 @@ def strategies_of(spec):
 
 
 def params_of(spec):
-    return {"a": jnp.array(spec.params[:MOST_SITES]), "phi": jnp.array(spec.params[MOST_SITES:])}
+    return {"a": np.array(spec.params[:MOST_SITES]), "phi": np.array(spec.params[MOST_SITES:])}
 
 
 def joint_values(spec):
@@ -147,28 +150,28 @@ def exact_of(spec):
     joint = len(table[0])
 
     def one(values, params):
-        log_q = jnp.zeros(())
+        log_q = xp.zeros(())
         for i, site in enumerate(spec.sites):
-            log_probs = jax.nn.log_softmax(logits(site, i, values, params["a"]))
-            log_q += jnp.sum(jnp.take_along_axis(log_probs, values[i][..., None], -1))
-        value = sum(jnp.sum(evaluate(term, values, params["phi"])) for term in spec.terms)
+            log_probs = nn.log_softmax(logits(site, i, values, params["a"]))
+            log_q += xp.sum(xp.take_along_axis(log_probs, values[i][..., None], -1))
+        value = sum(xp.sum(evaluate(term, values, params["phi"])) for term in spec.terms)
         return log_q, value + spec.density * log_q
 
     def exact(params):
         log_q, values = jax.vmap(lambda *v: one(v, params))(*(_padded(x) for x in table))
         log_q, values = log_q[:joint], values[:joint]
         if spec.particles == 1:
-            return jnp.exp(log_q) @ values
+            return xp.exp(log_q) @ values
         runs = np.array(list(itertools.product(range(len(log_q)), repeat=spec.particles)))
         combined = jax.vmap(lambda run: COMBINE[spec.combine](values[run]))(runs)
-        return jnp.exp(log_q[runs].sum(1)) @ combined
+        return xp.exp(log_q[runs].sum(1)) @ combined
 
     return exact
 
 
 def _padded(table):
     """To one length for all programs, so that what one has compiled serves the next."""
-    return jnp.asarray(np.concatenate([table, np.repeat(table[:1], 64 - len(table), 0)]))
+    return xp.asarray(np.concatenate([table, np.repeat(table[:1], 64 - len(table), 0)]))
 
 
 # How specs are drawn --------------------------------------------------------------------------------------------------------

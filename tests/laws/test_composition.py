@@ -3,9 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
-import numpyro
-import numpyro.distributions as dist
 import pytest
 
 import ppvi
@@ -21,6 +18,7 @@ from ppvi.strategies import (
     SumAndSample,
     UnorderedSet,
 )
+from tests.engines import NUMPYRO, PYRO, dist, nn, ppl, xp
 from tests.laws.cases import Case, nothing, p_of
 from tests.laws.sampling import check
 from tests.laws.test_exact import test_expectation_is_exact as agrees_exactly
@@ -36,46 +34,46 @@ CONTINUOUS = (Reparam(), Reinforce(), LeaveOneOut(2), MeasureValued(), Stratifie
 
 def finite_guide(lanes):
     def guide():
-        a, b = numpyro.param("a"), numpyro.param("b")
-        z1 = numpyro.sample("z1", dist.Bernoulli(logits=a)) if lanes == 1 else None
+        a, b = ppl.param("a"), ppl.param("b")
+        z1 = ppl.sample("z1", dist.Bernoulli(logits=a)) if lanes == 1 else None
         if lanes == 1:
-            numpyro.sample("z2", dist.Bernoulli(logits=b + 0.9 * z1))
+            ppl.sample("z2", dist.Bernoulli(logits=b + 0.9 * z1))
             return
-        with numpyro.plate("lanes", lanes):
-            z1 = numpyro.sample("z1", dist.Bernoulli(logits=a + jnp.linspace(-0.5, 0.5, lanes)))
-            numpyro.sample("z2", dist.Bernoulli(logits=b + 0.9 * z1))
+        with ppl.plate("lanes", lanes):
+            z1 = ppl.sample("z1", dist.Bernoulli(logits=a + xp.linspace(-0.5, 0.5, lanes)))
+            ppl.sample("z2", dist.Bernoulli(logits=b + 0.9 * z1))
 
     return guide
 
 
 def meet(z1, z2, phi):
     """Lanes meet within z1, and those of z2 in a product with it."""
-    z1, z2 = jnp.atleast_1d(z1) * 1.0, jnp.atleast_1d(z2) * 1.0
-    return jnp.exp(0.4 * phi * jnp.sum(z1)) + phi * jnp.sum(z1 * z2 + 0.3 * z2) + jnp.sum(z2) * jnp.mean(z1) ** 2
+    z1, z2 = xp.atleast_1d(z1) * 1.0, xp.atleast_1d(z2) * 1.0
+    return xp.exp(0.4 * phi * xp.sum(z1)) + phi * xp.sum(z1 * z2 + 0.3 * z2) + xp.sum(z2) * xp.mean(z1) ** 2
 
 
 def finite_exact(lanes):
     def exact(params):
-        shift = jnp.linspace(-0.5, 0.5, lanes) if lanes > 1 else jnp.zeros(1)
-        bits = jnp.array(list(itertools.product((0.0, 1.0), repeat=lanes)))
+        shift = xp.linspace(-0.5, 0.5, lanes) if lanes > 1 else xp.zeros(1)
+        bits = xp.array(list(itertools.product((0.0, 1.0), repeat=lanes)))
 
         def pair(z1, z2):
-            q = p_of(z1, jax.nn.sigmoid(params["a"] + shift)) * p_of(z2, jax.nn.sigmoid(params["b"] + 0.9 * z1))
-            return jnp.prod(q) * meet(z1, z2, params["phi"])
+            q = p_of(z1, nn.sigmoid(params["a"] + shift)) * p_of(z2, nn.sigmoid(params["b"] + 0.9 * z1))
+            return xp.prod(q) * meet(z1, z2, params["phi"])
 
-        return jnp.sum(jax.vmap(lambda z1: jax.vmap(lambda z2: pair(z1, z2))(bits))(bits))
+        return xp.sum(jax.vmap(lambda z1: jax.vmap(lambda z2: pair(z1, z2))(bits))(bits))
 
     return exact
 
 
 def of_one_run(p, q):
     z = q.simulate()
-    return meet(z["z1"], z["z2"], numpyro.param("phi"))
+    return meet(z["z1"], z["z2"], ppl.param("phi"))
 
 
 def of_two_runs(p, q):
     """E[r_1 r_2] of two independent runs is the square of E[r]."""
-    return jnp.prod(ppvi.replicate(2, lambda: of_one_run(p, q)))
+    return xp.prod(ppvi.replicate(2, lambda: of_one_run(p, q)))
 
 
 PARAMS = dict(a=0.4, b=-0.3, phi=0.8)
@@ -103,24 +101,24 @@ def some_slow(parameters, every=15):
 
 
 @pytest.mark.parametrize(("first", "second"), some_slow(pairs(FINITE)))
-def test_one_lane_exactly(first, second):
-    agrees_exactly(finite(1, 1), {"z1": first, "z2": second})
+def test_one_lane_exactly(engine, first, second):
+    agrees_exactly(engine, finite(1, 1), {"z1": first, "z2": second})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [*pairs(FINITE, UNIFORM), *pairs(UNIFORM, FINITE), *pairs(UNIFORM)])
-def test_one_lane(first, second):
-    check(finite(1, 1), {"z1": first, "z2": second})
+def test_one_lane(engine, first, second):
+    check(engine, finite(1, 1), {"z1": first, "z2": second})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), pairs([*FINITE, *UNIFORM]))
 @pytest.mark.parametrize(("lanes", "runs"), [(1, 2), (5, 1), (5, 2)])
-def test_lanes_and_runs(first, second, lanes, runs):
+def test_lanes_and_runs(engine, first, second, lanes, runs):
     enumerated = [s for s in (first, second) if isinstance(s, Enumerate | SumAndSample)]
     if 2 ** (lanes * runs * len(enumerated)) > 4096:
         pytest.skip("as many coupled lanes, enumerated at two sites, are over the limit of runs")
-    check(finite(lanes, runs), {"z1": first, "z2": second})
+    check(engine, finite(lanes, runs), {"z1": first, "z2": second})
 
 
 # A continuous site with any other ------------------------------------------------------------------------------------------------
@@ -130,36 +128,36 @@ def mixed_guide(first):
     """The normal above the label, or below it."""
 
     def guide():
-        a, m = numpyro.param("a"), numpyro.param("m")
+        a, m = ppl.param("a"), ppl.param("m")
         if first:
-            x = numpyro.sample("x", dist.Normal(m, 0.9))
-            numpyro.sample("z", dist.Bernoulli(logits=a + 0.5 * x))
+            x = ppl.sample("x", dist.Normal(m, 0.9))
+            ppl.sample("z", dist.Bernoulli(logits=a + 0.5 * x))
         else:
-            z = numpyro.sample("z", dist.Bernoulli(logits=a))
-            numpyro.sample("x", dist.Normal(m + 0.5 * z, 0.9))
+            z = ppl.sample("z", dist.Bernoulli(logits=a))
+            ppl.sample("x", dist.Normal(m + 0.5 * z, 0.9))
 
     return guide
 
 
 def mixed_value(x, z, phi):
-    return phi * x**2 * (z + 0.3) + jnp.sin(x) * z
+    return phi * x**2 * (z + 0.3) + xp.sin(x) * z
 
 
 def mixed_program(p, q):
     z = q.simulate()
-    return mixed_value(z["x"], z["z"] * 1.0, numpyro.param("phi"))
+    return mixed_value(z["x"], z["z"] * 1.0, ppl.param("phi"))
 
 
 def mixed_exact(first):
-    x0 = jnp.linspace(-8.0, 8.0, 20_001)
-    weights = jnp.exp(-0.5 * x0**2) / jnp.sum(jnp.exp(-0.5 * x0**2))
+    x0 = xp.linspace(-8.0, 8.0, 20_001)
+    weights = xp.exp(-0.5 * x0**2) / xp.sum(xp.exp(-0.5 * x0**2))
 
     def exact(params):
         total = 0.0
         for z in (0.0, 1.0):
             x = params["m"] + 0.9 * x0 + (0.0 if first else 0.5 * z)
-            q = jax.nn.sigmoid(params["a"] + (0.5 * x if first else 0.0 * x))
-            total += jnp.sum(weights * p_of(z, q) * mixed_value(x, z, params["phi"]))
+            q = nn.sigmoid(params["a"] + (0.5 * x if first else 0.0 * x))
+            total += xp.sum(weights * p_of(z, q) * mixed_value(x, z, params["phi"]))
         return total
 
     return exact
@@ -176,14 +174,18 @@ def mixed(first):
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False], ids=["normal first", "label first"])
 @pytest.mark.parametrize(("x", "z"), pairs([*CONTINUOUS, *WITH_JUMPS], [*FINITE, *UNIFORM]))
-def test_continuous_and_finite(x, z, first):
-    check(mixed(first), {"x": x, "z": z})
+def test_continuous_and_finite(engine, x, z, first):
+    check(engine, mixed(first), {"x": x, "z": z})
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["normal first", "label first"])
+@pytest.mark.parametrize(
+    ("engine", "first"),
+    [(PYRO, True), (PYRO, False), (NUMPYRO, True), pytest.param(NUMPYRO, False, marks=pytest.mark.slow)],
+    ids=["Pyro, normal first", "Pyro, label first", "NumPyro, normal first", "NumPyro, label first"],
+)
 @pytest.mark.parametrize(("x", "z"), [*zip(CONTINUOUS, (UnorderedSet(2), SumAndSample(), REBAR(), DisARM(), LocalExpectation(), ARM()), strict=True)])  # fmt: skip
-def test_some_of_continuous_and_finite(x, z, first):
-    check(mixed(first), {"x": x, "z": z})
+def test_some_of_continuous_and_finite(engine, x, z, first):
+    check(engine, mixed(first), {"x": x, "z": z})
 
 
 SOME = [
@@ -196,5 +198,5 @@ SOME = [
 
 
 @pytest.mark.parametrize(("first", "second", "lanes", "runs"), SOME)
-def test_some_of_lanes_and_runs(first, second, lanes, runs):
-    check(finite(lanes, runs), {"z1": first, "z2": second})
+def test_some_of_lanes_and_runs(engine, first, second, lanes, runs):
+    check(engine, finite(lanes, runs), {"z1": first, "z2": second})

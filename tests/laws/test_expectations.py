@@ -3,9 +3,7 @@
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
-import numpyro
-import numpyro.distributions as dist
+import numpy as np
 import pytest
 
 import ppvi
@@ -14,18 +12,19 @@ from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
 from ppvi.errors import ProgramError
 from ppvi.numpyro.session import Session
 from ppvi.numpyro.stage import stage
+from tests.engines import dist, nn, ppl, xp
 from tests.laws.cases import Case, nothing, rows
 from tests.laws.sampling import check
 from tests.laws.test_statistical import normal_quadrature
 
 
 def normal_guide():
-    numpyro.sample("z", dist.Normal(numpyro.param("m"), 1.0))
+    ppl.sample("z", dist.Normal(ppl.param("m"), 1.0))
 
 
 def two_guide():
-    u = numpyro.sample("u", dist.Normal(numpyro.param("m"), 0.3))
-    numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a") + u))
+    u = ppl.sample("u", dist.Normal(ppl.param("m"), 0.3))
+    ppl.sample("z", dist.Bernoulli(logits=ppl.param("a") + u))
 
 
 def exp_of_an_inner_expectation(p, q):
@@ -36,16 +35,16 @@ def exp_of_an_inner_expectation(p, q):
 def exp_exact(params):
     e, w = normal_quadrature()
     u = params["m"] + 0.3 * e
-    return w @ jnp.exp(0.8 * jax.nn.sigmoid(params["a"] + u) * (1 + u))
+    return w @ xp.exp(0.8 * nn.sigmoid(params["a"] + u) * (1 + u))
 
 
 def mixture_model():
-    z = numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("a")))
-    numpyro.sample("x", dist.Normal(numpyro.param("b") * z, 1.0), obs=0.9)
+    z = ppl.sample("z", dist.Bernoulli(logits=ppl.param("a")))
+    ppl.sample("x", dist.Normal(ppl.param("b") * z, 1.0), obs=0.9)
 
 
 def mixture_guide():
-    numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("c")))
+    ppl.sample("z", dist.Bernoulli(logits=ppl.param("c")))
 
 
 def evidence(p, q):
@@ -57,23 +56,23 @@ def evidence(p, q):
 
 
 def evidence_exact(params):
-    p = jax.nn.sigmoid(params["a"])
-    densities = [jnp.exp(dist.Normal(loc, 1.0).log_prob(0.9)) for loc in (0.0, params["b"])]
-    return jnp.log((1 - p) * densities[0] + p * densities[1])
+    p = nn.sigmoid(params["a"])
+    densities = [xp.exp(dist.Normal(loc, 1.0).log_prob(0.9)) for loc in (0.0, params["b"])]
+    return xp.log((1 - p) * densities[0] + p * densities[1])
 
 
-DATA = jnp.arange(7.0)
+DATA = np.arange(7.0, dtype=np.float32)
 
 
 def minibatch(p, q):
-    return ppvi.minibatch(lambda x: (x - q.simulate()["z"]) ** 2, DATA, 3)
+    return ppvi.minibatch(lambda x: (x - q.simulate()["z"]) ** 2, xp.asarray(DATA), 3)
 
 
 def batched_model():
     """A likelihood of four data, two at a time."""
-    m = numpyro.param("m")
-    with numpyro.plate("data", 4, subsample_size=2) as rows:
-        numpyro.sample("x", dist.Normal(m, 1.0), obs=jnp.array([0.1, -0.2, 0.4, 0.3])[rows])
+    m = ppl.param("m")
+    with ppl.plate("data", 4, subsample_size=2) as rows:
+        ppl.sample("x", dist.Normal(m, 1.0), obs=xp.array([0.1, -0.2, 0.4, 0.3])[rows])
 
 
 def likelihood(p, q):
@@ -81,7 +80,7 @@ def likelihood(p, q):
 
 
 def likelihood_exact(params):
-    return jnp.exp(dist.Normal(params["m"], 1.0).log_prob(jnp.array([0.1, -0.2, 0.4, 0.3])).sum())
+    return xp.exp(dist.Normal(params["m"], 1.0).log_prob(xp.array([0.1, -0.2, 0.4, 0.3])).sum())
 
 
 def replicated(p, q):
@@ -90,26 +89,29 @@ def replicated(p, q):
 
 PATHS = ({"z": Reparam()}, {"z": Reinforce()})
 LABELS = ({"z": Enumerate()}, {"z": Reinforce()}, {"z": LeaveOneOut(2)})
+REPLAYED = (
+    "runs whose number is drawn are replayed on Pyro, one draw at a time: tests/pyro/test_replay.py has their law"
+)
 CASES = [
     Case("exp of an inner expectation", exp_of_an_inner_expectation, nothing, two_guide, dict(m=0.2, a=0.4), exp_exact,
-         ({"u": Reparam(), "z": Enumerate()}, {"u": Reparam(), "z": Reinforce()}, {"u": Reinforce(), "z": LeaveOneOut(2)}), quick=1),
-    Case("exp, named rate and center", lambda p, q: ppvi.exp_of(lambda: 0.5 * q.simulate()["z"], rate=0.7, center=0.3), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.5 * t["m"]), PATHS, quick=0),
-    Case("exp of a subsampled log likelihood", likelihood, batched_model, nothing, dict(m=0.5), likelihood_exact, ({},)),
-    Case("replicated exp", replicated, nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.5 * t["m"]), PATHS, quick=0),
-    Case("log", lambda p, q: ppvi.log_of(lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045, PATHS, quick=0),
-    Case("log of very small numbers", lambda p, q: ppvi.log_of(lambda: 0.3 * q.simulate()["z"] - 200.0, logs=True), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045 - 200.0, PATHS),
-    Case("log evidence", evidence, mixture_model, mixture_guide, dict(a=0.3, b=1.4, c=-0.2), evidence_exact, LABELS, quick=1),
-    Case("reciprocal", lambda p, q: ppvi.power_of(-1.0, lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(-0.3 * t["m"] - 0.045), PATHS),
-    Case("square root", lambda p, q: ppvi.power_of(0.5, lambda: jnp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(0.15 * t["m"] + 0.0225), PATHS, quick=0),
-    Case("minibatch", minibatch, nothing, normal_guide, dict(m=0.5), lambda t: jnp.sum((DATA - t["m"]) ** 2) + 7.0, PATHS),
-    Case("exp of a minibatch", lambda p, q: ppvi.exp_of(lambda: ppvi.minibatch(lambda x: numpyro.param("m") * x + 0 * q.simulate()["z"], DATA / 10, 3)), nothing, normal_guide, dict(m=0.5), lambda t: jnp.exp(2.1 * t["m"]), PATHS[:1]),
+         ({"u": Reparam(), "z": Enumerate()}, {"u": Reparam(), "z": Reinforce()}, {"u": Reinforce(), "z": LeaveOneOut(2)}), quick=1, not_on_pyro=REPLAYED),
+    Case("exp, named rate and center", lambda p, q: ppvi.exp_of(lambda: 0.5 * q.simulate()["z"], rate=0.7, center=0.3), nothing, normal_guide, dict(m=0.5), lambda t: xp.exp(0.5 * t["m"]), PATHS, quick=0, not_on_pyro=REPLAYED),
+    Case("exp of a subsampled log likelihood", likelihood, batched_model, nothing, dict(m=0.5), likelihood_exact, ({},), not_on_pyro=REPLAYED),
+    Case("replicated exp", replicated, nothing, normal_guide, dict(m=0.5), lambda t: xp.exp(0.5 * t["m"]), PATHS, quick=0, not_on_pyro=REPLAYED),
+    Case("log", lambda p, q: ppvi.log_of(lambda: xp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045, PATHS, quick=0, not_on_pyro=REPLAYED),
+    Case("log of very small numbers", lambda p, q: ppvi.log_of(lambda: 0.3 * q.simulate()["z"] - 200.0, logs=True), nothing, normal_guide, dict(m=0.5), lambda t: 0.3 * t["m"] + 0.045 - 200.0, PATHS, not_on_pyro=REPLAYED),
+    Case("log evidence", evidence, mixture_model, mixture_guide, dict(a=0.3, b=1.4, c=-0.2), evidence_exact, LABELS, quick=1, not_on_pyro=REPLAYED),
+    Case("reciprocal", lambda p, q: ppvi.power_of(-1.0, lambda: xp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: xp.exp(-0.3 * t["m"] - 0.045), PATHS, not_on_pyro=REPLAYED),
+    Case("square root", lambda p, q: ppvi.power_of(0.5, lambda: xp.exp(0.3 * q.simulate()["z"])), nothing, normal_guide, dict(m=0.5), lambda t: xp.exp(0.15 * t["m"] + 0.0225), PATHS, quick=0, not_on_pyro=REPLAYED),
+    Case("minibatch", minibatch, nothing, normal_guide, dict(m=0.5), lambda t: xp.sum((xp.asarray(DATA) - t["m"]) ** 2) + 7.0, PATHS),
+    Case("exp of a minibatch", lambda p, q: ppvi.exp_of(lambda: ppvi.minibatch(lambda x: ppl.param("m") * x + 0 * q.simulate()["z"], xp.asarray(DATA) / 10, 3)), nothing, normal_guide, dict(m=0.5), lambda t: xp.exp(2.1 * t["m"]), PATHS[:1], not_on_pyro=REPLAYED),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("case", "strategies"), rows(CASES))
-def test_value_and_gradient(case, strategies):
+@pytest.mark.parametrize(("engine", "case", "strategies"), rows(CASES))
+def test_value_and_gradient(engine, case, strategies):
     # A vectorised loop runs as long as its longest lane, so the draws come in small batches.
-    check(replace(case, n=60_000), strategies, batch=100)
+    check(engine, replace(case, n=60_000), strategies, batch=100)
 
 
 def test_what_does_not_depend_on_a_site_is_not_credited_to_it():
@@ -117,7 +119,7 @@ def test_what_does_not_depend_on_a_site_is_not_credited_to_it():
     (case,) = (case for case in CASES if case.name == "log of very small numbers")
     objective = vi.objective(case.program, nothing, normal_guide, strategies={"z": Reinforce()})
     grads = jax.vmap(objective.value_and_grad, (0, None))(
-        jax.random.split(jax.random.key(0), 500), {"m": jnp.array(0.5)}
+        jax.random.split(jax.random.key(0), 500), {"m": xp.array(0.5)}
     )
     assert float(grads[1]["m"].std()) < 20.0
 
@@ -156,4 +158,4 @@ def test_bad_input(program, message):
         return program() * q.simulate()["z"]
 
     with pytest.raises(ProgramError, match=message):
-        vi.objective(objective, nothing, normal_guide).estimate(jax.random.key(0), {"m": jnp.array(0.5)})
+        vi.objective(objective, nothing, normal_guide).estimate(jax.random.key(0), {"m": xp.array(0.5)})

@@ -3,15 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 import pytest
+import torch
 
 import ppvi
 import ppvi.numpyro as vi
 from ppvi import Enumerate, Reinforce
 from ppvi.objectives import elbo
 from ppvi.strategies import REBAR, RELAX, NeuralBaseline, RunningMean
+from tests.engines import PYRO, dist, on, ppl, xp
 from tests.laws import cases
 from tests.laws.sampling import Z
 
@@ -19,20 +19,20 @@ X = jnp.array([-2.1, -1.8, 0.4, 1.9])
 
 
 def model(x):
-    means = numpyro.param("means", jnp.array([-1.0, 1.3]))
-    with numpyro.plate("data", 4):
-        z = numpyro.sample("z", dist.Bernoulli(0.4))
-        numpyro.sample("x", dist.Normal((1 - z) * means[0] + z * means[1], 1.0), obs=x)
+    means = ppl.param("means", xp.array([-1.0, 1.3]))
+    with ppl.plate("data", 4):
+        z = ppl.sample("z", dist.Bernoulli(0.4))
+        ppl.sample("x", dist.Normal((1 - z) * means[0] + z * means[1], 1.0), obs=x)
 
 
 def guide(x):
-    with numpyro.plate("data", 4):
-        logits = numpyro.param("logits", jnp.array([0.3, -0.2, 0.1, 0.4]))
-        numpyro.sample("z", dist.Bernoulli(logits=logits), infer={"baseline_input": x})
+    with ppl.plate("data", 4):
+        logits = ppl.param("logits", xp.array([0.3, -0.2, 0.1, 0.4]))
+        ppl.sample("z", dist.Bernoulli(logits=logits), infer={"baseline_input": x})
 
 
 def weights():
-    return jnp.zeros(3)
+    return xp.zeros(3)
 
 
 def quadratic(w, x):
@@ -48,33 +48,50 @@ LEARNERS = [
 ]
 
 
-def trained(strategy, steps=200):
-    bound = vi.objective(elbo, model, guide, strategies={"z": strategy})
-    params = bound.init(jax.random.key(0), X)
-    first = bound.states(params, X)
+def trained(engine, strategy, steps=200):
+    """The objective, its parameters, and the states before and after some steps."""
+    bound, x = engine.vi.objective(elbo, model, guide, strategies={"z": strategy}), engine.array(X)
+    params = bound.init(engine.key(0), x)
+    first, states = bound.states(params, x), bound.states(params, x)
+    if engine is PYRO:
+        for i in range(steps):
+            bound.update(i, params, states, x)
+        return bound, params, first, states
 
     def step(states, key):
-        return bound.update(key, params, states, X)[2], None
+        return bound.update(key, params, states, x)[2], None
 
     states, _ = jax.jit(lambda keys: jax.lax.scan(step, first, keys))(jax.random.split(jax.random.key(1), steps))
     return bound, params, first, states
 
 
-def moments(bound, params, states, n=100_000):
-    keys = jax.random.split(jax.random.key(2), n)
-    draws = jax.jit(lambda keys: jax.lax.map(lambda key: bound.update(key, params, states, X)[:2], keys, batch_size=20_000))(keys)  # fmt: skip
+def moments(engine, bound, params, states, n):
+    """Mean and sd of estimates and gradients in these states."""
+    if engine is PYRO:
+        leaves = {name: value.detach().expand(n, *value.shape).requires_grad_() for name, value in params.items()}
+        values = bound.lanes(2, leaves, (engine.array(X),), values=states.values)
+        grads = torch.autograd.grad(values.sum(), list(leaves.values()))
+        draws = jax.tree.map(lambda x: x.detach().numpy(), (values, dict(zip(leaves, grads, strict=True))))
+    else:
+        keys = jax.random.split(jax.random.key(2), n)
+        every = jax.jit(lambda keys: jax.lax.map(lambda key: bound.update(key, params, states, X)[:2], keys, batch_size=20_000))  # fmt: skip
+        draws = every(keys)
     return jax.tree.map(lambda x: np.asarray(x, np.float64).mean(0), draws), jax.tree.map(lambda x: x.std(0), draws)
 
 
 @pytest.mark.parametrize("strategy", [*LEARNERS[:4], pytest.param(LEARNERS[4], marks=pytest.mark.slow)], ids=str)
-def test_unbiased_in_the_state_that_it_learns(strategy):
-    exact = vi.objective(elbo, model, guide, strategies={"z": Enumerate()})
-    bound, params, first, states = trained(strategy)
-    truth = exact.value_and_grad(jax.random.key(0), params, X)
-    mean, sd = moments(bound, params, states)
+def test_unbiased_in_the_state_that_it_learns(engine, strategy):
+    with on(engine):
+        exact = engine.vi.objective(elbo, model, guide, strategies={"z": Enumerate()})
+        bound, params, first, states = trained(engine, strategy)
+        truth = jax.tree.map(
+            lambda x: np.asarray(x.detach() if engine is PYRO else x),
+            exact.value_and_grad(engine.key(0), params, engine.array(X)),
+        )
+        mean, sd = moments(engine, bound, params, states, 100_000)
+        before = moments(engine, bound, params, first, 20_000)[1][1]["logits"]
     for found, spread, right in zip(*map(jax.tree.leaves, (mean, sd, truth)), strict=True):
         assert (np.abs(found - right) <= Z * spread / np.sqrt(100_000) + 1e-4).all()
-    before = moments(bound, params, first, 20_000)[1][1]["logits"]
     assert sd[1]["logits"].mean() < before.mean()
 
 

@@ -14,16 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 import pytest
 
 import ppvi
-import ppvi.numpyro as vi
 from ppvi import Enumerate, Reinforce
-from ppvi.numpyro.outcomes import outcomes
+from tests.engines import ENGINES, PYRO, dist, double, handlers, nn, on, ppl, xp
 
 
 @dataclass(frozen=True)
@@ -60,15 +56,15 @@ PARAMS = dict(a=0.4, b=-0.3, c=0.7, d=0.2)
 
 
 def coin(site, logits):
-    return numpyro.sample(site, dist.Bernoulli(logits=logits))
+    return ppl.sample(site, dist.Bernoulli(logits=logits))
 
 
 def prob(z, logits):
-    return jax.nn.sigmoid(jnp.where(z == 1, logits, -logits))
+    return nn.sigmoid(xp.where(z == 1, logits, -logits))
 
 
 def param(name):
-    return numpyro.param(name, PARAMS[name])
+    return ppl.param(name, PARAMS[name])
 
 
 def pair_guide():
@@ -103,11 +99,11 @@ def reverse_v(z):
 
 def target():
     x = coin("x", param("c"))
-    numpyro.sample("y", dist.Normal(x, 1.0), obs=0.7)
+    ppl.sample("y", dist.Normal(x, 1.0), obs=0.7)
 
 
 def target_evidence(params):
-    return sum(prob(x, params["c"]) * jnp.exp(dist.Normal(x, 1.0).log_prob(0.7)) for x in (0, 1))
+    return sum(prob(x, params["c"]) * xp.exp(dist.Normal(x, 1.0).log_prob(0.7)) for x in (0, 1))
 
 
 def coin_guide():
@@ -117,12 +113,12 @@ def coin_guide():
 def hidden_target():
     x = coin("x", param("c"))
     w = coin("w", param("d") - x)
-    numpyro.sample("y", dist.Normal(x + w, 1.0), obs=0.7)
+    ppl.sample("y", dist.Normal(x + w, 1.0), obs=0.7)
 
 
 def hidden_evidence(params):
     return sum(
-        prob(x, params["c"]) * prob(w, params["d"] - x) * jnp.exp(dist.Normal(x + w, 1.0).log_prob(0.7))
+        prob(x, params["c"]) * prob(w, params["d"] - x) * xp.exp(dist.Normal(x + w, 1.0).log_prob(0.7))
         for x, w in itertools.product((0, 1), repeat=2)
     )
 
@@ -134,14 +130,14 @@ def hmm(steps):
     x = 0
     for t in range(steps):
         x = coin(f"x{t}", param("c") * x - 0.2)
-        numpyro.sample(f"y{t}", dist.Normal(x, 0.8), obs=(0.9, 0.2)[t])
+        ppl.sample(f"y{t}", dist.Normal(x, 0.8), obs=(0.9, 0.2)[t])
 
 
 def hmm_evidence(params):
     return sum(
         prob(x0, -0.2)
         * prob(x1, params["c"] * x0 - 0.2)
-        * jnp.exp(dist.Normal(x0, 0.8).log_prob(0.9) + dist.Normal(x1, 0.8).log_prob(0.2))
+        * xp.exp(dist.Normal(x0, 0.8).log_prob(0.9) + dist.Normal(x1, 0.8).log_prob(0.2))
         for x0, x1 in itertools.product((0, 1), repeat=2)
     )
 
@@ -175,31 +171,31 @@ def bridged(p, q, resample=True):
 
 
 def lanes_guide():
-    with numpyro.plate("lanes", 2):
+    with ppl.plate("lanes", 2):
         u = coin("u", param("a"))
-        coin("x", param("b") + 1.5 * u * jnp.array([1.0, -1.0]))
+        coin("x", param("b") + 1.5 * u * xp.array([1.0, -1.0]))
 
 
 def lanes_density(params, z):
-    return jnp.prod(
-        sum(prob(u, params["a"]) * prob(z["x"], params["b"] + 1.5 * u * jnp.array([1.0, -1.0])) for u in (0, 1))
+    return xp.prod(
+        sum(prob(u, params["a"]) * prob(z["x"], params["b"] + 1.5 * u * xp.array([1.0, -1.0])) for u in (0, 1))
     )
 
 
 def lanes_target():
-    with numpyro.plate("lanes", 2):
+    with ppl.plate("lanes", 2):
         x = coin("x", param("c"))
-        numpyro.sample("y", dist.Normal(x, 1.0), obs=jnp.array([0.7, -0.4]))
+        ppl.sample("y", dist.Normal(x, 1.0), obs=xp.array([0.7, -0.4]))
 
 
 def lanes_coin_guide():
-    with numpyro.plate("lanes", 2):
+    with ppl.plate("lanes", 2):
         coin("x", param("b"))
 
 
 def lanes_evidence(params):
-    y = jnp.array([0.7, -0.4])
-    return jnp.prod(sum(prob(x, params["c"]) * jnp.exp(dist.Normal(x, 1.0).log_prob(y)) for x in (0, 1)))
+    y = xp.array([0.7, -0.4])
+    return xp.prod(sum(prob(x, params["c"]) * xp.exp(dist.Normal(x, 1.0).log_prob(y)) for x in (0, 1)))
 
 
 PAIR = dict(model=target, guide=pair_guide, sites=("x",), density=pair_density, drawn=("u", "x"), redrawn=("u",))
@@ -297,19 +293,25 @@ TABLE = [
     ),
 ]
 
-ROWS = [
-    pytest.param(
-        case,
-        enumerated,
-        id=f"{case}, {' '.join(('enumerated', *enumerated)) if enumerated else 'score'}",
-        marks=[pytest.mark.slow] if case.slow else [],
+
+def row(engine, case, enumerated, often):
+    what = " ".join(("enumerated", *enumerated)) if enumerated else "score"
+    slow = case.slow or enumerated or not often
+    return pytest.param(
+        engine, case, enumerated, id=f"{engine.name}, {case}, {what}", marks=[pytest.mark.slow] * bool(slow)
     )
-    for case in TABLE
+
+
+ROWS = [
+    row(engine, case, enumerated, often=engine is PYRO or i % 4 == 0)
+    for engine in ENGINES
+    for i, case in enumerate(TABLE)
     for enumerated in dict.fromkeys(((), case.enumerated))
 ]
+"""In a test of minutes the scores, NumPyro, which compiles each, with one in four."""
 
 
-def mean(case, program, enumerated, drawn):
+def mean(engine, case, program, enumerated, drawn):
     """Exact expectation of an objective over the derived program, and of its gradient."""
 
     def with_all_parameters(p, q):
@@ -318,29 +320,30 @@ def mean(case, program, enumerated, drawn):
         return program(case.build(p, q)) + 0 * param("a")
 
     strategies = {site: Enumerate() if site in enumerated else Reinforce() for site in drawn}
-    params = {name: jnp.asarray(value, jnp.float64) for name, value in PARAMS.items()}
-    objective = vi.objective(with_all_parameters, case.model, case.guide, strategies=strategies)
-    return outcomes(objective, params, limit=20_000).mean()
+    with on(engine):
+        params = {name: engine.array(value) for name, value in PARAMS.items()}
+        objective = engine.vi.objective(with_all_parameters, case.model, case.guide, strategies=strategies)
+        return engine.outcomes(objective, params, limit=20_000).mean()
 
 
 def weight(z):
     """Any function of the choices that treats them all differently, with a parameter."""
-    flat = jnp.concatenate([jnp.ravel(jnp.asarray(x) * 1.0) for x in z.values()])
-    return 1.0 + flat @ jnp.arange(1.0, 1.0 + flat.size) + param("a") * flat[0]
+    flat = xp.concatenate([xp.ravel(xp.asarray(x) * 1.0) for x in z.values()])
+    return 1.0 + flat @ xp.arange(1.0, 1.0 + len(flat)) + param("a") * flat[0]
 
 
 def weighed(case, density):
     """The sum of weight times density, and its gradient."""
 
     def total(params):
-        with numpyro.handlers.substitute(data=params):
+        with handlers.substitute(data=params):
             return sum(weight(z) * density(params, z) for z in case.support)
 
     return exactly(total)
 
 
 def exactly(function):
-    return jax.value_and_grad(function)({name: jnp.asarray(x, jnp.float64) for name, x in PARAMS.items()})
+    return jax.value_and_grad(function)({name: xp.asarray(x) for name, x in PARAMS.items()})
 
 
 def agree(got, want):
@@ -350,25 +353,25 @@ def agree(got, want):
 
 
 @pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
+def in_double():
+    with double():
         yield
 
 
-@pytest.mark.parametrize(("case", "enumerated"), ROWS)
-def test_reciprocal_density_of_its_own_draw(case, enumerated):
+@pytest.mark.parametrize(("engine", "case", "enumerated"), ROWS)
+def test_reciprocal_density_of_its_own_draw(engine, case, enumerated):
     def program(made):
         z = made.simulate()
-        return weight(z) * jnp.exp(-z.log_density)
+        return weight(z) * xp.exp(-z.log_density)
 
-    agree(mean(case, program, enumerated, case.drawn), weighed(case, lambda params, z: 1.0))
+    agree(mean(engine, case, program, enumerated, case.drawn), weighed(case, lambda params, z: 1.0))
 
 
-@pytest.mark.parametrize(("case", "enumerated"), ROWS)
-def test_simulate_agrees_with_log_density(case, enumerated):
-    simulated = mean(case, lambda made: weight(made.simulate()), enumerated, case.drawn)
+@pytest.mark.parametrize(("engine", "case", "enumerated"), ROWS)
+def test_simulate_agrees_with_log_density(engine, case, enumerated):
+    simulated = mean(engine, case, lambda made: weight(made.simulate()), enumerated, case.drawn)
     terms = [
-        mean(case, lambda made, z=z: weight(z) * jnp.exp(made.log_density(z)), enumerated, case.redrawn)
+        mean(engine, case, lambda made, z=z: weight(z) * xp.exp(made.log_density(z)), enumerated, case.redrawn)
         for z in case.support
     ]
     total = jax.tree.map(lambda *xs: sum(xs), *terms)
@@ -377,7 +380,7 @@ def test_simulate_agrees_with_log_density(case, enumerated):
         agree(total, weighed(case, case.density))
 
 
-@pytest.mark.parametrize(("case", "enumerated"), [row for row in ROWS if row.values[0].evidence is not None])
-def test_evidence_is_unbiased(case, enumerated):
+@pytest.mark.parametrize(("engine", "case", "enumerated"), [row for row in ROWS if row.values[1].evidence is not None])
+def test_evidence_is_unbiased(engine, case, enumerated):
     drawn = case.drawn if "proposal a SIR" in case.name else case.drawn[:-1]
-    agree(mean(case, lambda made: jnp.exp(made.log_evidence()), enumerated, drawn), exactly(case.evidence))
+    agree(mean(engine, case, lambda made: xp.exp(made.log_evidence()), enumerated, drawn), exactly(case.evidence))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 from numpyro.distributions.distribution import validation_enabled
 
-import ppvi.numpyro as vi
-from ppvi.numpyro.outcomes import EndlessError, outcomes
+from ppvi.engine.outcomes import EndlessError
+from tests.engines import double, on
 from tests.laws.cases import nothing
 from tests.laws.random_programs import exact_of, guide_of, objective_of, params_of, specs, strategies_of
 
@@ -21,12 +21,14 @@ SHARDS = 10
 FRESH = "PPVI_FUZZ" in os.environ
 
 
-def agree(spec):
+def agree(engine, spec):
     """The estimator's exact expectation, of value and gradient, is the enumerated objective's."""
-    with jax.enable_x64(True), validation_enabled(False):
-        params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params_of(spec))
-        bound = vi.objective(objective_of(spec), nothing, guide_of(spec), strategies=strategies_of(spec))
-        value, grads = outcomes(bound, params, limit=512).mean()
+    with double(), validation_enabled(False):
+        with on(engine):
+            params = {name: engine.array(x) for name, x in params_of(spec).items()}
+            bound = engine.vi.objective(objective_of(spec), nothing, guide_of(spec), strategies=strategies_of(spec))
+            value, grads = engine.outcomes(bound, params, limit=512).mean()
+        params = {name: jnp.asarray(x) for name, x in params_of(spec).items()}
         exact_value, exact_grads = jax.value_and_grad(exact_of(spec))(params)
         np.testing.assert_allclose(value, exact_value, rtol=1e-6, atol=1e-9)
         scale = max(1.0, *(float(jnp.abs(g).max()) for g in jax.tree.leaves(exact_grads)))
@@ -35,7 +37,7 @@ def agree(spec):
 
 
 @pytest.mark.parametrize("shard", [i if FRESH else pytest.param(i, marks=pytest.mark.slow) for i in range(SHARDS)])
-def test_random_programs(shard):
+def test_random_programs(engine, shard):
     count = 0
 
     @settings(
@@ -49,7 +51,7 @@ def test_random_programs(shard):
     def run(spec):
         nonlocal count
         try:
-            agree(spec)
+            agree(engine, spec)
         except EndlessError:
             reject()
         count += 1

@@ -3,21 +3,16 @@
 import subprocess
 import sys
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import numpyro
-import numpyro.distributions as jdist
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ppvi
-import ppvi.numpyro as on_jax
 import ppvi.pyro as vi
 from ppvi import objectives
-from ppvi.strategies import ARM, DisARM, LocalExpectation, Quadrature, SumAndSample, UnorderedSet
+from ppvi.strategies import Quadrature
 
 WEIGHT = torch.nn.Parameter(torch.ones(()))
 DATA = [1.2, -0.7, 2.0, 0.1]
@@ -30,132 +25,13 @@ def _double():
     torch.set_default_dtype(torch.float32)
 
 
-# Programs in both languages ---------------------------------------------------------------------------------------------
-
-
-def chain(sample, param, d):
-    def guide(x):
-        a, b, c = (param(name, value) for name, value in (("a", 0.4), ("b", -0.3), ("c", 0.9)))
-        z1 = sample("z1", d.Bernoulli(logits=a))
-        sample("z2", d.Bernoulli(logits=b + c * z1))
-
-    def model(x):
-        z1 = sample("z1", d.Bernoulli(0.3))
-        z2 = sample("z2", d.Bernoulli(0.6))
-        sample("x", d.Normal(z1 + 2.0 * z2, 1.0), obs=x[0])
-
-    return model, guide
-
-
-def mixture(sample, param, d, plate, array, index):
-    def model(x):
-        means = param("loc", array([-1.0, 1.0]))
-        with plate("data", len(x)):
-            z = sample("z", d.Bernoulli(0.4))
-            sample("x", d.Normal(means[index(z)], 1.0), obs=x)
-
-    def guide(x):
-        with plate("data", len(x)):
-            sample("z", d.Bernoulli(logits=param("logits", array([-1.0, -0.3, 0.0, 1.0]))))
-
-    return model, guide
-
-
-def masked(sample, param, d, plate, array, scale, mask):
-    def model(x):
-        with plate("lanes", 3), scale(scale=2.0):
-            z = sample("z", d.Categorical(probs=array([0.2, 0.5, 0.3])))
-            with mask(mask=array([1.0, 0.0, 1.0]) > 0):
-                sample("x", d.Normal(1.0 * z, 1.0), obs=x[:3])
-
-    def guide(x):
-        with plate("lanes", 3), scale(scale=2.0):
-            sample(
-                "z", d.Categorical(logits=param("logits", array([[0.1, 0.5, -0.2], [0.0, 0.0, 0.0], [1.0, -1.0, 0.3]])))
-            )
-
-    return model, guide
-
-
-def of_jax(name):
-    array = jnp.asarray
-    return {
-        "chain": lambda: chain(numpyro.sample, numpyro.param, jdist),
-        "mixture": lambda: mixture(numpyro.sample, numpyro.param, jdist, numpyro.plate, array, lambda z: z),
-        "masked": lambda: masked(
-            numpyro.sample, numpyro.param, jdist, numpyro.plate, array, numpyro.handlers.scale, numpyro.handlers.mask
-        ),
-    }[name]()
-
-
-def of_torch(name):
-    def param(name, value):
-        return pyro.param(name, torch.as_tensor(value))
-
-    return {
-        "chain": lambda: chain(pyro.sample, param, dist),
-        "mixture": lambda: mixture(pyro.sample, param, dist, pyro.plate, torch.tensor, lambda z: z.long()),
-        "masked": lambda: masked(
-            pyro.sample, param, dist, pyro.plate, torch.tensor, pyro.poutine.scale, pyro.poutine.mask
-        ),
-    }[name]()
-
-
-PROGRAMS = {
-    "IWELBO(2)": objectives.iwelbo(2),
-    "Renyi(0.5, 2)": objectives.renyi(0.5, 2),
-    "exp": lambda p, q: (lambda z: ppvi.replicate(2, lambda: p.log_density(z) / 4).sum() - z.log_density / 3)(
-        q.simulate()
-    ),
-}
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("name", ["chain", "mixture", "masked"])
-def test_exact_gradients_are_those_of_numpyro(name, program):
-    """Enumerated, so that what is left is arithmetic."""
-    sites = {"chain": ("z1", "z2"), "mixture": ("z",), "masked": ("z",)}[name]
-    strategies = dict.fromkeys(sites, ppvi.Enumerate())
-    with jax.enable_x64(True):
-        theirs = on_jax.objective(PROGRAMS[program], *of_jax(name), strategies=strategies)
-        params = theirs.init(jax.random.key(0), jnp.asarray(DATA))
-        value, gradient = theirs.value_and_grad(jax.random.key(1), params, jnp.asarray(DATA))
-    ours = vi.objective(PROGRAMS[program], *of_torch(name), strategies=strategies)
-    start = ours.init(0, torch.tensor(DATA))
-    assert {k: v.tolist() for k, v in start.items()} == {k: np.asarray(v).tolist() for k, v in params.items()}
-    found, slopes = ours.value_and_grad(1, start, torch.tensor(DATA))
-    np.testing.assert_allclose(found, value, rtol=1e-10)
-    for k, slope in gradient.items():
-        np.testing.assert_allclose(slopes[k], slope, rtol=1e-10, atol=1e-10, err_msg=k)
-
-
-# Strategies -------------------------------------------------------------------------------------------------------------
-
-QUICK = [ppvi.Reinforce(), ppvi.LeaveOneOut(3)]
-SLOW = [
-    ppvi.Reinforce(0.7), DisARM(), ppvi.MeasureValued(), LocalExpectation(), ARM(), SumAndSample(), UnorderedSet(2),
-    ppvi.Enumerate(sequential=True),
-]  # fmt: skip
-STRATEGIES = QUICK + [pytest.param(strategy, marks=pytest.mark.slow) for strategy in SLOW]
+# Draws ------------------------------------------------------------------------------------------------------------------
 
 
 def means(bound, params, *args, n=500):
     draws = [bound.value_and_grad(seed, params, *args)[1] for seed in range(n)]
     stacks = {name: torch.stack([draw[name] for draw in draws]) for name in params}
     return {name: (x.mean(0), x.std(0) / n**0.5) for name, x in stacks.items()}
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
-def test_mean_gradient(strategy):
-    """Of two coupled sites, to five standard errors: one false alarm in 10^5 such tests."""
-    model, guide = of_torch("chain")
-    x = torch.tensor(DATA)
-    exact = vi.objective(objectives.elbo, model, guide, strategies={"z1": ppvi.Enumerate(), "z2": ppvi.Enumerate()})
-    params = exact.init(0, x)
-    truth = exact.value_and_grad(0, params, x)[1]
-    bound = vi.objective(objectives.elbo, model, guide, strategies={"z1": strategy, "z2": ppvi.LeaveOneOut(2)})
-    for name, (mean, error) in means(bound, params, x).items():
-        assert abs(mean - truth[name]) < 5 * error + 1e-9, name
 
 
 def beta():
@@ -196,6 +72,88 @@ def test_runs_draw_afresh_and_agree_on_the_minibatch():
     total = vi.objective(lambda p, q: p.log_density({}) + 0 * q.simulate()["z"], model, guide)
     slopes = torch.stack([total.value_and_grad(seed, params, x)[1]["m"] for seed in range(300)])
     assert abs(slopes.mean() - x.sum()) < 5 * slopes.std() / 300**0.5
+
+
+TABLE = torch.arange(24, dtype=torch.float64).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda i: TABLE[i], lambda i: TABLE[i, 1], lambda i: TABLE[:, i], lambda i: TABLE[..., i], lambda i: TABLE[i, None, ..., i],
+        lambda i: TABLE[-1 - i, torch.tensor([0, 2])], lambda i: TABLE[1, :, i], lambda i: TABLE[i][i][i],
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_tables_are_read_at_a_draw(read):
+    """At a place of no axes, which PyTorch by itself would read out as a number; on the graph, and in every run at its own."""
+
+    def guide():
+        pyro.sample("b", dist.Bernoulli(logits=pyro.param("a", torch.tensor(0.4))))
+
+    def program(p, q):
+        return ppvi.replicate(3, lambda: read(q.simulate()["b"].long()).sum()).mean()
+
+    bound = vi.objective(program, lambda: None, guide, strategies={"b": ppvi.Enumerate()})
+    params = bound.init(0)
+    assert str(bound.explain(params)).startswith("engine: staged")
+    zero, one = (read(torch.tensor(i)).sum() for i in (0, 1))
+    probability = torch.sigmoid(params["a"])
+    value, gradient = bound.value_and_grad(0, params)
+    torch.testing.assert_close(value, probability * one + (1 - probability) * zero)
+    torch.testing.assert_close(gradient["a"], probability * (1 - probability) * (one - zero))
+
+
+def test_random_operations_of_the_same_shape_stay_apart():
+    """A graph computes once what is computed from equal operands, which a random number is not."""
+
+    def guide():
+        pyro.sample("z", dist.Normal(pyro.param("m", torch.tensor(0.0)), 1.0))
+
+    def program(p, q):
+        z = q.simulate()["z"]
+        one, other = (z.new_empty(5).uniform_() for _ in range(2))
+        masks = [torch.nn.functional.dropout(torch.ones(5), 0.5, True) for _ in range(2)]
+        return z + ((one - other) ** 2).sum() + ((masks[0] - masks[1]) ** 2).sum()
+
+    bound = vi.objective(program, lambda: None, guide, strategies={"z": ppvi.Reparam()})
+    params = {"m": torch.tensor(0.0)}
+    values = torch.stack([bound.value_and_grad(seed, params)[0] for seed in range(2000)])
+    # 5 E(U - V)^2 + 5 E(M - N)^2 with uniform U and V, and M and N 0 or 2.
+    assert abs(values.mean() - (5 / 6 + 10)) < 5 * values.std() / 2000**0.5
+
+
+class Exponentials(TorchDispatchMode):
+    """Counts exponentials of long vectors."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.exp.default and args[0].numel() == 1000
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("strategy", "again"), [(ppvi.Enumerate(), 0), (ppvi.Enumerate(sequential=True), 64)], ids=str)
+def test_sequential_runs_are_forgotten_and_run_again(strategy, again):
+    def guide():
+        with pyro.plate("lanes", 6):
+            pyro.sample("b", dist.Bernoulli(logits=pyro.param("a", torch.linspace(-1, 1, 6))))
+
+    def program(p, q):
+        phi = pyro.param("phi", torch.tensor(0.8))
+        return torch.exp(phi * q.simulate()["b"].sum() * torch.ones(1000)).mean()
+
+    def exact(a, phi):
+        return torch.prod(1 + torch.sigmoid(a) * torch.expm1(phi))
+
+    bound = vi.objective(program, lambda: None, guide, strategies={"b": strategy})
+    leaves = {name: value.clone().requires_grad_() for name, value in bound.init(0).items()}
+    value = bound.surrogate_in(None, 0, leaves, (), {})
+    with Exponentials() as counted:
+        gradients = torch.autograd.grad(value, [leaves["a"], leaves["phi"]])
+    assert counted.count == again
+    slopes, truth = torch.func.grad_and_value(exact, (0, 1))(leaves["a"].detach(), leaves["phi"].detach())
+    torch.testing.assert_close((value.detach(), *gradients), (truth, *slopes))
 
 
 def test_data_and_captured_tensors_are_no_constants():

@@ -1,16 +1,17 @@
 """Planted bugs: each must make a law fail. A saboteur that survives is a missing law."""
 
+import importlib
 from dataclasses import dataclass
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 import ppvi
 from ppvi.compiler import continuation as compiler, terms
 from ppvi.numpyro.session import Session
 from ppvi.strategies import phantom
+from tests.engines import xp
 from tests.laws import test_exact, test_statistical
 from tests.laws.cases import CASES
 
@@ -67,28 +68,30 @@ class UniformMixture(ppvi.Enumerate):
     """Support values weighed alike."""
 
     def estimate(self, site, k):
-        return k.each(site.values).mix(0 * site.log_probs - jnp.log(2.0))
+        return k.each(site.values).mix(0 * site.log_probs - xp.log(2.0))
 
 
 @pytest.mark.parametrize("strategy", [DroppedScore(), WrongSign(), BaselineOfItsOwnDraw(), OwnDrawAmongTheOthers(), ValueOnly(), UniformMixture()], ids=lambda s: type(s).__name__)  # fmt: skip
-def test_strategy(strategy):
+def test_strategy(engine, strategy):
     with pytest.raises(AssertionError):
-        test_exact.test_expectation_is_exact(exact_case("dependent pair"), {"z1": strategy, "z2": ppvi.Enumerate()})
+        test_exact.test_expectation_is_exact(
+            engine, exact_case("dependent pair"), {"z1": strategy, "z2": ppvi.Enumerate()}
+        )
 
 
-def test_wrong_lane_alignment():
+def test_wrong_lane_alignment(engine):
     """Weights laid along the wrong end of an axis."""
 
     def flipped(ops, weight, lanes, ndim):
         out = align(ops, weight, lanes, ndim)
-        return jnp.flip(out) if out.ndim else out
+        return xp.flip(out) if out.ndim else out
 
     align = compiler.align
     with mock.patch.object(compiler, "align", flipped), pytest.raises(AssertionError):
-        test_exact.test_expectation_is_exact(exact_case("lanes, separable"), {"z": ppvi.Reinforce()})
+        test_exact.test_expectation_is_exact(engine, exact_case("lanes, separable"), {"z": ppvi.Reinforce()})
 
 
-def test_one_lane_for_the_sum_of_them():
+def test_one_lane_for_the_sum_of_them(engine):
     """A coupled term that is credited with one of its lanes only."""
 
     def first_lane(ops, weight, lanes, ndim):
@@ -96,19 +99,19 @@ def test_one_lane_for_the_sum_of_them():
 
     align = compiler.align
     with mock.patch.object(compiler, "align", first_lane), pytest.raises(AssertionError):
-        test_exact.test_expectation_is_exact(exact_case("lanes, coupled"), {"z": ppvi.Reinforce()})
+        test_exact.test_expectation_is_exact(engine, exact_case("lanes, coupled"), {"z": ppvi.Reinforce()})
 
 
-def test_every_part_taken_for_a_zero_mean_log_prob():
+def test_every_part_taken_for_a_zero_mean_log_prob(engine):
     part = terms.Part
     with (
         mock.patch.object(terms, "Part", lambda atom, own_log_prob: part(atom, True)),
         pytest.raises(AssertionError),
     ):
-        test_exact.test_expectation_is_exact(exact_case("ELBO, means[z]"), {"z": ppvi.Reinforce()})
+        test_exact.test_expectation_is_exact(engine, exact_case("ELBO, means[z]"), {"z": ppvi.Reinforce()})
 
 
-def test_scale_in_the_score():
+def test_scale_in_the_score(engine):
     """N / n counted twice: the site's log_prob is weighed by the plate's scale."""
 
     @dataclass(frozen=True)
@@ -117,15 +120,23 @@ def test_scale_in_the_score():
             return k(site.value).scale(2.0 * phantom(site, site.log_prob))
 
     with pytest.raises(AssertionError):
-        test_statistical.test_mean_gradient(statistical_case("subsampled plate"), {"z": Scaled()})
+        test_statistical.test_mean_gradient(engine, statistical_case("subsampled plate"), {"z": Scaled()})
 
 
-def test_frozen_key():
+def test_frozen_key(engine):
     """One key for every evaluation: all seeds give the same draw."""
 
-    def frozen(self, key, *others):
-        original(self, jax.random.key(0), *others)
+    def frozen_session(self, key, *others):
+        session(self, jax.random.key(0), *others)
 
-    original = Session.__init__
-    with mock.patch.object(Session, "__init__", frozen), pytest.raises(AssertionError):
-        test_statistical.test_different_keys_differ_and_equal_keys_agree(statistical_case("E x^2"))
+    def frozen_seed(key):
+        return seeded(0)
+
+    on_pyro = importlib.import_module("ppvi.pyro.objective")
+    session, seeded = Session.__init__, on_pyro.seeded
+    with (
+        mock.patch.object(Session, "__init__", frozen_session),
+        mock.patch.object(on_pyro, "seeded", frozen_seed),
+        pytest.raises(AssertionError),
+    ):
+        test_statistical.test_different_keys_differ_and_equal_keys_agree(engine, statistical_case("E x^2"))

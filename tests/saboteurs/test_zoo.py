@@ -25,6 +25,7 @@ from ppvi.strategies import (
     phantom,
     unordered,
 )
+from tests.engines import NUMPYRO, xp
 from tests.laws import test_exact, test_objectives, test_pathwise, test_relaxations, test_statistical, test_zoo
 from tests.laws.cases import CASES
 from tests.laws.sampling import check
@@ -34,17 +35,17 @@ def named(cases, name):
     return next(case for case in cases if case.name == name)
 
 
-def exactly(name, strategy):
+def exactly(engine, name, strategy):
     """The exact law of this case must fail."""
     case = named(CASES, name)
     with pytest.raises(AssertionError):
-        test_exact.test_expectation_is_exact(case, dict.fromkeys(case.strategies[0], strategy))
+        test_exact.test_expectation_is_exact(engine, case, dict.fromkeys(case.strategies[0], strategy))
 
 
-def statistically(cases, name, strategy):
+def statistically(engine, cases, name, strategy):
     case = named(cases, name)
     with pytest.raises(AssertionError):
-        check(case, dict.fromkeys(case.strategies[0], strategy))
+        check(engine, case, dict.fromkeys(case.strategies[0], strategy))
 
 
 # Of strategies --------------------------------------------------------------------------------------------------------------
@@ -55,7 +56,7 @@ class MeanFirst(ppvi.Enumerate):
     """f(E z) for E f(z): what follows is cut off at the draw, as at the end of a branch."""
 
     def estimate(self, site, k):
-        q = jnp.exp(site.log_probs).reshape(*site.log_probs.shape, *[1] * (site.values.ndim - site.log_probs.ndim))
+        q = xp.exp(site.log_probs).reshape(*site.log_probs.shape, *[1] * (site.values.ndim - site.log_probs.ndim))
         return k((q * site.values).sum(0))
 
 
@@ -74,7 +75,7 @@ class ForgottenMass(SumAndSample):
     def draw(self, dist, rng):
         draw = super().draw(dist, rng)
         left = phantom_of(draw.log_probs[-1:], dist.ops)
-        return draw._replace(log_probs=jnp.concatenate([draw.log_probs[:-1], left]))
+        return draw._replace(log_probs=xp.concatenate([draw.log_probs[:-1], left]))
 
 
 def phantom_of(x, ops):
@@ -87,7 +88,7 @@ class OneSide(ppvi.LocalExpectation):
 
     def draw(self, dist, rng):
         draw = super().draw(dist, rng)
-        return draw._replace(weights=draw.weights * jnp.array([1.0, 0.0]).reshape(2, *[1] * (draw.weights.ndim - 1)))
+        return draw._replace(weights=draw.weights * xp.array([1.0, 0.0]).reshape(2, *[1] * (draw.weights.ndim - 1)))
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def all_at_once():
 
     def at_once(log_w):
         others = (log_w.sum(0) - log_w) / (len(log_w) - 1)
-        return jnp.broadcast_to(ppvi.logmeanexp(others), log_w.shape)
+        return xp.broadcast_to(ppvi.logmeanexp(others), log_w.shape)
 
     return mock.patch.object(multi_sample, "without_each", at_once)
 
@@ -130,11 +131,11 @@ def all_at_once():
     ],
     ids=str,
 )
-def test_strategy(name, strategy):
-    exactly(name, strategy)
+def test_strategy(engine, name, strategy):
+    exactly(engine, name, strategy)
 
 
-def test_own_term_left_out_of_the_baseline_of_a_set():
+def test_own_term_left_out_of_the_baseline_of_a_set(engine):
     """The baseline of a value must estimate the whole expectation, its own share included, or it depends on the value."""
 
     def without_own(ops, q, scores, outside):
@@ -145,10 +146,10 @@ def test_own_term_left_out_of_the_baseline_of_a_set():
 
     unchanged = unordered._weights
     with mock.patch.object(unordered, "_weights", without_own):
-        exactly("ELBO, means[z]", UnorderedSet(2))
+        exactly(engine, "ELBO, means[z]", UnorderedSet(2))
 
 
-def test_baseline_that_has_seen_the_draw():
+def test_baseline_that_has_seen_the_draw(engine):
     """Row 23: the credit is folded into the running mean before its use, which shrinks the gradient."""
 
     @dataclass(frozen=True)
@@ -157,103 +158,103 @@ def test_baseline_that_has_seen_the_draw():
             log_score = phantom(site, site.log_prob)
             return k(site.value).scale(log_score).control(lambda credit: -0.05 * credit * log_score)
 
-    exactly("dependent pair", UpdatedFirst())
+    exactly(engine, "dependent pair", UpdatedFirst())
 
 
-def test_reinforce_on_a_support_that_moves():
+def test_reinforce_on_a_support_that_moves(engine):
     """Row 11: what the compiler refuses would be wrong."""
 
     @dataclass(frozen=True)
     class Unchecked(ppvi.Reinforce):
         fixed_support = False
 
-    statistically(test_statistical.CASES, "Uniform with a moving end", Unchecked())
+    statistically(engine, test_statistical.CASES, "Uniform with a moving end", Unchecked())
 
 
 @pytest.mark.parametrize("strategy", [ppvi.Reparam(), BoundaryReparam((0.2,))], ids=["none", "another"])
-def test_lost_boundary_term(strategy):
+def test_lost_boundary_term(engine, strategy):
     """Row 7: a pathwise gradient of a jump, without the jump's surface or with a surface where there is none."""
-    statistically(test_pathwise.TABLE, "Normal, a jump", strategy)
+    statistically(engine, test_pathwise.TABLE, "Normal, a jump", strategy)
 
 
-def test_strata_in_one_order_for_all_lanes():
+def test_strata_in_one_order_for_all_lanes(engine):
     @dataclass(frozen=True)
     class Aligned(Stratified):
         def quantiles(self, dist, rng):
-            strata = jnp.arange(self.n).reshape(self.n, *[1] * len(dist.lanes))
+            strata = xp.arange(self.n).reshape(self.n, *[1] * len(dist.lanes))
             return (strata + dist.noise(rng, "uniform", 1, n=self.n)) / self.n
 
-    statistically(test_pathwise.TABLE, "Normal lanes, coupled", Aligned(2))
+    statistically(engine, test_pathwise.TABLE, "Normal lanes, coupled", Aligned(2))
 
 
-def test_parameter_shift_of_one_parameter_only():
+def test_parameter_shift_of_one_parameter_only(engine):
     @dataclass(frozen=True)
     class AngleOnly(ParameterShift):
         def draw(self, dist, rng):
             return super().draw(dist, rng)._replace(log_prob=None)
 
     with mock.patch.object(test_zoo, "ParameterShift", AngleOnly), pytest.raises(AssertionError):
-        test_zoo.test_parameter_shift_is_exact(math.pi / 2)
+        test_zoo.test_parameter_shift_is_exact(engine, math.pi / 2)
 
 
-def test_relaxed_draw_that_does_not_know_the_winner():
+def test_relaxed_draw_that_does_not_know_the_winner(engine):
     """z in place of z~: the control variate no longer has mean zero."""
     case = named(test_relaxations.TABLE, "lanes, separable")
     with (
         mock.patch.object(control_variates, "_given_winner", lambda ops, logits, z, winner: z),
         pytest.raises(AssertionError),
     ):
-        check(case, {"z": REBAR()})
+        check(engine, case, {"z": REBAR()})
 
 
 # Of objectives ----------------------------------------------------------------------------------------------------------------
 
 
-def test_all_weights_replaced_at_once():
+def test_all_weights_replaced_at_once(engine):
     """Row 22: the baseline of VIMCO for a particle must keep the other particles' weights."""
 
     with all_at_once():
-        exactly("VIMCO(3), coin", ppvi.Reinforce())
+        exactly(engine, "VIMCO(3), coin", ppvi.Reinforce())
 
 
 @pytest.mark.parametrize(("alpha", "name"), [(0.0, "Renyi(0, 2), coin"), (-1.0, "Renyi(-1, 2), coin")])
-def test_score_of_a_renyi_bound_times_alpha_over_one_minus_alpha(alpha, name):
+def test_score_of_a_renyi_bound_times_alpha_over_one_minus_alpha(engine, alpha, name):
     """Rows 5 and 6: the score's coefficient, which is 1, taken for that of the log density in the weights."""
 
-    exactly(name, TimesScore(coefficient=alpha / (1 - alpha)))
+    exactly(engine, name, TimesScore(coefficient=alpha / (1 - alpha)))
 
 
-def test_stopped_parameters_outside_the_evidence_lower_bound():
+def test_stopped_parameters_outside_the_evidence_lower_bound(engine):
     """Rows 8 to 10: sticking the landing is right for the reverse divergence, whose log weight has f' = -1 and f'' = 0."""
     case = named(test_objectives.CASES, "chi-square moment")
 
     def stuck(p, q):
         z = q.simulate()
-        return jnp.exp(2 * (p.log_density(z) - q.log_density(dict(z), stop_params=True) + 1.5))
+        return xp.exp(2 * (p.log_density(z) - q.log_density(dict(z), stop_params=True) + 1.5))
 
     with pytest.raises(AssertionError):
-        check(replace(case, program=stuck), {"z": ppvi.Reparam()})
+        check(engine, replace(case, program=stuck), {"z": ppvi.Reparam()})
 
 
-def test_curvature_left_out_of_the_doubly_reparameterised_gradient():
+def test_curvature_left_out_of_the_doubly_reparameterised_gradient(engine):
     """Rows 8 to 10 again: F' alone, as if F were the identity."""
     first, slope, _ = test_objectives.SQUARE
     wrong = objectives.dreg(2, of=(first, slope, lambda x: 0.0 * x))
     case = named(test_objectives.CASES, "DReG of exp(2 L)")
     with pytest.raises(AssertionError):
-        check(replace(case, program=wrong), {"z": ppvi.Reparam()})
+        check(engine, replace(case, program=wrong), {"z": ppvi.Reparam()})
 
 
 # Of rules -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_absolute_value_differentiated_from_one_side():
-    """JAX's own rule for |x| at 0 makes a Bernoulli's gradient wrong where logits are zero."""
+    """JAX's own rule for |x| at 0 makes a Bernoulli's gradient wrong where logits are zero; PyTorch's is symmetric."""
     with mock.patch.object(stage, "_symmetric_abs", lambda x: (jnp.abs(x),)):
-        exactly("dependent pair, logits zero", ppvi.Reinforce())
+        exactly(NUMPYRO, "dependent pair, logits zero", ppvi.Reinforce())
 
 
-def test_plain_evaluations_of_some_terms_only():
+def test_plain_evaluations_of_some_terms_only(engine):
     """Row 17: the plain continuation forgets what the differentiable one adds up."""
 
     def first_term(self, value):
@@ -262,16 +263,16 @@ def test_plain_evaluations_of_some_terms_only():
 
     unchanged = continuation.Rest.draw
     with mock.patch.object(continuation.Rest, "draw", first_term):
-        exactly("lanes, both", ppvi.LeaveOneOut(2))
+        exactly(engine, "lanes, both", ppvi.LeaveOneOut(2))
 
 
-def test_lanes_changed_together_that_are_coupled():
+def test_lanes_changed_together_that_are_coupled(engine):
     """Every lane takes its alternative at once, each weighed as if it were alone."""
     with mock.patch.object(alternatives, "one_lane_each", lambda site, coupled: (site.values, site.weights)):
-        exactly("lanes, coupled", ppvi.LocalExpectation())
+        exactly(engine, "lanes, coupled", ppvi.LocalExpectation())
 
 
-def test_sites_own_log_prob_dropped_at_relaxed_values():
+def test_sites_own_log_prob_dropped_at_relaxed_values(engine):
     """The gradient of log q has mean zero at draws of q, and nowhere else."""
     with mock.patch.object(control_variates.Relaxed, "route", "credit"), pytest.raises(AssertionError):
-        check(named(test_relaxations.TABLE, "ELBO, coin"), {"z": REBAR()})
+        check(engine, named(test_relaxations.TABLE, "ELBO, coin"), {"z": REBAR()})

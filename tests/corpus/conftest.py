@@ -1,0 +1,1 @@
+from tests.laws.conftest import engine as engine
