@@ -9,7 +9,7 @@ help:
 	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
 	@echo "make test      set up, then run the tests that fit into a few minutes"
 	@echo "make test-all  the slow laws too"
-	@echo "make random    300 random programs of fixed seeds"
+	@echo "make random    300 random programs of fixed seeds on each engine"
 	@echo "make fuzz      3000 new random programs against their enumeration (PROGRAMS=n for another number)"
 	@echo "make lint      ruff and pyright"
 	@echo "make bench     the benchmarks against hand-written code, NumPyro and Pyro"
