@@ -77,26 +77,12 @@ def _array(x: Any, dtype: Any = None) -> torch.Tensor:
     return x if dtype is None else x.to({float: torch.get_default_dtype(), int: torch.long}.get(dtype, dtype))
 
 
-def _entrywise(name: str) -> bool:
-    return name not in (
-        "sum",
-        "prod",
-        "mean",
-        "max",
-        "min",
-        "cumsum",
-        "arange",
-        "linspace",
-        "zeros",
-        "ones",
-        "full",
-        "eye",
-    )
+_NOT_ENTRYWISE = frozenset("sum prod mean max min cumsum arange linspace zeros ones full eye".split())
 
 
 _numbers = Converting(
     torch,
-    _entrywise,
+    lambda name: name not in _NOT_ENTRYWISE,
     array=_array,
     asarray=_array,
     pi=math.pi,
@@ -114,6 +100,7 @@ _numbers = Converting(
     linalg=SimpleNamespace(norm=torch.linalg.vector_norm),
     where=lambda c, x, y: torch.where(_array(c), *torch.broadcast_tensors(*(_array(v) for v in (x, y)))),
 )
+"""PyTorch's functions, whose first arguments may be numbers where they are entrywise."""
 
 
 def _all_axes(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -163,11 +150,7 @@ PYRO = SimpleNamespace(
     xp=_numbers,
     nn=_activations,
     ppl=SimpleNamespace(param=_param, sample=_sample, plate=pyro.plate),
-    dist=Converting(
-        pyro.distributions,
-        constraints=pyro.distributions.constraints,
-        **distributions.PYRO,
-    ),
+    dist=Converting(pyro.distributions, constraints=pyro.distributions.constraints, **distributions.PYRO),
     handlers=Converting(pyro.poutine),
     autoguide=pyro.infer.autoguide,
     vi=ppvi.pyro,

@@ -197,6 +197,9 @@ SOME = [
 ]
 
 
+@pytest.mark.parametrize(
+    "engine", [PYRO, pytest.param(NUMPYRO, marks=pytest.mark.slow)], ids=lambda engine: engine.name
+)
 @pytest.mark.parametrize(("first", "second", "lanes", "runs"), SOME)
 def test_some_of_lanes_and_runs(engine, first, second, lanes, runs):
     check(engine, finite(lanes, runs), {"z1": first, "z2": second})

@@ -11,7 +11,7 @@ import ppvi.numpyro as vi
 from ppvi import Enumerate, Reinforce
 from ppvi.objectives import elbo
 from ppvi.strategies import REBAR, RELAX, NeuralBaseline, RunningMean
-from tests.engines import PYRO, dist, on, ppl, xp
+from tests.engines import ENGINES, PYRO, dist, on, ppl, xp
 from tests.laws import cases
 from tests.laws.sampling import Z
 
@@ -79,7 +79,14 @@ def moments(engine, bound, params, states, n):
     return jax.tree.map(lambda x: np.asarray(x, np.float64).mean(0), draws), jax.tree.map(lambda x: x.std(0), draws)
 
 
-@pytest.mark.parametrize("strategy", [*LEARNERS[:4], pytest.param(LEARNERS[4], marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize(
+    ("engine", "strategy"),
+    [
+        pytest.param(e, s, id=f"{e.name}, {s}", marks=[pytest.mark.slow] * (i >= (4 if e is PYRO else 1)))
+        for e in ENGINES
+        for i, s in enumerate(LEARNERS)
+    ],
+)
 def test_unbiased_in_the_state_that_it_learns(engine, strategy):
     with on(engine):
         exact = engine.vi.objective(elbo, model, guide, strategies={"z": Enumerate()})
