@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppvi.engine.distributions import SiteDistribution
 from ppvi.errors import EngineError
+from ppvi.ops import Array
 
 MOST_DRAWS = 512
 """The most times that the samplers of one estimator may run."""
@@ -72,8 +74,23 @@ class Tape:
         return choices
 
 
-def endless(name: str) -> EndlessError:
-    return EndlessError(f"{name} has no finite support.")
+class Taped(SiteDistribution):
+    """What every engine's distribution is whose samplers read a tape; put before the engine's own."""
+
+    def __init__(self, tape: Any, fn: Any, baseline_input: Any = None):
+        super().__init__(fn, baseline_input)  # pyright: ignore[reportCallIssue]
+        self.tape = tape
+
+    def rsample(self, rng: Any) -> Array:
+        raise self._endless()
+
+    def enumerate_support(self) -> Array:
+        if not self.has_enumerate_support:
+            raise self._endless()
+        return super().enumerate_support()
+
+    def _endless(self) -> EndlessError:
+        return EndlessError(f"{self.name} has no finite support.")
 
 
 def gone_through(tape: Tape, every: Callable[[int], Outcomes]) -> Outcomes:

@@ -14,7 +14,7 @@ from jax import lax
 
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
-from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, endless, gone_through
+from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
 from ppvi.numpyro.arguments import part
 from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.ops import JaxOps
@@ -47,12 +47,10 @@ class Tape(engine.Tape):
         return lax.stop_gradient(chosen.astype(value.dtype))
 
 
-class Taped(SiteDistribution):
+class Taped(engine.Taped, SiteDistribution):
     """A site whose samplers read a tape."""
 
-    def __init__(self, tape: Tape, fn: Any, baseline_input: Any = None):
-        super().__init__(fn, baseline_input)
-        self.tape = tape
+    tape: Tape
 
     def sample(self, rng: jax.Array) -> Any:
         support = self.enumerate_support()
@@ -71,17 +69,9 @@ class Taped(SiteDistribution):
         log_probs = lax.stop_gradient(jax.nn.log_softmax(log_weights, 0))
         return self._next(super().pick(rng, log_weights, number), numbers, log_probs, lanes=lanes)
 
-    def rsample(self, rng: jax.Array) -> Any:
-        raise endless(self.name)
-
     def noise(self, rng: jax.Array, kind: str, number: int, n: int | None = None) -> jax.Array:
         self.tape.noisy = True
         return super().noise(rng, kind, number, n)
-
-    def enumerate_support(self) -> jax.Array:
-        if not self.has_enumerate_support:
-            raise endless(self.name)
-        return super().enumerate_support()
 
     def _next(self, value: Any, support: Any, log_probs: Any, lanes: int) -> Any:
         return mark_outcome(value, support, log_probs, self.tape, lanes)

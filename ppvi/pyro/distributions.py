@@ -22,6 +22,7 @@ from ppvi.compiler.ir import AxisMap, Origin, Support
 from ppvi.engine import distributions as engine
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.stage import Sampler, code_of, draw, is_library
+from ppvi.pyro.trees import level
 
 
 class SiteDistribution(engine.SiteDistribution):
@@ -120,7 +121,7 @@ class SiteDistribution(engine.SiteDistribution):
         def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
             return how(rebuilt(fn, leaves, values, tuple(key.shape)), key.ndim)
 
-        made = Sampler(sampler, lanes_in(fn, leaves, stacked), is_library(fn))
+        made = Sampler(sampler, lanes_in(fn, leaves, stacked) if level() else (), is_library(fn))
         return draw(rng, [leaf.detach() if detached else leaf for leaf in leaves], made)
 
 

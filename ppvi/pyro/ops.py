@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
 from torch.utils.checkpoint import checkpoint
 
-from ppvi.pyro.trees import stacked, tree_map, vmap
+from ppvi.pyro.trees import level, stacked, tree_leaves, tree_map, vmap
 
 
 class TorchOps:
@@ -82,7 +82,7 @@ class TorchOps:
         zeros = [torch.zeros(tuple(shape), dtype=t) for (shape, _), t in zip(arguments, reals, strict=True)]
         if not zeros:
             return torch.as_tensor(function()), ()
-        if maybe_current_level():
+        if level():
             constant, pull, *_ = torch.func.vjp(function, *zeros)
             return constant, pull(torch.ones_like(constant))
         with torch.enable_grad():  # a transformation of functions refuses to be within a checkpoint
@@ -98,12 +98,16 @@ class TorchOps:
 
     def one_by_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
         # A transformation of functions cannot forget what was saved for a gradient.
-        plain = bool(maybe_current_level())
+        plain = bool(level())
 
         def run(*entry: Any) -> Any:
             return function(*entry) if plain else checkpoint(function, *entry, use_reentrant=False)
 
-        return lambda *args: stacked(*(run(*entry) for entry in zip(*args, strict=True)))
+        def looped(*args: Any) -> Any:
+            n = len(tree_leaves(args)[0])
+            return stacked(*(run(*tree_map(operator.itemgetter(i), args)) for i in range(n)))
+
+        return looped
 
 
 OPS = TorchOps()

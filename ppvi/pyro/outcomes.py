@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,11 @@ import torch
 
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
-from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, endless, gone_through
-from ppvi.pyro import trees
+from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
 from ppvi.pyro.distributions import SiteDistribution, lanes_in, picked, rebuilt, standard, tensors
 from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.stage import Sampler, draw, registering
-from ppvi.pyro.trees import tree_leaves, tree_map, vmap
+from ppvi.pyro.trees import vmap
 
 if TYPE_CHECKING:
     from ppvi.pyro.objective import Objective, Params
@@ -40,12 +38,10 @@ class Tape(engine.Tape):
         return torch.take_along_dim(support, spread.expand(1, *support.shape[1:]), 0)[0]
 
 
-class Taped(SiteDistribution):
+class Taped(engine.Taped, SiteDistribution):
     """A site whose samplers read a tape."""
 
-    def __init__(self, tape: Tape, fn: Any, baseline_input: Any = None):
-        super().__init__(fn, baseline_input)
-        self.tape = tape
+    tape: Tape
 
     def sample(self, rng: Any) -> torch.Tensor:
         return self._read(rng, lambda x, runs: x, 0)
@@ -64,20 +60,12 @@ class Taped(SiteDistribution):
 
         return draw(rng, [log_weights.detach()], Sampler(one, [picked(log_weights)]))
 
-    def rsample(self, rng: Any) -> torch.Tensor:
-        raise endless(self.name)
-
     def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> torch.Tensor:
         """The same in every outcome: the probabilities of one choice may depend on it, and add up to one where it is fixed."""
         self.tape.noisy = True
         shape = self.lanes if n is None else (n, *self.lanes)
         sampler = Sampler(lambda key: standard(kind, (*key.shape[1:], *shape)).expand(*key.shape, *shape))
         return draw(rng, (), sampler)
-
-    def enumerate_support(self) -> torch.Tensor:
-        if not self.has_enumerate_support:
-            raise endless(self.name)
-        return super().enumerate_support()
 
     def _read(self, rng: Any, laid: Callable[[torch.Tensor, int], torch.Tensor], stacked: int) -> torch.Tensor:
         """A value from the support, with stacks `(K, *runs, *lanes, ...)` laid out as the sampler's draws are."""
@@ -101,14 +89,7 @@ class LoopOps(TorchOps):
     """Vectorisation as a loop, so that every run of a sampler is a run of its own."""
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def looped(*args: Any) -> Any:
-            n = len(tree_leaves(args)[0])
-            return trees.stacked(*(function(*tree_map(operator.itemgetter(i), args)) for i in range(n)))
-
-        return looped
-
-    def one_by_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return self.vmap(function)
+        return self.one_by_one(function)
 
 
 def outcomes(

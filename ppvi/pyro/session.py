@@ -8,7 +8,6 @@ from typing import Any
 
 import pyro
 import torch
-from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
 
 from ppvi.engine import sessions as engine
@@ -19,7 +18,7 @@ from ppvi.pyro.distributions import SiteDistribution, evaluate
 from ppvi.pyro.handlers import Around, Direct, Reading
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.stage import DynamicError
-from ppvi.pyro.trees import tree_leaves, tree_map, vmap
+from ppvi.pyro.trees import level, tree_leaves, tree_map, vmap
 from ppvi.strategies import Strategy
 
 
@@ -159,11 +158,6 @@ class Session(engine.Session):
 def _rows(key: torch.Tensor, total: int, size: int) -> torch.Tensor:
     """Different numbers below the total, for every run."""
     return torch.rand(*key.shape, total).argsort(-1)[..., :size]
-
-
-def level() -> int:
-    """How many transformations of `torch.func` are around."""
-    return maybe_current_level() or 0
 
 
 def length(stacks: Sequence[Any]) -> int:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
@@ -26,6 +25,7 @@ from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Origin, Program, 
 from ppvi.errors import EngineError
 from ppvi.pyro import meanings, rules, source
 from ppvi.pyro.graphs import fold, without_mutation
+from ppvi.pyro.trees import level
 
 LIBRARY = torch.library.Library("ppvi", "DEF")
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
@@ -359,6 +359,6 @@ def mark_because(value: torch.Tensor, because: str) -> torch.Tensor:
 
 def draw(key: torch.Tensor, inputs: Sequence[torch.Tensor], sampler: Sampler) -> torch.Tensor:
     """A draw by Python code, which outside of every transformation simply runs, on autograd's tape."""
-    if not maybe_current_level():
+    if not level():
         return sampler(key, *inputs)
     return torch.ops.ppvi.draw(key, list(inputs), register(sampler))

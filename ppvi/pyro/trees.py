@@ -1,4 +1,4 @@
-"""Trees of tensors in which None is an empty tree, as it is for JAX and is not for PyTorch."""
+"""Transformations of functions, and trees of tensors in which None is an empty tree, as it is for JAX and not for PyTorch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
 from torch.utils import _pytree as pytree
 
 from ppvi.errors import ProgramError
+
+
+def level() -> int:
+    """How many transformations of `torch.func` are around."""
+    return maybe_current_level() or 0
 
 
 def tree_map(function: Callable[..., Any], *trees: Any) -> Any:

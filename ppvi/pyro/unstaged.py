@@ -12,8 +12,8 @@ import torch
 from ppvi.engine.runs import Site
 from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro import source
-from ppvi.pyro.session import Session, length, level
-from ppvi.pyro.trees import stacked, tree_map
+from ppvi.pyro.session import Session, length
+from ppvi.pyro.trees import level, stacked, tree_map
 from ppvi.strategies import Strategy
 
 

@@ -31,6 +31,14 @@ def check(engine, case, strategies, batch=None):
         )
 
 
+def spread(engine, case, strategies):
+    """Standard deviations of the gradient, by parameter."""
+    with on(engine):
+        objective = engine.vi.objective(case.program, case.model, case.guide, strategies=strategies)
+        params = {name: engine.array(np.asarray(value, np.float32)) for name, value in case.params.items()}
+        return moments(engine, objective, params, 20_000)[1][1]
+
+
 def moments(engine, objective, params, n, batch=None):
     """Mean and sd of value and gradient over n keys, in chunks, vectorised over a batch at a time."""
     size = min(n, 20_000)
