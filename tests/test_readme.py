@@ -3,12 +3,19 @@
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import numpyro
+import optax
 import pyro
+from numpyro.contrib.control_flow import scan
+from numpyro.infer.autoguide import AutoNormal
 
 import guides.cone
 import models.cone
 import ppvi
+import ppvi.numpyro
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
 
@@ -20,16 +27,16 @@ def test_the_example_and_the_objective_after_it(capsys):
     assert "Enumerate()" in printed
     assert "Fit of 1000 steps" in printed
     np.testing.assert_allclose(names["fit"].params["loc"], [-2.1, 1.9], atol=0.3)
-    exec(BLOCKS[2], names)
+    exec(BLOCKS[3], names)
     bound = names["vi"].objective(names["iwelbo"](5), names["model"], names["guide"])
     key = names["jax"].random.key(1)
     assert np.isfinite(bound.estimate(key, names["fit"].params, names["x"]))
-    exec(BLOCKS[3].replace("fit.params, x)", "fit.params, x, budget=5, progress=False)"), names)
+    exec(BLOCKS[4].replace("fit.params, x)", "fit.params, x, budget=5, progress=False)"), names)
     assert "static check: proved" in capsys.readouterr().out
-    exec(BLOCKS[4], names)
+    exec(BLOCKS[5], names)
     assert [whose for _, whose in names["pairs"]] == ["model", "guide"]
     assert [objective.maximize for objective, _ in names["pairs"]] == [True, False]
-    exec(BLOCKS[5], names)
+    exec(BLOCKS[6], names)
     bound = names["vi"].objective(names["diwhvi"], models.cone.model, guides.cone.ring)
     library = ppvi.objectives.diwhvi(["x", "y"], None, 5, 5)
     same = names["vi"].objective(library, models.cone.model, guides.cone.ring)
@@ -44,3 +51,22 @@ def test_the_example_on_pyro(capsys):
     assert "engine: staged" in capsys.readouterr().out
     assert abs(float(names["guide"].median()["loc"]) - 1.27) < 0.3
     pyro.clear_param_store()
+
+
+def test_a_program_with_a_loop():
+    names = {"numpyro": numpyro, "dist": numpyro.distributions, "scan": scan}
+    exec(BLOCKS[2], names)
+    series, key = jnp.sin(jnp.arange(5.0)), jax.random.key(0)
+    bound = ppvi.numpyro.objective(ppvi.objectives.elbo, names["model"], AutoNormal(names["model"]))
+    fit = ppvi.numpyro.fit(
+        bound,
+        key,
+        series,
+        optimizer=optax.adam(optax.exponential_decay(0.05, 500, 0.1)),
+        num_steps=2000,
+        progress=False,
+    )
+    # The posterior mean, by the precision of five states.
+    moves = jnp.eye(5) - 0.9 * jnp.eye(5, k=-1)
+    mean = jnp.linalg.solve(moves.T @ moves + 4 * jnp.eye(5), 4 * series)
+    np.testing.assert_allclose(fit.params["z_auto_loc"], mean, atol=0.1)

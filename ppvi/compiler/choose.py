@@ -7,8 +7,19 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from ppvi.compiler.dependence import Lanes, site_lanes
-from ppvi.compiler.ir import Atom, Candidate, Equation, Program, SiteInfo, Var, equations_behind, site_info, union
+from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
+from ppvi.compiler.ir import (
+    Along,
+    Atom,
+    Candidate,
+    Equation,
+    Program,
+    SiteInfo,
+    Var,
+    equations_behind,
+    site_info,
+    union,
+)
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
 from ppvi.strategies import Draw, Strategy
@@ -54,10 +65,10 @@ def choose(
     choices: dict[Equation, Choice] = {}
     for site in sites:
         mine = {i: parts.terms[i] for i in sorted(terms_of.get(site, ()))}
-        coupled = max(mine.values(), key=lambda term: len(coupled_axes(site, term)), default=None)
+        widest = max(mine.values(), key=lambda term: breadth(term.reach[site]), default=None)
         place = None
-        if coupled is not None and coupled_axes(site, coupled):
-            place = functools.partial(coupling, parts.equations, dependence, site, coupled)
+        if widest is not None and coupled(site, widest):
+            place = functools.partial(coupling, parts.equations, dependence, site, widest)
         *preferred, last = site_info(site).candidates
         cheap = (c for c in preferred if place is None and support_size(site, c) <= SMALL_SUPPORT)
         cheap = (c for c in cheap if _most_runs(site, c, mine, total) <= LIMIT)
@@ -93,17 +104,21 @@ def evaluations(site: Equation, candidate: Candidate, term: Term) -> int:
 
 
 def _coupled_lanes(site: Equation, term: Term) -> int:
-    return math.prod(site_lanes(site)[axis] for axis in coupled_axes(site, term))
+    return math.prod(coupled(site, term).values())
 
 
 def _most_runs(site: Equation, candidate: Candidate, terms: dict[int, Term], total: list[int]) -> int:
     return max((total[i] * runs(site, candidate, term) for i, term in terms.items()), default=1)
 
 
-def coupled_axes(site: Equation, term: Term) -> tuple[int, ...]:
-    """The lane axes of a site that a term couples."""
-    sized = zip(term.dependence[site], site_lanes(site), strict=True)
-    return tuple(i for i, (axis, size) in enumerate(sized) if axis is None and size > 1)
+def coupled(site: Equation, term: Term) -> dict[int, int]:
+    """The lane axes of a site that a term couples, each with how many lanes in a row an entry of the term depends on."""
+    widths = ((size if place is None else min(place.width, size)) for place, size in _sized(site, term))
+    return {axis: int(width) for axis, width in enumerate(widths) if width > 1}
+
+
+def _sized(site: Equation, term: Term) -> Iterable[tuple[Along | None, int]]:
+    return zip(term.reach[site], site_lanes(site), strict=True)
 
 
 def coupling(equations: tuple[Equation, ...], dependence: dict[Var, Sites], site: Equation, term: Term) -> str:
@@ -113,8 +128,8 @@ def coupling(equations: tuple[Equation, ...], dependence: dict[Var, Sites], site
         if behind >> i & 1 and equation is not site:
             before = [lanes for atom in equation.inputs if (lanes := _lanes(dependence, atom, site)) is not None]
             after = [lanes for var in equation.outputs if (lanes := _lanes(dependence, var, site)) is not None]
-            apart = min((lanes.count(None) for lanes in before), default=len(site_lanes(site)))
-            if any(lanes.count(None) > apart for lanes in after):
+            apart = min((breadth(lanes) for lanes in before), default=math.inf)
+            if any(breadth(lanes) > max(apart, breadth(own_lanes(site))) for lanes in after):
                 return f"{equation.op} at {equation.where()}"
     return f"the site itself at {site_info(site).where}"
 

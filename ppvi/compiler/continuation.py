@@ -7,16 +7,20 @@ program.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ppvi.compiler.choose import Choice, coupled_axes
+import numpy as np
+
+from ppvi.compiler.choose import Choice, coupled
 from ppvi.compiler.dependence import Lanes, site_lanes
-from ppvi.compiler.ir import Atom, Equation, Literal, Var, site_info
+from ppvi.compiler.ir import Along, Atom, Equation, Literal, Var, site_info
 from ppvi.compiler.plan import Plan
 from ppvi.ops import Array, Ops
 from ppvi.strategies import Draw, Site
+from ppvi.strategies.base import STACKS
 
 Group = frozenset[int]
 """Indices of terms that are estimated together."""
@@ -89,8 +93,33 @@ def draw_of(choice: Choice, env: Env, ops: Ops) -> Draw:
     mapped = choice.equation.mapped
     if not mapped:
         return draw
-    stacks = {name: x for name in ("values", "log_probs", "weights") if (x := getattr(draw, name)) is not None}
-    return draw._replace(**{name: ops.moveaxis(x, mapped, 0) for name, x in stacks.items()})
+    stacks = {name: ops.moveaxis(x, mapped, 0) for name in STACKS if (x := getattr(draw, name)) is not None}
+    if draw.transitions is not None:
+        stacks["transitions"] = ops.moveaxis(ops.moveaxis(draw.transitions, mapped, 0), 1 + mapped, 1)
+    return draw._replace(**stacks)
+
+
+def chain(site: Equation) -> tuple[int, bool]:
+    """The lane axis along which the draws of a site in a loop follow one another, and whether they do so backwards."""
+    own = site.past.get(site_info(site), ())
+    found = ((axis, place.last > 0) for axis, place in enumerate(own) if place is not None and place.width > 1)
+    return next(found, (0, False))
+
+
+def _present(reach: Lanes, lanes: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """For every entry of a term the share that it depends on of the lanes that runs were made for."""
+    share = np.ones([1] * len(shape))
+    for place, size in zip(reach, lanes, strict=True):
+        if place is not None and place.width > 1:
+            steps = np.arange(max(place.first, -size), min(place.last, size) + 1)
+            index = np.arange(shape[place.axis])[:, None] + steps
+            found = ((index >= 0) & (index < size)).sum(1) / min(place.width, size)
+            share = share * found.reshape([-1 if axis == place.axis else 1 for axis in range(len(shape))])
+    return share
+
+
+def _with(lanes: Lanes, axis: int, place: Along) -> Lanes:
+    return (*lanes[:axis], place, *lanes[axis + 1 :])
 
 
 class Runner(Protocol):
@@ -110,6 +139,10 @@ class Runner(Protocol):
 
     def along(self, i: int, weight: Array) -> Array:
         """A weight of the site's lanes laid along a term: summed over the lanes that the term couples."""
+        ...
+
+    def within(self, i: int, log_weight: Array, first: Array, runs: int) -> Array:
+        """The same, of so many runs, over the lanes that the term is a function of; see `Runs.mix`."""
         ...
 
 
@@ -136,7 +169,7 @@ class Rest:
         choice = self.machine.plan.choices[self.equation]
         draw = draw_of(choice, self.env, self.machine.ops)
         name = site_info(self.equation).name
-        return Site(name, self.lanes, draw, self.ops, self.machine.states.get(self.equation))
+        return Site(name, self.lanes, draw, self.ops, self.machine.states.get(self.equation), *chain(self.equation))
 
     def __call__(self, value: Array) -> Tail:
         return Tail(self, value)
@@ -151,12 +184,12 @@ class Rest:
     def value_each(self, values: Array) -> Stack:
         return Stack(self, self.ops.vmap(self.draw)(values), 0.0)
 
-    def by_coupling(self) -> Sequence[tuple[tuple[int, ...], Rest]]:
-        groups: dict[tuple[int, ...], Group] = {}
+    def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Rest]]:
+        groups: dict[tuple[tuple[int, int], ...], Group] = {}
         for i in self.group:
-            axes = coupled_axes(self.equation, self.machine.plan.terms[i])
-            groups[axes] = groups.get(axes, frozenset()) | {i}
-        return [(axes, replace(self, group=group)) for axes, group in sorted(groups.items())]
+            widths = tuple(coupled(self.equation, self.machine.plan.terms[i]).items())
+            groups[widths] = groups.get(widths, frozenset()) | {i}
+        return [(dict(widths), replace(self, group=group)) for widths, group in sorted(groups.items())]
 
     def run(self, value: Array) -> Estimates:
         inner = Env(self.env)
@@ -173,20 +206,67 @@ class Rest:
 
     def along(self, i: int, weight: Array) -> Array:
         term = self.machine.plan.terms[i]
-        return align(self.ops, weight, term.dependence[self.equation], len(term.shape))
+        return align(self.ops, weight, term.dependence[self.equation], term.shape)
+
+    def within(self, i: int, log_weight: Array, first: Array, runs: int) -> Array:
+        term = self.machine.plan.terms[i]
+        reach, (time, backward) = term.reach[self.equation], chain(self.equation)
+        place = reach[time] if len(reach) > time else None
+        if place is None or not self.equation.past or math.isinf(place.width):
+            found = align(self.ops, log_weight, reach, term.shape)
+        else:
+            start = place.last if backward else place.first
+            found = align(self.ops, first, _with(reach, time, Along(place.axis, start, start)), term.shape)
+            if place.width > 1:
+                others = place._replace(last=start - 1) if backward else place._replace(first=start + 1)
+                found = found + align(self.ops, log_weight, _with(reach, time, others), term.shape)
+        # Near the ends of an axis fewer lanes are in a row than runs were made for, and several runs are the same.
+        missing = _present(reach, self.lanes, term.shape) - 1
+        return found + self.ops.array(math.log(runs) * missing) if missing.any() else found
 
 
-def align(ops: Ops, weight: Array, lanes: Lanes, ndim: int) -> Array:
-    """Sum lane weights over joint lanes and lay the others along the axes of a term of that many axes."""
-    joint = [i for i, axis in enumerate(lanes) if axis is None]
-    kept = [(axis, i) for i, axis in enumerate(axis for axis in lanes if axis is not None)]
+def align(ops: Ops, weight: Array, lanes: Lanes, shape: Sequence[int]) -> Array:
+    """Lay lane weights along the axes of a term, each entry with the sum of the weights of the lanes it depends on."""
+    joint = [i for i, place in enumerate(lanes) if place is None]
+    kept = [place for place in lanes if place is not None]
     summed = ops.sum(weight, joint) if joint else weight
-    if len(kept) == ndim and all(axis == i for axis, i in kept):
+    for i, place in enumerate(kept):
+        summed = window_sum(ops, summed, i, place, shape[place.axis])
+    if [place.axis for place in kept] == list(range(len(shape))):
         return summed
-    shape = [1] * ndim
-    for axis, i in kept:
-        shape[axis] = summed.shape[i]
-    return ops.reshape(ops.transpose(summed, [i for _, i in sorted(kept)]), shape)
+    sizes = [1] * len(shape)
+    for i, place in enumerate(kept):
+        sizes[place.axis] = summed.shape[i]
+    order = sorted(range(len(kept)), key=lambda i: kept[i].axis)
+    return ops.reshape(ops.transpose(summed, order), sizes)
+
+
+def window_sum(ops: Ops, x: Array, axis: int, place: Along, size: int) -> Array:
+    """Along an axis, entry i of `size` the sum of the entries from i + first to i + last, as far as there are any.
+
+    An open window is a cumulative sum, from the side on which it is open.
+    """
+    lanes = x.shape[axis]
+    if (place.first, place.last) == (0, 0) and lanes == size:
+        return x
+    rows = ops.moveaxis(x, axis, 0)
+    if math.isinf(place.width):
+        forward = math.isinf(place.first)
+        order = np.arange(lanes) if forward else np.arange(lanes)[::-1].copy()
+        total = ops.cumsum(rows[order], 0)
+        ends = np.arange(size) + place.last if forward else lanes - 1 - (np.arange(size) + place.first)
+        found = _rows(ops, total, np.minimum(ends, lanes - 1).astype(int))
+    else:
+        steps = range(int(place.first), int(place.last) + 1)
+        found = sum(_rows(ops, rows, np.arange(size) + step) for step in steps)
+    return ops.moveaxis(found, 0, axis)
+
+
+def _rows(ops: Ops, rows: Array, index: np.ndarray) -> Array:
+    """Rows by number, zero where there is no such row."""
+    inside = (index >= 0) & (index < rows.shape[0])
+    found = rows[np.clip(index, 0, rows.shape[0] - 1)]
+    return found if inside.all() else found * ops.array(inside.reshape(-1, *[1] * (len(found.shape) - 1)))
 
 
 @dataclass(frozen=True)
@@ -203,9 +283,16 @@ class Stack:
     def times(self, weight: Array) -> Stack:
         return self._weigh(weight, lambda w: w)
 
-    def mix(self, log_weights: Array) -> Stack:
+    def mix(self, log_weights: Array, first: Array | None = None) -> Stack:
+        runs, exp = log_weights.shape[0], self.k.ops.exp
+        first = log_weights if first is None else first
+
+        def one(log_weights: Array, first: Array, values: dict[int, Array]) -> dict[int, Array]:
+            return {i: value * exp(self.k.within(i, log_weights, first, runs)) for i, value in values.items()}
+
         # A control variate has mean zero in every run whatever weight it gets, so its mean will do.
-        return replace(self, added=self.added / log_weights.shape[0]).scale(log_weights).total()
+        values = self.k.ops.vmap(one)(log_weights, first, self.values)
+        return replace(self, values=values, added=self.added / runs).total()
 
     def total(self) -> Stack:
         ops = self.k.ops

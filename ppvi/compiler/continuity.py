@@ -15,7 +15,7 @@ import numpy as np
 
 from ppvi.compiler.flat import Flat, Step
 from ppvi.compiler.formula import LINES, Formula, Leaf, Operation, jumps_in
-from ppvi.compiler.ir import Atom, Literal, Origin, Smoothness, Var, is_float, is_real
+from ppvi.compiler.ir import Atom, Literal, Origin, Smoothness, Var, is_float, is_real, straight
 from ppvi.compiler.ranges import Range, decided, range_of
 
 MOST = 300
@@ -83,9 +83,10 @@ class Region:
         if not step.meaning.moves:
             return [(atom, axes if atom.shape else ()) for atom in step.inputs[: _arity(step)]]
         operand, flow = step.inputs[0], step.equation.flow()[0][0]
-        if flow is None or any(a is None and size > 1 for a, size in zip(flow, operand.shape, strict=True)):
+        places = () if flow is None else straight(flow)
+        if flow is None or any(a is None and size > 1 for a, size in zip(places, operand.shape, strict=True)):
             return None
-        return [(operand, tuple(None if a is None else axes[a] for a in flow))]
+        return [(operand, tuple(None if a is None else axes[a] for a in places))]
 
     def formula(self, out: int, ranges: dict[Atom, Range]) -> Formula:
         """Everything about it that its jumps depend on."""

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ppvi.compiler.choose import Choice, coupled_axes, evaluations, runs
+from ppvi.compiler.choose import Choice, coupled, evaluations, runs
 from ppvi.compiler.dependence import site_lanes
 from ppvi.compiler.examine import examine
 from ppvi.compiler.findings import StaticReport
-from ppvi.compiler.ir import Atom, Equation, Var, site_info
+from ppvi.compiler.ir import Along, Atom, Equation, Var, site_info
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.terms import Term
 
@@ -98,7 +98,7 @@ def explain(plan: Plan, names: Mapping[Var, str]) -> Explanation:
             TermReport(
                 parts=tuple(_operation(makers.get(part.atom)) for part in term.parts),
                 shape=term.shape,
-                sites={site_info(site).name: _how(site, coupled_axes(site, term)) for site in term.dependence},
+                sites={site_info(site).name: _how(site, term) for site in term.dependence},
                 **_total(plan, term),
             )
             for term in plan.terms
@@ -109,7 +109,6 @@ def explain(plan: Plan, names: Mapping[Var, str]) -> Explanation:
 
 def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
     mine = [plan.terms[i] for i in sorted(plan.terms_of.get(equation, ()))]
-    coupled = [coupled_axes(equation, term) for term in mine]
     lanes = site_lanes(equation)
     return SiteReport(
         name=choice.info.name,
@@ -118,7 +117,7 @@ def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
         lanes=lanes,
         strategy=str(choice.strategy) if choice.strategy.unbiased else f"{choice.strategy}: biased by design",
         reason=choice.reason,
-        credit=_credit(choice, coupled, lanes),
+        credit=_credit(choice, mine, lanes),
         runs=max((runs(equation, choice.candidate, term) for term in mine), default=1),
         evaluations=max((evaluations(equation, choice.candidate, term) for term in mine), default=0),
     )
@@ -138,21 +137,33 @@ def _cost(report: SiteReport | TermReport) -> str:
     return f"{report.runs} and {report.evaluations} plain" if report.evaluations else str(report.runs)
 
 
-def _credit(choice: Choice, coupled: list[tuple[int, ...]], lanes: tuple[int, ...]) -> str:
+def _credit(choice: Choice, terms: list[Term], lanes: tuple[int, ...]) -> str:
     if choice.strategy.route == "path":
         return "by the path"
-    if not coupled:
+    if not terms:
         return "no term depends on it"
     if math.prod(lanes) == 1:
-        return f"{len(coupled)} terms"
-    joint = sum(bool(axes) for axes in coupled)
-    return f"{len(coupled)} terms, {len(coupled) - joint} lane by lane, {joint} coupled"
+        return f"{len(terms)} terms"
+    joint = sum(bool(coupled(choice.equation, term)) for term in terms)
+    return f"{len(terms)} terms, {len(terms) - joint} lane by lane, {joint} coupled"
 
 
-def _how(site: Equation, coupled: tuple[int, ...]) -> str:
+def _how(site: Equation, term: Term) -> str:
     if math.prod(site_lanes(site)) == 1:
         return "one lane"
-    return f"couples lane axes {coupled}" if coupled else "lane by lane"
+    places = term.dependence[site]
+    joint = tuple(axis for axis, place in enumerate(places) if place is None and site_lanes(site)[axis] > 1)
+    found = [f"couples lane axes {joint}"] if joint else []
+    found += [
+        f"{_window(place)} along lane axis {axis}" for axis, place in enumerate(places) if place and place.width > 1
+    ]
+    return ", ".join(found) or "lane by lane"
+
+
+def _window(place: Along) -> str:
+    if place.width < math.inf:
+        return f"{place.width:.0f} lanes in a row"
+    return "lanes up to its own" if math.isinf(place.first) else "lanes from its own on"
 
 
 def _operation(equation: Equation | None) -> str:

@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ppvi.compiler.dependence import Lanes
 from ppvi.compiler.flat import Flat, Step
-from ppvi.compiler.ir import Atom, AxisMap, Var
+from ppvi.compiler.ir import Atom, AxisMap, Var, straight
 from ppvi.compiler.smoothness import Analysis
 
 How = Literal["plus", "times", "lost"]
+
+Lanes = tuple[int | None, ...]
+"""For each axis of a stopped value the axis along which its entries lie, one by one; None where that is not so."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def _lanes(step: Step, number: int, stop: Step, traces: Sequence[Trace | None]) 
 
 
 def _through(lanes: Lanes, axes: AxisMap) -> Lanes:
-    return tuple(None if a is None else axes[a] for a in lanes)
+    places = straight(axes)
+    return tuple(None if a is None else places[a] for a in lanes)
 
 
 def _algebra(flat: Flat, step: Step, traces: Sequence[Trace | None]) -> tuple[How, float]:

@@ -13,12 +13,36 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, IntEnum, auto
-from typing import Any, Literal as Choice
+from typing import Any, Literal as Choice, NamedTuple
 
 from ppvi.ops import Array
 from ppvi.strategies import Strategy
 
-AxisMap = tuple[int | None, ...]
+
+class Along(NamedTuple):
+    """Where an axis lies in a variable: along this axis of it, entry i depending on the places from i + first to i + last."""
+
+    axis: int
+    first: float = 0
+    last: float = 0
+
+    @property
+    def width(self) -> float:
+        return self.last - self.first + 1
+
+
+def along(place: int | Along | None) -> Along | None:
+    """A place that may have been written as the axis alone, for entry by entry."""
+    return place if place is None or isinstance(place, Along) else Along(int(place))
+
+
+def straight(axes: AxisMap) -> tuple[int | None, ...]:
+    """The axes along which others lie entry by entry, None where they do not."""
+    places = map(along, axes)
+    return tuple(None if place is None or place != Along(place.axis) else place.axis for place in places)
+
+
+AxisMap = Sequence[int | Along | None]
 """For each axis of an operand the axis of the output along which it lies, or None: entries of the output mix that
 axis."""
 
@@ -138,7 +162,7 @@ class Candidate:
     """For each field of `Draw` the input that holds it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SiteInfo:
     """What is known of a sample site when it is staged."""
 
@@ -197,7 +221,9 @@ class Equation:
     """Whether a gradient passes through."""
     site: SiteInfo | None = None
     mapped: int = 0
-    """For a site: the number of leading axes that vectorisation has added."""
+    """For a site: the number of leading axes that vectorisation and loops have added."""
+    past: Mapping[SiteInfo, tuple[Along | None, ...]] = field(default_factory=dict)
+    """For a site in a loop: the sites whose earlier draws it is drawn given, itself among them, and along which lanes."""
     meaning: Callable[[], Meaning] | None = None
     """For the checks; markers have none."""
     density: Density | None = None

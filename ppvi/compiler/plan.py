@@ -8,13 +8,13 @@ computed once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ppvi.compiler.choose import Choice, choose, first_candidate, refuse_moving_supports
-from ppvi.compiler.dependence import Lanes, propagate, site_lanes
+from ppvi.compiler.dependence import join, own_lanes, propagate, site_lanes
 from ppvi.compiler.ir import Equation, Program, Var, equations_behind, union
-from ppvi.compiler.terms import Sites, Term, decompose
+from ppvi.compiler.terms import Decomposition, Sites, Term, decompose
 from ppvi.ops import Ops
 
 
@@ -46,10 +46,18 @@ def plan(program: Program) -> Plan:
     """
     sites = [equation for equation in program.equations if equation.site is not None]
     credited = {site for site in sites if first_candidate(site).strategy.route != "path"}
-    dependence: dict[Var, Sites] = propagate(
-        program.equations, {}, lambda site: {site: _own_lanes(site)} if site in credited else {}
-    )
+    equation_of = {site.site: site for site in credited}
+
+    def own(site: Equation) -> Sites:
+        return {site: own_lanes(site)} if site in credited else {}
+
+    def given_past(site: Equation) -> Sites:
+        return own(site) | {equation_of[info]: lanes for info, lanes in site.past.items()}
+
+    dependence: dict[Var, Sites] = propagate(program.equations, {}, given_past)
     parts = decompose(program, dependence)
+    if any(site.past for site in credited):
+        parts = _with_reach(parts, propagate(parts.equations, {}, own))
     terms_of = {site: frozenset[int]() for site in credited}
     for i, term in enumerate(parts.terms):
         for site in term.dependence:
@@ -94,8 +102,16 @@ def initial_states(plan: Plan, ops: Ops) -> dict[str, Any]:
     return {name: plan.choices[site].strategy.init(site_lanes(site), ops) for name, site in plan.stateful.items()}
 
 
-def _own_lanes(site: Equation) -> Lanes:
-    return tuple(axis if size > 1 else None for axis, size in enumerate(site_lanes(site)))
+def _with_reach(parts: Decomposition, direct: dict[Var, Sites]) -> Decomposition:
+    """Terms that know which lanes they are functions of, beside those on which their distribution depends."""
+
+    def reach(term: Term) -> Sites:
+        found: Sites = {}
+        for part in term.parts:
+            found = join(found, direct.get(part.atom, {}) if isinstance(part.atom, Var) else {})
+        return {site: found.get(site, lanes) for site, lanes in term.dependence.items()}
+
+    return replace(parts, terms=tuple(replace(term, reach=reach(term)) for term in parts.terms))
 
 
 def _is_reached(equation: Equation, dependence: dict[Var, Sites], credited: set[Equation]) -> bool:

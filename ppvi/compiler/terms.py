@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ppvi.compiler.dependence import Dependence, push
+from ppvi.compiler.dependence import Dependence, breadth, push
 from ppvi.compiler.ir import Atom, Equation, Program, Var
 
 Sites = Dependence[Equation]
@@ -41,6 +41,9 @@ class Term:
     parts: tuple[Part, ...]
     shape: tuple[int, ...]
     dependence: Sites
+    """The sites whose draws it depends on, also by way of other draws that follow them in a loop."""
+    reach: Sites
+    """How it is a function of each site's lanes, the others held."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def _grouped(parts: list[Part], dependence: dict[Var, Sites]) -> tuple[Term, ...
     groups: dict[object, list[Part]] = {}
     for part in parts:
         groups.setdefault((part.atom.shape, frozenset(_sites(part.atom, dependence).items())), []).append(part)
-    return tuple(Term(tuple(g), g[0].atom.shape, _sites(g[0].atom, dependence)) for g in groups.values())
+    found = ((tuple(group), _sites(group[0].atom, dependence)) for group in groups.values())
+    return tuple(Term(parts, parts[0].atom.shape, sites, sites) for parts, sites in found)
 
 
 def _sites(atom: Atom, dependence: dict[Var, Sites]) -> Sites:
@@ -128,7 +132,7 @@ def _separates(equation: Equation, dependence: dict[Var, Sites]) -> bool:
 
 def _finer(operand: Sites, output: Sites) -> bool:
     return operand.keys() != output.keys() or any(
-        lanes.count(None) < output[site].count(None) for site, lanes in operand.items()
+        breadth(lanes) < breadth(output[site]) for site, lanes in operand.items()
     )
 
 
@@ -138,7 +142,7 @@ def _split_lanes(equation: Equation, dependence: dict[Var, Sites]) -> tuple[Equa
     if equation.split is None or not isinstance(operand, Var):
         return None
     depends = dependence.get(operand, {})
-    steps = equation.split(frozenset(axis for lanes in depends.values() for axis in lanes if axis is not None))
+    steps = equation.split(frozenset(place.axis for lanes in depends.values() for place in lanes if place is not None))
     if steps is not None:
         ((axes,),) = steps[0].flow()
         assert axes is not None

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ppvi.compiler.ir import At
+from ppvi.compiler.ir import At, Density
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array
 from ppvi.program import Plate, Program, Trace
@@ -37,6 +37,32 @@ class Site:
     plates: tuple[Plate, ...]
     batches: tuple[str, ...]
     """The plates that run over a minibatch."""
+
+
+class Arrays(NamedTuple):
+    """The arrays that a run keeps of a site."""
+
+    value: Array
+    log_prob: Array
+    """Without scale."""
+    scale: Any
+    """None for 1."""
+    bounds: Sequence[Array]
+    """Those of the support that are arrays, the lower first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What a run keeps of a site beside its arrays."""
+
+    name: str
+    where: str
+    latent: bool
+    density: Density | None
+    """None where nothing is marked."""
+    plates: tuple[Plate, ...] = ()
+    batches: tuple[str, ...] = ()
+    deterministic: bool = False
 
 
 class Handle(Program):
@@ -96,19 +122,31 @@ class Run:
     def sample(self, site: Site) -> Array:
         """The value of a site that the program has reached."""
         name, session = site.name, self.session
-        if name in self.log_probs:
-            raise ProgramError(f"the {self.role} has two sites named {name!r}; the second at {session.here()}.")
-        self.distributions[name] = (site.fn, site.scale)
+        self.refuse_second(name, session.here)
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
-        log_prob = session.density(site, log_prob, self.role, at)
-        log_prob = log_prob if site.scale is None else site.scale * log_prob
-        if site.batches:
-            log_prob = session.estimate(log_prob, f"log density of {name} on a minibatch of {', '.join(site.batches)}")
-        self.log_probs[name] = log_prob
-        self.plates[name] = site.plates
+        density, bounds = session.density(site, self.role, at)
+        told = Told(name, session.here(), at != "data", density, site.plates, site.batches)
         if site.infer.get("is_auxiliary"):
             self.auxiliary.add(name)
-        return value
+        return session.tell(self, site, told, Arrays(value, log_prob, site.scale, bounds))
+
+    def refuse_second(self, name: str, where: Callable[[], str]) -> None:
+        """Names of sites are unique."""
+        if name in self.log_probs:
+            raise ProgramError(f"the {self.role} has two sites named {name!r}; the second at {where()}.")
+
+    def record(self, told: Told, arrays: Arrays) -> None:
+        """Keep a site."""
+        session, name, log_prob = self.session, told.name, arrays.log_prob
+        if told.density is not None:
+            log_prob = session.marks.mark_density(log_prob, told.density, arrays.bounds)
+        log_prob = log_prob if arrays.scale is None else arrays.scale * log_prob
+        if told.batches:
+            log_prob = session.estimate(log_prob, f"log density of {name} on a minibatch of {', '.join(told.batches)}")
+        self.log_probs[name] = log_prob
+        self.plates[name] = told.plates
+        if told.latent:
+            self.values[name] = arrays.value
 
     def visit(self, site: Site) -> tuple[Array, Array, At]:
         """The value of a latent site, its log_prob without scale, and what that is taken at."""
@@ -120,14 +158,7 @@ class Run:
 
     def place(self, site: Site, value: Any) -> tuple[Array, Array, At]:
         """Give a latent site a value from outside."""
-        value, fn = self.session.array(value), site.fn
-        if tuple(value.shape) != tuple(fn.shape()):
-            raise ProgramError(
-                f"site {site.name!r} of the {self.role} at {self.session.here()} has shape {tuple(fn.shape())}, batch "
-                f"{tuple(fn.batch_shape)} and event {tuple(fn.event_shape)}, but its choice has shape {tuple(value.shape)}: "
-                f"give the site the same plates and to_event in the model and the guide."
-            )
-        self.values[site.name] = value
+        value = self.session.given(site, self.session.array(value), self.role)
         return value, self.session.log_prob(site, value, self.role), "choice"
 
     def refuse_unused(self, choices: Mapping[str, Any]) -> None:
@@ -172,7 +203,6 @@ class Simulate(Run):
         if site.name in self.given:
             return self.place(site, self.given[site.name])
         value, intermediates, route = self.session.draw(site.name, site.fn, site.infer)
-        self.values[site.name] = value
         if route == "path":
             self.pathwise.add(site.name)
         log_prob = self.session.log_prob(site, value, self.role, intermediates)

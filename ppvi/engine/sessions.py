@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from ppvi import program, strategies
 from ppvi.compiler.ir import At, Candidate, Density, SiteInfo
 from ppvi.engine.distributions import SiteDistribution, tails
-from ppvi.engine.runs import Handle, Run, Site
+from ppvi.engine.runs import Arrays, Handle, Run, Site, Told
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array
 from ppvi.strategies import Distribution, Draw, Strategy, default_strategies
@@ -134,13 +134,23 @@ class Session(program.Session):
         """The distribution of a site, which may have to take values from outside of its support."""
         return fn
 
-    def density(self, site: Site, log_prob: Array, role: str, at: At) -> Array:
-        """The log_prob of a site, marked."""
+    def density(self, site: Site, role: str, at: At) -> tuple[Density | None, Sequence[Array]]:
+        """What its mark says of a site's log_prob, and the bounds of the support that are arrays."""
         if not self.marking:
-            return log_prob
+            return None, ()
         seen = self.distribution(site.fn)
-        info = Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at)
-        return self.marks.mark_density(log_prob, info, seen.bounds())
+        return Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at), seen.bounds()
+
+    def given(self, site: Site, value: Array, role: str) -> Array:
+        """The value of a site that comes from outside, with its shape checked."""
+        refuse_shape(site, role, self.here, tuple(value.shape))
+        return value
+
+    def tell(self, run: Run, site: Site, told: Told, arrays: Arrays) -> Array:
+        """Tell a run of a site; the value that the program goes on with."""
+        run.distributions[told.name] = (site.fn, site.scale)
+        run.record(told, arrays)
+        return arrays.value
 
     def ran(self, role: str, values: Mapping[str, Array], log_probs: Mapping[str, Array]) -> None:
         """Told of every finished run of a program."""
@@ -229,6 +239,17 @@ class Session(program.Session):
     def because(self, value: Array, reason: str) -> Array:
         """A value held constant, marked with the reason."""
         return self.marks.mark_because(value, reason) if self.marking else value
+
+
+def refuse_shape(site: Site, role: str, where: Callable[[], str], found: tuple[int, ...]) -> None:
+    """A choice has the shape of its site."""
+    wanted = tuple(site.fn.shape())
+    if found != wanted:
+        raise ProgramError(
+            f"site {site.name!r} of the {role} at {where()} has shape {wanted}, batch {tuple(site.fn.batch_shape)} and event "
+            f"{tuple(site.fn.event_shape)}, but its choice has shape {found}: give the site the same plates and to_event in "
+            f"the model and the guide."
+        )
 
 
 def as_strategy(strategy: Any, name: str, site: Distribution, where: str) -> Strategy:

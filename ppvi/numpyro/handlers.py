@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import take_current_trace
+from numpyro.contrib.control_flow.cond import cond_wrapper
+from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.distributions import constraints
+from numpyro.handlers import condition, substitute
+from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import Messenger
 
 from ppvi.engine.runs import Run, Site, no_direct_sites, unknown_site
@@ -57,18 +64,17 @@ class strategies(Messenger):  # noqa: N801  (a handler, named as NumPyro names i
 
 
 class InnerSiteError(EngineError):
-    """A site inside a JAX transformation within a program."""
+    """A site in a body of a program that was run as if it had none."""
 
 
 class Around(Messenger):
     """Around a program: tells its sites to a run, and gives it parameters, keys and minibatches."""
 
-    def __init__(self, run: Run, session: Session, inlined: bool = False):
+    def __init__(self, run: Run, session: Session):
         super().__init__()
         self.run = run
         self.session = session
         self.level = current_trace()
-        self.inlined = inlined
         self.subsampled: set[str] = set()
 
     def process_message(self, msg: Any) -> None:
@@ -76,7 +82,9 @@ class Around(Messenger):
         if kind == "sample":
             self._sample(msg)
         elif kind == "deterministic":
-            self.run.deterministic[name] = msg["value"]
+            self.session.keep(self.run, name, msg["value"])
+        elif kind == "control_flow":
+            msg["fn"] = CONTROL_FLOW[msg["fn"]]
         elif kind in _UNSUPPORTED:
             raise EngineError(_UNSUPPORTED[kind].format(name=name, role=self.run.role, where=source.here()))
         elif kind == "plate" and msg["value"] is None:
@@ -87,12 +95,10 @@ class Around(Messenger):
 
     def _sample(self, msg: Any) -> None:
         name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
-        if current_trace() is not self.level or (self.inlined and name in self.run.log_probs):
-            raise InnerSiteError(
-                f"sample site {name!r} of the {self.run.role} at {source.here()} is inside a JAX transformation within the "
-                f"program (scan, cond, while_loop, vmap or grad): its value cannot leave it. Move the site out of the "
-                f"transformation; for independent copies use a plate."
-            )
+        if current_trace() is not self.level and not self.session.lifting:
+            self.session.meet_inner_site()
+            msg["value"] = fn.sample(self.session.key(), ()) if msg["value"] is None else msg["value"]
+            return
         if msg["kwargs"].get("sample_shape"):
             msg["fn"] = fn = fn.expand((*msg["kwargs"].pop("sample_shape"), *fn.batch_shape))
         msg["value"] = self.run.sample(
@@ -111,9 +117,71 @@ class Around(Messenger):
 _UNSUPPORTED = {
     "mutable": "mutable site {name!r} of the {role} at {where}: mutable state is not supported; keep the state in `params`, "
     "or evaluate the module with fixed statistics.",
-    "control_flow": "numpyro.contrib.control_flow in the {role} at {where}: sites under control flow are not supported. "
-    "Draw all values at once in a plate, and compute with them afterwards.",
 }
+
+
+def _scan(
+    f: Callable[..., Any],
+    init: Any,
+    xs: Any,
+    length: int | None,
+    reverse: bool,
+    substitute_stack: Sequence[tuple[str, Any]] = (),
+    **options: Any,
+) -> Any:
+    """`numpyro.contrib.control_flow.scan` as a plain loop. Data that handlers around it have for its sites go in by round."""
+    length = len(jax.tree.leaves(xs)[0]) if length is None else length
+
+    def step(carry: Any, entry: Any) -> Any:
+        i, x = entry
+        return _with_data(f, substitute_stack, functools.partial(_in_round, i=i, length=length))(carry, x)
+
+    carry, ys = lax.scan(step, init, (jnp.arange(length), xs), length, reverse=reverse)
+    return (length, None, carry), (PytreeTrace({}), ys)
+
+
+def _cond(
+    pred: Any,
+    true_fun: Callable[..., Any],
+    false_fun: Callable[..., Any],
+    operand: Any,
+    substitute_stack: Sequence[tuple[str, Any]] = (),
+    **options: Any,
+) -> Any:
+    branches = [_with_data(branch, substitute_stack, lambda value, site: value) for branch in (true_fun, false_fun)]
+    return lax.cond(pred, *branches, operand), PytreeTrace({})
+
+
+CONTROL_FLOW = {scan_wrapper: _scan, cond_wrapper: _cond}
+"""NumPyro's control flow, which hides its sites from handlers, as JAX's own, which does not."""
+
+
+def _with_data(
+    f: Callable[..., Any], stack: Sequence[tuple[str, Any]], entry: Callable[[Any, Any], Any]
+) -> Callable[..., Any]:
+    """The function with the values that `condition` and `substitute` around its control flow have for its sites."""
+
+    def value(data: Any, site: Any) -> Any:
+        if callable(data):
+            return data(site)
+        return entry(data[site["name"]], site) if site["name"] in data else None
+
+    for kind, data in stack:
+        known = functools.partial(value, data)
+        f = condition(f, condition_fn=known) if kind == "condition" else substitute(f, substitute_fn=known)
+    return _Done(f)
+
+
+def _in_round(value: Any, site: Any, i: Any, length: int) -> Any:
+    stacked = jnp.ndim(value) == len(site["fn"].shape()) + 1 and jnp.shape(value)[0] == length
+    return jnp.asarray(value)[i] if stacked else value
+
+
+class _Done(Messenger):
+    """Marks sites as having got what handlers around their control flow have for them."""
+
+    def process_message(self, msg: Any) -> None:
+        msg["_control_flow_done"] = True
 
 
 class Direct(Messenger):

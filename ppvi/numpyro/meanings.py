@@ -59,7 +59,7 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
             path in body.jaxpr.debug_info.func_src_info for path in _LIBRARIES
         )
         own = functools.partial(wrong_rule, eqn, body) if users else None
-        return Meaning(name, inline=functools.partial(_inlined, reader, body), own_rule=own)
+        return Meaning(name, inline=functools.partial(inlined, reader, body), own_rule=own)
     if name == "cond":
         return Meaning(name, inline=functools.partial(_branches, reader, eqn))
     if name == "scan":
@@ -114,7 +114,7 @@ def entrywise(eqn: Any) -> Callable[..., Any] | None:
 # Bodies ---------------------------------------------------------------------------------------------------------------
 
 
-def _inlined(reader: Callable[[], Any], body: Any, operands: Sequence[Any]) -> tuple[Any, Any]:
+def inlined(reader: Callable[[], Any], body: Any, operands: Sequence[Any]) -> tuple[Any, Any]:
     inner = reader()
     inner.bind(body, operands)
     inner.read(body.jaxpr)
@@ -126,7 +126,7 @@ def _branches(reader: Callable[[], Any], eqn: Any, operands: Sequence[Any]) -> t
     index, *rest = operands
     equations, results = [], []
     for branch in eqn.params["branches"]:
-        inner, returned = _inlined(reader, branch, rest)
+        inner, returned = inlined(reader, branch, rest)
         equations += inner
         results.append(returned)
     selection = Meaning(
@@ -161,7 +161,7 @@ def _unrolled(reader: Callable[[], Any], eqn: Any, operands: Sequence[Any]) -> A
     rounds = range(eqn.params["length"])
     for i in reversed(rounds) if eqn.params["reverse"] else rounds:
         entries = [Literal(np.asarray(x.value)[i], x.shape[1:], x.dtype) for x in over]
-        inner, state = _inlined(reader, eqn.params["jaxpr"], [*operands[:fixed], *state, *entries])
+        inner, state = inlined(reader, eqn.params["jaxpr"], [*operands[:fixed], *state, *entries])
         equations += inner
     return equations, state
 

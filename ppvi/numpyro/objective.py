@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
 
 from ppvi.checks import Report
 from ppvi.compiler.choose import refuse_unknown
@@ -21,10 +23,12 @@ from ppvi.engine.runs import Handle
 from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import Structure, join, names_of, part, supports_of
 from ppvi.numpyro.distributions import SiteDistribution
+from ppvi.numpyro.handlers import InnerSiteError
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
+from ppvi.numpyro.lifting import lifted, traced_afresh
 from ppvi.numpyro.ops import OPS
-from ppvi.numpyro.session import Session, as_key
-from ppvi.numpyro.stage import stage
+from ppvi.numpyro.session import Session, as_key, body_key
+from ppvi.numpyro.stage import read
 from ppvi.numpyro.unstaged import Initialisation, PlainSession
 from ppvi.program import Trace
 from ppvi.strategies import Strategy
@@ -41,6 +45,9 @@ jax.tree_util.register_pytree_node(
 
 class Objective(engine.Objective):
     """An objective on NumPyro. Calls are jitted; they may also be jitted, vectorised over keys, or sharded by the caller."""
+
+    _lifted = False
+    """Whether a program has shown to have sites under control flow."""
 
     @cached_property
     def _surrogate(self) -> Any:
@@ -164,14 +171,26 @@ class Objective(engine.Objective):
         constraints: dict[str, Any] = {}
 
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
-            session = Session(key, params, self.strategies, distribution)
+            session = Session(key, params, self.strategies, distribution, self._lifted)
             args, kwargs = join(arrays, structure)
             value = self.run(session, args, kwargs)
             constraints.update(session.constraints)
             refuse_unknown(self.strategies, session.drawn)
             return value
 
-        staged = stage(run, params, key, *arrays)
+        count = len(jax.tree.leaves(params))
+
+        def trace() -> ClosedJaxpr:
+            with traced_afresh(object()):
+                return jax.make_jaxpr(run)(params, key, *arrays)
+
+        closed = None
+        with suppress(InnerSiteError):
+            closed = trace()
+        if closed is None:
+            self._lifted = True
+            closed = trace()
+        staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
         refuse_constant(staged, params)
         return plan(replace(staged, supports=supports_of(staged.inputs, params, constraints)))
 

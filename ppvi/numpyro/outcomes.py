@@ -17,8 +17,8 @@ from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
 from ppvi.numpyro.arguments import part
 from ppvi.numpyro.distributions import SiteDistribution
+from ppvi.numpyro.markers import mark_outcome
 from ppvi.numpyro.ops import JaxOps
-from ppvi.numpyro.stage import mark_outcome
 
 if TYPE_CHECKING:
     from ppvi.numpyro.objective import Objective

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from ppvi.compiler.ir import AxisMap, Flow
+from ppvi.compiler.ir import Along, AxisMap, Flow
 from ppvi.engine import algebra
 
 Rule = Callable[[Any, int], AxisMap]
@@ -198,13 +198,36 @@ def _dynamic_update(eqn: Any, i: int) -> AxisMap:
     return _same_size(eqn, i) if i == 1 else joint(eqn, i)
 
 
+def _moved(axis: int, places: int) -> Along:
+    """Kept along an axis, that many places further on."""
+    return Along(axis, -places, -places)
+
+
+def _slice(eqn: Any, i: int) -> AxisMap:
+    strides = eqn.params["strides"] or [1] * len(eqn.params["start_indices"])
+    starts = enumerate(zip(eqn.params["start_indices"], strides, strict=True))
+    return tuple(_moved(axis, -start) if stride == 1 else None for axis, (start, stride) in starts)
+
+
+def _concatenate(eqn: Any, i: int) -> AxisMap:
+    dimension = eqn.params["dimension"]
+    before = sum(_shape(var)[dimension] for var in eqn.invars[:i])
+    return tuple(_moved(axis, before if axis == dimension else 0) for axis in range(len(_shape(eqn.invars[i]))))
+
+
+def _cumulative(eqn: Any, i: int) -> AxisMap:
+    first, last = (0, math.inf) if eqn.params["reverse"] else (-math.inf, 0)
+    axes = range(len(_shape(eqn.invars[i])))
+    return tuple(Along(axis, first, last) if axis == eqn.params["axis"] else axis for axis in axes)
+
+
 def _stack(eqn: Any, i: int) -> AxisMap:
     return tuple(axis + (axis >= eqn.params["axis"]) for axis in range(len(_shape(eqn.invars[i]))))
 
 
 def _pad(eqn: Any, i: int) -> AxisMap:
     config = eqn.params["padding_config"]
-    return () if i else tuple(axis if padding == (0, 0, 0) else None for axis, padding in enumerate(config))
+    return () if i else tuple(_moved(axis, low) if not inner else None for axis, (low, _, inner) in enumerate(config))
 
 
 def _window(eqn: Any, i: int) -> AxisMap:
@@ -231,10 +254,10 @@ RULES: dict[str, Rule] = {
     "dot_general": _dot_general,
     "conv_general_dilated": _convolution,
     "gather": _gather,
-    "slice": _same_size,
+    "slice": _slice,
     "dynamic_slice": _dynamic_slice,
     "dynamic_update_slice": _dynamic_update,
-    "concatenate": lambda eqn, i: _except(eqn, i, [eqn.params["dimension"]]),
+    "concatenate": _concatenate,
     "stack": _stack,
     "tile": _same_size,
     "pad": _pad,
@@ -250,10 +273,7 @@ RULES: dict[str, Rule] = {
         for name in """reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax
         argmin""".split()
     },
-    **{
-        name: lambda eqn, i: _except(eqn, i, [eqn.params["axis"]])
-        for name in "cumsum cumprod cummax cummin cumlogsumexp".split()
-    },
+    **dict.fromkeys("cumsum cumprod cummax cummin cumlogsumexp".split(), _cumulative),
     **dict.fromkeys(("scatter", "scatter-add", "scatter-mul", "scatter-min", "scatter-max"), _scatter),
     **dict.fromkeys(("reduce_window_sum", "reduce_window_max", "reduce_window_min"), _window),
 }

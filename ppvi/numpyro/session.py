@@ -6,6 +6,7 @@ only, so the model, the guide and every particle agree on it.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,12 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ppvi.engine import sessions as engine
-from ppvi.engine.runs import Run
+from ppvi.engine.runs import Arrays, Run, Site, Told
 from ppvi.errors import EngineError, ProgramError
-from ppvi.numpyro import source, stage
+from ppvi.numpyro import markers, source
 from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, unvalidated
 from ppvi.numpyro.handlers import Around, Direct, InnerSiteError, current_trace
+from ppvi.numpyro.lifting import run_lifted
 from ppvi.numpyro.ops import OPS
 from ppvi.strategies import Strategy
 
@@ -38,11 +40,16 @@ def as_key(key: Any) -> jax.Array:
     raise ProgramError(f"the key must be one JAX key, such as jax.random.key(0), not {found}; it comes first.")
 
 
+def body_key(key: jax.Array) -> jax.Array:
+    """The key of what an objective draws in bodies of its own."""
+    return jax.random.fold_in(as_key(key), zlib.crc32(b"bodies"))
+
+
 class Session(engine.Session):
     """An objective's run on JAX."""
 
     ops = OPS
-    marks = stage
+    marks = markers
 
     def __init__(
         self,
@@ -50,11 +57,16 @@ class Session(engine.Session):
         params: Mapping[str, Any],
         chosen: Mapping[str, Strategy],
         distribution: Callable[..., SiteDistribution] = SiteDistribution,
+        lifted: bool = False,
     ):
         super().__init__(params, chosen, distribution)
+        self.lifted = lifted
         self.root = as_key(key)
         self._keys = _counted(self.root)
         self._index: Any = None
+        self._given: dict[str, Any] | None = None
+        self._inner = False
+        self._level = current_trace()
         self._lanes: list[Any] = []
 
     def here(self) -> str:
@@ -68,8 +80,15 @@ class Session(engine.Session):
         Keys of runs are told apart by one fold of the run's number, however deep the nesting: splitting a key for each run
         first, and folding it then, costs as much again as the draws of a small program.
         """
+        if self._given is not None or self._in_a_body():
+            return markers.ask_key()
         key = next(self._keys)
         return key if self._index is None else jax.random.fold_in(key, self._index)
+
+    def _in_a_body(self) -> bool:
+        """Whether an operation of the objective is traced that runs this more than once, or not at all."""
+        trace = current_trace()
+        return self.marking and trace is not self._level and not any(trace is lanes for lanes in self._lanes)
 
     def plate_key(self, name: str) -> jax.Array:
         """The key of a plate's minibatch, the same throughout one evaluation."""
@@ -79,16 +98,53 @@ class Session(engine.Session):
         return jnp.asarray(value)
 
     def execute(self, run: Run, program: Callable[[], Any]) -> Any:
-        """A site inside a jitted function of the program would leave its value there, so such a program runs once more
-        without inner jits, which changes nothing of what it means.
-        """
-        try:
+        """Programs with sites in bodies, of loops for one, are lifted; whether one has any shows when it runs as if not."""
+        if not self.lifted:
+            self._inner = False
             with Around(run, self):
-                return program()
-        except InnerSiteError:
+                returned = program()
+            if not self._inner:
+                return returned
             run.clear()
-            with jax.disable_jit(), Around(run, self, inlined=True):
-                return program()
+        return run_lifted(self, run, program)
+
+    @property
+    def lifting(self) -> bool:
+        """Whether bodies are being traced that will be lifted."""
+        return self._given is not None
+
+    @contextmanager
+    def within(self, given: dict[str, Any]) -> Iterator[None]:
+        """Programs are traced whole; what their sites are given from outside is put in the dict."""
+        outer, self._given = self._given, given
+        try:
+            yield
+        finally:
+            self._given = outer
+
+    def meet_inner_site(self) -> None:
+        """Told of a site in a body of a program that runs as if it had none."""
+        if self.marking:
+            raise InnerSiteError("this program is to be lifted")
+        self._inner = True
+
+    def keep(self, run: Run, name: str, value: Any) -> None:
+        """Tell a run of a deterministic site."""
+        if self._given is None:
+            run.deterministic[name] = value
+        else:
+            told = Told(name, self.here(), latent=False, density=None, deterministic=True)
+            markers.tell(told, Arrays(jnp.asarray(value), jnp.zeros(()), None, ()))
+
+    def given(self, site: Site, value: jax.Array, role: str) -> jax.Array:
+        if self._given is None:
+            return super().given(site, value, role)
+        self._given[site.name] = value
+        like, where = jnp.zeros(site.fn.shape(), value.dtype), self.here()
+        return markers.ask_given(like, site.name, functools.partial(engine.refuse_shape, site, role, lambda: where))
+
+    def tell(self, run: Run, site: Site, told: Told, arrays: Arrays) -> jax.Array:
+        return super().tell(run, site, told, arrays) if self._given is None else markers.tell(told, arrays)
 
     def direct(self) -> Direct:
         return Direct(self)
@@ -97,7 +153,7 @@ class Session(engine.Session):
         trace = current_trace()
         # JAX does not export the class; a law draws under a foreign vmap and expects this error.
         if type(trace).__name__ == "BatchTrace" and not any(trace is lanes for lanes in self._lanes):
-            raise EngineError(stage.one_key(name, where))
+            raise EngineError(markers.one_key(name, where))
 
     def evaluate(
         self, fn: dist.Distribution, value: Any, intermediates: Sequence[Any]

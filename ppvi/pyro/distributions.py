@@ -18,7 +18,7 @@ from torch.distributions import (
 )
 from torch.distributions.independent import Independent
 
-from ppvi.compiler.ir import AxisMap, Origin, Support
+from ppvi.compiler.ir import Origin, Support
 from ppvi.engine import distributions as engine
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.stage import Sampler, code_of, draw, is_library
@@ -213,7 +213,7 @@ def tensors(thing: Any) -> list[torch.Tensor]:
     return found
 
 
-def lanes_in(fn: Any, leaves: Sequence[torch.Tensor], ahead: int) -> list[AxisMap]:
+def lanes_in(fn: Any, leaves: Sequence[torch.Tensor], ahead: int) -> list[tuple[int | None, ...]]:
     """Where the axes of what a distribution is made of lie in its draws, which have so many axes ahead of their lanes.
 
     Draws of a lane are made from what belongs to the lane, and what `expand` repeats belongs to lanes, which it has in front.
@@ -222,7 +222,7 @@ def lanes_in(fn: Any, leaves: Sequence[torch.Tensor], ahead: int) -> list[AxisMa
     repeated = tensors(fn.expand((2, *fn.batch_shape)))
     whole = len(repeated) == len(leaves)
 
-    def place(leaf: torch.Tensor, other: torch.Tensor) -> AxisMap:
+    def place(leaf: torch.Tensor, other: torch.Tensor) -> tuple[int | None, ...]:
         if other.shape == (2, *leaf.shape):
             return (*lanes, *[None] * (leaf.ndim - len(lanes)))
         return (None,) * leaf.ndim
@@ -230,7 +230,7 @@ def lanes_in(fn: Any, leaves: Sequence[torch.Tensor], ahead: int) -> list[AxisMa
     return [place(leaf, other) for leaf, other in zip(leaves, repeated, strict=True)] if whole else []
 
 
-def picked(log_weights: torch.Tensor) -> AxisMap:
+def picked(log_weights: torch.Tensor) -> tuple[int | None, ...]:
     """Where the axes `(K, *lanes)` lie in indices `(*lanes)`."""
     return (None, *range(log_weights.ndim - 1))
 

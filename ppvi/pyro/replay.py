@@ -210,8 +210,8 @@ class Rest:
     def value_each(self, values: Array) -> Stack:
         return Stack(self, self._stacked(self._plain, values), 0.0)
 
-    def by_coupling(self) -> Sequence[tuple[tuple[int, ...], Rest]]:
-        coupled = tuple(axis for axis, size in enumerate(self.lanes) if size > 1)
+    def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Rest]]:
+        coupled = {axis: size for axis, size in enumerate(self.lanes) if size > 1}
         if self.drawn.values is not None and len(self.drawn.values) ** math.prod(self.lanes) > LIMIT:
             raise StrategyError(
                 f"site {self.name!r}: the lanes {self.lanes} of a site in a program that is replayed are coupled, and their "
@@ -221,6 +221,9 @@ class Rest:
 
     def along(self, i: int, weight: Array) -> Array:
         return self.ops.sum(weight, range(len(self.lanes)))
+
+    def within(self, i: int, log_weight: Array, first: Array, runs: int) -> Array:
+        return self.along(i, log_weight)
 
     def _plain(self, value: Array) -> dict[int, torch.Tensor]:
         return self.replay.draw([*self.before, value])

@@ -38,7 +38,7 @@ class Sampler:
     """From a key, of one entry for each run, and tensors with the runs' axes in front, to a draw with them in front."""
 
     run: Callable[..., torch.Tensor]
-    axes: Sequence[AxisMap] = ()
+    axes: Sequence[tuple[int | None, ...]] = ()
     """For each tensor where its axes lie in a draw, without the axes of runs; None for one that a draw mixes. Where nothing is
     said of a tensor, draws mix all of it."""
     library: bool = False

@@ -10,6 +10,7 @@ Strategies differ in their tables of v and w, and in whether lanes change one at
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -25,6 +26,8 @@ LIMIT = 4096
 class OneByOne(Strategy):
     """Lanes that a term couples take their alternatives one at a time, the others keeping their draws.
 
+    Where entries of a term depend on `width` lanes in a row, every width-th lane takes its alternative at the same time.
+
     A draw may keep a log_prob too: that of the parameters of which the weights have no derivative, credited by the score.
     """
 
@@ -39,7 +42,7 @@ class OneByOne(Strategy):
             total = total + rest.value_each(values).times(phantom(site, weights)).total()
         return total
 
-    def alternatives(self, site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
+    def alternatives(self, site: Site, coupled: Mapping[int, int]) -> tuple[Array, Array]:
         """Values `(C, *lanes, *event)` and weights `(C, *lanes)` for terms that couple these lane axes."""
         return one_lane_each(site, coupled)
 
@@ -59,9 +62,9 @@ class Together(Strategy):
         return alternatives
 
 
-def one_lane_each(site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
+def one_lane_each(site: Site, coupled: Mapping[int, int]) -> tuple[Array, Array]:
     """Alternatives and weights, `(C K, *lanes, ..)`, of C coupled lanes one by one; uncoupled lanes go side by side."""
-    shape = [size if axis in coupled else 1 for axis, size in enumerate(site.lanes)]
+    shape = [coupled.get(axis, 1) for axis in range(len(site.lanes))]
     lanes, alternatives = math.prod(shape), site.values.shape[0]
     if lanes == 1:
         return site.values, site.weights
@@ -70,10 +73,18 @@ def one_lane_each(site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
             f"site {site.name!r}: {lanes} coupled lanes, one at a time with {alternatives} alternatives each, would cost "
             f"{lanes * alternatives} runs of the objective, more than {LIMIT}. LeaveOneOut() or Reinforce() cost one."
         )
-    chosen = np.eye(lanes, dtype=bool).reshape(lanes, 1, *shape)
+    chosen = repeated(np.eye(lanes, dtype=bool).reshape(lanes, 1, *shape), site, coupled, ahead=2)
     events = site.values.shape[1 + len(site.lanes) :]
     at = chosen.reshape(*chosen.shape, *[1] * len(events))
     values = site.ops.where(at, site.values, site.value)
     weights = site.ops.where(chosen, site.weights, 0.0)
     runs = lanes * alternatives
     return site.ops.reshape(values, (runs, *site.lanes, *events)), site.ops.reshape(weights, (runs, *site.lanes))
+
+
+def repeated(pattern: np.ndarray, site: Site, coupled: Mapping[int, int], ahead: int) -> np.ndarray:
+    """A pattern of `coupled` lanes, repeated along the lane axes; they come behind that many axes of the pattern."""
+    for axis, width in coupled.items():
+        if width < site.lanes[axis]:
+            pattern = np.take(pattern, np.arange(site.lanes[axis]) % width, ahead + axis)
+    return pattern

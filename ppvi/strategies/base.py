@@ -16,7 +16,7 @@ The compiler calls both; nothing is registered anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -121,6 +121,13 @@ class Draw(NamedTuple):
     """Their weights, `(K, *lanes)`."""
     inputs: Array | None = None
     """What else `estimate` needs to know about each lane, `(*lanes, ...)`."""
+    transitions: Array | None = None
+    """In a Markov chain, the alternatives' log_probs given each value of the lane before, `(K, K, *lanes)`; `log_probs` are
+    then those of the marginals. The compiler adds them."""
+
+
+STACKS = ("values", "log_probs", "weights")
+"""The fields of a draw that have alternatives along their leading axis."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,10 @@ class Site:
     ops: Ops
     state: Any = None
     """The strategy's state, if it has one."""
+    time: int = 0
+    """In a Markov chain, the lane axis along which its draws follow one another."""
+    backward: bool = False
+    """Whether they do so from the last lane to the first."""
 
     @property
     def value(self) -> Array:
@@ -191,8 +202,12 @@ class Terms(Protocol):
 class Runs(Terms, Protocol):
     """A stack of estimates, one for each of several runs; weights have the runs in front, `(K, *lanes)`."""
 
-    def mix(self, log_weights: Array) -> Terms:
-        """The sum of the runs, each times the exponential of its log weights."""
+    def mix(self, log_weights: Array, first: Array | None = None) -> Terms:
+        """The sum of the runs, each times the exponential of its log weights.
+
+        An entry of a term has the weights of the lanes that it is a function of; of several in a row the first has its weight
+        in `first`.
+        """
         ...
 
     def total(self) -> Terms:
@@ -229,8 +244,8 @@ class Continuation(Protocol):
         """The same on a stack of values."""
         ...
 
-    def by_coupling(self) -> Sequence[tuple[tuple[int, ...], Continuation]]:
-        """The rest, parted by which lane axes of the site its terms couple."""
+    def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Continuation]]:
+        """The rest, parted by the lane axes of the site that its terms couple, each with how many lanes in a row."""
         ...
 
 
@@ -247,6 +262,10 @@ class Strategy:
     """Whether the estimator's expectation is the gradient, where the strategy fits."""
     fixed_support: ClassVar[bool] = True
     """Whether the estimator is biased when the support moves with a parameter."""
+
+    chained: ClassVar[Literal["draw", "draws", "chain"] | None] = None
+    """How it fits lanes that are drawn one after the other, each given those before: by the rest at the draw alone; by
+    `values` that are further draws, then of all lanes; by sums over a Markov chain; None where it does not."""
 
     relaxes: ClassVar[bool] = False
     """Whether the rest is run at values between those of the support."""
@@ -270,6 +289,10 @@ class Strategy:
 
     def estimate(self, site: Site, k: Continuation) -> Terms:
         raise NotImplementedError
+
+    def absent(self, draw: Draw) -> Draw:
+        """From a draw of zeros, the one of a site that a branch has passed over: with it the estimate is the rest's own."""
+        return draw
 
     # Strategies that learn from gradient to gradient; the others have no state. -------------------------------------------
 

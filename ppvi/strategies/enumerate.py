@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from ppvi.ops import Array
+from ppvi.strategies.alternatives import repeated
 from ppvi.strategies.base import (
     Continuation,
     Distribution,
@@ -42,13 +44,18 @@ class Sum(Strategy):
     def runs(self, alternatives: int, coupled: int) -> int:
         return alternatives**coupled
 
+    def absent(self, draw: Draw) -> Draw:
+        assert draw.log_probs is not None
+        return draw._replace(log_probs=draw.log_probs - math.log(draw.log_probs.shape[0]))
+
     def estimate(self, site: Site, k: Continuation) -> Terms:
         first, *others = (self._summed(site, coupled, rest) for coupled, rest in k.by_coupling())
         return sum(others, start=first)
 
-    def _summed(self, site: Site, coupled: tuple[int, ...], k: Continuation) -> Terms:
-        values, log_probs = product(site, coupled)
-        return k.each(values, sequential=self.sequential).mix(log_probs)
+    def _summed(self, site: Site, coupled: Mapping[int, int], k: Continuation) -> Terms:
+        index = product(site, coupled)
+        runs = k.each(site.ops.choose(site.values, index), sequential=self.sequential)
+        return runs.mix(follow(site, index), site.ops.choose(site.log_probs, index))
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,13 @@ class Enumerate(Sum):
 
     - `sequential`: run value after value, in the memory of one run, instead of side by side.
 
-    **Unbiased when** always: the variance by this site is zero. Cost: K runs of the rest, K^lanes where lanes are coupled.
+    In a loop, where each draw may depend on the one before, by the forward recursion over the chain's marginals.
+
+    **Unbiased when** always: the variance by this site is zero. Cost: K runs of the rest, K^lanes where lanes are coupled, K^w
+    where entries of a term depend on w lanes in a row.
     """
+
+    chained: ClassVar[Literal["draw", "draws", "chain"] | None] = "chain"
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         support = dist.enumerate_support()
@@ -162,16 +174,26 @@ class Quadrature(Sum):
         return Draw(value, values=values, log_probs=dist.log_prob(values) + log_slopes + log_steps)
 
 
-def product(site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
-    """Every joint assignment of the coupled lane axes, the same for all lanes along the other axes.
+def product(site: Site, coupled: Mapping[int, int]) -> np.ndarray:
+    """Every joint assignment of the coupled lanes, the same for all lanes along the other axes.
 
-    **Returns** values `(C, *lanes, *event)` and log_probs `(C, *lanes)`, with C = K^(number of coupled lanes).
+    Where entries of a term depend on `width` lanes in a row, assignments of that many lanes are repeated along the axis, so
+    that every entry meets each of them in one of the runs.
+
+    **Returns** indices into the support, `(C, *lanes)` with size 1 along axes that are not coupled and C = K^(number of
+    coupled lanes).
     """
     support = site.values.shape[0]
-    shape = [size if axis in coupled else 1 for axis, size in enumerate(site.lanes)]
-    lanes = math.prod(shape)
-    if lanes == 1:
-        return site.values, site.log_probs
-    digits = np.indices((support,) * lanes).reshape(lanes, -1).T
-    index = digits.reshape(-1, *shape)
-    return site.ops.choose(site.values, index), site.ops.choose(site.log_probs, index)
+    shape = [coupled.get(axis, 1) for axis in range(len(site.lanes))]
+    digits = np.indices((support,) * math.prod(shape)).reshape(math.prod(shape), -1).T
+    return repeated(digits.reshape(-1, *shape), site, coupled, ahead=1)
+
+
+def follow(site: Site, index: np.ndarray) -> Array:
+    """Log probabilities `(C, *lanes)` of assigned values, in a chain given the value that is assigned to the lane before."""
+    if site.draw.transitions is None:
+        return site.ops.choose(site.log_probs, index)
+    support, axis = site.values.shape[0], 1 + site.time
+    before = index if index.shape[axis] == 1 else np.roll(index, -1 if site.backward else 1, axis)
+    table = site.ops.reshape(site.draw.transitions, (support * support, *site.lanes))
+    return site.ops.choose(table, before * support + index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -69,7 +69,7 @@ class StochasticPerturbation(OneByOne):
         lots = ops.moveaxis(dist.noise(rng, "uniform", 0, n=2), 0, -1)
         return Draw(x, values=ops.stack([following, x]), weights=ops.stack([rate, -rate]), inputs=lots)
 
-    def alternatives(self, site: Site, coupled: tuple[int, ...]) -> tuple[Array, Array]:
+    def alternatives(self, site: Site, coupled: Mapping[int, int]) -> tuple[Array, Array]:
         ops = site.ops
         moved, lanes = _one_of(site, coupled)
         here = ops.reshape(moved, (*site.lanes, *[1] * (len(site.value.shape) - len(site.lanes))))
@@ -79,7 +79,7 @@ class StochasticPerturbation(OneByOne):
         return alternatives
 
 
-def _one_of(site: Site, coupled: tuple[int, ...]) -> tuple[Array, int]:
+def _one_of(site: Site, coupled: Mapping[int, int]) -> tuple[Array, int]:
     """Which lane of those that are coupled has drawn the highest lot, and how many they are."""
     first, second = site.inputs[..., 0], site.inputs[..., 1]
     highest = first == _highest(site, first, coupled)
@@ -88,7 +88,7 @@ def _one_of(site: Site, coupled: tuple[int, ...]) -> tuple[Array, int]:
     return second == _highest(site, second, coupled), math.prod(site.lanes[axis] for axis in coupled)
 
 
-def _highest(site: Site, x: Array, axes: tuple[int, ...]) -> Array:
+def _highest(site: Site, x: Array, axes: Iterable[int]) -> Array:
     shape = list(site.lanes)
     for axis in axes:
         shape[axis] = 1

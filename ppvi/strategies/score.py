@@ -7,7 +7,7 @@ Weights enter as exp(phantom(log q)): one in value, with the gradient of log q (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ppvi.ops import Array, Ops
 from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, check_at_least, phantom
@@ -32,6 +32,7 @@ class Reinforce(Strategy):
     """
 
     baseline: float | Baseline = 0.0
+    chained: ClassVar[Literal["draw", "draws", "chain"] | None] = "draw"
 
     @property
     def stateful(self) -> bool:
@@ -77,7 +78,8 @@ class LeaveOneOut(Strategy):
 
         d E_q[f(z)] = E[df(z_1) + 1/(n-1) sum_i (f(z_i) - mean_j f(z_j)) dlog q(z_i)]
 
-    f(z_1) is run with all its gradients, f(z_2) .. f(z_n) in value only, so that nested sites cost a sum of runs.
+    f(z_1) is run with all its gradients, f(z_2) .. f(z_n) in value only, so that nested sites cost a sum of runs. In a loop
+    whose draws follow one another the z_i are draws of all rounds, and f of a round has the mean of the others' as baseline.
 
     **Arguments**
 
@@ -88,6 +90,7 @@ class LeaveOneOut(Strategy):
     """
 
     n: int = 2
+    chained: ClassVar[Literal["draw", "draws", "chain"] | None] = "draws"
 
     def __post_init__(self) -> None:
         check_at_least("LeaveOneOut", "n", self.n, 2)

@@ -1,5 +1,7 @@
 """What the walk back from the objective finds, and where it stops."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,10 +12,12 @@ from numpyro import handlers
 
 import ppvi.numpyro as vi
 from ppvi.compiler.continuation import align
+from ppvi.compiler.ir import Along, along
 from ppvi.numpyro.ops import OPS
 from ppvi.objectives import elbo
 
 KEY = jax.random.key(0)
+INF = math.inf
 
 
 def terms_of(program, model, guide, strategies=None):
@@ -100,16 +104,23 @@ def test_sites_of_different_terms_do_not_meet():
 
 
 @pytest.mark.parametrize(
-    ("lanes", "ndim", "expected"),
+    ("lanes", "shape", "expected"),
     [
-        ((0, 1), 2, lambda w: w),
-        ((1, 0), 2, lambda w: w.T),
-        ((None, 0), 1, lambda w: w.sum(0)),
-        ((2, None), 3, lambda w: w.sum(1)[None, None]),
-        ((2, 0), 3, lambda w: w.T[:, None, :]),
-        ((None, None), 0, lambda w: w.sum()),
+        ((0, 1), (2, 3), lambda w: w),
+        ((1, 0), (3, 2), lambda w: w.T),
+        ((None, 0), (3,), lambda w: w.sum(0)),
+        ((2, None), (4, 5, 2), lambda w: w.sum(1)[None, None]),
+        ((2, 0), (3, 5, 2), lambda w: w.T[:, None, :]),
+        ((None, None), (), lambda w: w.sum()),
+        ((0, Along(1, -INF, 0)), (2, 3), lambda w: w.cumsum(1)),
+        ((0, Along(1, 0, INF)), (2, 3), lambda w: w[:, ::-1].cumsum(1)[:, ::-1]),
+        ((None, Along(0, -INF, -1)), (3,), lambda w: jnp.array([0.0, 3.0, 8.0])),
+        ((None, Along(0, 1, INF)), (3,), lambda w: jnp.array([12.0, 7.0, 0.0])),
+        ((None, Along(0, -1, 0)), (3,), lambda w: jnp.array([3.0, 8.0, 12.0])),
+        ((None, Along(0, 0, 1)), (2,), lambda w: jnp.array([8.0, 12.0])),
+        ((Along(0, -2, -1), 1), (2, 3), lambda w: jnp.stack([0 * w[0], w[0]])),
     ],
 )
-def test_weights_are_laid_along_terms(lanes, ndim, expected):
+def test_weights_are_laid_along_terms(lanes, shape, expected):
     w = jnp.arange(6.0).reshape(2, 3)
-    np.testing.assert_array_equal(align(OPS, w, lanes, ndim), expected(w))
+    np.testing.assert_array_equal(align(OPS, w, [along(lane) for lane in lanes], shape), expected(w))

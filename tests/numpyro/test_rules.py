@@ -2,8 +2,10 @@
 
 Each row says where the operation must keep the operand's axes (None: joint), so a rule can be neither wrong nor
 needlessly blunt. The oracle knows nothing of the rules: an axis claimed to be kept must show no movement outside the
-perturbed lane.
+perturbed lane, or outside the lanes that have it in their window.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +14,12 @@ import pytest
 from jax import lax
 
 from ppvi.compiler.dependence import propagate
-from ppvi.compiler.ir import Var
+from ppvi.compiler.ir import Along, Var, along
 from ppvi.numpyro.stage import Reader
 
 X = (4, 3, 5)
+INF = math.inf
+PAST, FUTURE = Along(0, -INF, 0), Along(0, 0, INF)
 Y = jax.random.normal(jax.random.key(7), X)
 W = jax.random.normal(jax.random.key(8), (5, 6))
 IMAGES = (4, 2, 6, 6)
@@ -73,9 +77,10 @@ ROWS = {
     "logsumexp": (X, lambda x: jax.scipy.special.logsumexp(x, 2), (0, 1, None)),
     "softmax": (X, lambda x: jax.nn.softmax(x, 1), (0, None, 2)),
     "var": (X, lambda x: x.var((0, 2)), (None, 0, None)),
-    "cumsum": (X, lambda x: jnp.cumsum(x, 1) + jnp.cumprod(x, 1), (0, None, 2)),
-    "cummax": (X, lambda x: lax.cummax(x, 2) + lax.cummin(x, 2), (0, 1, None)),
-    "cumlogsumexp": (X, lambda x: lax.cumlogsumexp(x, 0), (None, 1, 2)),
+    "cumsum": (X, lambda x: jnp.cumsum(x, 1) + jnp.cumprod(x, 1), (0, Along(1, -INF, 0), 2)),
+    "cummax": (X, lambda x: lax.cummax(x, 2) + lax.cummin(x, 2), (0, 1, Along(2, -INF, 0))),
+    "cumlogsumexp": (X, lambda x: lax.cumlogsumexp(x, 0), (PAST, 1, 2)),
+    "cumsum, reverse": (X, lambda x: lax.cumsum(x, 0, reverse=True), (FUTURE, 1, 2)),
     "matmul, left": (X, lambda x: x @ W, (0, 1, None)),
     "matmul, right": (X, lambda x: jnp.ones((4, 2, 3)) @ x, (0, None, 2)),
     "matmul, batch": (X, lambda x: jnp.einsum("bij,bkj->bik", x, Y), (0, 1, None)),
@@ -97,17 +102,19 @@ ROWS = {
     "scatter-add": (X, lambda x: Y.at[jnp.array([0, 1, 2, 0])].add(x), (None, 1, 2)),
     "scatter, batched": (X, lambda x: jax.vmap(lambda y, u: y.at[jnp.array([2, 1, 0])].add(u))(Y, x), (0, None, 2)),
     "scatter by the operand": ((4, 3), lambda x: jax.vmap(lambda y, i: y.at[i].mul(2.0))(Y, integers(x) % 3), (0, None)),
-    "slice": (X, lambda x: x[:, 1:3], (0, None, 2)),
+    "slice": (X, lambda x: x[:, 1:3], (0, Along(1, 1, 1), 2)),
+    "differences": (X, lambda x: x[1:] - x[:-1], (Along(0, 0, 1), 1, 2)),
     "strided slice": (X, lambda x: x[::2], (None, 1, 2)),
     "dynamic_slice": (X, lambda x: lax.dynamic_slice_in_dim(x, 1, 2, 1), (0, None, 2)),
     "dynamic_slice at the operand": ((), lambda x: lax.dynamic_slice_in_dim(Y, integers(x), 2, 0), ()),
     "dynamic_update_slice": (X, lambda x: lax.dynamic_update_slice_in_dim(jnp.zeros((4, 6, 5)), x, 1, 1), (0, None, 2)),
     "dynamic_update_slice into": (X, lambda x: lax.dynamic_update_slice_in_dim(x, jnp.zeros((4, 1, 5)), 1, 1), (0, 1, 2)),
-    "concatenate": (X, lambda x: jnp.concatenate([x, Y], 1), (0, None, 2)),
+    "concatenate": (X, lambda x: jnp.concatenate([x, Y], 1), (0, 1, 2)),
+    "concatenate behind": (X, lambda x: jnp.concatenate([Y, x], 1), (0, Along(1, -3, -3), 2)),
     "stack": (X, lambda x: jnp.stack([x, Y], 1), (0, 2, 3)),
     "tile": (X, lambda x: jnp.tile(x, (1, 2, 1)), (0, None, 2)),
-    "pad": (X, lambda x: jnp.pad(x, ((0, 0), (1, 2), (0, 0))), (0, None, 2)),
-    "roll": (X, lambda x: jnp.roll(x, 1, 1), (0, None, 2)),
+    "pad": (X, lambda x: jnp.pad(x, ((0, 0), (1, 2), (0, 0))), (0, Along(1, -1, -1), 2)),
+    "roll": (X, lambda x: jnp.roll(x, 1, 1), (0, Along(1, -1, 2), 2)),
     "sort": (X, lambda x: jnp.sort(x, 1), (0, None, 2)),
     "argsort": (X, lambda x: jnp.argsort(x, 2), (0, 1, None)),
     "top_k": (X, lambda x: lax.top_k(x, 2)[0], (0, 1, None)),
@@ -124,7 +131,20 @@ ROWS = {
     "custom_vjp": (X, scaled, (0, 1, None)),
     "remat": (X, jax.checkpoint(lambda x: jnp.sin(x).mean(1)), (0, None, 1)),
     "optimization barrier": (X, lambda x: lax.optimization_barrier((x.sum(), x * 2))[1], (0, 1, 2)),
-    "scan has no rule": (X, lambda x: lax.scan(lambda c, row: (c, row * 2), 0.0, x)[1], (None, None, None)),
+    "scan, row by row": (X, lambda x: lax.scan(lambda c, row: (c, row * 2), 0.0, x)[1], (0, 1, 2)),
+    "scan, causal": (X, lambda x: lax.scan(lambda c, row: (c + row, c * row), jnp.ones((3, 5)), x)[1], (PAST, 1, 2)),
+    "scan, reverse": (X, lambda x: lax.scan(lambda c, row: (c + row, c), jnp.ones((3, 5)), x, reverse=True)[1], (Along(0, 1, INF), 1, 2)),
+    "scan, first order": (X, lambda x: lax.scan(lambda c, row: (jnp.sin(row), c * row), jnp.ones((3, 5)), x)[1], (Along(0, -1, 0), 1, 2)),
+    "scan, second order": (X, lambda x: lax.scan(lambda c, row: ((row, c[0]), c[1]), (Y[0], Y[0]), x)[1], (Along(0, -2, -2), 1, 2)),
+    "scan, mixing the carry": (X, lambda x: lax.scan(lambda c, row: (c.sum(0) + row, c), jnp.ones((3, 5)), x)[1], (Along(0, -INF, -1), None, 2)),
+    "scan, transposing the carry": ((4, 3, 3), lambda x: lax.scan(lambda c, row: (c.T + row, c), jnp.ones((3, 3)), x)[1], (Along(0, -INF, -1), None, None)),
+    "scan, the last carry": (X, lambda x: lax.scan(lambda c, row: (c + row, None), jnp.ones((3, 5)), x)[0], (None, 0, 1)),
+    "scan, a constant": (X, lambda x: lax.scan(lambda c, i: (c + 1, x[:, :, 0] * i), 0.0, jnp.arange(2.0))[1], (1, 2, None)),
+    "scan from it": (X, lambda x: lax.scan(lambda c, i: (c * i, c), x, jnp.arange(2.0))[1], (1, 2, 3)),
+    "scan in a scan": ((4, 3), lambda x: lax.scan(lambda c, row: lax.scan(lambda d, z: (d + z, d * z), c, row), 1.0, x)[1], (PAST, None)),
+    "map": (X, lambda x: lax.map(lambda row: row.sum(0) + row, x), (0, None, 2)),
+    "cond": (X, lambda x: lax.cond(Y[0, 0, 0] > 0, lambda x: jnp.cumsum(x, 0), lambda x: x * 2, x), (PAST, 1, 2)),
+    "cond at the operand": ((), lambda x: lax.cond(x > 0, lambda: Y, lambda: 2 * Y), ()),
     "while has no rule": (X, lambda x: lax.fori_loop(0, jnp.int32(x.sum() > 0) + 1, lambda i, y: y * 2, x), (None, None, None)),
     "fft has no rule": (X, lambda x: jnp.abs(jnp.fft.fft(x)), (None, None, None)),
     "vmap": (X, jax.vmap(lambda row: row @ W), (0, 1, None)),
@@ -137,19 +157,22 @@ ROWS = {
 def test_axis_rule(name):
     shape, function, expected = ROWS[name]
     lanes, outputs = lanes_of(function, shape)
-    assert lanes == expected
+    assert lanes == tuple(map(along, expected))
     x = jax.random.normal(jax.random.key(1), shape)
     before = np.asarray(function(x))
     assert before.shape == outputs
-    for axis, along in enumerate(lanes):
+    for axis, place in enumerate(lanes):
         for lane in range(shape[axis]):
-            place = (slice(None),) * axis + (lane,)
+            entry = (slice(None),) * axis + (lane,)
             noise = 1.7 * jax.random.normal(jax.random.key(lane), shape)
-            moved = np.asarray(function(x.at[place].add(noise[place]))) != before
-            if along is None:
+            moved = np.asarray(function(x.at[entry].add(noise[entry]))) != before
+            if place is None:
                 continue
-            others = np.delete(moved, lane, axis=along)
-            assert not others.any(), f"lane {lane} of axis {axis} moved entries outside its lane of axis {along}"
+            reached = [i for i in range(moved.shape[place.axis]) if i + place.first <= lane <= i + place.last]
+            others = np.delete(moved, reached, axis=place.axis)
+            assert not others.any(), (
+                f"lane {lane} of axis {axis} moved entries that do not have it in their window of {place}"
+            )
 
 
 def lanes_of(function, shape):
@@ -162,5 +185,5 @@ def lanes_of(function, shape):
     reader.read(closed.jaxpr)
     out = reader.atom(closed.jaxpr.outvars[0])
     assert isinstance(out, Var)
-    dependence = propagate(reader.equations, {x: {"x": tuple(range(len(shape)))}}, lambda equation: {})
+    dependence = propagate(reader.equations, {x: {"x": tuple(map(Along, range(len(shape))))}}, lambda equation: {})
     return dependence[out]["x"], out.shape

@@ -159,7 +159,13 @@ def positive():
 PROGRAMS = [coin, chain, mixture, vector, counts, scaled, nested, states, simplex, positive]
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(program, marks=[pytest.mark.slow] if i else [], id=program.__name__)
+        for i, program in enumerate(PROGRAMS)
+    ],
+)
 def test_densities_and_exact_gradients_agree(program):
     """Exact gradients; and the densities of model and guide, with their gradients, at a draw of NumPyro's."""
     model, guide = program()

@@ -1,0 +1,194 @@
+"""Markers: operations that stand in a traced program for what JAX knows nothing of.
+
+A latent site leaves a *site marker*, an identity on the drawn value that carries its strategies and the arrays that they
+asked for; under `vmap` it grows a leading lane axis. A body of control flow, whose values cannot leave it while it is
+traced, has markers for what it asks of the outside, a key or a given value, and for what it tells of its sites; they are
+answered when the body is run (`ppvi.numpyro.lifting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
+
+from ppvi.compiler.dependence import Lanes
+from ppvi.compiler.ir import Along, Density, SiteInfo
+from ppvi.engine.runs import Arrays, Told
+from ppvi.errors import EngineError
+
+site_p = Primitive("ppvi_site")
+log_prob_p = Primitive("ppvi_log_prob")
+estimate_p = Primitive("ppvi_estimate")
+because_p = Primitive("ppvi_because")
+outcome_p = Primitive("ppvi_outcome")
+key_p = Primitive("ppvi_key")
+given_p = Primitive("ppvi_given")
+tell_p = Primitive("ppvi_tell")
+rest_p = Primitive("ppvi_rest")
+tell_p.multiple_results = rest_p.multiple_results = True
+
+for _marker in (site_p, log_prob_p, estimate_p, because_p, outcome_p, given_p):
+    _marker.def_abstract_eval(lambda value, *others, **params: value)
+tell_p.def_abstract_eval(lambda *values, **params: values)
+key_p.def_abstract_eval(lambda: jax.typeof(jax.random.key(0)))
+rest_p.def_abstract_eval(lambda *values, before, **params: values[:before])
+
+# Notes to the checks mean nothing to whoever runs the program. The other markers have no lowering: one that reached
+# execution would be an error, never a silent identity.
+for _note in (log_prob_p, estimate_p, because_p):
+    mlir.register_lowering(_note, lambda ctx, value, *others, **params: [value])
+
+
+# The first four are those of `ppvi.engine.sessions.Marks`.
+
+
+def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> jax.Array:
+    return site_p.bind(inputs[0], key, *inputs[1:], info=info, mapped=0, past=())
+
+
+def mark_density(log_prob: jax.Array, info: Density, bounds: Sequence[jax.Array]) -> jax.Array:
+    return log_prob_p.bind(log_prob, *bounds, info=info)
+
+
+def mark_estimate(value: jax.Array, what: str) -> jax.Array:
+    return estimate_p.bind(value, what=what)
+
+
+def mark_because(value: jax.Array, because: str) -> jax.Array:
+    return because_p.bind(value, because=because)
+
+
+def mark_outcome(value: jax.Array, support: jax.Array, log_probs: jax.Array, tape: Any, lanes: int) -> jax.Array:
+    """A draw for which a tape may stand in: what it may choose from lies along the leading axis of the others."""
+    return outcome_p.bind(value, support, log_probs, tape=tape, mapped=0, lanes=lanes)
+
+
+def mark_lifted(info: SiteInfo, operands: Sequence[jax.Array], mapped: int, past: dict[SiteInfo, Lanes]) -> jax.Array:
+    """A site in a loop, from its marker's operands in all rounds."""
+    return site_p.bind(*operands, info=info, mapped=mapped, past=tuple(past.items()))
+
+
+def ask_key() -> jax.Array:
+    """A fresh key, in every round of every loop around."""
+    return key_p.bind()
+
+
+def ask_given(like: jax.Array, name: str, told: Callable[[tuple[int, ...]], None]) -> jax.Array:
+    """The value that a site is given from outside, of this shape; `told` is told of the shape that it has."""
+    return given_p.bind(like, name=name, told=told)
+
+
+def tell(told: Told, arrays: Arrays) -> jax.Array:
+    """Tell of a site; its value."""
+    scale = () if arrays.scale is None else (jnp.asarray(arrays.scale),)
+    return tell_p.bind(arrays.value, arrays.log_prob, *scale, *arrays.bounds, told=told, scaled=bool(scale))[0]
+
+
+def _batch_site(args: Sequence[Any], dims: Sequence[Any], *, info: SiteInfo, mapped: int, past: Any) -> Any:
+    if dims[1] is None:
+        raise EngineError(one_key(info.name, info.where))
+    moved = tuple((other, (Along(0), *map(_further, lanes))) for other, lanes in past)
+    return site_p.bind(*_in_front(args, dims), info=info, mapped=mapped + 1, past=moved), 0
+
+
+def _further(place: Along | None) -> Along | None:
+    return place and place._replace(axis=place.axis + 1)
+
+
+def _batch_outcome(
+    args: Sequence[Any], dims: Sequence[Any], *, tape: Any, mapped: int, lanes: int
+) -> tuple[jax.Array, int]:
+    return outcome_p.bind(*_in_front(args, dims), tape=tape, mapped=mapped + 1, lanes=lanes + 1), 0
+
+
+def _in_front(args: Sequence[Any], dims: Sequence[Any], size: int | None = None) -> list[jax.Array]:
+    """Everything with the mapped axis in front, repeated along it where it has none."""
+    size = size or next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+    return [
+        jnp.broadcast_to(x, (size, *jnp.shape(x))) if d is None else jnp.moveaxis(x, d, 0)
+        for x, d in zip(args, dims, strict=True)
+    ]
+
+
+def one_key(site: str, where: str) -> str:
+    """Message for a site that is drawn under a foreign `vmap`."""
+    return (
+        f"site {site!r} at {where} is drawn under jax.vmap, where every lane would share one draw. "
+        f"Use ppvi.replicate(n, thunk), which draws afresh in every run, or a plate."
+    )
+
+
+def _batch_tell(args: Sequence[Any], dims: Sequence[Any], *, told: Told, scaled: bool) -> Any:
+    raise EngineError(
+        f"site {told.name!r} at {told.where} is inside jax.vmap, so that it has more lanes than it is seen to have. Use a "
+        f"plate for independent copies."
+    )
+
+
+def _batch_rest(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, before: int, planted: int) -> Any:
+    batched = jax.make_jaxpr(jax.vmap(jaxpr_as_fun(jaxpr), in_axes=dims[before:]))(*args[before:])
+    size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+    stacked = _in_front(args[:before], dims[:before], size)
+    outs = rest_p.bind(*stacked, *args[before:], jaxpr=batched, before=before, planted=planted)
+    return outs, [0] * len(outs)
+
+
+def _differentiate_site(primals: Any, tangents: Any, **params: Any) -> Any:
+    info = params["info"] if "info" in params else params["told"]
+    raise EngineError(
+        f"site {info.name!r} at {info.where} is drawn inside jax.grad, jvp or a custom derivative rule of the objective: "
+        f"the derivative of a draw there has no meaning. Draw outside and differentiate a density instead."
+    )
+
+
+batching.primitive_batchers[site_p] = _batch_site
+batching.primitive_batchers[outcome_p] = _batch_outcome
+batching.primitive_batchers[tell_p] = _batch_tell
+batching.primitive_batchers[rest_p] = _batch_rest
+ad.primitive_jvps[site_p] = ad.primitive_jvps[tell_p] = _differentiate_site
+for _identity in (log_prob_p, estimate_p, because_p):
+    batching.primitive_batchers[_identity] = lambda args, dims, p=_identity, **params: (
+        p.bind(*args, **params),
+        dims[0],
+    )
+    ad.primitive_jvps[_identity] = lambda primals, tangents, p=_identity, **params: (
+        p.bind(*primals, **params),
+        tangents[0],
+    )
+
+
+def sites_in(params: Any) -> list[SiteInfo]:
+    """The sites that are drawn in the bodies among an operation's parameters."""
+    found: list[SiteInfo] = []
+    for eqn in equations_in(params):
+        found += [eqn.params["info"]] if eqn.primitive is site_p else sites_in(eqn.params)
+    return found
+
+
+def names_in(params: Any) -> list[str]:
+    """The names of the sites in the bodies among an operation's parameters."""
+    found: list[str] = []
+    for eqn in equations_in(params):
+        site = eqn.params.get("told") or (eqn.params["info"] if eqn.primitive is site_p else None)
+        found += names_in(eqn.params) if site is None else [site.name]
+    return found
+
+
+def equations_in(params: Any) -> list[Any]:
+    """The equations of the bodies among an operation's parameters."""
+    leaves = jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, Jaxpr | ClosedJaxpr))
+    bodies = [leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf for leaf in leaves]
+    return [eqn for body in bodies if isinstance(body, Jaxpr) for eqn in body.eqns]
+
+
+ASKING = frozenset({site_p, key_p, given_p, tell_p, outcome_p})
+
+
+def is_asking(eqn: Any) -> bool:
+    """Whether a body of an operation has a marker that its surroundings must answer."""
+    return any(inner.primitive in ASKING or is_asking(inner) for inner in equations_in(eqn.params))
