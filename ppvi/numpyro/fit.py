@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from numpyro.distributions import biject_to
 from numpyro.distributions.distribution import validation_enabled
 from tqdm import tqdm
@@ -37,6 +38,7 @@ from ppvi.numpyro.arguments import join, part
 from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.objective import Objective
 from ppvi.numpyro.session import as_key
+from ppvi.numpyro.sharding import Layout
 from ppvi.numpyro.unstaged import Probe
 
 
@@ -92,6 +94,7 @@ def fit(
     num_steps: int = 2000,
     params: Params | None = None,
     progress: bool = True,
+    mesh: Mesh | None = None,
     **kwargs: Any,
 ) -> Fit:
     """Optimise an objective by stochastic gradients in unconstrained space, or several objectives in turn.
@@ -107,6 +110,9 @@ def fit(
     - `num_steps`: number of gradient steps (of each objective).
     - `params`: constrained values to start from instead of the initial ones.
     - `progress`: whether to show a progress bar.
+    - `mesh`: devices that share the work. Arrays among the arguments are split along their leading axis over the axes of the
+      mesh, but for one named `"particles"`, which splits the runs of `replicate`. The same key gives the same fit on any
+      mesh, up to rounding. Of several processes (`jax.distributed`) each calls `fit` with the whole data.
 
     **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite: it says at which step and where it
     came from, and holds the fit up to the last finite state. `ProgramError` if an objective would move nothing.
@@ -142,12 +148,15 @@ def fit(
             values.append(value)
         return State(params, tuple(memories), tuple(states)), values[0] if single else jnp.stack(values)
 
-    run = _compiled(step, args, kwargs)
+    layout = Layout(mesh)
+    run = _compiled(step, args, kwargs, layout)
     unconstrained = {name: transforms[name].inv(value) for name, value in start.items()}
-    state = State(
-        unconstrained,
-        tuple(move.rule.init(move.mine(unconstrained)) for move in moves),
-        tuple(first_states(plan) if plan else States({}, {}) for plan in plans),
+    state = layout.copy(
+        State(
+            unconstrained,
+            tuple(move.rule.init(move.mine(unconstrained)) for move in moves),
+            tuple(first_states(plan) if plan else States({}, {}) for plan in plans),
+        )
     )
     losses: list[np.ndarray] = []
     chunk = min(max(num_steps // 50, 1), 1000)
@@ -157,25 +166,31 @@ def fit(
             after, values = run(state, steps)
             if not _finite((after.params, values)):
                 good, kept, bad = _replay(run, state, steps)
-                result = Fit(constrain(good.params), np.concatenate([*losses, kept]), objectives, key, args, kwargs)
+                params = constrain(layout.gathered(good.params))
+                result = Fit(params, np.concatenate([*losses, kept]), objectives, key, args, kwargs)
                 raise not_finite(bad, _cause(keys(bad), result), result, "optax.clip_by_global_norm")
             state = after
             losses.append(np.asarray(values))
             bar.update(len(values))
             bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in np.atleast_1d(losses[-1].mean(0))))
-    return Fit(constrain(state.params), np.concatenate(losses), objectives, key, args, kwargs)
+    return Fit(constrain(layout.gathered(state.params)), np.concatenate(losses), objectives, key, args, kwargs)
 
 
-def _compiled(step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _compiled(step: Any, args: tuple[Any, ...], kwargs: dict[str, Any], layout: Layout) -> Any:
     """Scan steps in one jitted call. Arrays among the arguments are inputs of it, not constants."""
     arrays, structure = part(args, kwargs)
+    arrays = layout.split(arrays)
 
     @jax.jit
     def run(state: State, steps: jax.Array, arrays: list[Any]) -> tuple[State, jax.Array]:
         args, kwargs = join(arrays, structure)
         return jax.lax.scan(lambda state, i: step(state, i, args, kwargs), state, steps)
 
-    return lambda state, steps: run(state, steps, arrays)
+    def on_devices(state: State, steps: jax.Array) -> tuple[State, jax.Array]:
+        with layout.partitioned():
+            return run(state, layout.copy(steps), arrays)
+
+    return on_devices
 
 
 def _started_from(start: Params, params: Params | None) -> Params:
@@ -187,7 +202,7 @@ def _started_from(start: Params, params: Params | None) -> Params:
 
 
 def _finite(tree: Any) -> bool:
-    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(jax.device_get(tree)))
 
 
 def _replay(run: Any, state: State, steps: jax.Array) -> tuple[State, np.ndarray, int]:

@@ -208,10 +208,9 @@ class Whole:
         closed, others = self.staged(planted)
         before, structure = jax.tree.flatten(found)
         order = sorted(planted)
-        outs = rest_p.bind(
-            *before, *[planted[n] for n in order], *others, jaxpr=closed, before=len(before), planted=len(order)
-        )
-        return jax.tree.unflatten(structure, outs)
+        fresh = tuple(order.index(n) for n in latest)
+        values = [*before, *[planted[n] for n in order], *others]
+        return jax.tree.unflatten(structure, rest_p.bind(*values, jaxpr=closed, before=len(before), fresh=fresh))
 
 
 def _trajectories(

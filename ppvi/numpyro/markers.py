@@ -130,11 +130,13 @@ def _batch_tell(args: Sequence[Any], dims: Sequence[Any], *, told: Told, scaled:
     )
 
 
-def _batch_rest(args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, before: int, planted: int) -> Any:
+def _batch_rest(
+    args: Sequence[Any], dims: Sequence[Any], *, jaxpr: ClosedJaxpr, before: int, fresh: tuple[int, ...]
+) -> Any:
     batched = jax.make_jaxpr(jax.vmap(jaxpr_as_fun(jaxpr), in_axes=dims[before:]))(*args[before:])
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
     stacked = _in_front(args[:before], dims[:before], size)
-    outs = rest_p.bind(*stacked, *args[before:], jaxpr=batched, before=before, planted=planted)
+    outs = rest_p.bind(*stacked, *args[before:], jaxpr=batched, before=before, fresh=fresh)
     return outs, [0] * len(outs)
 
 

@@ -26,6 +26,7 @@ from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, unval
 from ppvi.numpyro.handlers import Around, Direct, InnerSiteError, current_trace
 from ppvi.numpyro.lifting import run_lifted
 from ppvi.numpyro.ops import OPS
+from ppvi.numpyro.sharding import split_runs
 from ppvi.strategies import Strategy
 
 
@@ -178,7 +179,7 @@ class Session(engine.Session):
             with self.fresh(base, self.nested(i, n)):
                 return function(*entries)
 
-        return jax.vmap(run)(jnp.arange(n, dtype=jnp.uint32), *stacks)
+        return jax.vmap(run)(split_runs(jnp.arange(n, dtype=jnp.uint32)), *stacks)
 
     def nested(self, i: Any, n: int) -> Any:
         """The number of run `i` of `n` among the runs of all the `each` around it."""

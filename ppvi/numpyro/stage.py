@@ -141,20 +141,21 @@ class Reader:
         reader: Callable[[], Reader],
     ) -> Equation:
         """The operation that drew some sites, as a function of their values: at the draws it is what it was."""
-        body, before, planted = eqn.params["jaxpr"], eqn.params["before"], eqn.params["planted"]
+        body, before, fresh = eqn.params["jaxpr"], eqn.params["before"], eqn.params["fresh"]
         results, values = inputs[:before], inputs[before:]
-        draws = tuple(self.sites[site].inputs[0] for site in values[:planted])
+        draws = tuple(self.sites[values[i]].inputs[0] for i in fresh)
+        first = before + len(draws)
 
         def run(*arrays: Any) -> Sequence[Any]:
-            results, draws, values = arrays[:before], arrays[before:][:planted], arrays[before + planted :]
-            same = all(draw is value for draw, value in zip(draws, values, strict=False))
+            results, draws, values = arrays[:before], arrays[before:first], arrays[first:]
+            same = all(draw is values[i] for draw, i in zip(draws, fresh, strict=True))
             return results if same else jaxpr_as_fun(body)(*values)
 
         def axes() -> Flow:
-            return [[*[None] * (before + planted), *maps] for maps in of_body(body, reader)]
+            return [[*[None] * first, *maps] for maps in of_body(body, reader)]
 
         def inline(operands: Sequence[Atom]) -> Any:
-            return meanings.inlined(reader, body, operands[before + planted :])
+            return meanings.inlined(reader, body, operands[first:])
 
         operands = (*results, *draws, *values)
         return Equation("rest", operands, outputs, run, axes, where, meaning=lambda: Meaning("rest", inline=inline))

@@ -1,0 +1,68 @@
+"""Many devices: the same key gives the same fit, and each device does its share."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+import ppvi.numpyro as vi
+from tests.numpyro import on_devices
+
+COMMAND = [sys.executable, "-m", "tests.numpyro.on_devices"]
+
+
+def started(*arguments, devices=1):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    return subprocess.Popen([*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def printed(process):
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0
+    return json.loads(output.splitlines()[-1])
+
+
+def same(found, expected):
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_eight_devices_give_the_fit_of_one():
+    found = printed(started(devices=8))
+    for name in on_devices.objectives():
+        for mesh in ("data 1", "data 2", "data 8", "particles", "both"):
+            same(found[f"{name} {mesh}"], found[f"{name} none"])
+    counts = found["flops"]
+    for n in ("2", "4", "8"):
+        assert counts[n] < 1.1 * counts["1"] / int(n)
+    assert "no argument has a leading axis that 8 devices can share; theirs are [(5,)]" in found["refusal"]
+
+
+def test_two_processes_give_the_fit_of_one():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    first, second = (printed(p) for p in [started(address, "2", str(i)) for i in range(2)])
+    assert first == second
+    x = jnp.sin(jnp.arange(1.0 * on_devices.ROWS)) * 2
+    for name in ("score", "loop"):
+        fit = vi.fit(on_devices.objectives()[name], jax.random.key(0), x, num_steps=5, progress=False)
+        same(first[f"{name} data"], [fit.losses.tolist(), {k: np.asarray(v).tolist() for k, v in fit.params.items()}])
+
+
+def test_a_mesh_of_one_device_is_no_mesh():
+    mesh, x = Mesh(np.array(jax.devices()[:1]), ("data",)), jnp.arange(5.0)
+    bound = vi.objective(on_devices.elbo, on_devices.model, on_devices.guide)
+    fits = [vi.fit(bound, jax.random.key(0), x, num_steps=3, mesh=at, progress=False) for at in (None, mesh)]
+    same(*(fit.losses for fit in fits))
