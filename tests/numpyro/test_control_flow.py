@@ -192,6 +192,21 @@ def branches_in_a_chain_exact(params):
     return total
 
 
+def persistent():
+    """A cost of the last draw, and a parameter of the first: all credit goes through the draws between."""
+    p = numpyro.param("p", 0.3)
+
+    def step(c, first):
+        z = numpyro.sample("z", dist.Bernoulli(jnp.where(first, p, 0.05 + 0.9 * c)))
+        return z, z
+
+    return lax.scan(step, 0, jnp.array([True, False, False]))[1][2] * 1.0
+
+
+def persistent_exact(params):
+    return 0.05 + 0.9 * (0.05 + 0.9 * params["p"])
+
+
 def independent():
     """Draws that depend on nothing in the loop, and a cost of all those before."""
     p = numpyro.param("p", jnp.array([0.3, 0.6, 0.2, 0.7]))
@@ -265,6 +280,7 @@ PROGRAMS = {
     "branch, relaxed": (branch, branch_exact, [{"x": strategies.DisARM(), "b": strategies.REBAR(), "y": SCORE}, {"x": strategies.StochasticPerturbation()}]),
     "one name": (one_name, one_name_exact, [{"z": SUM, "x": SCORE}, {"z": SCORE}]),
     "branches in a chain": (branches_in_a_chain, branches_in_a_chain_exact, [{"z": SCORE, "w": SCORE}, {"z": LOO}, {"z": SUM}]),
+    "persistent": (persistent, persistent_exact, [{"z": SCORE}, {"z": LOO}, {"z": SUM}]),
     "independent": (independent, independent_exact, [{"z": SUM}, {"z": SCORE}, {"z": strategies.LocalExpectation()}, {"z": strategies.ARM()}]),
     "mutual": (mutual, mutual_exact, [{"a": SCORE, "b": SCORE}]),
     "mutual, backwards": (lambda: mutual(True), lambda params: mutual_exact(params, True), [{"a": SCORE, "b": SCORE}]),
@@ -275,7 +291,12 @@ PROGRAMS = {
 @pytest.mark.parametrize(
     ("name", "choice"),
     [
-        pytest.param(name, choice, marks=[SLOW] if i else [], id=f"{name} {', '.join(map(str, choice.values()))}")
+        pytest.param(
+            name,
+            choice,
+            marks=[SLOW] if i or "relaxed" in name else [],
+            id=f"{name} {', '.join(map(str, choice.values()))}",
+        )
         for name, (_, _, choices) in PROGRAMS.items()
         for i, choice in enumerate(choices)
     ],

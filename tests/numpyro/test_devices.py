@@ -49,6 +49,7 @@ def test_eight_devices_give_the_fit_of_one():
     assert "no argument has a leading axis that 8 devices can share; theirs are [(5,)]" in found["refusal"]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_fit_of_one():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -94,8 +94,8 @@ def test_wrong_lane_alignment(engine):
 def test_one_lane_for_the_sum_of_them(engine):
     """A coupled term that is credited with one of its lanes only."""
 
-    def first_lane(ops, weight, lanes, ndim):
-        return weight[0] if ndim == 0 else align(ops, weight, lanes, ndim)
+    def first_lane(ops, weight, lanes, shape):
+        return align(ops, weight, lanes, shape) if shape else weight[0]
 
     align = compiler.align
     with mock.patch.object(compiler, "align", first_lane), pytest.raises(AssertionError):

@@ -1,0 +1,51 @@
+"""Planted bugs of loops and branches: each must make a law fail."""
+
+from unittest import mock
+
+import jax
+import pytest
+
+import ppvi
+from ppvi.numpyro import bodies, lifting
+from tests.numpyro import test_control_flow as laws
+
+pytestmark = pytest.mark.slow
+
+
+def test_credit_that_forgets_earlier_rounds():
+    """A draw is credited with what it enters, and not with what it makes of later draws."""
+    with (
+        mock.patch.object(lifting, "pasts", lambda own, steps: {site: {} for site in own}),
+        pytest.raises(AssertionError),
+    ):
+        laws.test_drawn_by_a_program("persistent", {"z": ppvi.Reinforce()})
+
+
+def test_weights_where_a_branch_is_passed_over():
+    """Zeros for log_probs, as if every value were certain."""
+    with mock.patch.object(ppvi.Enumerate, "absent", lambda self, draw: draw), pytest.raises(AssertionError):
+        laws.test_drawn_by_a_program("branch", {"x": ppvi.Enumerate(), "b": ppvi.Enumerate()})
+
+
+def test_one_key_for_all_rounds():
+    """What peers do whose bodies hold the key that they were traced with."""
+    scan = jax.lax.scan
+
+    def frozen(step, carry, rounds, length, **options):
+        i, *others = rounds
+        return scan(step, carry, (0 * i, *others), length, **options)
+
+    with mock.patch.object(bodies.lax, "scan", frozen), pytest.raises(AssertionError):
+        laws.test_state_space_model(ppvi.Reparam())
+
+
+def test_the_rest_at_the_draws_whatever_is_asked():
+    """Alternatives that are told what the draws have given."""
+
+    def stuck(self, eqn, inputs, outputs, where, reader):
+        equation = rest(self, eqn, inputs, outputs, where, reader)
+        return lifting.replace(equation, run=lambda *arrays: arrays[: eqn.params["before"]])
+
+    rest = lifting.Reader.rest
+    with mock.patch.object(lifting.Reader, "rest", stuck), pytest.raises(AssertionError):
+        laws.test_drawn_by_a_program("independent", {"z": ppvi.Enumerate()})
