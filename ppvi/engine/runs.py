@@ -117,6 +117,7 @@ class Run:
         self.deterministic: dict[str, Array] = {}
         self.auxiliary: set[str] = set()
         self.pathwise: set[str] = set()
+        self.credited: set[str] = set()
         self.distributions: dict[str, Any] = {}
 
     def sample(self, site: Site) -> Array:
@@ -203,8 +204,9 @@ class Simulate(Run):
         if site.name in self.given:
             return self.place(site, self.given[site.name])
         value, intermediates, route = self.session.draw(site.name, site.fn, site.infer)
-        if route == "path":
-            self.pathwise.add(site.name)
+        # Two branches may share a name; its site goes along the path if it does in both.
+        (self.pathwise if route == "path" else self.credited).add(site.name)
+        self.pathwise -= self.credited
         log_prob = self.session.log_prob(site, value, self.role, intermediates)
         return value, log_prob, "credited draw" if route == "credit" else "draw"
 

@@ -143,7 +143,10 @@ class Inside(Scope):
     def tell(self, told: Told, scaled: bool, values: list[Any]) -> None:
         if told.name in self.told:
             raise ProgramError(f"there are two sites named {told.name!r}; the second at {told.where}.")
-        self.sites.told[told.name] = told, scaled
+        known = self.sites.told.get(told.name)
+        # Of two branches that share a name, one that is drawn along its path needs the gradient of its density.
+        if known is None or known[0].density is None or known[0].density.at == "credited draw":
+            self.sites.told[told.name] = told, scaled
         self.told[told.name] = values
 
     def operation(self, eqn: Any, values: list[Any]) -> Sequence[Any]:

@@ -134,11 +134,13 @@ class Outside(Scope):
                 }
             planted |= {n: mark_lifted(infos[n], operands[n], self.sites.mapped[n], past[n]) for n in group}
             found = whole.rest(planted, group, found)
+        names = [self.sites.infos[n].name for n in found[2]]
         for n, operands in found[2].items():
             if n not in planted:
                 info = self.sites.infos[n]
                 value = mark_lifted(info, operands, self.sites.mapped[n], {})
-                if info.name in found[1]:
+                # Of two sites that share a name, in two branches, each has its draw in its own branch only.
+                if info.name in found[1] and names.count(info.name) == 1:
                     found[1][info.name] = [value, *found[1][info.name][1:]]
         return found
 

@@ -170,6 +170,35 @@ def one_name_exact(params):
     return p * ((1 + p) ** 2 + 1) + (1 - p) * 4 * ((1 - p) ** 2 + 1)
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [(SCORE, PATH), *(pytest.param(c, marks=SLOW) for c in ((PATH, PATH), (PATH, SCORE), (SCORE, SCORE)))],
+    ids=str,
+)
+def test_a_name_that_branches_share_has_the_value_of_the_one_taken(choice):
+    """E log p(b, x) - log q(b, x) by hand, of a draw that is told by one name and assessed by it."""
+
+    def guide():
+        r, m, s = numpyro.param("r", 0.3), numpyro.param("m", 1.0), numpyro.param("s", 0.5)
+        b = numpyro.sample("b", dist.Bernoulli(r))
+
+        def draw(loc, strategy):
+            return lambda: numpyro.sample("x", dist.Normal(loc, s), infer={"strategy": strategy})
+
+        lax.cond(b == 1, draw(m, choice[0]), draw(-2 * m, choice[1]))
+
+    def model():
+        b = numpyro.sample("b", dist.Bernoulli(0.5))
+        numpyro.sample("x", dist.Normal(b * 1.0, 1.0))
+
+    def exact(params):
+        r, m, s = params["r"], params["m"], params["s"]
+        one, two = (-0.5 * ((loc - mean) ** 2 + s**2 - 1) + jnp.log(s) for loc, mean in ((m, 1.0), (-2 * m, 0.0)))
+        return r * (one - jnp.log(r)) + (1 - r) * (two - jnp.log(1 - r)) + math.log(0.5)
+
+    check(vi.objective(elbo, model, guide), exact)
+
+
 def branches_in_a_chain():
     """A loop whose draws depend on those before, and choose whether there is another."""
     p = numpyro.param("p", 0.3)
