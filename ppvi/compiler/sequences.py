@@ -38,6 +38,12 @@ def groups(steps: Steps[S]) -> list[tuple[list[S], bool]]:
     return found
 
 
+def meets(axes: AxisMap, shape: Sequence[int], into: Sequence[int]) -> bool:
+    """Whether an entry of the one is anywhere in a window of the other; in a loop of one round nothing comes before."""
+    placed = ((place, size) for place, size in zip(map(along, axes), shape, strict=True) if place is not None)
+    return all(place.last >= 1 - into[place.axis] and place.first <= size - 1 for place, size in placed)
+
+
 def pasts(own: Mapping[S, Lanes], steps: Steps[S]) -> dict[S, Dependence[S]]:
     """For each of some sites that depend on one another, which lanes of which its draw depends on: the least solution."""
     found: dict[S, Dependence[S]] = {site: {site: lanes} for site, lanes in own.items()}

@@ -28,7 +28,7 @@ from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.dependence import Lanes, own_axes
 from ppvi.compiler.ir import AxisMap, Candidate, SiteInfo
-from ppvi.compiler.sequences import fitting, groups, pasts, time_of
+from ppvi.compiler.sequences import fitting, groups, meets, pasts, time_of
 from ppvi.engine.runs import Arrays, Run, Told
 from ppvi.numpyro.bodies import Found, Inside, Scope, Sites
 from ppvi.numpyro.flows import of_body
@@ -199,11 +199,13 @@ class Whole:
         closed, _ = self.staged({n: found[2][n][0] for n in credited})
         flow = of_body(closed, Reader)
         numbered = jax.tree.unflatten(jax.tree.structure(found), range(len(flow)))
-        order = sorted(credited)
-        return {
-            n: {m: axes for i, m in enumerate(order) if (axes := flow[numbered[2][n][0]][i]) is not None}
-            for n in credited
-        }
+        order, shapes = sorted(credited), {n: found[2][n][0].shape for n in credited}
+
+        def past(n: int) -> dict[int, AxisMap]:
+            maps = zip(order, flow[numbered[2][n][0]], strict=False)
+            return {m: axes for m, axes in maps if axes is not None and meets(axes, shapes[m], shapes[n])}
+
+        return {n: past(n) for n in credited}
 
     def rest(self, planted: Mapping[int, Any], latest: Sequence[int], found: Found) -> Found:
         """The operation as a function of the planted values; at the draws of the latest of them it found this."""

@@ -564,6 +564,14 @@ def smoothing(params, series):
     return lax.scan(step, jnp.zeros(STATES), e, reverse=True)[1]
 
 
+def test_a_chain_of_one_state_is_a_site():
+    series = jnp.array([0.3])
+    bound = vi.objective(elbo, hidden, chain)
+    check(bound, lambda params: chain_bound(params, series), series, n=3)
+    (site,) = bound.explain(bound.init(KEY, series), series).sites
+    assert (site.strategy, site.runs) == ("Enumerate()", STATES)
+
+
 def test_forward_recursion_at_the_posterior_is_the_evidence():
     """There the bound is log p(x) with its gradient in the model, as `pyro.distributions.DiscreteHMM` computes them."""
     import pyro.distributions
