@@ -82,7 +82,7 @@ def moments(engine, bound, params, states, n):
 @pytest.mark.parametrize(
     ("engine", "strategy"),
     [
-        pytest.param(e, s, id=f"{e.name}, {s}", marks=[pytest.mark.slow] * (i >= (4 if e is PYRO else 1)))
+        pytest.param(e, s, id=f"{e.name}, {s}", marks=[pytest.mark.slow] * (i >= (2 if e is PYRO else 1)))
         for e in ENGINES
         for i, s in enumerate(LEARNERS)
     ],

@@ -304,6 +304,7 @@ def in_a_loop_in_a_loop_exact(params):
     return total
 
 
+QUICK = ("branch", "one name", "branches in a chain", "persistent", "independent", "mutual")
 PROGRAMS = {
     "branch": (branch, branch_exact, [{"x": SUM, "b": SUM}, {"x": SCORE, "y": SCORE, "b": SCORE}, {"x": LOO, "y": MVD, "b": LOO}]),
     "branch, relaxed": (branch, branch_exact, [{"x": strategies.DisARM(), "b": strategies.REBAR(), "y": SCORE}, {"x": strategies.StochasticPerturbation()}]),
@@ -323,7 +324,7 @@ PROGRAMS = {
         pytest.param(
             name,
             choice,
-            marks=[SLOW] if i or "relaxed" in name else [],
+            marks=[SLOW] if i or name not in QUICK else [],
             id=f"{name} {', '.join(map(str, choice.values()))}",
         )
         for name, (_, _, choices) in PROGRAMS.items()
@@ -450,7 +451,7 @@ def space_bound(params):
     return total
 
 
-@pytest.mark.parametrize("strategy", [PATH, SCORE, LOO], ids=str)
+@pytest.mark.parametrize("strategy", [PATH, SCORE, pytest.param(LOO, marks=SLOW)], ids=str)
 def test_state_space_model(strategy):
     check(vi.objective(elbo, space_model, space_guide, strategies={"z": strategy}), space_bound, SERIES)
 
@@ -541,7 +542,8 @@ def chain_bound(params, series):
     return (jnp.exp(log_q) * (log_p - log_q)).sum()
 
 
-@pytest.mark.parametrize("strategy", [SUM, *(pytest.param(s, marks=SLOW) for s in (SCORE, LOO))], ids=str)
+@SLOW
+@pytest.mark.parametrize("strategy", [SUM, SCORE, LOO], ids=str)
 def test_markov_chain_over_hidden_states(strategy):
     bound = vi.objective(elbo, hidden, chain, strategies={"z": strategy})
     with double():

@@ -168,6 +168,7 @@ def test_posterior_is_arviz_data():
     assert abs(float(corrected.std()) - SD) < 0.05
 
 
+@pytest.mark.slow
 def test_compare_with_nuts():
     reference = vi.nuts(model, 0, Y, num_warmup=200, num_samples=400, num_chains=2, progress=False)
     assert isinstance(reference, az.InferenceData)

@@ -29,6 +29,7 @@ def _empty_store():
     pyro.clear_param_store()
 
 
+@pytest.mark.slow
 def test_eight_schools_against_gold_standard_draws():
     """10,000 reference draws of posteriordb, by NUTS in another system."""
     reference = gold_standard("eight_schools-eight_schools_noncentered", ("mu", "tau", "theta"))

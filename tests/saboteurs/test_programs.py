@@ -92,6 +92,7 @@ def test_plain_function_of_an_estimate():
         check(NUMPYRO, case, case.strategies[0], batch=100)
 
 
+@pytest.mark.slow
 def test_one_minibatch_for_all_runs_of_a_product():
     """The factors of exp_of have to be independent, minibatches included."""
     apart = Session.apart

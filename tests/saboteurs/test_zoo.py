@@ -236,6 +236,7 @@ def test_stopped_parameters_outside_the_evidence_lower_bound(engine):
         check(engine, replace(case, program=stuck), {"z": ppvi.Reparam()})
 
 
+@pytest.mark.slow
 def test_curvature_left_out_of_the_doubly_reparameterised_gradient(engine):
     """Rows 8 to 10 again: F' alone, as if F were the identity."""
     first, slope, _ = test_objectives.SQUARE
