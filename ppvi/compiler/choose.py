@@ -8,21 +8,10 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
-from ppvi.compiler.ir import (
-    Along,
-    Atom,
-    Candidate,
-    Equation,
-    Program,
-    SiteInfo,
-    Var,
-    equations_behind,
-    site_info,
-    union,
-)
+from ppvi.compiler.ir import Atom, Candidate, Equation, Program, SiteInfo, Var, equations_behind, site_info, union
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
-from ppvi.strategies import Draw, Strategy
+from ppvi.strategies import Strategy
 from ppvi.strategies.alternatives import LIMIT
 
 SMALL_SUPPORT = 16
@@ -89,7 +78,7 @@ def first_candidate(site: Equation) -> Candidate:
 
 def support_size(site: Equation, candidate: Candidate) -> int:
     """Number of alternative values that a candidate keeps, 1 if none."""
-    values = candidate.fields[Draw._fields.index("values")]
+    values = candidate.place("values")
     return 1 if values is None else site.inputs[values].shape[site.mapped]
 
 
@@ -113,12 +102,9 @@ def _most_runs(site: Equation, candidate: Candidate, terms: dict[int, Term], tot
 
 def coupled(site: Equation, term: Term) -> dict[int, int]:
     """The lane axes of a site that a term couples, each with how many lanes in a row an entry of the term depends on."""
-    widths = ((size if place is None else min(place.width, size)) for place, size in _sized(site, term))
+    sized = zip(term.reach[site], site_lanes(site), strict=True)
+    widths = (size if place is None else min(place.width, size) for place, size in sized)
     return {axis: int(width) for axis, width in enumerate(widths) if width > 1}
-
-
-def _sized(site: Equation, term: Term) -> Iterable[tuple[Along | None, int]]:
-    return zip(term.reach[site], site_lanes(site), strict=True)
 
 
 def coupling(equations: tuple[Equation, ...], dependence: dict[Var, Sites], site: Equation, term: Term) -> str:

@@ -20,7 +20,6 @@ from ppvi.compiler.ir import Along, Atom, Equation, Literal, Var, site_info
 from ppvi.compiler.plan import Plan
 from ppvi.ops import Array, Ops
 from ppvi.strategies import Draw, Site
-from ppvi.strategies.base import STACKS
 
 Group = frozenset[int]
 """Indices of terms that are estimated together."""
@@ -87,16 +86,9 @@ class Detached(Env):
 
 
 def draw_of(choice: Choice, env: Env, ops: Ops) -> Draw:
-    """The draw of a site's strategy: stacks, which vectorisation has moved inwards, with their stack axis in front."""
-    fields = [None if i is None else env[choice.equation.inputs[i]] for i in choice.candidate.fields]
-    draw = Draw(*fields)
-    mapped = choice.equation.mapped
-    if not mapped:
-        return draw
-    stacks = {name: ops.moveaxis(x, mapped, 0) for name in STACKS if (x := getattr(draw, name)) is not None}
-    if draw.transitions is not None:
-        stacks["transitions"] = ops.moveaxis(ops.moveaxis(draw.transitions, mapped, 0), 1 + mapped, 1)
-    return draw._replace(**stacks)
+    """The draw of a site's strategy."""
+    inputs = {i: env[choice.equation.inputs[i]] for i in choice.candidate.fields if i is not None}
+    return choice.candidate.draw(inputs, choice.equation.mapped, ops.moveaxis)
 
 
 def chain(site: Equation) -> tuple[int, bool]:

@@ -16,7 +16,8 @@ from enum import Flag, IntEnum, auto
 from typing import Any, Literal as Choice, NamedTuple
 
 from ppvi.ops import Array
-from ppvi.strategies import Strategy
+from ppvi.strategies import Draw, Strategy
+from ppvi.strategies.base import STACKS
 
 
 class Along(NamedTuple):
@@ -34,6 +35,12 @@ class Along(NamedTuple):
 def along(place: int | Along | None) -> Along | None:
     """A place that may have been written as the axis alone, for entry by entry."""
     return place if place is None or isinstance(place, Along) else Along(int(place))
+
+
+def further(place: int | Along | None) -> Along | None:
+    """The same place after an axis has been put in front."""
+    found = along(place)
+    return found and found._replace(axis=found.axis + 1)
 
 
 def straight(axes: AxisMap) -> tuple[int | None, ...]:
@@ -160,6 +167,20 @@ class Candidate:
     strategy: Strategy
     fields: tuple[int | None, ...]
     """For each field of `Draw` the input that holds it."""
+
+    def place(self, field: str) -> int | None:
+        """The input that holds a field of the draw."""
+        return self.fields[Draw._fields.index(field)]
+
+    def draw(self, inputs: Mapping[int, Array], mapped: int, moveaxis: Callable[[Array, int, int], Array]) -> Draw:
+        """The draw, with the stacks that vectorisation has moved inwards by so many axes in front."""
+        draw = Draw(*[None if i is None else inputs[i] for i in self.fields])
+        if not mapped:
+            return draw
+        stacks = {name: moveaxis(x, mapped, 0) for name in STACKS if (x := getattr(draw, name)) is not None}
+        if draw.transitions is not None:
+            stacks["transitions"] = moveaxis(moveaxis(draw.transitions, mapped, 0), 1 + mapped, 1)
+        return draw._replace(**stacks)
 
 
 @dataclass(frozen=True, eq=False)

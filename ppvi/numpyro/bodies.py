@@ -25,7 +25,7 @@ from ppvi.engine.runs import Told
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import source
 from ppvi.numpyro.markers import (
-    equations_in,
+    given_in,
     given_p,
     is_asking,
     key_p,
@@ -38,7 +38,6 @@ from ppvi.numpyro.markers import (
 )
 from ppvi.numpyro.rules import body
 from ppvi.numpyro.stage import INLINED
-from ppvi.strategies import Draw
 from ppvi.strategies.base import STACKS
 
 Found = tuple[list[Any], dict[str, Any], dict[int, Any]]
@@ -62,10 +61,10 @@ class Sites:
         """The operands of a site's marker where a branch has passed over the site."""
         operands, mapped = [_zeros(shape) for shape in shapes], self.mapped[number]
         for candidate in self.infos[number].candidates:
-            draw = Draw(*[None if i is None else operands[i] for i in candidate.fields])
-            stacks = {f: jnp.moveaxis(x, mapped, 0) for f in STACKS if (x := getattr(draw, f)) is not None}
-            found = candidate.strategy.absent(draw._replace(**stacks))
-            back = found._replace(**{f: jnp.moveaxis(getattr(found, f), 0, mapped) for f in stacks})
+            found = candidate.strategy.absent(candidate.draw(dict(enumerate(operands)), mapped, jnp.moveaxis))
+            back = found._replace(
+                **{f: jnp.moveaxis(x, 0, mapped) for f in STACKS if (x := getattr(found, f)) is not None}
+            )
             for i, x in zip(candidate.fields, back, strict=True):
                 if i is not None:
                     operands[i] = x
@@ -194,7 +193,7 @@ class Inside(Scope):
         name = eqn.primitive.name
         if name not in RULES:
             where = source.of(eqn.source_info.traceback)
-            sites = ", ".join(dict.fromkeys(map(repr, names_in(eqn.params)))) or "a random draw"
+            sites = ", ".join(map(repr, names_in(eqn.params))) or "a random draw"
             raise EngineError(f"site {sites} is inside `{name}` (at {where}){_INSTEAD.get(name, _ELSE)}")
         return RULES[name](self, eqn, values)
 
@@ -216,7 +215,7 @@ def _scan(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     params = eqn.params
     fixed, carried, length = params["num_consts"], params["num_carry"], params["length"]
     consts, init, xs = values[:fixed], values[fixed : fixed + carried], values[fixed + carried :]
-    names = _given_in(eqn)
+    names = given_in(params)
     for name in names:
         if jnp.shape(scope.given[name])[:1] != (length,):
             _refuse_given(eqn, name, jnp.shape(scope.given[name]), length)
@@ -304,14 +303,6 @@ RULES: dict[str, Callable[[Inside, Any, Sequence[Any]], Found]] = {
     "checkpoint": _remat,
 }
 """How an operation with a body is run anew."""
-
-
-def _given_in(eqn: Any) -> list[str]:
-    """Names of the sites that ask for a value in the bodies of an operation."""
-    found: list[str] = []
-    for inner in equations_in(eqn.params):
-        found += [inner.params["name"]] if inner.primitive is given_p else _given_in(inner)
-    return list(dict.fromkeys(found))
 
 
 def _refuse_given(eqn: Any, name: str, shape: tuple[int, ...], length: int) -> None:

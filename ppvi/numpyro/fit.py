@@ -202,7 +202,7 @@ def _started_from(start: Params, params: Params | None) -> Params:
 
 
 def _finite(tree: Any) -> bool:
-    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(jax.device_get(tree)))
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
 def _replay(run: Any, state: State, steps: jax.Array) -> tuple[State, np.ndarray, int]:

@@ -14,7 +14,7 @@ from typing import Any
 from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.dependence import Dependence, body_flow, join, push
-from ppvi.compiler.ir import Along, AxisMap, Flow, along
+from ppvi.compiler.ir import Along, AxisMap, Flow, along, further
 from ppvi.numpyro import rules
 
 CALLS = frozenset({"custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"})
@@ -73,13 +73,8 @@ def scan_flow(eqn: Any, body: Flow) -> Flow:
 
 
 def _joined(seen: Sequence[Dependence[int]], maps: Sequence[AxisMap | None]) -> Dependence[int]:
-    rounds = [(here, [0, *map(_further, axes)]) for here, axes in zip(seen, maps, strict=True) if axes is not None]
+    rounds = [(here, [0, *map(further, axes)]) for here, axes in zip(seen, maps, strict=True) if axes is not None]
     return functools.reduce(join, (push(here, axes) for here, axes in rounds), {})
-
-
-def _further(place: int | Along | None) -> Along | None:
-    found = along(place)
-    return found and found._replace(axis=found.axis + 1)
 
 
 def _shifted(dependence: Dependence[int], step: Along) -> Dependence[int]:

@@ -35,7 +35,6 @@ from ppvi.numpyro.flows import of_body
 from ppvi.numpyro.handlers import Around
 from ppvi.numpyro.markers import is_asking, mark_lifted, rest_p, site_p
 from ppvi.numpyro.stage import Reader
-from ppvi.strategies import Draw
 
 if TYPE_CHECKING:
     from ppvi.numpyro.session import Session
@@ -155,15 +154,15 @@ class Outside(Scope):
         operands: list[Any],
     ) -> tuple[SiteInfo, list[Any]]:
         """A site whose lanes are drawn one after the other: what its strategies need of the sequence as a whole."""
-        time, mapped = time_of(own, step), self.sites.mapped[n]
+        time = time_of(own, step)
         others = [self.sites.infos[m] for m in group if m != n]
         info = fitting(self.sites.infos[n], others, time is not None)
         candidates = []
         for candidate in info.candidates:
             if candidate.strategy.chained == "draws":
-                operands = _trajectories(whole, n, candidate, planted, operands, mapped)
+                operands = _trajectories(whole, n, candidate, planted, operands)
             elif candidate.strategy.chained == "chain" and time is not None:
-                candidate, operands = _chain(whole, n, candidate, planted, operands, mapped, *time)
+                candidate, operands = _chain(whole, n, candidate, planted, operands, *time)
             candidates.append(candidate)
         return replace(info, candidates=tuple(candidates)), operands
 
@@ -179,10 +178,7 @@ class Whole:
     values: Sequence[Any]
 
     def run(self, planted: Mapping[int, Any], picks: Mapping[int, Any]) -> Found:
-        return self._run(self.key, dict(self.given), self.values, planted, picks)
-
-    def _run(self, key: Any, given: Any, values: Any, planted: Mapping[int, Any], picks: Mapping[int, Any]) -> Found:
-        return Inside(self.sites, key, given, planted, picks).anew(self.eqn, values)
+        return Inside(self.sites, self.key, self.given, planted, picks).anew(self.eqn, self.values)
 
     def staged(self, planted: Mapping[int, Any]) -> tuple[ClosedJaxpr, list[Any]]:
         """The operation as a function of the planted values and of everything else, which is also returned."""
@@ -190,7 +186,7 @@ class Whole:
 
         def run(planted: Mapping[int, Any], others: Any) -> Found:
             key, given, values = others
-            return self._run(key, given, values, planted, {})
+            return replace(self, key=key, given=given, values=values).run(planted, {})
 
         return jax.make_jaxpr(run)(dict(planted), others), jax.tree.leaves(others)
 
@@ -218,10 +214,10 @@ class Whole:
 
 
 def _trajectories(
-    whole: Whole, n: int, candidate: Candidate, planted: Mapping[int, Any], operands: list[Any], mapped: int
+    whole: Whole, n: int, candidate: Candidate, planted: Mapping[int, Any], operands: list[Any]
 ) -> list[Any]:
     """Further draws of all lanes, each drawn given the further draws before."""
-    places = _places(candidate)
+    places, mapped = _places(candidate), whole.sites.mapped[n]
 
     def draw(i: Any) -> list[Any]:
         return whole.run(planted, {n: (i, places)})[2][n]
@@ -236,12 +232,11 @@ def _chain(
     candidate: Candidate,
     planted: Mapping[int, Any],
     operands: list[Any],
-    mapped: int,
     time: int,
     backward: bool,
 ) -> tuple[Candidate, list[Any]]:
     """A Markov chain's transitions, and its marginals by the forward recursion."""
-    values, log_probs = _places(candidate)
+    (values, log_probs), mapped = _places(candidate), whole.sites.mapped[n]
 
     def given(value: Any) -> Any:
         return whole.run({**planted, n: value}, {})[2][n][log_probs]
@@ -267,7 +262,7 @@ def _chain(
 
 def _places(candidate: Candidate) -> tuple[int, int]:
     """Where the alternatives and their log_probs are among a marker's operands."""
-    values, log_probs = (candidate.fields[Draw._fields.index(name)] for name in ("values", "log_probs"))
+    values, log_probs = candidate.place("values"), candidate.place("log_probs")
     assert values is not None
     assert log_probs is not None
     return values, log_probs

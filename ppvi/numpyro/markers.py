@@ -8,7 +8,7 @@ answered when the body is run (`ppvi.numpyro.lifting`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from ppvi.compiler.dependence import Lanes
-from ppvi.compiler.ir import Along, Density, SiteInfo
+from ppvi.compiler.ir import Along, Density, SiteInfo, further
 from ppvi.engine.runs import Arrays, Told
 from ppvi.errors import EngineError
 
@@ -92,12 +92,8 @@ def tell(told: Told, arrays: Arrays) -> jax.Array:
 def _batch_site(args: Sequence[Any], dims: Sequence[Any], *, info: SiteInfo, mapped: int, past: Any) -> Any:
     if dims[1] is None:
         raise EngineError(one_key(info.name, info.where))
-    moved = tuple((other, (Along(0), *map(_further, lanes))) for other, lanes in past)
+    moved = tuple((other, (Along(0), *map(further, lanes))) for other, lanes in past)
     return site_p.bind(*_in_front(args, dims), info=info, mapped=mapped + 1, past=moved), 0
-
-
-def _further(place: Along | None) -> Along | None:
-    return place and place._replace(axis=place.axis + 1)
 
 
 def _batch_outcome(
@@ -164,33 +160,34 @@ for _identity in (log_prob_p, estimate_p, because_p):
     )
 
 
-def sites_in(params: Any) -> list[SiteInfo]:
-    """The sites that are drawn in the bodies among an operation's parameters."""
-    found: list[SiteInfo] = []
-    for eqn in equations_in(params):
-        found += [eqn.params["info"]] if eqn.primitive is site_p else sites_in(eqn.params)
-    return found
-
-
-def names_in(params: Any) -> list[str]:
-    """The names of the sites in the bodies among an operation's parameters."""
-    found: list[str] = []
-    for eqn in equations_in(params):
-        site = eqn.params.get("told") or (eqn.params["info"] if eqn.primitive is site_p else None)
-        found += names_in(eqn.params) if site is None else [site.name]
-    return found
-
-
-def equations_in(params: Any) -> list[Any]:
-    """The equations of the bodies among an operation's parameters."""
-    leaves = jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, Jaxpr | ClosedJaxpr))
-    bodies = [leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf for leaf in leaves]
-    return [eqn for body in bodies if isinstance(body, Jaxpr) for eqn in body.eqns]
-
-
 ASKING = frozenset({site_p, key_p, given_p, tell_p, outcome_p})
 
 
+def asking_in(params: Any) -> Iterator[Any]:
+    """The markers, at any depth in the bodies among an operation's parameters, that their surroundings must answer."""
+    leaves = jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, Jaxpr | ClosedJaxpr))
+    for body in (leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf for leaf in leaves):
+        for eqn in body.eqns if isinstance(body, Jaxpr) else ():
+            yield from (eqn,) if eqn.primitive in ASKING else asking_in(eqn.params)
+
+
 def is_asking(eqn: Any) -> bool:
-    """Whether a body of an operation has a marker that its surroundings must answer."""
-    return any(inner.primitive in ASKING or is_asking(inner) for inner in equations_in(eqn.params))
+    """Whether a body of an operation has such a marker."""
+    return any(True for _ in asking_in(eqn.params))
+
+
+def sites_in(params: Any) -> list[SiteInfo]:
+    """The sites that are drawn in the bodies among an operation's parameters."""
+    return [eqn.params["info"] for eqn in asking_in(params) if eqn.primitive is site_p]
+
+
+def given_in(params: Any) -> list[str]:
+    """The names of the sites there that are given a value."""
+    return list(dict.fromkeys(eqn.params["name"] for eqn in asking_in(params) if eqn.primitive is given_p))
+
+
+def names_in(params: Any) -> list[str]:
+    """The names of all sites there."""
+    told = {tell_p: "told", site_p: "info"}
+    found = (eqn.params[told[eqn.primitive]].name for eqn in asking_in(params) if eqn.primitive in told)
+    return list(dict.fromkeys(found))
