@@ -700,7 +700,10 @@ def test_enumeration_of_a_cost_of_the_whole_past():
 def test_a_loop_of_unknown_length():
     def guide():
         theta = numpyro.param("theta", 0.5)
-        step = lambda i: i + 1 + 0 * numpyro.sample("x", dist.Normal(theta, 1.0))
+
+        def step(i):
+            return i + 1 + 0 * numpyro.sample("x", dist.Normal(theta, 1.0))
+
         return lax.while_loop(lambda i: i < 3, step, 0.0)
 
     match = r"site 'x' is inside `while` \(at .*test_control_flow.py:\d+\): how many rounds"
