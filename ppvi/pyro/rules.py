@@ -124,7 +124,7 @@ def _squeeze(call: Call, i: int) -> AxisMap:
 
 
 def _select(call: Call, i: int) -> AxisMap:
-    gone = call.arguments["dim"] % len(call.operands[i])
+    gone = call.arguments.get("dim", 0) % len(call.operands[i])
     return tuple(None if axis == gone else axis - (axis > gone) for axis in range(len(call.operands[i])))
 
 
@@ -138,7 +138,8 @@ def _stack(call: Call, i: int) -> AxisMap:
     return tuple(axis + (axis >= new) for axis in range(len(call.operands[i])))
 
 
-def _cat(call: Call, i: int) -> AxisMap:
+def _cut(call: Call, i: int) -> AxisMap:
+    """Put together or cut along `dim`."""
     along = call.arguments.get("dim", 0) % max(len(call.output), 1)
     return tuple(None if axis == along else axis for axis in range(len(call.operands[i])))
 
@@ -181,10 +182,10 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("t", "transpose"), _transpose),
     "unsqueeze": _unsqueeze,
     "squeeze": _squeeze,
-    "select": _select,
+    **dict.fromkeys(("select", "unbind"), _select),
     "slice": _slice,
     "stack": _stack,
-    "cat": _cat,
+    **dict.fromkeys(("cat", "split", "split_with_sizes"), _cut),
     "index": _index,
     "gather": _gather,
     **dict.fromkeys(("mm", "bmm", "mv", "addmm"), _product),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._C._functorch import is_batchedtensor, is_functionaltensor  # pyright: ignore[reportMissingImports]
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
@@ -25,7 +26,7 @@ from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Origin, Program, 
 from ppvi.errors import EngineError
 from ppvi.pyro import meanings, rules, source
 from ppvi.pyro.graphs import fold, without_mutation
-from ppvi.pyro.trees import level
+from ppvi.pyro.trees import level, lowered
 
 LIBRARY = torch.library.Library("ppvi", "DEF")
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
@@ -97,12 +98,6 @@ def _in_front(size: int, x: torch.Tensor, dim: int | None) -> torch.Tensor:
     return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
-def _batch_draw(info: Any, dims: Any, key: Any, inputs: Any, number: int) -> tuple[torch.Tensor, int]:
-    front = functools.partial(_in_front, info.batch_size)
-    moved = [front(x, d) for x, d in zip(inputs, dims[1], strict=True)]
-    return draw(front(key, dims[0]), moved, _registries[-1][number]), 0
-
-
 def _batch_mark(
     info: Any, dims: Any, value: Any, key: Any, inputs: Any, number: int, mapped: int
 ) -> tuple[torch.Tensor, int]:
@@ -116,7 +111,6 @@ def _batch_note(info: Any, dims: Any, value: Any, others: Any, number: int) -> t
 
 
 torch.library.register_vmap("ppvi::note", _batch_note, lib=LIBRARY)
-torch.library.register_vmap("ppvi::draw", _batch_draw, lib=LIBRARY)
 torch.library.register_vmap("ppvi::mark", _batch_mark, lib=LIBRARY)
 
 
@@ -358,7 +352,28 @@ def mark_because(value: torch.Tensor, because: str) -> torch.Tensor:
 
 
 def draw(key: torch.Tensor, inputs: Sequence[torch.Tensor], sampler: Sampler) -> torch.Tensor:
-    """A draw by Python code, which outside of every transformation simply runs, on autograd's tape."""
-    if not level():
-        return sampler(key, *inputs)
-    return torch.ops.ppvi.draw(key, list(inputs), register(sampler))
+    """A draw by Python code: one operation where it is staged. Otherwise it runs, on autograd's tape, vectorised as a whole."""
+    tensors = (key, *inputs)
+    if any(map(is_batchedtensor, tensors)):
+        return _Vectorised.apply(sampler, *tensors)
+    if any(map(is_functionaltensor, tensors)):
+        return torch.ops.ppvi.draw(key, list(inputs), register(sampler))
+    with lowered(level()):
+        return sampler(*tensors)
+
+
+class _Vectorised(torch.autograd.Function):
+    """A draw under `vmap` is one draw of more lanes, whose derivative is on the tape outside."""
+
+    @staticmethod
+    def forward(sampler: Sampler, *tensors: torch.Tensor) -> torch.Tensor:
+        return sampler(*tensors)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[torch.Tensor, int]:
+        sampler, *tensors = args
+        key, *inputs = (_in_front(info.batch_size, x, d) for x, d in zip(tensors, in_dims[1:], strict=True))
+        return draw(key, inputs, sampler), 0

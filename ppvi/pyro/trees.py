@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
+from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.utils import _pytree as pytree
 
 from ppvi.errors import ProgramError
@@ -15,6 +17,15 @@ from ppvi.errors import ProgramError
 def level() -> int:
     """How many transformations of `torch.func` are around."""
     return maybe_current_level() or 0
+
+
+@contextmanager
+def lowered(levels: int) -> Iterator[None]:
+    """Outside of so many of them, the innermost first."""
+    with ExitStack() as stack:
+        for _ in range(levels):
+            stack.enter_context(retrieve_current_functorch_interpreter().lower())
+        yield
 
 
 def tree_map(function: Callable[..., Any], *trees: Any) -> Any:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import ppvi
 import ppvi.pyro as vi
 from ppvi import objectives
-from ppvi.strategies import Quadrature
+from ppvi.strategies import Quadrature, SumAndSample
 
 WEIGHT = torch.nn.Parameter(torch.ones(()))
 DATA = [1.2, -0.7, 2.0, 0.1]
@@ -46,6 +46,32 @@ def test_implicit_derivative_of_a_beta(strategy):
     a, b = 1.5, 0.8
     truth = {"a": b / (a + b) ** 2, "b": -a / (a + b) ** 2}
     for name, (mean, error) in means(bound, params).items():
+        assert abs(mean - truth[name]) < 5 * error + 1e-6, name
+
+
+def label_and_point():
+    p, m = pyro.param("p", torch.tensor(0.3)), pyro.param("m", torch.tensor(0.7))
+    with pyro.plate("data", 3):
+        z = pyro.sample("z", dist.Bernoulli(p))
+        pyro.sample("x", dist.Normal(m * z, 1.0))
+        pyro.sample("w", dist.Normal(m, 1.0))
+
+
+@pytest.mark.parametrize(
+    "strategy", [ppvi.Enumerate(), ppvi.Enumerate(sequential=True), SumAndSample(1), ppvi.LeaveOneOut(2)], ids=str
+)
+def test_a_path_goes_through_draws_in_the_runs_of_a_strategy(strategy):
+    """E sum (x^2 + x w + z w) = 3 [m^2 p + 1 + m^2 p + m p]: of x the runs draw one each, and w is the same in all of them."""
+
+    def total(p, q):
+        found = q.simulate()
+        x, w, z = (found[name] for name in "xwz")
+        return (x**2 + x * w + z * w).sum()
+
+    bound = vi.objective(total, lambda: None, label_and_point, strategies={"z": strategy})
+    p, m = 0.3, 0.7
+    truth = {"p": 3 * (2 * m**2 + m), "m": 3 * (4 * m * p + p)}
+    for name, (mean, error) in means(bound, bound.init(0), n=800).items():
         assert abs(mean - truth[name]) < 5 * error + 1e-6, name
 
 
