@@ -18,9 +18,9 @@ from numpyro.infer.autoguide import AutoNormal
 
 import ppvi
 import ppvi.numpyro as vi
+from benchmarks.results import table
 from benchmarks.timing import summary
 from ppvi.compiler.examine import examine
-from ppvi.tables import render
 
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (50, 5))
@@ -74,7 +74,7 @@ def statistical():
         draws = report.measurements[0].draws
         rows.append((name, report.verdict, f"{seconds:.1f}", f"{draws:,}", f"{100 * seen:.2g}%"))
     header = ("ELBO with ten parameters", "verdict", "seconds", "draws of each path", "smallest bias visible, of scale")
-    print(render("statistical check, alpha = 1e-3, delta = 1%", header, rows))
+    table("statistical check, alpha = 1e-3, delta = 1%", header, rows)
 
 
 def static(rounds: int = 15):
@@ -96,7 +96,7 @@ def static(rounds: int = 15):
             examine(plan, {})
             ratios.append((time.perf_counter() - middle) / (middle - start))
         rows.append((name, summary(np.array(ratios))))
-    print(render("static check, in units of staging", ("program", "median [quartiles]"), rows))
+    table("static check, in units of staging", ("program", "median [min, max]"), rows)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ from numpyro.infer import SVI, RenyiELBO, Trace_ELBO
 
 import ppvi
 import ppvi.numpyro as vi
+from benchmarks.results import table
 from benchmarks.timing import microseconds, ratio, rounds
 from guides.cone import mean_field, ring
 from models.cone import OBSERVED, log_evidence, model
 from ppvi import objectives
-from ppvi.tables import render
 
 KEEP = ["x", "y"]
 DRAWS = 200_000
@@ -152,7 +152,7 @@ def main():
     evidence = log_evidence()
     rows.append(("log evidence, quadrature", f"{evidence:.3f}", "", ""))
     title = f"noisy cone: mean and standard error over {DRAWS:,} draws"
-    print(render(title, ("bound", "value", "published", "reached"), rows))
+    table(title, ("bound", "value", "published", "reached"), rows)
     ordered = values["ELBO"][0] <= values["IWELBO(5)"][0] <= evidence
     print(f"ELBO <= IWELBO(5) <= log evidence: {ordered}; every bound <= log evidence: "
           f"{all(mean <= evidence for mean, _ in values.values())}")  # fmt: skip

@@ -23,9 +23,9 @@ from numpyro.contrib.funsor.infer_util import log_density
 
 import ppvi
 import ppvi.numpyro as vi
+from benchmarks.results import table
 from benchmarks.timing import microseconds, ratio, rounds
 from ppvi.objectives import elbo
-from ppvi.tables import render
 
 KEY = jax.random.key(0)
 ROUNDS, WALKS, STATES = 200, 64, 16
@@ -162,7 +162,7 @@ def main():
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
     header = ("problem", "system", "one gradient", "ppvi / it")
-    print(render(f"{ROUNDS} rounds; {WALKS} walks; {STATES} states", header, [*walks(), *chains()]))
+    table(f"{ROUNDS} rounds; {WALKS} walks; {STATES} states", header, [*walks(), *chains()])
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from numpyro.infer import TraceGraph_ELBO
 
 import ppvi
 import ppvi.numpyro as vi
+from benchmarks.results import table
 from benchmarks.timing import microseconds, ratio, rounds
 from ppvi.objectives import elbo
-from ppvi.tables import render
 
 
 def model(x):
@@ -91,7 +91,7 @@ def at_a_thousand(steps):
             )
         )
     header = ("", "time", "/ by hand", "/ TraceGraph_ELBO", "variance of a logit's gradient")
-    print(render("1000 labels (median [quartiles] of ratios by round)", header, rows))
+    table("1000 labels (median [min, max] of ratios by round)", header, rows)
     print(f"Reinforce's variance in theory: {exact_reinforce_variance(params, x):.4g}\n")
 
 
@@ -119,7 +119,7 @@ def scaling():
                     ratio(times, "ppvi", "by hand"),
                 )
             )
-    print(render("scaling in labels", ("", "labels", "staging", "time", "per label", "/ by hand (exact)"), rows))
+    table("scaling in labels", ("", "labels", "staging", "time", "per label", "/ by hand (exact)"), rows)
 
 
 def main():

@@ -18,10 +18,10 @@ from torch import nn
 import models.eight_schools_pyro
 import ppvi
 import ppvi.pyro as vi
+from benchmarks.results import table
 from benchmarks.timing import microseconds, ratio, rounds
 from ppvi.objectives import elbo
 from ppvi.strategies import Strategy
-from ppvi.tables import render
 
 N = 1000
 
@@ -155,7 +155,7 @@ def main():
     autoencoders = (autoencoder(64, 196, 64, 5), autoencoder(64, 784, 200, 10))
     rows = [measure(case) for cases in (mixture(), *autoencoders, schools()) for case in cases]
     header = ("", "strategy", "Pyro's loss", "ppvi", "compiled", "Pyro", "ppvi / Pyro", "compiled / Pyro", "variance")
-    print(render("A gradient on Pyro (median [quartiles] of ratios by round)", header, rows))
+    table("A gradient on Pyro (median [min, max] of ratios by round)", header, rows)
 
 
 if __name__ == "__main__":

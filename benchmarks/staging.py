@@ -22,8 +22,8 @@ from numpyro.infer import SVI, Trace_ELBO, TraceGraph_ELBO
 import ppvi
 import ppvi.numpyro as vi
 from benchmarks import mixture, vae_overhead
+from benchmarks.results import table
 from ppvi.objectives import elbo
-from ppvi.tables import render
 
 ROUNDS = 5
 
@@ -105,7 +105,7 @@ def first_calls():
         low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
         medians = [f"{np.median(x):.2f} s" for x in times.values()]
         rows.append((program, *medians, f"{middle:.2f} [{low:.2f}, {high:.2f}]"))
-    print(render("first call: staging and compilation", ("", "ppvi", "NumPyro's SVI loss", "ratio [quartiles]"), rows))
+    table("first call: staging and compilation", ("", "ppvi", "NumPyro's SVI loss", "ratio [min, max]"), rows)
 
 
 def staging_by_sites():
@@ -128,7 +128,7 @@ def staging_by_sites():
                 (name, str(n), f"{1e3 * staging:.0f} ms", f"{1e3 * staging / n:.2f} ms", f"{1e3 * tracing / n:.2f} ms")
             )
     header = ("sites", "number", "staging", "staging per site", "with the gradient's trace, per site")
-    print(render("staging by number of sites", header, rows))
+    table("staging by number of sites", header, rows)
 
 
 def _timed(function):

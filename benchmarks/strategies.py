@@ -18,9 +18,9 @@ from numpyro.infer import TraceGraph_ELBO
 
 import ppvi
 import ppvi.numpyro as vi
+from benchmarks.results import table
 from benchmarks.timing import ratio, rounds
 from ppvi.strategies import ARM, REBAR, DisARM, StochasticPerturbation, SumAndSample, UnorderedSet
-from ppvi.tables import render
 
 WIDTH = 256
 STRATEGIES = (
@@ -130,7 +130,7 @@ def main(seconds: float = 15.0):
         rows = [(name, *(columns.get((name, n), "-") for n in (1, 2, 4, 8))) for name in names]
         title = "nested sites" if nested else "sites apart"
         header = ("strategy", *(f"n = {n}" for n in (1, 2, 4, 8)))
-        print(render(f"{title}: declared: measured [quartiles], in plain evaluations", header, rows))
+        table(f"{title}: declared: measured [min, max], in plain evaluations", header, rows)
 
 
 if __name__ == "__main__":

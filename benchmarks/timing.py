@@ -35,14 +35,13 @@ def rounds(
 
 
 def ratio(times: dict[str, np.ndarray], name: str, to: str) -> str:
-    """Median of the ratios by round, with the quartiles."""
+    """Median of the ratios by round, with the smallest and the largest."""
     return summary(times[name] / times[to])
 
 
 def summary(ratios: np.ndarray) -> str:
-    """Median and quartiles."""
-    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+    """Median, smallest and largest."""
+    return f"{np.median(ratios):.3f} [{np.min(ratios):.3f}, {np.max(ratios):.3f}]"
 
 
 def microseconds(x: np.ndarray) -> str:

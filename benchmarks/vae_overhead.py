@@ -12,9 +12,9 @@ import numpyro.distributions as dist
 from numpyro.infer import Trace_ELBO
 
 import ppvi.numpyro as vi
+from benchmarks.results import table
 from benchmarks.timing import microseconds, ratio, rounds
 from ppvi.objectives import elbo
-from ppvi.tables import render
 
 PIXELS, HIDDEN, LATENT = 784, 200, 10
 
@@ -92,7 +92,7 @@ def main():
             )
         )
     header = ("batch", *steps, "ppvi / by hand", "ppvi / NumPyro", "NumPyro / by hand")
-    print(render("VAE 784-200-10, value and gradient (median [quartiles] of ratios by round)", header, rows))
+    table("VAE 784-200-10, value and gradient (median [min, max] of ratios by round)", header, rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """Guide for Attend, Infer, Repeat: a recurrent network looks at an image and finds one object after the other."""
 
+import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 
-from models.air import STEPS, WHERE_LOC, WHERE_SCALE
-from models.air_networks import UNITS, WHAT, WHERE, attend, encode, heads, look, lstm, recognition
+from models.air import PRESENCE, STEPS, WHERE_LOC, WHERE_SCALE
+from models.air_networks import IMAGE, UNITS, WHAT, WHERE, attend, dense, encode, heads, layer, look, lstm, recognition
+from ppvi import Enumerate, LeaveOneOut, MeasureValued, Reinforce
+from ppvi.objectives import elbo, iwelbo, reweighted_wake_sleep
+from ppvi.strategies import NeuralBaseline
 
 
 def guide(images):
@@ -21,7 +25,8 @@ def guide(images):
         for t in range(STEPS):
             state = lstm(weights, seen, (where, what, present[..., None]), state)
             further, loc, scale = heads(weights, state[0])
-            present = numpyro.sample(f"pres_{t}", dist.Bernoulli(further * present))
+            chance = dist.Bernoulli(further * present)
+            present = numpyro.sample(f"pres_{t}", chance, infer={"baseline_input": images})
             found = present[..., None] > 0
             loc = WHERE_LOC + jnp.where(found, loc, 0.0) * WHERE_SCALE
             scale = WHERE_SCALE * jnp.where(found, scale, 1.0)
@@ -29,3 +34,33 @@ def guide(images):
             loc, scale = encode(weights, attend(where, images))
             loc, scale = jnp.where(found, loc, 0.0), jnp.where(found, scale, 1.0)
             what = numpyro.sample(f"what_{t}", dist.Normal(loc, scale).to_event(1))
+
+
+def value_weights():
+    hidden, out = jax.random.split(jax.random.key(0))
+    return {"hidden": dense(hidden, IMAGE**2, 64), "out": dense(out, 64, 1)}
+
+
+def value(weights, images):
+    """What an image is worth before anything is known of its objects, in units of 1,000 nats."""
+    hidden = jax.nn.relu(layer(weights["hidden"], images.reshape(*images.shape[:-2], IMAGE**2)))
+    return 1000 * layer(weights["out"], hidden)[..., 0]
+
+
+def presence(strategy, last=None):
+    """A strategy for the presence of each object, or another one for the last."""
+    return dict.fromkeys(PRESENCE, strategy) | ({} if last is None else {PRESENCE[-1]: last})
+
+
+ESTIMATORS = {
+    "REINFORCE": (elbo, presence(Reinforce())),
+    "REINFORCE + baseline": (elbo, presence(Reinforce(NeuralBaseline(value_weights, value, 1e-3)))),
+    "leave one out": (elbo, presence(LeaveOneOut(2))),
+    "MVD": (elbo, presence(MeasureValued())),
+    "ENUM": (elbo, presence(Enumerate())),
+    "MVD + ENUM": (elbo, presence(MeasureValued(), last=Enumerate())),
+    "IWELBO(2) + REINFORCE": (iwelbo(2, per="images"), presence(Reinforce())),
+    "IWELBO(2) + MVD": (iwelbo(2, per="images"), presence(MeasureValued())),
+    "RWS(10)": (reweighted_wake_sleep(10, per="images"), {}),
+}
+"""Objective and strategies of the estimators in Becker, Lew et al. 2024, Figure 7, and of three more."""

@@ -20,11 +20,13 @@ def dense(key, inputs, outputs):
     )
 
 
+@jax.jit
 def decoder(key):
     hidden, out = jax.random.split(key)
     return {"hidden": dense(hidden, WHAT, HIDDEN), "out": dense(out, HIDDEN, WINDOW**2)}
 
 
+@jax.jit
 def recognition(key):
     """Weights of the guide's networks."""
     image, before, heads, hidden, out = jax.random.split(key, 5)
@@ -79,7 +81,7 @@ def tents(scale, shift, outputs, inputs):
     """Weights `(..., outputs, inputs)` of linear interpolation, zero outside: output i lies at scale x_i + shift, where the
     places x of either grid go from -1 to 1."""
     at = scale[..., None] * jnp.linspace(-1.0, 1.0, outputs) + shift[..., None]
-    return jax.nn.relu(1 - jnp.abs((at[..., None] + 1) * (inputs - 1) / 2 - jnp.arange(inputs)))
+    return jnp.maximum(0.0, 1 - jnp.abs((at[..., None] + 1) * (inputs - 1) / 2 - jnp.arange(inputs)))
 
 
 def resample(scale, x, y, picture, size):

@@ -70,3 +70,13 @@ def test_a_program_with_a_loop():
     moves = jnp.eye(5) - 0.9 * jnp.eye(5, k=-1)
     mean = jnp.linalg.solve(moves.T @ moves + 4 * jnp.eye(5), 4 * series)
     np.testing.assert_allclose(fit.params["z_auto_loc"], mean, atol=0.1)
+
+
+def test_presence_by_one_argument():
+    names = {"vi": ppvi.numpyro}
+    exec(BLOCKS[7].replace("vi.objective", "bound = vi.objective"), names)
+    assert [str(strategy) for strategy in names["bound"].strategies.values()] == [
+        "MeasureValued()",
+        "MeasureValued()",
+        "Enumerate()",
+    ]
