@@ -7,32 +7,14 @@ Here x / y is taken first, and is 0 where x is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpyro.distributions as dist
 from jax.scipy import special
-
-from ppvi.numpyro.replay import replay, run
-
-
-def log_prob(fn: dist.Distribution, value: Any) -> Any:
-    """`fn.log_prob(value)`, with safe derivatives of logarithms that a discrete value multiplies."""
-    if not getattr(fn.support, "is_discrete", False):
-        return fn.log_prob(value)
-    closed = jax.make_jaxpr(lambda: fn.log_prob(value))()
-    (out,) = replay(closed.jaxpr, closed.consts, (), _operation)
-    return out
-
-
-def _operation(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:
-    if eqn.primitive.name == "custom_jvp_call":
-        name = eqn.params["call_jaxpr"].jaxpr.debug_info.func_src_info.partition(" at ")[0]
-        if name in SAFE:
-            return [SAFE[name](*values)]
-    return run(eqn, values)
+from numpyro.distributions import discrete
 
 
 def _safe(function: Any, log: Callable[..., Any], shift: int) -> Callable[..., Any]:
@@ -47,3 +29,14 @@ def _safe(function: Any, log: Callable[..., Any], shift: int) -> Callable[..., A
 
 
 SAFE = {"xlogy": _safe(special.xlogy, jnp.log, 0), "xlog1py": _safe(special.xlog1py, jnp.log1p, 1)}
+JAX = {name: getattr(special, name) for name in SAFE}
+
+
+@contextmanager
+def safe_counts() -> Iterator[None]:
+    """NumPyro's discrete distributions compute their densities with safe logarithms."""
+    discrete.__dict__.update(SAFE)
+    try:
+        yield
+    finally:
+        discrete.__dict__.update(JAX)

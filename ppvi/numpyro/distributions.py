@@ -18,7 +18,7 @@ from numpyro.distributions.distribution import ExpandedDistribution, Independent
 
 from ppvi.compiler.ir import Support
 from ppvi.engine import distributions as engine
-from ppvi.numpyro import counts
+from ppvi.numpyro.counts import safe_counts
 from ppvi.numpyro.ops import OPS
 
 
@@ -55,7 +55,8 @@ class SiteDistribution(engine.SiteDistribution):
         return _detached(self.peeled).sample(rng, (n,))
 
     def log_prob(self, value: Any) -> Any:
-        return counts.log_prob(self.peeled, value)
+        with safe_counts():
+            return self.peeled.log_prob(value)
 
     def rsample(self, rng: jax.Array) -> Any:
         value, self.intermediates = self.fn(rng_key=rng, sample_intermediates=True)

@@ -202,9 +202,7 @@ def _loop(reader: Callable[[], Any], body: Any, carried: Sequence[tuple[int, int
 
 # Whose code it is -----------------------------------------------------------------------------------------------------
 
-_SESSION, _SITES, _COUNTS = (
-    str(Path(__file__).with_name(name)) for name in ("session.py", "distributions.py", "counts.py")
-)
+_SESSION, _SITES = (str(Path(__file__).with_name(name)) for name in ("session.py", "distributions.py"))
 _LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}/" for module in (jax, numpyro))
 
 
@@ -226,8 +224,6 @@ def _origin(traceback: Any) -> Origin:
         if path.startswith(_LIBRARIES):
             density = density or path.startswith(_DISTRIBUTIONS)
             sampler = sampler and path.startswith((_LIBRARIES[0], _DISTRIBUTIONS))
-            continue
-        if path == _COUNTS:
             continue
         if sampler and path == _SITES and frame.function_name.endswith(("rsample", "icdf")):
             return origin | Origin.SAMPLER

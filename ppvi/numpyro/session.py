@@ -21,7 +21,8 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from ppvi.engine import sessions as engine
 from ppvi.engine.runs import Arrays, Run, Site, Told
 from ppvi.errors import EngineError, ProgramError
-from ppvi.numpyro import counts, markers, source
+from ppvi.numpyro import markers, source
+from ppvi.numpyro.counts import safe_counts
 from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, unvalidated
 from ppvi.numpyro.handlers import Around, Direct, InnerSiteError, current_trace
 from ppvi.numpyro.lifting import run_lifted
@@ -160,7 +161,8 @@ class Session(engine.Session):
         self, fn: dist.Distribution, value: Any, intermediates: Sequence[Any]
     ) -> tuple[jax.Array | None, Exception | None]:
         try:
-            log_prob: Any = fn.log_prob(value, list(intermediates)) if intermediates else counts.log_prob(fn, value)
+            with safe_counts():
+                log_prob: Any = fn.log_prob(value, list(intermediates)) if intermediates else fn.log_prob(value)
             return (log_prob if check_same_batch(log_prob, value, fn) else None), None
         except (TypeError, ValueError) as error:
             return None, error
