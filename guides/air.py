@@ -5,8 +5,23 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 
-from models.air import PRESENCE, STEPS, WHERE_LOC, WHERE_SCALE
-from models.air_networks import IMAGE, UNITS, WHAT, WHERE, attend, dense, encode, heads, layer, look, lstm, recognition
+from models.air import PRESENCE, STEPS
+from models.air_networks import (
+    IMAGE,
+    UNITS,
+    WHAT,
+    WHERE,
+    WHERE_LOC,
+    WHERE_SCALE,
+    attend,
+    dense,
+    encode,
+    heads,
+    layer,
+    look,
+    lstm,
+    recognition,
+)
 from ppvi import Enumerate, LeaveOneOut, MeasureValued, Reinforce
 from ppvi.objectives import elbo, iwelbo, reweighted_wake_sleep
 from ppvi.strategies import NeuralBaseline

@@ -12,13 +12,10 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 
-from models.air_networks import IMAGE, WHAT, decode, decoder, paint
+from models.air_networks import IMAGE, NOISE, PRESENT, WHAT, WHERE_LOC, WHERE_SCALE, decode, decoder, paint
 
-STEPS = 3
+STEPS = len(PRESENT)
 PRESENCE = tuple(f"pres_{t}" for t in range(STEPS))
-PRESENT = (0.05, 0.05**2.3, 0.05**5)
-WHERE_LOC, WHERE_SCALE = jnp.array([3.0, 0.0, 0.0]), jnp.array([0.2, 1.0, 1.0])
-NOISE = 0.3
 
 
 def model(images):

@@ -1,4 +1,4 @@
-"""The networks and the spatial transformer of Attend, Infer, Repeat, as plain functions of weights and arrays.
+"""The numbers, the networks and the spatial transformer of Attend, Infer, Repeat, as plain functions of weights and arrays.
 
 Sizes as in the experiment of Becker, Lew et al. 2024, Figure 7: images of 50 x 50 pixels, windows of 20 x 20, 50 numbers for
 what a window shows, an LSTM of 256 units, one hidden layer of 200 units in the encoder and the decoder.
@@ -9,6 +9,10 @@ import jax.numpy as jnp
 from jax.nn import leaky_relu, sigmoid, softplus
 
 IMAGE, WINDOW, WHAT, WHERE, UNITS, HIDDEN = 50, 20, 50, 3, 256, 200
+
+PRESENT = (0.05, 0.05**2.3, 0.05**5)
+WHERE_LOC, WHERE_SCALE = jnp.array([3.0, 0.0, 0.0]), jnp.array([0.2, 1.0, 1.0])
+NOISE = 0.3
 
 
 def dense(key, inputs, outputs):

@@ -21,9 +21,13 @@ from benchmarks.air_peers.adam import serve_adam
 from models import air_networks
 from models.air_networks import (
     IMAGE,
+    NOISE,
+    PRESENT,
     UNITS,
     WHAT,
     WHERE,
+    WHERE_LOC,
+    WHERE_SCALE,
     attend,
     decode,
     decoder,
@@ -34,9 +38,6 @@ from models.air_networks import (
     paint,
     recognition,
 )
-
-PRIOR = (0.05, 0.05**2.3, 0.05**5)
-LOC, SCALE = jnp.array([3.0, 0.0, 0.0]), jnp.array([0.2, 1.0, 1.0])
 
 # GenJAX has no rule for functions with a derivative rule of their own.
 air_networks.softplus = lambda x: jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
@@ -60,12 +61,12 @@ def programs(flips):
     @genjax.gen
     def model(weights):
         present, canvas = 1.0, jnp.zeros((IMAGE, IMAGE))
-        for t, (prior, flip) in enumerate(zip(PRIOR, flips, strict=True)):
+        for t, (prior, flip) in enumerate(zip(PRESENT, flips, strict=True)):
             present = jnp.float32(flip(jnp.clip(prior * present, 1e-6, 1 - 1e-6)) @ f"pres_{t}")
-            where = normal(LOC, SCALE) @ f"where_{t}"
+            where = normal(WHERE_LOC, WHERE_SCALE) @ f"where_{t}"
             what = normal(jnp.zeros(WHAT), jnp.ones(WHAT)) @ f"what_{t}"
             canvas = canvas + present * paint(where, decode(weights, what))
-        normal(canvas.reshape(-1), jnp.full(IMAGE**2, 0.3)) @ "image"
+        normal(canvas.reshape(-1), jnp.full(IMAGE**2, NOISE)) @ "image"
 
     @genjax.gen
     def guide(image, weights):
@@ -76,9 +77,8 @@ def programs(flips):
             further, loc, scale = heads(weights, state[0])
             present = jnp.float32(flip(jnp.clip(further * present, 1e-6, 1 - 1e-6)) @ f"pres_{t}")
             found = present > 0
-            where = (
-                normal(LOC + jnp.where(found, loc, 0.0) * SCALE, SCALE * jnp.where(found, scale, 1.0)) @ f"where_{t}"
-            )
+            loc = WHERE_LOC + jnp.where(found, loc, 0.0) * WHERE_SCALE
+            where = normal(loc, WHERE_SCALE * jnp.where(found, scale, 1.0)) @ f"where_{t}"
             loc, scale = encode(weights, attend(where, image))
             what = normal(jnp.where(found, loc, 0.0), jnp.where(found, scale, 1.0)) @ f"what_{t}"
 

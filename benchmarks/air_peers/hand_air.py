@@ -15,9 +15,13 @@ from jax.lax import stop_gradient as stop
 from benchmarks.air_peers.adam import serve_adam
 from models.air_networks import (
     IMAGE,
+    NOISE,
+    PRESENT,
     UNITS,
     WHAT,
     WHERE,
+    WHERE_LOC,
+    WHERE_SCALE,
     attend,
     decode,
     decoder,
@@ -29,9 +33,6 @@ from models.air_networks import (
     recognition,
 )
 
-PRIOR = (0.05, 0.05**2.3, 0.05**5)
-LOC, SCALE = jnp.array([3.0, 0.0, 0.0]), jnp.array([0.2, 1.0, 1.0])
-NOISE = 0.3
 TINY = 1e-30
 
 
@@ -70,11 +71,11 @@ def follow(params, now, key, t, p, place, present):
     """The rest of step t after presence is known."""
     key_where, key_what = jax.random.split(key)
     found = present[:, None] > 0
-    log_w = log_bernoulli(present, PRIOR[t] * now["present"]) - log_bernoulli(present, p)
-    loc = LOC + jnp.where(found, place[0], 0.0) * SCALE
-    scale = SCALE * jnp.where(found, place[1], 1.0)
+    log_w = log_bernoulli(present, PRESENT[t] * now["present"]) - log_bernoulli(present, p)
+    loc = WHERE_LOC + jnp.where(found, place[0], 0.0) * WHERE_SCALE
+    scale = WHERE_SCALE * jnp.where(found, place[1], 1.0)
     where = loc + scale * jax.random.normal(key_where, loc.shape)
-    log_w += log_normal(where, LOC, SCALE) - log_normal(where, loc, scale)
+    log_w += log_normal(where, WHERE_LOC, WHERE_SCALE) - log_normal(where, loc, scale)
     loc, scale = encode(params["recognition"], attend(where, now["images"]))
     loc, scale = jnp.where(found, loc, 0.0), jnp.where(found, scale, 1.0)
     what = loc + scale * jax.random.normal(key_what, loc.shape)

@@ -1,5 +1,6 @@
 """ppvi on Pyro."""
 
+import itertools
 import sys
 import time
 
@@ -18,16 +19,14 @@ def main(name, file):
     images = torch.tensor(np.load(file))
     objective, strategies = ESTIMATORS[name]
     bound = vi.objective(objective, model, guide, strategies=strategies)
-    params = bound.init(0, images)
+    params, seeds = bound.init(0, images), itertools.count()
     adam = torch.optim.Adam([*DECODER.parameters(), *RECOGNITION.parameters()], 1e-4)
 
     def step():
         adam.zero_grad()
-        (-bound.surrogate(step.seed, params, images) / len(images)).backward()
+        (-bound.surrogate(next(seeds), params, images) / len(images)).backward()
         adam.step()
-        step.seed += 1
 
-    step.seed = 0
     serve(step, started)
 
 

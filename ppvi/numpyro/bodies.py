@@ -16,7 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.source_info_util import user_context
 
 from ppvi.compiler.ir import SiteInfo
 from ppvi.engine.outcomes import EndlessError
@@ -35,9 +36,8 @@ from ppvi.numpyro.markers import (
     sites_in,
     tell_p,
 )
-from ppvi.numpyro.replay import replay, run
 from ppvi.numpyro.rules import body
-from ppvi.numpyro.stage import INLINED
+from ppvi.numpyro.stage import INLINED, bind
 from ppvi.strategies.base import STACKS
 
 Found = tuple[list[Any], dict[str, Any], dict[int, Any]]
@@ -80,7 +80,17 @@ class Scope:
         self.given = given
 
     def evaluate(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-        return replay(jaxpr, consts, args, self.operation)
+        values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+
+        def read(atom: Any) -> Any:
+            return atom.val if isinstance(atom, Literal) else values[atom]
+
+        for eqn in jaxpr.eqns:
+            # What is bound anew is at the place in the user's code where it was.
+            with user_context(eqn.source_info.traceback, name_stack=eqn.source_info.name_stack):
+                outs = self.operation(eqn, [read(atom) for atom in eqn.invars])
+            values.update(zip(eqn.outvars, outs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
 
     def operation(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
         """What an operation returns."""
@@ -95,7 +105,7 @@ class Scope:
         if primitive is site_p:
             return [self.site(params, values)]
         if not is_asking(eqn):
-            return run(eqn, values)
+            return bind(eqn, values)
         inner = body(eqn)
         if inner is not None and (primitive.name in INLINED or primitive.name.startswith("custom_")):
             return self.evaluate(inner.jaxpr, inner.consts, values)

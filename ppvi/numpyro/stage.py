@@ -18,7 +18,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun
 
 from ppvi.compiler.ir import Atom, Equation, Flow, Literal, Meaning, Program, Var
-from ppvi.numpyro import lookup, meanings, replay, rules, source
+from ppvi.numpyro import lookup, meanings, rules, source
 from ppvi.numpyro.flows import flow, of_body
 from ppvi.numpyro.markers import because_p, estimate_p, log_prob_p, outcome_p, rest_p, site_p
 
@@ -181,11 +181,17 @@ def _unused() -> Flow:
     raise AssertionError("a site's dependence is the compiler's own rule")
 
 
+def bind(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:
+    """What an equation returns as it stands."""
+    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return out if eqn.primitive.multiple_results else (out,)
+
+
 def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
     primitive = eqn.primitive
 
     def run(*values: jax.Array) -> Sequence[jax.Array]:
-        return replay.run(eqn, values)
+        return bind(eqn, values)
 
     def run_lookup(table: jax.Array, indices: jax.Array) -> Sequence[jax.Array]:
         return (lookup.look_up(table, indices, eqn.params["mode"], eqn.params["fill_value"]),)
