@@ -15,10 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ppvi.errors import ProgramError
-
-PARTICLES = "particles"
-"""The axis of a mesh that splits the runs of `replicate`; the others split data."""
+from ppvi.engine.sharding import PARTICLES, shareable
 
 
 class Layout:
@@ -43,13 +40,7 @@ class Layout:
             return list(arrays)
         axes = tuple(name for name in self.mesh.axis_names if name != PARTICLES)
         parts = math.prod(self.mesh.shape[name] for name in axes)
-        goes = [jnp.ndim(x) > 0 and jnp.shape(x)[0] % parts == 0 for x in arrays]
-        if parts > 1 and not any(goes):
-            raise ProgramError(
-                f"fit: no argument has a leading axis that {parts} devices can share; theirs are "
-                f"{[jnp.shape(x)[:1] for x in arrays]}. Drop or pad rows, or name the axis of the mesh {PARTICLES!r} to split "
-                f"the runs of replicate instead."
-            )
+        goes = shareable([jnp.shape(x) for x in arrays], parts)
         specs = [PartitionSpec(axes) if split else PartitionSpec() for split in goes]
         return [self._placed(x, spec) for x, spec in zip(arrays, specs, strict=True)]
 

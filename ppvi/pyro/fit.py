@@ -15,6 +15,7 @@ import numpy as np
 import pyro
 import torch
 from pyro.optim import PyroOptim
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributions import transform_to
 from tqdm import tqdm
 
@@ -82,6 +83,7 @@ def fit(
     num_steps: int = 2000,
     params: Params | None = None,
     progress: bool = True,
+    mesh: DeviceMesh | None = None,
     **kwargs: Any,
 ) -> Fit:
     """Optimise an objective by stochastic gradients in unconstrained space, or several objectives in turn.
@@ -100,9 +102,14 @@ def fit(
     - `num_steps`: number of gradient steps (of each objective).
     - `params`: constrained values to start from instead of the initial ones.
     - `progress`: whether to show a progress bar.
+    - `mesh`: processes that share the work, from `torch.distributed.init_device_mesh`. Each calls `fit` with the whole data;
+      tensors among the arguments are split along their leading axis over the axes of the mesh, but for one named
+      `"particles"`, which splits the runs of `replicate`. Parameters and random numbers start as the first process's. The
+      same key gives the same fit on any mesh, up to rounding.
 
     **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite: it says at which step and where it
-    came from, and holds the fit up to the last finite state. `ProgramError` if an objective would move nothing.
+    came from, and holds the fit up to the last finite state. `ProgramError` if an objective would move nothing. `EngineError`
+    where a mesh cannot share the gradient: strategies that learn or are `sequential`, and programs that are replayed.
     """
     check_steps(num_steps)
     single, pairs = isinstance(objective, Objective), pairs_of(objective)
@@ -122,11 +129,18 @@ def fit(
             values = {name: value.detach().clone() for name, value in constrained().items()}
             return Fit(values, done, objectives, key, args, kwargs)
 
+        shared = objectives
+        if mesh is not None:
+            from ppvi.pyro.sharding import Layout  # which takes a second to import
+
+            layout = Layout(mesh)
+            layout.agree(leaves.values())
+            shared = [bound.on(layout) for bound in objectives]
         states = [bound.states(constrained(), *args, **kwargs) for bound in objectives]
         updates = [
             _updates(o, list(x.values())) for o, x in zip(one_each(optimizer or _adam, len(pairs)), mine, strict=True)
         ]
-        moves = tuple(map(Move, objectives, mine, updates, states))
+        moves = tuple(map(Move, shared, mine, updates, states))
         losses: list[Any] = []
         every = max(num_steps // 50, 1)
         with tqdm(total=num_steps, disable=not progress, desc="fit") as bar:

@@ -18,6 +18,11 @@ def name_of(node: Node) -> str:
     return node.target._schema.name.removeprefix("aten::") if _is_operation(node) else ""  # type: ignore[union-attr]
 
 
+def is_random(node: Node) -> bool:
+    """Whether it is an operation that draws random numbers."""
+    return _is_operation(node) and torch.Tag.nondeterministic_seeded in node.target.tags  # type: ignore[union-attr]
+
+
 def fold(traced: GraphModule) -> None:
     """Compute now what depends on the program's text only.
 
@@ -118,9 +123,7 @@ def _is_function(node: Node) -> bool:
     """Whether equal operands give equal results, which nothing changes afterwards."""
     if node.target is operator.getitem:
         return True
-    if not _is_operation(node) or node.target.namespace == "ppvi":  # type: ignore[union-attr]
-        return False
-    if torch.Tag.nondeterministic_seeded in node.target.tags:  # type: ignore[union-attr]
+    if not _is_operation(node) or node.target.namespace == "ppvi" or is_random(node):  # type: ignore[union-attr]
         return False
     return not any(_is_operation(n) and n.target._schema.is_mutable for n in (node, *node.users))  # type: ignore[union-attr]
 

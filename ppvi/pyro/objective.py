@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
@@ -32,6 +33,9 @@ from ppvi.pyro.stage import DynamicError, is_data_dependent, registering, stage
 from ppvi.pyro.trees import tree_map, vmap
 from ppvi.pyro.unstaged import Initialisation, Loops, PlainSession
 from ppvi.strategies import Strategy
+
+if TYPE_CHECKING:  # distributed tensors take a second to import
+    from ppvi.pyro.sharding import Layout
 
 Params = dict[str, torch.Tensor]
 """Name -> constrained value. Where it belongs to a module it is the module's own `torch.nn.Parameter`."""
@@ -60,25 +64,29 @@ class Start(engine.Start):
 class Staging:
     """What is made once for arguments of the same shapes."""
 
-    def __init__(self, plan: Plan | None, compile: bool, why: str = ""):
+    def __init__(self, plan: Plan | None, compile: bool, layout: Layout | None, why: str = ""):
+        learners = sorted(plan.stateful) if plan else []
         self.plan = plan
-        self.why = why
-        """Why there is no plan, and the objective is replayed."""
+        self.why = f"what the strategies of {learners} learn is kept between gradients" if learners else why
+        """Why there is no plan, and the objective is replayed; or why its gradient is no graph."""
         self.compile = compile
-        self._gradient: Gradient | None = None
-        self._asked = plan is None or bool(plan.stateful)
+        self.layout = layout
+        self._gradient: Callable[..., tuple[torch.Tensor, ...]] | None = None
+        self._asked = plan is None or bool(learners)
 
-    def gradient(self, size: int, tensors: Sequence[torch.Tensor]) -> Gradient | None:
+    def gradient(self, size: int, tensors: Sequence[torch.Tensor]) -> Callable[..., tuple[torch.Tensor, ...]] | None:
         """Value and gradient as one graph, unless a strategy learns or is sequential, or a number is read out of a tensor."""
         if self.plan is not None and not self._asked:
             self._asked = True
             try:
-                self._gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile)
+                gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile and self.layout is None)
+                self._gradient = self.layout.partitioned(gradient) if self.layout else gradient
             except LoopError:
-                pass
+                self.why = "a strategy makes its runs one after the other"
             except RuntimeError as error:  # such as that of a sampler which draws until it accepts
                 if not is_data_dependent(error):
                     raise
+                self.why = "a sampler reads numbers out of tensors"
         return self._gradient
 
 
@@ -97,9 +105,16 @@ class Objective(engine.Objective):
     ):
         super().__init__(program, model, guide, strategies=strategies, maximize=maximize)
         self.compile = compile
+        self.layout: Layout | None = None
         self._stagings: dict[Any, Staging] = {}
         self._has_run = False
         self.modules: dict[torch.nn.Parameter, str] = {}
+
+    def on(self, layout: Layout) -> Objective:
+        """The objective, with its gradients computed on a mesh."""
+        other = copy.copy(self)
+        other.layout, other._stagings = layout, {}
+        return other
 
     def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
         session = self.first_run(key, {}, args, kwargs)
@@ -152,6 +167,10 @@ class Objective(engine.Objective):
     ) -> torch.Tensor:
         """The surrogate with the strategies in these states."""
         staging, tensors = self._prepared(params, args, kwargs)
+        if self.layout is not None:
+            raise EngineError(
+                f"the objective has no gradient that a mesh could share, since {staging.why}: fit it without."
+            )
         with seeded(key), registering():
             if staging.plan is None:
                 return self._replay(params, args, kwargs).surrogate()
@@ -257,9 +276,9 @@ class Objective(engine.Objective):
         )
         if signature not in self._stagings:
             try:
-                made = Staging(self._plan(params, leaves, tree, SiteDistribution), self.compile)
+                made = Staging(self._plan(params, leaves, tree, SiteDistribution), self.compile, self.layout)
             except DynamicError as error:
-                made = Staging(None, self.compile, str(error))
+                made = Staging(None, self.compile, self.layout, str(error))
             self._stagings[signature] = made
         return self._stagings[signature], [*params.values(), *(x for x in leaves if isinstance(x, torch.Tensor))]
 

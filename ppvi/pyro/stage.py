@@ -311,17 +311,23 @@ class Located(TorchFunctionMode):
     """The line that ran last."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        mode = get_innermost_proxy_mode()
-        if mode is None:
+        if get_innermost_proxy_mode() is None:
             return func(*args, **(kwargs or {}))
-        nodes, here = mode.tracer.graph.nodes, source.here()
+        here = source.here()
         Located.last = here
-        before = next(iter(reversed(nodes)), None)
-        out = func(*args, **(kwargs or {}))
-        for node in itertools.takewhile(lambda node: node is not before, reversed(nodes)):
-            node.meta.setdefault("where", here)
-            node.meta.setdefault("origin", _origins[-1])
-        return out
+        with noting(where=here, origin=_origins[-1]):
+            return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def noting(**meta: Any) -> Iterator[None]:
+    """What is traced here is noted to be this, where nothing else is."""
+    mode = get_innermost_proxy_mode()
+    nodes = [] if mode is None else mode.tracer.graph.nodes
+    before = next(iter(reversed(nodes)), None)
+    yield
+    for node in itertools.takewhile(lambda node: node is not before, reversed(nodes)):
+        node.meta = meta | node.meta
 
 
 def _first(value: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor]:
@@ -358,7 +364,7 @@ def draw(key: torch.Tensor, inputs: Sequence[torch.Tensor], sampler: Sampler) ->
         return _Vectorised.apply(sampler, *tensors)
     if any(map(is_functionaltensor, tensors)):
         return torch.ops.ppvi.draw(key, list(inputs), register(sampler))
-    with lowered(level()):
+    with lowered(level()), noting(runs=key.ndim):
         return sampler(*tensors)
 
 
