@@ -52,8 +52,7 @@ def guide(images):
 
 
 def value_weights():
-    hidden, out = jax.random.split(jax.random.key(0))
-    return {"hidden": dense(hidden, IMAGE**2, 64), "out": dense(out, 64, 1)}
+    return dense(jax.random.key(0), hidden=(IMAGE**2, 64), out=(64, 1))
 
 
 def value(weights, images):

@@ -23,7 +23,7 @@ from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import names_of
 from ppvi.numpyro.outcomes import outcomes
 from ppvi.numpyro.session import as_key
-from ppvi.numpyro.unstaged import Initialisation
+from ppvi.numpyro.unstaged import first_run
 
 if TYPE_CHECKING:
     from ppvi.numpyro.objective import Objective
@@ -66,8 +66,12 @@ def check(
     reason = getattr(objective.program, "no_potential", None)
     if reason is not None:
         return Report(options["alpha"], (), static, (f"nothing was measured: {reason}",))
-    start = Initialisation(jax.random.fold_in(key, 0), objective.strategies, params)
-    objective.run(start, args, dict(kwargs))
+    start = first_run(
+        lambda session: objective.run(session, args, dict(kwargs)),
+        jax.random.fold_in(key, 0),
+        objective.strategies,
+        params,
+    )
     moving = moving_in(objective, params, start.owners)
 
     def estimate(key: jax.Array, params: Any) -> tuple[jax.Array, Any]:

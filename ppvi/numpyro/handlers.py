@@ -206,4 +206,4 @@ def provide(session: Session, msg: Any, role: str) -> None:
         initial = functools.partial(msg["fn"], *msg["args"], **msg["kwargs"])
         msg["value"] = session.param(msg["name"], initial, constraint, role)
     elif msg["type"] == "prng_key":
-        msg["value"] = session.key()
+        msg["value"] = session.prng_key()

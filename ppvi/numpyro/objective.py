@@ -29,7 +29,7 @@ from ppvi.numpyro.lifting import lifted, traced_afresh
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.session import Session, as_key, body_key
 from ppvi.numpyro.stage import read
-from ppvi.numpyro.unstaged import Initialisation, PlainSession
+from ppvi.numpyro.unstaged import PlainSession, first_run
 from ppvi.program import Trace
 from ppvi.strategies import Strategy
 
@@ -62,8 +62,7 @@ class Objective(engine.Objective):
         return jax.jit(self._learn, static_argnums=3)
 
     def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> Start:
-        session = Initialisation(key, self.strategies)
-        self.run(session, args, kwargs)
+        session = first_run(lambda session: self.run(session, args, kwargs), key, self.strategies)
         self.refuse_no_params(session.found)
         # Weak types would make the second call of a jitted step compile again.
         params = jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), session.found)

@@ -87,6 +87,10 @@ class Session(engine.Session):
         key = next(self._keys)
         return key if self._index is None else jax.random.fold_in(key, self._index)
 
+    def prng_key(self) -> jax.Array:
+        """The key of what a program draws without a site, such as the initial weights of a module."""
+        return self.key()
+
     def _in_a_body(self) -> bool:
         """Whether an operation of the objective is traced that runs this more than once, or not at all."""
         trace = current_trace()

@@ -3,41 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.core import Tracer
 
 from ppvi.engine.runs import Site
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import source
 from ppvi.numpyro.distributions import missing
-from ppvi.numpyro.handlers import current_trace
+from ppvi.numpyro.handlers import InnerSiteError, current_trace
 from ppvi.numpyro.session import Session, length
 from ppvi.strategies import Strategy
 
 
 class Initialisation(Session):
-    """A session that runs the objective on concrete arrays to find its parameters and to look at its data.
+    """A session that runs the objective to find its parameters and to look at its data.
 
     `each` runs its function once, so that initial values are drawn outside of any vectorisation. Parameters that are declared
-    without a value have the one in `given`.
+    without a value have the one in `given`. With a token that is traced, parameters and draws are traced too.
     """
 
     marking = False
 
-    def __init__(self, key: jax.Array, chosen: Mapping[str, Strategy], given: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        key: jax.Array,
+        chosen: Mapping[str, Strategy],
+        given: Mapping[str, Any] | None = None,
+        token: jax.Array | None = None,
+    ):
         super().__init__(key, given or {}, chosen)
         self.level = current_trace()
         self.found: dict[str, Any] = {}
         self.owners: dict[str, set[str]] = {}
+        self._token = token
+
+    def key(self) -> jax.Array:
+        return self._traced(super().key())
+
+    def prng_key(self) -> jax.Array:
+        return super().key()
+
+    def meet_inner_site(self) -> None:
+        if self._token is not None:
+            raise InnerSiteError("a program is lifted on arrays")
+        super().meet_inner_site()
+
+    def _traced(self, value: Any) -> Any:
+        return value if self._token is None else lax.optimization_barrier((value, self._token))[0]
 
     def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
         self.owners.setdefault(name, set()).add(role)
         if name not in self.found:
             value = initial()
             if value is None:
-                return self.params.get(name)
+                return self._traced(self.params.get(name))
             if current_trace() is not self.level:
                 raise EngineError(
                     f"parameter {name!r} at {source.here()} is first declared inside a JAX transformation (jit, scan, vmap "
@@ -45,7 +69,7 @@ class Initialisation(Session):
                 )
             self.found[name] = value
             self.constraints[name] = constraint
-        return self.found[name]
+        return self._traced(self.found[name])
 
     def log_prob(self, site: Site, value: Any, role: str, intermediates: Sequence[Any] = ()) -> Any:
         # Densities play no part in finding parameters, and computing them operation by operation would take seconds.
@@ -64,6 +88,42 @@ class Initialisation(Session):
 
     def fold(self, count: Any, body: Callable[[jax.Array, Any], Any], carry: Any) -> Any:
         return jax.tree.map(jnp.asarray, carry)
+
+
+def first_run(
+    run: Callable[[Initialisation], Any],
+    key: jax.Array,
+    chosen: Mapping[str, Strategy],
+    given: Mapping[str, Any] | None = None,
+) -> Initialisation:
+    """A session that `run` has gone through, with the parameters found.
+
+    What depends on parameters and draws is traced only, for to compile it operation by operation takes seconds; unless an
+    initial value depends on it, or a site is under control flow.
+    """
+    sessions: list[Initialisation] = []
+
+    def traced(token: jax.Array) -> None:
+        sessions.append(Initialisation(key, chosen, given, token))
+        run(sessions[-1])
+
+    with suppress(*NEEDS_VALUES), jax.ensure_compile_time_eval():
+        jax.eval_shape(traced, jnp.zeros(()))
+        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(sessions[-1].found)):
+            return sessions[-1]
+    session = Initialisation(key, chosen, given)
+    run(session)
+    return session
+
+
+NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+    InnerSiteError,
+)
+"""What is raised where numbers are looked at that are traced only."""
 
 
 class PlainSession(Session):

@@ -54,6 +54,31 @@ def assert_same(ours, theirs):
         assert (np.abs(x - y) <= 6 * np.hypot(x_se, y_se) + 1e-5 * (1 + np.abs(y))).all(), (x, y)
 
 
+def test_initial_values_cost_no_more_than_they_need():
+    ran = []
+
+    def costly(z):
+        ran.append(z)
+        return z
+
+    def guide():
+        z = numpyro.sample("z", dist.Normal(numpyro.param("loc", 0.5), 1.0))
+        numpyro.deterministic("seen", jax.pure_callback(costly, z, z))
+        return z
+
+    def dependent():
+        numpyro.param("start", 2 * guide())
+
+    def model():
+        numpyro.sample("z", dist.Normal(0.0, 1.0))
+
+    params = vi.objective(elbo, model, guide).init(KEY)
+    assert params == {"loc": 0.5}
+    assert not ran
+    params = vi.objective(elbo, model, dependent).init(KEY)
+    assert params["start"] == 2 * ran[0]
+
+
 @pytest.mark.parametrize(
     ("autoguide", "noncentred"),
     [
