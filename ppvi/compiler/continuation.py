@@ -8,14 +8,16 @@ program.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from ppvi.compiler.apart import laid, split
 from ppvi.compiler.choose import Choice, coupled
 from ppvi.compiler.dependence import Lanes, site_lanes
+from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
 from ppvi.compiler.ir import Along, Atom, Equation, Literal, Var, site_info
 from ppvi.compiler.plan import Plan
 from ppvi.ops import Array, Ops
@@ -23,9 +25,6 @@ from ppvi.strategies import Draw, Site
 
 Group = frozenset[int]
 """Indices of terms that are estimated together."""
-
-Estimates = tuple[dict[int, Array], Array]
-"""Estimates of terms by index, and the sum of control variates."""
 
 
 class Machine(Protocol):
@@ -42,9 +41,9 @@ class Machine(Protocol):
 
     def estimate(self, group: Group, env: Env, position: int) -> Estimates: ...
 
-    def draw(self, schedule: int, env: Env, position: int) -> None: ...
+    def draw(self, schedule: int, env: Env) -> None: ...
 
-    def needs(self, group: Group) -> int: ...
+    def schedule(self, group: Group, position: int) -> int: ...
 
     def read(self, i: int, env: Env) -> Array: ...
 
@@ -55,6 +54,8 @@ class Env:
     def __init__(self, outer: Env | None = None):
         self.values: dict[Atom, Array] = {}
         self.outer = outer
+        self.drawn = outer is None or outer.drawn
+        """Whether all sites so far have their draws for values."""
 
     def __getitem__(self, atom: Atom) -> Array:
         if isinstance(atom, Literal) and atom not in self.values:
@@ -65,6 +66,10 @@ class Env:
                 return scope.values[atom]
             scope = scope.outer
         raise KeyError(atom)
+
+    def __contains__(self, atom: Atom) -> bool:
+        here = isinstance(atom, Literal) or atom in self.values
+        return here or (self.outer is not None and atom in self.outer)
 
     def run(self, equation: Equation) -> None:
         results = equation.run(*[self[atom] for atom in equation.inputs])
@@ -114,30 +119,6 @@ def _with(lanes: Lanes, axis: int, place: Along) -> Lanes:
     return (*lanes[:axis], place, *lanes[axis + 1 :])
 
 
-class Runner(Protocol):
-    """What a stack and a tail need of the `k` that they are of."""
-
-    @property
-    def ops(self) -> Ops: ...
-
-    @property
-    def lanes(self) -> tuple[int, ...]:
-        """Of the site."""
-        ...
-
-    def run(self, value: Array) -> Estimates:
-        """The differentiable estimate, now."""
-        ...
-
-    def along(self, i: int, weight: Array) -> Array:
-        """A weight of the site's lanes laid along a term: summed over the lanes that the term couples."""
-        ...
-
-    def within(self, i: int, log_weight: Array, first: Array, runs: int) -> Array:
-        """The same, of so many runs, over the lanes that the term is a function of; see `Runs.mix`."""
-        ...
-
-
 @dataclass(frozen=True)
 class Rest:
     """`k`: the rest of the objective after a site, for a group of the terms that depend on it."""
@@ -164,17 +145,46 @@ class Rest:
         return Site(name, self.lanes, draw, self.ops, self.machine.states.get(self.equation), *chain(self.equation))
 
     def __call__(self, value: Array) -> Tail:
-        return Tail(self, value)
+        return Tail(self, lambda: self.run(value), value=value)
 
     def each(self, values: Array, *, sequential: bool = False) -> Stack:
         ops = self.ops
         return Stack(self, *(ops.one_by_one if sequential else ops.vmap)(self.run)(values))
 
-    def value(self, value: Array) -> Stack:
-        return Stack(self, self.draw(value), 0.0)
+    def value(self, value: Array) -> Later:
+        return Later(self, lambda: (self.draw(value), 0.0))
 
-    def value_each(self, values: Array) -> Stack:
-        return Stack(self, self.ops.vmap(self.draw)(values), 0.0)
+    def value_each(self, values: Array) -> Later:
+        return Later(self, lambda: (self.ops.vmap(self.draw)(values), 0.0))
+
+    def value_where(self, value: Array, values: Array, chosen: np.ndarray) -> Later:
+        return Later(self, lambda: (self._drawn_where(value, values, chosen), 0.0))
+
+    def _drawn_where(self, value: Array, values: Array, chosen: np.ndarray) -> dict[int, Array]:
+        # Where the lanes are still apart, one run with all of them at an alternative serves every stack of runs.
+        ops, machine = self.ops, self.machine
+        axes = [axis for axis, size in enumerate(chosen.shape[1:]) if size > 1]
+        schedule = machine.schedule(self.group, self.position)
+        parts = split(self.equation, machine.plan.equations, schedule, axes, self._results)
+        mixed = {var: lanes for var, lanes in parts.frontier.items() if lanes is not None}
+
+        def near(value: Array, wanted: Collection[Var]) -> list[Array]:
+            at = self._drawn_at(value, parts.near, wanted)
+            return [at[var] for var in wanted]
+
+        here = dict(zip(parts.frontier, near(value, parts.frontier), strict=True))
+        others = ops.vmap(lambda value: near(value, mixed))(values)
+        masks = [ops.array(laid(chosen, lanes, axes, len(var.shape))) > 0 for var, lanes in mixed.items()]
+
+        def far(masks: list[Array], others: list[Array]) -> dict[int, Array]:
+            inner = Detached(self.env, ops)
+            at = {var: ops.where(mask, x, here[var]) for var, mask, x in zip(mixed, masks, others, strict=True)}
+            inner.values |= here | at
+            machine.draw(parts.far, inner)
+            return self._read(inner)
+
+        runs = ops.vmap(lambda masks: ops.vmap(lambda others: far(masks, others))(others))(masks)
+        return {i: ops.reshape(x, (-1, *x.shape[2:])) for i, x in runs.items()}
 
     def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Rest]]:
         groups: dict[tuple[tuple[int, int], ...], Group] = {}
@@ -190,11 +200,24 @@ class Rest:
 
     def draw(self, value: Array) -> dict[int, Array]:
         """The terms' values with later sites simply drawn."""
-        ops = self.ops
-        inner = Detached(self.env, ops)
-        inner.values[self.equation.outputs[0]] = ops.stop_gradient(value)
-        self.machine.draw(self.machine.needs(self.group), inner, self.position)
-        return {i: ops.stop_gradient(self.machine.read(i, inner)) for i in self.group}
+        schedule = self.machine.schedule(self.group, self.position)
+        return self._read(self._drawn_at(value, schedule, self._results))
+
+    def _drawn_at(self, value: Array, schedule: int, wanted: Collection[Atom]) -> Detached:
+        """Where these atoms have their values with later sites simply drawn, which may be what the program's run has found."""
+        inner, drawn = Detached(self.env, self.ops), self.equation.outputs[0]
+        is_run = self.env.drawn and self.env.values.get(drawn) is value
+        if not (is_run and all(atom in self.env for atom in wanted)):
+            inner.values[drawn] = self.ops.stop_gradient(value)
+            self.machine.draw(schedule, inner)
+        return inner
+
+    @property
+    def _results(self) -> set[Atom]:
+        return {part.atom for i in self.group for part in self.machine.plan.terms[i].parts}
+
+    def _read(self, inner: Detached) -> dict[int, Array]:
+        return {i: self.ops.stop_gradient(self.machine.read(i, inner)) for i in self.group}
 
     def along(self, i: int, weight: Array) -> Array:
         term = self.machine.plan.terms[i]
@@ -259,106 +282,3 @@ def _rows(ops: Ops, rows: Array, index: np.ndarray) -> Array:
     inside = (index >= 0) & (index < rows.shape[0])
     found = rows[np.clip(index, 0, rows.shape[0] - 1)]
     return found if inside.all() else found * ops.array(inside.reshape(-1, *[1] * (len(found.shape) - 1)))
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Terms that have been run: one array each, or a stack of arrays with the runs in front."""
-
-    k: Runner
-    values: dict[int, Array]
-    added: Array
-
-    def scale(self, log_weight: Array) -> Stack:
-        return self._weigh(log_weight, self.k.ops.exp)
-
-    def times(self, weight: Array) -> Stack:
-        return self._weigh(weight, lambda w: w)
-
-    def mix(self, log_weights: Array, first: Array | None = None) -> Stack:
-        runs, exp = log_weights.shape[0], self.k.ops.exp
-        first = log_weights if first is None else first
-
-        def one(log_weights: Array, first: Array, values: dict[int, Array]) -> dict[int, Array]:
-            return {i: value * exp(self.k.within(i, log_weights, first, runs)) for i, value in values.items()}
-
-        # A control variate has mean zero in every run whatever weight it gets, so its mean will do.
-        values = self.k.ops.vmap(one)(log_weights, first, self.values)
-        return replace(self, values=values, added=self.added / runs).total()
-
-    def total(self) -> Stack:
-        ops = self.k.ops
-        added = self.added if isinstance(self.added, float) else ops.sum(self.added, [0])
-        return replace(self, values={i: ops.sum(value, [0]) for i, value in self.values.items()}, added=added)
-
-    def control(self, x: Array | Callable[[Array], Array]) -> Stack:
-        variate: Any = x(self.credit()) if callable(x) else x
-        return replace(self, added=self.added + self.k.ops.sum(variate, range(len(variate.shape))))
-
-    def credit(self) -> Array:
-        """For each lane, what the terms add up to that depend on it: their sum's coefficient of the lane's weight."""
-        ops, lanes = self.k.ops, self.k.lanes
-        values = {i: ops.stop_gradient(value) for i, value in self.values.items()}
-
-        def weighed(weight: Array) -> Array:
-            each = (value * self.k.along(i, weight) for i, value in values.items())
-            return sum(ops.sum(x, range(len(x.shape))) for x in each)
-
-        dtype = str(next(iter(values.values())).dtype)
-        _, (credit,) = ops.linear_coefficients(weighed, [(lanes, dtype)])
-        return credit
-
-    def __mul__(self, number: float | Array) -> Stack:
-        return replace(self, values={i: value * number for i, value in self.values.items()}, added=self.added * number)
-
-    def __add__(self, other: Any) -> Stack:
-        other = other.force()
-        both = {i: self.values[i] + other.values[i] if i in self.values else x for i, x in other.values.items()}
-        return replace(self, values=self.values | both, added=self.added + other.added)
-
-    def force(self) -> Stack:
-        return self
-
-    def _weigh(self, weight: Array, function: Callable[[Array], Array]) -> Stack:
-        stacked = len(weight.shape) > len(self.k.lanes)
-
-        def one(weight: Array, values: dict[int, Array]) -> dict[int, Array]:
-            return {i: value * function(self.k.along(i, weight)) for i, value in values.items()}
-
-        run = self.k.ops.vmap(one) if stacked else one
-        return replace(self, values=run(weight, self.values))
-
-
-@dataclass(frozen=True)
-class Tail:
-    """One run of the rest that has not happened yet, and what is to be done to its terms."""
-
-    k: Runner
-    value: Array
-    steps: tuple[Callable[[Stack], Stack], ...] = ()
-
-    def then(self, step: Callable[[Stack], Stack]) -> Tail:
-        return replace(self, steps=(*self.steps, step))
-
-    def scale(self, log_weight: Array) -> Tail:
-        return self.then(lambda terms: terms.scale(log_weight))
-
-    def times(self, weight: Array) -> Tail:
-        return self.then(lambda terms: terms.times(weight))
-
-    def control(self, x: Array | Callable[[Array], Array]) -> Tail:
-        return self.then(lambda terms: terms.control(x))
-
-    def __mul__(self, number: float | Array) -> Tail:
-        return self.then(lambda terms: terms * number)
-
-    def __add__(self, other: Any) -> Tail:
-        return self.then(lambda terms: terms + other)
-
-    def force(self) -> Stack:
-        return self.finish(Stack(self.k, *self.k.run(self.value)))
-
-    def finish(self, terms: Stack) -> Stack:
-        for step in self.steps:
-            terms = step(terms)
-        return terms

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ppvi.compiler.continuation import Env, Estimates, Group, Rest, Stack, Tail, draw_of
+from ppvi.compiler.continuation import Env, Group, Rest, draw_of
+from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
 from ppvi.compiler.ir import Atom, Equation, union
 from ppvi.compiler.plan import Plan, initial_states
 from ppvi.errors import StrategyError
@@ -35,7 +36,7 @@ def surrogate(plan: Plan, ops: Ops, inputs: Sequence[Array], states: Mapping[str
     known = initial_states(plan, ops) if states is None else states
     machine = Machine(plan, ops, coefficients, {site: known[name] for name, site in plan.stateful.items()})
     if plan.effects:
-        machine.draw(plan.effects, Env(env), -1)
+        machine.draw(plan.effects, Env(env))
     terms, control = machine.estimate(frozenset(range(len(plan.terms))), env, -1)
     return sum((ops.sum(term, range(len(term.shape))) for term in terms.values()), start=constant + control)
 
@@ -66,7 +67,7 @@ class Machine:
 
     def estimate(self, group: Group, env: Env, position: int) -> Estimates:
         """Estimate the terms of a group by what comes after a position, every site by its strategy."""
-        schedule = self._schedule(group, position)
+        schedule = self.schedule(group, position)
         terms: dict[int, Array] = {}
         control: Array = 0.0
         pending: list[tuple[Rest, Tail]] = []
@@ -78,11 +79,14 @@ class Machine:
                 env.run(equation)
                 continue
             k = Rest(self, equation, group & self.plan.terms_of[equation], env, position)
-            outcome: Any = self.plan.choices[equation].strategy.estimate(k.site, k)
+            site = k.site
+            outcome: Any = self.plan.choices[equation].strategy.estimate(site, k)
             if isinstance(outcome, Tail):
                 env.values[equation.outputs[0]] = outcome.value
+                env.drawn = env.drawn and outcome.value is site.value
                 pending.append((k, outcome))
                 continue
+            outcome = outcome.force() if isinstance(outcome, Later) else outcome
             if not isinstance(outcome, Stack):
                 choice = self.plan.choices[equation]
                 raise StrategyError(
@@ -92,7 +96,7 @@ class Machine:
             terms |= outcome.values
             control = control + outcome.added
             group -= k.group
-            schedule &= self._schedule(group, position)
+            schedule &= self.schedule(group, position)
         terms |= {i: self.read(i, env) for i in group}
         for k, tail in reversed(pending):
             done = tail.finish(Stack(k, {i: terms[i] for i in k.group}, 0.0))
@@ -100,9 +104,8 @@ class Machine:
             control = control + done.added
         return terms, control
 
-    def draw(self, schedule: int, env: Env, position: int) -> None:
-        """Run equations after a position with every site simply drawn."""
-        schedule &= -1 << (position + 1)
+    def draw(self, schedule: int, env: Env) -> None:
+        """Run equations with every site simply drawn."""
         while schedule:
             index = (schedule & -schedule).bit_length() - 1
             schedule &= schedule - 1
@@ -112,11 +115,9 @@ class Machine:
             else:
                 env.run(equation)
 
-    def needs(self, group: Group) -> int:
-        return union(self.plan.needs[i] for i in group)
-
-    def _schedule(self, group: Group, position: int) -> int:
-        return self.needs(group) & (-1 << (position + 1))
+    def schedule(self, group: Group, position: int) -> int:
+        """The equations after a position that these terms need."""
+        return union(self.plan.needs[i] for i in group) & (-1 << (position + 1))
 
     def read(self, i: int, env: Env) -> Array:
         """A term from its parts."""

@@ -7,7 +7,7 @@ derivative of the trace is the estimate of the gradient and not a function to di
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -17,7 +17,10 @@ from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.pyro.graphs import drop_aliases, fold, share
 from ppvi.pyro.ops import TorchOps
-from ppvi.pyro.stage import registering
+from ppvi.pyro.stage import is_data_dependent, registering
+
+if TYPE_CHECKING:  # distributed tensors take a second to import
+    from ppvi.pyro.sharding import Layout
 
 
 class LoopError(Exception):
@@ -55,6 +58,35 @@ class Gradient:
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with registering(self.samplers), torch.no_grad():
             return self.graph(*tensors)
+
+
+class Staging:
+    """What is made once for arguments of the same shapes."""
+
+    def __init__(self, plan: Plan | None, compile: bool, layout: Layout | None, why: str = ""):
+        learners = sorted(plan.stateful) if plan else []
+        self.plan = plan
+        self.why = f"what the strategies of {learners} learn is kept between gradients" if learners else why
+        """Why there is no plan, and the objective is replayed; or why its gradient is no graph."""
+        self.compile = compile
+        self.layout = layout
+        self._gradient: Callable[..., tuple[torch.Tensor, ...]] | None = None
+        self._asked = plan is None or bool(learners)
+
+    def gradient(self, size: int, tensors: Sequence[torch.Tensor]) -> Callable[..., tuple[torch.Tensor, ...]] | None:
+        """Value and gradient as one graph, unless a strategy learns or is sequential, or a number is read out of a tensor."""
+        if self.plan is not None and not self._asked:
+            self._asked = True
+            try:
+                gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile and self.layout is None)
+                self._gradient = self.layout.partitioned(gradient) if self.layout else gradient
+            except LoopError:
+                self.why = "a strategy makes its runs one after the other"
+            except RuntimeError as error:  # such as that of a sampler which draws until it accepts
+                if not is_data_dependent(error):
+                    raise
+                self.why = "a sampler reads numbers out of tensors"
+        return self._gradient
 
 
 class Surrogate(torch.autograd.Function):

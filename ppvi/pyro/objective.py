@@ -24,7 +24,7 @@ from ppvi.engine.runs import Handle
 from ppvi.errors import EngineError, ProgramError
 from ppvi.program import Trace
 from ppvi.pyro.distributions import SiteDistribution, support_of
-from ppvi.pyro.gradient import Gradient, LoopError, Surrogate
+from ppvi.pyro.gradient import Staging, Surrogate
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.replay import Replay
@@ -59,35 +59,6 @@ class Start(engine.Start):
 
     leaves: dict[str, torch.Tensor]
     """Name -> the unconstrained tensor, which for a module's parameter is the module's own."""
-
-
-class Staging:
-    """What is made once for arguments of the same shapes."""
-
-    def __init__(self, plan: Plan | None, compile: bool, layout: Layout | None, why: str = ""):
-        learners = sorted(plan.stateful) if plan else []
-        self.plan = plan
-        self.why = f"what the strategies of {learners} learn is kept between gradients" if learners else why
-        """Why there is no plan, and the objective is replayed; or why its gradient is no graph."""
-        self.compile = compile
-        self.layout = layout
-        self._gradient: Callable[..., tuple[torch.Tensor, ...]] | None = None
-        self._asked = plan is None or bool(learners)
-
-    def gradient(self, size: int, tensors: Sequence[torch.Tensor]) -> Callable[..., tuple[torch.Tensor, ...]] | None:
-        """Value and gradient as one graph, unless a strategy learns or is sequential, or a number is read out of a tensor."""
-        if self.plan is not None and not self._asked:
-            self._asked = True
-            try:
-                gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile and self.layout is None)
-                self._gradient = self.layout.partitioned(gradient) if self.layout else gradient
-            except LoopError:
-                self.why = "a strategy makes its runs one after the other"
-            except RuntimeError as error:  # such as that of a sampler which draws until it accepts
-                if not is_data_dependent(error):
-                    raise
-                self.why = "a sampler reads numbers out of tensors"
-        return self._gradient
 
 
 class Objective(engine.Objective):

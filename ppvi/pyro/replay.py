@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from ppvi.compiler.choose import moving_support
-from ppvi.compiler.continuation import Estimates, Stack, Tail
+from ppvi.compiler.estimates import Estimates, Stack, Tail
 from ppvi.compiler.explain import Explanation, SiteReport
 from ppvi.engine.sessions import as_strategy
 from ppvi.errors import EngineError, StrategyError
@@ -196,7 +197,7 @@ class Rest:
     ops = OPS
 
     def __call__(self, value: Array) -> Tail:
-        return Tail(self, value)
+        return Tail(self, lambda: self.run(value), value=value)
 
     def run(self, value: Array) -> Estimates:
         return self.replay.estimate([*self.before, value])
@@ -209,6 +210,11 @@ class Rest:
 
     def value_each(self, values: Array) -> Stack:
         return Stack(self, self._stacked(self._plain, values), 0.0)
+
+    def value_where(self, value: Array, values: Array, chosen: np.ndarray) -> Stack:
+        marks = self.ops.array(chosen) > 0
+        marks = marks.reshape(len(chosen), 1, *chosen.shape[1:], *[1] * (values.ndim - chosen.ndim))
+        return self.value_each(torch.where(marks, values, value).flatten(0, 1))
 
     def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Rest]]:
         coupled = {axis: size for axis, size in enumerate(self.lanes) if size > 1}

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from ppvi.errors import StrategyError
-from ppvi.ops import Array
+from ppvi.ops import Array, Ops
 from ppvi.strategies.base import Continuation, Site, Strategy, Terms, phantom
 
 LIMIT = 4096
@@ -34,17 +34,19 @@ class OneByOne(Strategy):
     fixed_support: ClassVar[bool] = False
 
     def estimate(self, site: Site, k: Continuation) -> Terms:
-        total = k(site.value)
-        if site.draw.log_prob is not None:
-            total = total.scale(phantom(site, site.log_prob))
-        for coupled, rest in k.by_coupling():
-            values, weights = self.alternatives(site, coupled)
-            total = total + rest.value_each(values).times(phantom(site, weights)).total()
-        return total
+        total = at_the_draw(site, k)
+        if site.draw.values is None:
+            return total
+        return sum((self.elsewhere(site, coupled, rest) for coupled, rest in k.by_coupling()), start=total)
 
-    def alternatives(self, site: Site, coupled: Mapping[int, int]) -> tuple[Array, Array]:
-        """Values `(C, *lanes, *event)` and weights `(C, *lanes)` for terms that couple these lane axes."""
-        return one_lane_each(site, coupled)
+    def elsewhere(self, site: Site, coupled: Mapping[int, int], k: Continuation) -> Terms:
+        """The rest at the alternatives, for terms that couple these lane axes."""
+        if not coupled:
+            return k.value_each(site.values).times(phantom(site, site.weights)).total()
+        chosen = one_lane_each(site, coupled)
+        weights = site.ops.where(chosen[:, None], site.weights, 0.0)
+        weights = site.ops.reshape(weights, (-1, *site.lanes))
+        return k.value_where(site.value, site.values, chosen).times(phantom(site, weights)).total()
 
     def evaluations(self, alternatives: int, coupled: int) -> int:
         return alternatives * coupled
@@ -56,30 +58,45 @@ class Together(Strategy):
     fixed_support: ClassVar[bool] = False
 
     def estimate(self, site: Site, k: Continuation) -> Terms:
-        return k(site.value) + k.value_each(site.values).times(phantom(site, site.weights)).total()
+        return at_the_draw(site, k) + k.value_each(site.values).times(phantom(site, site.weights)).total()
 
     def evaluations(self, alternatives: int, coupled: int) -> int:
         return alternatives
 
 
-def one_lane_each(site: Site, coupled: Mapping[int, int]) -> tuple[Array, Array]:
-    """Alternatives and weights, `(C K, *lanes, ..)`, of C coupled lanes one by one; uncoupled lanes go side by side."""
+def at_the_draw(site: Site, k: Continuation) -> Terms:
+    """The rest at the draw, with the weights that it has there.
+
+    To evaluate it there is what its run does, and shared with it; and later sites are simply drawn as they are for the
+    alternatives, so that what these draws do to either cancels in the difference.
+    """
+    total = k(site.value)
+    if site.draw.log_prob is not None:
+        total = total.scale(phantom(site, site.log_prob))
+    if site.draw.weight is not None:
+        total = total + k.value(site.value).times(phantom(site, site.draw.weight))
+    return total
+
+
+def one_lane_each(site: Site, coupled: Mapping[int, int]) -> np.ndarray:
+    """Which lanes take their alternatives in each of C runs, `(C, *lanes)` with size 1 along uncoupled axes."""
     shape = [coupled.get(axis, 1) for axis in range(len(site.lanes))]
     lanes, alternatives = math.prod(shape), site.values.shape[0]
-    if lanes == 1:
-        return site.values, site.weights
     if lanes * alternatives > LIMIT:
         raise StrategyError(
-            f"site {site.name!r}: {lanes} coupled lanes, one at a time with {alternatives} alternatives each, would cost "
+            f"site {site.name!r}: {lanes} coupled lanes, which take their alternatives one at a time, would cost "
             f"{lanes * alternatives} runs of the objective, more than {LIMIT}. LeaveOneOut() or Reinforce() cost one."
         )
-    chosen = repeated(np.eye(lanes, dtype=bool).reshape(lanes, 1, *shape), site, coupled, ahead=2)
-    events = site.values.shape[1 + len(site.lanes) :]
-    at = chosen.reshape(*chosen.shape, *[1] * len(events))
-    values = site.ops.where(at, site.values, site.value)
-    weights = site.ops.where(chosen, site.weights, 0.0)
-    runs = lanes * alternatives
-    return site.ops.reshape(values, (runs, *site.lanes, *events)), site.ops.reshape(weights, (runs, *site.lanes))
+    return repeated(np.eye(lanes, dtype=bool).reshape(lanes, *shape), site, coupled, ahead=1)
+
+
+def others(ops: Ops, support: Array, value: Array, lanes: int) -> tuple[Array, Array | None]:
+    """Where in a support the draws of so many axes of lanes are, `(1, *lanes)`, and where its other values are."""
+    size, events = support.shape[0], range(1 + lanes, len(support.shape))
+    differs = ops.sum(1 * (support != value), events) if events else 1 * (support != value)
+    index: Array = sum(number * (differs[number] == 0) for number in range(size))
+    rest = [(index + step) % size for step in range(1, size)]
+    return index[None], ops.stack(rest) if rest else None
 
 
 def repeated(pattern: np.ndarray, site: Site, coupled: Mapping[int, int], ahead: int) -> np.ndarray:

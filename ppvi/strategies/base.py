@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+import numpy as np
+
 from ppvi.errors import StrategyError
 from ppvi.ops import Array, Ops
 
@@ -119,6 +121,8 @@ class Draw(NamedTuple):
     """Their log_probs, `(K, *lanes)`."""
     weights: Array | None = None
     """Their weights, `(K, *lanes)`."""
+    weight: Array | None = None
+    """The weight of the value itself, `(*lanes)`, where that is an alternative too."""
     inputs: Array | None = None
     """What else `estimate` needs to know about each lane, `(*lanes, ...)`."""
     transitions: Array | None = None
@@ -242,6 +246,11 @@ class Continuation(Protocol):
 
     def value_each(self, values: Array) -> Runs:
         """The same on a stack of values."""
+        ...
+
+    def value_where(self, value: Array, values: Array, chosen: np.ndarray) -> Runs:
+        """The same in C K runs, one stack of K after the other: in the runs of stack c the lanes that `chosen[c]` marks,
+        `(C, *lanes)` with size 1 along axes that no term couples, have the K values, and the other lanes have `value`."""
         ...
 
     def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Continuation]]:

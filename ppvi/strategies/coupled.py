@@ -33,10 +33,10 @@ class ARM(Together):
 
         d/da E[f(b)] = E[df + (f(b) - f(b~)) (1/2 - u)],    b = 1[u < sigmoid(a)],  b~ = 1[1 - u < sigmoid(a)],  u uniform
 
-    All lanes of a site take their two values together: one pair of evaluations for any number of lanes. Of more than two
+    All lanes of a site take their two values together: one plain evaluation for any number of lanes. Of more than two
     values, each is a coin's: the first value whose coin comes up, with a logit a for every coin.
 
-    **Unbiased** for any f. Cost: one run of the rest and two plain evaluations. Yin and Zhou 2019.
+    **Unbiased** for any f. Cost: one run of the rest and one plain evaluation. Yin and Zhou 2019.
     """
 
     def misfit(self, dist: Distribution) -> str | None:
@@ -57,7 +57,7 @@ class DisARM(Together):
 
         d/da E[f(b)] = E[df + 1/2 (f(b) - f(b~)) (-1)^b~ 1[b != b~] sigmoid(|a|)],    b, b~ as for `ARM`
 
-    **Unbiased** for any f, with never more variance than `ARM`. Cost: one run of the rest and two plain evaluations.
+    **Unbiased** for any f, with never more variance than `ARM`. Cost: one run of the rest and one plain evaluation.
     Dong, Mnih and Tucker 2020; Yin et al. 2020; of more than two values Dong, Mnih and Tucker 2021.
     """
 
@@ -88,7 +88,7 @@ def _pair(ops: Ops, support: Array, logits: Array, coins: Array, mirrored: Array
     """Two configurations, and what multiplies their difference: the sum over the coins of weight times logit."""
     values = ops.stack([ops.choose(support, first(ops, side))[0] for side in (coins, mirrored)])
     derivative = ops.sum(ops.stop_gradient(weight) * logits, [0])
-    return Draw(values[0], values=values, weights=ops.stack([derivative, -derivative]))
+    return Draw(values[0], values=values[1:], weights=-derivative[None], weight=derivative)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class ARSM(Together):
 
         d/da_m E[f(z)] = E[df + sum_j (f(z_mj) - 1/K sum_m' f(z_m'j)) (1/K - pi_j)]
 
-    All lanes of a site swap together. **Unbiased** for any f. Cost: one run of the rest and 1 + K (K - 1) / 2 plain
+    All lanes of a site swap together. **Unbiased** for any f. Cost: one run of the rest and K (K - 1) / 2 plain
     evaluations for any number of lanes. Yin, Yue and Zhou 2019.
     """
 
@@ -125,4 +125,4 @@ class ARSM(Together):
                 order[m], order[j] = j, m
                 values.append(value(order))
                 weights.append(factor[j] * centred[m] + factor[m] * centred[j])
-        return Draw(values[0], values=ops.stack(values), weights=ops.stack(weights))
+        return Draw(values[0], values=ops.stack(values[1:]), weights=ops.stack(weights[1:]), weight=weights[0])

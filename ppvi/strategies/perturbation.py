@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ppvi.errors import StrategyError
 from ppvi.ops import Array
 from ppvi.strategies.alternatives import OneByOne
-from ppvi.strategies.base import Distribution, Draw, Site
+from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Terms, phantom
 
 
 def _poisson(dist: Distribution, x: Array) -> Array:
@@ -69,11 +69,12 @@ class StochasticPerturbation(OneByOne):
         lots = ops.moveaxis(dist.noise(rng, "uniform", 0, n=2), 0, -1)
         return Draw(x, values=ops.stack([following, x]), weights=ops.stack([rate, -rate]), inputs=lots)
 
-    def alternatives(self, site: Site, coupled: Mapping[int, int]) -> tuple[Array, Array]:
+    def elsewhere(self, site: Site, coupled: Mapping[int, int], k: Continuation) -> Terms:
         ops = site.ops
         moved, lanes = _one_of(site, coupled)
         here = ops.reshape(moved, (*site.lanes, *[1] * (len(site.value.shape) - len(site.lanes))))
-        return ops.where(here, site.values, site.value), lanes * ops.where(moved, site.weights, 0.0)
+        weights = lanes * ops.where(moved, site.weights, 0.0)
+        return k.value_each(ops.where(here, site.values, site.value)).times(phantom(site, weights)).total()
 
     def evaluations(self, alternatives: int, coupled: int) -> int:
         return alternatives

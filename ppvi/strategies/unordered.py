@@ -26,7 +26,7 @@ class UnorderedSet(OneByOne):
 
     - `n`: size of the set, at least 2. The probability of a set is a sum over its n! orders, so that n is small.
 
-    **Unbiased** for any f. Cost: one run of the rest and n plain evaluations for each coupled lane. Kool et al. 2020.
+    **Unbiased** for any f. Cost: one run of the rest and n - 1 plain evaluations for each coupled lane. Kool et al. 2020.
     """
 
     n: int = 2
@@ -47,10 +47,11 @@ class UnorderedSet(OneByOne):
             left = ops.where(places == picked[-1], -math.inf, left)
         scores = [ops.choose(log_probs, index)[0] for index in picked]
         q = [ops.exp(ops.stop_gradient(score)) for score in scores]
-        values = ops.concatenate([ops.choose(support, index) for index in picked])
-        return Draw(
-            values[0], values=values, weights=ops.stack(_weights(ops, q, scores, ops.exp(ops.logsumexp(left, 0))))
-        )
+        value, *values = (ops.choose(support, index)[0] for index in picked)
+        weight, *weights = _weights(ops, q, scores, ops.exp(ops.logsumexp(left, 0)))
+        if not values:
+            return Draw(value, weight=weight)
+        return Draw(value, values=ops.stack(values), weights=ops.stack(weights), weight=weight)
 
 
 def _weights(ops: Ops, q: list[Array], scores: list[Array], outside: Array) -> list[Array]:

@@ -271,13 +271,13 @@ def test_sites_that_a_strategy_does_not_fit(engine, strategy, message):
 
 def test_too_many_coupled_lanes(engine):
     def guide():
-        with ppl.plate("lanes", 3000):
+        with ppl.plate("lanes", 5000):
             ppl.sample("z", dist.Bernoulli(logits=ppl.param("a", 0.1)))
 
     bound = engine.vi.objective(
         lambda p, q: xp.sum(q.simulate()["z"]) ** 2.0, nothing, guide, strategies={"z": LocalExpectation()}
     )
-    message = "3000 coupled lanes, one at a time with 2 alternatives each"
+    message = "5000 coupled lanes, which take their alternatives one at a time, would cost 5000 runs"
     with on(engine), pytest.raises(ppvi.StrategyError, match=message):
         bound.estimate(engine.key(0), {"a": engine.array(0.1)})
 

@@ -79,6 +79,34 @@ def test_initial_values_cost_no_more_than_they_need():
     assert params["start"] == 2 * ran[0]
 
 
+def test_lanes_that_meet_late_are_run_together():
+    """Eight lanes take their alternatives one by one, at the cost of one run of what comes before they meet."""
+
+    def guide():
+        with numpyro.plate("lanes", 8):
+            numpyro.sample("z", dist.Bernoulli(numpyro.param("p", jnp.linspace(0.2, 0.8, 8))))
+
+    def program(p, q):
+        z = q.simulate()["z"]
+        deep = jax.lax.fori_loop(0, 3, lambda _, x: jnp.tanh(x @ WEIGHTS), z[:, None] * WEIGHTS[0])
+        return jax.nn.logsumexp(deep.sum(-1))
+
+    def flops(strategy):
+        bound = vi.objective(program, lambda: None, guide, strategies={"z": strategy})
+        params = bound.init(KEY)
+        (site,) = bound.explain(params).sites
+        compiled = jax.jit(bound.value_and_grad).lower(KEY, params).compile()
+        return compiled.cost_analysis()["flops"], site.evaluations
+
+    alone, _ = flops(ppvi.Reinforce())
+    one_by_one, evaluations = flops(ppvi.MeasureValued())
+    assert evaluations == 8
+    assert one_by_one < 2.5 * alone
+
+
+WEIGHTS = jnp.sin(jnp.arange(64.0**2)).reshape(64, 64) / 8
+
+
 @pytest.mark.parametrize(
     ("autoguide", "noncentred"),
     [

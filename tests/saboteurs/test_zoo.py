@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from unittest import mock
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import ppvi
@@ -84,11 +85,10 @@ def phantom_of(x, ops):
 
 @dataclass(frozen=True)
 class OneSide(ppvi.LocalExpectation):
-    """The shift of a baseline reaches some of the evaluations and not the others."""
+    """The draw's own value is forgotten among the alternatives."""
 
     def draw(self, dist, rng):
-        draw = super().draw(dist, rng)
-        return draw._replace(weights=draw.weights * xp.array([1.0, 0.0]).reshape(2, *[1] * (draw.weights.ndim - 1)))
+        return super().draw(dist, rng)._replace(weight=None)
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def test_plain_evaluations_of_some_terms_only(engine):
 
 def test_lanes_changed_together_that_are_coupled(engine):
     """Every lane takes its alternative at once, each weighed as if it were alone."""
-    with mock.patch.object(alternatives, "one_lane_each", lambda site, coupled: (site.values, site.weights)):
+    with mock.patch.object(alternatives, "one_lane_each", lambda site, coupled: np.ones((1, *site.lanes), bool)):
         exactly(engine, "lanes, coupled", ppvi.LocalExpectation())
 
 
