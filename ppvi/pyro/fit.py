@@ -102,14 +102,15 @@ def fit(
     - `num_steps`: number of gradient steps (of each objective).
     - `params`: constrained values to start from instead of the initial ones.
     - `progress`: whether to show a progress bar.
-    - `mesh`: processes that share the work, from `torch.distributed.init_device_mesh`. Each calls `fit` with the whole data;
-      tensors among the arguments are split along their leading axis over the axes of the mesh, but for one named
-      `"particles"`, which splits the runs of `replicate`. Parameters and random numbers start as the first process's. The
-      same key gives the same fit on any mesh, up to rounding.
+    - `mesh`: processes on CPUs that share the work, from `torch.distributed.init_device_mesh`. Each calls `fit` with the
+      whole data; tensors among the arguments are split along their leading axis over the axes of the mesh, but for one
+      named `"particles"`, which splits the runs of `replicate`. Parameters and random numbers start as the first
+      process's. The same key gives the same fit on any mesh, up to rounding.
 
     **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite: it says at which step and where it
     came from, and holds the fit up to the last finite state. `ProgramError` if an objective would move nothing. `EngineError`
-    where a mesh cannot share the gradient: strategies that learn or are `sequential`, and programs that are replayed.
+    where a mesh cannot share the gradient: strategies that learn or are `sequential`, programs that are replayed, devices other
+    than CPUs.
     """
     check_steps(num_steps)
     single, pairs = isinstance(objective, Objective), pairs_of(objective)

@@ -19,6 +19,7 @@ from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ppvi.engine.sharding import PARTICLES, shareable
+from ppvi.errors import EngineError
 from ppvi.pyro.gradient import Gradient
 from ppvi.pyro.graphs import is_random
 from ppvi.pyro.stage import registering
@@ -28,6 +29,11 @@ class Layout:
     """Where the tensors of a fit lie on a mesh."""
 
     def __init__(self, mesh: DeviceMesh):
+        if mesh.device_type != "cpu":
+            raise EngineError(
+                f"fit: a mesh of {mesh.device_type} devices, whose random numbers are not kept the same in all processes: make "
+                f'the mesh with init_device_mesh("cpu", ...) and the gloo backend, or fit in one process on the device.'
+            )
         self.mesh = mesh
         self.names = mesh.mesh_dim_names or ("",) * mesh.ndim
         self.copied: tuple[Placement, ...] = (Replicate(),) * mesh.ndim

@@ -80,6 +80,7 @@ def amortised_guide(y):
         numpyro.sample("x", dist.Normal(loc, numpyro.param("scale", 1.0, constraint=dist.constraints.positive)))
 
 
+@pytest.mark.slow
 def test_reweighted_wake_sleep_learns_the_model_and_the_posterior():
     """The mean of y is the maximum likelihood; the posterior is N((y + mean) / 2, 1 / 2)."""
     pairs = [

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ import torch.distributed as distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._pytree import tree_leaves
 
+import ppvi
+from ppvi.pyro.sharding import Layout
 from tests.pyro import on_processes
 
 
@@ -53,6 +56,11 @@ def alone():
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("name", ["enumerated", "particles", "minibatch"])
+@pytest.mark.parametrize("name", ["particles", "minibatch"])
 def test_a_mesh_of_one_process_is_no_mesh(alone, name):
     same(on_processes.fitted(name, alone), on_processes.fitted(name))
+
+
+def test_a_mesh_of_other_devices_is_refused():
+    with pytest.raises(ppvi.EngineError, match="a mesh of cuda devices, whose random numbers"):
+        Layout(mock.Mock(device_type="cuda"))
