@@ -40,6 +40,7 @@ def test_the_spatial_transformer():
     np.testing.assert_allclose(whole, jnp.add.outer(jnp.linspace(0, 1, 50), 2 * jnp.linspace(0, 1, 50)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_libraries_have_the_same_densities(images):
     pyro = pytest.importorskip("pyro")
     torch = pytest.importorskip("torch")

@@ -566,6 +566,7 @@ def smoothing(params, series):
     return lax.scan(step, jnp.zeros(STATES), e, reverse=True)[1]
 
 
+@SLOW
 def test_a_chain_of_one_state_is_a_site():
     series = jnp.array([0.3])
     bound = vi.objective(elbo, hidden, chain)
@@ -574,6 +575,7 @@ def test_a_chain_of_one_state_is_a_site():
     assert (site.strategy, site.runs) == ("Enumerate()", STATES)
 
 
+@SLOW
 def test_forward_recursion_at_the_posterior_is_the_evidence():
     """There the bound is log p(x) with its gradient in the model, as `pyro.distributions.DiscreteHMM` computes them."""
     import pyro.distributions

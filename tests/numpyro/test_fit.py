@@ -269,6 +269,7 @@ def test_k_hat_tells_a_good_guide_from_a_narrow_one():
     assert found["wide"] < 0.5 < found["narrow"]
 
 
+@pytest.mark.slow
 def test_nuts_reports_its_diagnostics():
     data = vi.nuts(model, KEY, Y, num_warmup=500, num_samples=1000, progress=False)
     assert data.posterior["x"].shape == (4, 1000)

@@ -110,7 +110,7 @@ WEIGHTS = jnp.sin(jnp.arange(64.0**2)).reshape(64, 64) / 8
 @pytest.mark.parametrize(
     ("autoguide", "noncentred"),
     [
-        (AutoNormal, False),
+        pytest.param(AutoNormal, False, marks=pytest.mark.slow),
         (AutoNormal, True),
         (AutoMultivariateNormal, True),
         pytest.param(AutoIAFNormal, False, marks=pytest.mark.slow),

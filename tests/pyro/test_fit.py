@@ -70,7 +70,13 @@ def test_fit_continues_from_parameters():
     assert {name: float(value) for name, value in fit.params.items()} == {"loc": 1.25, "scale": 1.0}
 
 
-@pytest.mark.parametrize("optimizer", [falling(0.05, 1000), pyro.optim.Adam({"lr": 0.02})], ids=["torch", "pyro"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(falling(0.05, 1000), id="torch"),
+        pytest.param(pyro.optim.Adam({"lr": 0.02}), id="pyro", marks=pytest.mark.slow),
+    ],
+)
 def test_fit_moves_autoguides_in_place(optimizer):
     auto = AutoNormal(model)
     vi.fit(vi.objective(ppvi.objectives.iwelbo(2), model, auto), 0, Y, num_steps=1000, optimizer=optimizer, progress=False)  # fmt: skip

@@ -58,7 +58,13 @@ def label_and_point():
 
 
 @pytest.mark.parametrize(
-    "strategy", [ppvi.Enumerate(), ppvi.Enumerate(sequential=True), SumAndSample(1), ppvi.LeaveOneOut(2)], ids=str
+    "strategy",
+    [
+        ppvi.Enumerate(),
+        ppvi.LeaveOneOut(2),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (ppvi.Enumerate(sequential=True), SumAndSample(1))),
+    ],
+    ids=str,
 )
 def test_a_path_goes_through_draws_in_the_runs_of_a_strategy(strategy):
     """E sum (x^2 + x w + z w) = 3 [m^2 p + 1 + m^2 p + m p]: of x the runs draw one each, and w is the same in all of them."""

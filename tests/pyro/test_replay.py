@@ -71,7 +71,7 @@ def truth():
     [
         {},
         {"z": ppvi.Reinforce(), "w": ppvi.Reinforce(), "x": ppvi.Reinforce()},
-        {"z": ppvi.Enumerate(), "w": ppvi.Enumerate()},
+        pytest.param({"z": ppvi.Enumerate(), "w": ppvi.Enumerate()}, marks=pytest.mark.slow),
         pytest.param(
             {"z": ppvi.MeasureValued(), "w": ppvi.LeaveOneOut(3), "x": ppvi.MeasureValued()}, marks=pytest.mark.slow
         ),
@@ -119,6 +119,7 @@ def test_elbo_of_a_varying_program():
     assert len(fit.losses) == 20
 
 
+@pytest.mark.slow
 def test_several_particles_of_a_branching_guide():
     """The importance-weighted bound, whose runs are not vectorised then: at most the evidence, and above the ELBO."""
 
