@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self
 
 from ppvi.ops import Array, Ops
 
 Estimates = tuple[dict[int, Array], Array]
 """Estimates of terms by index, and the sum of control variates."""
-
-L = TypeVar("L", bound="Later")
 
 
 class Runner(Protocol):
@@ -113,28 +111,28 @@ class Later:
     start: Callable[[], Estimates]
     steps: tuple[Callable[[Stack], Stack], ...] = ()
 
-    def then(self: L, step: Callable[[Stack], Stack]) -> L:
+    def then(self, step: Callable[[Stack], Stack]) -> Self:
         return replace(self, steps=(*self.steps, step))
 
-    def scale(self: L, log_weight: Array) -> L:
+    def scale(self, log_weight: Array) -> Self:
         return self.then(lambda terms: terms.scale(log_weight))
 
-    def times(self: L, weight: Array) -> L:
+    def times(self, weight: Array) -> Self:
         return self.then(lambda terms: terms.times(weight))
 
-    def mix(self: L, log_weights: Array, first: Array | None = None) -> L:
+    def mix(self, log_weights: Array, first: Array | None = None) -> Self:
         return self.then(lambda terms: terms.mix(log_weights, first))
 
-    def total(self: L) -> L:
+    def total(self) -> Self:
         return self.then(lambda terms: terms.total())
 
-    def control(self: L, x: Array | Callable[[Array], Array]) -> L:
+    def control(self, x: Array | Callable[[Array], Array]) -> Self:
         return self.then(lambda terms: terms.control(x))
 
-    def __mul__(self: L, number: float | Array) -> L:
+    def __mul__(self, number: float | Array) -> Self:
         return self.then(lambda terms: terms * number)
 
-    def __add__(self: L, other: Any) -> L:
+    def __add__(self, other: Any) -> Self:
         return self.then(lambda terms: terms + other)
 
     def force(self) -> Stack:

@@ -47,14 +47,15 @@ class Layout:
 
     def placed(self, x: torch.Tensor, placements: Sequence[Placement]) -> DTensor:
         """Of a tensor that every process has whole the part that is to be its own."""
-        return DTensor.from_local(x, self.mesh, self.copied, run_check=False).redistribute(placements=placements)
+        return self.on_mesh(x).redistribute(placements=placements)
 
     def partitioned(self, gradient: Gradient) -> Partitioned:
         return Partitioned(gradient, self)
 
     def on_mesh(self, x: Any) -> Any:
         """A whole tensor as one of the mesh, of which every process has all."""
-        return self.placed(x, self.copied) if isinstance(x, torch.Tensor) and not isinstance(x, DTensor) else x
+        is_whole = isinstance(x, torch.Tensor) and not isinstance(x, DTensor)
+        return DTensor.from_local(x, self.mesh, self.copied, run_check=False) if is_whole else x
 
     def split_draw(self, draw: torch.Tensor, parts: Sequence[DTensor], runs: bool) -> torch.Tensor:
         """A draw split like what it was made of; draws of several runs, which are in front, over the mesh's particles too."""

@@ -1,11 +1,5 @@
 """Many devices: the same key gives the same fit, and each device does its share."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,22 +8,12 @@ from jax.sharding import Mesh
 
 import ppvi.numpyro as vi
 from tests.numpyro import on_devices
-
-COMMAND = [sys.executable, "-m", "tests.numpyro.on_devices"]
-
-
-def started(*arguments, devices=1):
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-    }
-    return subprocess.Popen([*COMMAND, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+from tests.processes import free_address, printed, started
 
 
-def printed(process):
-    output, _ = process.communicate(timeout=900)
-    assert process.returncode == 0
-    return json.loads(output.splitlines()[-1])
+def on(devices, *arguments):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return started("tests.numpyro.on_devices", *arguments, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
 
 
 def same(found, expected):
@@ -39,7 +23,7 @@ def same(found, expected):
 
 @pytest.mark.slow
 def test_eight_devices_give_the_fit_of_one():
-    found = printed(started(devices=8))
+    found = printed(on(8))
     for name in on_devices.objectives():
         for mesh in ("data 1", "data 2", "data 8", "particles", "both"):
             same(found[f"{name} {mesh}"], found[f"{name} none"])
@@ -51,10 +35,8 @@ def test_eight_devices_give_the_fit_of_one():
 
 @pytest.mark.slow
 def test_two_processes_give_the_fit_of_one():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    first, second = (printed(p) for p in [started(address, "2", str(i)) for i in range(2)])
+    address = free_address()
+    first, second = map(printed, [on(1, address, 2, i) for i in range(2)])
     assert first == second
     x = jnp.sin(jnp.arange(1.0 * on_devices.ROWS)) * 2
     for name in ("score", "loop"):

@@ -1,10 +1,5 @@
 """Several processes: the same key gives the same fit, and each process does its share."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from unittest import mock
 
 import numpy as np
@@ -15,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 import ppvi
 from ppvi.pyro.sharding import Layout
+from tests.processes import free_address, printed, started
 from tests.pyro import on_processes
 
 
@@ -26,22 +22,14 @@ def same(found, expected):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_give_the_fit_of_one(processes):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "tests.pyro.on_processes", address, str(processes)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen([*command, str(i)], env=environment, stdout=subprocess.PIPE, text=True)
-        for i in range(processes)
-    ]
-    outputs = [process.communicate(timeout=900)[0] for process in started]
-    assert not any(process.returncode for process in started)
-    found, *others = (json.loads(output.splitlines()[-1]) for output in outputs)
+    address, one = free_address(), {"OMP_NUM_THREADS": "1"}
+    all_of_them = [started("tests.pyro.on_processes", address, processes, i, **one) for i in range(processes)]
+    found, *others = map(printed, all_of_them)
     assert all(other == found for other in others)
     for name in on_processes.objectives():
+        expected = on_processes.fitted(name)
         for mesh in ["both"] if processes == 4 else ["data", "particles"]:
-            same(found[f"{name} {mesh}"], on_processes.fitted(name))
+            same(found[f"{name} {mesh}"], expected)
     assert found["work"] < 1.2 * on_processes.work() / processes
     rows, learner = found["refusals"]
     assert f"no argument has a leading axis that {processes} devices can share; theirs are [(5,)]" in rows

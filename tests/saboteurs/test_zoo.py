@@ -84,7 +84,7 @@ def phantom_of(x, ops):
 
 
 @dataclass(frozen=True)
-class OneSide(ppvi.LocalExpectation):
+class WithoutTheDraw(ppvi.LocalExpectation):
     """The draw's own value is forgotten among the alternatives."""
 
     def draw(self, dist, rng):
@@ -126,7 +126,7 @@ def all_at_once():
         ("dependent pair", MeanFirst()),
         ("lanes, coupled", SideBySide()),
         ("ELBO, means[z]", ForgottenMass()),
-        ("dependent pair", OneSide()),
+        ("dependent pair", WithoutTheDraw()),
         ("dependent pair", BackwardOnly()),
     ],
     ids=str,
