@@ -209,7 +209,7 @@ SABOTEURS = [
     planted.OwnDrawAmongTheOthers(),
     planted.ValueOnly(),
     planted.UniformMixture(),
-    zoo.OneSide(),
+    zoo.WithoutTheDraw(),
     zoo.BackwardOnly(),
 ]
 
