@@ -121,9 +121,11 @@ NEEDS_VALUES = (
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.UnexpectedTracerError,
     InnerSiteError,
 )
-"""What is raised where numbers are looked at that are traced only."""
+"""What is raised where numbers are looked at that are traced only, or where a function with a derivative rule of its own
+meets a parameter of its surroundings."""
 
 
 class PlainSession(Session):
