@@ -18,8 +18,9 @@ from ppvi.compiler.apart import laid, split
 from ppvi.compiler.choose import Choice, coupled
 from ppvi.compiler.dependence import Lanes, site_lanes
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
-from ppvi.compiler.ir import Along, Atom, Equation, Literal, Var, site_info
+from ppvi.compiler.ir import Along, Atom, Equation, Literal, Var, site_info, union
 from ppvi.compiler.plan import Plan
+from ppvi.compiler.rows import Table, tabulate
 from ppvi.ops import Array, Ops
 from ppvi.strategies import Draw, Site
 
@@ -44,6 +45,8 @@ class Machine(Protocol):
     def draw(self, schedule: int, env: Env) -> None: ...
 
     def schedule(self, group: Group, position: int) -> int: ...
+
+    def without(self, done: int) -> Machine: ...
 
     def read(self, i: int, env: Env) -> Array: ...
 
@@ -150,6 +153,30 @@ class Rest:
     def each(self, values: Array, *, sequential: bool = False) -> Stack:
         ops = self.ops
         return Stack(self, *(ops.one_by_one if sequential else ops.vmap)(self.run)(values))
+
+    def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Stack:
+        coupled = [axis for axis, size in enumerate(index.shape[1:]) if size > 1]
+        if sequential or len(coupled) != 1:
+            return self.each(self.ops.choose(values, index), sequential=sequential)
+        # What depends on fewer lanes than a term is run at fewer assignments.
+        [axis] = coupled
+        machine, equations = self.machine, self.machine.plan.equations
+        schedule, inner = machine.schedule(self.group, self.position), Env(self.env)
+        after = {equation: 1 << i for i, equation in enumerate(equations) if schedule >> i & 1}
+        drawn = self.equation.outputs[0]
+        tables, done = tabulate({drawn: Table(values, (0,), axis)}, list(after), self._results, inner, self.ops)
+        left = after.keys() - done
+        wanted = {atom for equation in left for atom in equation.inputs} | self._results
+        rows = index.reshape(len(index), -1)
+        stacks = {var: table.at(rows, self.ops) for var, table in tables.items() if var in wanted}
+        rest = machine.without(union(after[equation] for equation in done))
+
+        def run(values: list[Array]) -> Estimates:
+            here = Env(inner)
+            here.values.update(zip(stacks, values, strict=True))
+            return rest.estimate(self.group, here, self.position)
+
+        return Stack(self, *self.ops.vmap(run)(list(stacks.values())))
 
     def value(self, value: Array) -> Later:
         return Later(self, lambda: (self.draw(value), 0.0))

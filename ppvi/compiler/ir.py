@@ -245,6 +245,9 @@ class Equation:
     """For a site: the number of leading axes that vectorisation and loops have added."""
     past: Mapping[SiteInfo, tuple[Along | None, ...]] = field(default_factory=dict)
     """For a site in a loop: the sites whose earlier draws it is drawn given, itself among them, and along which lanes."""
+    anew: Callable[[], tuple[Sequence[Equation], Sequence[Atom]]] | None = None
+    """For an operation that at the draws of its sites is what it was: its equations as a function of any values of them, and
+    what these return."""
     meaning: Callable[[], Meaning] | None = None
     """For the checks; markers have none."""
     density: Density | None = None

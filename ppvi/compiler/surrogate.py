@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ppvi.compiler.continuation import Env, Group, Rest, draw_of
@@ -64,6 +64,8 @@ class Machine:
     ops: Ops
     coefficients: dict[Atom, Array]
     states: Mapping[Equation, Any]
+    done: int = 0
+    """Equations that need not be run again, as a bit set."""
 
     def estimate(self, group: Group, env: Env, position: int) -> Estimates:
         """Estimate the terms of a group by what comes after a position, every site by its strategy."""
@@ -117,7 +119,11 @@ class Machine:
 
     def schedule(self, group: Group, position: int) -> int:
         """The equations after a position that these terms need."""
-        return union(self.plan.needs[i] for i in group) & (-1 << (position + 1))
+        return union(self.plan.needs[i] for i in group) & (-1 << (position + 1)) & ~self.done
+
+    def without(self, done: int) -> Machine:
+        """One that does not run these equations again."""
+        return replace(self, done=self.done | done)
 
     def read(self, i: int, env: Env) -> Array:
         """A term from its parts."""

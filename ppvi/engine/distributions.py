@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,10 +37,21 @@ class SiteDistribution(Distribution):
             return False
 
     def log_prob(self, value: Array) -> Array:
-        return self.peeled.log_prob(value)
+        known = self.log_pmf if value is self.__dict__.get("whole") else None
+        return self.peeled.log_prob(value) if known is None else known
+
+    @functools.cached_property
+    def whole(self) -> Array:
+        """Its support."""
+        return self.peeled.enumerate_support(expand=True)
 
     def enumerate_support(self) -> Array:
-        return self.peeled.enumerate_support(expand=True)
+        return self.whole
+
+    @property
+    def log_pmf(self) -> Array | None:
+        """Of a categorical distribution the log_probs of the whole support, which are its logits and need no lookup."""
+        raise NotImplementedError
 
     def cdf(self, value: Array) -> Array:
         return self.peeled.cdf(value)

@@ -23,7 +23,7 @@ from ppvi.compiler.ir import SiteInfo
 from ppvi.engine.outcomes import EndlessError
 from ppvi.engine.runs import Told
 from ppvi.errors import EngineError, ProgramError
-from ppvi.numpyro import source
+from ppvi.numpyro import side_by_side, source
 from ppvi.numpyro.markers import (
     given_in,
     given_p,
@@ -223,15 +223,14 @@ def _scan(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     planted = {number: scope.planted[number] for number in inner if number in scope.planted}
 
     def step(carry: Sequence[Any], entry: Any) -> Any:
-        i, x, given, planted = entry
+        given, planted, i, x = entry
         round_ = jax.random.fold_in(key, i)
         outs, told, operands = scope.bodies(round_, params["jaxpr"], given, planted, [*consts, *carry, *x])
         return outs[:carried], (outs[carried:], told, operands)
 
-    rounds = (jnp.arange(length), list(xs), given, planted)
-    carry, (ys, told, operands) = lax.scan(
-        step, list(init), rounds, length, reverse=params["reverse"], unroll=params["unroll"]
-    )
+    rounds = (given, planted, jnp.arange(length), list(xs))
+    how = {name: params[name] for name in ("length", "reverse", "unroll")}
+    carry, (ys, told, operands) = side_by_side.run(step, list(init), rounds, given=2, **how)
     for number in inner:
         scope.sites.mapped[number] += 1
     return [*carry, *ys], told, operands

@@ -13,7 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import lax
 from jax.core import Tracer
-from numpyro.distributions import biject_to, constraints
+from numpyro.distributions import CategoricalLogits, CategoricalProbs, biject_to, constraints
 from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
 
 from ppvi.compiler.ir import Support
@@ -56,7 +56,17 @@ class SiteDistribution(engine.SiteDistribution):
 
     def log_prob(self, value: Any) -> Any:
         with safe_counts():
-            return self.peeled.log_prob(value)
+            return super().log_prob(value)
+
+    @property
+    def log_pmf(self) -> Any:
+        fn = base(self.fn)
+        if not isinstance(fn, CategoricalLogits | CategoricalProbs):
+            return None
+        logits: Any = fn.logits
+        if isinstance(fn, CategoricalLogits):
+            logits = jax.nn.log_softmax(logits)
+        return jnp.moveaxis(jnp.broadcast_to(logits, (*self.lanes, logits.shape[-1])), -1, 0)
 
     def rsample(self, rng: jax.Array) -> Any:
         value, self.intermediates = self.fn(rng_key=rng, sample_intermediates=True)

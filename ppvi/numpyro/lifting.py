@@ -246,13 +246,14 @@ def _chain(
     steps = jnp.moveaxis(table, 2 + time, 0)
 
     def forward(before: Any, step: Any) -> Any:
-        now = jax.scipy.special.logsumexp(before[:, None] + step, 0)
+        now = (before[:, None] * step).sum(0)
         return now, now
 
     # Nothing comes before the first draw, so that all rows of its transitions are the same.
     start = steps[-1 if backward else 0][0]
     others = steps[:-1] if backward else steps[1:]
-    _, marginals = lax.scan(forward, start, others, reverse=backward)
+    _, marginals = lax.scan(forward, jnp.exp(start), jnp.exp(others), reverse=backward)
+    marginals = jnp.log(jnp.maximum(marginals, jnp.finfo(marginals.dtype).tiny))
     ends = [marginals, start[None]] if backward else [start[None], marginals]
     marginals = jnp.moveaxis(jnp.concatenate(ends), 0, 1 + time)
     transitions = jnp.moveaxis(jnp.moveaxis(table, 1, 1 + mapped), 0, mapped)

@@ -158,7 +158,8 @@ class Reader:
             return meanings.inlined(reader, body, operands[first:])
 
         operands = (*results, *draws, *values)
-        return Equation("rest", operands, outputs, run, axes, where, meaning=lambda: Meaning("rest", inline=inline))
+        meaning, anew = Meaning("rest", inline=inline), functools.partial(inline, operands)
+        return Equation("rest", operands, outputs, run, axes, where, anew=anew, meaning=lambda: meaning)
 
 
 def _where(eqn: Any) -> Callable[[], str]:

@@ -51,6 +51,11 @@ class SiteDistribution(engine.SiteDistribution):
             return False
         return self.has_rsample
 
+    @property
+    def log_pmf(self) -> torch.Tensor | None:
+        fn = self.peeled
+        return fn.logits.expand(*self.lanes, -1).movedim(-1, 0) if type(fn) is torch.distributions.Categorical else None
+
     def sample(self, rng: Any) -> torch.Tensor:
         return self._drawn(rng, lambda fn, mapped: fn.sample()).detach()
 

@@ -205,6 +205,9 @@ class Rest:
     def each(self, values: Array, *, sequential: bool = False) -> Stack:
         return Stack(self, *self._stacked(self.run, values))
 
+    def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Stack:
+        return self.each(self.ops.choose(values, index), sequential=sequential)
+
     def value(self, value: Array) -> Stack:
         return Stack(self, self._plain(value), 0.0)
 

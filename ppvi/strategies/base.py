@@ -240,6 +240,11 @@ class Continuation(Protocol):
         """
         ...
 
+    def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Runs:
+        """The same in C runs: in run c the lanes have `values[index[c]]`, `(C, *lanes)` with size 1 along axes that no term
+        couples. What depends on fewer lanes than the terms do is run for fewer assignments."""
+        ...
+
     def value(self, value: Array) -> Terms:
         """The terms' values at this value, every later site simply drawn, without gradient machinery."""
         ...

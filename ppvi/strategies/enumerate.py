@@ -54,7 +54,7 @@ class Sum(Strategy):
 
     def _summed(self, site: Site, coupled: Mapping[int, int], k: Continuation) -> Terms:
         index = product(site, coupled)
-        runs = k.each(site.ops.choose(site.values, index), sequential=self.sequential)
+        runs = k.assign(site.values, index, sequential=self.sequential)
         return runs.mix(follow(site, index), site.ops.choose(site.log_probs, index))
 
 

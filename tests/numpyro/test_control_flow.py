@@ -124,6 +124,16 @@ def test_drawn_by_the_objective_in_a_body(name, strategy):
     assert not times or values.std() > 0.5
 
 
+@pytest.mark.parametrize("run", [custom_vjp, custom_jvp])
+def test_initial_values_of_what_a_derivative_rule_meets(run):
+    def program(p, q):
+        numpyro.param("theta", 0.5)
+        return run(lambda: q.simulate()["x"] ** 2)
+
+    bound = vi.objective(program, nothing, normal_guide)
+    assert bound.init(KEY) == {"theta": 0.5}
+
+
 @pytest.mark.parametrize("strategy", [pytest.param(PATH, marks=SLOW), SCORE, pytest.param(LOO, marks=SLOW)], ids=str)
 def test_a_jitted_draw_that_is_called_twice_is_two_draws(strategy):
     def program(p, q):
@@ -602,6 +612,34 @@ def test_forward_recursion_at_the_posterior_is_the_evidence():
         np.testing.assert_allclose(grads[name], leaf.grad.numpy(), atol=1e-8)
 
 
+def test_a_chain_costs_the_square_of_its_states():
+    """T K^2 by the forward recursion, where a run of the loop for every pair of states takes K^3."""
+
+    def cost(states, rounds=16):
+        def model(series):
+            means = numpyro.param("means", jnp.arange(1.0 * states))
+
+            def step(z, x):
+                z = numpyro.sample("z", dist.Categorical(logits=transition[z]))
+                numpyro.sample("x", dist.Normal(means[z], 1.0), obs=x)
+                return z, None
+
+            transition = numpyro.param("transition", jnp.zeros((states, states)))
+            scan(step, 0, series)
+
+        def guide(series):
+            logits = numpyro.param("logits", jnp.zeros((rounds, states, states)))
+            scan(lambda z, rows: (numpyro.sample("z", dist.Categorical(logits=rows[z])), None), 0, logits)
+
+        series = jnp.zeros(rounds)
+        bound = vi.objective(elbo, model, guide, strategies={"z": SUM})
+        params = bound.init(KEY, series)
+        counted = jax.jit(bound.value_and_grad).lower(KEY, params, series).compile().cost_analysis()
+        return np.array([counted["flops"], counted["transcendentals"]])
+
+    assert (cost(32) < 4.5 * cost(16)).all()
+
+
 # What an entry depends on in a row ---------------------------------------------------------------------------------------
 
 
@@ -629,6 +667,51 @@ def test_neighbours_cost_what_they_are_and_not_what_all_are(strategy, runs, plai
     check(bound, neighbours_exact)
     (site,) = bound.explain(bound.init(KEY)).sites
     assert (site.runs, site.evaluations) == (runs, plain)
+
+
+def differences(z):
+    return jnp.array([0.3, -0.5])[z[1:]] - jnp.exp(0.2 * z[:-1])
+
+
+def curvature(z):
+    """Costs of three lanes in a row, by way of differences of two."""
+    steps = differences(z)
+    return ((steps[1:] - 2 * steps[:-1]) ** 2 * jnp.arange(1.0, 4.0)).sum()
+
+
+def cascade():
+    """A second row of draws, each given two of the first."""
+    z = numpyro.sample("z", dist.Bernoulli(numpyro.param("p", jnp.array([0.3, 0.6, 0.2, 0.7, 0.4]))).to_event(0))
+    return z, numpyro.sample("y", dist.Bernoulli(logits=differences(z) + z[1:]).to_event(0))
+
+
+def slopes(z, y):
+    return ((y[1:] - y[:-1] + 0.3 * z[2:]) ** 2).sum() + (y * jnp.cos(1.0 * z[:-1])).sum()
+
+
+def cascade_exact(params):
+    p, total = params["p"], 0.0
+    for draw in itertools.product((0, 1), repeat=9):
+        z, y = jnp.array(draw[:5]), jnp.array(draw[5:])
+        of_one = jax.nn.sigmoid(differences(z) + z[1:])
+        prob = jnp.where(z == 1, p, 1 - p).prod() * jnp.where(y == 1, of_one, 1 - of_one).prod()
+        total = total + prob * (curvature(z) + slopes(z, y))
+    return total
+
+
+@pytest.mark.parametrize("strategy", [SUM, SCORE], ids=str)
+def test_sums_over_three_in_a_row_and_draws_that_follow_from_two(strategy):
+    """Operations that move lanes are run for the lanes that they see, and later sites in every run."""
+
+    def program(p, q):
+        z, y = q.simulate().returned
+        return curvature(z) + slopes(z, y)
+
+    bound = vi.objective(program, nothing, cascade, strategies={"z": SUM, "y": strategy})
+    with double():
+        check(bound, cascade_exact, n=3 if strategy is SUM else N)
+        sites = {site.name: site.runs for site in bound.explain(bound.init(KEY)).sites}
+    assert sites["z"] == 8
 
 
 @SLOW

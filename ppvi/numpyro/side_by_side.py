@@ -1,0 +1,74 @@
+"""Loops whose rounds need not wait for one another.
+
+    s_t = h(z_t),    y_t = f(s_{t-1}, z_t)
+
+Where all draws of a state are given, a loop hands on nothing but functions of them, and perhaps counters and keys in which no
+draw plays a part. Then what every round starts from is known before the first of them, and all rounds are run side by side:
+straight-line code, in which a term depends on the draws of two rounds and no more, instead of a loop to be run anew for every
+pair of their values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.core import eval_jaxpr
+from jax.extend.core import ClosedJaxpr, subjaxprs
+from jax.interpreters.partial_eval import dce_jaxpr
+
+Step = Callable[[list[Any], Any], tuple[list[Any], Any]]
+
+
+def run(step: Step, init: list[Any], rounds: Sequence[Any], given: int, **how: Any) -> tuple[list[Any], Any]:
+    """`lax.scan`, side by side where that can be.
+
+    **Arguments**
+
+    - `given`: how many of the `rounds`, the first, are given values of sites.
+    - `how`: as for `lax.scan`.
+    """
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rounds)
+    closed, (_, shapes) = jax.make_jaxpr(step, return_shape=True)(init, like)
+    carried = len(init)
+    values = range(carried, carried + len(jax.tree.leaves(rounds[:given])))
+    uses = [_only(closed, [number])[1] for number in range(carried)]
+    settled = [number for number in range(carried) if uses[number].isdisjoint(range(carried))]
+    others = [number for number in range(carried) if number not in settled]
+    known = {*settled, *values}
+    hands_on_values = any(not uses[number].isdisjoint(values) for number in settled)
+    if not hands_on_values or any(uses[number] & known for number in others) or _has_branches(closed.jaxpr):
+        return lax.scan(step, init, rounds, **how)
+    entries = dict(enumerate(jax.tree.leaves(rounds), carried))
+
+    def count(carry: list[Any], entry: dict[int, Any]) -> tuple[list[Any], list[Any]]:
+        return advance(dict(zip(others, carry, strict=True)) | entry), carry
+
+    advance, used = _only(closed, others)
+    state, found = lax.scan(count, [init[i] for i in others], {i: x for i, x in entries.items() if i in used}, **how)
+    before, after = dict(zip(others, found, strict=True)), dict(zip(others, state, strict=True))
+    made = jax.vmap(_only(closed, settled)[0])(entries)
+    for number, stack in zip(settled, made, strict=True):
+        start = jnp.asarray(init[number])[None]
+        backward = how.get("reverse", False)
+        before[number] = jnp.concatenate([stack[1:], start] if backward else [start, stack[:-1]])
+        after[number] = stack[0 if backward else -1]
+    structure = jax.tree.structure(shapes)
+    outs = jax.vmap(_only(closed, range(carried, carried + structure.num_leaves))[0])(before | entries)
+    return [after[number] for number in range(carried)], jax.tree.unflatten(structure, outs)
+
+
+def _only(closed: ClosedJaxpr, wanted: Collection[int]) -> tuple[Callable[[dict[int, Any]], list[Any]], set[int]]:
+    """Some of the outputs as a function of the inputs that they need, and which these are."""
+    jaxpr, needed = dce_jaxpr(closed.jaxpr, [number in wanted for number in range(len(closed.jaxpr.outvars))])
+    used = [number for number, need in enumerate(needed) if need]
+    return lambda inputs: eval_jaxpr(jaxpr, closed.consts, *[inputs[number] for number in used]), set(used)
+
+
+def _has_branches(jaxpr: Any) -> bool:
+    """Whether it may leave something undone, which rounds side by side would all do."""
+    inner = (_has_branches(body) for body in subjaxprs(jaxpr))
+    return any(eqn.primitive.name in ("cond", "while") for eqn in jaxpr.eqns) or any(inner)
