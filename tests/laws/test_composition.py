@@ -118,6 +118,8 @@ def test_lanes_and_runs(engine, first, second, lanes, runs):
     enumerated = [s for s in (first, second) if isinstance(s, Enumerate | SumAndSample)]
     if 2 ** (lanes * runs * len(enumerated)) > 4096:
         pytest.skip("as many coupled lanes, enumerated at two sites, are over the limit of runs")
+    if engine is PYRO and Enumerate(sequential=True) in (first, second) and lanes * runs > 5:
+        pytest.skip("a thousand runs of PyTorch, one after the other, take minutes and ten gigabytes to build")
     check(engine, finite(lanes, runs), {"z1": first, "z2": second})
 
 
