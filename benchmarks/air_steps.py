@@ -1,8 +1,8 @@
 """One Adam step of Attend, Infer, Repeat on 64 images: ppvi, code written by hand, GenJAX and Pyro.
 
 Table 2 of Becker, Lew et al. 2024. All contenders use the same networks, the separable spatial transformer among them, and
-the same images; each runs in a process of its own, and they take turns (`benchmarks.turns`), with the flags of XLA that
-ppvi has (`ppvi.numpyro.xla`). Run with
+the same images; each runs in a process of its own, and they take turns (`benchmarks.turns`). The code by hand has the flags
+of XLA that ppvi sets (`ppvi.numpyro.xla`), the others their own. Run with
 
     python -m benchmarks.air_steps [--genjax PYTHON]
 
@@ -24,7 +24,6 @@ from benchmarks.results import table
 from benchmarks.timing import summary
 from benchmarks.turns import Contender, rounds
 from models.multi_mnist import multi_mnist
-from ppvi.numpyro.xla import without_fused_sums
 
 PEERS = {
     "REINFORCE": ("ppvi", "by hand", "GenJAX", "Pyro", "ppvi on Pyro"),
@@ -47,12 +46,12 @@ ROUNDS, SECONDS = 12, 0.6
 
 def compare(estimator, images, genjax):
     """Seconds a step by contender and round, and seconds to the first step done, initialisation and compilation included."""
-    contenders, env = {}, os.environ | {"XLA_FLAGS": without_fused_sums(os.environ.get("XLA_FLAGS", ""))}
+    contenders = {}
     for name in PEERS[estimator]:
         python = genjax if name == "GenJAX" else sys.executable
         if python is not None:
             command = [python, "-m", f"benchmarks.air_peers.{MODULES[name]}", estimator, images]
-            contenders[name] = Contender(command, env)
+            contenders[name] = Contender(command, os.environ)
     try:
         return rounds(contenders, ROUNDS, SECONDS), {name: c.first for name, c in contenders.items()}
     finally:

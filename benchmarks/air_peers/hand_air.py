@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient as stop
 
+import ppvi.numpyro  # noqa: F401  (for the flags of XLA that it sets)
 from benchmarks.air_peers.adam import serve_adam
 from models.air_networks import (
     IMAGE,
