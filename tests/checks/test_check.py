@@ -137,6 +137,7 @@ def test_probabilities_that_do_not_add_up():
         bound.check(KEY, bound.init(KEY), progress=False)
 
 
+@pytest.mark.slow
 def test_biased_by_design():
     strategies = {"z1": GumbelSoftmax(), "z2": ppvi.Enumerate()}
     report = chain(strategies).check(KEY, CHAIN, alpha=ALPHA, against=("exact",), progress=False)

@@ -161,7 +161,7 @@ class Nnx(nnx.Module):
         return self.out(jnp.tanh(self.hidden(x)))[..., 0]
 
 
-@pytest.mark.parametrize("kind", ["linen", "nnx"])
+@pytest.mark.parametrize("kind", [pytest.param("linen", marks=pytest.mark.slow), "nnx"])
 def test_modules_as_parameters(kind):
     x = jax.random.normal(jax.random.key(5), (6, 3))
     network = Nnx(nnx.Rngs(0))
@@ -184,6 +184,7 @@ def test_modules_as_parameters(kind):
     assert fit.losses[-50:].mean() < fit.losses[:50].mean() - 1
 
 
+@pytest.mark.slow
 def test_module_trees_with_subsampled_parameters():
     """A parameter with event_dim inside a subsampled plate gets gradients at the minibatch only, scaled to the
     whole."""

@@ -54,6 +54,7 @@ def test_old_faithful_labels(strategy):
     np.testing.assert_allclose(posterior["sds"].mean(("chain", "draw")), [0.246, 0.435], atol=0.04)
 
 
+@pytest.mark.slow
 def test_marginal_guide_of_the_cone():
     """The bound of the ring with its angle integrated out has the same mean on both engines."""
     program = diwhvi(["x", "y"], None, 5, 5)

@@ -44,7 +44,7 @@ def alone():
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("name", ["particles", "minibatch"])
+@pytest.mark.parametrize("name", [pytest.param("particles", marks=pytest.mark.slow), "minibatch"])
 def test_a_mesh_of_one_process_is_no_mesh(alone, name):
     same(on_processes.fitted(name, alone), on_processes.fitted(name))
 
