@@ -31,10 +31,12 @@ def run(step: Step, init: list[Any], rounds: Sequence[Any], given: int, **how: A
     - `given`: how many of the `rounds`, the first, are given values of sites.
     - `how`: as for `lax.scan`.
     """
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rounds)
-    closed, (_, shapes) = jax.make_jaxpr(step, return_shape=True)(init, like)
     carried = len(init)
     values = range(carried, carried + len(jax.tree.leaves(rounds[:given])))
+    if not init or not values:
+        return lax.scan(step, init, rounds, **how)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rounds)
+    closed, (_, shapes) = jax.make_jaxpr(step, return_shape=True)(init, like)
     uses = [_only(closed, [number])[1] for number in range(carried)]
     settled = [number for number in range(carried) if uses[number].isdisjoint(range(carried))]
     others = [number for number in range(carried) if number not in settled]
