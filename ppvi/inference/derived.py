@@ -62,6 +62,11 @@ def layout(trace: Trace, sites: Iterable[str], values: Mapping[str, Array] | Non
     )
 
 
+def arrays(choices: Mapping[str, Any]) -> Mapping[str, Array]:
+    """Choices from outside as arrays of the framework, which those of a run are."""
+    return choices if isinstance(choices, Trace) else {site: session().array(x) for site, x in choices.items()}
+
+
 def merged(old: Trace | None, new: Trace | None) -> Trace:
     """The choices of a step together with those before it."""
     before, after = old or {}, new or {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppvi.errors import ProgramError
-from ppvi.inference.derived import Bound, Conditional, Derived, conditional, joint_trace, layout, within
+from ppvi.inference.derived import Bound, Conditional, Derived, arrays, conditional, joint_trace, layout, within
 from ppvi.ops import Array
 from ppvi.program import Plates, Program, Trace, check_count, logmeanexp, replicate, session
 
@@ -49,6 +49,7 @@ class Marginal(Derived):
         return self._trace(kept, logmeanexp(weights), whole, whole)
 
     def assess(self, choices: Mapping[str, Array], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
+        choices = arrays(choices)
         auxiliary = getattr(choices, "auxiliary", frozenset())
         kept = {site: choices[site] for site in self.keep if site in choices}
         unused = [site for site in choices if site not in kept and site not in auxiliary]

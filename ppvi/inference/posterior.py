@@ -10,6 +10,7 @@ from ppvi.inference.derived import (
     Bound,
     Conditional,
     Derived,
+    arrays,
     conditional,
     joint_trace,
     layout,
@@ -71,7 +72,7 @@ class Posterior(Derived):
         return self._trace(chosen, log_evidence)
 
     def assess(self, choices: Mapping[str, Array], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
-        retained = self._retained(choices, stop_params, strict)
+        retained = self._retained(arrays(choices), stop_params, strict)
         return self._trace(retained[-1], self._sampled(retained, stop_params)[1])
 
     def log_evidence(self, *, stop_params: bool | str = False) -> Array:

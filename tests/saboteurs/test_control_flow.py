@@ -2,7 +2,6 @@
 
 from unittest import mock
 
-import jax
 import pytest
 
 import ppvi
@@ -29,13 +28,13 @@ def test_weights_where_a_branch_is_passed_over():
 
 def test_one_key_for_all_rounds():
     """What peers do whose bodies hold the key that they were traced with."""
-    scan = jax.lax.scan
+    run = bodies.side_by_side.run
 
-    def frozen(step, carry, rounds, length, **options):
-        i, *others = rounds
-        return scan(step, carry, (0 * i, *others), length, **options)
+    def frozen(step, init, rounds, **how):
+        given, planted, i, entries = rounds
+        return run(step, init, (given, planted, 0 * i, entries), **how)
 
-    with mock.patch.object(bodies.lax, "scan", frozen), pytest.raises(AssertionError):
+    with mock.patch.object(bodies.side_by_side, "run", frozen), pytest.raises(AssertionError):
         laws.test_state_space_model(ppvi.Reparam())
 
 
