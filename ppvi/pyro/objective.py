@@ -344,10 +344,15 @@ def seeded(key: Key) -> Iterator[None]:
     if isinstance(key, bool) or not isinstance(key, int | torch.Generator):
         raise ProgramError(f"the key must be an int seed, a torch.Generator or None, not {key!r}; it comes first.")
     with torch.random.fork_rng():
-        if isinstance(key, torch.Generator):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=key)))
-        else:
-            torch.manual_seed(key)
+        seed = int(torch.randint(2**62, (), generator=key)) if isinstance(key, torch.Generator) else key
+        # As `torch.manual_seed`, which for every kind of device that is not there notes down the whole stack, and that takes
+        # milliseconds.
+        torch.default_generator.manual_seed(seed)
+        for device in (torch.cuda, torch.xpu):
+            if device.is_available():
+                device.manual_seed_all(seed)
+        if torch.backends.mps.is_available():
+            torch.mps.manual_seed(seed)
         yield
 
 

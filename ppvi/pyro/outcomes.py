@@ -12,6 +12,7 @@ from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
 from ppvi.pyro.distributions import SiteDistribution, lanes_in, picked, rebuilt, standard, tensors
+from ppvi.pyro.objective import seeded
 from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.stage import Sampler, draw, registering
 from ppvi.pyro.trees import vmap
@@ -116,8 +117,7 @@ def outcomes(
         def one(lane: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
             return surrogate(plan, LoopOps(), [*leaves, lane, *arrays])
 
-        with torch.random.fork_rng(), registering():
-            torch.manual_seed(seed)
+        with seeded(seed), registering():
             values = vmap(one)(torch.zeros(len(choices)), *leaves)
         grads = torch.autograd.grad(values.sum(), leaves, allow_unused=True, materialize_grads=True)
         log_probability = torch.as_tensor(tape.log_probability).detach().expand(len(choices))

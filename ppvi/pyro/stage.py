@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 from torch._C._functorch import is_batchedtensor, is_functionaltensor  # pyright: ignore[reportMissingImports]
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
@@ -121,7 +123,9 @@ def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor],
         with Located():
             return function(*tensors)
 
-    with registering() as things:
+    # Every node is described by a fake tensor. With no mode for all of them, each is given its own, and that takes a record of
+    # the whole stack: a good part of the staging.
+    with registering() as things, tracing(TracingContext(FakeTensorMode())):
         try:
             traced = make_fx(torch.func.functionalize(located))(*params, *inputs)
         except RuntimeError as error:
