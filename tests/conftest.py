@@ -8,7 +8,11 @@ import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most programs here run once, so that time spent on optimising them is lost; `make test-all` optimises them as ever.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 # Each worker has a core of its own; PyTorch's threads would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

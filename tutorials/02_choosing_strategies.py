@@ -156,7 +156,7 @@ PROGRAMS = {
     "Normal with a step": (step, number, jnp.array(0.3), [*ANY, MeasureValued(), *PATHWISE]),
 }
 JUMPS = (Reparam, Stratified, Antithetic)
-N = 10_000
+N = 5_000
 
 
 def cost_and_spread(program, guide, a, strategy):
@@ -175,7 +175,7 @@ def cost_and_spread(program, guide, a, strategy):
     inputs = jax.random.split(jax.random.key(2), N), jax.tree.map(lambda x: jnp.tile(x, (N, *[1] * x.ndim)), params)
     grads = jax.block_until_ready(many(*inputs))
     seconds = []
-    for _ in range(5):
+    for _ in range(3):
         start = time.perf_counter()
         jax.block_until_ready(many(*inputs))
         seconds.append(time.perf_counter() - start)
