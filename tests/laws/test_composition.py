@@ -122,7 +122,7 @@ def test_lanes_and_runs(engine, first, second, lanes, runs):
     if many and engine is PYRO and Enumerate(sequential=True) in (first, second):
         pytest.skip("a thousand runs of PyTorch, one after the other, take minutes")
     # A thousand runs of each draw take a megabyte, and eight where PyTorch keeps all of them for its gradient.
-    n, batch = (50_000, None) if not many else (10_000, 200) if engine is PYRO else (50_000, 1000)
+    n, batch = (10_000, 200 if engine is PYRO else 1000) if many else (50_000, None)
     check(engine, finite(lanes, runs, n), {"z1": first, "z2": second}, batch)
 
 

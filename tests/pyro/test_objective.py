@@ -1,5 +1,6 @@
 """Objectives on Pyro: the same numbers as on NumPyro, and as by hand."""
 
+import shutil
 import subprocess
 import sys
 
@@ -243,6 +244,28 @@ def test_supports_that_move(strategies):
     bound = vi.objective(lambda p, q: q.simulate()["x"], lambda: None, guide, strategies=strategies)
     with pytest.raises(ppvi.StrategyError, match="its support moves with a parameter"):
         bound.value_and_grad(0, {"b": torch.tensor(2.0)})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("strategy", [ppvi.Enumerate(), ppvi.Reinforce(), ppvi.LeaveOneOut(2)], ids=str)
+def test_compiled(strategy):
+    """PyTorch's compiler draws other numbers for a seed, but the same ones each time."""
+    plain, compiled = (
+        vi.objective(elbo_of_label, lambda: None, label_and_point, strategies={"z": strategy}, compile=compile)
+        for compile in (False, True)
+    )
+    params = plain.init(0)
+    (one, _), (again, _), (other, _) = (compiled.value_and_grad(seed, params) for seed in (0, 0, 1))
+    assert one == again != other
+    truth = means(plain, params, n=4000)
+    for name, (mean, error) in means(compiled, params, n=4000).items():
+        assert abs(mean - truth[name][0]) < 5 * (error + truth[name][1]), name
+
+
+def elbo_of_label(p, q):
+    z = q.simulate()
+    return torch.sum(torch.sin(z["x"]) * (1 + z["z"]) * z["w"]) - z.log_density
 
 
 def test_without_torch():
