@@ -245,7 +245,6 @@ TABLE = [
     Derived(
         "SIR, the target a marginal",
         lambda p, q: ppvi.normalize(ppvi.marginal(p, ["x"]), q, 2),
-        slow=True,
         model=hidden_target,
         guide=coin_guide,
         sites=("x",),
