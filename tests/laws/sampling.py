@@ -42,6 +42,7 @@ def spread(engine, case, strategies):
 def moments(engine, objective, params, n, batch=None):
     """Mean and sd of value and gradient over n keys, in chunks, vectorised over a batch at a time."""
     size = min(n, 20_000)
+    assert n % size == 0, "as many draws as are counted"
     draws = (_on_pyro if engine is PYRO else _on_numpyro)(objective, params, n // size, size, batch or size)
     stacked = jax.tree.map(lambda *xs: np.concatenate([np.asarray(x, np.float64) for x in xs]), *draws)
     return jax.tree.map(lambda x: x.mean(0), stacked), jax.tree.map(lambda x: x.std(0), stacked)

@@ -79,7 +79,7 @@ def of_two_runs(p, q):
 PARAMS = dict(a=0.4, b=-0.3, phi=0.8)
 
 
-def finite(lanes, runs, n=50_000):
+def finite(lanes, runs, n=40_000):
     one = finite_exact(lanes)
     exact = one if runs == 1 else lambda params: one(params) ** 2
     return Case(f"{lanes} lanes, {runs} runs", of_one_run if runs == 1 else of_two_runs, nothing, finite_guide(lanes), PARAMS, exact, (), n)  # fmt: skip
@@ -122,7 +122,7 @@ def test_lanes_and_runs(engine, first, second, lanes, runs):
     if many and engine is PYRO and Enumerate(sequential=True) in (first, second):
         pytest.skip("a thousand runs of PyTorch, one after the other, take minutes")
     # A thousand runs of each draw take a megabyte, and eight where PyTorch keeps all of them for its gradient.
-    n, batch = (10_000, 200 if engine is PYRO else 1000) if many else (50_000, None)
+    n, batch = (10_000, 200 if engine is PYRO else 1000) if many else (40_000, None)
     check(engine, finite(lanes, runs, n), {"z1": first, "z2": second}, batch)
 
 
@@ -173,7 +173,7 @@ WITH_JUMPS = (BoundaryReparam((9.0,)),)
 
 
 def mixed(first):
-    return Case("mixed", mixed_program, nothing, mixed_guide(first), MIXED, mixed_exact(first), (), 50_000)
+    return Case("mixed", mixed_program, nothing, mixed_guide(first), MIXED, mixed_exact(first), (), 40_000)
 
 
 @pytest.mark.slow
