@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
-from ppvi.pyro.graphs import drop_aliases, fold, share
+from ppvi.pyro.graphs import drop_aliases, fold, share, trace
 from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.stage import is_data_dependent, registering
 
@@ -47,7 +46,7 @@ class Gradient:
             return value.detach(), *torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
 
         with registering() as self.samplers, torch.enable_grad():
-            traced = make_fx(run)(*(x.detach() for x in (*params, *arrays)))
+            traced = trace(run, *(x.detach() for x in (*params, *arrays)))
         fold(traced)
         drop_aliases(traced)
         share(traced)

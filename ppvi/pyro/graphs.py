@@ -1,12 +1,16 @@
-"""Graphs of ATen operations, made smaller."""
+"""Graphs of ATen operations: traced, and made smaller."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill copy".split())
@@ -21,6 +25,16 @@ def name_of(node: Node) -> str:
 def is_random(node: Node) -> bool:
     """Whether it is an operation that draws random numbers."""
     return _is_operation(node) and torch.Tag.nondeterministic_seeded in node.target.tags  # type: ignore[union-attr]
+
+
+def trace(function: Callable[..., Any], *tensors: torch.Tensor) -> GraphModule:
+    """The graph that `make_fx` makes of `function(*tensors)`.
+
+    Every node is described by a fake tensor. With no mode for all of them, each is given its own, and that takes a record of
+    the whole stack: a good part of the tracing.
+    """
+    with tracing(TracingContext(FakeTensorMode())):
+        return make_fx(function)(*tensors)
 
 
 def fold(traced: GraphModule) -> None:

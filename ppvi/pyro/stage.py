@@ -18,16 +18,14 @@ from typing import Any
 
 import torch
 from torch._C._functorch import is_batchedtensor, is_functionaltensor  # pyright: ignore[reportMissingImports]
-from torch._guards import TracingContext, tracing
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, make_fx
+from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Origin, Program, SiteInfo, Var
 from ppvi.errors import EngineError
 from ppvi.pyro import meanings, rules, source
-from ppvi.pyro.graphs import fold, without_mutation
+from ppvi.pyro.graphs import fold, trace, without_mutation
 from ppvi.pyro.trees import level, lowered
 
 LIBRARY = torch.library.Library("ppvi", "DEF")
@@ -123,11 +121,9 @@ def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor],
         with Located():
             return function(*tensors)
 
-    # Every node is described by a fake tensor. With no mode for all of them, each is given its own, and that takes a record of
-    # the whole stack: a good part of the staging.
-    with registering() as things, tracing(TracingContext(FakeTensorMode())):
+    with registering() as things:
         try:
-            traced = make_fx(torch.func.functionalize(located))(*params, *inputs)
+            traced = trace(torch.func.functionalize(located), *params, *inputs)
         except RuntimeError as error:
             if not is_data_dependent(error):
                 raise
