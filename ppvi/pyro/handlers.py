@@ -62,6 +62,7 @@ class Around(Messenger):
         super().__init__()
         self.run = run
         self.session = session
+        self.grad = torch.is_grad_enabled()
         self.subsampled: set[str] = set()
 
     def _pyro_param(self, msg: Any) -> None:
@@ -81,17 +82,18 @@ class Around(Messenger):
             self.run.deterministic[name] = msg["value"]
             return
         scaled = isinstance(msg["scale"], torch.Tensor) or msg["scale"] != 1
-        msg["value"] = self.run.sample(
-            Site(
-                name=name,
-                fn=fn if msg["mask"] is None else fn.mask(msg["mask"]),
-                observed=msg["value"],
-                scale=msg["scale"] if scaled else None,
-                infer=msg["infer"],
-                plates=tuple(Plate(frame.name, frame.dim) for frame in frames if frame.vectorized),
-                batches=tuple(frame.name for frame in frames if frame.name in self.subsampled),
+        with self.session.outside(self.grad):
+            msg["value"] = self.run.sample(
+                Site(
+                    name=name,
+                    fn=fn if msg["mask"] is None else fn.mask(msg["mask"]),
+                    observed=msg["value"],
+                    scale=msg["scale"] if scaled else None,
+                    infer=msg["infer"],
+                    plates=tuple(Plate(frame.name, frame.dim) for frame in frames if frame.vectorized),
+                    batches=tuple(frame.name for frame in frames if frame.name in self.subsampled),
+                )
             )
-        )
 
 
 class Direct(Messenger):
@@ -125,7 +127,10 @@ def provide(session: Session, msg: Any, role: str) -> None:
         session.param(session.modules.setdefault(initial, name), lambda: initial, constraint, role)
         msg["value"] = initial
     else:
-        msg["value"] = value = session.param(name, initial if callable(initial) else lambda: initial, constraint, role)
+        value = session.param(name, initial if callable(initial) else lambda: initial, constraint, role)
+        # A constrained value is computed where it is asked for.
+        stops = constraint is not constraints.real and not torch.is_grad_enabled()
+        msg["value"] = value = value.detach() if stops else value
         if not hasattr(value, "unconstrained"):
             value.unconstrained = lambda: value  # plates that take a minibatch of a parameter leave a note there
     msg["done"] = True

@@ -63,6 +63,8 @@ def value_and_grads(
 
 
 def _grads(value: torch.Tensor, inputs: Sequence[torch.Tensor], again: bool = False) -> list[torch.Tensor]:
+    if not value.requires_grad:  # all of it is held constant
+        return [torch.zeros_like(x) for x in inputs]
     return list(torch.autograd.grad(value, inputs, create_graph=again, allow_unused=True, materialize_grads=True))
 
 

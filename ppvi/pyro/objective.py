@@ -107,7 +107,7 @@ class Objective(engine.Objective):
     def value_and_grad(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Params]:
         staging, tensors = self._prepared(params, args, kwargs)
         gradient = staging.gradient(len(params), tensors)
-        with seeded(key):
+        with seeded(key), torch.enable_grad():
             if gradient is None:
                 leaves = [tensor.detach().requires_grad_() for tensor in tensors[: len(params)]]
                 named = dict(zip(params, leaves, strict=True))

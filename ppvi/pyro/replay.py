@@ -117,7 +117,7 @@ class Replayed(Loops):
         """Of its sites, where they are asked for."""
         self._next = 0
 
-    def draw(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
+    def draw_site(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
         where, site = self.here(), SiteDistribution(fn, infer.get("baseline_input"))
         self.drawn.add(name)
         strategy, reason = self._strategy(name, site, infer, where)

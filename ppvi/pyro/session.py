@@ -42,6 +42,7 @@ class Session(engine.Session):
         """Parameters that belong to modules, and their names, which runs of the objective add to."""
         self._root = self._key = torch.zeros(()) if key is None else key
         self._level = level()
+        self._constant_draws = False
 
     def here(self) -> str:
         return source.here()
@@ -65,6 +66,27 @@ class Session(engine.Session):
     def execute(self, run: Run, program: Callable[[], Any]) -> Any:
         with Around(run, self):
             return program()
+
+    @contextmanager
+    def outside(self, grad: bool) -> Iterator[None]:
+        """Around what is told of a site: densities and credit are the objective's, which has gradients whether or not the
+        program is under `no_grad`; what the program draws there is a constant to it."""
+        outer, self._constant_draws = self._constant_draws, grad and not torch.is_grad_enabled()
+        try:
+            with torch.set_grad_enabled(grad):
+                yield
+        finally:
+            self._constant_draws = outer
+
+    def draw(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
+        value, between, route = self.draw_site(name, fn, infer)
+        if not self._constant_draws:
+            return value, between, route
+        return value.detach(), [(transform, x.detach()) for transform, x in between], route
+
+    def draw_site(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
+        """`draw` where gradients are recorded."""
+        return super().draw(name, fn, infer)
 
     def direct(self) -> Direct:
         return Direct(self)

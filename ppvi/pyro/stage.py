@@ -121,7 +121,7 @@ def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor],
         with Located():
             return function(*tensors)
 
-    with registering() as things:
+    with registering() as things, torch.enable_grad():  # what counts are the program's own gradient modes
         try:
             traced = trace(torch.func.functionalize(located), *params, *inputs)
         except RuntimeError as error:
@@ -305,7 +305,8 @@ def is_library(thing: Any) -> bool:
 
 
 class Located(TorchFunctionMode):
-    """Notes the user's line at every node of the graph that is being traced."""
+    """Notes the user's line at every node of the graph that is being traced, and that what is computed without gradients is
+    constant, which a graph has no other word for."""
 
     last = "unknown"
     """The line that ran last."""
@@ -316,7 +317,19 @@ class Located(TorchFunctionMode):
         here = source.here()
         Located.last = here
         with noting(where=here, origin=_origins[-1]):
-            return func(*args, **(kwargs or {}))
+            if torch.is_grad_enabled():
+                return func(*args, **(kwargs or {}))
+            # The operands as well, for what is written into is no result.
+            return _constant(func(*args[:1], *_constant(args[1:]), **(kwargs or {})))
+
+
+def _constant(tree: Any) -> Any:
+    """A tree whose tensors have no gradient."""
+
+    def constant(x: torch.Tensor) -> torch.Tensor:
+        return x.detach() if is_functionaltensor(x) and x.is_floating_point() else x
+
+    return tree_map_only(torch.Tensor, constant, tree)
 
 
 @contextmanager
