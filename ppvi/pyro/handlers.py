@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro.distributions import constraints
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.subsample_messenger import _Subsample
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
@@ -75,11 +77,14 @@ class Around(Messenger):
             if msg["value"] is None and fn.subsample_size is not None and fn.subsample_size < fn.size:
                 msg["value"] = self.session.subsample(name, fn.size, fn.subsample_size)
                 self.subsampled.add(name)
-            else:
-                msg["done"] = False
+            elif msg["value"] is None:
+                msg["value"] = fn.sample()
+                msg["value"].__class__ = Rows
             return
         if msg["infer"].get("_deterministic"):
             self.run.deterministic[name] = msg["value"]
+            return
+        if msg["is_observed"] and is_guided():
             return
         scaled = isinstance(msg["scale"], torch.Tensor) or msg["scale"] != 1
         with self.session.outside(self.grad):
@@ -94,6 +99,20 @@ class Around(Messenger):
                     batches=tuple(frame.name for frame in frames if frame.name in self.subsampled),
                 )
             )
+
+
+class Rows(torch.Tensor):
+    """The numbers of all rows of a plate, which are known: `for i in pyro.plate("p", 4)` is a loop of Python's."""
+
+    __torch_function__: Any = torch._C._disabled_torch_function_impl  # pyright: ignore
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter([torch.tensor(i) for i in range(len(self))])
+
+
+def is_guided() -> bool:
+    """Whether the model is running that a guide made of effects goes through: its data and factors are no part of the guide."""
+    return any(isinstance(messenger, GuideMessenger) for messenger in _PYRO_STACK)
 
 
 class Direct(Messenger):
