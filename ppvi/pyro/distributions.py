@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.distributions import (
     ComposeTransform,
-    Distribution,
     Transform,
     TransformedDistribution,
     biject_to,
@@ -21,7 +20,8 @@ from torch.distributions.independent import Independent
 from ppvi.compiler.ir import Origin, Support
 from ppvi.engine import distributions as engine
 from ppvi.pyro.ops import OPS
-from ppvi.pyro.stage import Sampler, code_of, draw, is_library
+from ppvi.pyro.recipes import How, Recipe, expanded
+from ppvi.pyro.stage import Sampler, code_of, draw
 from ppvi.pyro.trees import level
 
 
@@ -111,23 +111,21 @@ class SiteDistribution(engine.SiteDistribution):
         values = transform(x)
         return values, transform.log_abs_det_jacobian(x, values)
 
-    def _drawn(
-        self, rng: torch.Tensor, how: Callable[[Any, int], torch.Tensor], detached: bool = True, stacked: int = 0
-    ) -> torch.Tensor:
-        fn = self.peeled.expand(self.lanes)
+    def _drawn(self, rng: torch.Tensor, how: How, detached: bool = True, stacked: int = 0) -> torch.Tensor:
+        fn = expanded(self.peeled, self.lanes) or self.peeled
         if isinstance(fn, TransformedDistribution):
             value: Any = SiteDistribution(fn.base_dist)._drawn(rng, how, detached, stacked)
             for transform in fn.transforms:
                 with code_of(Origin.SAMPLER, transform):
                     value = transform(value)
             return value
-        leaves = tensors(fn)
+        recipe = Recipe(fn)
 
         def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
-            return how(rebuilt(fn, leaves, values, tuple(key.shape)), key.ndim)
+            return recipe(how, values, key.shape)
 
-        made = Sampler(sampler, lanes_in(fn, leaves, stacked) if level() else (), is_library(fn))
-        return draw(rng, [leaf.detach() if detached else leaf for leaf in leaves], made)
+        made = Sampler(sampler, recipe.axes(stacked) if level() else (), recipe.library)
+        return draw(rng, [leaf.detach() if detached else leaf for leaf in recipe.tensors], made)
 
 
 def evaluate(
@@ -206,54 +204,6 @@ def last_transform(fn: Any) -> Transform | None:
     return last
 
 
-def tensors(thing: Any) -> list[torch.Tensor]:
-    """The tensors that a distribution is made of."""
-    found: list[torch.Tensor] = []
-    for value in vars(thing).values():
-        for part in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(part, torch.Tensor):
-                found.append(part)
-            elif isinstance(part, Distribution):
-                found += tensors(part)
-    return found
-
-
-def lanes_in(fn: Any, leaves: Sequence[torch.Tensor], ahead: int) -> list[tuple[int | None, ...]]:
-    """Where the axes of what a distribution is made of lie in its draws, which have so many axes ahead of their lanes.
-
-    Draws of a lane are made from what belongs to the lane, and what `expand` repeats belongs to lanes, which it has in front.
-    """
-    lanes = tuple(range(ahead, ahead + len(fn.batch_shape)))
-    repeated = tensors(fn.expand((2, *fn.batch_shape)))
-    whole = len(repeated) == len(leaves)
-
-    def place(leaf: torch.Tensor, other: torch.Tensor) -> tuple[int | None, ...]:
-        if other.shape == (2, *leaf.shape):
-            return (*lanes, *[None] * (leaf.ndim - len(lanes)))
-        return (None,) * leaf.ndim
-
-    return [place(leaf, other) for leaf, other in zip(leaves, repeated, strict=True)] if whole else []
-
-
 def picked(log_weights: torch.Tensor) -> tuple[int | None, ...]:
     """Where the axes `(K, *lanes)` lie in indices `(*lanes)`."""
     return (None, *range(log_weights.ndim - 1))
-
-
-def rebuilt(thing: Any, old: Sequence[torch.Tensor], new: Sequence[torch.Tensor], ahead: tuple[int, ...]) -> Any:
-    """The distribution with other tensors in the place of those that it is made of, which may have further axes ahead."""
-    places = {id(tensor): other for tensor, other in zip(old, new, strict=True)}
-
-    def copied(part: Any) -> Any:
-        if isinstance(part, torch.Tensor):
-            return places[id(part)]
-        if isinstance(part, list | tuple) and not isinstance(part, torch.Size):
-            return type(part)(map(copied, part))
-        if not isinstance(part, Distribution):
-            return part
-        other: Any = copy.copy(part)
-        other.__dict__ = {name: copied(value) for name, value in vars(part).items()}
-        other._batch_shape = torch.Size(ahead) + part._batch_shape
-        return other
-
-    return copied(thing)

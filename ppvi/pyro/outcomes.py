@@ -11,9 +11,10 @@ import torch
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
-from ppvi.pyro.distributions import SiteDistribution, lanes_in, picked, rebuilt, standard, tensors
+from ppvi.pyro.distributions import SiteDistribution, picked, standard
 from ppvi.pyro.objective import seeded
 from ppvi.pyro.ops import TorchOps
+from ppvi.pyro.recipes import Recipe, expanded
 from ppvi.pyro.stage import Sampler, draw, registering
 from ppvi.pyro.trees import vmap
 
@@ -71,16 +72,18 @@ class Taped(engine.Taped, SiteDistribution):
     def _read(self, rng: Any, laid: Callable[[torch.Tensor, int], torch.Tensor], stacked: int) -> torch.Tensor:
         """A value from the support, with stacks `(K, *runs, *lanes, ...)` laid out as the sampler's draws are."""
         self.enumerate_support()
-        fn = self.peeled.expand(self.lanes)
-        leaves = tensors(fn)
+        recipe = Recipe(expanded(self.peeled, self.lanes) or self.peeled)
 
         def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
-            there = rebuilt(fn, leaves, values, tuple(key.shape))
-            support = there.enumerate_support(expand=True)
-            return self._next(key, laid(support, key.ndim), laid(there.log_prob(support), key.ndim))
+            def stack(of: Callable[[Any], torch.Tensor]) -> torch.Tensor:
+                found = recipe(lambda there, runs: of(there).movedim(0, runs), values, key.shape)
+                return laid(found.movedim(key.ndim, 0), key.ndim)
 
-        made = Sampler(sampler, lanes_in(fn, leaves, stacked))
-        return draw(rng, [leaf.detach() for leaf in leaves], made).detach()
+            support = stack(lambda there: there.enumerate_support(expand=True))
+            log_probs = stack(lambda there: there.log_prob(there.enumerate_support(expand=True)))
+            return self._next(key, support, log_probs)
+
+        return draw(rng, [x.detach() for x in recipe.tensors], Sampler(sampler, recipe.axes(stacked))).detach()
 
     def _next(self, key: torch.Tensor, support: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
         return support[0] if self.tape.choices is None else self.tape.read(support, log_probs)
