@@ -7,7 +7,7 @@ fit = vi.fit(bound, key, x)
 print(ppvi.compare(fit, vi.nuts(model, key, x)))
 """
 
-from ppvi.numpyro import xla as xla  # isort: skip  (before anything that might compute)
+from ppvi.numpyro import xla as xla, lapack as lapack  # isort: skip  (before anything that might compute)
 
 from ppvi.engine.draws import posterior as posterior
 from ppvi.engine.fitting import Fit as Fit
