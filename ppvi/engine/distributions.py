@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from ppvi.compiler.ir import Support
 from ppvi.ops import Array
@@ -85,3 +87,30 @@ _TAILS = (
 def tails(name: str) -> int | None:
     """How heavy a distribution's tails are, as `ppvi.compiler.ir.Density` has it."""
     return next((weight for weight, names in enumerate(_TAILS) if name in names), None)
+
+
+def masks(fn: Any) -> Iterator[tuple[Any, int]]:
+    """The masks of a distribution, and how many axes of its values each has not.
+
+    A mask has the batch axes of what it masks, and `to_event` around it may have made events of them.
+    """
+    while hasattr(fn, "base_dist") and not hasattr(fn, "transforms"):
+        if hasattr(fn, "_mask"):
+            yield fn._mask, len(fn.event_shape)
+        fn = fn.base_dist
+
+
+def uncovered(gaps: np.ndarray, fn: Any, known: Callable[[Any], np.ndarray | None]) -> int:
+    """Number of events of a distribution with gaps in them that no mask covers.
+
+    **Arguments**
+
+    - `gaps`: which entries of the value are, `(*batch, *event)`.
+    - `known`: a mask as an array, or None where it is not there yet: then it may cover anything.
+    """
+    for mask, event_ndim in masks(fn):
+        array = known(mask)
+        if array is None:
+            return 0
+        gaps = gaps & array.reshape((*array.shape, *[1] * event_ndim))
+    return int(gaps.any(axis=tuple(range(-len(fn.event_shape), 0))).sum())

@@ -155,7 +155,7 @@ class Run:
 
     def observe(self, site: Site) -> tuple[Array, Array, At]:
         value = self.session.array(site.observed)
-        return value, self.session.log_prob(site, value, self.role), "data"
+        return value, self.session.log_prob(site, self.session.looked_at(site.fn, value), self.role), "data"
 
     def place(self, site: Site, value: Any) -> tuple[Array, Array, At]:
         """Give a latent site a value from outside."""

@@ -130,6 +130,10 @@ class Session(program.Session):
             ) from problem
         return log_prob
 
+    def looked_at(self, fn: Any, value: Array) -> Array:
+        """What a density looks at of data, of which masks may leave out what is not there."""
+        return value
+
     def unvalidated(self, fn: Any, name: str) -> Any:
         """The distribution of a site, which may have to take values from outside of its support."""
         return fn

@@ -194,9 +194,4 @@ def missing(fn: dist.Distribution, value: Any) -> int:
     if isinstance(value, Tracer) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
         return 0
     gaps = np.isnan(np.asarray(value))
-    gaps = gaps.any(axis=tuple(range(gaps.ndim - fn.event_dim, gaps.ndim))) if fn.event_dim else gaps
-    while isinstance(fn, MaskedDistribution | ExpandedDistribution | Independent):
-        if isinstance(fn, MaskedDistribution) and not isinstance(fn._mask, Tracer):
-            gaps = gaps & np.asarray(fn._mask)
-        fn = fn.base_dist
-    return int(gaps.sum())
+    return engine.uncovered(gaps, fn, lambda mask: None if isinstance(mask, Tracer) else np.asarray(mask))

@@ -14,6 +14,7 @@ from torch.distributions import (
     TransformedDistribution,
     biject_to,
     constraints,
+    transform_to,
 )
 from torch.distributions.independent import Independent
 
@@ -143,6 +144,28 @@ def evaluate(
     with code_of(Origin.DENSITY, peel(fn)):
         log_prob = fn.log_prob(value)
     return (log_prob if log_prob.shape in (fn.batch_shape, lanes) else None), None
+
+
+def without_masked(fn: Any, value: torch.Tensor) -> torch.Tensor:
+    """The value with a point of the support where a mask leaves it out: zero times the derivative at a NaN is no zero."""
+    kept = None
+    for mask, event_ndim in engine.masks(fn):
+        if isinstance(mask, torch.Tensor):
+            mask = mask.reshape(*mask.shape, *[1] * event_ndim)
+            kept = mask if kept is None else kept & mask
+    return value if kept is None or not value.is_floating_point() else torch.where(kept, value, _feasible(fn, value))
+
+
+def _feasible(fn: Any, like: torch.Tensor) -> torch.Tensor:
+    """A point of the support in every lane; NaN where none is known."""
+    constraint = peel(fn).support
+    if support_of(constraint).kind == "integer":
+        return torch.full_like(like, max(support_of(constraint).lower, 0.0))
+    try:
+        transform = transform_to(constraint)
+    except NotImplementedError:
+        return torch.full_like(like, math.nan)
+    return transform(like.new_zeros(transform.inverse_shape(like.shape)))
 
 
 _BOOLEAN = type(constraints.boolean)

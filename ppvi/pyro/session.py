@@ -14,7 +14,7 @@ from ppvi.engine import sessions as engine
 from ppvi.engine.runs import Run
 from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro import source, stage
-from ppvi.pyro.distributions import SiteDistribution, evaluate
+from ppvi.pyro.distributions import SiteDistribution, evaluate, without_masked
 from ppvi.pyro.handlers import Around, Direct, Reading
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.stage import DynamicError
@@ -102,6 +102,9 @@ class Session(engine.Session):
         self, fn: Any, value: torch.Tensor, intermediates: Sequence[Any]
     ) -> tuple[torch.Tensor | None, Exception | None]:
         return evaluate(fn, value, intermediates)
+
+    def looked_at(self, fn: Any, value: torch.Tensor) -> torch.Tensor:
+        return without_masked(fn, value)
 
     def divergence(self, q: Any, p: Any) -> torch.Tensor | None:
         try:

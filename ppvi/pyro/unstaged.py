@@ -9,6 +9,7 @@ from typing import Any
 import pyro
 import torch
 
+from ppvi.engine.distributions import uncovered
 from ppvi.engine.runs import Site
 from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro import source
@@ -136,10 +137,4 @@ def missing(fn: Any, value: torch.Tensor) -> int:
     """Number of NaN events that no mask covers."""
     if not value.is_floating_point():
         return 0
-    gaps = value.isnan()
-    gaps = gaps.flatten(gaps.ndim - fn.event_dim).any(-1) if fn.event_dim else gaps
-    while hasattr(fn, "base_dist"):
-        if hasattr(fn, "_mask"):
-            gaps = gaps & torch.as_tensor(fn._mask)
-        fn = fn.base_dist
-    return int(gaps.sum())
+    return uncovered(value.isnan().cpu().numpy(), fn, lambda mask: torch.as_tensor(mask).detach().cpu().numpy())
