@@ -35,6 +35,9 @@ class Plan:
     """The sites whose strategies have a state, by name; another site of one name has its number appended."""
     effects: int
     """Equations that side effects need, as a bit set."""
+    beside: int
+    """Equations that credited sites reach and that coefficients of the tail need, which do not depend on what is drawn: an
+    operation may return both."""
     needs: tuple[int, ...]
     """For each term the equations behind it that credited sites reach, as a bit set."""
 
@@ -68,9 +71,11 @@ def plan(program: Program) -> Plan:
     behind = equations_behind(parts.equations)
     reached = _bits(_is_reached(equation, dependence, credited) for equation in parts.equations)
     effects = union(behind[equation] for equation in parts.equations if equation.effect)
-    coefficients = (atom for equation in parts.tail for atom in equation.inputs)
+    of_terms = {part.atom for term in parts.terms for part in term.parts} | {v for e in parts.tail for v in e.outputs}
+    of_tail = {atom for equation in parts.tail for atom in equation.inputs} - of_terms
+    coefficients = union(behind.get(atom, 0) for atom in of_tail)
     needs = tuple(union(behind.get(part.atom, 0) for part in term.parts) for term in parts.terms)
-    wanted = effects | union(needs) | union(behind.get(atom, 0) for atom in coefficients)
+    wanted = effects | union(needs) | coefficients
     return Plan(
         program=program,
         equations=parts.equations,
@@ -81,6 +86,7 @@ def plan(program: Program) -> Plan:
         fixed=tuple(e for i, e in enumerate(parts.equations) if (wanted & ~reached) >> i & 1),
         stateful=_stateful(choices),
         effects=effects & reached,
+        beside=coefficients & reached,
         needs=tuple(need & reached for need in needs),
     )
 

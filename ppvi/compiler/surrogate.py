@@ -32,9 +32,12 @@ def surrogate(plan: Plan, ops: Ops, inputs: Sequence[Array], states: Mapping[str
     env.values.update(zip(plan.program.inputs, inputs, strict=True))
     for equation in plan.fixed:
         env.run(equation)
-    constant, coefficients = linear_tail(plan, ops, env)
     known = initial_states(plan, ops) if states is None else states
-    machine = Machine(plan, ops, coefficients, {site: known[name] for name, site in plan.stateful.items()})
+    machine = Machine(plan, ops, {}, {site: known[name] for name, site in plan.stateful.items()})
+    drawn = Env(env)
+    machine.draw(plan.beside, drawn)
+    constant, coefficients = linear_tail(plan, ops, drawn)
+    machine = replace(machine, coefficients=coefficients)
     if plan.effects:
         machine.draw(plan.effects, Env(env))
     terms, control = machine.estimate(frozenset(range(len(plan.terms))), env, -1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from jax.extend.source_info_util import user_context
 
 from ppvi.compiler.ir import SiteInfo
 from ppvi.engine.outcomes import EndlessError
-from ppvi.engine.runs import Told
+from ppvi.engine.runs import Arrays, Told
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import side_by_side, source
 from ppvi.numpyro.markers import (
@@ -35,12 +35,13 @@ from ppvi.numpyro.markers import (
     site_p,
     sites_in,
     tell_p,
+    told_arrays,
 )
 from ppvi.numpyro.rules import body
 from ppvi.numpyro.stage import INLINED, bind
 from ppvi.strategies.base import STACKS
 
-Found = tuple[list[Any], dict[str, Any], dict[int, Any]]
+Found = tuple[list[Any], dict[str, Arrays], dict[int, Any]]
 """What an operation returns, what it has told of sites by their names, and the operands of its markers by number."""
 
 
@@ -49,7 +50,7 @@ class Sites:
     """The sites that have been met in bodies, by number."""
 
     infos: list[SiteInfo] = field(default_factory=list)
-    told: dict[str, tuple[Told, bool]] = field(default_factory=dict)
+    told: dict[str, Told] = field(default_factory=dict)
     mapped: dict[int, int] = field(default_factory=dict)
 
     def number(self, info: SiteInfo) -> int:
@@ -100,7 +101,7 @@ class Scope:
         if primitive is given_p:
             return [self.answer(values[0], **params)]
         if primitive is tell_p:
-            self.tell(params["told"], params["scaled"], values)
+            self.tell(params["told"], told_arrays(values, params["scaled"]))
             return values
         if primitive is site_p:
             return [self.site(params, values)]
@@ -116,7 +117,7 @@ class Scope:
         told(jnp.shape(value))
         return jnp.asarray(value)
 
-    def tell(self, told: Told, scaled: bool, values: list[Any]) -> None:
+    def tell(self, told: Told, arrays: Arrays) -> None:
         raise NotImplementedError
 
     def site(self, params: Mapping[str, Any], values: list[Any]) -> Any:
@@ -135,17 +136,17 @@ class Inside(Scope):
         super().__init__(sites, (jax.random.fold_in(key, i) for i in itertools.count()), given)
         self.planted = planted
         self.picks = picks
-        self.told: dict[str, Any] = {}
+        self.told: dict[str, Arrays] = {}
         self.operands: dict[int, Any] = {}
 
-    def tell(self, told: Told, scaled: bool, values: list[Any]) -> None:
+    def tell(self, told: Told, arrays: Arrays) -> None:
         if told.name in self.told:
             raise ProgramError(f"there are two sites named {told.name!r}; the second at {told.where}.")
         known = self.sites.told.get(told.name)
         # Of two branches that share a name, one that is drawn along its path needs the gradient of its density.
-        if known is None or known[0].density is None or known[0].density.at == "credited draw":
-            self.sites.told[told.name] = told, scaled
-        self.told[told.name] = values
+        if known is None or known.density is None or known.density.at == "credited draw":
+            self.sites.told[told.name] = told
+        self.told[told.name] = arrays
 
     def operation(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
         if eqn.primitive is outcome_p:
@@ -180,9 +181,7 @@ class Inside(Scope):
         outs, told, operands = self.anew(eqn, values)
         for name in told:
             if name in self.told:
-                raise ProgramError(
-                    f"there are two sites named {name!r}; the second at {self.sites.told[name][0].where}."
-                )
+                raise ProgramError(f"there are two sites named {name!r}; the second at {self.sites.told[name].where}.")
         self.told |= told
         self.operands |= operands
         return outs
@@ -248,6 +247,10 @@ def _cond(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     args = dict(scope.given), dict(scope.planted), operands
     branches = [taken(i, branch) for i, branch in enumerate(eqn.params["branches"])]
     shapes = [jax.eval_shape(branch, *args) for branch in branches]
+    scaled = {name for shape in shapes for name, arrays in shape[1].items() if arrays.scale is not None}
+    if scaled:
+        branches = [_scaling(branch, scaled) for branch in branches]
+        shapes = [jax.eval_shape(branch, *args) for branch in branches]
     told = functools.reduce(lambda a, b: b | a, (shape[1] for shape in shapes))
     drawn = functools.reduce(lambda a, b: b | a, (shape[2] for shape in shapes))
     _refuse_unlike(eqn, shapes)
@@ -264,6 +267,22 @@ def _cond(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     return lax.switch(index, [whole(branch) for branch in branches], *args)
 
 
+def _scaling(branch: Callable[..., Found], names: Collection[str]) -> Callable[..., Found]:
+    """A branch in which these sites have a scale for every entry, as they may have in another branch."""
+
+    def entrywise(name: str, arrays: Arrays) -> Arrays:
+        if name not in names:
+            return arrays
+        scale = jnp.ones(()) if arrays.scale is None else arrays.scale
+        return arrays._replace(scale=jnp.broadcast_to(scale, arrays.log_prob.shape).astype(arrays.log_prob.dtype))
+
+    def run(*args: Any) -> Found:
+        outs, told, operands = branch(*args)
+        return outs, {name: entrywise(name, arrays) for name, arrays in told.items()}, operands
+
+    return run
+
+
 def _zeros(like: Any) -> Any:
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return jnp.broadcast_to(jax.random.key(0), like.shape)
@@ -275,7 +294,7 @@ def _refuse_unlike(eqn: Any, shapes: Sequence[Found]) -> None:
     first: dict[str, Any] = {}
     for _, told, _ in shapes:
         for name, arrays in told.items():
-            kinds = [(x.shape, x.dtype) for x in arrays]
+            kinds = [(x.shape, x.dtype) for x in jax.tree.leaves(arrays)]
             if first.setdefault(name, kinds) != kinds:
                 raise ProgramError(
                     f"site {name!r} differs between the branches of `cond` at {source.of(eqn.source_info.traceback)}: one "

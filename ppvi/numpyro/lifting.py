@@ -91,14 +91,13 @@ class Outside(Scope):
         self.marking = marking
         self.run = run
 
-    def tell(self, told: Told, scaled: bool, values: list[Any]) -> None:
+    def tell(self, told: Told, arrays: Arrays) -> None:
         assert self.run is not None
-        value, log_prob, *others = values
         if told.deterministic:
-            self.run.deterministic[told.name] = value
+            self.run.deterministic[told.name] = arrays.value
             return
         self.run.refuse_second(told.name, lambda: told.where)
-        self.run.record(told, Arrays(value, log_prob, others[0] if scaled else None, others[scaled:]))
+        self.run.record(told, arrays)
 
     def site(self, params: Mapping[str, Any], values: list[Any]) -> Any:
         return site_p.bind(*values, **params)
@@ -110,7 +109,7 @@ class Outside(Scope):
             found = self.marked(whole, found)
         outs, told, _ = found
         for name, arrays in told.items():
-            self.tell(*self.sites.told[name], arrays)
+            self.tell(self.sites.told[name], arrays)
         return outs
 
     def marked(self, whole: Whole, found: Found) -> Found:
@@ -140,7 +139,7 @@ class Outside(Scope):
                 value = mark_lifted(info, operands, self.sites.mapped[n], {})
                 # Of two sites that share a name, in two branches, each has its draw in its own branch only.
                 if info.name in found[1] and names.count(info.name) == 1:
-                    found[1][info.name] = [value, *found[1][info.name][1:]]
+                    found[1][info.name] = found[1][info.name]._replace(value=value)
         return found
 
     def sequence(

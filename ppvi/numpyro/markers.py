@@ -85,8 +85,21 @@ def ask_given(like: jax.Array, name: str, told: Callable[[tuple[int, ...]], None
 
 def tell(told: Told, arrays: Arrays) -> jax.Array:
     """Tell of a site; its value."""
-    scale = () if arrays.scale is None else (jnp.asarray(arrays.scale),)
+    scale = () if arrays.scale is None else (_laid_along(jnp.asarray(arrays.scale), jnp.shape(arrays.log_prob)),)
     return tell_p.bind(arrays.value, arrays.log_prob, *scale, *arrays.bounds, told=told, scaled=bool(scale))[0]
+
+
+def told_arrays(values: Sequence[Any], scaled: bool) -> Arrays:
+    """What a site has been told with."""
+    value, log_prob, *others = values
+    return Arrays(value, log_prob, others[0] if scaled else None, tuple(others[scaled:]))
+
+
+def _laid_along(scale: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """A scale with the axes of its site, ahead of which those of rounds will come; of one that has more, the site has the sum."""
+    summed = scale.sum(range(max(0, scale.ndim - len(shape))))
+    laid = summed.reshape((1,) * (len(shape) - summed.ndim) + summed.shape)
+    return laid.sum([axis for axis, size in enumerate(shape) if size == 1], keepdims=True)
 
 
 def _batch_site(args: Sequence[Any], dims: Sequence[Any], *, info: SiteInfo, mapped: int, past: Any) -> Any:

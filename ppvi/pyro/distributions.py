@@ -160,7 +160,7 @@ def _feasible(fn: Any, like: torch.Tensor) -> torch.Tensor:
     """A point of the support in every lane; NaN where none is known."""
     constraint = peel(fn).support
     if support_of(constraint).kind == "integer":
-        return torch.full_like(like, max(support_of(constraint).lower, 0.0))
+        return torch.full_like(like, max(support_of(constraint).lower or 0.0, 0.0))
     try:
         transform = transform_to(constraint)
     except NotImplementedError:
