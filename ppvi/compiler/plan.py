@@ -7,13 +7,13 @@ computed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ppvi.compiler.choose import Choice, choose, first_candidate, refuse_moving_supports
 from ppvi.compiler.dependence import join, own_lanes, propagate, site_lanes
-from ppvi.compiler.ir import Equation, Program, Var, equations_behind, union
+from ppvi.compiler.ir import Atom, Equation, Program, Var, equations_behind, union
 from ppvi.compiler.terms import Decomposition, Sites, Term, decompose
 from ppvi.ops import Ops
 
@@ -69,7 +69,8 @@ def plan(program: Program) -> Plan:
     refuse_moving_supports(program, choices)
 
     behind = equations_behind(parts.equations)
-    reached = _bits(_is_reached(equation, dependence, credited) for equation in parts.equations)
+    direct = _bits(_is_reached(equation, dependence, credited) for equation in parts.equations)
+    reached = _bits(bool(_behind(equation, behind) & direct) for equation in parts.equations)
     effects = union(behind[equation] for equation in parts.equations if equation.effect)
     of_terms = {part.atom for term in parts.terms for part in term.parts} | {v for e in parts.tail for v in e.outputs}
     of_tail = {atom for equation in parts.tail for atom in equation.inputs} - of_terms
@@ -123,6 +124,10 @@ def _with_reach(parts: Decomposition, direct: dict[Var, Sites]) -> Decomposition
 def _is_reached(equation: Equation, dependence: dict[Var, Sites], credited: set[Equation]) -> bool:
     atoms = (*equation.inputs, *equation.outputs)
     return equation in credited or any(isinstance(atom, Var) and bool(dependence.get(atom)) for atom in atoms)
+
+
+def _behind(equation: Equation, behind: Mapping[Atom | Equation, int]) -> int:
+    return union(behind.get(key, 0) for key in (equation, *equation.outputs))
 
 
 def _bits(flags: Iterable[bool]) -> int:

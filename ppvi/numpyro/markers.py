@@ -96,7 +96,7 @@ def told_arrays(values: Sequence[Any], scaled: bool) -> Arrays:
 
 
 def _laid_along(scale: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """A scale with the axes of its site, ahead of which those of rounds will come; of one that has more, the site has the sum."""
+    """A scale with the axes of its site, ahead of which rounds will come; of one that has more axes, the sum."""
     summed = scale.sum(range(max(0, scale.ndim - len(shape))))
     laid = summed.reshape((1,) * (len(shape) - summed.ndim) + summed.shape)
     return laid.sum([axis for axis, size in enumerate(shape) if size == 1], keepdims=True)

@@ -134,8 +134,8 @@ class Rounds:
         return share * (laid(self.scale) * jnp.where(laid(self.mask), lane(0) + lane(1), 0.0)).sum()
 
 
-def agree(programs, exact):
-    bound = vi.objective(elbo, *programs, strategies={"z": ppvi.Enumerate()})
+def agree(programs, exact, objective=elbo):
+    bound = vi.objective(objective, *programs, strategies={"z": ppvi.Enumerate()})
     params = bound.init(KEY)
     value, grads = bound.value_and_grad(KEY, params)
     exact_value, exact_grads = jax.value_and_grad(exact)(params)
@@ -270,3 +270,23 @@ def test_bodies_in_bodies(program):
 
     with double():
         agree((lambda: program(True), lambda: (numpyro.param("logits", jnp.asarray(0.3)), program(False))), exact)
+
+
+def test_a_coefficient_that_an_operation_returns_beside_what_depends_on_a_draw():
+    """E sum_t w_t (t z)^2 of coins z, where one loop gives both the weights and the multiples of z."""
+
+    def guide():
+        with numpyro.plate("lanes", 2):
+            z = numpyro.sample("z", dist.Bernoulli(logits=numpyro.param("logits", jnp.asarray(0.3)).repeat(2)))
+        _, both = lax.scan(lambda t, w: (t + 1, (jnp.exp(w), t * z)), 1.0, jnp.asarray(INNER))
+        return both
+
+    def program(p, q):
+        weights, multiples = q.simulate().returned
+        return (weights[:, None] * multiples**2).sum()
+
+    def exact(params):
+        return 2 * jax.nn.sigmoid(params["logits"]) * (jnp.exp(INNER) * jnp.arange(1, 4) ** 2).sum()
+
+    with double():
+        agree((lambda: None, guide), exact, program)
