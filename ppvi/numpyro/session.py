@@ -36,7 +36,7 @@ def as_key(key: Any) -> jax.Array:
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ():
         return key
-    if dtype == jnp.uint32 and shape == (2,):
+    if dtype == jnp.uint32 and shape == jax.random.PRNGKey(0).shape:
         return jax.random.wrap_key_data(key)
     found = f"an array of shape {shape} and dtype {dtype}" if shape is not None else f"{key!r}"
     raise ProgramError(f"the key must be one JAX key, such as jax.random.key(0), not {found}; it comes first.")

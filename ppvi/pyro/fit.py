@@ -33,7 +33,7 @@ from ppvi.engine.fitting import (
 )
 from ppvi.errors import ProgramError
 from ppvi.pyro.learning import States, value_and_grads
-from ppvi.pyro.objective import Key, Objective, Params, seeded
+from ppvi.pyro.objective import Key, Objective, Params, seeded, seeds
 from ppvi.pyro.unstaged import Probe
 
 Optimizer = Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer] | PyroOptim
@@ -115,8 +115,9 @@ def fit(
     check_steps(num_steps)
     single, pairs = isinstance(objective, Objective), pairs_of(objective)
     objectives = tuple(bound for bound, _ in pairs)
-    with seeded(key):
-        starts = [bound.initialise(None, *args, **kwargs) for bound in objectives]
+    first, later = seeds(key, 2)
+    starts = [bound.initialise(first, *args, **kwargs) for bound in objectives]
+    with seeded(later):
         leaves = {name: x for at in starts for name, x in at.leaves.items()}
         transforms = {name: transform_to(c) for at in starts for name, c in at.constraints.items()}
         _start_from(leaves, transforms, params)

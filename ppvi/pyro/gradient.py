@@ -45,7 +45,7 @@ class Gradient:
             value = surrogate(plan, GraphOps(), [*leaves, torch.zeros(()), *tensors[len(params) :]])
             return value.detach(), *torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
 
-        with registering() as self.samplers, torch.enable_grad():
+        with registering() as self.samplers, torch.enable_grad(), torch.random.fork_rng():
             traced = trace(run, *(x.detach() for x in (*params, *arrays)))
         fold(traced)
         drop_aliases(traced)

@@ -88,7 +88,12 @@ class Objective(engine.Objective):
         return other
 
     def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
-        session = self.first_run(key, {}, args, kwargs)
+        with seeded(key):
+            if not self._has_run:
+                # Autoguides and lazy modules make themselves with random numbers that later calls do not need.
+                with torch.random.fork_rng():
+                    self.first_run(None, {}, args, kwargs)
+            session = self.first_run(None, {}, args, kwargs)
         self.refuse_no_params(session.found)
         return Start(session.found, session.constraints, session.owners, session.learning, session.leaves)
 
@@ -354,6 +359,12 @@ def seeded(key: Key) -> Iterator[None]:
         if torch.backends.mps.is_available():
             torch.mps.manual_seed(seed)
         yield
+
+
+def seeds(key: Key, n: int) -> list[int]:
+    """So many seeds of a key, for what must not take from each other's random numbers."""
+    with seeded(key):
+        return torch.randint(2**62, (n,)).tolist()
 
 
 def _checked(params: Params) -> Params:

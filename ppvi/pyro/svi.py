@@ -23,11 +23,11 @@ class Loss:
 
     def __call__(self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """The loss with its graph, at the parameters in Pyro's parameter store."""
-        bound = self._on(model, guide)
-        if self._start is None:
-            self._start = bound.initialise(None, *args, **kwargs)
+        bound, store = self._on(model, guide), pyro.get_param_store()
+        if self._start is None or not self._start.params.keys() <= store.keys():
+            with torch.random.fork_rng():
+                self._start = bound.initialise(None, *args, **kwargs)
             _store(self._start)
-        store = pyro.get_param_store()
         value = bound.surrogate(None, {name: store[name] for name in self._start.params}, *args, **kwargs)
         for name in self._start.params:
             pyro.param(name)  # SVI moves the parameters whose messages it sees
