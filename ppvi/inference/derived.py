@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ppvi.errors import ProgramError
@@ -59,7 +60,27 @@ def layout(trace: Trace, sites: Iterable[str], values: Mapping[str, Array] | Non
         log_density=None,
         plates={site: trace.plates[site] for site in sites},
         batch_ndims={site: trace.batch_ndims[site] for site in sites},
+        auxiliary=trace.auxiliary.intersection(sites),
     )
+
+
+def with_auxiliary(target: Trace, drawn: Trace | None) -> Trace:
+    """The run of a target, with what its proposal has drawn beside the target's sites: the proposal's density needs it."""
+    others = [] if drawn is None else [site for site in drawn if site in drawn.auxiliary and site not in target]
+    if drawn is None or not others:
+        return target
+    return replace(
+        target,
+        choices={**target.choices, **{site: drawn[site] for site in others}},
+        plates={**target.plates, **{site: drawn.plates[site] for site in others}},
+        batch_ndims={**target.batch_ndims, **{site: drawn.batch_ndims[site] for site in others}},
+        auxiliary=frozenset(others),
+    )
+
+
+def without_auxiliary(trace: Trace) -> Trace:
+    """The choices that other programs have sites for."""
+    return layout(trace, [site for site in trace if site not in trace.auxiliary], trace)
 
 
 def arrays(choices: Mapping[str, Any]) -> Mapping[str, Array]:
@@ -85,6 +106,7 @@ def joint_trace(label: str, per: Plates | None, log_density: Array, choices: Tra
         log_density=session().ops.sum(log_density, range(len(names))),
         plates={**choices.plates, label: frames},
         batch_ndims={**choices.batch_ndims, label: len(names)},
+        auxiliary=choices.auxiliary,
         whole=whole,
     )
 

@@ -15,7 +15,9 @@ from ppvi.inference.derived import (
     joint_trace,
     layout,
     merged,
+    with_auxiliary,
     within,
+    without_auxiliary,
 )
 from ppvi.ops import Array
 from ppvi.program import Plates, Program, Trace, check_count, each, logmeanexp, plate_names, replicate, session
@@ -120,7 +122,7 @@ class Posterior(Derived):
 
     def _moved(self, step: Step, old: Particle | None, stop_params: bool | str) -> Particle:
         """A particle after a step, from the one before it."""
-        before = None if old is None else old.choices
+        before = None if old is None else without_auxiliary(old.choices)
         drawn = None
         if step.proposal is not None:
             with within(f"{self}, the proposal of step {step.number + 1}"):
@@ -145,7 +147,7 @@ class Posterior(Derived):
                 target = step.target.assess(values, stop_params=stop_params, strict=strict and last)
                 drawn = None
                 if step.proposal is not None:
-                    proposal = conditional(step.proposal, None if old is None else old.choices)
+                    proposal = conditional(step.proposal, None if old is None else without_auxiliary(old.choices))
                     drawn = proposal.assess(values, stop_params=stop_params, strict=False)
             old = self._weighed(step, old, drawn, target, stop_params)
             particles.append(old)
@@ -163,7 +165,8 @@ class Posterior(Derived):
             log_weight = log_weight - drawn.per(self.per)
         if old is not None:
             log_weight = log_weight - old.log_target
-            replaced = {} if drawn is None else {site: x for site, x in old.choices.items() if site in drawn}
+            before = without_auxiliary(old.choices)
+            replaced = {} if drawn is None else {site: x for site, x in before.items() if site in drawn}
             if replaced and step.backward is None:
                 raise ProgramError(
                     f"{self}, step {step.number + 1}: the proposal draws {sorted(replaced)} again, which the step before had "
@@ -176,7 +179,8 @@ class Posterior(Derived):
                 log_weight = log_weight + backward.per(self.per)
             if not self.resample:
                 log_weight = log_weight + old.log_weight
-        return Particle(layout(target, target, target), log_target, log_weight)
+        known = with_auxiliary(target, drawn)
+        return Particle(layout(known, known, known), log_target, log_weight)
 
     def _take(self, particles: Particle, index: Array) -> Particle:
         """Particles by index, `(n, *plates)`: along the plates, each entry has its own."""

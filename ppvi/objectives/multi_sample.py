@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ppvi.errors import ProgramError, StrategyError
 from ppvi.objectives.elbo import Objective
 from ppvi.objectives.weights import log_weights, normalized
 from ppvi.ops import Array
-from ppvi.program import Plates, Program, check_count, each, logmeanexp, replicate, session, stop_gradient
+from ppvi.program import Plates, Program, Trace, check_count, each, logmeanexp, replicate, session, stop_gradient
 
 _VIMCO = "what weighs a particle's score does not depend on its draw (Mnih and Rezende 2016)"
 _DREG = "the doubly reparameterised gradient puts the score's part into the weights of the path (Tucker et al. 2019)"
@@ -148,11 +149,11 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None) -> 
         return stop_gradient(x, because=_DREG)
 
     def bound(p: Program, q: Program) -> Array:
-        def log_weight(z: Mapping[str, Array], stop_params: bool | str = False) -> Array:
+        def log_weight(z: Trace, stop_params: bool | str = False) -> Array:
             return p.log_density(z, stop_params=stop_params) - q.log_density(z, stop_params=_DREG)
 
-        def scaled(z: Mapping[str, Array], weight: Array) -> dict[str, Array]:
-            return {site: held(x) + weight * (x - held(x)) for site, x in z.items()}
+        def scaled(z: Trace, weight: Array) -> Trace:
+            return replace(z, choices={site: held(x) + weight * (x - held(x)) for site, x in z.items()})
 
         traces = replicate(particles, q.simulate)
         other = sorted(set(traces) - traces.pathwise)
@@ -161,11 +162,10 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None) -> 
                 f"dreg: the draw of site {other[0]!r} does not carry its own gradient, and the doubly reparameterised gradient "
                 f"is wrong for it. Name Reparam() for it, or use `iwelbo`, which is right for any strategy."
             )
-        z = dict(traces)
-        weights = normalized(held(each(log_weight, z)))
+        weights = normalized(held(each(log_weight, traces)))
 
         def log_mean(stop_params: bool | str) -> Array:
-            return logmeanexp(each(lambda z, weight: log_weight(scaled(z, weight), stop_params), z, weights))
+            return logmeanexp(each(lambda z, weight: log_weight(scaled(z, weight), stop_params), traces, weights))
 
         both = log_mean(False)
         if of is None:
