@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, get_proxy_slot, make_fx
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill copy".split())
@@ -33,8 +35,31 @@ def trace(function: Callable[..., Any], *tensors: torch.Tensor) -> GraphModule:
     Every node is described by a fake tensor. With no mode for all of them, each is given its own, and that takes a record of
     the whole stack: a good part of the tracing.
     """
+
+    def run(*fakes: torch.Tensor) -> Any:
+        with NoArrays():
+            return function(*fakes)
+
     with tracing(TracingContext(FakeTensorMode())):
-        return make_fx(function)(*tensors)
+        return make_fx(run)(*tensors)
+
+
+class NoArrays(TorchFunctionMode):
+    """Refuses to give out the numbers of a tensor that is traced, for which PyTorch gives an example's: a constant of the
+    graph."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _ARRAYS and _is_traced(args[0]):
+            raise RuntimeError("an array is to be a value out of a tracing tensor")
+        return func(*args, **(kwargs or {}))
+
+
+def _is_traced(x: torch.Tensor) -> bool:
+    mode = get_innermost_proxy_mode()
+    return is_functorch_wrapped_tensor(x) or (mode is not None and get_proxy_slot(x, mode.tracer, None) is not None)
+
+
+_ARRAYS = (torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist)
 
 
 def fold(traced: GraphModule) -> None:

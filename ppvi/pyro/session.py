@@ -15,6 +15,7 @@ from ppvi.engine.runs import Run
 from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro import source, stage
 from ppvi.pyro.distributions import SiteDistribution, evaluate, without_masked
+from ppvi.pyro.functions import calls_noted
 from ppvi.pyro.handlers import Around, Direct, Reading
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.stage import DynamicError
@@ -60,7 +61,7 @@ class Session(engine.Session):
         # parameter store is of this session only.
         store = pyro.get_param_store()
         self._stored = store.get_state()
-        with store.scope(), pyro.validation_enabled(False), Reading(self):
+        with store.scope(), pyro.validation_enabled(False), Reading(self), calls_noted(self.read):
             yield
 
     def execute(self, run: Run, program: Callable[[], Any]) -> Any:

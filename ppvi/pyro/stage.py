@@ -22,13 +22,13 @@ from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Origin, Program, SiteInfo, Var
+from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Meaning, Origin, Program, SiteInfo, Var
 from ppvi.errors import EngineError
-from ppvi.pyro import meanings, rules, source
+from ppvi.pyro import functions, meanings, rules, source
 from ppvi.pyro.graphs import fold, trace, without_mutation
+from ppvi.pyro.registry import LIBRARY, in_front, register, registered, registering
 from ppvi.pyro.trees import level, lowered
 
-LIBRARY = torch.library.Library("ppvi", "DEF")
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
 LIBRARY.define("note(Tensor value, Tensor[] others, int number) -> Tensor")
 LIBRARY.define("mark(Tensor value, Tensor key, Tensor[] inputs, int number, int mapped) -> Tensor")
@@ -58,27 +58,8 @@ class Sampler:
         return [runs, *((*runs, *(None if axis is None else len(runs) + axis for axis in axes)) for axes in maps)]
 
 
-_registries: list[list[Any]] = [[]]
-"""Samplers, sites and notes by number; those of the staging in progress last."""
-
-
-@contextmanager
-def registering(things: list[Any] | None = None) -> Iterator[list[Any]]:
-    """Numbers mean the things of this list."""
-    _registries.append([] if things is None else things)
-    try:
-        yield _registries[-1]
-    finally:
-        _registries.pop()
-
-
-def register(thing: Any) -> int:
-    _registries[-1].append(thing)
-    return len(_registries[-1]) - 1
-
-
 def _draw(key: torch.Tensor, inputs: list[torch.Tensor], number: int) -> torch.Tensor:
-    return _registries[-1][number](key, *inputs).clone()
+    return registered(number)(key, *inputs).clone()
 
 
 def _mark(value: torch.Tensor, key: torch.Tensor, inputs: list[torch.Tensor], number: int, mapped: int) -> torch.Tensor:
@@ -94,14 +75,10 @@ LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
 LIBRARY.impl("mark", _mark, "CompositeExplicitAutograd")
 
 
-def _in_front(size: int, x: torch.Tensor, dim: int | None) -> torch.Tensor:
-    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
-
-
 def _batch_mark(
     info: Any, dims: Any, value: Any, key: Any, inputs: Any, number: int, mapped: int
 ) -> tuple[torch.Tensor, int]:
-    front = functools.partial(_in_front, info.batch_size)
+    front = functools.partial(in_front, info.batch_size)
     moved = [front(x, d) for x, d in zip(inputs, dims[2], strict=True)]
     return torch.ops.ppvi.mark(front(value, dims[0]), front(key, dims[1]), moved, number, mapped + 1), 0
 
@@ -213,6 +190,17 @@ class Reader:
                 lambda: [sampler.flow(inputs)],
                 where,
                 meaning=lambda: meanings.of_draw(sampler.library),
+            )
+        if node.target is torch.ops.ppvi.call.default:
+            made = self.things[node.args[1]]
+            return Equation(
+                made.function.__name__,
+                inputs,
+                outputs,
+                lambda *xs: functions.call(made, xs),
+                lambda: made.flow(inputs, len(outputs)),
+                where,
+                meaning=lambda: Meaning(made.function.__name__),
             )
         if node.target is torch.ops.ppvi.note.default:
             note = self.things[node.args[2]]
@@ -394,5 +382,5 @@ class _Vectorised(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[torch.Tensor, int]:
         sampler, *tensors = args
-        key, *inputs = (_in_front(info.batch_size, x, d) for x, d in zip(tensors, in_dims[1:], strict=True))
+        key, *inputs = (in_front(info.batch_size, x, d) for x, d in zip(tensors, in_dims[1:], strict=True))
         return draw(key, inputs, sampler), 0
