@@ -121,7 +121,14 @@ class Session(program.Session):
     def log_prob(self, site: Site, value: Array, role: str, intermediates: Sequence[Any] = ()) -> Array:
         """log_prob of a site's value, of the site's batch shape, with shapes checked."""
         fn = site.fn
-        log_prob, problem = self.evaluate(self.unvalidated(fn, site.name), value, intermediates)
+        try:
+            log_prob, problem = self.evaluate(self.unvalidated(fn, site.name), value, intermediates)
+        except (NotImplementedError, KeyError) as error:
+            raise ProgramError(
+                f"site {site.name!r} of the {role} at {self.here()}: {type(fn).__name__} has no density at a value that this "
+                f"run of it has not drawn ({error}). Use a transform with an inverse, or an objective that asks for the "
+                f"density of its own draws only, such as `elbo` or `iwelbo`."
+            ) from error
         if log_prob is None:
             raise ProgramError(
                 f"site {site.name!r} of the {role} at {self.here()}: a value of shape {tuple(value.shape)} does not fit "

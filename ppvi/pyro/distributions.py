@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +17,12 @@ from torch.distributions import (
     transform_to,
 )
 from torch.distributions.independent import Independent
+from torch.distributions.transforms import _InverseTransform
 
 from ppvi.compiler.ir import Origin, Support
 from ppvi.engine import distributions as engine
 from ppvi.pyro.ops import OPS
-from ppvi.pyro.recipes import How, Recipe, expanded
+from ppvi.pyro.recipes import How, Recipe, expanded, parts
 from ppvi.pyro.stage import Sampler, code_of, draw
 from ppvi.pyro.trees import level
 
@@ -134,6 +135,9 @@ def evaluate(
 ) -> tuple[torch.Tensor | None, Exception | None]:
     """log_prob of a value, or None where its shape does not fit, and why."""
     fn, lanes = unvalidated(fn), value.shape[: value.ndim - fn.event_dim]
+    for transform in () if intermediates else transforms(fn):
+        # What it remembers is of the run that called it last, whose parameters may have been held constant.
+        transform._cached_x_y = None, None
     for transform, x in intermediates:
         # The marker on a draw made another tensor of it, which the transform would otherwise have to invert.
         transform._cached_x_y = x, value
@@ -217,6 +221,17 @@ def unvalidated(fn: Any) -> Any:
     if hasattr(fn, "base_dist"):
         fn.base_dist = unvalidated(fn.base_dist)
     return fn
+
+
+def transforms(fn: Any) -> Iterator[Transform]:
+    """The transforms of a distribution and of those that it is made of, which remember what they were given."""
+    for part in parts(fn):
+        left = list(getattr(part, "transforms", ()))
+        while left:
+            transform = left.pop()
+            transform = transform.inv if isinstance(transform, _InverseTransform) else transform
+            left += getattr(transform, "parts", ())
+            yield transform
 
 
 def last_transform(fn: Any) -> Transform | None:
