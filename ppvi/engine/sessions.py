@@ -154,7 +154,8 @@ class Session(program.Session):
 
     def given(self, site: Site, value: Array, role: str) -> Array:
         """The value of a site that comes from outside, with its shape checked."""
-        refuse_shape(site, role, self.here, tuple(value.shape))
+        shapes = (tuple(site.fn.batch_shape), tuple(site.fn.event_shape))
+        refuse_shape(site.name, shapes, role, self.here, tuple(value.shape))
         return value
 
     def tell(self, run: Run, site: Site, told: Told, arrays: Arrays) -> Array:
@@ -252,14 +253,17 @@ class Session(program.Session):
         return self.marks.mark_because(value, reason) if self.marking else value
 
 
-def refuse_shape(site: Site, role: str, where: Callable[[], str], found: tuple[int, ...]) -> None:
+Shapes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Batch and event shape of a site."""
+
+
+def refuse_shape(name: str, shapes: Shapes, role: str, where: Callable[[], str], found: tuple[int, ...]) -> None:
     """A choice has the shape of its site."""
-    wanted = tuple(site.fn.shape())
-    if found != wanted:
+    batch, event = shapes
+    if found != batch + event:
         raise ProgramError(
-            f"site {site.name!r} of the {role} at {where()} has shape {wanted}, batch {tuple(site.fn.batch_shape)} and event "
-            f"{tuple(site.fn.event_shape)}, but its choice has shape {found}: give the site the same plates and to_event in "
-            f"the model and the guide."
+            f"site {name!r} of the {role} at {where()} has shape {batch + event}, batch {batch} and event {event}, but its "
+            f"choice has shape {found}: give the site the same plates and to_event in the model and the guide."
         )
 
 

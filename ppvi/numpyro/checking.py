@@ -97,7 +97,7 @@ def check(
         estimate,
         key,
         params,
-        points={"initial": {**params, **start.found}},
+        points={"initial": {**params, **start.params}},
         constraints=start.constraints,
         moving=moving,
         oracles=found,

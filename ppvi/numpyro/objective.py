@@ -62,11 +62,10 @@ class Objective(engine.Objective):
         return jax.jit(self._learn, static_argnums=3)
 
     def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> Start:
-        session = first_run(lambda session: self.run(session, args, kwargs), key, self.strategies)
-        self.refuse_no_params(session.found)
+        start = first_run(lambda session: self.run(session, args, kwargs), key, self.strategies)
+        self.refuse_no_params(start.params)
         # Weak types would make the second call of a jitted step compile again.
-        params = jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), session.found)
-        return Start(params, session.constraints, session.owners, session.learning)
+        return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
 
     def value_and_grad(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
         arrays, structure = part(args, kwargs)

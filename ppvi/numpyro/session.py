@@ -147,7 +147,10 @@ class Session(engine.Session):
             return super().given(site, value, role)
         self._given[site.name] = value
         like, where = jnp.zeros(site.fn.shape(), value.dtype), self.here()
-        return markers.ask_given(like, site.name, functools.partial(engine.refuse_shape, site, role, lambda: where))
+        # Of a distribution its shapes only: what is traced must not outlive its trace.
+        shapes = (tuple(site.fn.batch_shape), tuple(site.fn.event_shape))
+        told = functools.partial(engine.refuse_shape, site.name, shapes, role, lambda: where)
+        return markers.ask_given(like, site.name, told)
 
     def tell(self, run: Run, site: Site, told: Told, arrays: Arrays) -> jax.Array:
         return super().tell(run, site, told, arrays) if self._given is None else markers.tell(told, arrays)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
+from ppvi.engine.objectives import Start
 from ppvi.engine.runs import Site
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import source
@@ -71,6 +72,10 @@ class Initialisation(Session):
             self.constraints[name] = constraint
         return self._traced(self.found[name])
 
+    def start(self) -> Start:
+        """What was found, without the session, whose tracers must not outlive it."""
+        return Start(self.found, self.constraints, self.owners, self.learning)
+
     def log_prob(self, site: Site, value: Any, role: str, intermediates: Sequence[Any] = ()) -> Any:
         # Densities play no part in finding parameters, and computing them operation by operation would take seconds.
         bad = missing(site.fn, value)
@@ -95,25 +100,27 @@ def first_run(
     key: jax.Array,
     chosen: Mapping[str, Strategy],
     given: Mapping[str, Any] | None = None,
-) -> Initialisation:
-    """A session that `run` has gone through, with the parameters found.
+) -> Start:
+    """What `run` of a session finds.
 
     What depends on parameters and draws is traced only, for to compile it operation by operation takes seconds; unless an
     initial value depends on it, or a site is under control flow.
     """
-    sessions: list[Initialisation] = []
+    found: list[Start] = []
 
     def traced(token: jax.Array) -> None:
-        sessions.append(Initialisation(key, chosen, given, token))
-        run(sessions[-1])
+        session = Initialisation(key, chosen, given, token)
+        run(session)
+        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(session.found)):
+            found.append(session.start())
 
     with suppress(*NEEDS_VALUES), jax.ensure_compile_time_eval():
         jax.eval_shape(traced, jnp.zeros(()))
-        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(sessions[-1].found)):
-            return sessions[-1]
-    session = Initialisation(key, chosen, given)
-    run(session)
-    return session
+    if not found:
+        session = Initialisation(key, chosen, given)
+        run(session)
+        found.append(session.start())
+    return found[0]
 
 
 NEEDS_VALUES = (
