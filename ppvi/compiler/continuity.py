@@ -7,7 +7,7 @@ a formula in single numbers, and `formula` looks for jumps in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ MOST = 300
 
 Axes = tuple[int | None, ...]
 
+Answers = frozenset[tuple[Hashable, int]]
+"""Tests whose answer is known, and the number of the case that they choose."""
+
 
 class OpenError(Exception):
     """The question cannot be settled."""
@@ -36,26 +39,27 @@ class Region:
     varies: Callable[[Var], bool]
     ignored: Callable[[Step], set[int]]
     """Operands of a selection that play no part."""
-    places: dict[tuple[Any, Axes], int] = field(default_factory=dict)
+    places: dict[tuple[Any, Axes, Answers], int] = field(default_factory=dict)
     leaves: list[tuple[int, Atom]] = field(default_factory=list)
     operations: list[tuple[int, Step, list[int]]] = field(default_factory=list)
     moving: set[int] = field(default_factory=set)
     """Places that vary along a line."""
 
-    def add(self, atom: Atom, axes: Axes) -> int:
+    def add(self, atom: Atom, axes: Axes, known: Answers = frozenset()) -> int:
         """The place of an atom whose axes lie along these axes of the value in question.
 
-        The same variable along other axes is another number.
+        The same variable along other axes is another number, and so it is where other tests are known to hold.
         """
-        key = (atom, tuple(a if size > 1 else None for a, size in zip(axes, atom.shape, strict=True)))
+        key = (atom, tuple(a if size > 1 else None for a, size in zip(axes, atom.shape, strict=True)), known)
         if key in self.places:
             return self.places[key]
         step = self.flat.makers.get(atom) if isinstance(atom, Var) else None
-        if step is not None and (left := self._only_case(step)) is not None:
-            place = self.places[key] = self.add(left, axes if left.shape else ())
+        if step is not None and (only := self._only_case(step, axes, known)) is not None:
+            left, known = only
+            place = self.places[key] = self.add(left, axes if left.shape else (), known)
             return place
         operands = None if step is None or step.meaning.entrywise is None else self._operands(step, axes)
-        children = [] if operands is None else [self.add(*operand) for operand in operands]
+        children = [] if operands is None else [self.add(*operand, known) for operand in operands]
         place = self.places[key] = len(self.places)
         if operands is None or step is None:
             self.leaves.append((place, atom))
@@ -69,14 +73,36 @@ class Region:
             raise OpenError
         return place
 
-    def _only_case(self, step: Step) -> Atom | None:
-        """The case of a selection that counts, where one alone does: elsewhere it is -inf outside a support, or NaN."""
+    def _only_case(self, step: Step, axes: Axes, known: Answers) -> tuple[Atom, Answers] | None:
+        """The case of a selection that counts, where one alone does, and the tests that hold there.
+
+        Elsewhere it is -inf outside of a support, or NaN. What asks the same test behind that case gets the same answer, as in
+        where(p > 0, log(where(p > 0, p, 1)), -inf).
+        """
+        if step.meaning.name != "select_n":
+            return None
+        asked, answers = self._test(step.inputs[0], axes if step.inputs[0].shape else ()), dict(known)
+        if asked in answers:
+            return step.inputs[1 + answers[asked]], known
         skipped = self.ignored(step)
         if not skipped:
             return None
-        known = {i: self.flat.constant(atom) for i, atom in enumerate(step.inputs) if i and i not in skipped}
-        cases = [i for i, value in known.items() if value is None or math.isfinite(value)]
-        return step.inputs[cases[0]] if len(cases) == 1 else None
+        left = {i: self.flat.constant(atom) for i, atom in enumerate(step.inputs) if i and i not in skipped}
+        cases = [i for i, value in left.items() if value is None or math.isfinite(value)]
+        return (step.inputs[cases[0]], known | {(asked, cases[0] - 1)}) if len(cases) == 1 else None
+
+    def _test(self, atom: Atom, axes: Axes) -> Hashable:
+        """What chooses, as the comparison that it is, so that the same one is known again."""
+        step = self.flat.makers.get(atom) if isinstance(atom, Var) else None
+        operands = None if step is None or step.meaning.entrywise is None else self._operands(step, axes)
+        if step is None or operands is None:
+            return atom, axes
+        if step.meaning.moves:
+            return self._test(*operands[0])
+        numbers = [self.flat.constant(operand) for operand, _ in operands]
+        return step.meaning.name, *(
+            operand if number is None else number for number, operand in zip(numbers, operands, strict=True)
+        )
 
     def _operands(self, step: Step, axes: Axes) -> list[tuple[Atom, Axes]] | None:
         """The operands and where their axes lie, or None where entries are mixed."""

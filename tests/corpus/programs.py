@@ -673,6 +673,3 @@ def _rounded(z):
 @_rounded.defjvp
 def _(primals, tangents):
     return _rounded(*primals), tangents[0]
-
-
-ENTRIES = [*PROVED, *FLAGGED]
