@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
     ["errors", "ops", "source", "tables"],
+    ["pairing"],
     ["checks"],
     ["strategies"],
     ["program"],

@@ -1,0 +1,147 @@
+"""Which variables of two posteriors are one: by name and shape, whoever numbers entries from 1 or keeps them as scalars.
+
+Two variables of one name are one array if their shapes agree. Scalars whose names end in numbers, such as Stan's `beta[1,2]`
+or `beta.1.2`, are the entries of an array, numbered from 1 or from 0 as the least of them says; where the other side has that
+array, or its entries too, the two are one. Nothing is guessed: what does not fit is refused, and what only one side has is
+said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ppvi.errors import ProgramError
+
+Posterior = Mapping[str, Any]
+"""Name -> draws, `(chain, draw, *shape)`."""
+
+INDEXED = re.compile(r"(?P<base>.+?)(?:(?P<dots>(?:\.\d+)+)|(?P<brackets>(?:\[\d+(?:, *\d+)*\])+))")
+"""A name and the place of an entry, as in `beta[1,2]`, `beta[1][2]` or `beta.1.2`."""
+
+
+class Pairs(NamedTuple):
+    """What two posteriors have in common, `(chain, draw, *shape)`, and the names that only one of them has."""
+
+    common: dict[str, tuple[Any, Any]]
+    only_fit: tuple[str, ...]
+    only_reference: tuple[str, ...]
+
+
+def paired(fit: Posterior, reference: Posterior) -> Pairs:
+    """Pair the variables of a fit with those of a reference.
+
+    **Raises** `ProgramError` where a name has two shapes, or where the entries of an array are not all there.
+    """
+    common = {name: (fit[name], reference[name]) for name in reference if name in fit}
+    left, right = ({name: x for name, x in side.items() if name not in common} for side in (fit, reference))
+    ours, theirs = entries_of(left), entries_of(right)
+    for base in [name for name in {**theirs, **ours} if name not in common]:
+        if all(base in side or base in found for side, found in ((left, ours), (right, theirs))):
+            common[base] = (_whole(base, left, ours), _whole(base, right, theirs))
+            left, right = _without(base, left, ours), _without(base, right, theirs)
+    found = {name: (x, _agreeing(name, x, y)) for name, (x, y) in common.items()}
+    return Pairs(found, tuple(left), tuple(right))
+
+
+def place_of(name: str) -> tuple[str, tuple[int, ...]] | None:
+    """The array whose entry a name says that it is, and the entry's place in it."""
+    match = INDEXED.fullmatch(name)
+    return None if match is None else (match["base"], tuple(map(int, re.findall(r"\d+", name[match.end("base") :]))))
+
+
+def entries_of(side: Posterior) -> dict[str, dict[tuple[int, ...], str]]:
+    """The arrays whose entries are scalars with numbers in their names: array -> place -> name."""
+    found: dict[str, dict[tuple[int, ...], str]] = {}
+    for name, draws in side.items():
+        entry = place_of(name)
+        if entry is not None and np.ndim(draws) == 2:
+            found.setdefault(entry[0], {})[entry[1]] = name
+    return found
+
+
+def _whole(base: str, side: Posterior, entries: Mapping[str, Mapping[tuple[int, ...], str]]) -> Any:
+    """An array, as it is or from its entries."""
+    if base in side:
+        return side[base]
+    named = entries[base]
+    ranks = {len(place) for place in named}
+    places = np.array(list(named)) if len(ranks) == 1 else np.zeros((0, 1), int)
+    first = places.min(0, initial=1)
+    shape = tuple(places.max(0, initial=0) - first + 1)
+    if len(ranks) > 1 or not set(first) <= {0, 1} or len(named) != np.prod(shape):
+        raise ProgramError(
+            f"compare: {', '.join(named.values())} are some entries of an array {base!r}, and not all from 1 or from 0 on; "
+            f"give the array, or all of its entries."
+        )
+    ordered = [side[named[tuple(first + place)]] for place in np.ndindex(*shape)]
+    return np.moveaxis(np.reshape(ordered, (*shape, *np.shape(ordered[0]))), (-2, -1), (0, 1))
+
+
+def _without(base: str, side: Posterior, entries: Mapping[str, Mapping[tuple[int, ...], str]]) -> dict[str, Any]:
+    gone = {base} if base in side else set(entries[base].values())
+    return {name: draws for name, draws in side.items() if name not in gone}
+
+
+def _agreeing(name: str, ours: Any, theirs: Any) -> Any:
+    """The reference's array in the fit's shape; only axes of length one make no difference."""
+    shape, other = np.shape(ours)[2:], np.shape(theirs)[2:]
+    if _long(shape) != _long(other):
+        raise ProgramError(
+            f"compare: {name!r} has the shape {shape} in the fit and {other} in the reference; transpose, select or rename "
+            f"one of them."
+        )
+    return np.reshape(theirs, (*np.shape(theirs)[:2], *shape))
+
+
+# What posteriors are given as -------------------------------------------------------------------------------------------------
+
+
+def draws_of(given: Any, like: Posterior | None = None) -> Posterior:
+    """The variables of ArviZ data, of a mapping from names to draws, or of a list of such mappings, one for each chain.
+
+    **Arguments**
+
+    - `like`: the other side, by whose shapes a mapping's leading axes are told apart, `(draw,)` or `(chain, draw)`.
+    """
+    group = getattr(given, "posterior", None)
+    if group is not None and not callable(group):
+        return {str(name): np.asarray(x, float) for name, x in group.data_vars.items()}
+    if isinstance(given, Sequence) and given and all(isinstance(chain, Mapping) for chain in given):
+        if len({tuple(chain) for chain in given}) > 1:
+            raise ProgramError("compare: the chains of the reference have different names.")
+        return {name: np.stack([np.asarray(chain[name], float) for chain in given]) for name in given[0]}
+    if isinstance(given, Mapping) or hasattr(given, "columns"):
+        return _with_chains({str(name): np.asarray(given[name], float) for name in given}, like or {})
+    raise ProgramError(
+        f"compare: expected a fit, ArviZ data with a posterior group, or draws by name, not {type(given).__name__}."
+    )
+
+
+def _with_chains(draws: Mapping[str, Any], like: Posterior) -> Posterior:
+    """Draws by name with an axis of chains in front, and one of draws."""
+    known = [
+        fits for name, x in draws.items() if name in like and (fits := _leading(np.shape(x), np.shape(like[name])))
+    ]
+    scalars = {np.ndim(x) for name, x in draws.items() if place_of(name) is not None}
+    least = min(map(np.ndim, draws.values()), default=0)
+    leading = min(set.intersection(*known), default=0) if known else max(scalars, default=least)
+    if leading not in (1, 2) or len({np.shape(x)[:leading] for x in draws.values()}) > 1:
+        raise ProgramError(
+            "compare: the reference's arrays have to have an axis of draws in front, or one of chains and one of draws, all "
+            f"of them the same; their shapes are { {name: np.shape(x) for name, x in draws.items()} }."
+        )
+    return dict(draws) if leading == 2 else {name: x[None] for name, x in draws.items()}
+
+
+def _leading(shape: tuple[int, ...], like: tuple[int, ...]) -> set[int]:
+    """How many axes may be in front of an array's own, which are those of the other side, or as many."""
+    alike = {n for n in (1, 2) if n <= len(shape) and _long(shape[n:]) == _long(like[2:])}
+    return alike or {len(shape) - len(like) + 2} & {1, 2}
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    return [size for size in shape if size != 1]
