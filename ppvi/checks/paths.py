@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ppvi.checks.unbiased import Question
+from ppvi.checks.unbiased import Draws, Question
 from ppvi.errors import ProgramError
 
 LENGTH = 0.5
 """Length of a path, in unconstrained parameters."""
 FAR = 1.0
 """Distance of the far point."""
+EPS = float(np.finfo(np.float32).eps)
+"""The last digit of 1 in a library that computes in single precision, as it may."""
 MOST_LEAVES = 32
 """Parameters that get a direction of their own at most."""
 
@@ -65,7 +67,7 @@ def _unit(rng: np.random.Generator, where: Any) -> Any:
 
 def one_by_one(
     value_and_grad: Callable[[int, Any], tuple[Any, Any]], params: Mapping[str, Any], seed: int, batch: int = 64
-) -> tuple[Callable[[int], tuple[Any, Any]], tuple[Question, ...]]:
+) -> tuple[Callable[[int], Draws], tuple[Question, ...]]:
     """The draws of an estimator that takes an int seed and a dict of NumPy arrays, and cannot be vectorised.
 
     **Raises** `ProgramError` if what it returns has not the shape of the parameters.
@@ -88,15 +90,16 @@ def one_by_one(
             )
         return float(value), np.concatenate([np.asarray(gradient[name], float).ravel() for name in arrays])
 
-    def draw(number: int) -> tuple[Any, Any]:
+    def draw(number: int) -> Draws:
         rng = np.random.default_rng([seed, number])
-        differences, components = (np.zeros((batch, len(paths.questions))) for _ in range(2))
+        differences, components, sizes = (np.zeros((batch, len(paths.questions))) for _ in range(3))
         for i in range(batch):
             for j, (start, end) in enumerate(zip(paths.starts, paths.ends, strict=True)):
                 one = int(rng.integers(2**31))
                 component = run(one, start + rng.random() * (end - start))[1] @ (end - start) / LENGTH
-                change = run(one, end)[0] - run(one, start)[0]
-                differences[i, j], components[i, j] = component - change / LENGTH, component
-        return differences, components
+                last, first = run(one, end)[0], run(one, start)[0]
+                differences[i, j], components[i, j] = component - (last - first) / LENGTH, component
+                sizes[i, j] = (abs(last) + abs(first)) / LENGTH
+        return Draws(differences, components, EPS * sizes)
 
     return draw, paths.questions

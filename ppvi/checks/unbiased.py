@@ -18,7 +18,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -28,8 +28,20 @@ from ppvi.checks.sequential import Asymptotic, Bounded, Catoni, MeanTest, Moment
 from ppvi.checks.tails import HEAVY, k_hat
 from ppvi.errors import ProgramError
 
-Draw = Callable[[int], tuple[Any, Any]]
-"""From the number of a batch to the draws of D and of the gradient's component, `(draw, question)` each."""
+
+class Draws(NamedTuple):
+    """A batch of draws, `(draw, question)` each."""
+
+    differences: Any
+    """Of D."""
+    components: Any
+    """Of the gradient's component."""
+    spacing: Any = 0.0
+    """What the last digit of the numbers whose differences D is makes of it."""
+
+
+Draw = Callable[[int], tuple[Any, ...]]
+"""From the number of a batch to what `Draws` holds."""
 
 TAIL_DRAWS = 50_000
 """Draws by which tails are judged."""
@@ -37,6 +49,10 @@ SEEN = 0.999
 """Probability with which a bias that "would have been seen" would have been seen."""
 ROUNDING = 1e-4
 """Bias relative to the scale that is put down to single precision."""
+DIGITS = 16
+"""Bias in last digits of the values that is put down to their rounding: a sum of many terms is wrong by a few of them."""
+ROUNDED = "below the rounding of the values"
+"""Why a bias is not seen, where it is the arithmetic that hides it."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +108,7 @@ def measure(
     start, batch = time.monotonic(), 0
     with tqdm(total=100, disable=not progress, desc="check", unit="%", leave=False) as bar:
         while True:
-            differences, components = (np.asarray(x, float) for x in draw(batch))
-            judge.add(differences, components)
+            judge.add(*(np.asarray(x, float) for x in draw(batch)))
             batch += 1
             spent = max((time.monotonic() - start) / budget.seconds, judge.draws / budget.draws)
             bar.update(min(100, round(100 * spent)) - bar.n)
@@ -102,11 +117,18 @@ def measure(
                 return judge.measurements(questions)
 
 
-def exactly(question: Question, probabilities: Any, components: Any, truth: Any, delta: float = 0.01) -> Measurement:
-    """What every outcome of an estimator and their probabilities say, which is the bias itself."""
+def exactly(
+    question: Question, probabilities: Any, components: Any, truth: Any, spacing: float = 0.0, delta: float = 0.01
+) -> Measurement:
+    """What every outcome of an estimator and their probabilities say, which is the bias itself.
+
+    **Arguments**
+
+    - `spacing`: the last digit of the objective's value.
+    """
     weights, x = np.asarray(probabilities, float), np.asarray(components, float)
     mean, scale = float(weights @ x), math.sqrt(weights @ x**2)
-    bias, rounding = mean - float(truth), ROUNDING * scale
+    bias, rounding = mean - float(truth), max(ROUNDING * max(scale, abs(float(truth))), DIGITS * spacing)
     return Measurement(
         point=question.point,
         direction=question.direction,
@@ -119,7 +141,7 @@ def exactly(question: Question, probabilities: Any, components: Any, truth: Any,
         visible=rounding,
         draws=len(x),
         k_hat=-math.inf,
-        outcome="unbiased within delta" if abs(bias) <= max(rounding, ROUNDING * abs(float(truth))) else "biased",
+        outcome="unbiased within delta" if abs(bias) <= rounding else "biased",
     )
 
 
@@ -133,6 +155,7 @@ class Judge:
         self.bounds, self.variance = bounds, variance
         self.components, self.first = Moments(tests), np.zeros((0, tests))
         self.lost = np.zeros(tests, int)
+        self.spacing = np.zeros(tests)
         self.sequence: MeanTest | None = None
         self.shapes: Any = None
         self.judged = 0
@@ -141,8 +164,9 @@ class Judge:
     def draws(self) -> int:
         return self.components.count
 
-    def add(self, differences: Any, components: Any) -> None:
+    def add(self, differences: Any, components: Any, spacing: Any = 0.0) -> None:
         finite = np.isfinite(differences) & np.isfinite(components)
+        self.spacing += np.where(finite, spacing, 0.0).sum(0)
         self.lost += (~finite).sum(0)
         self.components.add(np.where(finite, components, 0.0))
         differences = np.where(finite, differences, 0.0)
@@ -166,11 +190,18 @@ class Judge:
         """Root mean square of the gradient's components."""
         return np.sqrt(self.components.mean() ** 2 + self.components.variance())
 
+    def rounding(self) -> Any:
+        """The bias that the arithmetic alone may make."""
+        return DIGITS * self.spacing / self.draws
+
     def outcomes(self) -> list[Outcome | None]:
-        """The answers there are."""
+        """The answers there are.
+
+        What is less than the rounding of the values is neither a bias nor, where the gradient is not much more, none.
+        """
         assert self.sequence is not None
         low, high = self.sequence.interval()
-        bound, rounding = self.delta * self.scale(), ROUNDING * self.scale()
+        bound, rounding = self.delta * self.scale(), np.maximum(ROUNDING * self.scale(), self.rounding())
         heavy = np.zeros(self.tests, bool)
         if self.bounds is None and self.variance is None:
             heavy = self.k_hats() >= HEAVY
@@ -184,6 +215,8 @@ class Judge:
                 found.append("biased")
             elif low[test] >= -bound[test] and high[test] <= bound[test]:
                 found.append("unbiased within delta")
+            elif low[test] >= -rounding[test] and high[test] <= rounding[test]:
+                found.append("inconclusive")
             else:
                 found.append(None)
         return found
@@ -208,7 +241,8 @@ class Judge:
             if self.lost[i]:
                 reason = f"inconclusive: {self.lost[i]} draws are not finite"
             elif outcomes[i] == "inconclusive":
-                reason = "inconclusive: tails too heavy"
+                narrow = max(-low[i], high[i]) <= self.rounding()[i]
+                reason = f"inconclusive: {ROUNDED if narrow else 'tails too heavy'}"
             elif outcomes[i] is None:
                 reason = "open when it stopped"
             out.append(
@@ -221,7 +255,7 @@ class Judge:
                     gradient=float(self.components.mean()[i]),
                     scale=float(scale[i]),
                     delta=float(self.delta * scale[i]),
-                    visible=float(power * sd[i] / math.sqrt(self.draws)),
+                    visible=max(float(power * sd[i] / math.sqrt(self.draws)), float(self.rounding()[i])),
                     draws=self.draws,
                     k_hat=shape,
                     outcome=outcomes[i] or "inconclusive",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ppvi.checks import Measurement, Question, exactly
+from ppvi.checks.unbiased import ROUNDED
 from ppvi.compiler.plan import Plan
 from ppvi.engine.objectives import Objective, Params
 from ppvi.engine.outcomes import EndlessError, Outcomes
@@ -109,6 +111,7 @@ def by_outcomes(
     questions: Sequence[Question],
     middle: Callable[[int], tuple[Any, np.ndarray]],
     known: Callable[[Any], tuple[Outcomes, tuple[Any, np.ndarray]]],
+    eps: float,
 ) -> tuple[Measurement, ...]:
     """The bias itself in the middle of every path, where the estimator has few outcomes; none where it has many.
 
@@ -116,6 +119,7 @@ def by_outcomes(
 
     - `middle`: from the number of a question to the point in the middle of its path, and the velocity there.
     - `known`: from a point to every outcome of the estimator, and the exact value and gradient.
+    - `eps`: the last digit of 1.
     """
     found: dict[str, tuple[Outcomes, tuple[Any, np.ndarray]]] = {}
     measurements = []
@@ -133,6 +137,13 @@ def by_outcomes(
         ]
         place = f"{question.point}, every outcome"
         measurements += [
-            exactly(Question(place, what), every.probabilities, x, truth) for what, x, truth in asked[: 1 + first]
+            exactly(Question(place, what), every.probabilities, x, truth, spacing=eps * abs(float(value)))
+            for what, x, truth in asked[: 1 + first]
         ]
     return tuple(measurements)
+
+
+def decided(exact: Sequence[Measurement], drawn: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """All measurements. Where the rounding of the values hides a bias from draws, every outcome, which found none, decides."""
+    found = {"outcome": "unbiased within delta", "reason": f"{ROUNDED}; unbiased by every outcome"} if exact else {}
+    return (*exact, *(replace(m, **found) if m.reason.endswith(ROUNDED) else m for m in drawn))

@@ -16,8 +16,9 @@ from numpyro.distributions import biject_to, constraints as c
 
 from ppvi.checks import Question, Report, measure
 from ppvi.checks.paths import LENGTH, lay
+from ppvi.checks.unbiased import Draws
 from ppvi.compiler.examine import examine
-from ppvi.engine.checking import OUTCOMES, Oracle, asked_of, by_outcomes, is_random, moving_in, oracles
+from ppvi.engine.checking import OUTCOMES, Oracle, asked_of, by_outcomes, decided, is_random, moving_in, oracles
 from ppvi.engine.outcomes import Outcomes
 from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import names_of
@@ -154,12 +155,13 @@ def run(
         point, velocity = paths.at(jnp.asarray(0.5, start.dtype), start, paths.ends[number])
         return point, np.asarray(ravel_pytree(velocity)[0])
 
-    exact = () if known is None else by_outcomes(paths.questions, middle, known)
+    eps = float(jnp.finfo(paths.starts.dtype).eps)
+    exact = () if known is None else by_outcomes(paths.questions, middle, known, eps)
     drawn = {name: oracle for name, oracle in (oracles or {}).items() if not (exact and name == "exact")}
     if any(m.outcome == "biased" for m in exact) or not (path or drawn):
         return Report(alpha, exact, static, tuple(notes))
     draw, questions = drawer(estimate, paths, drawn, key, path)
-    return Report(alpha, (*exact, *measure(draw, questions, alpha=alpha, **options)), static, tuple(notes))
+    return Report(alpha, decided(exact, measure(draw, questions, alpha=alpha, **options)), static, tuple(notes))
 
 
 def _sane(estimate: Estimator, key: jax.Array, params: Any, random: bool) -> tuple[list[str], list[str]]:
@@ -211,31 +213,35 @@ def curves(
 
 def drawer(
     estimate: Estimator, paths: Curves, oracles: Mapping[str, Estimator], key: jax.Array, path: bool
-) -> tuple[Callable[[int], tuple[Any, Any]], list[Question]]:
+) -> tuple[Callable[[int], Draws], list[Question]]:
     """A function from the number of a batch to its draws, and what they are about."""
     questions = [*paths.questions] if path else []
+    eps = jnp.finfo(paths.starts.dtype).eps
     given = [i for i, question in enumerate(paths.questions) if question.point == "given"]
     for name in oracles:
         questions += [Question(f"given, {name}", paths.questions[i].direction) for i in given]
         questions.append(Question(f"given, {name}", "the value itself"))
 
-    def along(key: jax.Array, u: jax.Array, start: jax.Array, end: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def along(key: jax.Array, u: jax.Array, start: jax.Array, end: jax.Array) -> Draws:
         point, velocity = paths.at(u, start, end)
         component = _dot(velocity, estimate(key, point)[1])
-        values = [estimate(key, paths.place(x))[0] for x in (start, end)]
-        return component - (values[1] - values[0]) / LENGTH, component
+        first, last = (estimate(key, paths.place(x))[0] for x in (start, end))
+        spacing = eps * (abs(first) + abs(last)) / LENGTH
+        return Draws(component - (last - first) / LENGTH, component, spacing)
 
-    def beside(oracle: Estimator, key: jax.Array, start: jax.Array, end: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def beside(oracle: Estimator, key: jax.Array, start: jax.Array, end: jax.Array) -> Draws:
         point, velocity = paths.at(jnp.asarray(0.5, start.dtype), start, end)
-        component = _dot(velocity, estimate(key, point)[1])
-        return component - _dot(velocity, oracle(jax.random.fold_in(key, 1), point)[1]), component
+        value, gradient = estimate(key, point)
+        component = _dot(velocity, gradient)
+        truth = _dot(velocity, oracle(jax.random.fold_in(key, 1), point)[1])
+        return Draws(component - truth, component, eps * abs(value))
 
-    def value(oracle: Estimator, key: jax.Array, start: jax.Array, end: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def value(oracle: Estimator, key: jax.Array, start: jax.Array, end: jax.Array) -> Draws:
         point = paths.place((start + end) / 2)
         found = estimate(key, point)[0]
-        return found - oracle(jax.random.fold_in(key, 1), point)[0], found
+        return Draws(found - oracle(jax.random.fold_in(key, 1), point)[0], found, eps * abs(found))
 
-    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def one(key: jax.Array) -> Draws:
         found = []
         if path:
             keys = jax.random.split(jax.random.fold_in(key, 0), len(paths.questions))
@@ -246,9 +252,9 @@ def drawer(
             places = np.asarray(given)
             ends = (paths.starts[places], paths.ends[places])
             found.append(jax.vmap(functools.partial(beside, oracle))(keys, *ends))
-            found.append(tuple(x[None] for x in value(oracle, jax.random.fold_in(key, number), ends[0][0], ends[1][0])))
-        differences, components = zip(*found, strict=True)
-        return jnp.concatenate(differences), jnp.concatenate(components)
+            its_value = value(oracle, jax.random.fold_in(key, number), ends[0][0], ends[1][0])
+            found.append(jax.tree.map(lambda x: x[None], its_value))
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
 
     size = _batch_size(one, key)
     batch = jax.jit(lambda key: jax.vmap(one)(jax.random.split(key, size)))

@@ -12,8 +12,9 @@ from torch.distributions import constraints, transform_to
 
 from ppvi.checks import Question, Report, measure
 from ppvi.checks.paths import LENGTH, Paths, lay
+from ppvi.checks.unbiased import Draws
 from ppvi.compiler.examine import examine
-from ppvi.engine.checking import OUTCOMES, asked_of, by_outcomes, is_random, moving_in, oracles
+from ppvi.engine.checking import OUTCOMES, asked_of, by_outcomes, decided, is_random, moving_in, oracles
 from ppvi.engine.outcomes import Outcomes
 from ppvi.pyro.outcomes import outcomes
 from ppvi.pyro.trees import tree_leaves
@@ -61,7 +62,8 @@ def check(
         value, gradient = found["exact"].objective.value_and_grad(seed, point, *args, **kwargs)
         return outcomes(objective, point, args, kwargs, limit=OUTCOMES), (float(value), flat(gradient))
 
-    exact = by_outcomes(paths.questions, functools.partial(space.middle, paths), known) if "exact" in found else ()
+    middle = functools.partial(space.middle, paths)
+    exact = by_outcomes(paths.questions, middle, known, space.eps) if "exact" in found else ()
     if exact:
         found.pop("exact")
     notes = ("the estimate does not depend on the seed: it is exact, or a constant",) if still else ()
@@ -74,7 +76,7 @@ def check(
         seed,
         "path" in against,
     )
-    return Report(alpha, (*exact, *measure(draw, questions, **options)), static, notes)
+    return Report(alpha, decided(exact, measure(draw, questions, **options)), static, notes)
 
 
 class Space:
@@ -83,6 +85,7 @@ class Space:
     def __init__(self, transforms: Mapping[str, Any], params: Params):
         self.transforms = transforms
         self.free = {name: t.inv(params[name].detach()) for name, t in transforms.items()}
+        self.eps = max((torch.finfo(x.dtype).eps for x in self.free.values()), default=0.0)
         self.owner = np.concatenate([np.full(x.numel(), i) for i, x in enumerate(self.free.values())])
 
     def vector(self, params: Params) -> np.ndarray:
@@ -124,10 +127,10 @@ class Estimates:
 
 def drawer(
     estimates: Estimates, oracles: Mapping[str, Estimates], paths: Paths, seed: int, path: bool
-) -> tuple[Callable[[int], tuple[Any, Any]], list[Question]]:
+) -> tuple[Callable[[int], Draws], list[Question]]:
     """A function from the number of a batch to its draws, and what they are about."""
     given = [i for i, question in enumerate(paths.questions) if question.point == "given"]
-    directions = (paths.ends - paths.starts) / LENGTH
+    directions, eps = (paths.ends - paths.starts) / LENGTH, estimates.space.eps
     size = int(np.clip(200_000 // directions.size, 8, 512))
     """Draws at once."""
     questions = [*paths.questions] if path else []
@@ -135,16 +138,17 @@ def drawer(
         questions += [Question(f"given, {name}", paths.questions[i].direction) for i in given]
         questions.append(Question(f"given, {name}", "the value itself"))
 
-    def along(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def along(rng: np.random.Generator) -> Draws:
         """With the same random numbers at a point of each path and at both of its ends."""
         one, n = int(rng.integers(2**31)), len(paths.questions)
         starts, ends = (np.tile(x, (size, 1)) for x in (paths.starts, paths.ends))
         where = starts + rng.random((size * n, 1)) * (ends - starts)
         component = np.sum(estimates(one, where)[1] * np.tile(directions, (size, 1)), -1)
-        change = estimates(one, ends)[0] - estimates(one, starts)[0]
-        return (component - change / LENGTH).reshape(size, n), component.reshape(size, n)
+        last, first = estimates(one, ends)[0], estimates(one, starts)[0]
+        found = (component - (last - first) / LENGTH, component, eps * (abs(first) + abs(last)) / LENGTH)
+        return Draws(*(x.reshape(size, n) for x in found))
 
-    def beside(oracle: Estimates, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def beside(oracle: Estimates, rng: np.random.Generator) -> Draws:
         """In the middle of the paths at the given point, all of which go through it; and the value there."""
         one, other = (int(x) for x in rng.integers(2**31, size=2))
         middle = np.tile((paths.starts[given[0]] + paths.ends[given[0]]) / 2, (size, 1))
@@ -152,13 +156,13 @@ def drawer(
         ours, theirs = (
             np.hstack([g @ directions[given].T, v[:, None]]) for g, v in ((gradient, value), (exact, truth))
         )
-        return ours - theirs, ours
+        return Draws(ours - theirs, ours, np.broadcast_to(eps * abs(value[:, None]), ours.shape))
 
-    def draw(number: int) -> tuple[Any, Any]:
+    def draw(number: int) -> Draws:
         rng = np.random.default_rng([seed, number])
         found = [along(rng)] if path else []
         found += [beside(oracle, rng) for oracle in oracles.values()]
-        return tuple(np.hstack(parts) for parts in zip(*found, strict=True))  # type: ignore[return-value]
+        return Draws(*(np.hstack(parts) for parts in zip(*found, strict=True)))
 
     return draw, questions
 
