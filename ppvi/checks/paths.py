@@ -67,7 +67,7 @@ def _unit(rng: np.random.Generator, where: Any) -> Any:
 
 def one_by_one(
     value_and_grad: Callable[[int, Any], tuple[Any, Any]], params: Mapping[str, Any], seed: int, batch: int = 64
-) -> tuple[Callable[[int], Draws], tuple[Question, ...]]:
+) -> tuple[Callable[[int, int], Draws], tuple[Question, ...]]:
     """The draws of an estimator that takes an int seed and a dict of NumPy arrays, and cannot be vectorised.
 
     **Raises** `ProgramError` if what it returns has not the shape of the parameters.
@@ -90,10 +90,10 @@ def one_by_one(
             )
         return float(value), np.concatenate([np.asarray(gradient[name], float).ravel() for name in arrays])
 
-    def draw(number: int) -> Draws:
+    def draw(number: int, most: int) -> Draws:
         rng = np.random.default_rng([seed, number])
-        differences, components, sizes = (np.zeros((batch, len(paths.questions))) for _ in range(3))
-        for i in range(batch):
+        differences, components, sizes = (np.zeros((min(most, batch), len(paths.questions))) for _ in range(3))
+        for i in range(len(differences)):
             for j, (start, end) in enumerate(zip(paths.starts, paths.ends, strict=True)):
                 one = int(rng.integers(2**31))
                 component = run(one, start + rng.random() * (end - start))[1] @ (end - start) / LENGTH

@@ -40,8 +40,11 @@ class Draws(NamedTuple):
     """What the last digit of the numbers whose differences D is makes of it."""
 
 
-Draw = Callable[[int], tuple[Any, ...]]
-"""From the number of a batch to what `Draws` holds."""
+Draw = Callable[[int, int], tuple[Any, ...]]
+"""From the number of a batch, and of draws that it should have at most, to what `Draws` holds."""
+
+FIRST = 8
+"""Draws of the first batch; then twice as many each time that one takes a small part of the budget."""
 
 TAIL_DRAWS = 50_000
 """Draws by which tails are judged."""
@@ -70,6 +73,17 @@ class Budget:
     seconds: float = 30.0
     draws: int = 10_000_000
 
+    @staticmethod
+    def of(given: Budget | float | None) -> Budget:
+        """A budget, or one of these seconds.
+
+        **Raises** `ProgramError` where it is none.
+        """
+        budget = Budget() if given is None else Budget(given) if isinstance(given, int | float) else given
+        if not isinstance(budget, Budget) or not (budget.seconds > 0 and budget.draws > 0):
+            raise ProgramError(f"check: the budget must be seconds, or a ppvi.Budget, above 0, not {budget!r}.")
+        return budget
+
 
 def measure(
     draw: Draw,
@@ -97,19 +111,19 @@ def measure(
     from tqdm.auto import tqdm
 
     delta = 0.01 if delta is None else delta
-    budget = Budget() if budget is None else Budget(budget) if isinstance(budget, int | float) else budget
-    if not isinstance(budget, Budget) or not (budget.seconds > 0 and budget.draws > 0):
-        raise ProgramError(f"check: the budget must be seconds, or a ppvi.Budget, above 0, not {budget!r}.")
+    budget = Budget.of(budget)
     for name, value in (("alpha", alpha), ("delta", delta)):
         if not 0 < value < 1:
             raise ProgramError(f"check: {name} must be between 0 and 1, not {value!r}.")
     level = alpha / len(questions)
     judge = Judge(len(questions), level, delta, bounds, variance)
-    start, batch = time.monotonic(), 0
+    start, batch, size = time.monotonic(), 0, FIRST
     with tqdm(total=100, disable=not progress, desc="check", unit="%", leave=False) as bar:
         while True:
-            judge.add(*(np.asarray(x, float) for x in draw(batch)))
+            begun = time.monotonic()
+            judge.add(*(np.asarray(x, float) for x in draw(batch, size)))
             batch += 1
+            size *= 2 if time.monotonic() - begun < budget.seconds / 50 else 1
             spent = max((time.monotonic() - start) / budget.seconds, judge.draws / budget.draws)
             bar.update(min(100, round(100 * spent)) - bar.n)
             outcomes = judge.outcomes()

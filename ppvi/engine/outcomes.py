@@ -8,14 +8,17 @@ averaged with the probabilities of the choices. Credit, weights, nesting and bas
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ppvi.engine.distributions import SiteDistribution
 from ppvi.errors import EngineError
 from ppvi.ops import Array
+
+T = TypeVar("T")
 
 MOST_DRAWS = 512
 """The most times that the samplers of one estimator may run."""
@@ -46,8 +49,9 @@ class Outcomes(NamedTuple):
 class Tape:
     """A sequence of choices, one for each time that a sampler runs."""
 
-    def __init__(self, limit: int):
+    def __init__(self, limit: int, seconds: float = math.inf):
         self.limit = limit
+        self.seconds = seconds
         self.noisy = False
         """Whether a strategy asked for noise that is not of the tape."""
         self.start(None)
@@ -72,6 +76,14 @@ class Tape:
         if self.sizes:
             choices[:, : len(self.sizes)] = np.stack(np.unravel_index(np.arange(total), self.sizes), -1)
         return choices
+
+    def in_time(self, rows: Iterable[T]) -> Iterator[T]:
+        """The rows one after the other, as long as there is time."""
+        start = time.monotonic()
+        for row in rows:
+            if time.monotonic() - start > self.seconds:
+                raise EndlessError(f"the estimator's outcomes take longer than {self.seconds:g} seconds.")
+            yield row
 
 
 class Taped(SiteDistribution):

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import biject_to, constraints as c
 
-from ppvi.checks import Question, Report, measure
+from ppvi.checks import Budget, Question, Report, measure
 from ppvi.checks.paths import LENGTH, lay
 from ppvi.checks.unbiased import Draws
 from ppvi.compiler.examine import examine
@@ -89,8 +90,10 @@ def check(
 
     found = {name: estimator(oracle) for name, oracle in made.items()}
 
+    seconds = Budget.of(options["budget"]).seconds / 3  # at each of three points at most
+
     def known(params: Any) -> tuple[Outcomes, tuple[Any, np.ndarray]]:
-        every = outcomes(objective, params, args, kwargs, limit=OUTCOMES)
+        every = outcomes(objective, params, args, kwargs, limit=OUTCOMES, seconds=seconds)
         value, gradient = found["exact"](key, params)
         return every, (value, np.asarray(ravel_pytree(gradient)[0]))
 
@@ -213,7 +216,7 @@ def curves(
 
 def drawer(
     estimate: Estimator, paths: Curves, oracles: Mapping[str, Estimator], key: jax.Array, path: bool
-) -> tuple[Callable[[int], Draws], list[Question]]:
+) -> tuple[Callable[[int, int], Draws], list[Question]]:
     """A function from the number of a batch to its draws, and what they are about."""
     questions = [*paths.questions] if path else []
     eps = jnp.finfo(paths.starts.dtype).eps
@@ -258,7 +261,7 @@ def drawer(
 
     size = _batch_size(one, key)
     batch = jax.jit(lambda key: jax.vmap(one)(jax.random.split(key, size)))
-    return lambda number: jax.device_get(batch(jax.random.fold_in(key, number))), questions
+    return lambda number, most: jax.device_get(batch(jax.random.fold_in(key, number))), questions
 
 
 def _dot(velocity: Any, gradient: Any) -> jax.Array:
@@ -273,7 +276,19 @@ def close(left: Any, right: Any) -> bool:
 
 
 def _batch_size(one: Callable[..., Any], key: jax.Array) -> int:
-    """As many draws at once as keep the numbers in memory around ten million."""
-    jaxpr = jax.make_jaxpr(one)(key)
-    largest = max((math.prod(getattr(v.aval, "shape", ())) for e in jaxpr.eqns for v in e.outvars), default=1)
-    return int(np.clip(2 ** math.floor(math.log2(2_000_000 / max(largest, 1))), 8, 4096))
+    """As many draws at once as keep the numbers in memory around two million, and take a fraction of a second."""
+    largest, all_of_them = _numbers(jax.make_jaxpr(one)(key).jaxpr)
+    most = min(2_000_000 / max(largest, 1), 200_000_000 / max(all_of_them, 1))
+    return int(np.clip(2 ** math.floor(math.log2(max(most, 1))), 1, 4096))
+
+
+def _numbers(jaxpr: Any) -> tuple[int, int]:
+    """The numbers that the largest value of a program has, and those of all values that it computes, in all rounds of loops."""
+    largest, total = 1, 0
+    for equation in jaxpr.eqns:
+        sizes = [math.prod(getattr(var.aval, "shape", ())) for var in equation.outvars]
+        inner = [_numbers(body) for body in jaxprs_in_params(equation.params)]
+        rounds = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        largest = max(largest, *sizes, *(most for most, _ in inner))
+        total += sum(sizes) + rounds * sum(count for _, count in inner)
+    return largest, total

@@ -99,13 +99,14 @@ def outcomes(
     kwargs: Mapping[str, Any] | None = None,
     *,
     limit: int,
+    seconds: float = math.inf,
 ) -> Outcomes:
     """Run an objective's estimator for every outcome of its randomness.
 
-    **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit, or where noise beside
-    the sites' draws makes a difference.
+    **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit or the seconds allow, or
+    where noise beside the sites' draws makes a difference.
     """
-    tape, arrays, structure = Tape(limit), *part(args, dict(kwargs or {}))
+    tape, arrays, structure = Tape(limit, seconds), *part(args, dict(kwargs or {}))
     key = jax.random.key(0)
     plan = objective.planned(key, params, arrays, structure, lambda fn, *others: Taped(tape, fn, *others))
 
@@ -119,7 +120,7 @@ def outcomes(
     choices = tape.all()
 
     def every(seed: int) -> Outcomes:
-        runs = [each(params, jax.random.key(seed), row) for row in choices]
+        runs = [each(params, jax.random.key(seed), row) for row in tape.in_time(choices)]
         (values, log_probabilities), gradients = jax.tree.map(lambda *xs: np.stack(xs), *runs)
         named = {
             jax.tree_util.keystr(path, simple=True, separator="."): x

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch.distributions import constraints, transform_to
 
-from ppvi.checks import Question, Report, measure
+from ppvi.checks import Budget, Question, Report, measure
 from ppvi.checks.paths import LENGTH, Paths, lay
 from ppvi.checks.unbiased import Draws
 from ppvi.compiler.examine import examine
 from ppvi.engine.checking import OUTCOMES, asked_of, by_outcomes, decided, is_random, moving_in, oracles
 from ppvi.engine.outcomes import Outcomes
 from ppvi.pyro.outcomes import outcomes
-from ppvi.pyro.trees import tree_leaves
+from ppvi.pyro.trees import gradients, tree_leaves
 
 if TYPE_CHECKING:
     from ppvi.pyro.objective import Key, Objective, Params
@@ -58,9 +58,11 @@ def check(
     seed = key if isinstance(key, int) else int(torch.randint(2**31, (), generator=key))
     paths = lay(points, space.owner, list(params), [i for i, name in enumerate(params) if name in moving], seed)
 
+    seconds = Budget.of(options["budget"]).seconds / 3  # at each of three points at most
+
     def known(point: Params) -> tuple[Outcomes, tuple[Any, np.ndarray]]:
         value, gradient = found["exact"].objective.value_and_grad(seed, point, *args, **kwargs)
-        return outcomes(objective, point, args, kwargs, limit=OUTCOMES), (float(value), flat(gradient))
+        return outcomes(objective, point, args, kwargs, limit=OUTCOMES, seconds=seconds), (float(value), flat(gradient))
 
     middle = functools.partial(space.middle, paths)
     exact = by_outcomes(paths.questions, middle, known, space.eps) if "exact" in found else ()
@@ -121,24 +123,24 @@ class Estimates:
         """Values, and gradients in the vectors."""
         vectors = torch.tensor(np.asarray(points), requires_grad=True)
         values = self.objective.lanes(seed, self.space.params(vectors), self.args, self.kwargs)
-        [gradients] = torch.autograd.grad(values.sum(), [vectors])
-        return values.detach().double().numpy(), gradients.numpy()
+        [found] = gradients(values.sum(), [vectors])
+        return values.detach().double().numpy(), found.numpy()
 
 
 def drawer(
     estimates: Estimates, oracles: Mapping[str, Estimates], paths: Paths, seed: int, path: bool
-) -> tuple[Callable[[int], Draws], list[Question]]:
+) -> tuple[Callable[[int, int], Draws], list[Question]]:
     """A function from the number of a batch to its draws, and what they are about."""
     given = [i for i, question in enumerate(paths.questions) if question.point == "given"]
     directions, eps = (paths.ends - paths.starts) / LENGTH, estimates.space.eps
-    size = int(np.clip(200_000 // directions.size, 8, 512))
+    largest = int(np.clip(200_000 // directions.size, 8, 512))
     """Draws at once."""
     questions = [*paths.questions] if path else []
     for name in oracles:
         questions += [Question(f"given, {name}", paths.questions[i].direction) for i in given]
         questions.append(Question(f"given, {name}", "the value itself"))
 
-    def along(rng: np.random.Generator) -> Draws:
+    def along(rng: np.random.Generator, size: int) -> Draws:
         """With the same random numbers at a point of each path and at both of its ends."""
         one, n = int(rng.integers(2**31)), len(paths.questions)
         starts, ends = (np.tile(x, (size, 1)) for x in (paths.starts, paths.ends))
@@ -148,7 +150,7 @@ def drawer(
         found = (component - (last - first) / LENGTH, component, eps * (abs(first) + abs(last)) / LENGTH)
         return Draws(*(x.reshape(size, n) for x in found))
 
-    def beside(oracle: Estimates, rng: np.random.Generator) -> Draws:
+    def beside(oracle: Estimates, rng: np.random.Generator, size: int) -> Draws:
         """In the middle of the paths at the given point, all of which go through it; and the value there."""
         one, other = (int(x) for x in rng.integers(2**31, size=2))
         middle = np.tile((paths.starts[given[0]] + paths.ends[given[0]]) / 2, (size, 1))
@@ -158,10 +160,10 @@ def drawer(
         )
         return Draws(ours - theirs, ours, np.broadcast_to(eps * abs(value[:, None]), ours.shape))
 
-    def draw(number: int) -> Draws:
-        rng = np.random.default_rng([seed, number])
-        found = [along(rng)] if path else []
-        found += [beside(oracle, rng) for oracle in oracles.values()]
+    def draw(number: int, most: int) -> Draws:
+        rng, size = np.random.default_rng([seed, number]), min(most, largest)
+        found = [along(rng, size)] if path else []
+        found += [beside(oracle, rng, size) for oracle in oracles.values()]
         return Draws(*(np.hstack(parts) for parts in zip(*found, strict=True)))
 
     return draw, questions

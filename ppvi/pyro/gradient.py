@@ -17,6 +17,7 @@ from ppvi.compiler.surrogate import surrogate
 from ppvi.pyro.graphs import drop_aliases, fold, share, trace
 from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.stage import is_data_dependent, registering
+from ppvi.pyro.trees import gradients
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro.sharding import Layout
@@ -43,7 +44,7 @@ class Gradient:
         def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
             leaves = [x.detach().requires_grad_() for x in tensors[: len(params)]]
             value = surrogate(plan, GraphOps(), [*leaves, torch.zeros(()), *tensors[len(params) :]])
-            return value.detach(), *torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+            return value.detach(), *gradients(value, leaves)
 
         with registering() as self.samplers, torch.enable_grad(), torch.random.fork_rng():
             traced = trace(run, *(x.detach() for x in (*params, *arrays)))

@@ -9,7 +9,7 @@ import torch
 
 from ppvi.compiler.plan import Plan, initial_states
 from ppvi.pyro.ops import OPS
-from ppvi.pyro.trees import tree_leaves, tree_map
+from ppvi.pyro.trees import gradients, tree_leaves, tree_map
 from ppvi.strategies import Strategy
 
 
@@ -49,23 +49,17 @@ def value_and_grads(
     spread = [x for name in by_variance for x in tree_leaves(states.values[name])]
     down = [x for name in states.learners.keys() - by_variance for x in tree_leaves(states.values[name])]
     value = surrogate(states.values)
-    grads = _grads(value, [*params, *down], again=bool(spread))
+    grads = gradients(value, [*params, *down], again=bool(spread))
     for x, slope in zip(down, grads[len(params) :], strict=True):
         x.grad = slope.detach()
     grads = grads[: len(params)]
     if spread:
         half_square = torch.stack([(g**2).sum() for g in grads]).sum() / 2
-        for x, slope in zip(spread, _grads(half_square, spread), strict=True):
+        for x, slope in zip(spread, gradients(half_square, spread), strict=True):
             x.grad = slope
     for rule in states.rules.values():
         rule.step()
     return value.detach(), [g.detach() for g in grads]
-
-
-def _grads(value: torch.Tensor, inputs: Sequence[torch.Tensor], again: bool = False) -> list[torch.Tensor]:
-    if not value.requires_grad:  # all of it is held constant
-        return [torch.zeros_like(x) for x in inputs]
-    return list(torch.autograd.grad(value, inputs, create_graph=again, allow_unused=True, materialize_grads=True))
 
 
 def _rule(strategy: Strategy, leaves: list[torch.Tensor]) -> torch.optim.Optimizer:

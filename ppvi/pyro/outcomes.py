@@ -16,7 +16,7 @@ from ppvi.pyro.objective import seeded
 from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.recipes import Recipe, expanded
 from ppvi.pyro.stage import Sampler, draw, registering
-from ppvi.pyro.trees import vmap
+from ppvi.pyro.trees import gradients, vmap
 
 if TYPE_CHECKING:
     from ppvi.pyro.objective import Objective, Params
@@ -103,13 +103,14 @@ def outcomes(
     kwargs: Mapping[str, Any] | None = None,
     *,
     limit: int,
+    seconds: float = math.inf,
 ) -> Outcomes:
     """Run an objective's estimator for every outcome of its randomness.
 
-    **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit, or where noise beside
-    the sites' draws makes a difference.
+    **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit or the seconds allow, or
+    where noise beside the sites' draws makes a difference.
     """
-    tape = Tape(limit)
+    tape = Tape(limit, seconds)
     plan, arrays = objective.planned(params, args, kwargs or {}, lambda fn, *others: Taped(tape, fn, *others))
 
     def runs(seed: int, choices: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -122,7 +123,7 @@ def outcomes(
 
         with seeded(seed), registering():
             values = vmap(one)(torch.zeros(len(choices)), *leaves)
-        grads = torch.autograd.grad(values.sum(), leaves, allow_unused=True, materialize_grads=True)
+        grads = gradients(values.sum(), leaves)
         log_probability = torch.as_tensor(tape.log_probability).detach().expand(len(choices))
         return log_probability.exp(), values.detach(), *grads
 
@@ -130,7 +131,7 @@ def outcomes(
     choices = torch.from_numpy(tape.all())
 
     def every(seed: int) -> Outcomes:
-        parts = [runs(seed, rows) for rows in choices.split(AT_ONCE)]
+        parts = [runs(seed, rows) for rows in tape.in_time(choices.split(AT_ONCE))]
         probabilities, values, *grads = (torch.cat(xs).numpy() for xs in zip(*parts, strict=True))
         return Outcomes(probabilities, values, dict(zip(params, grads, strict=True)))
 

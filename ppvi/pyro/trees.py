@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -69,3 +69,10 @@ def vmap(function: Callable[..., Any]) -> Callable[..., Any]:
         return pytree.tree_unflatten([None if out is None else next(results) for out in outs], specs[0])
 
     return mapped
+
+
+def gradients(value: torch.Tensor, inputs: Sequence[torch.Tensor], again: bool = False) -> list[torch.Tensor]:
+    """The gradient of a number, zero where all of it is held constant; one that can be differentiated `again`."""
+    if not value.requires_grad:
+        return [torch.zeros_like(x) for x in inputs]
+    return list(torch.autograd.grad(value, inputs, create_graph=again, allow_unused=True, materialize_grads=True))

@@ -108,7 +108,7 @@ def test_bounded_and_catoni_answer_both_ways():
     rng = np.random.default_rng(4)
 
     def draw(shift):
-        def batch(number):
+        def batch(number, most):
             d = np.where(rng.random((4000, 1)) < 0.5, 1.0, -1.0) + shift
             return d, np.full_like(d, 5.0)
 
@@ -158,4 +158,4 @@ def test_draws_that_are_not_finite():
 @pytest.mark.parametrize("options", [{"alpha": 0.0}, {"alpha": 2.0}, {"delta": 0.0}])
 def test_levels_are_checked(options):
     with pytest.raises(ppvi.ProgramError, match="between 0 and 1"):
-        measure(lambda number: (np.zeros((1, 1)), np.zeros((1, 1))), [Question("here", "a")], **options)
+        measure(lambda number, most: (np.zeros((1, 1)), np.zeros((1, 1))), [Question("here", "a")], **options)

@@ -255,7 +255,9 @@ def test_compare_without_a_common_site():
 
 
 def test_compare_of_what_is_neither_fit_nor_data():
-    with pytest.raises(ppvi.ProgramError, match="expected a fit, ArviZ data with a posterior group, or draws by name, not ndarray"):
+    with pytest.raises(
+        ppvi.ProgramError, match="expected a fit, ArviZ data with a posterior group, or draws by name, not ndarray"
+    ):
         ppvi.compare(np.zeros(3), normal_data(0, 1, 0))
 
 
