@@ -270,7 +270,7 @@ class MeanBaseline(ppvi.Strategy):
     def estimate(self, site, k):
         score = phantom(site, site.log_prob)
         weights = site.ops.exp(site.ops.stop_gradient(site.log_probs))
-        return k(site.value).scale(score) + k.value_each(site.values).times(-weights * score).total()
+        return k(site.value).scale(score) + k.value_each(site.values).vary(-weights * score).total()
 
 
 grads, _ = measure({"z": MeanBaseline()})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 from ppvi.ops import Array, Ops
+from ppvi.strategies.zero import counted, varied
 
 Estimates = tuple[dict[int, Array], Array]
 """Estimates of terms by index, and the sum of control variates."""
@@ -44,20 +45,21 @@ class Stack:
     added: Array
 
     def scale(self, log_weight: Array) -> Stack:
-        return self._weigh(log_weight, self.k.ops.exp)
+        return self._weigh(log_weight, lambda ops, value, w: value * ops.exp(w))
 
-    def times(self, weight: Array) -> Stack:
-        return self._weigh(weight, lambda w: w)
+    def vary(self, weight: Array) -> Stack:
+        return self._weigh(weight, varied)
 
     def mix(self, log_weights: Array, first: Array | None = None) -> Stack:
-        runs, exp = log_weights.shape[0], self.k.ops.exp
+        runs, ops = log_weights.shape[0], self.k.ops
         first = log_weights if first is None else first
 
         def one(log_weights: Array, first: Array, values: dict[int, Array]) -> dict[int, Array]:
-            return {i: value * exp(self.k.within(i, log_weights, first, runs)) for i, value in values.items()}
+            weights = {i: ops.exp(self.k.within(i, log_weights, first, runs)) for i in values}
+            return {i: counted(ops, value, weights[i]) for i, value in values.items()}
 
         # A control variate has mean zero in every run whatever weight it gets, so its mean will do.
-        values = self.k.ops.vmap(one)(log_weights, first, self.values)
+        values = ops.vmap(one)(log_weights, first, self.values)
         return replace(self, values=values, added=self.added / runs).total()
 
     def total(self) -> Stack:
@@ -93,11 +95,11 @@ class Stack:
     def force(self) -> Stack:
         return self
 
-    def _weigh(self, weight: Array, function: Callable[[Array], Array]) -> Stack:
+    def _weigh(self, weight: Array, function: Callable[[Ops, Array, Array], Array]) -> Stack:
         stacked = len(weight.shape) > len(self.k.lanes)
 
         def one(weight: Array, values: dict[int, Array]) -> dict[int, Array]:
-            return {i: value * function(self.k.along(i, weight)) for i, value in values.items()}
+            return {i: function(self.k.ops, value, self.k.along(i, weight)) for i, value in values.items()}
 
         run = self.k.ops.vmap(one) if stacked else one
         return replace(self, values=run(weight, self.values))
@@ -117,8 +119,8 @@ class Later:
     def scale(self, log_weight: Array) -> Self:
         return self.then(lambda terms: terms.scale(log_weight))
 
-    def times(self, weight: Array) -> Self:
-        return self.then(lambda terms: terms.times(weight))
+    def vary(self, weight: Array) -> Self:
+        return self.then(lambda terms: terms.vary(weight))
 
     def mix(self, log_weights: Array, first: Array | None = None) -> Self:
         return self.then(lambda terms: terms.mix(log_weights, first))

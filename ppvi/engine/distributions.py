@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ppvi.compiler.ir import Support
 from ppvi.ops import Array
 from ppvi.strategies import Distribution
+from ppvi.strategies.zero import log_weights
 
 
 class SiteDistribution(Distribution):
@@ -55,6 +57,26 @@ class SiteDistribution(Distribution):
         """Of a categorical distribution the log_probs of the whole support, which are its logits and need no lookup."""
         raise NotImplementedError
 
+    @property
+    def given_probs(self) -> Array | None:
+        """The probabilities by which a finite distribution is given, `(*batch)` or `(*batch, K)`; None where it is not."""
+        raise NotImplementedError
+
+    def laid(self, x: Array, *event: int) -> Array:
+        """A parameter of so many event axes, `(*lanes, *event)`."""
+        raise NotImplementedError
+
+    def probabilities(self) -> Array:
+        masses, given = MASSES.get(self.name.removesuffix("Probs")), self.given_probs
+        if masses is None or given is None:
+            return self.ops.exp(self.log_prob(self.whole))
+        return masses(self, given)
+
+    def log_weights(self) -> Array:
+        if self.given_probs is None or self.name.removesuffix("Probs") not in MASSES:
+            return self.log_prob(self.whole)
+        return log_weights(self.ops, self.probabilities())
+
     def cdf(self, value: Array) -> Array:
         return self.peeled.cdf(value)
 
@@ -74,6 +96,27 @@ class SiteDistribution(Distribution):
         """Arrays among the bounds of the support, the lower first."""
         raise NotImplementedError
 
+
+def _coin(dist: SiteDistribution, p: Array) -> Array:
+    p = dist.laid(p)
+    return dist.ops.stack([1 - p, p])
+
+
+def _die(dist: SiteDistribution, p: Array) -> Array:
+    return dist.ops.moveaxis(dist.laid(p, p.shape[-1]), -1, 0)
+
+
+def _coins(dist: SiteDistribution, p: Array) -> Array:
+    """n! / k! (n - k)! p^k (1 - p)^(n - k), of which the first factor is 2^n times the probability of k at p = 1/2."""
+    p, k = dist.laid(p), dist.whole
+    fair, n = dist.replace(probs=0 * p + 0.5).log_prob(k), len(k) - 1
+    return dist.ops.exp(fair + n * math.log(2.0)) * p**k * (1 - p) ** (n - k)
+
+
+MASSES: dict[str, Callable[[SiteDistribution, Array], Array]] = {
+    "Bernoulli": _coin, "Categorical": _die, "OneHotCategorical": _die, "Binomial": _coins,
+}  # fmt: skip
+"""The probability of each value of the support, `(K, *lanes)`, as a function of what a distribution is given by."""
 
 _TAILS = (
     "Uniform Beta Delta".split(),

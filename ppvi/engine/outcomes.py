@@ -40,6 +40,12 @@ class Outcomes(NamedTuple):
         grads = {name: np.tensordot(self.probabilities, grad, 1) for name, grad in self.gradients.items()}
         return self.probabilities @ self.values, grads
 
+    def possible(self) -> Outcomes:
+        """Those of positive probability: of the others an estimator need not know what it would give."""
+        kept = self.probabilities > 0
+        grads = {name: grad[kept] for name, grad in self.gradients.items()}
+        return Outcomes(self.probabilities[kept], self.values[kept], grads)
+
     def along(self, velocity: np.ndarray) -> np.ndarray:
         """The component of every gradient in a direction, that of all entries of all parameters one after the other."""
         rows = [grad.reshape(len(self.values), -1) for grad in self.gradients.values()]
@@ -117,8 +123,9 @@ def gone_through(tape: Tape, every: Callable[[int], Outcomes]) -> Outcomes:
             f"the probabilities of all outcomes of the sites add up to {total:.6g}, not to 1: is a distribution's log_prob "
             f"normalised over its enumerate_support?"
         )
+    found = found.possible()
     if tape.noisy:
-        (value, grads), (other, others) = found.mean(), every(1).mean()
+        (value, grads), (other, others) = found.mean(), every(1).possible().mean()
         pairs = [(value, other), *((grads[name], others[name]) for name in grads)]
         if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs):
             raise EndlessError("a strategy draws noise, of infinitely many outcomes.")

@@ -68,6 +68,14 @@ class SiteDistribution(engine.SiteDistribution):
             logits = jax.nn.log_softmax(logits)
         return jnp.moveaxis(jnp.broadcast_to(logits, (*self.lanes, logits.shape[-1])), -1, 0)
 
+    @property
+    def given_probs(self) -> Any:
+        fn = base(self.fn)
+        return fn.probs if type(fn).__name__.endswith("Probs") else None
+
+    def laid(self, x: Any, *event: int) -> jax.Array:
+        return jnp.broadcast_to(x, (*self.lanes, *event))
+
     def rsample(self, rng: jax.Array) -> Any:
         value, self.intermediates = self.fn(rng_key=rng, sample_intermediates=True)
         return value

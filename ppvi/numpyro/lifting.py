@@ -34,7 +34,9 @@ from ppvi.numpyro.bodies import Found, Inside, Scope, Sites
 from ppvi.numpyro.flows import of_body
 from ppvi.numpyro.handlers import Around
 from ppvi.numpyro.markers import is_asking, mark_lifted, rest_p, site_p
+from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.stage import Reader
+from ppvi.strategies.zero import log_weights
 
 if TYPE_CHECKING:
     from ppvi.numpyro.session import Session
@@ -252,7 +254,7 @@ def _chain(
     start = steps[-1 if backward else 0][0]
     others = steps[:-1] if backward else steps[1:]
     _, marginals = lax.scan(forward, jnp.exp(start), jnp.exp(others), reverse=backward)
-    marginals = jnp.log(jnp.maximum(marginals, jnp.finfo(marginals.dtype).tiny))
+    marginals = log_weights(OPS, marginals)
     ends = [marginals, start[None]] if backward else [start[None], marginals]
     marginals = jnp.moveaxis(jnp.concatenate(ends), 0, 1 + time)
     transitions = jnp.moveaxis(jnp.moveaxis(table, 1, 1 + mapped), 0, mapped)

@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr
 
 from ppvi.checks import Report
 from ppvi.compiler.choose import refuse_unknown
+from ppvi.compiler.infinities import guarded
 from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
@@ -190,7 +191,7 @@ class Objective(engine.Objective):
             closed = trace()
         staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
         refuse_constant(staged, params)
-        return plan(replace(staged, supports=supports_of(staged.inputs, params, constraints)))
+        return plan(guarded(replace(staged, supports=supports_of(staged.inputs, params, constraints)), OPS))
 
 
 def objective(

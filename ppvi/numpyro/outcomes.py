@@ -53,12 +53,12 @@ class Taped(engine.Taped, SiteDistribution):
     tape: Tape
 
     def sample(self, rng: jax.Array) -> Any:
-        support = self.enumerate_support()
-        return self._next(super().sample(rng), support, self.log_prob(support), lanes=len(self.lanes))
+        support, log_probs = self.enumerate_support(), jnp.log(self.probabilities())
+        return self._next(super().sample(rng), support, log_probs, lanes=len(self.lanes))
 
     def samples(self, rng: jax.Array, n: int) -> Any:
         value, support = super().samples(rng, n), self.enumerate_support()
-        log_probs = self.log_prob(support)
+        log_probs = jnp.log(self.probabilities())
         stacked = jnp.broadcast_to(support[:, None], (len(support), *value.shape))
         stacked_log_probs = jnp.broadcast_to(log_probs[:, None], (len(support), n, *log_probs.shape[1:]))
         return self._next(value, stacked, stacked_log_probs, lanes=1 + len(self.lanes))

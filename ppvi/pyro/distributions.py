@@ -58,6 +58,15 @@ class SiteDistribution(engine.SiteDistribution):
         fn = self.peeled
         return fn.logits.expand(*self.lanes, -1).movedim(-1, 0) if type(fn) is torch.distributions.Categorical else None
 
+    @property
+    def given_probs(self) -> torch.Tensor | None:
+        fn = self.peeled
+        probs = getattr(fn, "_categorical", fn).__dict__.get("probs")
+        return probs if getattr(fn, "_param", None) is probs else None
+
+    def laid(self, x: torch.Tensor, *event: int) -> torch.Tensor:
+        return x.expand(*self.lanes, *event)
+
     def sample(self, rng: Any) -> torch.Tensor:
         return self._drawn(rng, lambda fn, mapped: fn.sample()).detach()
 

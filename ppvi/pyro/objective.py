@@ -15,6 +15,7 @@ from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatt
 from ppvi.checks import Report
 from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.explain import Explanation
+from ppvi.compiler.infinities import guarded
 from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
@@ -310,7 +311,7 @@ class Objective(engine.Objective):
             for var, name in self.names_of(staged.inputs, params).items()
             if name in constraints
         }
-        return plan(replace(staged, supports=supports))
+        return plan(guarded(replace(staged, supports=supports), OPS))
 
 
 def objective(

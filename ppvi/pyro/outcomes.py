@@ -80,7 +80,7 @@ class Taped(engine.Taped, SiteDistribution):
                 return laid(found.movedim(key.ndim, 0), key.ndim)
 
             support = stack(lambda there: there.enumerate_support(expand=True))
-            log_probs = stack(lambda there: there.log_prob(there.enumerate_support(expand=True)))
+            log_probs = stack(lambda there: SiteDistribution(there).probabilities().log())
             return self._next(key, support, log_probs)
 
         return draw(rng, [x.detach() for x in recipe.tensors], Sampler(sampler, recipe.axes(stacked))).detach()

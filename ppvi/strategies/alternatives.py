@@ -42,11 +42,11 @@ class OneByOne(Strategy):
     def elsewhere(self, site: Site, coupled: Mapping[int, int], k: Continuation) -> Terms:
         """The rest at the alternatives, for terms that couple these lane axes."""
         if not coupled:
-            return k.value_each(site.values).times(phantom(site, site.weights)).total()
+            return k.value_each(site.values).vary(site.weights).total()
         chosen = one_lane_each(site, coupled)
         weights = site.ops.where(chosen[:, None], site.weights, 0.0)
         weights = site.ops.reshape(weights, (-1, *site.lanes))
-        return k.value_where(site.value, site.values, chosen).times(phantom(site, weights)).total()
+        return k.value_where(site.value, site.values, chosen).vary(weights).total()
 
     def evaluations(self, alternatives: int, coupled: int) -> int:
         return alternatives * coupled
@@ -58,7 +58,7 @@ class Together(Strategy):
     fixed_support: ClassVar[bool] = False
 
     def estimate(self, site: Site, k: Continuation) -> Terms:
-        return at_the_draw(site, k) + k.value_each(site.values).times(phantom(site, site.weights)).total()
+        return at_the_draw(site, k) + k.value_each(site.values).vary(site.weights).total()
 
     def evaluations(self, alternatives: int, coupled: int) -> int:
         return alternatives
@@ -74,7 +74,7 @@ def at_the_draw(site: Site, k: Continuation) -> Terms:
     if site.draw.log_prob is not None:
         total = total.scale(phantom(site, site.log_prob))
     if site.draw.weight is not None:
-        total = total + k.value(site.value).times(phantom(site, site.draw.weight))
+        total = total + k.value(site.value).vary(site.draw.weight)
     return total
 
 

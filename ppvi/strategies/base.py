@@ -69,6 +69,16 @@ class Distribution(Protocol):
         """Every value of a lane, `(K, *lanes, *event)`."""
         ...
 
+    def probabilities(self) -> Array:
+        """q of every value of a lane, `(K, *lanes)`: where the distribution is given by probabilities, these, with their
+        derivatives even where they are 0 or 1."""
+        ...
+
+    def log_weights(self) -> Array:
+        """log q of every value of a lane, `(K, *lanes)`, to weigh the rest by: its exponential has the derivatives of
+        `probabilities`, and where q is 0 it is below what counts."""
+        ...
+
     def parameter(self, name: str) -> Array:
         """A parameter by the library's name for it, such as `loc` or `rate`, `(*lanes)`."""
         ...
@@ -185,8 +195,11 @@ class Terms(Protocol):
         """Each term times the exponential of its log weight."""
         ...
 
-    def times(self, weight: Array) -> Terms:
-        """Each term times the weight itself."""
+    def vary(self, weight: Array) -> Terms:
+        """Each term times what the weight varies by, `weight - stop_gradient(weight)`: nothing in value.
+
+        Where the weight is 0, a term that is not finite counts nothing in its derivative either.
+        """
         ...
 
     def control(self, x: Array | Callable[[Array], Array]) -> Terms:
@@ -207,7 +220,7 @@ class Runs(Terms, Protocol):
     """A stack of estimates, one for each of several runs; weights have the runs in front, `(K, *lanes)`."""
 
     def mix(self, log_weights: Array, first: Array | None = None) -> Terms:
-        """The sum of the runs, each times the exponential of its log weights.
+        """The sum of the runs, each times the exponential of its log weights; a run of weight 0 counts nothing, whatever it is.
 
         An entry of a term has the weights of the lanes that it is a function of; of several in a row the first has its weight
         in `first`.
@@ -218,8 +231,8 @@ class Runs(Terms, Protocol):
         """The sum of the runs."""
         ...
 
-    def times(self, weight: Array) -> Runs:
-        """Each run's terms times its weight."""
+    def vary(self, weight: Array) -> Runs:
+        """Each run's terms times what its weight varies by."""
         ...
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 from ppvi.ops import Array, Ops
 from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Terms, phantom
 from ppvi.strategies.relaxed import Relaxation, check_temperature, mixed, softmax
+from ppvi.strategies.zero import floored
 
 
 class Relaxed(Relaxation):
@@ -56,7 +57,7 @@ class Relaxed(Relaxation):
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
-        logits = dist.log_prob(support)
+        logits = floored(ops, dist.log_weights())
         z = logits - ops.log(dist.noise(rng, "exponential", 0, n=len(support)))
         winner = ops.argsort(-ops.stop_gradient(z), 0)[:1]
         log_prob = ops.choose(logits, winner)[0]

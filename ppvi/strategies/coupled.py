@@ -8,6 +8,7 @@ from typing import Any
 from ppvi.ops import Array, Ops
 from ppvi.strategies.alternatives import Together
 from ppvi.strategies.base import Distribution, Draw, needs_finite
+from ppvi.strategies.zero import NEGLIGIBLE, floored
 
 
 def sticks(ops: Ops, log_probs: Array) -> Array:
@@ -44,9 +45,9 @@ class ARM(Together):
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
-        logits = sticks(ops, dist.log_prob(support))
+        logits = sticks(ops, floored(ops, dist.log_weights()))
         u = dist.noise(rng, "uniform", 0, n=len(logits))
-        p = 1 / (1 + ops.exp(-ops.stop_gradient(logits)))
+        p = _chance(ops, logits)
         coins, mirrored = 1 * (u < p), 1 * (1 - u < p)
         return _pair(ops, support, logits, coins, mirrored, 0.5 - u)
 
@@ -66,18 +67,24 @@ class DisARM(Together):
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
-        logits = sticks(ops, dist.log_prob(support))
+        logits = sticks(ops, floored(ops, dist.log_weights()))
         coins, mirrored = zip(*[_mirrored(dist, rng, a, i) for i, a in enumerate(logits)], strict=True)
         b, mirror = ops.stack(coins), ops.stack(mirrored)
         weight = 0.5 * (1.0 - 2.0 * mirror) * (b != mirror) / (1 + ops.exp(-abs(logits)))
         return _pair(ops, support, logits, b, mirror, weight)
 
 
+def _chance(ops: Ops, logits: Array) -> Array:
+    """How likely the coins are to come up; those of values of probability zero never do, not even if u is 0."""
+    p = 1 / (1 + ops.exp(-ops.stop_gradient(logits)))
+    return ops.where(p > NEGLIGIBLE, p, 0.0)
+
+
 def _mirrored(dist: Distribution, rng: Any, logit: Array, number: int) -> tuple[Array, Array]:
     """1[u < p] and 1[1 - u < p] of one uniform u: they differ with probability 2 min(p, 1 - p), and else are the likelier
     value."""
     ops = dist.ops
-    p = 1 / (1 + ops.exp(-ops.stop_gradient(logit)))
+    p = _chance(ops, logit)
     unlikely = ops.where(p < 0.5, p, 1 - p)
     which = dist.pick(rng, ops.log(ops.stack([unlikely, unlikely, 1 - 2 * unlikely])), number)
     likelier = 1 * (p >= 0.5)
@@ -108,7 +115,7 @@ class ARSM(Together):
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
-        logits = dist.log_prob(support)
+        logits = floored(ops, dist.log_weights())
         k = len(logits)
         waits = dist.noise(rng, "exponential", 0, n=k)
         pi = waits / ops.sum(waits, [0])

@@ -21,6 +21,7 @@ from ppvi.strategies.base import (
     check_at_least,
     needs_finite,
 )
+from ppvi.strategies.zero import floored, pickable
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ class Enumerate(Sum):
     chained: ClassVar[Literal["draw", "draws", "chain"] | None] = "chain"
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
-        support = dist.enumerate_support()
-        return Draw(dist.sample(rng), values=support, log_probs=dist.log_prob(support))
+        return Draw(dist.sample(rng), values=dist.enumerate_support(), log_probs=dist.log_weights())
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,13 @@ class SumAndSample(Sum):
         check_at_least("SumAndSample", "n", self.n, 1)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
-        ops, support = dist.ops, dist.enumerate_support()
-        log_probs = dist.log_prob(support)
+        ops, support, log_probs = dist.ops, dist.enumerate_support(), floored(dist.ops, dist.log_weights())
         if self.n >= len(support):
             return Draw(dist.sample(rng), values=support, log_probs=log_probs)
         order = ops.argsort(-ops.stop_gradient(log_probs), 0)
         values, log_probs = ops.choose(support, order), ops.choose(log_probs, order)
         others = ops.stop_gradient(log_probs[self.n :])
-        picked = self.n + dist.pick(rng, others, 0)[None]
+        picked = self.n + dist.pick(rng, pickable(ops, others), 0)[None]
         log_prob = ops.choose(log_probs, picked)
         left = ops.logsumexp(others, 0) + log_prob - ops.stop_gradient(log_prob)
         return Draw(

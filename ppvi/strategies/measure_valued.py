@@ -40,7 +40,7 @@ class LocalExpectation(OneByOne):
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support, value = dist.ops, dist.enumerate_support(), dist.sample(rng)
-        weights = ops.exp(dist.log_prob(support))
+        weights = dist.probabilities()
         drawn, rest = others(ops, support, value, len(weights.shape) - 1)
         weight = ops.choose(weights, drawn)[0]
         if rest is None:

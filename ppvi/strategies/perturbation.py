@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ppvi.errors import StrategyError
-from ppvi.ops import Array
+from ppvi.ops import Array, Ops
 from ppvi.strategies.alternatives import OneByOne
-from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Terms, phantom
+from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Terms
+from ppvi.strategies.zero import NEGLIGIBLE, pickable
 
 
 def _poisson(dist: Distribution, x: Array) -> Array:
@@ -60,9 +61,9 @@ class StochasticPerturbation(OneByOne):
             following, rate = x + 1, RATES[dist.name](dist, x)
         else:
             support = dist.enumerate_support()
-            probs = ops.exp(dist.log_prob(support))
-            index = dist.pick(rng, dist.log_prob(support), 0)[None]
-            after = ops.where(index + 1 < len(support), index + 1, index)
+            probs = dist.probabilities()
+            index = dist.pick(rng, pickable(ops, dist.log_weights()), 0)[None]
+            after = ops.choose(_next_possible(ops, probs), index)
             x, following = ops.choose(support, index)[0], ops.choose(support, after)[0]
             held = ops.choose(ops.stop_gradient(probs), index)[0]
             rate = -ops.choose(ops.cumsum(probs, 0), index)[0] / held
@@ -74,10 +75,21 @@ class StochasticPerturbation(OneByOne):
         moved, lanes = _one_of(site, coupled)
         here = ops.reshape(moved, (*site.lanes, *[1] * (len(site.value.shape) - len(site.lanes))))
         weights = lanes * ops.where(moved, site.weights, 0.0)
-        return k.value_each(ops.where(here, site.values, site.value)).times(phantom(site, weights)).total()
+        return k.value_each(ops.where(here, site.values, site.value)).vary(weights).total()
 
     def evaluations(self, alternatives: int, coupled: int) -> int:
         return alternatives
+
+
+def _next_possible(ops: Ops, probs: Array) -> Array:
+    """For every value of a support the number of the next one that can be drawn, its own where there is none, `(K, *lanes)`."""
+    numbers = ops.argsort(0 * probs, 0)
+    following = [numbers[-1]]
+    for i in range(len(probs) - 2, -1, -1):
+        last = following[-1] == i + 1
+        beyond = ops.where(last, i, following[-1])
+        following.append(ops.where(probs[i + 1] > NEGLIGIBLE, i + 1, beyond))
+    return ops.stack(following[::-1])
 
 
 def _one_of(site: Site, coupled: Mapping[int, int]) -> tuple[Array, int]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from ppvi.errors import StrategyError
 from ppvi.ops import Array, Ops
 from ppvi.strategies.base import Distribution, Draw, Strategy, needs_finite
+from ppvi.strategies.zero import floored
 
 
 def mixed(ops: Ops, support: Array, weights: Array) -> Array:
@@ -81,7 +82,7 @@ class GumbelSoftmax(Biased):
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
-        logits = dist.log_prob(support)
+        logits = floored(ops, dist.log_weights())
         perturbed = logits - ops.log(dist.noise(rng, "exponential", 0, n=len(support)))
         soft = mixed(ops, support, softmax(ops, perturbed, self.temperature))
         if not self.hard:
@@ -101,7 +102,7 @@ class StraightThrough(Biased):
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
-        mean = mixed(ops, support, ops.exp(dist.log_prob(support)))
+        mean = mixed(ops, support, dist.probabilities())
         return Draw(through(ops, dist.sample(rng), mean))
 
 
@@ -116,7 +117,7 @@ class ReinMax(Biased):
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
-        logits = dist.log_prob(support)
+        logits = floored(ops, dist.log_weights())
         q = ops.exp(logits)
         index = dist.pick(rng, logits, 0)[None]
         midway = ops.log(ops.stop_gradient(q + one_hot(ops, index, q)) / 2)

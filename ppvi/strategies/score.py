@@ -102,7 +102,7 @@ class LeaveOneOut(Strategy):
 
     def estimate(self, site: Site, k: Continuation) -> Terms:
         mean = (site.log_prob + site.log_probs.sum(0)) / self.n
-        others = k.value_each(site.values).times(phantom(site, site.log_probs - mean) / (self.n - 1)).total()
+        others = k.value_each(site.values).vary((site.log_probs - mean) / (self.n - 1)).total()
         return k(site.value).scale(phantom(site, site.log_prob - mean) / (self.n - 1)) + others
 
     def evaluations(self, alternatives: int, coupled: int) -> int:

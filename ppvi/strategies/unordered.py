@@ -10,6 +10,7 @@ from typing import Any
 from ppvi.ops import Array, Ops
 from ppvi.strategies.alternatives import OneByOne
 from ppvi.strategies.base import Distribution, Draw, check_at_least, needs_finite
+from ppvi.strategies.zero import NEGLIGIBLE, floored, pickable
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class UnorderedSet(OneByOne):
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()
-        log_probs = dist.log_prob(support)
+        log_probs = floored(ops, dist.log_weights())
         left, places = ops.stop_gradient(log_probs), ops.argsort(0 * log_probs, 0)
         picked = []
         for i in range(min(self.n, len(support))):
-            picked.append(dist.pick(rng, left, i)[None])
+            picked.append(dist.pick(rng, pickable(ops, left), i)[None])
             left = ops.where(places == picked[-1], -math.inf, left)
         scores = [ops.choose(log_probs, index)[0] for index in picked]
         q = [ops.exp(ops.stop_gradient(score)) for score in scores]
@@ -70,7 +71,8 @@ def _weights(ops: Ops, q: list[Array], scores: list[Array], outside: Array) -> l
     def baseline(s: int, t: int) -> Array:
         return q[t] * (1.0 if s == t else _ratio(ops, probability(s, t), probability(s)))
 
-    return [share[t] * scores[t] - sum(share[s] * scores[s] * baseline(s, t) for s in n) for t in n]
+    weights = [share[t] * scores[t] - sum(share[s] * scores[s] * baseline(s, t) for s in n) for t in n]
+    return [ops.where(q[t] > NEGLIGIBLE, weights[t], 0.0) for t in n]
 
 
 def _in_order(ops: Ops, order: tuple[Array, ...], outside: Array) -> Array:

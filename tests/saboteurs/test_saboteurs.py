@@ -42,7 +42,7 @@ class BaselineOfItsOwnDraw(ppvi.Reinforce):
 
     def estimate(self, site, k):
         score = phantom(site, site.log_prob)
-        return k(site.value).scale(score) + k.value(site.value).times(-0.5 * score)
+        return k(site.value).scale(score) + k.value(site.value).vary(-0.5 * score)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class OwnDrawAmongTheOthers(ppvi.LeaveOneOut):
 
     def estimate(self, site, k):
         mean = (site.log_prob + site.log_probs.sum(0)) / self.n
-        others = k.value_each(site.values).times(phantom(site, site.log_probs - mean) / self.n).total()
+        others = k.value_each(site.values).vary((site.log_probs - mean) / self.n).total()
         return k(site.value).scale(phantom(site, site.log_prob - mean) / self.n) + others
 
 

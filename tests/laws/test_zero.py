@@ -1,0 +1,156 @@
+"""Zero times infinity: what has probability zero counts nothing, in value and in gradient, for every strategy of finite sites.
+
+The exact values are sums over what is possible, written out by hand.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce
+from ppvi.objectives import elbo
+from ppvi.strategies import StochasticPerturbation, SumAndSample, UnorderedSet
+from tests.engines import NUMPYRO, PYRO, dist, double, nn, on, ppl, xp
+
+PRIOR = np.array([0.5, 0.3, 0.2])
+TABLE = np.array([0.7, 0.2, 0.0])
+START = {"q": np.array([1.0, -0.5]), "t": np.array(0.7), "r": np.array(0.4)}
+EXACT = (
+    Enumerate(), Enumerate(sequential=True), LocalExpectation(), MeasureValued(), SumAndSample(1), SumAndSample(2), Reinforce(),
+    LeaveOneOut(2), UnorderedSet(2), UnorderedSet(3), StochasticPerturbation(),
+)  # fmt: skip
+
+
+def by_logits(shift=-np.inf):
+    return dist.Categorical(logits=xp.concatenate([ppl.param("q"), xp.asarray([shift])]))
+
+
+def by_probs():
+    return dist.Categorical(probs=nn.softmax(xp.concatenate([ppl.param("q"), xp.asarray([-2000.0])])))
+
+
+GUIDES = {"logits of -inf": by_logits, "probs that underflow": by_probs}
+
+
+def guide_of(law):
+    return lambda: ppl.sample("z", law())
+
+
+def barred():
+    ppl.sample("z", dist.Categorical(logits=xp.log(xp.asarray([0.5, 0.3, 0.0]))))
+
+
+def free():
+    ppl.sample("z", dist.Categorical(probs=xp.asarray(PRIOR)))
+
+
+def looked_up(p, q):
+    """A parameter times the logarithm of 0, where it is looked up and before."""
+    z, t = q.simulate(), ppl.param("t")
+    log_table = xp.log(xp.asarray(TABLE))
+    return p.log_density(z) - z.log_density + t * log_table[z["z"]] + (log_table / t)[z["z"]]
+
+
+def of_two(log_f):
+    """E log f / q over the two possible values."""
+
+    def exact(params):
+        log_q = jax.nn.log_softmax(params["q"])
+        return jnp.exp(log_q) @ (log_f(params) - log_q)
+
+    return exact
+
+
+OBJECTIVES = {
+    "a prior that bars nothing": (elbo, free, of_two(lambda params: np.log(PRIOR[:2]))),
+    "the same zero in the prior": (elbo, barred, of_two(lambda params: np.log([0.5 / 0.8, 0.3 / 0.8]))),
+    "the logarithm of a zero": (
+        looked_up,
+        free,
+        of_two(lambda params: np.log(PRIOR[:2]) + np.log(TABLE[:2]) * (params["t"] + 1 / params["t"])),
+    ),
+}
+
+
+def params_of(engine, *names):
+    return {name: engine.array(START[name]) for name in names}
+
+
+def agree(engine, bound, exact, names, limit=512):
+    params = params_of(engine, *names)
+    if all(isinstance(strategy, Enumerate) for strategy in bound.strategies.values()):
+        value, grads = bound.value_and_grad(engine.key(0), params)
+    else:
+        value, grads = engine.outcomes(bound, params, limit=limit).mean()
+    expected, slopes = jax.value_and_grad(exact)({name: jnp.asarray(START[name]) for name in names})
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for name in names:
+        np.testing.assert_allclose(grads[name], slopes[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def rows():
+    """NumPyro compiles every row; in a test of minutes Pyro has all of them, and NumPyro those of three strategies."""
+    for engine in (PYRO, NUMPYRO):
+        for case, (program, *_) in OBJECTIVES.items():
+            for law in GUIDES:
+                for number, strategy in enumerate(EXACT):
+                    few = program is not elbo and law == "logits of -inf" and number in (0, 4, 8)
+                    quick = number % 2 == 0 or program is not elbo if engine is PYRO else few
+                    marks = [] if quick else [pytest.mark.slow]
+                    yield pytest.param(
+                        engine, case, law, strategy, id=f"{engine.name}, {case}, {law}, {strategy}", marks=marks
+                    )
+
+
+@pytest.mark.parametrize(("engine", "case", "law", "strategy"), list(rows()))
+def test_the_sum_is_over_what_is_possible(engine, case, law, strategy):
+    program, model, exact = OBJECTIVES[case]
+    with double(), on(engine):
+        bound = engine.vi.objective(program, model, guide_of(GUIDES[law]), strategies={"z": strategy})
+        agree(engine, bound, exact, ("q", "t") if program is looked_up else ("q",))
+
+
+def lanes_model():
+    z = ppl.sample("z", dist.Categorical(probs=xp.asarray([PRIOR] * 2)).to_event(1))
+    table = xp.asarray([[0.6, 0.4, 0.0], [0.0, 0.5, 0.5], [0.2, 0.2, 0.6]])
+    ppl.sample("y", dist.Categorical(logits=ppl.param("t") * xp.log(table[z[..., 0]])))
+
+
+def lanes_guide():
+    """Two lanes that the prior couples with a site after them, which cannot be what its prior bars."""
+    barred = xp.concatenate([ppl.param("q"), xp.asarray([-xp.inf])])
+    z = ppl.sample("z", dist.Categorical(logits=xp.stack([barred, barred[xp.asarray([0, 2, 1])]])).to_event(1))
+    table = xp.asarray([[0.0, -0.3, -xp.inf], [-xp.inf, 0.1, 0.4], [0.0, 0.0, 0.0]])
+    ppl.sample("y", dist.Categorical(logits=table[z[..., 0]] + ppl.param("r") * xp.arange(3)))
+
+
+def lanes_exact(params):
+    """A lane of values 0 and 1, another of values 0 and 2; then a site of values 0 and 1, or 1 and 2."""
+    log_q, t, r = jax.nn.log_softmax(params["q"]), params["t"], params["r"]
+    total = 0.0
+    for i, j in np.ndindex(2, 2):
+        log_z, prior = log_q[i] + log_q[j], np.log(PRIOR[i] * PRIOR[2 * j])
+        scores = jnp.array([[0.0, -0.3 + r], [0.1 + r, 0.4 + 2 * r]])[i]
+        log_y, log_p = (
+            jax.nn.log_softmax(scores),
+            jax.nn.log_softmax(t * jnp.log(jnp.array([[0.6, 0.4], [0.5, 0.5]])[i])),
+        )
+        total += jnp.exp(log_z) * (prior - log_z + jnp.exp(log_y) @ (log_p - log_y))
+    return total
+
+
+NESTED = [
+    (Enumerate(), Enumerate()), (LocalExpectation(), Enumerate()), (LeaveOneOut(2), SumAndSample(1)),
+    (Reinforce(), StochasticPerturbation()), (SumAndSample(1), LocalExpectation()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("outer", "inner"), NESTED, ids=str)
+@pytest.mark.parametrize(
+    "engine", [PYRO, pytest.param(NUMPYRO, marks=pytest.mark.slow)], ids=lambda engine: engine.name
+)
+def test_lanes_that_are_coupled_and_sites_that_are_nested(engine, outer, inner):
+    with double(), on(engine):
+        bound = engine.vi.objective(elbo, lanes_model, lanes_guide, strategies={"z": outer, "y": inner})
+        agree(engine, bound, lanes_exact, ("q", "t", "r"), limit=20_000)
