@@ -92,9 +92,39 @@ class SiteDistribution(Distribution):
         """Where it has mass, as far as is known while staging; a bound that is an array is left to the checks."""
         raise NotImplementedError
 
+    def inside(self, value: Array) -> Array:
+        """A draw, moved to the nearest number inside of the support where rounding has put it on an end, or outside.
+
+        There a density may be infinite, or 0. A draw of a Gamma of small shape underflows to 0, one of a Beta rounds to 1.
+        """
+        support = self.support
+        if support.name == "simplex":
+            return self.clamped(value, float(self.finfo(value).tiny), None)
+        if support.kind != "real" or (support.lower, support.upper) == (-math.inf, math.inf):
+            return value
+        info = self.finfo(value)
+        lower, upper = (_inner(end, sign, info) for end, sign in ((support.lower, 1), (support.upper, -1)))
+        return self.clamped(value, lower, upper)
+
+    def finfo(self, value: Array) -> Any:
+        """The limits of an array's numbers."""
+        raise NotImplementedError
+
+    def clamped(self, value: Array, lower: float | None, upper: float | None) -> Array:
+        raise NotImplementedError
+
     def bounds(self) -> list[Array]:
         """Arrays among the bounds of the support, the lower first."""
         raise NotImplementedError
+
+
+def _inner(end: float | None, sign: int, info: Any) -> float | None:
+    """The nearest number inside of an end of a support, whose reciprocal is one too; None where the end is an array."""
+    if end is None:
+        return None
+    if math.isinf(end):
+        return -sign / float(info.tiny)
+    return end + sign * (abs(end) * float(info.eps) / (1 + (sign * end > 0)) if end else float(info.tiny))
 
 
 def _coin(dist: SiteDistribution, p: Array) -> Array:

@@ -49,10 +49,10 @@ class SiteDistribution(engine.SiteDistribution):
         return self.has_rsample
 
     def sample(self, rng: jax.Array) -> Any:
-        return _detached(self.peeled).sample(rng)
+        return self.inside(_detached(self.peeled).sample(rng))
 
     def samples(self, rng: jax.Array, n: int) -> Any:
-        return _detached(self.peeled).sample(rng, (n,))
+        return self.inside(_detached(self.peeled).sample(rng, (n,)))
 
     def log_prob(self, value: Any) -> Any:
         with safe_counts():
@@ -78,7 +78,13 @@ class SiteDistribution(engine.SiteDistribution):
 
     def rsample(self, rng: jax.Array) -> Any:
         value, self.intermediates = self.fn(rng_key=rng, sample_intermediates=True)
-        return value
+        return self.inside(value)
+
+    def finfo(self, value: jax.Array) -> Any:
+        return jnp.finfo(value.dtype)
+
+    def clamped(self, value: jax.Array, lower: float | None, upper: float | None) -> jax.Array:
+        return jnp.clip(value, lower, upper)
 
     def parameter(self, name: str) -> jax.Array:
         return jnp.broadcast_to(getattr(base(self.fn), name), self.lanes)

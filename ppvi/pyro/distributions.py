@@ -68,16 +68,22 @@ class SiteDistribution(engine.SiteDistribution):
         return x.expand(*self.lanes, *event)
 
     def sample(self, rng: Any) -> torch.Tensor:
-        return self._drawn(rng, lambda fn, mapped: fn.sample()).detach()
+        return self.inside(self._drawn(rng, lambda fn, mapped: fn.sample()).detach())
 
     def samples(self, rng: Any, n: int) -> torch.Tensor:
-        return self._drawn(rng, lambda fn, mapped: fn.sample((n,)).movedim(0, mapped), stacked=1).detach()
+        return self.inside(self._drawn(rng, lambda fn, mapped: fn.sample((n,)).movedim(0, mapped), stacked=1).detach())
 
     def rsample(self, rng: Any) -> torch.Tensor:
         value = self._drawn(rng, lambda fn, mapped: fn.rsample(), detached=False)
         last = last_transform(self.peeled)
         self.intermediates = [] if last is None or not last._cache_size else [(last, last._cached_x_y[0])]
-        return value
+        return self.inside(value)
+
+    def finfo(self, value: torch.Tensor) -> Any:
+        return torch.finfo(value.dtype)
+
+    def clamped(self, value: torch.Tensor, lower: float | None, upper: float | None) -> torch.Tensor:
+        return value if lower is None and upper is None else torch.clamp(value, lower, upper)
 
     def parameter(self, name: str) -> torch.Tensor:
         return torch.broadcast_to(getattr(self.peeled, name), self.lanes)
