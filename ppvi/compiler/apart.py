@@ -20,25 +20,38 @@ class Split:
     far: int
     """The others."""
     frontier: Mapping[Var, Lanes | None]
-    """What the far ones, and whoever asks for results, take from the near ones: how it lies, None if the site plays no part."""
+    """The site's value, and what the far ones, and whoever asks for results, take from the near ones: how it lies, None if the
+    site plays no part."""
 
 
 def split(
     site: Equation, equations: Sequence[Equation], schedule: int, axes: Collection[int], results: Collection[Atom]
 ) -> Split:
-    """Part a schedule of equations after a site by where these lane axes of the site meet."""
+    """Part a schedule of equations after a site by where these lane axes of the site meet.
+
+    What is made from a result in which lanes meet is beyond that too, though it may belong to one lane again: of a loop the
+    carry mixes all rounds and each round's own output does not, and both are results of one operation.
+    """
     after = {i: equation for i, equation in enumerate(equations) if schedule >> i & 1}
     found = propagate([site, *after.values()], {}, lambda e: {site: own_lanes(e)} if e is site else {})
     lanes = {var: dependence[site] for var, dependence in found.items() if dependence}
     sizes = {axis: site_lanes(site)[axis] for axis in axes}
-    near = {i for i, e in after.items() if all(_is_apart(var, lanes.get(var), sizes) for var in e.outputs)}
+    used = {atom for equation in after.values() for atom in equation.inputs} | set(results)
+    near: set[int] = set()
+    beyond: set[Atom] = set()
+    for i, equation in after.items():
+        apart = all(_is_apart(var, lanes.get(var), sizes) for var in equation.outputs if var in used)
+        if apart and beyond.isdisjoint(equation.inputs):
+            near.add(i)
+        else:
+            beyond.update(equation.outputs)
     far = after.keys() - near
     wanted = {atom for i in far for atom in after[i].inputs} | set(results)
-    known = [*site.outputs, *(var for i in sorted(near) for var in after[i].outputs)]
+    found_near = [var for i in sorted(near) for var in after[i].outputs if var in wanted]
     return Split(
         near=sum(1 << i for i in near),
         far=sum(1 << i for i in far),
-        frontier={var: lanes.get(var) for var in known if var in wanted},
+        frontier={var: lanes.get(var) for var in (*site.outputs, *found_near)},
     )
 
 

@@ -52,11 +52,17 @@ class Machine(Protocol):
 
 
 class Env:
-    """Values of variables, in a scope that may shadow an outer one."""
+    """Values of variables, in a scope that may shadow an outer one.
 
-    def __init__(self, outer: Env | None = None):
+    **Arguments**
+
+    - `anew`: variables that are found in this scope. What they are outside belongs to other draws, and is not seen.
+    """
+
+    def __init__(self, outer: Env | None = None, anew: Collection[Atom] = ()):
         self.values: dict[Atom, Array] = {}
         self.outer = outer
+        self.anew = anew
         self.drawn = outer is None or outer.drawn
         """Whether all sites so far have their draws for values."""
 
@@ -67,12 +73,12 @@ class Env:
         while scope is not None:
             if atom in scope.values:
                 return scope.values[atom]
-            scope = scope.outer
+            scope = None if atom in scope.anew else scope.outer
         raise KeyError(atom)
 
     def __contains__(self, atom: Atom) -> bool:
         here = isinstance(atom, Literal) or atom in self.values
-        return here or (self.outer is not None and atom in self.outer)
+        return here or (self.outer is not None and atom not in self.anew and atom in self.outer)
 
     def run(self, equation: Equation) -> None:
         results = equation.run(*[self[atom] for atom in equation.inputs])
@@ -82,13 +88,13 @@ class Env:
 class Detached(Env):
     """A scope that sees the outer one without gradients."""
 
-    def __init__(self, outer: Env, ops: Ops):
-        super().__init__()
+    def __init__(self, outer: Env, ops: Ops, anew: Collection[Atom] = ()):
+        super().__init__(anew=anew)
         self.source = outer
         self.ops = ops
 
     def __getitem__(self, atom: Atom) -> Array:
-        if isinstance(atom, Var) and atom not in self.values:
+        if isinstance(atom, Var) and atom not in self.values and atom not in self.anew:
             self.values[atom] = self.ops.stop_gradient(self.source[atom])
         return super().__getitem__(atom)
 
@@ -161,7 +167,7 @@ class Rest:
         # What depends on fewer lanes than a term is run at fewer assignments.
         [axis] = coupled
         machine, equations = self.machine, self.machine.plan.equations
-        schedule, inner = machine.schedule(self.group, self.position), Env(self.env)
+        schedule, inner = machine.schedule(self.group, self.position), Env(self.env, self._later)
         after = {equation: 1 << i for i, equation in enumerate(equations) if schedule >> i & 1}
         drawn = self.equation.outputs[0]
         tables, done = tabulate({drawn: Table(values, (0,), axis)}, list(after), self._results, inner, self.ops)
@@ -204,7 +210,7 @@ class Rest:
         masks = [ops.array(laid(chosen, lanes, axes, len(var.shape))) > 0 for var, lanes in mixed.items()]
 
         def far(masks: list[Array], others: list[Array]) -> dict[int, Array]:
-            inner = Detached(self.env, ops)
+            inner = Detached(self.env, ops, self._later)
             at = {var: ops.where(mask, x, here[var]) for var, mask, x in zip(mixed, masks, others, strict=True)}
             inner.values |= here | at
             machine.draw(parts.far, inner)
@@ -221,7 +227,7 @@ class Rest:
         return [(dict(widths), replace(self, group=group)) for widths, group in sorted(groups.items())]
 
     def run(self, value: Array) -> Estimates:
-        inner = Env(self.env)
+        inner = Env(self.env, self._later)
         inner.values[self.equation.outputs[0]] = value
         return self.machine.estimate(self.group, inner, self.position)
 
@@ -232,12 +238,20 @@ class Rest:
 
     def _drawn_at(self, value: Array, schedule: int, wanted: Collection[Atom]) -> Detached:
         """Where these atoms have their values with later sites simply drawn, which may be what the program's run has found."""
-        inner, drawn = Detached(self.env, self.ops), self.equation.outputs[0]
+        drawn = self.equation.outputs[0]
         is_run = self.env.drawn and self.env.values.get(drawn) is value
-        if not (is_run and all(atom in self.env for atom in wanted)):
-            inner.values[drawn] = self.ops.stop_gradient(value)
-            self.machine.draw(schedule, inner)
+        if is_run and all(atom in self.env for atom in wanted):
+            return Detached(self.env, self.ops)
+        inner = Detached(self.env, self.ops, self._later)
+        inner.values[drawn] = self.ops.stop_gradient(value)
+        self.machine.draw(schedule, inner)
         return inner
+
+    @property
+    def _later(self) -> set[Atom]:
+        """What is found after the site: at another of its values, it is something else."""
+        equations, schedule = self.machine.plan.equations, self.machine.schedule(self.group, self.position)
+        return {var for i, equation in enumerate(equations) if schedule >> i & 1 for var in equation.outputs}
 
     @property
     def _results(self) -> set[Atom]:

@@ -30,7 +30,7 @@ class Plan:
     terms_of: dict[Equation, frozenset[int]]
     """The terms that depend on a credited site."""
     fixed: tuple[Equation, ...]
-    """Equations that no credited site reaches: the same in every run."""
+    """Equations that can be run before any credited site is drawn: the same in every run."""
     stateful: dict[str, Equation]
     """The sites whose strategies have a state, by name; another site of one name has its number appended."""
     effects: int
@@ -39,7 +39,7 @@ class Plan:
     """Equations that credited sites reach and that coefficients of the tail need, which do not depend on what is drawn: an
     operation may return both."""
     needs: tuple[int, ...]
-    """For each term the equations behind it that credited sites reach, as a bit set."""
+    """For each term the equations behind it that run after a credited site, as a bit set."""
 
 
 def plan(program: Program) -> Plan:
@@ -69,8 +69,8 @@ def plan(program: Program) -> Plan:
     refuse_moving_supports(program, choices)
 
     behind = equations_behind(parts.equations)
-    direct = _bits(_is_reached(equation, dependence, credited) for equation in parts.equations)
-    reached = _bits(bool(_behind(equation, behind) & direct) for equation in parts.equations)
+    drawn = _bits(equation in credited for equation in parts.equations)
+    reached = _bits(bool(_behind(equation, behind) & drawn) for equation in parts.equations)
     effects = union(behind[equation] for equation in parts.equations if equation.effect)
     of_terms = {part.atom for term in parts.terms for part in term.parts} | {v for e in parts.tail for v in e.outputs}
     of_tail = {atom for equation in parts.tail for atom in equation.inputs} - of_terms
@@ -121,12 +121,8 @@ def _with_reach(parts: Decomposition, direct: dict[Var, Sites]) -> Decomposition
     return replace(parts, terms=tuple(replace(term, reach=reach(term)) for term in parts.terms))
 
 
-def _is_reached(equation: Equation, dependence: dict[Var, Sites], credited: set[Equation]) -> bool:
-    atoms = (*equation.inputs, *equation.outputs)
-    return equation in credited or any(isinstance(atom, Var) and bool(dependence.get(atom)) for atom in atoms)
-
-
 def _behind(equation: Equation, behind: Mapping[Atom | Equation, int]) -> int:
+    """What has run when an equation has, whether or not its results depend on it."""
     return union(behind.get(key, 0) for key in (equation, *equation.outputs))
 
 

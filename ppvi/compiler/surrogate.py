@@ -80,10 +80,11 @@ class Machine:
             position = (schedule & -schedule).bit_length() - 1
             schedule &= schedule - 1
             equation = self.plan.equations[position]
-            if equation not in self.plan.terms_of:
-                env.run(equation)
+            mine = group & self.plan.terms_of.get(equation, frozenset())
+            if not mine:
+                self.draw(1 << position, env)
                 continue
-            k = Rest(self, equation, group & self.plan.terms_of[equation], env, position)
+            k = Rest(self, equation, mine, env, position)
             site = k.site
             outcome: Any = self.plan.choices[equation].strategy.estimate(site, k)
             if isinstance(outcome, Tail):
@@ -100,6 +101,8 @@ class Machine:
                 )
             terms |= outcome.values
             control = control + outcome.added
+            # Of an operation that has the site among its operands, other terms may need a result in which it plays no part.
+            env.values[equation.outputs[0]] = site.value
             group -= k.group
             schedule &= self.schedule(group, position)
         terms |= {i: self.read(i, env) for i in group}

@@ -195,6 +195,10 @@ class Inside(Scope):
             raise EngineError(f"site {sites} is inside `{name}` (at {where}){_INSTEAD.get(name, _ELSE)}")
         return RULES[name](self, eqn, values)
 
+    def absent(self, number: int, shapes: Sequence[Any]) -> list[Any]:
+        """What is kept of a site where a branch has passed over it; of a further draw, that it is none."""
+        return [_zeros(shape) for shape in shapes] if number in self.picks else self.sites.absent(number, shapes)
+
     def bodies(self, key: Any, branch: ClosedJaxpr, given: Any, planted: Any, args: Sequence[Any]) -> Found:
         """A body in one of its rounds."""
         inner = Inside(self.sites, key, given, planted, self.picks)
@@ -259,7 +263,7 @@ def _cond(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
         def run(*args: Any) -> Found:
             outs, mine, draws = branch(*args)
             passed = {name: jax.tree.map(_zeros, like) for name, like in told.items() if name not in mine}
-            absent = {n: scope.sites.absent(n, like) for n, like in drawn.items() if n not in draws}
+            absent = {n: scope.absent(n, like) for n, like in drawn.items() if n not in draws}
             return outs, mine | passed, draws | absent
 
         return run

@@ -205,13 +205,17 @@ class Whole:
         return {n: past(n) for n in credited}
 
     def rest(self, planted: Mapping[int, Any], latest: Sequence[int], found: Found) -> Found:
-        """The operation as a function of the planted values; at the draws of the latest of them it found this."""
+        """The operation as a function of the planted values; at the draws of the latest of them it found this, which is all
+        that there is of a result in which none of the values plays a part."""
         closed, others = self.staged(planted)
         before, structure = jax.tree.flatten(found)
         order = sorted(planted)
         fresh = tuple(order.index(n) for n in latest)
         values = [*before, *[planted[n] for n in order], *others]
-        return jax.tree.unflatten(structure, rest_p.bind(*values, jaxpr=closed, before=len(before), fresh=fresh))
+        after = rest_p.bind(*values, jaxpr=closed, before=len(before), fresh=fresh)
+        moved = [any(axes is not None for axes in maps[: len(order)]) for maps in of_body(closed, Reader)]
+        results = [new if moves else old for new, old, moves in zip(after, before, moved, strict=True)]
+        return jax.tree.unflatten(structure, results)
 
 
 def _trajectories(

@@ -267,7 +267,7 @@ RULES: dict[str, Rule] = {
     "top_k": lambda eqn, i: _except(eqn, i, [len(_shape(eqn.invars[i])) - 1]),
     "cholesky": _matrix,
     "triangular_solve": _matrix,
-    "random_gamma": elementwise,
+    "random_gamma": lambda eqn, i: elementwise(eqn, i) if i else tuple(range(len(_shape(eqn.invars[0])))),
     **{
         name: lambda eqn, i: _without(eqn, i, eqn.params["axes"])
         for name in """reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax

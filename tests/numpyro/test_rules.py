@@ -123,6 +123,7 @@ ROWS = {
     "diagonal": ((4, 4), jnp.diagonal, (None, None)),
     "cholesky": (X, lambda x: jnp.linalg.cholesky(jnp.einsum("bij,bkj->bik", x, x) + 9 * jnp.eye(3)), (0, None, None)),
     "triangular solve": (X, lambda x: jax.scipy.linalg.solve_triangular(jnp.eye(3) + jnp.zeros((4, 3, 3)), x), (0, None, None)),
+    "random_gamma, keys of their own": (X, lambda x: jax.vmap(lambda x, key: jax.random.gamma(key, 1 + jnp.abs(x)))(x, jax.random.split(jax.random.key(0), 4)), (0, 1, 2)),
     "random_gamma": (X, lambda x: jax.random.gamma(jax.random.key(0), 1 + jnp.abs(x)), (0, 1, 2)),
     "jit": (X, jax.jit(lambda x: jnp.tanh(x).sum(2)), (0, 1, None)),
     "nested jit": (X, jax.jit(lambda x: jax.jit(jnp.transpose)(x) * 2), (2, 1, 0)),
