@@ -116,7 +116,7 @@ def _present(reach: Lanes, lanes: Sequence[int], shape: Sequence[int]) -> np.nda
     """For every entry of a term the share that it depends on of the lanes that runs were made for."""
     share = np.ones([1] * len(shape))
     for place, size in zip(reach, lanes, strict=True):
-        if place is not None and place.width > 1:
+        if place is not None and (place.first, place.last) != (0, 0):
             steps = np.arange(max(place.first, -size), min(place.last, size) + 1)
             index = np.arange(shape[place.axis])[:, None] + steps
             found = ((index >= 0) & (index < size)).sum(1) / min(place.width, size)
@@ -276,7 +276,7 @@ class Rest:
             if place.width > 1:
                 others = place._replace(last=start - 1) if backward else place._replace(first=start + 1)
                 found = found + align(self.ops, log_weight, _with(reach, time, others), term.shape)
-        # Near the ends of an axis fewer lanes are in a row than runs were made for, and several runs are the same.
+        # Near the ends of an axis there are fewer lanes than runs were made for, or none, and several runs are the same.
         missing = _present(reach, self.lanes, term.shape) - 1
         return found + self.ops.array(math.log(runs) * missing) if missing.any() else found
 

@@ -568,6 +568,64 @@ def test_markov_chain_over_hidden_states(strategy):
         assert max(np.asarray(x).std(0).max() for x in jax.tree.leaves(grads)) < 1e-12
 
 
+def next_coin(before):
+    """Logits of a coin that follows another."""
+    return 2.0 * before - 1.0
+
+
+def coins_after_coins(y):
+    """y_t ~ N(z_{t-1}, 1), z_t | z_{t-1}, before a guide whose coins know nothing of each other."""
+
+    def model():
+        def step(before, x):
+            numpyro.sample("y", dist.Normal(before, 1.0), obs=x)
+            return 1.0 * numpyro.sample("z", dist.Bernoulli(logits=next_coin(before))), None
+
+        lax.scan(step, 0.3, y)
+
+    def guide():
+        logits = numpyro.param("l", jnp.array([0.3, -0.2, 0.5]))
+        lax.scan(lambda carry, a: (1.0 * numpyro.sample("z", dist.Bernoulli(logits=a)), None), 0.0, logits)
+
+    def exact(params):
+        value = 0.0
+        for z in map(np.array, itertools.product((0.0, 1.0), repeat=len(y))):
+            before = np.append(0.3, z[:-1])
+            log_q = jax.nn.log_sigmoid((2 * z - 1) * params["l"]).sum()
+            log_p = jax.nn.log_sigmoid((2 * z - 1) * next_coin(before)).sum()
+            log_p -= 0.5 * ((y - before) ** 2 + np.log(2 * np.pi)).sum()
+            value += jnp.exp(log_q) * (log_p - log_q)
+        return value
+
+    return model, guide, exact
+
+
+@pytest.mark.parametrize("strategy", [SUM, ppvi.LocalExpectation(), MVD, strategies.UnorderedSet(2)], ids=str)
+def test_a_state_that_counts_in_the_next_round(strategy):
+    """The last state counts in no observation, and the first observation depends on no state."""
+    model, guide, exact = coins_after_coins(np.array([0.2, -1.0, 0.7]))
+    with double():
+        check(vi.objective(elbo, model, guide, strategies={"z": strategy}), exact, n=3 if strategy is SUM else 4000)
+
+
+@pytest.mark.parametrize("strategy", [ppvi.LocalExpectation(), MVD, strategies.UnorderedSet(2)], ids=str)
+def test_rounds_that_meet_in_what_is_stacked(strategy):
+    """E (z_1 + z_2 + z_3)^2, where the loop hands each z on as well."""
+
+    def guide():
+        logit = numpyro.param("l", 0.3)
+        lax.scan(lambda carry, x: (1.0 * numpyro.sample("z", dist.Bernoulli(logits=logit)), None), 0.0, jnp.zeros(3))
+
+    def square(p, q):
+        return jnp.sum(1.0 * q.simulate()["z"]) ** 2
+
+    def exact(params):
+        p = jax.nn.sigmoid(params["l"])
+        return 3 * p + 6 * p**2
+
+    check(vi.objective(square, nothing, guide, strategies={"z": strategy}), exact, n=4000)
+
+
 def smoothing(params, series):
     """Logits of the posterior's chain, by the backward recursion."""
     p, e = jax.nn.log_softmax(params["transition"]), emissions(params, series)

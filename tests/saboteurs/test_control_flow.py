@@ -5,6 +5,7 @@ from unittest import mock
 import pytest
 
 import ppvi
+from ppvi.compiler import continuation
 from ppvi.numpyro import bodies, lifting
 from tests.numpyro import test_control_flow as laws
 
@@ -48,3 +49,12 @@ def test_the_rest_at_the_draws_whatever_is_asked():
     rest = lifting.Reader.rest
     with mock.patch.object(lifting.Reader, "rest", stuck), pytest.raises(AssertionError):
         laws.test_drawn_by_a_program("independent", {"z": ppvi.Enumerate()})
+
+
+def test_runs_that_count_at_the_ends_as_between():
+    """A first round that depends on no state, once for every state."""
+    with (
+        mock.patch.object(continuation, "_present", return_value=continuation.np.ones(())),
+        pytest.raises(AssertionError),
+    ):
+        laws.test_a_state_that_counts_in_the_next_round(ppvi.Enumerate())
