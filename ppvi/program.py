@@ -60,6 +60,8 @@ class Trace(Mapping[str, Array]):
     """Sites whose values are data."""
     pathwise: frozenset[str] = frozenset()
     """Sites whose draw carries its own gradient."""
+    placed: frozenset[str] = frozenset()
+    """Sites that were not drawn, but given a value."""
     whole: Trace | None = None
     """Of a marginal: the run of the whole program."""
     distributions: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -95,7 +97,7 @@ class Trace(Mapping[str, Array]):
         """
         if not self.exact:
             raise ProgramError("score: the density of this run is an estimate, which is no product over its sites.")
-        log_prob = self._total([site for site in self.choices if site not in self.pathwise], per)
+        log_prob = self._total([site for site in self.choices if site not in self.pathwise | self.placed], per)
         return log_prob - stop_gradient(
             log_prob, because="a score has mean zero, whatever does not depend on its draw weighs it"
         )

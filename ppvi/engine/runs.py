@@ -31,6 +31,8 @@ class Site:
     fn: Any
     """The framework's distribution, masks included."""
     observed: Array | None
+    fixed: Array | None
+    """The value that a handler of the program has given a latent site, as `substitute`, `replay` and autoguides' models do."""
     scale: Any
     """None for 1."""
     infer: Mapping[str, Any]
@@ -118,6 +120,7 @@ class Run:
         self.auxiliary: set[str] = set()
         self.pathwise: set[str] = set()
         self.credited: set[str] = set()
+        self.placed: set[str] = set()
         self.distributions: dict[str, Any] = {}
 
     def sample(self, site: Site) -> Array:
@@ -159,7 +162,14 @@ class Run:
 
     def place(self, site: Site, value: Any) -> tuple[Array, Array, At]:
         """Give a latent site a value from outside."""
+        self.placed.add(site.name)
         value = self.session.given(site, self.session.array(value), self.role)
+        return value, self.session.log_prob(site, value, self.role), "choice"
+
+    def fix(self, site: Site) -> tuple[Array, Array, At]:
+        """Leave a latent site the value that the program has given it."""
+        self.placed.add(site.name)
+        value = self.session.array(site.fixed)
         return value, self.session.log_prob(site, value, self.role), "choice"
 
     def refuse_unused(self, choices: Mapping[str, Any]) -> None:
@@ -188,6 +198,7 @@ class Run:
             auxiliary=frozenset(self.auxiliary),
             observed=frozenset(self.log_probs.keys() - self.values.keys()),
             pathwise=frozenset(self.pathwise),
+            placed=frozenset(self.placed),
             distributions=self.distributions,
         )
 
@@ -203,6 +214,8 @@ class Simulate(Run):
     def visit(self, site: Site) -> tuple[Array, Array, At]:
         if site.name in self.given:
             return self.place(site, self.given[site.name])
+        if site.fixed is not None:
+            return self.fix(site)
         value, intermediates, route = self.session.draw(site.name, site.fn, site.infer)
         # Two branches may share a name; its site goes along the path if it does in both.
         (self.pathwise if route == "path" else self.credited).add(site.name)
@@ -230,6 +243,8 @@ class Assess(Run):
         self.strict = strict
 
     def visit(self, site: Site) -> tuple[Array, Array, At]:
+        if site.name not in self.choices and site.fixed is not None:
+            return self.fix(site)
         if site.name not in self.choices:
             raise ProgramError(
                 f"latent site {site.name!r} of the {self.role} at {self.session.here()} has no value among the choices "

@@ -105,7 +105,8 @@ class Around(Messenger):
             Site(
                 name=name,
                 fn=fn,
-                observed=msg["value"],
+                observed=msg["value"] if msg["is_observed"] else None,
+                fixed=None if msg["is_observed"] else msg["value"],
                 scale=msg["scale"],
                 infer=msg["infer"],
                 plates=tuple(Plate(frame.name, frame.dim) for frame in frames),

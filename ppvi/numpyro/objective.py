@@ -38,7 +38,7 @@ jax.tree_util.register_pytree_node(
     Trace,
     lambda t: (
         (t.choices, t.log_probs, t.log_density, t.returned, t.whole),
-        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise),
+        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed),
     ),
     lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4]),
 )

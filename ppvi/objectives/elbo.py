@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ppvi.errors import ProgramError
-from ppvi.objectives.weights import refuse_estimated
+from ppvi.objectives.weights import refuse_estimated, refuse_placed
 from ppvi.ops import Array
 from ppvi.program import Program, kl_divergences
 
@@ -107,6 +107,7 @@ def stl(p: Program, q: Program) -> Array:
     """
     z = q.simulate()
     refuse_estimated("stl", z, q)
+    refuse_placed("stl", z)
     return p.log_density(z) - q.log_density(
         z, stop_params="the score at its own draw has mean zero (Roeder et al. 2017)"
     )

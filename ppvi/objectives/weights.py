@@ -31,3 +31,12 @@ def refuse_estimated(objective: str, z: Trace, q: Program) -> None:
             f"{objective}: the guide is a {q}, whose density is estimated anew each time it is asked for, and this objective "
             f"is right for exact densities only. Use `elbo`, or the guide itself."
         )
+
+
+def refuse_placed(objective: str, z: Trace) -> None:
+    """Refuse a guide that draws some of its sites only, for an objective whose gradient leaves the score of draws out."""
+    if z.placed:
+        raise ProgramError(
+            f"{objective}: site {min(z.placed)!r} of the guide is not drawn, since a handler gives its value, and the score of "
+            f"a given value has no mean of zero. Use `elbo`, or condition the model and the guide on the value."
+        )

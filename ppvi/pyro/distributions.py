@@ -142,7 +142,9 @@ class SiteDistribution(engine.SiteDistribution):
             return recipe(how, values, key.shape)
 
         made = Sampler(sampler, recipe.axes(stacked) if level() else (), recipe.library)
-        return draw(rng, [leaf.detach() if detached else leaf for leaf in recipe.tensors], made)
+        held = [detached or x.name in _VARIANCE_ONLY for x in recipe.ingredients]
+        tensors = [x.detach() if hold else x for x, hold in zip(recipe.tensors, held, strict=True)]
+        return draw(rng, tensors, made)
 
 
 def evaluate(
@@ -186,6 +188,10 @@ def _feasible(fn: Any, like: torch.Tensor) -> torch.Tensor:
         return torch.full_like(like, math.nan)
     return transform(like.new_zeros(transform.inverse_shape(like.shape)))
 
+
+_VARIANCE_ONLY = frozenset({"control_var"})
+"""Parameters that no distribution of draws depends on: what Pyro gives for their derivative lessens the variance of others, and
+is no part of the gradient, where theirs is zero."""
 
 _BOOLEAN = type(constraints.boolean)
 _REALS = (

@@ -16,7 +16,7 @@ from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.pyro.graphs import drop_aliases, fold, share, trace
 from ppvi.pyro.ops import TorchOps
-from ppvi.pyro.stage import is_data_dependent, registering
+from ppvi.pyro.stage import registering, what_prevents
 from ppvi.pyro.trees import gradients
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
@@ -83,7 +83,7 @@ class Staging:
             except LoopError:
                 self.why = "a strategy makes its runs one after the other"
             except RuntimeError as error:  # such as that of a sampler which draws until it accepts
-                if not is_data_dependent(error):
+                if what_prevents(error) is None:
                     raise
                 self.why = "a sampler reads numbers out of tensors"
         return self._gradient

@@ -92,7 +92,8 @@ class Around(Messenger):
                 Site(
                     name=name,
                     fn=fn if msg["mask"] is None else fn.mask(msg["mask"]),
-                    observed=msg["value"],
+                    observed=msg["value"] if msg["is_observed"] else None,
+                    fixed=None if msg["is_observed"] else msg["value"],
                     scale=msg["scale"] if scaled else None,
                     infer=msg["infer"],
                     plates=tuple(Plate(frame.name, frame.dim) for frame in frames if frame.vectorized),

@@ -30,7 +30,7 @@ from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_g
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.replay import Replay
 from ppvi.pyro.session import Session
-from ppvi.pyro.stage import DynamicError, is_data_dependent, registering, stage
+from ppvi.pyro.stage import DynamicError, registering, stage, what_prevents
 from ppvi.pyro.trees import tree_map, vmap
 from ppvi.pyro.unstaged import Initialisation, Loops, PlainSession
 from ppvi.strategies import Strategy
@@ -48,7 +48,7 @@ register_pytree_node(
     Trace,
     lambda t: (
         [t.choices, t.log_probs, t.log_density, t.returned, t.whole],
-        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise),
+        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed),
     ),
     lambda leaves, aux: Trace(*list(leaves)[:4], *aux, whole=list(leaves)[4]),
 )
@@ -101,8 +101,16 @@ class Objective(engine.Objective):
     def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
         session = Initialisation(self.strategies, self.modules, given)
-        with seeded(key), torch.no_grad():
-            self.run(session, args, kwargs)
+        try:
+            with seeded(key), torch.no_grad():
+                self.run(session, args, kwargs)
+        except RuntimeError as error:
+            if (does := what_prevents(error)) is None:
+                raise
+            raise EngineError(
+                f"the objective {does} in a first run, which has no gradients ({error}). Use torch.func.grad, or "
+                f"torch.enable_grad() and a tensor that requires a gradient."
+            ) from error
         self._has_run = True
         return session
 
@@ -208,7 +216,7 @@ class Objective(engine.Objective):
         try:
             found = drawn(PlainSession)
         except RuntimeError as error:
-            if not is_data_dependent(error):
+            if what_prevents(error) is None:
                 raise
             found = drawn(Loops)
         return tree_map(lambda x: x.detach().cpu().numpy(), found)

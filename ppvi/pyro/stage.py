@@ -102,9 +102,9 @@ def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor],
         try:
             traced = trace(torch.func.functionalize(located), *params, *inputs)
         except RuntimeError as error:
-            if not is_data_dependent(error):
+            if (does := what_prevents(error)) is None:
                 raise
-            raise DynamicError(f"it reads a number out of a tensor at {Located.last}") from error
+            raise DynamicError(f"it {does} at {Located.last}") from error
         without_mutation(traced)
         fold(traced)
     reader = Reader(traced, things)
@@ -123,12 +123,20 @@ class DynamicError(EngineError):
     """An objective has no graph, and why."""
 
 
-_DATA_DEPENDENT = ("value out of a tracing tensor", "data-dependent control flow", "calling .item() on a Tensor")
+_UNSTAGED = {
+    "value out of a tracing tensor": "reads a number out of a tensor",
+    "data-dependent control flow": "reads a number out of a tensor",
+    "calling .item() on a Tensor": "reads a number out of a tensor",
+    "requires_grad_()": "differentiates by torch.autograd",
+    "does not require grad and does not have a grad_fn": "differentiates by torch.autograd",
+    "is not possible because there exists a Tensor `other`": "writes what a run computes into what all runs share",
+}
+"""What PyTorch says where a program cannot be traced or vectorised, and what the program does."""
 
 
-def is_data_dependent(error: Exception) -> bool:
-    """Whether a trace, or a vectorised run, failed since a number was read out of a tensor."""
-    return any(text in str(error) for text in _DATA_DEPENDENT)
+def what_prevents(error: Exception) -> str | None:
+    """What a program does that only a plain run of it can do, if an error in a trace or in a vectorised run is due to that."""
+    return next((does for text, does in _UNSTAGED.items() if text in str(error)), None)
 
 
 class Reader:

@@ -95,6 +95,18 @@ def several(x: torch.Tensor) -> torch.Tensor:
     return (square + product) / 2
 
 
+def differentiated(x: torch.Tensor) -> torch.Tensor:
+    with torch.enable_grad():
+        x = x.clone() if x.requires_grad else x.detach().requires_grad_()
+        return torch.autograd.grad((x**3 / 3).sum(), x, create_graph=True)[0]
+
+
+def written_into(x: torch.Tensor) -> torch.Tensor:
+    square = torch.zeros_like(x, memory_format=torch.contiguous_format).detach().clone()
+    square[...] = x**2
+    return square
+
+
 SQUARES: dict[str, Callable[[torch.Tensor], Any]] = {
     "old style": Old.apply,
     "new style": lambda x: New.apply(x, 1.0),
@@ -104,6 +116,9 @@ SQUARES: dict[str, Callable[[torch.Tensor], Any]] = {
     "under a checkpoint": lambda x: checkpoint(Old.apply, x, use_reentrant=False),
     "a reentrant checkpoint": lambda x: checkpoint(torch.square, x, use_reentrant=True),
     "by NumPy": Numbers.apply,
+    "by torch.func": torch.func.grad(lambda x: x**3 / 3),
+    "by torch.autograd": differentiated,
+    "in place": written_into,
 }
 
 
@@ -176,7 +191,10 @@ def same(found: list[Any], wanted: list[Any]) -> bool:
 
 ROWS = [
     *((square, "in the model", "elbo") for square in SQUARES),
-    *((square, "in the model", "iwelbo") for square in ("old style", "new style", "by NumPy")),
+    *(
+        (square, "in the model", "iwelbo")
+        for square in ("old style", "new style", "by NumPy", "by torch.func", "in place")
+    ),
     *(("old style", where, program) for where in PLACES for program in ("elbo", "iwelbo")),
     ("by NumPy", "finite", "elbo"),
     ("several results", "in the guide", "iwelbo"),
