@@ -45,7 +45,7 @@ def guarded(program: Program, ops: Ops) -> Program:
     """The program, with nothing flowing back through what is not finite."""
     if not any(equation.op in POLES or any(map(_is_infinite, equation.inputs)) for equation in program.equations):
         return program
-    infinite = {var for var, value in program.constants.items() if is_float(var) and (abs(value) == math.inf).any()}
+    infinite = {var for var, x in program.constants.items() if _is_infinite(Literal(x, var.shape, var.dtype))}
     flat, ranges = _flat(program), {var: interval(support) for var, support in program.supports.items()}
 
     def read(equation: Equation) -> Equation:
@@ -65,7 +65,12 @@ def _flat(program: Program) -> Flat:
 
 
 def _is_infinite(atom: Atom) -> bool:
-    return isinstance(atom, Literal) and is_float(atom) and bool(np.isinf(np.asarray(atom.value, float)).any())
+    if not isinstance(atom, Literal) or not is_float(atom):
+        return False
+    try:
+        return bool(np.isinf(np.asarray(atom.value, float)).any())
+    except TypeError:  # a number of a trace outside, which may be anything
+        return True
 
 
 def _has_pole(equation: Equation, flat: Flat, ranges: dict[Atom, Range]) -> bool:
