@@ -149,7 +149,7 @@ PYRO = SimpleNamespace(
     name="Pyro",
     xp=_numbers,
     nn=_activations,
-    ppl=SimpleNamespace(param=_param, sample=_sample, plate=pyro.plate),
+    ppl=SimpleNamespace(param=_param, sample=_sample, plate=pyro.plate, deterministic=pyro.deterministic),
     dist=Converting(pyro.distributions, constraints=pyro.distributions.constraints, **distributions.PYRO),
     handlers=Converting(pyro.poutine),
     autoguide=pyro.infer.autoguide,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Flag, IntEnum, auto
 from typing import Any, Literal as Choice, NamedTuple
 
@@ -274,6 +274,12 @@ class Program:
     output: Atom
     supports: Mapping[Var, Support] = field(default_factory=dict)
     """Of inputs that are constrained."""
+
+    def live(self) -> Program:
+        """The program without the equations that neither its output nor a side effect needs."""
+        behind = equations_behind(self.equations)
+        wanted = behind.get(self.output, 0) | union(behind[e] for e in self.equations if e.effect)
+        return replace(self, equations=tuple(e for i, e in enumerate(self.equations) if wanted >> i & 1))
 
 
 def equations_behind(equations: tuple[Equation, ...]) -> dict[Atom | Equation, int]:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ppvi.checks import Budget, Report
 from ppvi.compiler.examine import examine
@@ -14,6 +14,7 @@ from ppvi.compiler.explain import Explanation, explain
 from ppvi.compiler.findings import StaticReport
 from ppvi.compiler.ir import Atom, Program as StagedProgram, Var
 from ppvi.compiler.plan import Plan
+from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session, not_a_strategy
 from ppvi.errors import ProgramError, StrategyError
@@ -23,6 +24,8 @@ from ppvi.strategies import Strategy
 
 Params = dict[str, Any]
 """Name -> constrained value: an array, or a tree of arrays for a module."""
+
+S = TypeVar("S", bound=Session)
 
 ObjectiveProgram = Callable[[Program, Program], Array]
 
@@ -196,6 +199,17 @@ class Objective:
         """
         options = {"alpha": alpha, "delta": delta, "budget": budget, "against": against, "progress": progress}
         return self._check(key, params, args, kwargs, **options)
+
+    def evaluate(self, start: Callable[[], S], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Array, S]:
+        """The value of the objective program in a session that `start` makes, and the session; begun anew in another one
+        where a plate that was run over turns out to have a minibatch."""
+
+        def attempt(known: Mapping[str, Stated]) -> tuple[Array, S]:
+            session = start()
+            session.plate_rows, session.begun_anew = Minibatches(known), bool(known)
+            return self.run(session, args, kwargs), session
+
+        return agreed(attempt)
 
     def run(self, session: Session, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
         """Run the objective program once in a session."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ppvi import program, strategies
 from ppvi.compiler.ir import At, Candidate, Density, SiteInfo
 from ppvi.engine.distributions import SiteDistribution, tails
+from ppvi.engine.minibatches import Minibatches, Rows
 from ppvi.engine.runs import Arrays, Handle, Run, Site, Told
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array
@@ -61,6 +62,10 @@ class Session(program.Session):
         self.kwargs: dict[str, Any] = {}
         self.constraints: dict[str, Any] = {}
         """Of the parameters that the programs declare."""
+        self.plate_rows: Rows = Minibatches()
+        """How plates get their rows."""
+        self.begun_anew = False
+        """Whether what is staged is not the first beginning of the evaluation."""
         self._held: bool | str = False
 
     # What the engine adds ---------------------------------------------------------------------------------------------
@@ -95,6 +100,14 @@ class Session(program.Session):
 
     def evaluate(self, fn: Any, value: Array, intermediates: Sequence[Any]) -> tuple[Array | None, Exception | None]:
         """log_prob of a value, or None where it does not fit, and why."""
+        raise NotImplementedError
+
+    def same_rows(self, rows: Any, others: Any) -> bool:
+        """Whether two arrays of rows are known to be equal."""
+        raise NotImplementedError
+
+    def is_signal(self, error: Exception) -> bool:
+        """Whether the framework says by this error that it needs numbers where it traces."""
         raise NotImplementedError
 
     # What runs of programs ask for ------------------------------------------------------------------------------------

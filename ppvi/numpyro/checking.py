@@ -69,7 +69,7 @@ def check(
     if reason is not None:
         return Report(options["alpha"], (), static, (f"nothing was measured: {reason}",))
     start = first_run(
-        lambda session: objective.run(session, args, dict(kwargs)),
+        lambda start: objective.evaluate(start, args, dict(kwargs))[1],
         jax.random.fold_in(key, 0),
         objective.strategies,
         params,

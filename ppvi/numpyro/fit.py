@@ -8,6 +8,7 @@ state is kept, and the step that failed is looked at site by site.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -220,9 +221,9 @@ def _replay(run: Any, state: State, steps: jax.Array) -> tuple[State, np.ndarray
 def _cause(keys: Sequence[jax.Array], result: Fit) -> str:
     """Where a step's NaN or infinity came from: a site if there is one, else a parameter's gradient."""
     for key, objective in zip(keys, result.objectives, strict=True):
-        probe = Probe(key, result.params, objective.strategies)
+        start = functools.partial(Probe, key, result.params, objective.strategies)
         with validation_enabled(False):
-            objective.run(probe, result.args, dict(result.kwargs))
+            _, probe = objective.evaluate(start, result.args, dict(result.kwargs))
         value, grads = objective.value_and_grad(key, result.params, *result.args, **result.kwargs)
         bad = [name for name, grad in grads.items() if not _finite(grad)]
         if cause := cause_in(probe.culprits, _finite(value), bad):

@@ -17,6 +17,7 @@ from numpyro.handlers import condition, substitute
 from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import Messenger
 
+from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Run, Site, no_direct_sites, unknown_site
 from ppvi.errors import EngineError
 from ppvi.numpyro import source
@@ -70,12 +71,12 @@ class InnerSiteError(EngineError):
 class Around(Messenger):
     """Around a program: tells its sites to a run, and gives it parameters, keys and minibatches."""
 
-    def __init__(self, run: Run, session: Session):
+    def __init__(self, run: Run, session: Session, plates: Plates):
         super().__init__()
         self.run = run
         self.session = session
+        self.plates = plates
         self.level = current_trace()
-        self.subsampled: set[str] = set()
 
     def process_message(self, msg: Any) -> None:
         kind, name = msg["type"], msg.get("name")
@@ -87,11 +88,24 @@ class Around(Messenger):
             msg["fn"] = CONTROL_FLOW[msg["fn"]]
         elif kind in _UNSUPPORTED:
             raise EngineError(_UNSUPPORTED[kind].format(name=name, role=self.run.role, where=source.here()))
-        elif kind == "plate" and msg["value"] is None:
-            msg["kwargs"]["rng_key"] = self.session.plate_key(name)
-            self.subsampled.add(name)
+        elif kind == "plate":
+            self._plate(msg)
         else:
             provide(self.session, msg, self.run.role)
+
+    def _plate(self, msg: Any) -> None:
+        name, (size, count), rows = msg["name"], msg["args"], msg["value"]
+        if rows is not None and len(rows) == size and count in (None, size):
+            held = self.plates.meet(name, size, count, None)
+        else:
+            held = self.plates.meet(name, size, count if rows is None else len(rows), rows)
+        msg["args"] = size, held.count
+        if held.rows is not None:
+            msg["value"] = held.rows
+        elif held.partial:
+            msg["value"], msg["kwargs"]["rng_key"] = None, self.session.plate_key(name)
+        elif rows is None:
+            msg["value"] = jnp.arange(size)
 
     def _sample(self, msg: Any) -> None:
         name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
@@ -101,6 +115,7 @@ class Around(Messenger):
             return
         if msg["kwargs"].get("sample_shape"):
             msg["fn"] = fn = fn.expand((*msg["kwargs"].pop("sample_shape"), *fn.batch_shape))
+        plates = tuple(Plate(frame.name, frame.dim) for frame in frames)
         msg["value"] = self.run.sample(
             Site(
                 name=name,
@@ -109,8 +124,8 @@ class Around(Messenger):
                 fixed=None if msg["is_observed"] else msg["value"],
                 scale=msg["scale"],
                 infer=msg["infer"],
-                plates=tuple(Plate(frame.name, frame.dim) for frame in frames),
-                batches=tuple(frame.name for frame in frames if frame.name in self.subsampled),
+                plates=plates,
+                batches=self.plates.batches_around(name, tuple(fn.batch_shape), plates),
             )
         )
 

@@ -29,6 +29,7 @@ from jax.extend.core import ClosedJaxpr
 from ppvi.compiler.dependence import Lanes, own_axes
 from ppvi.compiler.ir import AxisMap, Candidate, SiteInfo
 from ppvi.compiler.sequences import fitting, groups, meets, pasts, time_of
+from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Arrays, Run, Told
 from ppvi.numpyro.bodies import Found, Inside, Scope, Sites
 from ppvi.numpyro.flows import of_body
@@ -45,12 +46,12 @@ traced_afresh = jax.make_user_context(None)
 """JAX traces a body once for all programs that share it; markers are of one program only."""
 
 
-def run_lifted(session: Session, run: Run, program: Callable[[], Any]) -> Any:
+def run_lifted(session: Session, run: Run, program: Callable[[], Any], plates: Plates) -> Any:
     """Run a program whose sites may be under control flow, telling them to the run; what it returns."""
     static: list[Any] = []
 
     def traced() -> list[Any]:
-        with Around(run, session):
+        with Around(run, session, plates):
             leaves, structure = jax.tree.flatten(program())
         static[:] = [structure, [None if _is_array(leaf) else leaf for leaf in leaves]]
         return [leaf for leaf in leaves if _is_array(leaf)]

@@ -19,6 +19,7 @@ from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
+from ppvi.engine.minibatches import Whole
 from ppvi.engine.objectives import ObjectiveProgram, Params, Start, refuse_constant
 from ppvi.engine.runs import Handle
 from ppvi.errors import ProgramError
@@ -63,7 +64,7 @@ class Objective(engine.Objective):
         return jax.jit(self._learn, static_argnums=3)
 
     def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> Start:
-        start = first_run(lambda session: self.run(session, args, kwargs), key, self.strategies)
+        start = first_run(lambda begin: self.evaluate(begin, args, kwargs)[1], key, self.strategies)
         self.refuse_no_params(start.params)
         # Weak types would make the second call of a jitted step compile again.
         return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
@@ -115,6 +116,7 @@ class Objective(engine.Objective):
         def run(key: jax.Array, params: Params, arrays: list[Any]) -> Any:
             args, kwargs = join(arrays, structure)
             session = PlainSession(key, params, self.strategies)
+            session.plate_rows = Whole(map(jnp.shape, inputs))
             with self.handles(session, args, kwargs) as (p, q), session.fresh(key):
                 return function(p, q)
 
@@ -167,13 +169,14 @@ class Objective(engine.Objective):
         distribution: Callable[..., SiteDistribution] = SiteDistribution,
     ) -> Plan:
         """Stage the objective on these arrays, with its sites seen by strategies as this kind of distribution."""
-        constraints: dict[str, Any] = {}
+        ran: list[Session] = []
 
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
-            session = Session(key, params, self.strategies, distribution, self._lifted)
             args, kwargs = join(arrays, structure)
-            value = self.run(session, args, kwargs)
-            constraints.update(session.constraints)
+            value, session = self.evaluate(
+                lambda: Session(key, params, self.strategies, distribution, self._lifted), args, kwargs
+            )
+            ran.append(session)
             refuse_unknown(self.strategies, session.drawn)
             return value
 
@@ -191,7 +194,9 @@ class Objective(engine.Objective):
             closed = trace()
         staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
         refuse_constant(staged, params)
-        return plan(guarded(replace(staged, supports=supports_of(staged.inputs, params, constraints)), OPS))
+        supports = supports_of(staged.inputs, params, ran[-1].constraints)
+        staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
+        return plan(guarded(staged, OPS))
 
 
 def objective(

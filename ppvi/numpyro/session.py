@@ -14,11 +14,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ppvi.engine import sessions as engine
+from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Arrays, Run, Site, Told
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import markers, source
@@ -105,14 +108,16 @@ class Session(engine.Session):
 
     def execute(self, run: Run, program: Callable[[], Any]) -> Any:
         """Programs with sites in bodies, of loops for one, are lifted; whether one has any shows when it runs as if not."""
-        if not self.lifted:
-            self._inner = False
-            with Around(run, self):
-                returned = program()
-            if not self._inner:
-                return returned
-            run.clear()
-        return run_lifted(self, run, program)
+        plates = Plates(self, run.role)
+        with plates.explained():
+            if not self.lifted:
+                self._inner = False
+                with Around(run, self, plates):
+                    returned = program()
+                if not self._inner:
+                    return returned
+                run.clear()
+            return run_lifted(self, run, program, plates)
 
     @property
     def lifting(self) -> bool:
@@ -163,6 +168,16 @@ class Session(engine.Session):
         # JAX does not export the class; a law draws under a foreign vmap and expects this error.
         if type(trace).__name__ == "BatchTrace" and not any(trace is lanes for lanes in self._lanes):
             raise EngineError(markers.one_key(name, where))
+
+    def same_rows(self, rows: Any, others: Any) -> bool:
+        # A constant of the program that is traced is lowered to its value.
+        one, other = (x.full_lower() if isinstance(x, Tracer) else x for x in (rows, others))
+        return one is other or (
+            not (isinstance(one, Tracer) or isinstance(other, Tracer)) and np.array_equal(one, other)
+        )
+
+    def is_signal(self, error: Exception) -> bool:
+        return isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError)
 
     def evaluate(
         self, fn: dist.Distribution, value: Any, intermediates: Sequence[Any]

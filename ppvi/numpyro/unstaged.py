@@ -96,12 +96,12 @@ class Initialisation(Session):
 
 
 def first_run(
-    run: Callable[[Initialisation], Any],
+    run: Callable[[Callable[[], Initialisation]], Initialisation],
     key: jax.Array,
     chosen: Mapping[str, Strategy],
     given: Mapping[str, Any] | None = None,
 ) -> Start:
-    """What `run` of a session finds.
+    """What a session finds that `run` has gone through, of those that it may begin.
 
     What depends on parameters and draws is traced only, for to compile it operation by operation takes seconds; unless an
     initial value depends on it, or a site is under control flow.
@@ -109,17 +109,14 @@ def first_run(
     found: list[Start] = []
 
     def traced(token: jax.Array) -> None:
-        session = Initialisation(key, chosen, given, token)
-        run(session)
+        session = run(lambda: Initialisation(key, chosen, given, token))
         if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(session.found)):
             found.append(session.start())
 
     with suppress(*NEEDS_VALUES), jax.ensure_compile_time_eval():
         jax.eval_shape(traced, jnp.zeros(()))
     if not found:
-        session = Initialisation(key, chosen, given)
-        run(session)
-        found.append(session.start())
+        found.append(run(lambda: Initialisation(key, chosen, given)).start())
     return found[0]
 
 

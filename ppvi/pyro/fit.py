@@ -7,6 +7,7 @@ modules, in place, as any PyTorch optimiser does, and for the others those that 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,8 +201,8 @@ def _restore(leaves: Iterable[torch.Tensor], values: Sequence[torch.Tensor]) -> 
 
 def _culprits(bound: Objective, random: torch.Tensor, done: Fit) -> list[str]:
     """The sites whose values or densities are not finite."""
-    probe = Probe(done.params, bound.strategies, bound.modules)
     with torch.random.fork_rng(), torch.no_grad():
         torch.set_rng_state(random)
-        bound.run(probe, done.args, dict(done.kwargs))
+        start = functools.partial(Probe, done.params, bound.strategies, bound.modules)
+        _, probe = bound.evaluate(start, done.args, dict(done.kwargs))
     return probe.culprits

@@ -136,6 +136,32 @@ def drop_aliases(traced: GraphModule) -> None:
     traced.graph.eliminate_dead_code()
 
 
+def same(x: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are equal for all that is known of them: what is traced is, if it is computed in the same way."""
+    mode = get_innermost_proxy_mode()
+    if x is other or mode is None:
+        return x is other or torch.equal(x, other)
+    node, another = (_node_of(tensor, mode.tracer) for tensor in (x, other))
+    return _equal(node, another, mode.tracer.root)
+
+
+def _node_of(x: torch.Tensor, tracer: Any) -> Any:
+    """What stands for a tensor in the graph that is being traced: the operand of the next operation."""
+    x.clone()
+    return next(iter(reversed(tracer.graph.nodes))).args[0]
+
+
+def _equal(node: Any, other: Any, root: torch.nn.Module) -> bool:
+    """Whether two nodes of a graph, or two operands, have equal values, as they are computed in the same way."""
+    if not (isinstance(node, Node) and isinstance(other, Node)) or node is other:
+        return node is other or (type(node), node) == (type(other), other)
+    if node.op == other.op == "get_attr":
+        return torch.equal(getattr(root, str(node.target)), getattr(root, str(other.target)))
+    (leaves, tree), (others, another) = (tree_flatten((n.args, dict(n.kwargs))) for n in (node, other))
+    alike = node.op == "call_function" and node.target == other.target and _is_function(node) and tree == another
+    return alike and all(_equal(*operands, root) for operands in zip(leaves, others, strict=True))
+
+
 def _is_needed(node: Node) -> bool:
     """Whether a node stays that nobody uses: what the checks are told of a density is no less true for that."""
     return node.is_impure() or node.target is torch.ops.ppvi.note.default

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,10 +11,11 @@ from pyro.distributions import constraints
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
-from pyro.poutine.subsample_messenger import _Subsample
+from pyro.poutine.subsample_messenger import SubsampleMessenger, _Subsample
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Run, Site, no_direct_sites, unknown_site
 from ppvi.program import Plate
 from ppvi.pyro import source
@@ -60,12 +62,12 @@ def strategies(fn: Callable[..., Any], choice: Mapping[str, Strategy]) -> Callab
 class Around(Messenger):
     """Around a program: tells its sites to a run, and gives it parameters and minibatches."""
 
-    def __init__(self, run: Run, session: Session):
+    def __init__(self, run: Run, session: Session, plates: Plates):
         super().__init__()
         self.run = run
         self.session = session
+        self.plates = plates
         self.grad = torch.is_grad_enabled()
-        self.subsampled: set[str] = set()
 
     def _pyro_param(self, msg: Any) -> None:
         provide(self.session, msg, self.run.role)
@@ -74,12 +76,7 @@ class Around(Messenger):
         name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
         msg["stop"] = msg["done"] = True
         if isinstance(fn, _Subsample):
-            if msg["value"] is None and fn.subsample_size is not None and fn.subsample_size < fn.size:
-                msg["value"] = self.session.subsample(name, fn.size, fn.subsample_size)
-                self.subsampled.add(name)
-            elif msg["value"] is None:
-                msg["value"] = fn.sample()
-                msg["value"].__class__ = Rows
+            self._plate(msg)
             return
         if msg["infer"].get("_deterministic"):
             self.run.deterministic[name] = msg["value"]
@@ -87,6 +84,7 @@ class Around(Messenger):
         if msg["is_observed"] and is_guided():
             return
         scaled = isinstance(msg["scale"], torch.Tensor) or msg["scale"] != 1
+        plates = tuple(Plate(frame.name, frame.dim) for frame in frames if frame.vectorized)
         with self.session.outside(self.grad):
             msg["value"] = self.run.sample(
                 Site(
@@ -96,10 +94,30 @@ class Around(Messenger):
                     fixed=None if msg["is_observed"] else msg["value"],
                     scale=msg["scale"] if scaled else None,
                     infer=msg["infer"],
-                    plates=tuple(Plate(frame.name, frame.dim) for frame in frames if frame.vectorized),
-                    batches=tuple(frame.name for frame in frames if frame.name in self.subsampled),
+                    plates=plates,
+                    batches=self.plates.batches_around(name, tuple(fn.batch_shape), plates),
                 )
             )
+
+    def _plate(self, msg: Any) -> None:
+        name, fn, rows = msg["name"], msg["fn"], msg["value"]
+        count = fn.subsample_size if rows is None else len(rows)
+        held = self.plates.meet(name, fn.size, count, None if rows is None else self.session.array(rows))
+        if rows is not None:
+            return
+        if held.rows is not None:
+            msg["value"] = held.rows
+        elif held.partial:
+            msg["value"] = self.session.subsample(name, held.size, held.number)
+        elif name not in self.plates.taken:
+            msg["value"] = known(fn.sample())
+        # Otherwise it has no value: it is of all rows, whatever is stated, and `all_rows` is around.
+
+
+def known(rows: torch.Tensor) -> torch.Tensor:
+    """The numbers of all rows of a plate as `Rows`."""
+    rows.__class__ = Rows
+    return rows
 
 
 class Rows(torch.Tensor):
@@ -144,16 +162,37 @@ def provide(session: Session, msg: Any, role: str) -> None:
     if isinstance(initial, torch.nn.Parameter):
         # A module does not look at what it is given, but reads its own, for which `Reading` puts the session's value. The same
         # one may be asked for under several names.
-        session.param(session.modules.setdefault(initial, name), lambda: initial, constraint, role)
-        msg["value"] = initial
+        value = session.param(session.modules.setdefault(initial, name), lambda: initial, constraint, role)
+        msg["value"] = initial if msg["kwargs"].get("event_dim") is None else _with_place(value, value)
     else:
         value = session.param(name, initial if callable(initial) else lambda: initial, constraint, role)
         # A constrained value is computed where it is asked for.
         stops = constraint is not constraints.real and not torch.is_grad_enabled()
-        msg["value"] = value = value.detach() if stops else value
-        if not hasattr(value, "unconstrained"):
-            value.unconstrained = lambda: value  # plates that take a minibatch of a parameter leave a note there
+        msg["value"] = _with_place(value.detach() if stops else value, value)
     msg["done"] = True
+
+
+def _with_place(value: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+    """A parameter's value with its unconstrained one, with which plates that take a minibatch of it leave a note."""
+    value.unconstrained = getattr(stored, "unconstrained", lambda: stored)  # type: ignore[attr-defined]
+    return value
+
+
+@contextmanager
+def all_rows() -> Iterator[None]:
+    """Plates that get no rows are of all rows, however many they state. (Pyro refuses rows that are more or fewer than stated,
+    but lets none pass.)"""
+    inner = SubsampleMessenger._subsample
+
+    def subsample(*stated: Any) -> Any:
+        size, count, rows = inner(*stated)
+        return (size, size, known(torch.arange(size))) if rows is None and size > 0 else (size, count, rows)
+
+    SubsampleMessenger._subsample = staticmethod(subsample)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        SubsampleMessenger._subsample = staticmethod(inner)  # type: ignore[method-assign]
 
 
 class Reading(TorchFunctionMode):

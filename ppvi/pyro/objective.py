@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,12 +21,15 @@ from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
+from ppvi.engine.minibatches import Whole
 from ppvi.engine.objectives import ObjectiveProgram, refuse_constant
 from ppvi.engine.runs import Handle
 from ppvi.errors import EngineError, ProgramError
 from ppvi.program import Trace
+from ppvi.pyro.arguments import Params, checked, hashable, tensors_in
 from ppvi.pyro.distributions import SiteDistribution, support_of
 from ppvi.pyro.gradient import Staging, Surrogate
+from ppvi.pyro.handlers import all_rows
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.replay import Replay
@@ -37,9 +41,6 @@ from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro.sharding import Layout
-
-Params = dict[str, torch.Tensor]
-"""Name -> constrained value. Where it belongs to a module it is the module's own `torch.nn.Parameter`."""
 
 Key = int | torch.Generator | None
 """A seed, a generator, or PyTorch's global generator."""
@@ -100,10 +101,10 @@ class Objective(engine.Objective):
 
     def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
-        session = Initialisation(self.strategies, self.modules, given)
+        start = functools.partial(Initialisation, self.strategies, self.modules, given)
         try:
             with seeded(key), torch.no_grad():
-                self.run(session, args, kwargs)
+                _, session = self.evaluate(start, args, kwargs)
         except RuntimeError as error:
             if (does := what_prevents(error)) is None:
                 raise
@@ -191,7 +192,7 @@ class Objective(engine.Objective):
     def update(
         self, key: Key, params: Params, states: States, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, Params, States]:
-        leaves = {name: value.detach().requires_grad_() for name, value in _checked(params).items()}
+        leaves = {name: value.detach().requires_grad_() for name, value in checked(params).items()}
 
         def run(values: dict[str, Any]) -> torch.Tensor:
             return self.surrogate_in(values, key, leaves, args, kwargs)
@@ -210,7 +211,14 @@ class Objective(engine.Objective):
     ) -> Any:
         def drawn(kind: type[PlainSession]) -> Any:
             session = kind(params, self.strategies, self.modules)
-            with seeded(key), registering(), torch.no_grad(), self.handles(session, args, dict(kwargs)) as (p, q):
+            session.plate_rows = Whole(x.shape for x in tensors_in(tree_flatten((args, kwargs))[0]))
+            with (
+                seeded(key),
+                registering(),
+                torch.no_grad(),
+                all_rows(),
+                self.handles(session, args, dict(kwargs)) as (p, q),
+            ):
                 return session.each(lambda: function(p, q), (), n)
 
         try:
@@ -255,8 +263,8 @@ class Objective(engine.Objective):
         """What was made for arguments of these shapes, and its tensors: the parameters, and those among the arguments."""
         leaves, tree = tree_flatten((args, dict(kwargs)))
         signature = (
-            tuple((name, x.shape, x.dtype) for name, x in _checked(params).items()),
-            tuple((x.shape, x.dtype) if isinstance(x, torch.Tensor) else _hashable(x) for x in leaves),
+            tuple((name, x.shape, x.dtype) for name, x in checked(params).items()),
+            tuple((x.shape, x.dtype) if isinstance(x, torch.Tensor) else hashable(x) for x in leaves),
             tree,
         )
         if signature not in self._stagings:
@@ -265,7 +273,7 @@ class Objective(engine.Objective):
             except DynamicError as error:
                 made = Staging(None, self.compile, self.layout, str(error))
             self._stagings[signature] = made
-        return self._stagings[signature], [*params.values(), *(x for x in leaves if isinstance(x, torch.Tensor))]
+        return self._stagings[signature], [*params.values(), *tensors_in(leaves)]
 
     def _check(self, *args: Any, **options: Any) -> Report:
         from ppvi.pyro.checking import check
@@ -285,7 +293,7 @@ class Objective(engine.Objective):
         """Stage the objective with its sites seen by strategies as this kind of distribution; and the tensors among its
         arguments."""
         leaves, tree = tree_flatten((args, dict(kwargs)))
-        return self._plan(_checked(params), leaves, tree, distribution), [
+        return self._plan(checked(params), leaves, tree, distribution), [
             x for x in leaves if isinstance(x, torch.Tensor)
         ]
 
@@ -293,7 +301,7 @@ class Objective(engine.Objective):
         self, params: Params, leaves: list[Any], tree: Any, distribution: Callable[..., SiteDistribution]
     ) -> Plan:
         names, places = list(params), [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
-        constraints: dict[str, Any] = {}
+        ran: list[Session] = []
 
         def run(*tensors: torch.Tensor) -> torch.Tensor:
             filled = list(leaves)
@@ -301,9 +309,9 @@ class Objective(engine.Objective):
                 filled[place] = tensor
             args, kwargs = tree_unflatten(filled, tree)
             named, key = dict(zip(names, tensors, strict=False)), tensors[len(names)]
-            session = Session(named, self.strategies, self.modules, distribution, key)
-            value = self.run(session, args, kwargs)
-            constraints.update(session.constraints)
+            start = functools.partial(Session, named, self.strategies, self.modules, distribution, key)
+            value, session = self.evaluate(start, args, kwargs)
+            ran.append(session)
             refuse_unknown(self.strategies, session.drawn)
             return value
 
@@ -314,12 +322,10 @@ class Objective(engine.Objective):
         with seeded(0):
             staged = stage(run, inputs, torch.zeros(()), *[leaves[i].detach() for i in places])
         refuse_constant(staged, params)
-        supports = {
-            var: support_of(constraints[name])
-            for var, name in self.names_of(staged.inputs, params).items()
-            if name in constraints
-        }
-        return plan(guarded(replace(staged, supports=supports), OPS))
+        constraints, named = ran[-1].constraints, self.names_of(staged.inputs, params)
+        supports = {var: support_of(constraints[name]) for var, name in named.items() if name in constraints}
+        staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
+        return plan(guarded(staged, OPS))
 
 
 def objective(
@@ -374,26 +380,3 @@ def seeds(key: Key, n: int) -> list[int]:
     """So many seeds of a key, for what must not take from each other's random numbers."""
     with seeded(key):
         return torch.randint(2**62, (n,)).tolist()
-
-
-def _checked(params: Params) -> Params:
-    if not isinstance(params, Mapping):
-        raise ProgramError(f"params must be a dict from parameter name to value, not {type(params).__name__}.")
-    for name, value in params.items():
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            found = value.dtype if isinstance(value, torch.Tensor) else f"type {type(value).__name__}"
-            raise ProgramError(
-                f"parameter {name!r} has {found}, which has no gradient: make it a floating-point tensor."
-            )
-    return dict(params)
-
-
-def _hashable(leaf: Any) -> Any:
-    try:
-        hash(leaf)
-    except TypeError:
-        raise ProgramError(
-            f"an argument holds {leaf!r}, of type {type(leaf).__name__}, which is neither a tensor nor hashable: pass tensors, "
-            f"trees of tensors, or hashable constants."
-        ) from None
-    return leaf

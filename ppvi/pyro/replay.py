@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ import torch
 from ppvi.compiler.choose import moving_support
 from ppvi.compiler.estimates import Estimates, Stack, Tail
 from ppvi.compiler.explain import Explanation, SiteReport
+from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.sessions import as_strategy
 from ppvi.errors import EngineError, StrategyError
 from ppvi.ops import Array
@@ -29,6 +30,8 @@ from ppvi.pyro.trees import stacked
 from ppvi.pyro.unstaged import Loops
 from ppvi.strategies import Draw, Site, Strategy, default_strategies
 from ppvi.strategies.alternatives import LIMIT
+
+T = TypeVar("T")
 
 Evaluate = Callable[["Replayed"], torch.Tensor]
 """Runs the objective program once in a session."""
@@ -45,14 +48,25 @@ class Replay:
         self.chosen = chosen
         self.modules = modules
         self.runs = 0
+        self.plates: Mapping[str, Stated] = {}
+        """What is known of plates before a run."""
 
     def surrogate(self) -> torch.Tensor:
         """The scalar whose value is the estimate and whose gradient is the gradient estimate."""
         try:
-            values, control = self.estimate([])
+            values, control = self._agreed(lambda: self.estimate([]))
         except RecursionError as error:
             raise self._nested() from error
         return values[0] + control
+
+    def _agreed(self, function: Callable[[], T]) -> T:
+        """What a function of whole runs returns, with every plate of them at its minibatch."""
+
+        def attempt(known: Mapping[str, Stated]) -> T:
+            self.plates = known
+            return function()
+
+        return agreed(attempt)
 
     def estimate(self, before: Sequence[torch.Tensor]) -> Estimates:
         """The objective, given the values of its first sites."""
@@ -73,21 +87,27 @@ class Replay:
 
     def explain(self, why: str) -> Explanation:
         """Report on the sites of one run."""
-        session = self._session([], plain=True)
-        session.reports = reports = []
-        with torch.no_grad():
-            self.evaluate(session)
+        reports = self._agreed(self._reports)
         engine = (
             f"replay, since {why}. The objective is one term, which depends on every site that is drawn; a strategy of several "
             f"runs runs the program again for each of them. These are the sites of one run"
         )
         return Explanation(tuple(reports), (), None, engine)
 
+    @torch.no_grad()
+    def _reports(self) -> list[SiteReport]:
+        session = self._session([], plain=True)
+        session.reports = reports = []
+        self.evaluate(session)
+        return reports
+
     def _session(self, before: Sequence[torch.Tensor], plain: bool) -> Replayed:
         self.runs += 1
         if self.runs > LIMIT:
             raise self._nested()
-        return Replayed(self, before, plain)
+        session = Replayed(self, before, plain)
+        session.plate_rows = Minibatches(self.plates)
+        return session
 
     def _nested(self) -> StrategyError:
         return StrategyError(

@@ -11,9 +11,10 @@ import torch
 from torch.distributions import constraints, transform_to
 
 from ppvi.engine import sessions as engine
+from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Run
 from ppvi.errors import EngineError, ProgramError
-from ppvi.pyro import source, stage
+from ppvi.pyro import graphs, source, stage
 from ppvi.pyro.distributions import SiteDistribution, evaluate, without_masked
 from ppvi.pyro.functions import calls_noted
 from ppvi.pyro.handlers import Around, Direct, Reading
@@ -39,6 +40,7 @@ class Session(engine.Session):
     ):
         super().__init__(params, chosen, distribution)
         self.rows: dict[str, torch.Tensor] = {}
+        """Of minibatches that are drawn."""
         self.modules = modules
         """Parameters that belong to modules, and their names, which runs of the objective add to."""
         self._root = self._key = torch.zeros(()) if key is None else key
@@ -65,7 +67,8 @@ class Session(engine.Session):
             yield
 
     def execute(self, run: Run, program: Callable[[], Any]) -> Any:
-        with Around(run, self):
+        plates = Plates(self, run.role)
+        with plates.explained(), Around(run, self, plates):
             return program()
 
     @contextmanager
@@ -98,6 +101,12 @@ class Session(engine.Session):
                 f"site {name!r} at {where} is drawn under torch.vmap or torch.func, where every lane would share one draw. Use "
                 f"ppvi.replicate(n, thunk), which draws afresh in every run, or a plate."
             )
+
+    def same_rows(self, rows: Any, others: Any) -> bool:
+        return graphs.same(*map(torch.as_tensor, (rows, others)))
+
+    def is_signal(self, error: Exception) -> bool:
+        return isinstance(error, RecursionError) or stage.what_prevents(error) is not None
 
     def evaluate(
         self, fn: Any, value: torch.Tensor, intermediates: Sequence[Any]

@@ -1,0 +1,219 @@
+"""The rows of plates: in one evaluation a plate of one name has one minibatch, whoever states it.
+
+A program states of a plate that it runs over all of its rows, over a number of them, or over rows that it gives. What says
+most holds: given rows before a number, a number before nothing. A plate of that name that says less, in another program,
+takes the same rows, with the scale. What cannot be reconciled is refused, by the plate's name.
+
+An evaluation finds out as it goes. Where a plate has been run over before what holds of it was stated, the evaluation begins
+anew and knows it from the start (`agreed`). Draws from the guide after a fit are of all rows, whatever is stated (`Whole`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from ppvi.errors import ProgramError
+from ppvi.program import Plate
+
+if TYPE_CHECKING:
+    from ppvi.engine.sessions import Session
+
+T = TypeVar("T")
+
+Same = Callable[[Any, Any], bool]
+"""Whether two arrays of rows are known to be equal."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a program states of a plate."""
+
+    plate: str
+    size: int
+    count: int | None
+    """Number of rows of the minibatch; None where nothing is said of one."""
+    rows: Any
+    """Those that are given, if any."""
+    role: str
+    where: str
+
+    @property
+    def number(self) -> int:
+        """How many rows there are."""
+        return self.size if self.count is None else self.count
+
+    @property
+    def partial(self) -> bool:
+        """Whether it is of a minibatch and not of all rows."""
+        return self.number != self.size
+
+    @property
+    def binds(self) -> bool:
+        """Whether other plates of the name have to follow."""
+        return self.rows is not None or self.partial
+
+    @property
+    def strength(self) -> int:
+        return 2 if self.rows is not None else int(self.count is not None)
+
+    def __str__(self) -> str:
+        what = "all" if self.count is None else self.count
+        given = ", which it is given," if self.rows is not None else ""
+        return f"{what} of {self.size} rows{given} in the {self.role} at {self.where}"
+
+
+class Rows(Protocol):
+    """How the plates of a session get their rows."""
+
+    def hold(self, stated: Stated, same: Same) -> Stated:
+        """What holds of a plate of which this is stated."""
+        ...
+
+    def misfit(self, stated: Stated, held: Stated) -> str:
+        """Why a program may not fit the rows that a plate of it has been given, and what to do."""
+        ...
+
+
+class LaterError(Exception):
+    """A plate has been run over already, and now more is stated of it."""
+
+    def __init__(self, stated: Stated):
+        super().__init__()
+        self.stated = stated
+
+
+class Minibatches:
+    """The plates of one evaluation, with what is known of them from the beginnings of it that came to nothing."""
+
+    def __init__(self, known: Mapping[str, Stated] | None = None):
+        self.known = known or {}
+        self.met: dict[str, Stated] = {}
+
+    def hold(self, stated: Stated, same: Same) -> Stated:
+        held = self.known.get(stated.plate) or self.met.setdefault(stated.plate, stated)
+        if not (held.binds or stated.binds):
+            return stated
+        refuse_conflict(held, stated, same)
+        if stated.strength > held.strength:
+            raise LaterError(stated)
+        return held
+
+    def misfit(self, stated: Stated, held: Stated) -> str:
+        return (
+            f"plate {stated.plate!r} is of {stated}, and takes those of the minibatch, {held}. Index what belongs to its rows "
+            f"by what the plate yields, as in `with plate(...) as i: x[i]`, or give the plates different names"
+        )
+
+
+class Whole:
+    """All rows, in order, whatever is stated."""
+
+    def __init__(self, shapes: Iterable[tuple[int, ...]] = ()):
+        self.shapes = list(shapes)
+        """Of the arrays among the arguments."""
+
+    def hold(self, stated: Stated, same: Same) -> Stated:
+        if stated.rows is not None and not (stated.count == stated.size and same(stated.rows, range(stated.size))):
+            raise ProgramError(
+                f"plate {stated.plate!r} is of {stated}: draws are of all rows in order, so give it those, as in "
+                f"`posterior(objective, key, params, ...)` with arguments that hold all rows."
+            )
+        single = next((shape for shape in self.shapes if 1 in shape), None)
+        if stated.count == 1 < stated.size and single is not None:
+            raise ProgramError(
+                f"plate {stated.plate!r} is of {stated}, and draws are of all rows, of which an argument of shape {single} may "
+                f"hold the one only: call `posterior(objective, key, params, ...)` with arguments that hold all rows."
+            )
+        return replace(stated, count=None, rows=None)
+
+    def misfit(self, stated: Stated, held: Stated) -> str:
+        return (
+            f"plate {stated.plate!r} is of {stated}, and draws are of all rows. Index what belongs to its rows by what the "
+            f"plate yields, as in `with plate(...) as i: x[i]`; where an argument holds the rows of a minibatch only, call "
+            f"`posterior(objective, key, params, ...)` with arguments that hold all rows"
+        )
+
+
+def agreed(attempt: Callable[[Mapping[str, Stated]], T]) -> T:
+    """What an evaluation returns, begun anew with what the plates that were run over too early turned out to be."""
+    known: dict[str, Stated] = {}
+    while True:
+        try:
+            return attempt(known)
+        except LaterError as later:
+            known[later.stated.plate] = later.stated
+
+
+def refuse_conflict(held: Stated, stated: Stated, same: Same) -> None:
+    """Two statements that no one set of rows can satisfy."""
+    if held.size != stated.size:
+        remedy = "Give them one size, or plates of different sizes different names"
+    elif None not in (held.count, stated.count) and held.count != stated.count:
+        remedy = "Give them one number of rows, or say none in one of them, which then takes the rows of the other"
+    elif held.rows is not None and stated.rows is not None and not same(held.rows, stated.rows):
+        remedy = (
+            "Nothing shows that these are the same rows: give both the same array, or give it to one of them, and the other "
+            "takes its rows"
+        )
+    else:
+        return
+    raise _conflict(held, stated, remedy)
+
+
+def _conflict(held: Stated, stated: Stated, remedy: str) -> ProgramError:
+    return ProgramError(
+        f"plate {stated.plate!r} is of {held}, and of {stated}: a plate of one name has one minibatch in one evaluation. "
+        f"{remedy}."
+    )
+
+
+class Plates:
+    """The plates of one run of a program: what it states of them, and the rows that they have got instead."""
+
+    def __init__(self, session: Session, role: str):
+        self.session = session
+        self.role = role
+        self.stated: dict[str, Stated] = {}
+        self.taken: dict[str, tuple[Stated, Stated]] = {}
+        """Those that have got another number of rows than is stated."""
+        self.batches: dict[str, int] = {}
+        """The number of rows of those that run over a minibatch."""
+
+    def meet(self, plate: str, size: int, count: int | None, rows: Any) -> Stated:
+        """What holds of a plate that the program has reached."""
+        stated = Stated(plate, size, count, rows, self.role, self.session.here())
+        before = self.stated.setdefault(plate, stated)
+        if before.partial != stated.partial:
+            raise _conflict(before, stated, "Give the two different names")
+        held = self.session.plate_rows.hold(stated, self.session.same_rows)
+        if held.number != stated.number:
+            self.taken[plate] = stated, held
+        if held.partial:
+            self.batches[plate] = held.number
+        return held
+
+    def batches_around(self, site: str, shape: tuple[int, ...], frames: Iterable[Plate]) -> tuple[str, ...]:
+        """The plates of minibatches around a site of this batch shape, whose axes are of their rows."""
+        found = [frame for frame in frames if frame.name in self.batches]
+        for name, dim in found:
+            if shape[dim] != self.batches[name]:
+                raise ProgramError(
+                    f"site {site!r} of the {self.role} at {self.session.here()} has batch shape {shape}, whose axis {dim} is "
+                    f"that of plate {name!r} with a minibatch of {self.batches[name]}: index what belongs to the plate's rows "
+                    f"by what it yields, as in `with plate(...) as i: x[i]`."
+                )
+        return tuple(name for name, _ in found)
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Around the run: what goes wrong in it may be due to plates that have got other rows than it states."""
+        try:
+            yield
+        except (ProgramError, ValueError, TypeError, RuntimeError, IndexError) as error:
+            if not self.taken or self.session.is_signal(error):
+                raise
+            *_, (stated, held) = self.taken.values()
+            raise ProgramError(f"{self.session.plate_rows.misfit(stated, held)}. What went wrong: {error}") from error
