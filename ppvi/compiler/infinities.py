@@ -46,7 +46,8 @@ def guarded(program: Program, ops: Ops) -> Program:
     if not any(equation.op in POLES or any(map(_is_infinite, equation.inputs)) for equation in program.equations):
         return program
     infinite = {var for var, x in program.constants.items() if _is_infinite(Literal(x, var.shape, var.dtype))}
-    flat, ranges = _flat(program), {var: interval(support) for var, support in program.supports.items()}
+    flat = _flat(program)
+    ranges: dict[Atom, Range] = {var: interval(support) for var, support in program.supports.items()}
 
     def read(equation: Equation) -> Equation:
         met = any(atom in infinite or _is_infinite(atom) for atom in equation.inputs)

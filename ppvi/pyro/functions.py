@@ -132,8 +132,8 @@ _read: list[Callable[[Any], Any]] = []
 
 
 class _Session:
-    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  (its code becomes that of a classmethod)
-        __class__  # noqa: B018  # the code that it stands for has this one free variable
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805  # pyright: ignore[reportSelfClsParameterName]
+        __class__  # noqa: B018  # pyright: ignore[reportUnusedExpression]  (a free variable, as the code replaced has)
         from ppvi.pyro import functions
 
         return functions.applied(cls, args, kwargs)
