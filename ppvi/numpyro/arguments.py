@@ -18,6 +18,8 @@ class Structure(NamedTuple):
 
     tree: Any
     static: tuple[Any, ...]
+    world: Any = None
+    """Stands for what programs read outside of their arguments."""
 
 
 def part(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[Any], Structure]:

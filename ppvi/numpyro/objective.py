@@ -32,6 +32,7 @@ from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.session import Session, as_key, body_key
 from ppvi.numpyro.stage import read
 from ppvi.numpyro.unstaged import PlainSession, first_run
+from ppvi.numpyro.world import Worlds
 from ppvi.program import Trace
 from ppvi.strategies import Strategy
 
@@ -52,6 +53,10 @@ class Objective(engine.Objective):
     """Whether a program has shown to have sites under control flow."""
 
     @cached_property
+    def _worlds(self) -> Worlds:
+        return Worlds(objective=self.program, model=self.model, guide=self.guide)
+
+    @cached_property
     def _surrogate(self) -> Any:
         return jax.jit(self._evaluate, static_argnums=3)
 
@@ -70,7 +75,7 @@ class Objective(engine.Objective):
         return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
 
     def value_and_grad(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
-        arrays, structure = part(args, kwargs)
+        arrays, structure = self._part(args, kwargs)
         return self._gradient(key, _checked(params), arrays, structure)
 
     def surrogate(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> jax.Array:
@@ -85,7 +90,7 @@ class Objective(engine.Objective):
         kwargs: Mapping[str, Any],
     ) -> jax.Array:
         """The surrogate with the strategies in these states."""
-        arrays, structure = part(args, dict(kwargs))
+        arrays, structure = self._part(args, dict(kwargs))
         return self._surrogate(key, _checked(params), arrays, structure, values)
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
@@ -94,7 +99,7 @@ class Objective(engine.Objective):
     def update(
         self, key: jax.Array, params: Params, states: States, *args: Any, **kwargs: Any
     ) -> tuple[jax.Array, Params, States]:
-        arrays, structure = part(args, kwargs)
+        arrays, structure = self._part(args, kwargs)
         return self._update(key, _checked(params), arrays, structure, states)
 
     def _check(self, *args: Any, **options: Any) -> Report:
@@ -141,6 +146,15 @@ class Objective(engine.Objective):
         from ppvi.numpyro.svi import Loss
 
         return Loss(self)
+
+    def _part(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Structure]:
+        """Arguments as arrays and the rest, with the world as it is."""
+        arrays, structure = part(args, kwargs)
+        token = self._worlds.token()
+        if self._worlds.are_many():
+            for made in (self._surrogate, self._gradient, self._update):
+                made.clear_cache()
+        return arrays, structure._replace(world=token)
 
     # Staging ------------------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,11 @@ def checked(params: Params) -> Params:
     return dict(params)
 
 
+def is_frozen(x: torch.Tensor) -> bool:
+    """Whether it is a module's parameter that is not to be trained."""
+    return isinstance(x, torch.nn.Parameter) and not x.requires_grad
+
+
 def tensors_in(leaves: list[Any]) -> list[torch.Tensor]:
     """The tensors among the leaves of arguments."""
     return [x for x in leaves if isinstance(x, torch.Tensor)]

@@ -20,7 +20,8 @@ from ppvi.pyro.outcomes import outcomes
 from ppvi.pyro.trees import gradients, tree_leaves
 
 if TYPE_CHECKING:
-    from ppvi.pyro.objective import Key, Objective, Params
+    from ppvi.pyro.keys import Key
+    from ppvi.pyro.objective import Objective, Params
 
 
 def check(

@@ -21,9 +21,10 @@ from torch.distributions.transforms import _InverseTransform
 
 from ppvi.compiler.ir import Origin, Support
 from ppvi.engine import distributions as engine
+from ppvi.pyro.located import code_of
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.recipes import How, Recipe, expanded, parts
-from ppvi.pyro.stage import Sampler, code_of, draw
+from ppvi.pyro.stage import Sampler, draw
 from ppvi.pyro.trees import level
 
 

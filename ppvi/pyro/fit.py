@@ -33,8 +33,9 @@ from ppvi.engine.fitting import (
     refuse_unknown_params,
 )
 from ppvi.errors import ProgramError
+from ppvi.pyro.keys import Key, seeded, seeds
 from ppvi.pyro.learning import States, value_and_grads
-from ppvi.pyro.objective import Key, Objective, Params, seeded, seeds
+from ppvi.pyro.objective import Objective, Params
 from ppvi.pyro.unstaged import Probe
 
 Optimizer = Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer] | PyroOptim

@@ -14,10 +14,12 @@ from torch.autograd.function import once_differentiable
 
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
+from ppvi.pyro.buffers import put, writing
 from ppvi.pyro.graphs import drop_aliases, fold, share, trace
 from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.stage import registering, what_prevents
 from ppvi.pyro.trees import gradients
+from ppvi.pyro.world import as_staged
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro.sharding import Layout
@@ -41,12 +43,18 @@ class Gradient:
     """
 
     def __init__(self, plan: Plan, params: Sequence[torch.Tensor], arrays: Sequence[torch.Tensor], compiled: bool):
+        self.buffers: list[torch.Tensor] = []
+        """Those that a gradient changes."""
+
         def run(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
             leaves = [x.detach().requires_grad_() for x in tensors[: len(params)]]
-            value = surrogate(plan, GraphOps(), [*leaves, torch.zeros(()), *tensors[len(params) :]])
-            return value.detach(), *gradients(value, leaves)
+            with writing() as writes:
+                value = surrogate(plan, GraphOps(), [*leaves, torch.zeros(()), *tensors[len(params) :]])
+            grads = gradients(value, leaves)
+            self.buffers[:] = [buffer for buffer, _ in writes.values()]
+            return value.detach(), *grads, *(x for _, x in writes.values())
 
-        with registering() as self.samplers, torch.enable_grad(), torch.random.fork_rng():
+        with registering() as self.samplers, torch.enable_grad(), as_staged(), torch.random.fork_rng():
             traced = trace(run, *(x.detach() for x in (*params, *arrays)))
         fold(traced)
         drop_aliases(traced)
@@ -56,22 +64,43 @@ class Gradient:
         self.graph: Any = torch.compile(traced) if compiled else traced
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        with registering(self.samplers), torch.no_grad():
-            return self.graph(*tensors)
+        with registering(self.samplers), torch.no_grad(), as_staged():
+            return self.finished(self.graph(*tensors))
+
+    def finished(self, found: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Value and gradient, after the buffers of modules have been changed."""
+        put(zip(self.buffers, found[1 + self.size :], strict=True))
+        return tuple(found[: 1 + self.size])
 
 
 class Staging:
     """What is made once for arguments of the same shapes."""
 
-    def __init__(self, plan: Plan | None, compile: bool, layout: Layout | None, why: str = ""):
+    def __init__(
+        self,
+        plan: Plan | None,
+        compile: bool,
+        layout: Layout | None,
+        why: str = "",
+        numbers: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
+    ):
         learners = sorted(plan.stateful) if plan else []
         self.plan = plan
         self.why = f"what the strategies of {learners} learn is kept between gradients" if learners else why
         """Why there is no plan, and the objective is replayed; or why its gradient is no graph."""
         self.compile = compile
         self.layout = layout
+        self.numbers = numbers
+        """Tensors that numbers were read out of, and what was in them."""
+        self._arrays = {id(x) for x in plan.program.constants.values()} if plan else set()
         self._gradient: Callable[..., tuple[torch.Tensor, ...]] | None = None
         self._asked = plan is None or bool(learners)
+
+    def holds(self) -> bool:
+        return all(torch.equal(x, before) for x, before in self.numbers)
+
+    def uses(self, array: object) -> bool:
+        return id(array) in self._arrays
 
     def gradient(self, size: int, tensors: Sequence[torch.Tensor]) -> Callable[..., tuple[torch.Tensor, ...]] | None:
         """Value and gradient as one graph, unless a strategy learns or is sequential, or a number is read out of a tensor."""

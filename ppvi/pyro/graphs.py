@@ -164,7 +164,7 @@ def _equal(node: Any, other: Any, root: torch.nn.Module) -> bool:
 
 def _is_needed(node: Node) -> bool:
     """Whether a node stays that nobody uses: what the checks are told of a density is no less true for that."""
-    return node.is_impure() or node.target is torch.ops.ppvi.note.default
+    return node.is_impure() or node.target in (torch.ops.ppvi.note.default, torch.ops.ppvi.write.default)
 
 
 def _is_operation(node: Node) -> bool:

@@ -19,6 +19,7 @@ from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Run, Site, no_direct_sites, unknown_site
 from ppvi.program import Plate
 from ppvi.pyro import source
+from ppvi.pyro.buffers import batch_norm
 from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -159,10 +160,12 @@ def provide(session: Session, msg: Any, role: str) -> None:
     constraint = (given[1] if len(given) > 1 else msg["kwargs"].get("constraint")) or constraints.real
     if initial is None:
         initial, constraint = session.stored(name)
-    if isinstance(initial, torch.nn.Parameter):
+    if isinstance(initial, torch.nn.Parameter) and not initial.requires_grad:
+        msg["value"] = initial  # frozen, and so a constant
+    elif isinstance(initial, torch.nn.Parameter):
         # A module does not look at what it is given, but reads its own, for which `Reading` puts the session's value. The same
         # one may be asked for under several names.
-        value = session.param(session.modules.setdefault(initial, name), lambda: initial, constraint, role)
+        value = session.param(session.own_name(initial, name, role), lambda: initial, constraint, role)
         msg["value"] = initial if msg["kwargs"].get("event_dim") is None else _with_place(value, value)
     else:
         value = session.param(name, initial if callable(initial) else lambda: initial, constraint, role)
@@ -205,8 +208,10 @@ class Reading(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.session.modules and func != _REQUIRES_GRAD:
+        if (self.session.modules or self.session.buffers.places) and func != _REQUIRES_GRAD:
             args, kwargs = tree_map(self.session.read, (args, kwargs))
+        if func is torch.nn.functional.batch_norm:
+            return batch_norm(*args, **kwargs)
         return _looked_up(*args) if func == torch.Tensor.__getitem__ else func(*args, **kwargs)
 
 

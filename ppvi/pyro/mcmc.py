@@ -9,7 +9,7 @@ import arviz as az
 from pyro.infer import MCMC, NUTS
 
 from ppvi.engine.mcmc import diagnosed
-from ppvi.pyro.objective import Key, seeded
+from ppvi.pyro.keys import Key, seeded
 
 
 def nuts(

@@ -283,6 +283,11 @@ def of_draw(library: bool) -> Meaning:
     return Meaning("draw", smooth, keyed=False, origin=lambda: Origin.SAMPLER)
 
 
+def of_write() -> Meaning:
+    """The meaning of a write into a buffer, which nobody reads."""
+    return Meaning("copy", algebra.smoothness_of("copy"), np.array)
+
+
 def of_note(kind: str) -> Meaning:
     """The meaning of a marker on a density, an estimate, or what is held constant with a reason."""
     name = {"density": "ppvi_log_prob", "estimate_of": "ppvi_estimate", "because": "ppvi_because"}[kind]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -24,26 +23,29 @@ from ppvi.engine import objectives as engine
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.objectives import ObjectiveProgram, refuse_constant
 from ppvi.engine.runs import Handle
-from ppvi.errors import EngineError, ProgramError
+from ppvi.engine.stagings import Stagings
+from ppvi.engine.world import World, look
+from ppvi.errors import EngineError
 from ppvi.program import Trace
-from ppvi.pyro.arguments import Params, checked, hashable, tensors_in
+from ppvi.pyro.arguments import Params, checked, hashable, is_frozen, tensors_in
+from ppvi.pyro.buffers import Modules, SharedNameError, places_in, put, unchanged, writing
 from ppvi.pyro.distributions import SiteDistribution, support_of
 from ppvi.pyro.gradient import Staging, Surrogate
 from ppvi.pyro.handlers import all_rows
+from ppvi.pyro.keys import Key, seeded
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
+from ppvi.pyro.located import Numbers
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.replay import Replay
 from ppvi.pyro.session import Session
 from ppvi.pyro.stage import DynamicError, registering, stage, what_prevents
 from ppvi.pyro.trees import tree_map, vmap
 from ppvi.pyro.unstaged import Initialisation, Loops, PlainSession
+from ppvi.pyro.world import RULES, as_staged, modes
 from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro.sharding import Layout
-
-Key = int | torch.Generator | None
-"""A seed, a generator, or PyTorch's global generator."""
 
 register_pytree_node(
     Trace,
@@ -79,14 +81,14 @@ class Objective(engine.Objective):
         super().__init__(program, model, guide, strategies=strategies, maximize=maximize)
         self.compile = compile
         self.layout: Layout | None = None
-        self._stagings: dict[Any, Staging] = {}
+        self._stagings: Stagings[Staging] = Stagings(self._look)
         self._has_run = False
-        self.modules: dict[torch.nn.Parameter, str] = {}
+        self.modules = Modules()
 
     def on(self, layout: Layout) -> Objective:
         """The objective, with its gradients computed on a mesh."""
         other = copy.copy(self)
-        other.layout, other._stagings = layout, {}
+        other.layout, other._stagings = layout, Stagings(self._look)
         return other
 
     def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
@@ -101,10 +103,16 @@ class Objective(engine.Objective):
 
     def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
+        self._look()
         start = functools.partial(Initialisation, self.strategies, self.modules, given)
         try:
             with seeded(key), torch.no_grad():
                 _, session = self.evaluate(start, args, kwargs)
+        except SharedNameError as clash:
+            if clash.name in self.modules.values() and clash.name not in self.modules.shared:
+                self.modules.tell_apart(clash.name)
+                return self.first_run(key, given, args, kwargs)
+            raise
         except RuntimeError as error:
             if (does := what_prevents(error)) is None:
                 raise
@@ -157,12 +165,16 @@ class Objective(engine.Objective):
             raise EngineError(
                 f"the objective has no gradient that a mesh could share, since {staging.why}: fit it without."
             )
-        with seeded(key), registering():
+        with seeded(key), registering(), writing() as writes:
             if staging.plan is None:
-                return self._replay(params, args, kwargs).surrogate()
-            return surrogate(
-                staging.plan, OPS, [*tensors[: len(params)], torch.zeros(()), *tensors[len(params) :]], values
-            )
+                value = self._replay(params, args, kwargs).surrogate()
+            else:
+                inputs = [*tensors[: len(params)], torch.zeros(()), *tensors[len(params) :]]
+                with as_staged():
+                    value = surrogate(staging.plan, OPS, inputs, values)
+        if torch.is_grad_enabled():  # and it is no estimate
+            put(writes.values())
+        return value
 
     def lanes(
         self,
@@ -263,22 +275,38 @@ class Objective(engine.Objective):
         """What was made for arguments of these shapes, and its tensors: the parameters, and those among the arguments."""
         leaves, tree = tree_flatten((args, dict(kwargs)))
         signature = (
-            tuple((name, x.shape, x.dtype) for name, x in checked(params).items()),
+            tuple((name, x.shape, x.dtype, is_frozen(x)) for name, x in checked(params).items()),
             tuple((x.shape, x.dtype) if isinstance(x, torch.Tensor) else hashable(x) for x in leaves),
             tree,
+            modes(),
         )
-        if signature not in self._stagings:
+
+        def made() -> Staging:
+            numbers: Numbers = []
             try:
-                made = Staging(self._plan(params, leaves, tree, SiteDistribution), self.compile, self.layout)
+                plan, why = self._plan(params, leaves, tree, SiteDistribution, numbers), ""
             except DynamicError as error:
-                made = Staging(None, self.compile, self.layout, str(error))
-            self._stagings[signature] = made
-        return self._stagings[signature], [*params.values(), *tensors_in(leaves)]
+                plan, why = None, str(error)
+            return Staging(plan, self.compile, self.layout, why, numbers)
+
+        self._run_first(params, args, kwargs)
+        return self._stagings.get(signature, made), [*params.values(), *tensors_in(leaves)]
+
+    def _look(self) -> World:
+        world = look(RULES, objective=self.program, model=self.model, guide=self.guide)
+        self.modules.places = places_in(world.modules)
+        return world
+
+    def _run_first(self, params: Params, args: Any, kwargs: Any) -> None:
+        """Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph."""
+        if not self._has_run:
+            self.first_run(0, params, args, dict(kwargs))
 
     def _check(self, *args: Any, **options: Any) -> Report:
         from ppvi.pyro.checking import check
 
-        return check(self, *args, **options)
+        with unchanged(self.modules.places):
+            return check(self, *args, **options)
 
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
         return dict(zip(inputs, params, strict=False))
@@ -290,15 +318,18 @@ class Objective(engine.Objective):
         kwargs: Mapping[str, Any],
         distribution: Callable[..., SiteDistribution],
     ) -> tuple[Plan, list[torch.Tensor]]:
-        """Stage the objective with its sites seen by strategies as this kind of distribution; and the tensors among its
-        arguments."""
+        """The plan with sites seen by strategies as this kind of distribution; and the tensors among the arguments."""
+        self._run_first(params, args, kwargs)
         leaves, tree = tree_flatten((args, dict(kwargs)))
-        return self._plan(checked(params), leaves, tree, distribution), [
-            x for x in leaves if isinstance(x, torch.Tensor)
-        ]
+        return self._plan(checked(params), leaves, tree, distribution), tensors_in(leaves)
 
     def _plan(
-        self, params: Params, leaves: list[Any], tree: Any, distribution: Callable[..., SiteDistribution]
+        self,
+        params: Params,
+        leaves: list[Any],
+        tree: Any,
+        distribution: Callable[..., SiteDistribution],
+        numbers: Numbers | None = None,
     ) -> Plan:
         names, places = list(params), [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
         ran: list[Session] = []
@@ -315,12 +346,9 @@ class Objective(engine.Objective):
             refuse_unknown(self.strategies, session.drawn)
             return value
 
-        if not self._has_run:
-            # Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph.
-            self.first_run(0, params, *tree_unflatten(leaves, tree))
         inputs = [value.detach() for value in params.values()]
         with seeded(0):
-            staged = stage(run, inputs, torch.zeros(()), *[leaves[i].detach() for i in places])
+            staged = stage(run, inputs, torch.zeros(()), *[leaves[i].detach() for i in places], numbers=numbers)
         refuse_constant(staged, params)
         constraints, named = ran[-1].constraints, self.names_of(staged.inputs, params)
         supports = {var: support_of(constraints[name]) for var, name in named.items() if name in constraints}
@@ -353,30 +381,3 @@ def objective(
     **Returns** an `Objective`.
     """
     return Objective(program, model, guide, strategies=strategies, maximize=maximize, compile=compile)
-
-
-@contextmanager
-def seeded(key: Key) -> Iterator[None]:
-    """The random numbers of a seed or of a generator; with None those of PyTorch's global generator."""
-    if key is None:
-        yield
-        return
-    if isinstance(key, bool) or not isinstance(key, int | torch.Generator):
-        raise ProgramError(f"the key must be an int seed, a torch.Generator or None, not {key!r}; it comes first.")
-    with torch.random.fork_rng():
-        seed = int(torch.randint(2**62, (), generator=key)) if isinstance(key, torch.Generator) else key
-        # As `torch.manual_seed`, which for every kind of device that is not there notes down the whole stack, and that takes
-        # milliseconds.
-        torch.default_generator.manual_seed(seed)
-        for device in (torch.cuda, torch.xpu):
-            if device.is_available():
-                device.manual_seed_all(seed)
-        if torch.backends.mps.is_available():
-            torch.mps.manual_seed(seed)
-        yield
-
-
-def seeds(key: Key, n: int) -> list[int]:
-    """So many seeds of a key, for what must not take from each other's random numbers."""
-    with seeded(key):
-        return torch.randint(2**62, (n,)).tolist()

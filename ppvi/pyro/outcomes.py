@@ -12,7 +12,7 @@ from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
 from ppvi.pyro.distributions import SiteDistribution, picked, standard
-from ppvi.pyro.objective import seeded
+from ppvi.pyro.keys import seeded
 from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.recipes import Recipe, expanded
 from ppvi.pyro.stage import Sampler, draw, registering

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.distributions import Distribution, Transform
 
-from ppvi.pyro.stage import is_library
+from ppvi.pyro.located import is_library
 
 How = Callable[[Any, int], torch.Tensor]
 """What is wanted of a distribution that has so many axes of runs ahead of its lanes; the result has them in front."""

@@ -24,6 +24,7 @@ from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.sessions import as_strategy
 from ppvi.errors import EngineError, StrategyError
 from ppvi.ops import Array
+from ppvi.pyro.buffers import written
 from ppvi.pyro.distributions import SiteDistribution
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.trees import stacked
@@ -136,6 +137,11 @@ class Replayed(Loops):
         self.reports: list[SiteReport] | None = None
         """Of its sites, where they are asked for."""
         self._next = 0
+
+    def write(self, buffers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        if not self.plain:
+            for buffer, value in buffers:
+                written(buffer, value, 0)
 
     def draw_site(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
         where, site = self.here(), SiteDistribution(fn, infer.get("baseline_input"))

@@ -15,6 +15,7 @@ from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Run
 from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro import graphs, source, stage
+from ppvi.pyro.buffers import Buffers, SharedNameError
 from ppvi.pyro.distributions import SiteDistribution, evaluate, without_masked
 from ppvi.pyro.functions import calls_noted
 from ppvi.pyro.handlers import Around, Direct, Reading
@@ -46,6 +47,8 @@ class Session(engine.Session):
         self._root = self._key = torch.zeros(()) if key is None else key
         self._level = level()
         self._constant_draws = False
+        self._named: dict[str, torch.nn.Parameter] = {}
+        self.buffers = Buffers(getattr(modules, "places", ()))
 
     def here(self) -> str:
         return source.here()
@@ -63,8 +66,13 @@ class Session(engine.Session):
         # parameter store is of this session only.
         store = pyro.get_param_store()
         self._stored = store.get_state()
-        with store.scope(), pyro.validation_enabled(False), Reading(self), calls_noted(self.read):
-            yield
+        with store.scope(), pyro.validation_enabled(False):
+            try:
+                with Reading(self), calls_noted(self.read):
+                    yield
+            finally:
+                ended = self.buffers.ended()
+            self.write(ended)
 
     def execute(self, run: Run, program: Callable[[], Any]) -> Any:
         plates = Plates(self, run.role)
@@ -131,10 +139,24 @@ class Session(engine.Session):
                 return transform_to(constraint)(state["params"][name]), constraint
         return None, constraints.real
 
+    def own_name(self, parameter: torch.nn.Parameter, name: str, role: str) -> str:
+        """The name of a module's parameter, of which no other has the same."""
+        shared = getattr(self.modules, "shared", ())
+        known = self.modules.setdefault(parameter, f"{role}.{name}" if name in shared else name)
+        if self._named.setdefault(known, parameter) is not parameter:
+            raise SharedNameError(known, role, self.here())
+        return known
+
     def read(self, x: Any) -> Any:
         """What stands for a tensor that may be a module's parameter."""
-        name = self.modules.get(x) if isinstance(x, torch.nn.Parameter) else None
-        return x if name is None else self.value_of(name)
+        name = self.modules.get(x) if isinstance(x, torch.nn.Parameter) and x.requires_grad else None
+        return self.buffers.read(x) if name is None else self.value_of(name)
+
+    def write(self, buffers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Told at the end what is to be in the buffers of modules."""
+        if self.marking:
+            for buffer, value in buffers:
+                stage.mark_write(buffer, value)
 
     def subsample(self, name: str, total: int, size: int) -> torch.Tensor:
         """Rows of a plate's minibatch, the same throughout one evaluation."""
@@ -153,8 +175,10 @@ class Session(engine.Session):
         runs = n or length(stacks)
 
         def run(key: torch.Tensor, *entries: Any) -> Any:
-            with self._fresh(self._key + key):
-                return function(*entries)
+            with self._fresh(self._key + key), self.buffers.side_by_side(key) as copies:
+                found = function(*entries)
+                self.write([(self.buffers.places[number].tensor, x) for number, x in copies.items()])
+                return found
 
         return vmap(run)(torch.zeros(runs), *stacks)
 

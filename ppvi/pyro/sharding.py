@@ -91,7 +91,7 @@ class Partitioned(Interpreter):
         detached = [x.detach() for x in tensors]
         params, arrays = detached[: self.gradient.size], detached[self.gradient.size :]
         with registering(self.gradient.samplers), torch.no_grad():
-            return tree_map(whole, self.run(*params, *self.layout.split(arrays)))
+            return self.gradient.finished(tree_map(whole, self.run(*params, *self.layout.split(arrays))))
 
     def run_node(self, n: Node) -> Any:
         if n.op != "call_function" or n.target is operator.getitem:

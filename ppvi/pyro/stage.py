@@ -10,27 +10,26 @@ on any other value, such as a density, that carries what the checks want to know
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch._C._functorch import is_batchedtensor, is_functionaltensor  # pyright: ignore[reportMissingImports]
-from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Meaning, Origin, Program, SiteInfo, Var
 from ppvi.errors import EngineError
-from ppvi.pyro import functions, meanings, rules, source
+from ppvi.pyro import functions, meanings, rules
+from ppvi.pyro.buffers import written
 from ppvi.pyro.graphs import fold, trace, without_mutation
+from ppvi.pyro.located import Located, Numbers, noting
 from ppvi.pyro.registry import LIBRARY, in_front, register, registered, registering
 from ppvi.pyro.trees import level, lowered
 
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
 LIBRARY.define("note(Tensor value, Tensor[] others, int number) -> Tensor")
+LIBRARY.define("write(Tensor value, int number, int mapped) -> Tensor")
 LIBRARY.define("mark(Tensor value, Tensor key, Tensor[] inputs, int number, int mapped) -> Tensor")
 
 
@@ -70,6 +69,11 @@ def _note(value: torch.Tensor, others: list[torch.Tensor], number: int) -> torch
     return value.clone()
 
 
+def _write(value: torch.Tensor, number: int, mapped: int) -> torch.Tensor:
+    return value.clone()
+
+
+LIBRARY.impl("write", _write, "CompositeExplicitAutograd")
 LIBRARY.impl("note", _note, "CompositeExplicitAutograd")
 LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
 LIBRARY.impl("mark", _mark, "CompositeExplicitAutograd")
@@ -87,15 +91,28 @@ def _batch_note(info: Any, dims: Any, value: Any, others: Any, number: int) -> t
     return torch.ops.ppvi.note(value, others, number), dims[0]
 
 
+def _batch_write(info: Any, dims: Any, value: Any, number: int, mapped: int) -> tuple[torch.Tensor, int]:
+    return torch.ops.ppvi.write(in_front(info.batch_size, value, dims[0]), number, mapped + 1), 0
+
+
+torch.library.register_vmap("ppvi::write", _batch_write, lib=LIBRARY)
 torch.library.register_vmap("ppvi::note", _batch_note, lib=LIBRARY)
 torch.library.register_vmap("ppvi::mark", _batch_mark, lib=LIBRARY)
 
 
-def stage(function: Callable[..., torch.Tensor], params: Sequence[torch.Tensor], *inputs: torch.Tensor) -> Program:
-    """Trace `function(*params, *inputs)` into a program; the params come first among its inputs."""
+def stage(
+    function: Callable[..., torch.Tensor],
+    params: Sequence[torch.Tensor],
+    *inputs: torch.Tensor,
+    numbers: Numbers | None = None,
+) -> Program:
+    """Trace `function(*params, *inputs)` into a program; the params come first among its inputs.
+
+    What is read out of tensors that are not traced is constant in the program, and noted in `numbers`.
+    """
 
     def located(*tensors: torch.Tensor) -> torch.Tensor:
-        with Located():
+        with Located([] if numbers is None else numbers):
             return function(*tensors)
 
     with registering() as things, torch.enable_grad():  # what counts are the program's own gradient modes
@@ -167,6 +184,8 @@ class Reader:
         elif node.target.__name__ == "getitem":
             source, place = node.args
             self.atoms[node] = self.atoms[source, place]
+        elif node.target is torch.ops.ppvi.write.default and node.args[0].op == "get_attr":
+            pass  # a buffer that nothing has changed
         elif "val" in node.meta:  # without a value it is a check, such as that a Cholesky factor was found
             self.equations.append(self.equation(node))
 
@@ -209,6 +228,18 @@ class Reader:
                 lambda: made.flow(inputs, len(outputs)),
                 where,
                 meaning=lambda: Meaning(made.function.__name__),
+            )
+        if node.target is torch.ops.ppvi.write.default:
+            buffer, mapped = self.things[node.args[1]], node.args[2]
+            return Equation(
+                "write",
+                inputs,
+                outputs,
+                lambda value: (written(buffer, value, mapped),),
+                lambda: _identity(inputs),
+                where,
+                effect=True,
+                meaning=lambda: meanings.of_write(),
             )
         if node.target is torch.ops.ppvi.note.default:
             note = self.things[node.args[2]]
@@ -281,64 +312,6 @@ def _where(node: Any) -> str:
     return node.meta.get("where", "unknown")
 
 
-_origins: list[Origin] = [Origin.OTHER]
-"""Whose code is running."""
-
-
-@contextmanager
-def code_of(origin: Origin, owner: Any) -> Iterator[None]:
-    """What is traced here is a library's code with this purpose, if the owner is of a library's class."""
-    _origins.append(origin if is_library(owner) else Origin.OTHER)
-    try:
-        yield
-    finally:
-        _origins.pop()
-
-
-def is_library(thing: Any) -> bool:
-    """Whether its class is PyTorch's or Pyro's."""
-    return type(thing).__module__.partition(".")[0] in ("torch", "pyro")
-
-
-class Located(TorchFunctionMode):
-    """Notes the user's line at every node of the graph that is being traced, and that what is computed without gradients is
-    constant, which a graph has no other word for."""
-
-    last = "unknown"
-    """The line that ran last."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if get_innermost_proxy_mode() is None:
-            return func(*args, **(kwargs or {}))
-        here = source.here()
-        Located.last = here
-        with noting(where=here, origin=_origins[-1]):
-            if torch.is_grad_enabled():
-                return func(*args, **(kwargs or {}))
-            # The operands as well, for what is written into is no result.
-            return _constant(func(*args[:1], *_constant(args[1:]), **(kwargs or {})))
-
-
-def _constant(tree: Any) -> Any:
-    """A tree whose tensors have no gradient."""
-
-    def constant(x: torch.Tensor) -> torch.Tensor:
-        return x.detach() if is_functionaltensor(x) and x.is_floating_point() else x
-
-    return tree_map_only(torch.Tensor, constant, tree)
-
-
-@contextmanager
-def noting(**meta: Any) -> Iterator[None]:
-    """What is traced here is noted to be this, where nothing else is."""
-    mode = get_innermost_proxy_mode()
-    nodes = [] if mode is None else mode.tracer.graph.nodes
-    before = next(iter(reversed(nodes)), None)
-    yield
-    for node in itertools.takewhile(lambda node: node is not before, reversed(nodes)):
-        node.meta = meta | node.meta
-
-
 def _first(value: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor]:
     return (value,)
 
@@ -364,6 +337,10 @@ def mark_estimate(value: torch.Tensor, what: str) -> torch.Tensor:
 
 def mark_because(value: torch.Tensor, because: str) -> torch.Tensor:
     return torch.ops.ppvi.note(value, [], register({"because": because}))
+
+
+def mark_write(buffer: torch.Tensor, value: torch.Tensor) -> None:
+    torch.ops.ppvi.write(value, register(buffer), 0)
 
 
 def draw(key: torch.Tensor, inputs: Sequence[torch.Tensor], sampler: Sampler) -> torch.Tensor:

@@ -65,7 +65,7 @@ class Initialisation(Session):
         return store[name]
 
     def read(self, x: Any) -> Any:
-        return x
+        return self.buffers.read(x)
 
     def log_prob(self, site: Site, value: Any, role: str, intermediates: Sequence[Any] = ()) -> Any:
         bad = missing(site.fn, value)

@@ -167,3 +167,97 @@ def test_a_module_that_nobody_declared():
     bound = vi.objective(elbo, model_of(network()), guide)
     with pytest.raises(ppvi.EngineError, match=r"pyro\.module"):
         bound.value_and_grad(0, bound.init(0, X, Y), X, Y)
+
+
+class Line(PyroModule):
+    """A module whose parameter is called `line.weight`."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.line = PyroModule[nn.Linear](1, 1, bias=False)
+        self.line.weight.data.fill_(weight)
+
+
+class ByWeight(Line):
+    def forward(self):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(self.line(z.reshape(1)).squeeze(), 1.0), obs=torch.tensor(1.5))
+
+
+class Placed(Line):
+    def forward(self):
+        pyro.sample("z", dist.Delta(self.line(torch.tensor([1.5])).squeeze()))
+
+
+def test_parameters_of_one_name_are_two():
+    """log N(z | 0, 1) + log N(1.5 | a z, 1) at z = 1.5 b, whose slopes are r z in a and 1.5 (a r - z) in b, with r = 1.5 - a z."""
+    model, guide = ByWeight(1.0), Placed(0.5)
+    bound = vi.objective(elbo, model, guide)
+    params = bound.init(0)
+    assert params["model.line.weight"] is model.line.weight
+    assert params["guide.line.weight"] is guide.line.weight
+    grads = bound.value_and_grad(0, params)[1]
+    assert abs(float(grads["model.line.weight"]) - 0.75 * 0.75) < 1e-5
+    assert abs(float(grads["guide.line.weight"]) - 1.5 * (0.75 - 0.75)) < 1e-5
+    vi.fit(bound, 0, num_steps=3, progress=False)
+    assert float(model.line.weight.detach()) > 1.0
+    pyro.clear_param_store()
+
+
+def test_a_module_in_both_programs_is_one():
+    net = nn.Linear(1, 1)
+
+    def program():
+        pyro.module("net", net)
+        pyro.sample("z", dist.Normal(net(torch.ones(1)).squeeze(), 1.0))
+
+    assert set(vi.objective(elbo, program, program).init(0)) == {"net$$$weight", "net$$$bias"}
+
+
+def test_two_modules_of_one_name_in_one_program():
+    def guide():
+        for module in (nn.Linear(1, 1), nn.Linear(1, 1)):
+            pyro.module("net", module)
+
+    with pytest.raises(ppvi.ProgramError, match=r"net\$\$\$weight"):
+        vi.objective(elbo, lambda: None, guide).init(0)
+
+
+def test_frozen_layers_stay():
+    net = network()
+    bound = vi.objective(elbo, model_of(net), Amortised())
+    params = bound.init(0, X, Y)
+    assert bound.value_and_grad(0, params, X, Y)[1]["net$$$0.weight"].abs().sum() > 0
+    net[0].requires_grad_(False)
+    assert bound.value_and_grad(0, params, X, Y)[1]["net$$$0.weight"].abs().sum() == 0
+    before = net[0].weight.clone()
+    fit = vi.fit(bound, 0, X, Y, num_steps=3, progress=False)
+    assert torch.equal(net[0].weight, before)
+    assert "net$$$0.weight" not in fit.params
+    pyro.clear_param_store()
+
+
+@pytest.mark.parametrize("enabled", [True, False], ids=["on", "off"])
+def test_autocast(enabled):
+    """A program that turns it on or off itself, whatever is around the call; against the module itself."""
+    net = network()
+
+    def seen(x):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            return net(x).float()[..., 0]
+
+    def model(x, y):
+        pyro.module("net", net)
+        pyro.sample("y", dist.Normal(seen(x), 1.0).to_event(1), obs=y)
+
+    bound = vi.objective(lambda p, q: p.log_density(q.simulate()), model, lambda x, y: None)
+    params = bound.init(0, X, Y)
+    truth = dist.Normal(seen(X), 1.0).log_prob(Y).sum()
+    slopes = torch.autograd.grad(truth, list(net.parameters()))
+    for around in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=around):
+            value, grads = bound.value_and_grad(0, params, X, Y)
+            assert torch.allclose(bound.estimate(0, params, X, Y), truth)
+        assert torch.allclose(value, truth)
+        for slope, grad in zip(slopes, grads.values(), strict=True):
+            assert torch.allclose(slope, grad, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,40 @@
+"""Keys: where random numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ppvi.errors import ProgramError
+
+Key = int | torch.Generator | None
+"""A seed, a generator, or PyTorch's global generator."""
+
+
+@contextmanager
+def seeded(key: Key) -> Iterator[None]:
+    """The random numbers of a seed or of a generator; with None those of PyTorch's global generator."""
+    if key is None:
+        yield
+        return
+    if isinstance(key, bool) or not isinstance(key, int | torch.Generator):
+        raise ProgramError(f"the key must be an int seed, a torch.Generator or None, not {key!r}; it comes first.")
+    with torch.random.fork_rng():
+        seed = int(torch.randint(2**62, (), generator=key)) if isinstance(key, torch.Generator) else key
+        # As `torch.manual_seed`, which for every kind of device that is not there notes down the whole stack, and that takes
+        # milliseconds.
+        torch.default_generator.manual_seed(seed)
+        for device in (torch.cuda, torch.xpu):
+            if device.is_available():
+                device.manual_seed_all(seed)
+        if torch.backends.mps.is_available():
+            torch.mps.manual_seed(seed)
+        yield
+
+
+def seeds(key: Key, n: int) -> list[int]:
+    """So many seeds of a key, for what must not take from each other's random numbers."""
+    with seeded(key):
+        return torch.randint(2**62, (n,)).tolist()

@@ -1,0 +1,91 @@
+"""Around what is traced: where it stands in the user's code, whose code it is, and what a graph has no words for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._C._functorch import is_functionaltensor, is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
+from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
+
+from ppvi.compiler.ir import Origin
+from ppvi.pyro import source
+
+Numbers = list[tuple[torch.Tensor, torch.Tensor]]
+"""Tensors that Python numbers were read out of, and what was in them."""
+
+
+_origins: list[Origin] = [Origin.OTHER]
+"""Whose code is running."""
+
+
+@contextmanager
+def code_of(origin: Origin, owner: Any) -> Iterator[None]:
+    """What is traced here is a library's code with this purpose, if the owner is of a library's class."""
+    _origins.append(origin if is_library(owner) else Origin.OTHER)
+    try:
+        yield
+    finally:
+        _origins.pop()
+
+
+def is_library(thing: Any) -> bool:
+    """Whether its class is PyTorch's or Pyro's."""
+    return type(thing).__module__.partition(".")[0] in ("torch", "pyro")
+
+
+class Located(TorchFunctionMode):
+    """Notes the user's line at every node of the graph that is being traced, and that what is computed without gradients is
+    constant, which a graph has no other word for."""
+
+    last = "unknown"
+    """The line that ran last."""
+
+    def __init__(self, numbers: Numbers):
+        super().__init__()
+        self.numbers = numbers
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _READS and isinstance(args[0], torch.Tensor) and not is_functorch_wrapped_tensor(args[0]):
+            self.numbers.append((args[0], args[0].detach().clone()))
+        if get_innermost_proxy_mode() is None:
+            return func(*args, **(kwargs or {}))
+        here = source.here()
+        Located.last = here
+        with noting(where=here, origin=_origins[-1]):
+            if torch.is_grad_enabled():
+                return func(*args, **(kwargs or {}))
+            # The operands as well, for what is written into is no result.
+            return _constant(func(*args[:1], *_constant(args[1:]), **(kwargs or {})))
+
+
+_READS = frozenset(
+    getattr(torch.Tensor, name)
+    for name in "item tolist numpy __array__ __bool__ __float__ __int__ __complex__ __index__ __contains__".split()
+) | {torch.tensor, torch.as_tensor, torch.asarray}
+"""What makes something else than a tensor of a tensor, or a tensor of its own."""
+
+
+def _constant(tree: Any) -> Any:
+    """A tree whose tensors have no gradient."""
+
+    def constant(x: torch.Tensor) -> torch.Tensor:
+        return x.detach() if is_functionaltensor(x) and x.is_floating_point() else x
+
+    return tree_map_only(torch.Tensor, constant, tree)
+
+
+@contextmanager
+def noting(**meta: Any) -> Iterator[None]:
+    """What is traced here is noted to be this, where nothing else is."""
+    mode = get_innermost_proxy_mode()
+    nodes = [] if mode is None else mode.tracer.graph.nodes
+    before = next(iter(reversed(nodes)), None)
+    yield
+    for node in itertools.takewhile(lambda node: node is not before, reversed(nodes)):
+        node.meta = meta | node.meta

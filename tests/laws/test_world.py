@@ -1,0 +1,272 @@
+"""What programs read outside of their arguments may change between two calls, and the second sees it."""
+
+import dataclasses
+import functools
+import gc
+import types
+import weakref
+
+import numpy as np
+import pytest
+
+from tests.engines import dist, handlers, on, ppl, xp
+
+FACTOR = 1.0
+"""A global that a program reads."""
+
+
+def reads(number):
+    """A model whose density is that of 1 under N(number(), 1)."""
+
+    def model():
+        ppl.sample("y", dist.Normal(number(), 1.0), obs=xp.array(1.0))
+
+    return model
+
+
+def guide():
+    ppl.sample("z", dist.Normal(ppl.param("loc", 0.5), 1.0))
+
+
+def density(p, q):
+    return p.log_density({}) + 0 * q.simulate()["z"]
+
+
+def truth(number):
+    return -0.5 * (1.0 - number) ** 2 - 0.5 * np.log(2 * np.pi)
+
+
+# Each gives a model that reads 1, and a function after which it reads 3.
+
+
+def a_global():
+    def change():
+        global FACTOR
+        FACTOR = 3.0
+
+    change_back()
+    return reads(lambda: FACTOR), change
+
+
+def change_back():
+    global FACTOR
+    FACTOR = 1.0
+
+
+def a_closed_over_number():
+    factor = 1.0
+
+    def change():
+        nonlocal factor
+        factor = 3.0
+
+    return reads(lambda: factor), change
+
+
+def a_closed_over_array():
+    factor = xp.array(1.0)
+
+    def change():
+        nonlocal factor
+        factor = xp.array(3.0)
+
+    return reads(lambda: factor + 0.0), change
+
+
+def numpy_in_place():
+    data = np.ones((2, 3)).T
+
+    def change():
+        data[:2] = 4.0
+
+    return reads(lambda: float(data.mean())), change
+
+
+def a_nested_dict():
+    config = {"model": {"factor": 1.0}}
+    return reads(lambda: config["model"]["factor"]), lambda: config["model"].update(factor=3.0)
+
+
+def a_longer_list():
+    numbers = [1.0]
+    return reads(lambda: sum(numbers)), lambda: numbers.append(2.0)
+
+
+def a_set():
+    numbers = {1.0}
+    return reads(lambda: sum(numbers)), lambda: numbers.add(2.0)
+
+
+def a_flag():
+    config = types.SimpleNamespace(kind="small")
+    return reads(lambda: 1.0 if config.kind == "small" else 3.0), lambda: setattr(config, "kind", "large")
+
+
+def another_function():
+    functions = [lambda: 1.0]
+    return reads(lambda: functions[0]()), lambda: functions.__setitem__(0, lambda: 3.0)
+
+
+def a_default_argument():
+    def number(factor=1.0):
+        return factor
+
+    return reads(number), lambda: setattr(number, "__defaults__", (3.0,))
+
+
+def an_argument_of_a_partial():
+    config = {"factor": 1.0}
+    return reads(functools.partial(dict.get, config, "factor")), lambda: config.update(factor=3.0)
+
+
+def a_module_of_python():
+    settings = types.ModuleType("settings")
+    settings.factor = 1.0
+    return reads(lambda: settings.factor), lambda: setattr(settings, "factor", 3.0)
+
+
+def a_dataclass():
+    @dataclasses.dataclass
+    class Config:
+        factor: float = 1.0
+
+    config = Config()
+    return reads(lambda: dataclasses.asdict(config)["factor"]), lambda: setattr(config, "factor", 3.0)
+
+
+def slots():
+    class Config:
+        __slots__ = ("factor",)
+
+    config = Config()
+    config.factor = 1.0
+    return reads(lambda: config.factor), lambda: setattr(config, "factor", 3.0)
+
+
+def the_attribute_of_a_method():
+    class Program:
+        def __init__(self):
+            self.state = types.SimpleNamespace(factor=1.0)
+            self.number = reads(self.read)
+
+        def read(self):
+            return self.state.factor
+
+        def model(self):
+            return self.number()
+
+    program = Program()
+    return program.model, lambda: setattr(program.state, "factor", 3.0)
+
+
+def a_class_attribute_that_an_object_hides():
+    class Program:
+        factor = 1.0
+
+        def __call__(self):
+            return reads(lambda: self.factor)()
+
+    program = Program()
+    return program, lambda: setattr(program, "factor", 3.0)
+
+
+def a_class_attribute():
+    class Program:
+        factor = 1.0
+
+        @property
+        def doubled(self):
+            return 2 * type(self).factor
+
+        def __call__(self):
+            return reads(lambda: self.doubled / 2)()
+
+    return Program(), lambda: setattr(Program, "factor", 3.0)
+
+
+def within_a_handler():
+    factor = [1.0]
+    return handlers.scale(reads(lambda: factor[0]), scale=1.0), lambda: factor.__setitem__(0, 3.0)
+
+
+CHANGES = [
+    a_global, a_closed_over_number, a_closed_over_array, numpy_in_place, a_nested_dict, a_longer_list, a_set, a_flag,
+    another_function, a_default_argument, an_argument_of_a_partial, a_module_of_python, a_dataclass, slots,
+    the_attribute_of_a_method, a_class_attribute_that_an_object_hides, a_class_attribute, within_a_handler,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.__name__)
+def test_what_changes_is_seen(case, engine):
+    with on(engine):
+        model, change = case()
+        bound = engine.vi.objective(density, model, guide)
+        params = bound.init(engine.key(0))
+        before = [float(bound.estimate(engine.key(seed), params)) for seed in range(2)]
+        change()
+        after = float(bound.estimate(engine.key(0), params))
+        again = engine.vi.objective(density, model, guide)
+        assert np.allclose(before, truth(1.0), atol=1e-5)
+        assert np.allclose([after, float(again.estimate(engine.key(0), params))], truth(3.0), atol=1e-5)
+
+
+RUNS = iter(range(10**6))
+
+
+class Program:
+    """A model that is a method of an object, of which it reads one attribute."""
+
+    def __init__(self):
+        self.factor = 1.0
+        self.losses = []
+
+    def model(self):
+        next(RUNS)
+        reads(lambda: self.factor)()
+
+
+def test_only_what_is_read_is_looked_at(engine):
+    """Another loss in a list changes nothing; nor is a program staged again for what it has been staged for."""
+    program = Program()
+    with on(engine):
+        bound = engine.vi.objective(density, program.model, guide)
+        params = bound.init(engine.key(0))
+
+        def runs(factor):
+            before = next(RUNS)
+            program.factor = factor
+            program.losses.append(float(bound.estimate(engine.key(0), params)))
+            return next(RUNS) - before - 1
+
+        assert [runs(factor) > 0 for factor in (1.0, 1.0, 3.0, 3.0, 1.0, 3.0)] == [
+            True,
+            False,
+            True,
+            False,
+            False,
+            False,
+        ]
+        assert np.allclose(program.losses[-2:], [truth(1.0), truth(3.0)], atol=1e-5)
+
+
+class Held:
+    factor = 1.0
+
+
+def test_worlds_that_are_gone_are_forgotten(engine):
+    program = Program()
+    with on(engine):
+        bound = engine.vi.objective(density, lambda: reads(lambda: program.factor.factor)(), guide)
+        program.factor = Held()
+        params, first = bound.init(engine.key(0)), weakref.ref(program.factor)
+
+        def anneal():
+            for i in range(12):
+                program.factor = Held()
+                program.factor.factor = float(i)
+                assert abs(float(bound.estimate(engine.key(0), params)) - truth(i)) < 1e-4
+
+        with pytest.warns(UserWarning, match=r"program\.factor"):
+            anneal()
+        gc.collect()
+        assert first() is None
