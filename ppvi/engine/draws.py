@@ -35,7 +35,10 @@ def posterior(
       `lambda p, q: ppvi.marginal(q, ["x"], reverse, 5)`, whose importance weights need not know the auxiliary sites.
 
     **Returns** `InferenceData` with groups `posterior` (the model's latent and deterministic sites) and `sample_stats`,
-    whose `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics.
+    whose `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics. Plates are of all
+    their rows, in order, where the programs state a minibatch, too.
+
+    **Raises** `ProgramError` where a program knows the rows of a minibatch only, by name of the plate.
     """
     check_count("posterior: the number of draws", draws)
     check_count("posterior: the number of particles", particles)

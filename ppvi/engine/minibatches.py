@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import numpy as np
+
 from ppvi.errors import ProgramError
 from ppvi.program import Plate
 
@@ -111,21 +113,16 @@ class Minibatches:
 class Whole:
     """All rows, in order, whatever is stated."""
 
-    def __init__(self, shapes: Iterable[tuple[int, ...]] = ()):
-        self.shapes = list(shapes)
-        """Of the arrays among the arguments."""
-
     def hold(self, stated: Stated, same: Same) -> Stated:
-        if stated.rows is not None and not (stated.count == stated.size and same(stated.rows, range(stated.size))):
+        if stated.rows is not None and not (stated.count == stated.size and same(stated.rows, np.arange(stated.size))):
             raise ProgramError(
                 f"plate {stated.plate!r} is of {stated}: draws are of all rows in order, so give it those, as in "
                 f"`posterior(objective, key, params, ...)` with arguments that hold all rows."
             )
-        single = next((shape for shape in self.shapes if 1 in shape), None)
-        if stated.count == 1 < stated.size and single is not None:
+        if stated.count == 1 < stated.size:
             raise ProgramError(
-                f"plate {stated.plate!r} is of {stated}, and draws are of all rows, of which an argument of shape {single} may "
-                f"hold the one only: call `posterior(objective, key, params, ...)` with arguments that hold all rows."
+                f"plate {stated.plate!r} is of {stated}, and draws are of all rows, over which what belongs to the one row "
+                f"would be broadcast: state two rows or more, or none."
             )
         return replace(stated, count=None, rows=None)
 
@@ -182,18 +179,26 @@ class Plates:
         self.batches: dict[str, int] = {}
         """The number of rows of those that run over a minibatch."""
 
-    def meet(self, plate: str, size: int, count: int | None, rows: Any) -> Stated:
+    def meet(self, stated: Stated) -> Stated:
         """What holds of a plate that the program has reached."""
-        stated = Stated(plate, size, count, rows, self.role, self.session.here())
-        before = self.stated.setdefault(plate, stated)
+        before = self.stated.setdefault(stated.plate, stated)
         if before.partial != stated.partial:
             raise _conflict(before, stated, "Give the two different names")
         held = self.session.plate_rows.hold(stated, self.session.same_rows)
         if held.number != stated.number:
-            self.taken[plate] = stated, held
+            self.taken[stated.plate] = stated, held
         if held.partial:
-            self.batches[plate] = held.number
+            self.batches[stated.plate] = held.number
         return held
+
+    def refuse_unstated(self, site: str, plate: str) -> None:
+        """A plate of a minibatch around a site, of which the run was told nothing."""
+        if plate not in self.stated:
+            raise ProgramError(
+                f"site {site!r} of the {self.role} at {self.session.here()} is in plate {plate!r}, whose minibatch was "
+                f"drawn where no other program can know of it, once for all if the plate was made outside of the program. Make "
+                f"the plate in the program, and let no handler hide it."
+            )
 
     def batches_around(self, site: str, shape: tuple[int, ...], frames: Iterable[Plate]) -> tuple[str, ...]:
         """The plates of minibatches around a site of this batch shape, whose axes are of their rows."""

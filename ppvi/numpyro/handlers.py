@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import take_current_trace
 from numpyro.contrib.control_flow.cond import cond_wrapper
@@ -17,7 +18,7 @@ from numpyro.handlers import condition, substitute
 from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import Messenger
 
-from ppvi.engine.minibatches import Plates
+from ppvi.engine.minibatches import Plates, Stated, Whole
 from ppvi.engine.runs import Run, Site, no_direct_sites, unknown_site
 from ppvi.errors import EngineError
 from ppvi.numpyro import source
@@ -94,18 +95,14 @@ class Around(Messenger):
             provide(self.session, msg, self.run.role)
 
     def _plate(self, msg: Any) -> None:
-        name, (size, count), rows = msg["name"], msg["args"], msg["value"]
-        if rows is not None and len(rows) == size and count in (None, size):
-            held = self.plates.meet(name, size, count, None)
-        else:
-            held = self.plates.meet(name, size, count if rows is None else len(rows), rows)
-        msg["args"] = size, held.count
+        held = self.plates.meet(stated_by(msg, self.run.role, self.session.here()))
+        msg["args"] = held.size, held.count
         if held.rows is not None:
             msg["value"] = held.rows
         elif held.partial:
-            msg["value"], msg["kwargs"]["rng_key"] = None, self.session.plate_key(name)
-        elif rows is None:
-            msg["value"] = jnp.arange(size)
+            msg["value"], msg["kwargs"]["rng_key"] = None, self.session.plate_key(held.plate)
+        elif msg["value"] is None:
+            msg["value"] = jnp.arange(held.size)
 
     def _sample(self, msg: Any) -> None:
         name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
@@ -128,6 +125,24 @@ class Around(Messenger):
                 batches=self.plates.batches_around(name, tuple(fn.batch_shape), plates),
             )
         )
+
+
+class AllRows(Messenger):
+    """Around a model whose posterior is drawn from: its plates are of all rows."""
+
+    def process_message(self, msg: Any) -> None:
+        if msg["type"] == "plate":
+            stated = stated_by(msg, "model", source.here())
+            size = Whole().hold(stated, np.array_equal).size
+            msg["value"], msg["args"] = jnp.arange(size), (size, None)
+
+
+def stated_by(msg: Any, role: str, where: str) -> Stated:
+    """What a message says of a plate."""
+    (size, count), rows = msg["args"], msg["value"]
+    if rows is not None and len(rows) == size and count in (None, size):
+        rows = None
+    return Stated(msg["name"], size, count if rows is None else len(rows), rows, role, where)
 
 
 _UNSUPPORTED = {

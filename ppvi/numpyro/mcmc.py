@@ -10,6 +10,7 @@ import jax
 from numpyro.infer import MCMC, NUTS
 
 from ppvi.engine.mcmc import diagnosed
+from ppvi.numpyro.handlers import AllRows
 
 
 def nuts(
@@ -27,14 +28,15 @@ def nuts(
 
     **Arguments**
 
-    - `model`: a NumPyro program without discrete latent sites, or marginalised over them; `*args`, `**kwargs` go to it.
+    - `model`: a NumPyro program without discrete latent sites, or marginalised over them; its plates are of all their rows.
+      `*args`, `**kwargs` go to it.
     - `num_warmup`, `num_samples`: per chain.
     - `target_accept_prob`: closer to one for posteriors with narrow necks.
 
     **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where
     an R-hat passes 1.01. Hoffman and Gelman 2014.
     """
-    kernel = NUTS(model, target_accept_prob=target_accept_prob)
+    kernel = NUTS(AllRows(model), target_accept_prob=target_accept_prob)
     sampler = MCMC(
         kernel,
         num_warmup=num_warmup,

@@ -121,7 +121,7 @@ class Objective(engine.Objective):
         def run(key: jax.Array, params: Params, arrays: list[Any]) -> Any:
             args, kwargs = join(arrays, structure)
             session = PlainSession(key, params, self.strategies)
-            session.plate_rows = Whole(map(jnp.shape, inputs))
+            session.plate_rows = Whole()
             with self.handles(session, args, kwargs) as (p, q), session.fresh(key):
                 return function(p, q)
 

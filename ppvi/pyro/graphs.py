@@ -136,9 +136,9 @@ def drop_aliases(traced: GraphModule) -> None:
     traced.graph.eliminate_dead_code()
 
 
-def same(x: torch.Tensor, other: torch.Tensor) -> bool:
+def same(x: torch.Tensor, other: Any) -> bool:
     """Whether two tensors are equal for all that is known of them: what is traced is, if it is computed in the same way."""
-    mode = get_innermost_proxy_mode()
+    mode, other = get_innermost_proxy_mode(), torch.as_tensor(other)
     if x is other or mode is None:
         return x is other or torch.equal(x, other)
     node, another = (_node_of(tensor, mode.tracer) for tensor in (x, other))

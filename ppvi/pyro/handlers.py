@@ -15,10 +15,10 @@ from pyro.poutine.subsample_messenger import SubsampleMessenger, _Subsample
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
-from ppvi.engine.minibatches import Plates
+from ppvi.engine.minibatches import Plates, Stated, Whole
 from ppvi.engine.runs import Run, Site, no_direct_sites, unknown_site
 from ppvi.program import Plate
-from ppvi.pyro import source
+from ppvi.pyro import graphs, source
 from ppvi.pyro.buffers import batch_norm
 from ppvi.strategies import Strategy
 
@@ -86,6 +86,9 @@ class Around(Messenger):
             return
         scaled = isinstance(msg["scale"], torch.Tensor) or msg["scale"] != 1
         plates = tuple(Plate(frame.name, frame.dim) for frame in frames if frame.vectorized)
+        for frame in frames:
+            if frame.full_size not in (None, frame.size):
+                self.plates.refuse_unstated(name, frame.name)
         with self.session.outside(self.grad):
             msg["value"] = self.run.sample(
                 Site(
@@ -101,10 +104,9 @@ class Around(Messenger):
             )
 
     def _plate(self, msg: Any) -> None:
-        name, fn, rows = msg["name"], msg["fn"], msg["value"]
-        count = fn.subsample_size if rows is None else len(rows)
-        held = self.plates.meet(name, fn.size, count, None if rows is None else self.session.array(rows))
-        if rows is not None:
+        name, fn = msg["name"], msg["fn"]
+        held = self.plates.meet(stated_by(msg, self.run.role))
+        if msg["value"] is not None:
             return
         if held.rows is not None:
             msg["value"] = held.rows
@@ -113,6 +115,22 @@ class Around(Messenger):
         elif name not in self.plates.taken:
             msg["value"] = known(fn.sample())
         # Otherwise it has no value: it is of all rows, whatever is stated, and `all_rows` is around.
+
+
+class AllRows(Messenger):
+    """Around a model whose posterior is drawn from: its plates are of all rows, where `all_rows` is around."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if isinstance(msg["fn"], _Subsample):
+            Whole().hold(stated_by(msg, "model"), graphs.same)
+            msg["fn"], msg["done"] = _Subsample(msg["fn"].size, None), True
+
+
+def stated_by(msg: Any, role: str) -> Stated:
+    """What a message says of a plate."""
+    fn, rows = msg["fn"], msg["value"]
+    count = fn.subsample_size if rows is None else len(rows)
+    return Stated(msg["name"], fn.size, count, None if rows is None else torch.as_tensor(rows), role, source.here())
 
 
 def known(rows: torch.Tensor) -> torch.Tensor:

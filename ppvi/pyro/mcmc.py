@@ -9,6 +9,7 @@ import arviz as az
 from pyro.infer import MCMC, NUTS
 
 from ppvi.engine.mcmc import diagnosed
+from ppvi.pyro.handlers import AllRows, all_rows
 from ppvi.pyro.keys import Key, seeded
 
 
@@ -27,7 +28,8 @@ def nuts(
 
     **Arguments**
 
-    - `model`: a Pyro program without discrete latent sites, or marginalised over them; `*args`, `**kwargs` go to it.
+    - `model`: a Pyro program without discrete latent sites, or marginalised over them; its plates are of all their rows.
+      `*args`, `**kwargs` go to it.
     - `key`: an int seed, a `torch.Generator`, or None for PyTorch's global one.
     - `num_warmup`, `num_samples`: per chain.
     - `target_accept_prob`: closer to one for posteriors with narrow necks.
@@ -36,9 +38,9 @@ def nuts(
     an R-hat passes 1.01. Hoffman and Gelman 2014.
     """
     chains = []
-    with seeded(key):
+    with seeded(key), all_rows():
         for _ in range(num_chains):
-            kernel = NUTS(model, target_accept_prob=target_accept_prob)
+            kernel = NUTS(AllRows()(model), target_accept_prob=target_accept_prob)
             sampler = MCMC(kernel, num_samples=num_samples, warmup_steps=num_warmup, disable_progbar=not progress)
             sampler.run(*args, **kwargs)
             chains.append(az.from_pyro(sampler, log_likelihood=False))

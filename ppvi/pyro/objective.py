@@ -223,7 +223,7 @@ class Objective(engine.Objective):
     ) -> Any:
         def drawn(kind: type[PlainSession]) -> Any:
             session = kind(params, self.strategies, self.modules)
-            session.plate_rows = Whole(x.shape for x in tensors_in(tree_flatten((args, kwargs))[0]))
+            session.plate_rows = Whole()
             with (
                 seeded(key),
                 registering(),

@@ -204,7 +204,7 @@ def local_normals(engine, said, also_said):
     return model, guide
 
 
-@pytest.mark.parametrize(("said", "also_said"), [(2, 2), (2, None), (None, 2), (1, 3), (None, None)])
+@pytest.mark.parametrize(("said", "also_said"), [(2, 2), (2, None), (None, 2), (2, 3), (None, None)])
 def test_draws_after_a_fit_are_of_all_rows_in_order(engine, said, also_said):
     """The guide is the posterior, so that every weight is the evidence of all units, x ~ N(0, sqrt(2))."""
     with on(engine):
@@ -249,7 +249,7 @@ def test_rows_that_a_plate_takes_of_a_parameter_are_all_of_them(engine):
     np.testing.assert_allclose(z, np.broadcast_to(X, (1, 20, 4)), atol=1e-2)
 
 
-def refused(engine, x, said, **options):
+def refused(engine, x, said, match):
     """A guide whose rows come from outside: `x` holds those of a minibatch only."""
 
     def model(x):
@@ -261,18 +261,17 @@ def refused(engine, x, said, **options):
         with units(engine, said):
             ppl.sample("z", dist.Normal(ppl.param("slope") * x, 1.0))
 
-    with on(engine), pytest.raises(ppvi.ProgramError, match=r"plate 'units'.*all rows"):
-        drawn(engine, model, guide, {"slope": 0.5}, engine.array(x), **options)
+    with on(engine), pytest.raises(ppvi.ProgramError, match=match):
+        drawn(engine, model, guide, {"slope": 0.5}, engine.array(x))
 
 
 @pytest.mark.parametrize("said", [2, [2, 1]])
 def test_draws_from_a_guide_that_knows_a_minibatch_only_are_refused(engine, said):
-    refused(engine, X[:2], said)
+    refused(engine, X[:2], said, r"plate 'units'.*all rows")
 
 
 def test_a_minibatch_of_one_is_not_taken_for_all(engine):
-    refused(engine, X[:1], 1)
-    refused(engine, X[:1], 1, particles=2)
+    refused(engine, X[:1], 1, r"plate 'units'.*broadcast")
 
 
 def test_given_rows_that_are_all_rows_in_order_give_draws(engine):
@@ -299,3 +298,47 @@ def test_an_autoguide_has_a_row_of_parameters_for_each_unit(engine, said, create
         sizes = [np.asarray(value).size for value in fit.params.values()]
     assert z.shape == (1, 20, 4)
     assert sizes == [4, 4]
+
+
+@pytest.mark.slow
+def test_the_reference_is_of_all_rows_too(engine):
+    with on(engine):
+        model, _ = local_normals(engine, 2, 2)
+        options = dict(num_warmup=200, num_samples=200, num_chains=2, progress=False)
+        z = np.asarray(engine.vi.nuts(model, engine.key(0), engine.array(X), **options).posterior["z"])
+    assert z.shape == (2, 200, 4)
+    np.testing.assert_allclose(z.mean((0, 1)), X / 2, atol=0.25)
+
+
+def test_a_plate_that_was_made_outside_of_the_programs_is_refused():
+    with on(PYRO):
+        plate = ppl.plate("units", 4, subsample_size=2)
+
+        def model():
+            with plate:
+                ppl.sample("z", dist.Normal(0.0, 1.0))
+
+        def guide():
+            with plate as i:
+                ppl.sample("z", dist.Normal(ppl.param("loc")[i], 1.0))
+
+        bound = PYRO.vi.objective(ppvi.objectives.elbo, model, guide)
+        with pytest.raises(ppvi.ProgramError, match="plate 'units'"):
+            bound.value_and_grad(0, {"loc": PYRO.array(X)})
+
+
+def test_what_is_stated_twice_in_one_program_is_refused(engine):
+    def model():
+        with ppl.plate("units", 4):
+            z = ppl.sample("z", dist.Normal(0.0, 1.0))
+        with ppl.plate("units", 4, subsample_size=2) as i:
+            ppl.sample("x", dist.Normal(z[i], 1.0), obs=xp.asarray(X)[i])
+
+    def guide():
+        with ppl.plate("units", 4):
+            ppl.sample("z", dist.Normal(ppl.param("loc"), 1.0))
+
+    with on(engine):
+        bound = engine.vi.objective(ppvi.objectives.elbo, model, guide)
+        with pytest.raises(ppvi.ProgramError, match=r"plate 'units'.*different names"):
+            bound.value_and_grad(engine.key(0), {"loc": engine.array(X)})
