@@ -10,6 +10,7 @@ from ppvi.checks import Budget as Budget, Report as Report
 from ppvi.compare import Comparison as Comparison, compare as compare
 from ppvi.errors import (
     BiasError as BiasError,
+    BiasWarning as BiasWarning,
     EngineError as EngineError,
     FitError as FitError,
     PpviError as PpviError,
@@ -32,6 +33,7 @@ from ppvi.program import (
     minimized as minimized,
     replicate as replicate,
     stop_gradient as stop_gradient,
+    total as total,
 )
 from ppvi.strategies import (
     ARM as ARM,

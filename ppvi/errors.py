@@ -1,4 +1,4 @@
-"""Every error that ppvi raises on purpose.
+"""Every error that ppvi raises on purpose, and a warning.
 
 One base class and five nouns: the *program* is at fault, the *strategy* is, the *engine* cannot do it, a gradient has
 *bias*, or the *fit* left the finite numbers. A message names the site, its file and line where there is one, and the
@@ -52,6 +52,14 @@ class BiasError(PpviError):
     def __init__(self, message: str, report: Any):
         super().__init__(message)
         self.report = report
+
+
+class BiasWarning(UserWarning):
+    """An objective is biased, as is seen while it is staged: at the first gradient or estimate for arguments of new shapes.
+
+    Common causes: a logarithm, an exponential or another nonlinear function of a density on a minibatch, such as an
+    importance-weighted bound of a model with a subsampled plate, which has to be taken per row (`per=`).
+    """
 
 
 class FitError(PpviError):

@@ -31,10 +31,13 @@ Plates = str | Sequence[str]
 
 
 class Plate(NamedTuple):
-    """A plate around a site: its name and its axis, counted from the right of the site's batch shape."""
+    """A plate around a site."""
 
     name: str
-    dim: int
+    dim: int | None
+    """Its axis, counted from the right of the site's batch shape; None where it has none, being run over in Python."""
+    scale: float = 1.0
+    """N / n, for a minibatch of n of the plate's N rows: how many rows each stands for."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Trace(Mapping[str, Array]):
     **Attributes**
 
     - `log_density`: scalar, the sum of every site's log_prob, observations, scales and masks included.
-    - `log_probs`: site -> array of the site's batch shape, observed sites included.
+    - `log_probs`: site -> array of the site's batch shape, observed sites included, scales and masks too.
     - `returned`: what the program returned.
     """
 
@@ -64,6 +67,8 @@ class Trace(Mapping[str, Array]):
     """Sites that were not drawn, but given a value."""
     whole: Trace | None = None
     """Of a marginal: the run of the whole program."""
+    rows: Mapping[str, Array] = field(default_factory=dict)
+    """Of sites on minibatches: `log_probs` with every row counted once, whatever it stands for."""
     distributions: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The engine's own objects for each site, while the run is not yet stacked with others."""
 
@@ -83,6 +88,8 @@ class Trace(Mapping[str, Array]):
 
     def per(self, plate: Plates | None) -> Array:
         """The log density with the axes of these plates kept, in their order, and summed over everything else.
+
+        It is that of each row for itself: a minibatch of one of these plates has no scale N / n here, which `total` puts in.
 
         **Raises** `ProgramError` if a site lies outside a plate, for its log_prob then has no such axis.
         """
@@ -120,23 +127,48 @@ class Trace(Mapping[str, Array]):
             )
         return self._total([site for site in self.log_probs if site in given or site in self.observed], per)
 
+    def along(self, x: Array, site: str, per: Plates | None, ndim: int) -> Array:
+        """What there is for each index of these plates, `(*plates)`, along the axes of a site's value, of which there are so
+        many."""
+        ops, names = session().ops, plate_names(per)
+        dims = self._dims(site, names)
+        shape = [1] * self.batch_ndims[site]
+        for dim, size in zip(dims, x.shape, strict=True):
+            shape[dim] = size
+        laid = ops.transpose(x, [dims.index(dim) for dim in sorted(dims)]) if len(dims) > 1 else x
+        return ops.reshape(laid, (*shape, *[1] * (ndim - len(shape))))
+
     def _total(self, sites: Iterable[str], per: Plates | None) -> Array:
         names = plate_names(per)
-        return sum((self._kept(site, names) for site in sites), start=0.0)
+        kept = [self._kept(site, names) for site in sites]
+        if kept or not names or not self.log_probs:
+            return sum(kept, start=0.0)
+        # A sum of nothing has the plates' axes too.
+        return session().ops.zeros(tuple(self._kept(next(iter(self.log_probs)), names).shape))
 
     def _kept(self, site: str, names: Sequence[str]) -> Array:
-        """The log_prob of a site, summed over all axes but those of the plates."""
-        ops, ndim, log_prob = session().ops, self.batch_ndims[site], self.log_probs[site]
-        dims = {frame.name: frame.dim for frame in self.plates[site]}
+        """The log_prob of a site, summed over all axes but those of the plates, of which every row counts once."""
+        ops, ndim, kept = session().ops, self.batch_ndims[site], self._dims(site, names)
+        minibatches = [plate for plate in self.plates[site] if plate.scale != 1]
+        log_prob = self.log_probs[site]
+        if any(plate.name in names for plate in minibatches):
+            session().owe([plate.name for plate in minibatches if plate.name in names])
+            log_prob = of_minibatches(
+                site, self.rows[site], [plate for plate in minibatches if plate.name not in names]
+            )
+        total = ops.sum(log_prob, [axis for axis in range(-ndim, 0) if axis not in kept])
+        return ops.transpose(total, [sorted(kept).index(dim) for dim in kept]) if len(kept) > 1 else total
+
+    def _dims(self, site: str, names: Sequence[str]) -> list[int]:
+        """The axes of plates in the log_prob of a site."""
+        dims = {plate.name: plate.dim for plate in self.plates[site] if plate.dim is not None}
         for name in names:
             if name not in dims:
                 raise ProgramError(
                     f"log density per plate {name!r}: site {site!r} lies outside that plate, so its log_prob has no "
                     f"such axis. Move the site into the plate, or sum the entries of `log_probs` that you mean."
                 )
-        kept = [dims[name] for name in names]
-        total = ops.sum(log_prob, [axis for axis in range(-ndim, 0) if axis not in kept])
-        return ops.transpose(total, [sorted(kept).index(dim) for dim in kept]) if len(kept) > 1 else total
+        return [dims[name] for name in names]
 
 
 def plate_names(per: Plates | None) -> tuple[str, ...]:
@@ -193,7 +225,10 @@ class Program(Protocol):
         **Arguments**
 
         - `choices`, `stop_params`: as for `assess`.
-        - `per`: a plate, or several, whose axes are kept instead of summed, in this order.
+        - `per`: a plate, or several, whose axes are kept instead of summed, in this order. The densities are those of each
+          row for itself: where the plate runs over a minibatch of n of N rows, they come without its scale N / n, so that any
+          function may be taken of them. `ppvi.total(x, per)` then sums over the plate, and puts it in. A scale of the program's
+          own (`handlers.scale`, `poutine.scale`), such as that of an annealed likelihood, is part of the density and stays.
 
         **Raises** `ProgramError` as `assess` does.
         """
@@ -223,7 +258,7 @@ class Session(Protocol):
 
     def held(self, stop: bool | str) -> AbstractContextManager[None]: ...
 
-    def kl(self, q: Any, p: Any) -> Array | None: ...
+    def kl(self, q: Any, p: Any, ratio: Array) -> Array | None: ...
 
     def fold(self, count: Array, body: Callable[[Array, Any], Any], carry: Any) -> Any: ...
 
@@ -232,6 +267,10 @@ class Session(Protocol):
     def geometric(self, decay: float) -> Array: ...
 
     def subset(self, data: Any, size: int) -> tuple[Any, int]: ...
+
+    def owe(self, plates: Sequence[str]) -> None: ...
+
+    def settle(self, plates: Sequence[str]) -> float: ...
 
     def estimate(self, value: Array, what: str) -> Array: ...
 
@@ -319,8 +358,60 @@ def logmeanexp(x: Array) -> Array:
     return session().ops.logsumexp(x, 0) - math.log(x.shape[0])
 
 
+def total(x: Array, per: Plates | None) -> Array:
+    """The sum over plates of what there is for each of their indices, in which a minibatch stands for all of its plate.
+
+        sum_i x_i;    over a minibatch of n of N rows    N / n sum_{i in batch} x_i
+
+    Densities `per` a plate are those of each row for itself, so that a nonlinear function of them is taken before the scale
+    of the minibatch comes in, and not of densities that have it:
+
+        def iwelbo_per_datum(p, q):
+            def log_weight():
+                z = q.simulate()
+                return p.log_density(z, per="data") - z.per("data")
+
+            return ppvi.total(ppvi.logmeanexp(ppvi.replicate(5, log_weight)), per="data")
+
+    **Arguments**
+
+    - `x`: array of shape `(*plates)`.
+    - `per`: the plate or plates whose axes it has, in their order; None for a number, which is returned as it is.
+
+    **Returns** a scalar.
+
+    **Raises** `ProgramError` if the array has other axes, or if no program has such a plate.
+
+    **Unbiased** for the sum over all rows.
+    """
+    now, names = session(), plate_names(per)
+    x = now.array(x)
+    if len(x.shape) != len(names):
+        raise ProgramError(
+            f"total: an array of shape {tuple(x.shape)} has not one axis for each of the plates {list(names)}: sum or average "
+            f"other axes, such as that of particles, before."
+        )
+    if not names:
+        return x
+    scale = now.settle(names)
+    summed = now.ops.sum(x, range(len(names)))
+    return summed if scale == 1 else now.estimate(scale * summed, f"sum over a minibatch of {', '.join(names)}")
+
+
+def of_minibatches(site: str, rows: Array, plates: Iterable[Plate]) -> Array:
+    """The log_prob of a site in which every row of the plates' minibatches counts for those that it stands for."""
+    minibatches = [plate for plate in plates if plate.scale != 1]
+    if not minibatches:
+        return rows
+    scale, names = math.prod(plate.scale for plate in minibatches), ", ".join(plate.name for plate in minibatches)
+    return session().estimate(scale * rows, f"log density of {site} on a minibatch of {names}")
+
+
 def kl_divergences(q: Trace, p: Trace) -> dict[str, Array]:
     """KL(q(z_i | before) || p(z_i | before)) of every site for which the framework has a closed form, a scalar each.
+
+    Scales, masks and minibatches count in it. Entries that the two programs do not mask alike have no closed form, and are
+    log q(z_i) - log p(z_i) at the draw.
 
     Only where it may stand for E[log q(z_i) - log p(z_i)]: everything that the model draws before the site, the guide has
     drawn before it too, so that neither distribution depends on the site's own value.
@@ -329,7 +420,8 @@ def kl_divergences(q: Trace, p: Trace) -> dict[str, Array]:
     earlier = {name: set(list(q)[:i]) for i, name in enumerate(q)}
     for i, name in enumerate(p):
         if name in q.distributions and name in p.distributions and earlier[name].issuperset(list(p)[:i]):
-            divergence = session().kl(q.distributions[name], p.distributions[name])
+            ratio = q.log_probs[name] - p.log_probs[name]
+            divergence = session().kl(q.distributions[name], p.distributions[name], ratio)
             if divergence is not None:
                 found[name] = divergence
     return found

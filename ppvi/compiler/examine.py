@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ppvi.compiler.findings import Finding, Rule, Severity, StaticReport, in_order
-from ppvi.compiler.flat import Step
+from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.held import stopped
-from ppvi.compiler.ir import Atom, Density, Smoothness, Var
+from ppvi.compiler.ir import Atom, Density, Program, Smoothness, Var
 from ppvi.compiler.linearity import misused
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.ranges import range_of
@@ -55,6 +55,28 @@ def examine(plan: Plan, names: Mapping[Var, str]) -> StaticReport:
             )
         )
     )
+
+
+def nonlinear_estimates(flat: Flat) -> Iterator[Finding]:
+    """The estimates that a program uses nonlinearly."""
+    for estimate, step in misused(flat).items():
+        why = "it is an unbiased estimate, and a nonlinear function of one is biased: E g(X) is not g(E X)."
+        yield _finding("biased", "nonlinear estimate", f"the {estimate.equation.estimate_of}", step, why, _LINEARLY)
+
+
+_LINEARLY = (
+    "Use it linearly. Where the rows of a minibatch are independent, take densities per plate and sum the function of them by "
+    "ppvi.total, as iwelbo(K, per=...) does; or run the plate over all rows; exp_of, log_of and power_of have the expectation "
+    "of the function of a sum."
+)
+
+
+def misused_estimates(program: Program) -> tuple[Finding, ...]:
+    """The same of a program as it is staged, at no cost where it has no estimates."""
+    if all(equation.estimate_of is None for equation in program.equations):
+        return ()
+    flat = flatten(program.equations, [program.output], lambda site: False, program.constants)
+    return in_order(nonlinear_estimates(flat))
 
 
 @dataclass(frozen=True)
@@ -111,10 +133,7 @@ class Rules:
 
     def nonlinear(self) -> Iterator[Finding]:
         """Nonlinear functions of unbiased estimates are biased."""
-        for estimate, step in misused(self.analysis.flat).items():
-            why = "it is an unbiased estimate, and a nonlinear function of one is biased: E g(X) is not g(E X)."
-            remedy = "Use it linearly; or use exp_of, log_of or power_of, which have the expectation that you want."
-            yield _finding("biased", "nonlinear estimate", f"the {estimate.equation.estimate_of}", step, why, remedy)
+        yield from nonlinear_estimates(self.analysis.flat)
 
     def supports(self) -> Iterator[Finding]:
         """What is drawn must be possible where its density is taken."""

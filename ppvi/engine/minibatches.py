@@ -176,8 +176,8 @@ class Plates:
         self.stated: dict[str, Stated] = {}
         self.taken: dict[str, tuple[Stated, Stated]] = {}
         """Those that have got another number of rows than is stated."""
-        self.batches: dict[str, int] = {}
-        """The number of rows of those that run over a minibatch."""
+        self.batches: dict[str, Stated] = {}
+        """What holds of those that run over a minibatch."""
 
     def meet(self, stated: Stated) -> Stated:
         """What holds of a plate that the program has reached."""
@@ -188,7 +188,7 @@ class Plates:
         if held.number != stated.number:
             self.taken[stated.plate] = stated, held
         if held.partial:
-            self.batches[stated.plate] = held.number
+            self.batches[stated.plate] = held
         return held
 
     def refuse_unstated(self, site: str, plate: str) -> None:
@@ -200,17 +200,22 @@ class Plates:
                 f"the plate in the program, and let no handler hide it."
             )
 
-    def batches_around(self, site: str, shape: tuple[int, ...], frames: Iterable[Plate]) -> tuple[str, ...]:
-        """The plates of minibatches around a site of this batch shape, whose axes are of their rows."""
-        found = [frame for frame in frames if frame.name in self.batches]
-        for name, dim in found:
-            if shape[dim] != self.batches[name]:
-                raise ProgramError(
-                    f"site {site!r} of the {self.role} at {self.session.here()} has batch shape {shape}, whose axis {dim} is "
-                    f"that of plate {name!r} with a minibatch of {self.batches[name]}: index what belongs to the plate's rows "
-                    f"by what it yields, as in `with plate(...) as i: x[i]`."
-                )
-        return tuple(name for name, _ in found)
+    def around(self, site: str, shape: tuple[int, ...], frames: Iterable[tuple[str, int | None]]) -> tuple[Plate, ...]:
+        """The plates around a site of this batch shape, by their names and axes; those of minibatches have their rows there."""
+        return tuple(Plate(name, dim, self._scale(name, dim, site, shape)) for name, dim in frames)
+
+    def _scale(self, name: str, dim: int | None, site: str, shape: tuple[int, ...]) -> float:
+        """How many rows of a plate each of those that it runs over stands for."""
+        if name not in self.batches:
+            return 1.0
+        size, rows = self.batches[name].size, self.batches[name].number
+        if dim is not None and shape[dim] != rows:
+            raise ProgramError(
+                f"site {site!r} of the {self.role} at {self.session.here()} has batch shape {shape}, whose axis {dim} is that "
+                f"of plate {name!r} with a minibatch of {rows}: index what belongs to the plate's rows by what it yields, as in "
+                f"`with plate(...) as i: x[i]`."
+            )
+        return size / rows
 
     @contextmanager
     def explained(self) -> Iterator[None]:

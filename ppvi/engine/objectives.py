@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ppvi.checks import Budget, Report
-from ppvi.compiler.examine import examine
+from ppvi.compiler.examine import examine, misused_estimates
 from ppvi.compiler.explain import Explanation, explain
 from ppvi.compiler.findings import StaticReport
 from ppvi.compiler.ir import Atom, Program as StagedProgram, Var
@@ -17,7 +18,7 @@ from ppvi.compiler.plan import Plan
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session, not_a_strategy
-from ppvi.errors import ProgramError, StrategyError
+from ppvi.errors import BiasWarning, ProgramError, StrategyError
 from ppvi.ops import Array
 from ppvi.program import Program, staging
 from ppvi.strategies import Strategy
@@ -215,6 +216,7 @@ class Objective:
         """Run the objective program once in a session."""
         with self.handles(session, args, kwargs) as (p, q), session.direct():
             value = self.program(p, q)
+            session.refuse_owed()
         return _real_scalar(value, session, _name(self.program))
 
     @contextmanager
@@ -233,6 +235,12 @@ class Objective:
                 f"neither the guide {_name(self.guide)} nor the model {_name(self.model)} declares a parameter, so there is "
                 f"nothing to fit: declare one with `param`, or use an autoguide such as AutoNormal(model)."
             )
+
+
+def warn_of_bias(program: StagedProgram) -> None:
+    """Say at an objective's first use what a check would find of its minibatches."""
+    for finding in misused_estimates(program):
+        warnings.warn(f"the objective is biased.\n{finding}", BiasWarning, stacklevel=2)
 
 
 def refuse_constant(program: StagedProgram, params: Params) -> None:

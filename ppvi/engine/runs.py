@@ -9,15 +9,16 @@ multiply the densities that the objective sees, never the probability by which a
 from __future__ import annotations
 
 import functools
+import math
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppvi.compiler.ir import At, Density
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array
-from ppvi.program import Plate, Program, Trace
+from ppvi.program import Plate, Program, Trace, of_minibatches
 
 if TYPE_CHECKING:
     from ppvi.engine.sessions import Session
@@ -34,11 +35,9 @@ class Site:
     fixed: Array | None
     """The value that a handler of the program has given a latent site, as `substitute`, `replay` and autoguides' models do."""
     scale: Any
-    """None for 1."""
+    """The program's own, beside those of the plates' minibatches; None for 1."""
     infer: Mapping[str, Any]
     plates: tuple[Plate, ...]
-    batches: tuple[str, ...]
-    """The plates that run over a minibatch."""
 
 
 class Arrays(NamedTuple):
@@ -63,8 +62,27 @@ class Told:
     density: Density | None
     """None where nothing is marked."""
     plates: tuple[Plate, ...] = ()
-    batches: tuple[str, ...] = ()
     deterministic: bool = False
+
+
+class Counted(NamedTuple):
+    """A site's distribution, and how often its log_prob counts."""
+
+    fn: Any
+    """The framework's, masks included."""
+    scale: Any
+    """None for 1."""
+    plates: tuple[Plate, ...]
+
+
+def own_scale(scale: Any, plates: Iterable[Plate]) -> Any:
+    """What a site's scale is beside those of the minibatches around it; None for 1."""
+    if scale is None:
+        return None
+    minibatches = math.prod(plate.scale for plate in plates)
+    if isinstance(scale, int | float):
+        return None if math.isclose(scale, minibatches) else scale / minibatches
+    return scale if minibatches == 1 else scale / minibatches
 
 
 class Handle(Program):
@@ -115,6 +133,7 @@ class Run:
         """Forget what was recorded."""
         self.values: dict[str, Array] = {}
         self.log_probs: dict[str, Array] = {}
+        self.rows: dict[str, Array] = {}
         self.plates: dict[str, tuple[Plate, ...]] = {}
         self.deterministic: dict[str, Array] = {}
         self.auxiliary: set[str] = set()
@@ -129,7 +148,7 @@ class Run:
         self.refuse_second(name, session.here)
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
         density, bounds = session.density(site, self.role, at)
-        told = Told(name, session.here(), at != "data", density, site.plates, site.batches)
+        told = Told(name, session.here(), at != "data", density, site.plates)
         if site.infer.get("is_auxiliary"):
             self.auxiliary.add(name)
         return session.tell(self, site, told, Arrays(value, log_prob, site.scale, bounds))
@@ -144,11 +163,12 @@ class Run:
         session, name, log_prob = self.session, told.name, arrays.log_prob
         if told.density is not None:
             log_prob = session.marks.mark_density(log_prob, told.density, arrays.bounds)
-        log_prob = log_prob if arrays.scale is None else arrays.scale * log_prob
-        if told.batches:
-            log_prob = session.estimate(log_prob, f"log density of {name} on a minibatch of {', '.join(told.batches)}")
-        self.log_probs[name] = log_prob
+        rows = log_prob if arrays.scale is None else arrays.scale * log_prob
+        self.log_probs[name] = of_minibatches(name, rows, told.plates)
+        if any(plate.scale != 1 for plate in told.plates):
+            self.rows[name] = rows
         self.plates[name] = told.plates
+        session.meet(told.plates)
         if told.latent:
             self.values[name] = arrays.value
 
@@ -195,6 +215,7 @@ class Run:
             returned=returned,
             plates=self.plates,
             batch_ndims=ndims,
+            rows=self.rows,
             auxiliary=frozenset(self.auxiliary),
             observed=frozenset(self.log_probs.keys() - self.values.keys()),
             pathwise=frozenset(self.pathwise),

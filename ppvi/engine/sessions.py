@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
@@ -15,10 +16,12 @@ from typing import Any, Protocol
 from ppvi import program, strategies
 from ppvi.compiler.ir import At, Candidate, Density, SiteInfo
 from ppvi.engine.distributions import SiteDistribution, tails
+from ppvi.engine.divergences import closed_form
 from ppvi.engine.minibatches import Minibatches, Rows
-from ppvi.engine.runs import Arrays, Handle, Run, Site, Told
+from ppvi.engine.runs import Arrays, Counted, Handle, Run, Site, Told
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array
+from ppvi.program import Plate
 from ppvi.strategies import Distribution, Draw, Strategy, default_strategies
 
 
@@ -67,6 +70,8 @@ class Session(program.Session):
         self.begun_anew = False
         """Whether what is staged is not the first beginning of the evaluation."""
         self._held: bool | str = False
+        self._scales: dict[str, set[float]] = {}
+        self._owed: dict[str, str] = {}
 
     # What the engine adds ---------------------------------------------------------------------------------------------
 
@@ -173,7 +178,7 @@ class Session(program.Session):
 
     def tell(self, run: Run, site: Site, told: Told, arrays: Arrays) -> Array:
         """Tell a run of a site; the value that the program goes on with."""
-        run.distributions[told.name] = (site.fn, site.scale)
+        run.distributions[told.name] = Counted(site.fn, site.scale, site.plates)
         run.record(told, arrays)
         return arrays.value
 
@@ -240,22 +245,41 @@ class Session(program.Session):
         finally:
             self._held = outer
 
-    def kl(self, q: Any, p: Any) -> Array | None:
-        """KL divergence between the distributions of one site, scaled and summed; None where no closed form is known.
-
-        Nor where the model and the guide scale the site differently, for then it is no divergence that stands there.
-        """
-        (mine, scale), (other, other_scale) = q, p
-        alike = scale is other_scale or (isinstance(scale, int | float) and scale == other_scale)
-        divergence = self.divergence(mine, other) if alike else None
-        if divergence is None:
-            return None
-        scaled = divergence if scale is None else scale * divergence
-        return self.ops.sum(scaled, range(len(scaled.shape)))
+    def kl(self, q: Counted, p: Counted, ratio: Array) -> Array | None:
+        """KL divergence between the distributions of one site, counted and summed; None where no closed form is known."""
+        return closed_form(self, q, p, ratio)
 
     def divergence(self, q: Any, p: Any) -> Array | None:
         """KL divergence of the framework's distributions, by lane, where it knows a closed form."""
         raise NotImplementedError
+
+    def meet(self, plates: Sequence[Plate]) -> None:
+        """Told of the plates around every site."""
+        for plate in plates:
+            self._scales.setdefault(plate.name, set()).add(plate.scale)
+
+    def owe(self, plates: Sequence[str]) -> None:
+        """Densities are given out in which the rows of these plates' minibatches count once."""
+        self._owed |= dict.fromkeys(plates, self.here())
+
+    def settle(self, plates: Sequence[str]) -> float:
+        """How many rows every index of these plates stands for, which is asked for a sum over them."""
+        for name in plates:
+            self._owed.pop(name, None)
+            if len(self._scales.get(name, ())) != 1:
+                problem = "has minibatches of several sizes" if name in self._scales else "is around no site"
+                raise ProgramError(f"total over plate {name!r}, which {problem}; there are {sorted(self._scales)}.")
+        return math.prod(scale for name in plates for scale in self._scales[name])
+
+    def refuse_owed(self) -> None:
+        """A minibatch that nothing counts for all of its plate."""
+        for name, where in self._owed.items():
+            scales = ", ".join(f"{scale:g}" for scale in sorted(self._scales[name]))
+            raise ProgramError(
+                f"densities per plate {name!r}, asked for at {where}, are those of each row of its minibatch for itself, and "
+                f"the objective never puts in that each stands for {scales} rows: sum over the plate by "
+                f"ppvi.total(x, per={name!r}) instead of x.sum(); for a mean over rows, divide that by their number."
+            )
 
     def estimate(self, value: Array, what: str) -> Array:
         """The value, marked as an unbiased estimate."""

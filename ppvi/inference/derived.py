@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ppvi.errors import ProgramError
 from ppvi.ops import Array
-from ppvi.program import Plate, Plates, Program, Trace, handle, plate_names, session
+from ppvi.program import Plate, Plates, Program, Trace, handle, of_minibatches, plate_names, session, total
 
 Conditional = Program | Callable[..., Any]
 """A program, or a program of the framework that is called with the choices it may depend on, followed by arguments."""
@@ -99,11 +99,15 @@ def merged(old: Trace | None, new: Trace | None) -> Trace:
 def joint_trace(label: str, per: Plates | None, log_density: Array, choices: Trace, whole: Trace | None) -> Trace:
     """A trace whose density is one number, or one for each index of some plates, and not a product over its sites."""
     names = plate_names(per)
-    frames = tuple(Plate(name, i - len(names)) for i, name in enumerate(names))
+    scales = [session().settle([name]) for name in names]
+    frames = tuple(
+        Plate(name, i - len(names), scale) for i, (name, scale) in enumerate(zip(names, scales, strict=True))
+    )
     return Trace(
         choices=choices.choices,
-        log_probs={label: log_density},
-        log_density=session().ops.sum(log_density, range(len(names))),
+        log_probs={label: of_minibatches(label, log_density, frames)},
+        rows={label: log_density},
+        log_density=total(log_density, per),
         plates={**choices.plates, label: frames},
         batch_ndims={**choices.batch_ndims, label: len(names)},
         auxiliary=choices.auxiliary,

@@ -20,7 +20,7 @@ from ppvi.inference.derived import (
     without_auxiliary,
 )
 from ppvi.ops import Array
-from ppvi.program import Plates, Program, Trace, check_count, each, logmeanexp, plate_names, replicate, session
+from ppvi.program import Plates, Program, Trace, check_count, each, logmeanexp, plate_names, replicate, session, total
 
 
 class Particle(NamedTuple):
@@ -83,7 +83,7 @@ class Posterior(Derived):
         E[exp(log_evidence)] = integral of the target;    E[log_evidence] <= log of it
         """
         _, log_evidence = self._sampled(None, stop_params)
-        return session().ops.sum(log_evidence, range(len(plate_names(self.per))))
+        return total(log_evidence, self.per)
 
     # Particles ----------------------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class Posterior(Derived):
 
         def aligned(site: str) -> Array:
             """The index with axes of size one for those of the site's batch that are no such plate."""
-            dims = {frame.name: frame.dim for frame in choices.plates[site]}
+            dims = {frame.name: frame.dim for frame in choices.plates[site] if frame.dim is not None}
             places = sorted((dims[name], 1 + i) for i, name in enumerate(names))
             shape = [1] * choices.batch_ndims[site]
             for dim, axis in places:

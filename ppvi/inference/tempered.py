@@ -33,6 +33,7 @@ class Tempered(Derived):
         return Trace(
             choices=p.choices,
             log_probs={name: power * trace.log_probs[site] for name, trace, site, power in names},
+            rows={name: power * trace.rows[site] for name, trace, site, power in names if site in trace.rows},
             log_density=sum(power * trace.log_density for _, trace, power in traces),
             plates={name: trace.plates[site] for name, trace, site, _ in names} | dict(p.plates),
             batch_ndims={name: trace.batch_ndims[site] for name, trace, site, _ in names} | dict(p.batch_ndims),

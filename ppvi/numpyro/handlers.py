@@ -19,10 +19,9 @@ from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import Messenger
 
 from ppvi.engine.minibatches import Plates, Stated, Whole
-from ppvi.engine.runs import Run, Site, no_direct_sites, unknown_site
+from ppvi.engine.runs import Run, Site, no_direct_sites, own_scale, unknown_site
 from ppvi.errors import EngineError
 from ppvi.numpyro import source
-from ppvi.program import Plate
 from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -112,17 +111,17 @@ class Around(Messenger):
             return
         if msg["kwargs"].get("sample_shape"):
             msg["fn"] = fn = fn.expand((*msg["kwargs"].pop("sample_shape"), *fn.batch_shape))
-        plates = tuple(Plate(frame.name, frame.dim) for frame in frames)
+        shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim) for frame in frames]
+        plates = self.plates.around(name, shape, dims)
         msg["value"] = self.run.sample(
             Site(
                 name=name,
                 fn=fn,
                 observed=msg["value"] if msg["is_observed"] else None,
                 fixed=None if msg["is_observed"] else msg["value"],
-                scale=msg["scale"],
+                scale=own_scale(msg["scale"], plates),
                 infer=msg["infer"],
                 plates=plates,
-                batches=self.plates.batches_around(name, tuple(fn.batch_shape), plates),
             )
         )
 

@@ -20,7 +20,7 @@ from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
 from ppvi.engine.minibatches import Whole
-from ppvi.engine.objectives import ObjectiveProgram, Params, Start, refuse_constant
+from ppvi.engine.objectives import ObjectiveProgram, Params, Start, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import Structure, join, names_of, part, supports_of
@@ -39,10 +39,10 @@ from ppvi.strategies import Strategy
 jax.tree_util.register_pytree_node(
     Trace,
     lambda t: (
-        (t.choices, t.log_probs, t.log_density, t.returned, t.whole),
+        (t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows),
         (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed),
     ),
-    lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4]),
+    lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4], rows=leaves[5]),
 )
 
 
@@ -208,6 +208,7 @@ class Objective(engine.Objective):
             closed = trace()
         staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
         refuse_constant(staged, params)
+        warn_of_bias(staged)
         supports = supports_of(staged.inputs, params, ran[-1].constraints)
         staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
         return plan(guarded(staged, OPS))

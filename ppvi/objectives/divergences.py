@@ -10,7 +10,17 @@ from ppvi.errors import ProgramError
 from ppvi.objectives.elbo import Objective
 from ppvi.objectives.weights import log_weight, log_weights, normalized, refuse_estimated
 from ppvi.ops import Array
-from ppvi.program import Program, check_count, logmeanexp, minimized, replicate, session, without_potential
+from ppvi.program import (
+    Plates,
+    Program,
+    check_count,
+    logmeanexp,
+    minimized,
+    replicate,
+    session,
+    total,
+    without_potential,
+)
 
 
 def _exp(x: Array) -> Array:
@@ -109,7 +119,7 @@ def chi_square(order: float = 2.0, *, log_scale: float = 0.0) -> Objective:
     return minimized(moment)
 
 
-def cubo(particles: int, order: float = 2.0) -> Objective:
+def cubo(particles: int, order: float = 2.0, *, per: Plates | None = None) -> Objective:
     """Chi-square upper bound on the log scale by K draws, to be minimised.
 
         1/n E_{z_1..z_K ~ q} [log 1/K sum_k w_k^n],    w_k = p(x, z_k) / q(z_k)
@@ -118,6 +128,7 @@ def cubo(particles: int, order: float = 2.0) -> Objective:
 
     - `particles`: K, at least 1.
     - `order`: n > 1.
+    - `per`: plates over which everything is independent, as for `iwelbo`.
 
     **Unbiased** for the quantity above, and **biased for CUBO_n** = 1/n log E[w^n], which it underestimates by
     O(1/K): with few particles or heavy weights it is no upper bound of log p(x). `chi_square` is the unbiased one.
@@ -127,7 +138,7 @@ def cubo(particles: int, order: float = 2.0) -> Objective:
     _check_order(order)
 
     def bound(p: Program, q: Program) -> Array:
-        return logmeanexp(order * log_weights(p, q, particles)) / order
+        return total(logmeanexp(order * log_weights(p, q, particles, per)), per) / order
 
     return minimized(bound)
 
@@ -171,7 +182,7 @@ def log_variance(particles: int) -> Objective:
     return without_potential("the value is a variance, the gradient that of KL(q || p)")(minimized(divergence))
 
 
-def thermodynamic(betas: list[float] | tuple[float, ...], particles: int) -> Objective:
+def thermodynamic(betas: list[float] | tuple[float, ...], particles: int, *, per: Plates | None = None) -> Objective:
     """Thermodynamic variational objective by K draws, to be maximised.
 
         sum_t (beta_{t+1} - beta_t) sum_k v_tk log w_k,    v_tk = w_k^beta_t / sum_j w_j^beta_t
@@ -182,6 +193,7 @@ def thermodynamic(betas: list[float] | tuple[float, ...], particles: int) -> Obj
 
     - `betas`: 0 = beta_0 < beta_1 < ... < beta_T < 1, where each interval starts. `[0]` alone is the ELBO.
     - `particles`: K, at least 1, shared by all intervals.
+    - `per`: plates over which everything is independent, as for `iwelbo`.
 
     **Unbiased** for the quantity above when every strategy is, and **biased for the objective** at K -> infinity by
     O(1/K), because the weights are self-normalised. Masrani, Le and Wood 2019.
@@ -192,11 +204,11 @@ def thermodynamic(betas: list[float] | tuple[float, ...], particles: int) -> Obj
         raise ProgramError(f"thermodynamic: betas must rise from 0 to below 1, not {list(betas)}.")
 
     def bound(p: Program, q: Program) -> Array:
-        log_w = log_weights(p, q, particles)
+        log_w = log_weights(p, q, particles, per)
 
         def mean(beta: float) -> Array:
-            return (normalized(beta * log_w) * log_w).sum()
+            return (normalized(beta * log_w) * log_w).sum(0)
 
-        return sum((b - a) * mean(a) for a, b in itertools.pairwise(points))
+        return total(sum((b - a) * mean(a) for a, b in itertools.pairwise(points)), per)
 
     return bound

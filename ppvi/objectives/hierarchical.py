@@ -55,7 +55,7 @@ def iwhvi(keep: Sequence[str], reverse: Reverse | None, particles: int, *, per: 
     return bound
 
 
-def hvi(keep: Sequence[str], reverse: Reverse | None = None) -> Objective:
+def hvi(keep: Sequence[str], reverse: Reverse | None = None, *, per: Plates | None = None) -> Objective:
     """Hierarchical variational bound, to be maximised: `iwhvi` with one particle.
 
         E_{(z, u) ~ q} [log p(x, z) + log r(u; z) - log q(z, u)]
@@ -63,10 +63,10 @@ def hvi(keep: Sequence[str], reverse: Reverse | None = None) -> Objective:
     Without a reverse program r is the guide's own distribution of u, and the bound E [log p(x, z) - log q(z | u)].
     **Unbiased when** every strategy is. Ranganath, Tran and Blei 2016.
     """
-    return iwhvi(keep, reverse, 1)
+    return iwhvi(keep, reverse, 1, per=per)
 
 
-def sivi(keep: Sequence[str], particles: int) -> Objective:
+def sivi(keep: Sequence[str], particles: int, *, per: Plates | None = None) -> Objective:
     """Semi-implicit variational bound, to be maximised.
 
         E [log p(x, z) - log 1/(K + 1) sum_k q(z | u_k)],    (z, u_0) ~ q,  u_1..u_K ~ q(u)
@@ -77,7 +77,8 @@ def sivi(keep: Sequence[str], particles: int) -> Objective:
 
     - `keep`: the guide's sites that are the model's.
     - `particles`: K >= 0, the number of draws of u beside the one that came with z.
+    - `per`: plates over which everything is independent.
 
     **Unbiased when** every strategy is; tends to the ELBO of the marginal q(z) with K. Yin and Zhou 2018.
     """
-    return iwhvi(keep, None, particles + 1)
+    return iwhvi(keep, None, particles + 1, per=per)

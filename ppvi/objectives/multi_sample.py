@@ -11,7 +11,7 @@ from ppvi.errors import ProgramError, StrategyError
 from ppvi.objectives.elbo import Objective
 from ppvi.objectives.weights import log_weights, normalized
 from ppvi.ops import Array
-from ppvi.program import Plates, Program, Trace, check_count, each, logmeanexp, replicate, session, stop_gradient
+from ppvi.program import Plates, Program, Trace, check_count, each, logmeanexp, replicate, session, stop_gradient, total
 
 _VIMCO = "what weighs a particle's score does not depend on its draw (Mnih and Rezende 2016)"
 _DREG = "the doubly reparameterised gradient puts the score's part into the weights of the path (Tucker et al. 2019)"
@@ -30,7 +30,8 @@ def iwelbo(particles: int, *, per: Plates | None = None) -> Objective:
 
     - `particles`: K, at least 1.
     - `per`: plates over which everything is independent; each index then has its own K weights, and the bound is their sum,
-      as for the independent images of an autoencoder.
+      as for the independent images of an autoencoder. Where a plate runs over a minibatch, the bound is that of all its rows
+      on average; without `per` the logarithm of a minibatch's weights would be biased, and a `BiasWarning` says so.
 
     **Unbiased when** every strategy is, for any kind of site; score-function sites are credited with the whole bound.
     Burda, Grosse and Salakhutdinov 2016.
@@ -38,7 +39,7 @@ def iwelbo(particles: int, *, per: Plates | None = None) -> Objective:
     check_count("iwelbo: the number of particles", particles)
 
     def importance_weighted_elbo(p: Program, q: Program) -> Array:
-        return logmeanexp(log_weights(p, q, particles, per)).sum()
+        return total(logmeanexp(log_weights(p, q, particles, per)), per)
 
     return importance_weighted_elbo
 
@@ -63,7 +64,8 @@ def vimco(particles: int, *, per: Plates | None = None) -> Objective:
             return p.log_density(z, per=per) - z.per(per), z.score(per)
 
         log_w, scores = replicate(particles, particle)
-        return logmeanexp(log_w).sum() - (stop_gradient(without_each(log_w), because=_VIMCO) * scores).sum()
+        control = (stop_gradient(without_each(log_w), because=_VIMCO) * scores).sum(0)
+        return total(logmeanexp(log_w) - control, per)
 
     return bound
 
@@ -97,7 +99,7 @@ def renyi(alpha: float, particles: int, *, per: Plates | None = None) -> Objecti
         raise ProgramError("renyi: order alpha = 1 is the ELBO itself; use `ppvi.objectives.elbo`.")
 
     def renyi_bound(p: Program, q: Program) -> Array:
-        return logmeanexp((1 - alpha) * log_weights(p, q, particles, per)).sum() / (1 - alpha)
+        return total(logmeanexp((1 - alpha) * log_weights(p, q, particles, per)), per) / (1 - alpha)
 
     return renyi_bound
 
@@ -115,12 +117,12 @@ def vr_max(particles: int, *, per: Plates | None = None) -> Objective:
     check_count("vr_max: the number of particles", particles)
 
     def bound(p: Program, q: Program) -> Array:
-        return session().ops.max(log_weights(p, q, particles, per), 0).sum()
+        return total(session().ops.max(log_weights(p, q, particles, per), 0), per)
 
     return bound
 
 
-def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None) -> Objective:
+def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None, per: Plates | None = None) -> Objective:
     """The importance-weighted ELBO, or a function of it, by its doubly reparameterised gradient; the former is maximised.
 
         value    F(L),    L = log 1/K sum_k w_k
@@ -135,6 +137,7 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None) -> 
     - `particles`: K, at least 1.
     - `of`: F, F' and F'' as functions of L. For example F(L) = exp(2 L), whose expectation is the chi-square moment of K draws,
       to be minimised.
+    - `per`: plates over which everything is independent; the sum of F(L) over them, each L from K weights of its own.
 
     **Raises** `StrategyError` unless every site of the guide is reparameterised: the formula holds for pathwise draws, and for
     functions of the log mean weight, and for nothing else.
@@ -150,10 +153,14 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None) -> 
 
     def bound(p: Program, q: Program) -> Array:
         def log_weight(z: Trace, stop_params: bool | str = False) -> Array:
-            return p.log_density(z, stop_params=stop_params) - q.log_density(z, stop_params=_DREG)
+            return p.log_density(z, per=per, stop_params=stop_params) - q.log_density(z, per=per, stop_params=_DREG)
 
         def scaled(z: Trace, weight: Array) -> Trace:
-            return replace(z, choices={site: held(x) + weight * (x - held(x)) for site, x in z.items()})
+            def moved(site: str, x: Array) -> Array:
+                along = weight if per is None else z.along(weight, site, per, len(x.shape))
+                return held(x) + along * (x - held(x))
+
+            return replace(z, choices={site: moved(site, x) for site, x in z.items()})
 
         traces = replicate(particles, q.simulate)
         other = sorted(set(traces) - traces.pathwise)
@@ -169,9 +176,9 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None) -> 
 
         both = log_mean(False)
         if of is None:
-            return both
+            return total(both, per)
         value, first, second = (function(held(both)) for function in of)
         path = log_mean(_DREG)
-        return value + first * (both - held(both)) - second * (path - held(path))
+        return total(value + first * (both - held(both)) - second * (path - held(path)), per)
 
     return bound

@@ -81,7 +81,7 @@ def reweighted_wake_sleep(particles: int, *, per: Plates | None = None) -> Alter
     return [(wake_phase_p(particles, per=per), "model"), (wake_phase_q(particles, per=per), "guide")]
 
 
-def variational_importance_sampling(particles: int) -> Alternating:
+def variational_importance_sampling(particles: int, *, per: Plates | None = None) -> Alternating:
     """Variational importance sampling, for `fit`: log p(x) by importance sampling moves the model, the forward
     chi-square divergence the guide, whose minimum is the proposal of least variance.
 
@@ -89,4 +89,4 @@ def variational_importance_sampling(particles: int) -> Alternating:
 
     **Biased** in the guide's part as `cubo` is, O(1/K). Li et al. 2024.
     """
-    return [(iwelbo(particles), "model"), (cubo(particles), "guide")]
+    return [(iwelbo(particles, per=per), "model"), (cubo(particles, per=per), "guide")]

@@ -16,8 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from ppvi.engine.minibatches import Plates, Stated, Whole
-from ppvi.engine.runs import Run, Site, no_direct_sites, unknown_site
-from ppvi.program import Plate
+from ppvi.engine.runs import Run, Site, no_direct_sites, own_scale, unknown_site
 from ppvi.pyro import graphs, source
 from ppvi.pyro.buffers import batch_norm
 from ppvi.strategies import Strategy
@@ -84,11 +83,11 @@ class Around(Messenger):
             return
         if msg["is_observed"] and is_guided():
             return
-        scaled = isinstance(msg["scale"], torch.Tensor) or msg["scale"] != 1
-        plates = tuple(Plate(frame.name, frame.dim) for frame in frames if frame.vectorized)
         for frame in frames:
             if frame.full_size not in (None, frame.size):
                 self.plates.refuse_unstated(name, frame.name)
+        shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim) for frame in frames]
+        plates = self.plates.around(name, shape, dims)
         with self.session.outside(self.grad):
             msg["value"] = self.run.sample(
                 Site(
@@ -96,10 +95,9 @@ class Around(Messenger):
                     fn=fn if msg["mask"] is None else fn.mask(msg["mask"]),
                     observed=msg["value"] if msg["is_observed"] else None,
                     fixed=None if msg["is_observed"] else msg["value"],
-                    scale=msg["scale"] if scaled else None,
+                    scale=own_scale(msg["scale"], plates),
                     infer=msg["infer"],
                     plates=plates,
-                    batches=self.plates.batches_around(name, tuple(fn.batch_shape), plates),
                 )
             )
 

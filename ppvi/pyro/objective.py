@@ -21,7 +21,7 @@ from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
 from ppvi.engine.minibatches import Whole
-from ppvi.engine.objectives import ObjectiveProgram, refuse_constant
+from ppvi.engine.objectives import ObjectiveProgram, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import World, look
@@ -50,10 +50,10 @@ if TYPE_CHECKING:  # distributed tensors take a second to import
 register_pytree_node(
     Trace,
     lambda t: (
-        [t.choices, t.log_probs, t.log_density, t.returned, t.whole],
+        [t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows],
         (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed),
     ),
-    lambda leaves, aux: Trace(*list(leaves)[:4], *aux, whole=list(leaves)[4]),
+    lambda leaves, aux: Trace(*list(leaves)[:4], *aux, whole=list(leaves)[4], rows=list(leaves)[5]),
 )
 
 
@@ -350,6 +350,7 @@ class Objective(engine.Objective):
         with seeded(0):
             staged = stage(run, inputs, torch.zeros(()), *[leaves[i].detach() for i in places], numbers=numbers)
         refuse_constant(staged, params)
+        warn_of_bias(staged)
         constraints, named = ran[-1].constraints, self.names_of(staged.inputs, params)
         supports = {var: support_of(constraints[name]) for var, name in named.items() if name in constraints}
         staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)

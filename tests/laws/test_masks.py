@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ppvi import Enumerate, LocalExpectation, ProgramError, Reinforce
-from ppvi.objectives import elbo
+from ppvi.objectives import analytic_elbo, elbo
 from ppvi.strategies import DisARM
 from tests.engines import dist, double, handlers, on, ppl, xp
 
@@ -145,3 +145,87 @@ def test_a_gap_that_no_mask_covers_is_counted(engine):
 
     with on(engine), pytest.raises(ProgramError, match=r"'x' of the model .* observes 1 NaN"):
         engine.vi.objective(elbo, model, lambda: None).init(engine.key(0))
+
+
+# Divergences in closed form ---------------------------------------------------------------------------------------------------
+
+HALF = ROWS & COLUMNS
+COUNTS = {
+    "False in both": (dict(mask=False), dict(mask=False)),
+    "False in the guide": (dict(mask=False), {}),
+    "False in the model": ({}, dict(mask=False)),
+    "one array in both": (dict(mask=HALF), dict(mask=HALF)),
+    "an array in the guide": (dict(mask=HALF), {}),
+    "an array in the model": ({}, dict(mask=ROWS)),
+    "two arrays": (dict(mask=ROWS), dict(mask=COLUMNS)),
+    "one scale in both": (dict(scale=3.0), dict(scale=3.0)),
+    "a scale in the guide": (dict(scale=3.0), {}),
+    "a scale and a mask": (dict(scale=3.0, mask=HALF), dict(scale=3.0, mask=ROWS)),
+}
+"""How the guide counts a site, and how the model does."""
+QUICK = ("False in both", "False in the model", "two arrays", "a scale in the guide")
+
+
+def counted(sample, scale=1.0, mask=True, events=1):
+    with ExitStack() as stack:
+        if events == 1:
+            stack.enter_context(ppl.plate("rows", 2))
+        if scale != 1:
+            stack.enter_context(handlers.scale(scale=scale))
+        return sample(lambda fn: fn.mask(mask if isinstance(mask, bool) else xp.array(mask)).to_event(events))
+
+
+N = 1000
+
+
+@pytest.mark.parametrize("events", [1, pytest.param(2, marks=SLOW)])
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=SLOW) for n in COUNTS])
+def test_closed_forms_count_as_the_programs_do(engine, name, events):
+    """At z = 6.2 (two-sided level 6e-10 each); a bias of 0.3 standard deviations of an estimate is seen with power 0.999."""
+    of_guide, of_model = COUNTS[name]
+
+    def site(loc, options):
+        counted(lambda wrap: ppl.sample("z", wrap(dist.Normal(loc, 1.0))), events=events, **options)
+
+    def model():
+        ppl.sample("c", dist.Normal(0.5, 1.0))
+        site(xp.zeros((2, 3)) - 0.4, of_model)
+
+    def guide():
+        ppl.sample("c", dist.Normal(ppl.param("c", 0.2), 1.0))
+        site(ppl.param("loc", LOGITS), of_guide)
+
+    def exact(params):
+        constant = -0.5 * jnp.log(2 * jnp.pi) - 0.5
+        often, other = (o.get("scale", 1.0) * jnp.asarray(o.get("mask", True)) for o in (of_guide, of_model))
+        lanes = other * (constant - 0.5 * (params["loc"] + 0.4) ** 2) - often * constant
+        return lanes.sum() - 0.5 * (params["c"] - 0.5) ** 2
+
+    with double(), on(engine):
+        bound = engine.vi.objective(analytic_elbo, model, guide)
+        params = bound.init(engine.key(0))
+        found = [bound.value_and_grad(engine.key(seed), params) for seed in range(N)]
+        truth = jax.value_and_grad(exact)({"loc": jnp.asarray(LOGITS), "c": jnp.asarray(0.2)})
+        for draws, expected in (
+            ([value for value, _ in found], truth[0]),
+            *(([grads[k] for _, grads in found], truth[1][k]) for k in params),
+        ):
+            draws = np.asarray(draws)
+            assert (abs(draws.mean(0) - expected) <= 6.2 * draws.std(0) / N**0.5 + 1e-9).all()
+
+
+def test_where_both_programs_mask_alike_the_closed_form_stands(engine):
+    """No draw matters, for what is left of the objective is the divergence of the lanes that are kept."""
+
+    def site(loc):
+        counted(lambda wrap: ppl.sample("z", wrap(dist.Normal(loc, 1.0))), scale=3.0, mask=HALF)
+
+    with double(), on(engine):
+        bound = engine.vi.objective(
+            analytic_elbo, lambda: site(xp.zeros((2, 3))), lambda: site(ppl.param("loc", LOGITS))
+        )
+        params = bound.init(engine.key(0))
+        for seed in range(2):
+            value, grads = bound.value_and_grad(engine.key(seed), params)
+            np.testing.assert_allclose(value, -3 * (HALF * LOGITS**2).sum() / 2, rtol=1e-9)
+            np.testing.assert_allclose(grads["loc"], -3 * HALF * LOGITS, rtol=1e-9)
