@@ -165,8 +165,9 @@ class Trace(Mapping[str, Array]):
         for name in names:
             if name not in dims:
                 raise ProgramError(
-                    f"log density per plate {name!r}: site {site!r} lies outside that plate, so its log_prob has no "
-                    f"such axis. Move the site into the plate, or sum the entries of `log_probs` that you mean."
+                    f"log density per plate {name!r}: site {site!r} lies outside that plate, or in a round of a plate that "
+                    f"Python runs over, so its log_prob has no such axis. Move the site into the plate, or sum the entries "
+                    f"of `log_probs` that you mean."
                 )
         return [dims[name] for name in names]
 
