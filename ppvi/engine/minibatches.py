@@ -212,8 +212,8 @@ class Plates:
         if dim is not None and shape[dim] != rows:
             raise ProgramError(
                 f"site {site!r} of the {self.role} at {self.session.here()} has batch shape {shape}, whose axis {dim} is that "
-                f"of plate {name!r} with a minibatch of {rows}: index what belongs to the plate's rows by what it yields, as in "
-                f"`with plate(...) as i: x[i]`."
+                f"of plate {name!r} with a minibatch of {rows}: index what belongs to its rows by what it yields, as in `with "
+                f"plate(...) as i: x[i]`."
             )
         return size / rows
 

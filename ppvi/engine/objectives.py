@@ -237,10 +237,13 @@ class Objective:
             )
 
 
-def warn_of_bias(program: StagedProgram) -> None:
-    """Say at an objective's first use what a check would find of its minibatches."""
+def warn_of_bias(program: StagedProgram, where: str) -> None:
+    """Say at an objective's first use, which is there in the user's files, what a check would find of its minibatches."""
+    file, _, line = where.rpartition(":")
+    shown = globals().setdefault("__warningregistry__", {})
     for finding in misused_estimates(program):
-        warnings.warn(f"the objective is biased.\n{finding}", BiasWarning, stacklevel=2)
+        message = f"the objective is biased.\n{finding}"
+        warnings.warn_explicit(message, BiasWarning, file or where, int(line) if file else 0, registry=shown)
 
 
 def refuse_constant(program: StagedProgram, params: Params) -> None:

@@ -23,6 +23,7 @@ from ppvi.engine.minibatches import Whole
 from ppvi.engine.objectives import ObjectiveProgram, Params, Start, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.errors import ProgramError
+from ppvi.numpyro import source
 from ppvi.numpyro.arguments import Structure, join, names_of, part, supports_of
 from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.handlers import InnerSiteError
@@ -208,7 +209,7 @@ class Objective(engine.Objective):
             closed = trace()
         staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
         refuse_constant(staged, params)
-        warn_of_bias(staged)
+        warn_of_bias(staged, source.here())
         supports = supports_of(staged.inputs, params, ran[-1].constraints)
         staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
         return plan(guarded(staged, OPS))

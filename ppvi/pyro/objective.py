@@ -27,6 +27,7 @@ from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import World, look
 from ppvi.errors import EngineError
 from ppvi.program import Trace
+from ppvi.pyro import source
 from ppvi.pyro.arguments import Params, checked, hashable, is_frozen, tensors_in
 from ppvi.pyro.buffers import Modules, SharedNameError, places_in, put, unchanged, writing
 from ppvi.pyro.distributions import SiteDistribution, support_of
@@ -350,7 +351,7 @@ class Objective(engine.Objective):
         with seeded(0):
             staged = stage(run, inputs, torch.zeros(()), *[leaves[i].detach() for i in places], numbers=numbers)
         refuse_constant(staged, params)
-        warn_of_bias(staged)
+        warn_of_bias(staged, source.here())
         constraints, named = ran[-1].constraints, self.names_of(staged.inputs, params)
         supports = {var: support_of(constraints[name]) for var, name in named.items() if name in constraints}
         staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
