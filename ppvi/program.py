@@ -15,168 +15,21 @@ made from programs, `marginal` and `normalize`, are in `ppvi.inference`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from ppvi.errors import ProgramError
-from ppvi.ops import Array, Ops
+from ppvi.ops import Array
+from ppvi.session import Session as Session, session as session, staging as staging
+from ppvi.trace import (
+    Plate as Plate,
+    Plates as Plates,
+    Trace as Trace,
+    of_minibatches as of_minibatches,
+    plate_names as plate_names,
+)
 
 T = TypeVar("T")
-
-Plates = str | Sequence[str]
-"""The name of a plate, or several names."""
-
-
-class Plate(NamedTuple):
-    """A plate around a site."""
-
-    name: str
-    dim: int | None
-    """Its axis, counted from the right of the site's batch shape; None where it has none, being run over in Python."""
-    scale: float = 1.0
-    """N / n, for a minibatch of n of the plate's N rows: how many rows each stands for."""
-
-
-@dataclass(frozen=True)
-class Trace(Mapping[str, Array]):
-    """One run of a program: a mapping from latent site to value, with the densities of that run.
-
-    **Attributes**
-
-    - `log_density`: scalar, the sum of every site's log_prob, observations, scales and masks included.
-    - `log_probs`: site -> array of the site's batch shape, observed sites included, scales and masks too.
-    - `returned`: what the program returned.
-    """
-
-    choices: Mapping[str, Array]
-    log_probs: Mapping[str, Array]
-    log_density: Array
-    returned: Any = None
-    plates: Mapping[str, tuple[Plate, ...]] = field(default_factory=dict)
-    batch_ndims: Mapping[str, int] = field(default_factory=dict)
-    auxiliary: frozenset[str] = frozenset()
-    """Sites that another program, asked for the density of these choices, need not have."""
-    observed: frozenset[str] = frozenset()
-    """Sites whose values are data."""
-    pathwise: frozenset[str] = frozenset()
-    """Sites whose draw carries its own gradient."""
-    placed: frozenset[str] = frozenset()
-    """Sites that were not drawn, but given a value."""
-    whole: Trace | None = None
-    """Of a marginal: the run of the whole program."""
-    rows: Mapping[str, Array] = field(default_factory=dict)
-    """Of sites on minibatches: `log_probs` with every row counted once, whatever it stands for."""
-    distributions: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """The engine's own objects for each site, while the run is not yet stacked with others."""
-
-    def __getitem__(self, site: str) -> Array:
-        return self.choices[site]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.choices)
-
-    def __len__(self) -> int:
-        return len(self.choices)
-
-    @property
-    def exact(self) -> bool:
-        """Whether the density is exact, a product over the sites, and not an estimate."""
-        return all(site in self.log_probs for site in self.choices)
-
-    def per(self, plate: Plates | None) -> Array:
-        """The log density with the axes of these plates kept, in their order, and summed over everything else.
-
-        It is that of each row for itself: a minibatch of one of these plates has no scale N / n here, which `total` puts in.
-
-        **Raises** `ProgramError` if a site lies outside a plate, for its log_prob then has no such axis.
-        """
-        return self.log_density if plate is None else self._total(self.log_probs, plate)
-
-    def score(self, per: Plates | None = None) -> Array:
-        """log q - stop_gradient(log q) of the sites whose draws carry no gradient: zero in value, with the gradient of log q.
-
-        Its mean gradient is zero, so that times anything which does not depend on the draws it is a control variate.
-
-        **Raises** `ProgramError` where the density of the run is one number and not a product over its sites.
-        """
-        if not self.exact:
-            raise ProgramError("score: the density of this run is an estimate, which is no product over its sites.")
-        log_prob = self._total([site for site in self.choices if site not in self.pathwise | self.placed], per)
-        return log_prob - stop_gradient(
-            log_prob, because="a score has mean zero, whatever does not depend on its draw weighs it"
-        )
-
-    def log_weight(self, given: Collection[str] = (), per: Plates | None = None) -> Array:
-        """Log importance weight of a run in which the sites `given` were given: their log density and the observations'.
-
-            log w = log p(given, drawn, observed) - log density with which the run drew the rest
-
-        **Raises** `ProgramError` where the density of the run is one number and not a product over its sites.
-        """
-        if self.whole is not None:
-            return self.whole.log_weight(given, per)
-        joined = [site for site in given if site not in self.log_probs]
-        if joined:
-            raise ProgramError(
-                f"site {joined[0]!r} has no log_prob of its own in this run, whose density is that of "
-                f"{', '.join(self.log_probs)} at once: a run in which it is given has no weight. Give the marginal a "
-                f"proposal for its auxiliary sites."
-            )
-        return self._total([site for site in self.log_probs if site in given or site in self.observed], per)
-
-    def along(self, x: Array, site: str, per: Plates | None, ndim: int) -> Array:
-        """What there is for each index of these plates, `(*plates)`, along the axes of a site's value, of which there are so
-        many."""
-        ops, names = session().ops, plate_names(per)
-        dims = self._dims(site, names)
-        shape = [1] * self.batch_ndims[site]
-        for dim, size in zip(dims, x.shape, strict=True):
-            shape[dim] = size
-        laid = ops.transpose(x, [dims.index(dim) for dim in sorted(dims)]) if len(dims) > 1 else x
-        return ops.reshape(laid, (*shape, *[1] * (ndim - len(shape))))
-
-    def _total(self, sites: Iterable[str], per: Plates | None) -> Array:
-        names = plate_names(per)
-        kept = [self._kept(site, names) for site in sites]
-        if kept or not names or not self.log_probs:
-            return sum(kept, start=0.0)
-        # A sum of nothing has the plates' axes too.
-        return session().ops.zeros(tuple(self._kept(next(iter(self.log_probs)), names).shape))
-
-    def _kept(self, site: str, names: Sequence[str]) -> Array:
-        """The log_prob of a site, summed over all axes but those of the plates, of which every row counts once."""
-        ops, ndim, kept = session().ops, self.batch_ndims[site], self._dims(site, names)
-        minibatches = [plate for plate in self.plates[site] if plate.scale != 1]
-        log_prob = self.log_probs[site]
-        if any(plate.name in names for plate in minibatches):
-            session().owe([plate.name for plate in minibatches if plate.name in names])
-            log_prob = of_minibatches(
-                site, self.rows[site], [plate for plate in minibatches if plate.name not in names]
-            )
-        total = ops.sum(log_prob, [axis for axis in range(-ndim, 0) if axis not in kept])
-        return ops.transpose(total, [sorted(kept).index(dim) for dim in kept]) if len(kept) > 1 else total
-
-    def _dims(self, site: str, names: Sequence[str]) -> list[int]:
-        """The axes of plates in the log_prob of a site."""
-        dims = {plate.name: plate.dim for plate in self.plates[site] if plate.dim is not None}
-        for name in names:
-            if name not in dims:
-                raise ProgramError(
-                    f"log density per plate {name!r}: site {site!r} lies outside that plate, or in a round of a plate that "
-                    f"Python runs over, so its log_prob has no such axis. Move the site into the plate, or sum the entries "
-                    f"of `log_probs` that you mean."
-                )
-        return [dims[name] for name in names]
-
-
-def plate_names(per: Plates | None) -> tuple[str, ...]:
-    """Names of plates as a tuple."""
-    if per is None:
-        return ()
-    return (per,) if isinstance(per, str) else tuple(per)
 
 
 @runtime_checkable
@@ -242,64 +95,6 @@ class Program(Protocol):
     def bind(self, *args: Any, **kwargs: Any) -> Program:
         """The same program with other arguments than those of the objective's call."""
         ...
-
-
-class Session(Protocol):
-    """One staging of an objective, as the verbs below see it."""
-
-    ops: Ops
-
-    def array(self, value: Any) -> Array: ...
-
-    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any: ...
-
-    def handle(self, fn: Callable[..., Any], *leading: Any) -> Program: ...
-
-    def choice(self, site: str, log_weights: Array, n: int | None) -> Array: ...
-
-    def held(self, stop: bool | str) -> AbstractContextManager[None]: ...
-
-    def kl(self, q: Any, p: Any, ratio: Array) -> Array | None: ...
-
-    def fold(self, count: Array, body: Callable[[Array, Any], Any], carry: Any) -> Any: ...
-
-    def poisson(self, rate: float) -> Array: ...
-
-    def geometric(self, decay: float) -> Array: ...
-
-    def subset(self, data: Any, size: int) -> tuple[Any, int]: ...
-
-    def owe(self, plates: Sequence[str]) -> None: ...
-
-    def settle(self, plates: Sequence[str]) -> float: ...
-
-    def estimate(self, value: Array, what: str) -> Array: ...
-
-    def because(self, value: Array, reason: str) -> Array: ...
-
-
-_session: ContextVar[Session] = ContextVar("ppvi_session")
-
-
-def session() -> Session:
-    """The staging in progress; a `ProgramError` outside an objective program."""
-    try:
-        return _session.get()
-    except LookupError:
-        raise ProgramError(
-            "this ppvi verb has a meaning inside an objective program only; "
-            "pass the function that calls it to `objective(program, model, guide)`."
-        ) from None
-
-
-@contextmanager
-def staging(current: Session) -> Iterator[None]:
-    """Make `current` the engine that the verbs act on."""
-    token = _session.set(current)
-    try:
-        yield
-    finally:
-        _session.reset(token)
 
 
 def replicate(n: int, thunk: Callable[[], T]) -> T:
@@ -397,15 +192,6 @@ def total(x: Array, per: Plates | None) -> Array:
     scale = now.settle(names)
     summed = now.ops.sum(x, range(len(names)))
     return summed if scale == 1 else now.estimate(scale * summed, f"sum over a minibatch of {', '.join(names)}")
-
-
-def of_minibatches(site: str, rows: Array, plates: Iterable[Plate]) -> Array:
-    """The log_prob of a site in which every row of the plates' minibatches counts for those that it stands for."""
-    minibatches = [plate for plate in plates if plate.scale != 1]
-    if not minibatches:
-        return rows
-    scale, names = math.prod(plate.scale for plate in minibatches), ", ".join(plate.name for plate in minibatches)
-    return session().estimate(scale * rows, f"log density of {site} on a minibatch of {names}")
 
 
 def kl_divergences(q: Trace, p: Trace) -> dict[str, Array]:

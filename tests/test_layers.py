@@ -13,6 +13,8 @@ LAYERS = [
     ["pairing"],
     ["checks"],
     ["strategies"],
+    ["session"],
+    ["trace"],
     ["program"],
     ["inference", "expectations"],
     ["objectives"],
