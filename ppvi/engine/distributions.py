@@ -34,6 +34,11 @@ class SiteDistribution(Distribution):
         return self.fn.has_rsample
 
     @property
+    def undrawable(self) -> str | None:
+        """Why it cannot be drawn from and what could, or None where it can."""
+        return None
+
+    @property
     def has_enumerate_support(self) -> bool:
         try:  # a Binomial whose counts differ between lanes, for one, says that it has, and then refuses
             return self.peeled.has_enumerate_support and self.peeled.enumerate_support(expand=False) is not None

@@ -195,6 +195,7 @@ class Session(program.Session):
         self.drawn.add(name)
         site = self.distribution(fn, infer.get("baseline_input"))
         strategy = self.chosen.get(name, infer.get("strategy"))
+        refuse_undrawable(name, site, where)
         fitting = default_strategies(site) if strategy is None else (as_strategy(strategy, name, site, where),)
         self.learning = self.learning or any(candidate.stateful for candidate in fitting)
         if any(candidate.relaxes for candidate in fitting):
@@ -302,6 +303,12 @@ def refuse_shape(name: str, shapes: Shapes, role: str, where: Callable[[], str],
             f"site {name!r} of the {role} at {where()} has shape {batch + event}, batch {batch} and event {event}, but its "
             f"choice has shape {found}: give the site the same plates and to_event in the model and the guide."
         )
+
+
+def refuse_undrawable(name: str, site: SiteDistribution, where: str) -> None:
+    """A draw that would be wrong, or cannot be made."""
+    if site.undrawable:
+        raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {site.undrawable}.")
 
 
 def as_strategy(strategy: Any, name: str, site: Distribution, where: str) -> Strategy:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
+from pyro.distributions import Rejector
+from pyro.distributions.distribution import Distribution
 from torch.distributions import (
     ComposeTransform,
     Transform,
@@ -46,6 +48,16 @@ class SiteDistribution(engine.SiteDistribution):
     @property
     def name(self) -> str:
         return type(self.peeled).__name__
+
+    @property
+    def has_rsample(self) -> bool:
+        """A sampler whose derivative needs a score beside it, as one by rejection, is none by itself."""
+        return super().has_rsample and not any(map(_has_score, parts(self.peeled)))
+
+    @property
+    def undrawable(self) -> str | None:
+        problems = (_undrawable(part) for part in parts(self.peeled))
+        return next((problem for problem in problems if problem), None)
 
     def has(self, function: str) -> bool:
         try:
@@ -113,10 +125,13 @@ class SiteDistribution(engine.SiteDistribution):
 
     @property
     def support(self) -> Support:
-        return Support("point") if self.name == "Delta" else support_of(self._constraint())
+        constraint = self._constraint()
+        if constraint is None or self.name == "Delta":
+            return Support("point" if self.name == "Delta" else f"support of {self.name}")
+        return support_of(constraint)
 
     def _constraint(self) -> Any:
-        constraint = self.peeled.support
+        constraint = constraint_of(self.peeled)
         while isinstance(constraint, constraints.independent):
             constraint = constraint.base_constraint
         return constraint
@@ -132,11 +147,7 @@ class SiteDistribution(engine.SiteDistribution):
     def _drawn(self, rng: torch.Tensor, how: How, detached: bool = True, stacked: int = 0) -> torch.Tensor:
         fn = expanded(self.peeled, self.lanes) or self.peeled
         if isinstance(fn, TransformedDistribution):
-            value: Any = SiteDistribution(fn.base_dist)._drawn(rng, how, detached, stacked)
-            for transform in fn.transforms:
-                with code_of(Origin.SAMPLER, transform):
-                    value = transform(value)
-            return value
+            return _transformed(fn, SiteDistribution(fn.base_dist)._drawn(rng, how, detached, stacked))
         recipe = Recipe(fn)
 
         def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
@@ -146,6 +157,28 @@ class SiteDistribution(engine.SiteDistribution):
         held = [detached or x.name in _VARIANCE_ONLY for x in recipe.ingredients]
         tensors = [x.detach() if hold else x for x, hold in zip(recipe.tensors, held, strict=True)]
         return draw(rng, tensors, made)
+
+
+def _transformed(fn: TransformedDistribution, value: Any) -> Any:
+    """What a distribution makes of a draw of its base."""
+    if not _own_rsample(fn):
+        for transform in fn.transforms:
+            with code_of(Origin.SAMPLER, transform):
+                value = transform(value)
+        return value
+    drawn = copy.copy(fn)
+    drawn.base_dist = cast(Any, _Drawn(value))
+    with code_of(Origin.SAMPLER, fn):
+        return drawn.rsample()
+
+
+class _Drawn(NamedTuple):
+    """A distribution that has been drawn from."""
+
+    value: torch.Tensor
+
+    def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
+        return self.value
 
 
 def evaluate(
@@ -180,7 +213,9 @@ def without_masked(fn: Any, value: torch.Tensor) -> torch.Tensor:
 
 def _feasible(fn: Any, like: torch.Tensor) -> torch.Tensor:
     """A point of the support in every lane; NaN where none is known."""
-    constraint = peel(fn).support
+    constraint = constraint_of(peel(fn))
+    if constraint is None:
+        return torch.full_like(like, math.nan)
     if support_of(constraint).kind == "integer":
         return torch.full_like(like, max(support_of(constraint).lower or 0.0, 0.0))
     try:
@@ -214,6 +249,43 @@ def support_of(constraint: Any) -> Support:
     if isinstance(constraint, _COUNTS):
         return Support(name, "integer", lower, upper)
     return Support(name, "real", lower, upper) if isinstance(constraint, _REALS) else Support(name)
+
+
+def constraint_of(fn: Any) -> Any | None:
+    """The constraint that values satisfy; None where the class, of somebody's own, does not say."""
+    try:
+        return fn.support
+    except NotImplementedError:
+        return None
+
+
+def _has_score(fn: Any) -> bool:
+    return getattr(type(fn), "score_parts", Distribution.score_parts) is not Distribution.score_parts
+
+
+def _undrawable(fn: Any) -> str | None:
+    """Why a distribution cannot be drawn from, and what to draw from instead."""
+    cls = type(fn)
+    if isinstance(fn, Rejector):
+        return (
+            f"{cls.__name__} draws by functions whose tensors nobody else sees; draw from a distribution that has its tensors "
+            f"as attributes, such as Gamma, Beta or Dirichlet, by Reparam()"
+        )
+    if (
+        isinstance(fn, TransformedDistribution)
+        and _own_rsample(fn)
+        and cls.log_prob is not TransformedDistribution.log_prob
+    ):
+        return (
+            f"{cls.__name__} has an rsample and a log_prob of its own, which need not be of one distribution; to draw finite "
+            f"values and differentiate relaxed ones, draw from OneHotCategorical or Bernoulli by StraightThrough() or "
+            f"GumbelSoftmax(hard=True)"
+        )
+    return None
+
+
+def _own_rsample(fn: TransformedDistribution) -> bool:
+    return type(fn).rsample is not TransformedDistribution.rsample
 
 
 def _known(bound: Any) -> float | None:

@@ -21,7 +21,7 @@ from ppvi.compiler.choose import moving_support
 from ppvi.compiler.estimates import Estimates, Stack, Tail
 from ppvi.compiler.explain import Explanation, SiteReport
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
-from ppvi.engine.sessions import as_strategy
+from ppvi.engine.sessions import as_strategy, refuse_undrawable
 from ppvi.errors import EngineError, StrategyError
 from ppvi.ops import Array
 from ppvi.pyro.buffers import written
@@ -146,6 +146,7 @@ class Replayed(Loops):
     def draw_site(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
         where, site = self.here(), SiteDistribution(fn, infer.get("baseline_input"))
         self.drawn.add(name)
+        refuse_undrawable(name, site, where)
         strategy, reason = self._strategy(name, site, infer, where)
         if strategy.relaxes:
             self.relaxed.add(name)
