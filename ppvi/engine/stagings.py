@@ -42,8 +42,9 @@ class Stagings(Generic[T]):
 
     def get(self, kind: Hashable, make: Callable[[], T]) -> T:
         known = self.made.setdefault(kind, [])
-        for world, thing in known:
+        for i, (world, thing) in enumerate(known):
             if world.is_current() and thing.holds():
+                known.insert(0, known.pop(i))
                 return thing
         world, changed = self.look(), None
         if world.passing:

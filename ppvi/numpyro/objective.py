@@ -76,8 +76,7 @@ class Objective(engine.Objective):
         return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
 
     def value_and_grad(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
-        arrays, structure = self._part(args, kwargs)
-        return self._gradient(key, _checked(params), arrays, structure)
+        return self._call(self._gradient, key, params, args, kwargs)
 
     def surrogate(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> jax.Array:
         return self.surrogate_in(None, key, params, args, kwargs)
@@ -91,8 +90,7 @@ class Objective(engine.Objective):
         kwargs: Mapping[str, Any],
     ) -> jax.Array:
         """The surrogate with the strategies in these states."""
-        arrays, structure = self._part(args, dict(kwargs))
-        return self._surrogate(key, _checked(params), arrays, structure, values)
+        return self._call(self._surrogate, key, params, args, kwargs, values)
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
         return first_states(self.staged(params, *args, **kwargs))
@@ -100,8 +98,7 @@ class Objective(engine.Objective):
     def update(
         self, key: jax.Array, params: Params, states: States, *args: Any, **kwargs: Any
     ) -> tuple[jax.Array, Params, States]:
-        arrays, structure = self._part(args, kwargs)
-        return self._update(key, _checked(params), arrays, structure, states)
+        return self._call(self._update, key, params, args, kwargs, states)
 
     def _check(self, *args: Any, **options: Any) -> Report:
         from ppvi.numpyro.checking import check
@@ -148,14 +145,18 @@ class Objective(engine.Objective):
 
         return Loss(self)
 
-    def _part(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Structure]:
-        """Arguments as arrays and the rest, with the world as it is."""
-        arrays, structure = part(args, kwargs)
+    def _call(
+        self, made: Any, key: jax.Array, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any], *states: Any
+    ) -> Any:
+        """A jitted function of these arguments, in the world as it is."""
+        arrays, structure = part(args, dict(kwargs))
         token = self._worlds.token()
         if self._worlds.are_many():
-            for made in (self._surrogate, self._gradient, self._update):
-                made.clear_cache()
-        return arrays, structure._replace(world=token)
+            for function in (self._surrogate, self._gradient, self._update):
+                function.clear_cache()
+        found = made(key, _checked(params), arrays, structure._replace(world=token), *states)
+        self._worlds.settle(token)
+        return found
 
     # Staging ------------------------------------------------------------------------------------------------------------
 
@@ -208,6 +209,7 @@ class Objective(engine.Objective):
             self._lifted = True
             closed = trace()
         staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
+        self._worlds.traced = True
         refuse_constant(staged, params)
         warn_of_bias(staged, source.here())
         supports = supports_of(staged.inputs, params, ran[-1].constraints)

@@ -42,10 +42,21 @@ class Worlds:
         self.programs = programs
         self.stagings: Stagings[Token] = Stagings(self._look)
         self.made = 0
+        self.traced = False
+        """Whether programs have been traced since the last call."""
 
     def token(self) -> Token:
         """The token of the world as it is, with the modes of NumPyro."""
         return self.stagings.get(Distribution._validate_args, self._made)
+
+    def settle(self, token: Token) -> None:
+        """After a call: what programs have changed themselves when they were traced is no change of the world, as all side
+        effects are none to JAX."""
+        known = self.stagings.made.get(Distribution._validate_args, [])
+        if self.traced and known and known[0][1] is token:
+            world = self._look()
+            known[0] = (known[0][0] if world.passing else world, token)
+        self.traced = False
 
     def are_many(self) -> bool:
         """Whether so many tokens have been made since this was last true that what was compiled for them is to be dropped."""

@@ -270,3 +270,22 @@ def test_worlds_that_are_gone_are_forgotten(engine):
             anneal()
         gc.collect()
         assert first() is None
+
+
+def test_a_program_may_change_what_it_reads(engine):
+    """Pyro runs a program for every gradient, and JAX traces it once."""
+    program = Program()
+
+    def model():
+        program.factor += 1.0
+        program.model()
+
+    with on(engine):
+        bound = engine.vi.objective(density, model, guide)
+        params = bound.init(engine.key(0))
+        values, numbers = [], []
+        for _ in range(3):
+            values.append(float(bound.estimate(engine.key(0), params)))
+            numbers.append(program.factor)
+        assert (len(set(numbers)) == 3) == (engine.name == "Pyro")
+        assert np.allclose(values, [truth(number) for number in numbers], atol=1e-4)
