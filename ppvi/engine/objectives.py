@@ -85,8 +85,12 @@ class Objective:
 
         - `key`: a JAX key; on Pyro an int seed, a `torch.Generator`, or None for PyTorch's global one.
         - `params`: name -> constrained value, as from `init`.
-        - `*args`, `**kwargs`: passed to the model and the guide. Arrays are inputs of the staged program; anything else must
-          be hashable, and is a constant of it.
+        - `*args`, `**kwargs`: passed to the model and the guide, in trees of lists, tuples and dicts. Arrays of the framework
+          are inputs of the staged program; on NumPyro NumPy arrays and Python floats are too, unless a program reads them in
+          Python, as `len(np.unique(x))` does. Anything else, and NumPy arrays on Pyro, is a constant: it is read at every
+          call, and the program is staged anew where its contents have changed; what changes at every step should be an array.
+          What has no contents to compare (a generator, an open file) is refused, and so is an argument that a Pyro program
+          changes in place.
 
         **Returns** a scalar, and a dict like `params`.
 

@@ -1,15 +1,17 @@
-"""The arguments of a call: arrays, which are traced, and the rest, which is static."""
+"""The arguments of a call: arrays, which are traced, and the rest, which is constant."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ppvi.compiler.ir import Support, Var
-from ppvi.errors import ProgramError
+from ppvi.engine.arguments import Programs, constant, name_of
+from ppvi.engine.contents import Reader
 from ppvi.numpyro.distributions import support_of
 
 
@@ -22,26 +24,36 @@ class Structure(NamedTuple):
     """Stands for what programs read outside of their arguments."""
 
 
-def part(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[Any], Structure]:
-    """Arguments as arrays, which are traced, and the rest, which is static."""
-    leaves, tree = jax.tree.flatten((args, kwargs))
-    arrays = [leaf for leaf in leaves if _is_array(leaf)]
-    static = tuple(_ARRAY if _is_array(leaf) else leaf for leaf in leaves)
-    try:
-        hash(static)
-    except TypeError:
-        bad = next(leaf for leaf in static if not _hashable(leaf))
-        raise ProgramError(
-            f"an argument holds {bad!r}, of type {type(bad).__name__}, which is neither an array nor hashable: pass arrays, "
-            f"trees of arrays, or hashable constants."
-        ) from None
-    return arrays, Structure(tree, static)
+def part(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], fixed: Collection[int] = (), programs: Programs = ()
+) -> tuple[list[Any], Structure]:
+    """Arguments as arrays, which are traced, and the rest, which is constant, as are leaves `fixed` that are not JAX's own."""
+    leaves, tree = jax.tree.flatten((args, dict(kwargs)))
+    traced = [_is_array(x) and (i not in fixed or isinstance(x, jax.Array)) for i, x in enumerate(leaves)]
+
+    def name(i: int) -> Callable[[], str]:
+        return lambda: leaf_name(programs, args, kwargs, i)
+
+    static = (
+        _ARRAY if free else constant(x, _own, name(i)) for i, (x, free) in enumerate(zip(leaves, traced, strict=True))
+    )
+    structure = Structure(tree, tuple(static))
+    return [leaf for leaf, free in zip(leaves, traced, strict=True) if free], structure
 
 
 def join(arrays: Sequence[Any], structure: Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments from their parts."""
     rest = iter(arrays)
-    return jax.tree.unflatten(structure.tree, [next(rest) if leaf is _ARRAY else leaf for leaf in structure.static])
+    leaves = [next(rest) if leaf is _ARRAY else leaf.copied() for leaf in structure.static]
+    return jax.tree.unflatten(structure.tree, leaves)
+
+
+def leaf_name(programs: Programs, args: tuple[Any, ...], kwargs: Mapping[str, Any], i: int) -> str:
+    """The name of a leaf among the arguments, as in `'x'` or `'data'['y'][0]`."""
+    path: Any = jax.tree_util.tree_leaves_with_path((args, dict(kwargs)))[i][0]
+    side, place, *inner = path
+    keyword = side.idx == 1
+    return name_of(programs, keyword, place.key if keyword else place.idx) + jax.tree_util.keystr(tuple(inner))
 
 
 class _Array:
@@ -52,15 +64,14 @@ _ARRAY = _Array()
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
+    """Whether JAX has such arrays: not those of texts, dates or objects."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        return any(jnp.issubdtype(leaf.dtype, kind) for kind in (np.number, np.bool_))
+    return isinstance(leaf, jax.Array | float)
 
 
-def _hashable(leaf: Any) -> bool:
-    try:
-        hash(leaf)
-    except TypeError:
-        return False
-    return True
+def _own(value: Any, reader: Reader) -> Hashable:
+    return reader.same(value) if isinstance(value, jax.Array) else None
 
 
 def names_of(inputs: Sequence[Var], params: Any) -> dict[Var, str]:

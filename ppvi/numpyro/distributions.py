@@ -70,7 +70,7 @@ class SiteDistribution(engine.SiteDistribution):
 
     @property
     def given_probs(self) -> Any:
-        fn = base(self.fn)
+        fn: Any = base(self.fn)
         return fn.probs if type(fn).__name__.endswith("Probs") else None
 
     def laid(self, x: Any, *event: int) -> jax.Array:

@@ -35,9 +35,10 @@ from ppvi.engine.fitting import (
     refuse_unknown_params,
 )
 from ppvi.engine.objectives import Params
-from ppvi.numpyro.arguments import join, part
+from ppvi.numpyro.arguments import Structure, join
 from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.objective import Objective
+from ppvi.numpyro.reading import called
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.sharding import Layout
 from ppvi.numpyro.unstaged import Probe
@@ -150,7 +151,7 @@ def fit(
         return State(params, tuple(memories), tuple(states)), values[0] if single else jnp.stack(values)
 
     layout = Layout(mesh)
-    run = _compiled(step, args, kwargs, layout)
+    run = _compiled(step, objectives, start, args, kwargs, layout)
     unconstrained = {name: transforms[name].inv(value) for name, value in start.items()}
     state = layout.copy(
         State(
@@ -177,19 +178,30 @@ def fit(
     return Fit(constrain(layout.gathered(state.params)), np.concatenate(losses), objectives, key, args, kwargs)
 
 
-def _compiled(step: Any, args: tuple[Any, ...], kwargs: dict[str, Any], layout: Layout) -> Any:
+def _compiled(
+    step: Any,
+    objectives: Sequence[Objective],
+    params: Params,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    layout: Layout,
+) -> Any:
     """Scan steps in one jitted call. Arrays among the arguments are inputs of it, not constants."""
-    arrays, structure = part(args, kwargs)
-    arrays = layout.split(arrays)
+    placed: dict[Structure, list[Any]] = {}
 
-    @jax.jit
-    def run(state: State, steps: jax.Array, arrays: list[Any]) -> tuple[State, jax.Array]:
+    @functools.partial(jax.jit, static_argnums=3)
+    def run(state: State, steps: jax.Array, arrays: list[Any], structure: Structure) -> tuple[State, jax.Array]:
         args, kwargs = join(arrays, structure)
         return jax.lax.scan(lambda state, i: step(state, i, args, kwargs), state, steps)
 
     def on_devices(state: State, steps: jax.Array) -> tuple[State, jax.Array]:
+        def call(arrays: list[Any], structure: Structure) -> tuple[State, jax.Array]:
+            if structure not in placed:
+                placed[structure] = layout.split(arrays)
+            return run(state, layout.copy(steps), placed[structure], structure)
+
         with layout.partitioned():
-            return run(state, layout.copy(steps), arrays)
+            return called(objectives, call, params, args, kwargs)
 
     return on_devices
 

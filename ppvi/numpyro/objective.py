@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,12 +31,15 @@ from ppvi.numpyro.handlers import InnerSiteError
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.lifting import lifted, traced_afresh
 from ppvi.numpyro.ops import OPS
+from ppvi.numpyro.reading import called
 from ppvi.numpyro.session import Session, as_key, body_key
 from ppvi.numpyro.stage import read
 from ppvi.numpyro.unstaged import PlainSession, first_run
 from ppvi.numpyro.world import Worlds
 from ppvi.program import Trace
 from ppvi.strategies import Strategy
+
+T = TypeVar("T")
 
 jax.tree_util.register_pytree_node(
     Trace,
@@ -58,6 +62,11 @@ class Objective(engine.Objective):
         return Worlds(objective=self.program, model=self.model, guide=self.guide)
 
     @cached_property
+    def fixed(self) -> dict[Any, frozenset[int]]:
+        """By the structure of arguments, those of their leaves that the programs read in Python."""
+        return {}
+
+    @cached_property
     def _surrogate(self) -> Any:
         return jax.jit(self._evaluate, static_argnums=3)
 
@@ -70,6 +79,7 @@ class Objective(engine.Objective):
         return jax.jit(self._learn, static_argnums=3)
 
     def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> Start:
+        part(args, kwargs, programs=(self.model, self.guide))  # which refuses what has no contents
         start = first_run(lambda begin: self.evaluate(begin, args, kwargs)[1], key, self.strategies)
         self.refuse_no_params(start.params)
         # Weak types would make the second call of a jitted step compile again.
@@ -114,17 +124,17 @@ class Objective(engine.Objective):
         n: int,
         function: Callable[[Handle, Handle], Any],
     ) -> Any:
-        inputs, structure = part(args, kwargs)
-
-        def run(key: jax.Array, params: Params, arrays: list[Any]) -> Any:
+        @functools.partial(jax.jit, static_argnums=3)
+        @functools.partial(jax.vmap, in_axes=(0, None, None, None))
+        def run(key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Any:
             args, kwargs = join(arrays, structure)
             session = PlainSession(key, params, self.strategies)
             session.plate_rows = Whole()
             with self.handles(session, args, kwargs) as (p, q), session.fresh(key):
                 return function(p, q)
 
-        drawn = jax.jit(jax.vmap(run, (0, None, None)))(jax.random.split(as_key(key), n), params, inputs)
-        return jax.device_get(drawn)
+        keys = jax.random.split(as_key(key), n)
+        return jax.device_get(self._called(lambda arrays, rest: run(keys, params, arrays, rest), params, args, kwargs))
 
     def another(self, key: jax.Array) -> jax.Array:
         return jax.random.fold_in(key, 1)
@@ -133,8 +143,20 @@ class Objective(engine.Objective):
         return names_of(inputs, params)
 
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
-        arrays, structure = part(args, kwargs)
-        return self.planned(jax.random.key(0), _checked(params), arrays, structure)
+        return self.laid_out(_checked(params), args, kwargs)[0]
+
+    def laid_out(
+        self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any], **options: Any
+    ) -> tuple[Plan, list[Any]]:
+        """The plan for these arguments, and their arrays."""
+
+        def call(arrays: list[Any], structure: Structure) -> tuple[Plan, list[Any]]:
+            return self.planned(jax.random.key(0), params, arrays, structure, **options), arrays
+
+        return self._called(call, params, args, kwargs)
+
+    def _called(self, call: Callable[..., T], params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T:
+        return called([self], call, params, args, kwargs)
 
     def as_loss(self) -> Any:
         """An object for `loss=` of `numpyro.infer.SVI`, whose model and guide it uses.
@@ -149,12 +171,16 @@ class Objective(engine.Objective):
         self, made: Any, key: jax.Array, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any], *states: Any
     ) -> Any:
         """A jitted function of these arguments, in the world as it is."""
-        arrays, structure = part(args, dict(kwargs))
         token = self._worlds.token()
         if self._worlds.are_many():
             for function in (self._surrogate, self._gradient, self._update):
                 function.clear_cache()
-        found = made(key, _checked(params), arrays, structure._replace(world=token), *states)
+        checked = _checked(params)
+
+        def call(arrays: list[Any], structure: Structure) -> Any:
+            return made(key, checked, arrays, structure._replace(world=token), *states)
+
+        found = self._called(call, checked, args, kwargs)
         self._worlds.settle(token)
         return found
 
@@ -185,14 +211,14 @@ class Objective(engine.Objective):
         distribution: Callable[..., SiteDistribution] = SiteDistribution,
     ) -> Plan:
         """Stage the objective on these arrays, with its sites seen by strategies as this kind of distribution."""
-        ran: list[Session] = []
+        ran: list[tuple[dict[str, Any], bool]] = []  # without the session, whose tracers must not outlive it
 
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
             args, kwargs = join(arrays, structure)
             value, session = self.evaluate(
                 lambda: Session(key, params, self.strategies, distribution, self._lifted), args, kwargs
             )
-            ran.append(session)
+            ran.append((session.constraints, session.begun_anew))
             refuse_unknown(self.strategies, session.drawn)
             return value
 
@@ -212,8 +238,9 @@ class Objective(engine.Objective):
         self._worlds.traced = True
         refuse_constant(staged, params)
         warn_of_bias(staged, source.here())
-        supports = supports_of(staged.inputs, params, ran[-1].constraints)
-        staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
+        constraints, begun_anew = ran[-1]
+        supports = supports_of(staged.inputs, params, constraints)
+        staged = replace(staged.live() if begun_anew else staged, supports=supports)
         return plan(guarded(staged, OPS))
 
 

@@ -15,7 +15,6 @@ from jax import lax
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
-from ppvi.numpyro.arguments import part
 from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.markers import mark_outcome
 from ppvi.numpyro.ops import JaxOps
@@ -106,9 +105,10 @@ def outcomes(
     **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit or the seconds allow, or
     where noise beside the sites' draws makes a difference.
     """
-    tape, arrays, structure = Tape(limit, seconds), *part(args, dict(kwargs or {}))
-    key = jax.random.key(0)
-    plan = objective.planned(key, params, arrays, structure, lambda fn, *others: Taped(tape, fn, *others))
+    tape, key = Tape(limit, seconds), jax.random.key(0)
+    plan, arrays = objective.laid_out(
+        params, args, kwargs or {}, distribution=lambda fn, *others: Taped(tape, fn, *others)
+    )
 
     def run(params: Any, key: jax.Array, choices: Any) -> tuple[Any, Any]:
         tape.start(choices)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from traceback import extract_tb
 from typing import Any
 
 from ppvi.source import code_of, innermost, running
 
-_LIBRARY = code_of("numpyro", ("jax", "jaxlib", "numpyro", "optax", "flax", "equinox"))
+_LIBRARY = code_of("numpyro", ("jax", "jaxlib", "numpyro", "optax", "flax", "equinox", "numpy", "scipy"))
 
 
 def here() -> str:
@@ -17,3 +18,9 @@ def here() -> str:
 def of(traceback: Any) -> str:
     """File and line of the user's frame in a JAX traceback."""
     return innermost(((frame.file_name, frame.line_num) for frame in (traceback.frames if traceback else ())), _LIBRARY)
+
+
+def of_error(error: BaseException) -> str:
+    """File and line of the user's frame that raised it."""
+    frames = [(frame.filename, frame.lineno or 0) for frame in extract_tb(error.__traceback__)]
+    return innermost(reversed(frames), _LIBRARY)

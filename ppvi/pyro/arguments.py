@@ -1,9 +1,8 @@
-"""The parameters and arguments of a call: tensors, which are inputs of what is staged, and the rest, which is constant."""
+"""The parameters of a call, which are tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -29,20 +28,3 @@ def checked(params: Params) -> Params:
 def is_frozen(x: torch.Tensor) -> bool:
     """Whether it is a module's parameter that is not to be trained."""
     return isinstance(x, torch.nn.Parameter) and not x.requires_grad
-
-
-def tensors_in(leaves: list[Any]) -> list[torch.Tensor]:
-    """The tensors among the leaves of arguments."""
-    return [x for x in leaves if isinstance(x, torch.Tensor)]
-
-
-def hashable(leaf: Any) -> Any:
-    """A leaf that is no tensor, if calls can be told apart by it."""
-    try:
-        hash(leaf)
-    except TypeError:
-        raise ProgramError(
-            f"an argument holds {leaf!r}, of type {type(leaf).__name__}, which is neither a tensor nor hashable: pass tensors, "
-            f"trees of tensors, or hashable constants."
-        ) from None
-    return leaf

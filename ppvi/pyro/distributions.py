@@ -78,7 +78,7 @@ class SiteDistribution(engine.SiteDistribution):
         return probs if getattr(fn, "_param", None) is probs else None
 
     def laid(self, x: torch.Tensor, *event: int) -> torch.Tensor:
-        return x.expand(*self.lanes, *event)
+        return x.expand((*self.lanes, *event))
 
     def sample(self, rng: Any) -> torch.Tensor:
         return self.inside(self._drawn(rng, lambda fn, mapped: fn.sample()).detach())

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch.utils._pytree import register_pytree_node, tree_flatten, tree_unflatten
+from torch.utils._pytree import register_pytree_node
 
 from ppvi.checks import Report
 from ppvi.compiler.choose import refuse_unknown
@@ -28,13 +28,14 @@ from ppvi.engine.world import World, look
 from ppvi.errors import EngineError
 from ppvi.program import Trace
 from ppvi.pyro import source
-from ppvi.pyro.arguments import Params, checked, hashable, is_frozen, tensors_in
+from ppvi.pyro.arguments import Params, checked, is_frozen
 from ppvi.pyro.buffers import Modules, SharedNameError, places_in, put, unchanged, writing
 from ppvi.pyro.distributions import SiteDistribution, support_of
 from ppvi.pyro.gradient import Staging, Surrogate
 from ppvi.pyro.handlers import all_rows
 from ppvi.pyro.keys import Key, seeded
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
+from ppvi.pyro.lending import Arguments, arguments_of
 from ppvi.pyro.located import Numbers
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.replay import Replay
@@ -106,8 +107,9 @@ class Objective(engine.Objective):
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
         self._look()
         start = functools.partial(Initialisation, self.strategies, self.modules, given)
+        arguments = self.arguments(args, kwargs)
         try:
-            with seeded(key), torch.no_grad():
+            with seeded(key), torch.no_grad(), arguments.lent(arguments.copies()) as (args, kwargs):
                 _, session = self.evaluate(start, args, kwargs)
         except SharedNameError as clash:
             if clash.name in self.modules.values() and clash.name not in self.modules.shared:
@@ -197,7 +199,16 @@ class Objective(engine.Objective):
             return vmap(one)(torch.zeros(len(next(iter(params.values())))), params)
 
     def _replay(self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Replay:
-        return Replay(lambda session: self.run(session, args, dict(kwargs)), params, self.strategies, self.modules)
+        arguments = self.arguments(args, kwargs)
+
+        def run(session: Session) -> torch.Tensor:
+            with arguments.lent(arguments.tensors) as (args, kwargs):
+                return self.run(session, args, kwargs)
+
+        return Replay(run, params, self.strategies, self.modules)
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+        return arguments_of((self.model, self.guide), args, kwargs)
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
         return first_states(self._prepared(params, args, kwargs)[0].plan)
@@ -223,14 +234,15 @@ class Objective(engine.Objective):
         function: Callable[[Handle, Handle], Any],
     ) -> Any:
         def drawn(kind: type[PlainSession]) -> Any:
-            session = kind(params, self.strategies, self.modules)
+            session, arguments = kind(params, self.strategies, self.modules), self.arguments(args, kwargs)
             session.plate_rows = Whole()
             with (
                 seeded(key),
                 registering(),
                 torch.no_grad(),
                 all_rows(),
-                self.handles(session, args, dict(kwargs)) as (p, q),
+                arguments.lent(arguments.tensors) as lent,
+                self.handles(session, *lent) as (p, q),
             ):
                 return session.each(lambda: function(p, q), (), n)
 
@@ -274,24 +286,20 @@ class Objective(engine.Objective):
         self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Staging, list[torch.Tensor]]:
         """What was made for arguments of these shapes, and its tensors: the parameters, and those among the arguments."""
-        leaves, tree = tree_flatten((args, dict(kwargs)))
-        signature = (
-            tuple((name, x.shape, x.dtype, is_frozen(x)) for name, x in checked(params).items()),
-            tuple((x.shape, x.dtype) if isinstance(x, torch.Tensor) else hashable(x) for x in leaves),
-            tree,
-            modes(),
-        )
+        arguments = self.arguments(args, kwargs)
+        shapes = tuple((name, x.shape, x.dtype, is_frozen(x)) for name, x in checked(params).items())
 
         def made() -> Staging:
             numbers: Numbers = []
             try:
-                plan, why = self._plan(params, leaves, tree, SiteDistribution, numbers), ""
+                plan, why = self._plan(params, arguments, SiteDistribution, numbers), ""
             except DynamicError as error:
                 plan, why = None, str(error)
             return Staging(plan, self.compile, self.layout, why, numbers)
 
         self._run_first(params, args, kwargs)
-        return self._stagings.get(signature, made), [*params.values(), *tensors_in(leaves)]
+        staging = self._stagings.get((shapes, arguments.signature, modes()), made)
+        return staging, [*params.values(), *arguments.tensors]
 
     def _look(self) -> World:
         world = look(RULES, objective=self.program, model=self.model, guide=self.guide)
@@ -321,35 +329,31 @@ class Objective(engine.Objective):
     ) -> tuple[Plan, list[torch.Tensor]]:
         """The plan with sites seen by strategies as this kind of distribution; and the tensors among the arguments."""
         self._run_first(params, args, kwargs)
-        leaves, tree = tree_flatten((args, dict(kwargs)))
-        return self._plan(checked(params), leaves, tree, distribution), tensors_in(leaves)
+        arguments = self.arguments(args, kwargs)
+        return self._plan(checked(params), arguments, distribution), arguments.tensors
 
     def _plan(
         self,
         params: Params,
-        leaves: list[Any],
-        tree: Any,
+        arguments: Arguments,
         distribution: Callable[..., SiteDistribution],
         numbers: Numbers | None = None,
     ) -> Plan:
-        names, places = list(params), [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+        names = list(params)
         ran: list[Session] = []
 
         def run(*tensors: torch.Tensor) -> torch.Tensor:
-            filled = list(leaves)
-            for place, tensor in zip(places, tensors[len(names) + 1 :], strict=True):
-                filled[place] = tensor
-            args, kwargs = tree_unflatten(filled, tree)
             named, key = dict(zip(names, tensors, strict=False)), tensors[len(names)]
             start = functools.partial(Session, named, self.strategies, self.modules, distribution, key)
-            value, session = self.evaluate(start, args, kwargs)
+            with arguments.lent(tensors[len(names) + 1 :]) as (args, kwargs):
+                value, session = self.evaluate(start, args, kwargs)
             ran.append(session)
             refuse_unknown(self.strategies, session.drawn)
             return value
 
-        inputs = [value.detach() for value in params.values()]
-        with seeded(0):
-            staged = stage(run, inputs, torch.zeros(()), *[leaves[i].detach() for i in places], numbers=numbers)
+        inputs, tensors = [value.detach() for value in params.values()], arguments.copies()
+        with seeded(0), arguments.lent(tensors):
+            staged = stage(run, inputs, torch.zeros(()), *[x.detach() for x in tensors], numbers=numbers)
         refuse_constant(staged, params)
         warn_of_bias(staged, source.here())
         constraints, named = ran[-1].constraints, self.names_of(staged.inputs, params)

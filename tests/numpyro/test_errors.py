@@ -173,11 +173,6 @@ def test_key_that_is_no_key(key):
             call()
 
 
-def test_argument_that_is_neither_array_nor_hashable():
-    with pytest.raises(ProgramError, match="of type set, which is neither an array nor hashable"):
-        estimate(args=({1, 2},))
-
-
 # Objectives --------------------------------------------------------------------------------------------------------------------
 
 
