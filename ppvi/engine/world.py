@@ -198,8 +198,9 @@ class Looker:
 
     def function(self, path: str, x: types.FunctionType) -> None:
         self.fact(path, "object", x.__code__)
-        cells = [cell for cell in x.__closure__ or () if not _is_empty(cell)]
-        named = [name for name, cell in zip(x.__code__.co_freevars, x.__closure__ or (), strict=True) if cell in cells]
+        closed = zip(x.__code__.co_freevars, x.__closure__ or (), strict=True)
+        closed = [(name, cell) for name, cell in closed if not _is_empty(cell)]
+        named, cells = [name for name, _ in closed], [cell for _, cell in closed]
         self.members(named, functools.partial(_contents, cells))
         self.members([f"{path}'s default {i}" for i, _ in enumerate(_defaults(x))], functools.partial(_defaults, x))
         if is_library(x.__globals__.get("__name__")):
