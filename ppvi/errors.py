@@ -63,11 +63,11 @@ class BiasWarning(UserWarning):
 
 
 class FitError(PpviError):
-    """A fit met NaN or infinity and stopped.
+    """A fit met NaN or infinity, or a parameter left its constraint, and the fit stopped.
 
     **Attributes**
 
-    - `fit`: the fit up to its last finite state; its `params` and `losses` are usable.
+    - `fit`: the fit up to the last state that was finite and in its constraints; its `params` and `losses` are usable.
     """
 
     def __init__(self, message: str, fit: Any):

@@ -122,11 +122,46 @@ def refuse_unknown_params(start: Params, params: Params) -> None:
         )
 
 
-def not_finite(step: int, cause: str, fit: Fit, remedy: str) -> FitError:
-    """The error of a fit that has left the finite numbers."""
+def strayed(name: str, value: np.ndarray, constraint: Any) -> str | None:
+    """What is wrong with a parameter after an update: it is not finite, or it is zero where it has to be positive.
+
+    Only where the rounding of numbers puts it there, for that is how a constrained parameter leaves its constraint. At a
+    bound that is not zero rounding is harmless, and it is where some fits converge to.
+    """
+    kept = np.isfinite(value)
+    positive = value if _is_positive(constraint) else _diagonal(value, constraint)
+    out = value[~kept] if not kept.all() else positive[~(positive > 0)]
+    return (
+        f"parameter {name!r} has left its constraint {constraint}, with the value {out.flat[0]}" if out.size else None
+    )
+
+
+def _is_positive(constraint: Any) -> bool:
+    constraint = getattr(constraint, "base_constraint", constraint)
+    return _kind(constraint) in _ABOVE and bool(np.all(np.asarray(constraint.lower_bound) == 0))
+
+
+def _diagonal(value: np.ndarray, constraint: Any) -> np.ndarray:
+    kind = _kind(getattr(constraint, "base_constraint", constraint))
+    return np.diagonal(value, axis1=-2, axis2=-1) if kind in _FACTORS else np.ones(())
+
+
+def _kind(constraint: Any) -> str:
+    return type(constraint).__name__.strip("_")
+
+
+_ABOVE = frozenset({"Positive", "GreaterThan", "SoftplusPositive"})
+"""Constraints above a bound, as both frameworks name them."""
+
+_FACTORS = frozenset({"LowerCholesky", "SoftplusLowerCholesky", "ScaledUnitLowerCholesky", "PositiveDefinite"})
+"""Constraints of matrices with a positive diagonal."""
+
+
+def stopped(step: int, cause: str, fit: Fit, remedy: str) -> FitError:
+    """The error of a fit that has left the finite numbers, or a constraint."""
     return FitError(
-        f"the fit left the finite numbers at step {step}: {cause}. The error's `.fit` holds the last finite parameters and "
-        f"{len(fit.losses)} losses; a smaller step size, or {remedy}, may help.",
+        f"the fit stopped at step {step}: {cause}. The error's `.fit` holds the last parameters that were finite and in their "
+        f"constraints, and {len(fit.losses)} losses; a smaller step size, or {remedy}, may help.",
         fit,
     )
 
@@ -142,5 +177,6 @@ def cause_in(culprits: Sequence[str], value_is_finite: bool, bad_gradients: Sequ
     return None
 
 
-UPDATE = "the value and the gradient are finite, but the optimiser's update is not"
-"""The cause where no objective has one."""
+def update_of(name: str) -> str:
+    """The cause where no objective has one."""
+    return f"the value and the gradient are finite, but the optimiser's update of parameter {name!r} is not"

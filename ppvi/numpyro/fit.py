@@ -2,8 +2,8 @@
 
 A step moves the parameters of one objective, or of several in turn, each by its own gradient and its own parameters, as
 in wake-sleep, variational EM and adversarial schemes. Steps run in chunks, each one jitted `lax.scan`. Should a chunk
-leave the finite numbers, it is replayed step by step from its beginning, which its keys make exact: the last finite
-state is kept, and the step that failed is looked at site by site.
+leave the finite numbers, or a parameter its constraint, it is replayed step by step from its beginning, which its keys make
+exact: the last good state is kept, and the step that failed is looked at site by site.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from numpyro.distributions.distribution import validation_enabled
 from tqdm import tqdm
 
 from ppvi.engine.fitting import (
-    UPDATE,
     Fit,
     Whose,
     cause_in,
     check_steps,
     moved,
-    not_finite,
     one_each,
     pairs_of,
     refuse_unknown_params,
+    stopped,
+    strayed,
+    update_of,
 )
 from ppvi.engine.objectives import Params
 from ppvi.numpyro.arguments import Structure, join
@@ -116,16 +117,19 @@ def fit(
       mesh, but for one named `"particles"`, which splits the runs of `replicate`. The same key gives the same fit on any
       mesh, up to rounding. Of several processes (`jax.distributed`) each calls `fit` with the whole data.
 
-    **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite: it says at which step and where it
-    came from, and holds the fit up to the last finite state. `ProgramError` if an objective would move nothing.
+    **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite, or a positive parameter zero: it says at
+    which step and where it came from, and holds the fit up to the last good state. `ProgramError` if an objective would move
+    nothing.
     """
     check_steps(num_steps)
     single, pairs = isinstance(objective, Objective), pairs_of(objective)
     objectives = tuple(bound for bound, _ in pairs)
     init_key, step_key = jax.random.split(as_key(key))
     starts = [bound.initialise(init_key, *args, **kwargs) for bound in objectives]
+    layout = Layout(mesh)
     start = _started_from({name: x for at in starts for name, x in at.params.items()}, params)
-    transforms = {name: biject_to(constraint) for at in starts for name, constraint in at.constraints.items()}
+    constraints = {name: constraint for at in starts for name, constraint in at.constraints.items()}
+    transforms = {name: biject_to(constraint) for name, constraint in constraints.items()}
     names = (moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True))
     plans = [
         bound.staged(at.params, *args, **kwargs) if at.learning else None
@@ -136,6 +140,17 @@ def fit(
 
     def constrain(unconstrained: Params) -> Params:
         return {name: transforms[name](value) for name, value in unconstrained.items()}
+
+    def problem(state: State, values: Any) -> str | None:
+        """What is wrong with a state, if anything."""
+        lost = [name for name, value in state.params.items() if not _finite(value)]
+        if lost or not _finite(values):
+            return update_of(lost[0]) if lost else "the objective's value is not finite"
+        for name, value in constrain(layout.gathered(state.params)).items():
+            for leaf in jax.tree.leaves(value):
+                if cause := strayed(name, np.asarray(leaf), constraints[name]):
+                    return cause
+        return None
 
     def keys(i: jax.Array | int) -> list[jax.Array]:
         key = jax.random.fold_in(step_key, i)
@@ -150,7 +165,6 @@ def fit(
             values.append(value)
         return State(params, tuple(memories), tuple(states)), values[0] if single else jnp.stack(values)
 
-    layout = Layout(mesh)
     run = _compiled(step, objectives, start, args, kwargs, layout)
     unconstrained = {name: transforms[name].inv(value) for name, value in start.items()}
     state = layout.copy(
@@ -166,11 +180,11 @@ def fit(
         for begin in range(0, num_steps, chunk):
             steps = jnp.arange(begin, min(begin + chunk, num_steps))
             after, values = run(state, steps)
-            if not _finite((after.params, values)):
-                good, kept, bad = _replay(run, state, steps)
+            if problem(after, values) is not None:
+                good, kept, bad, cause = _replay(run, state, steps, problem)
                 params = constrain(layout.gathered(good.params))
                 result = Fit(params, np.concatenate([*losses, kept]), objectives, key, args, kwargs)
-                raise not_finite(bad, _cause(keys(bad), result), result, "optax.clip_by_global_norm")
+                raise stopped(bad, _cause(keys(bad), result) or cause, result, "optax.clip_by_global_norm")
             state = after
             losses.append(np.asarray(values))
             bar.update(len(values))
@@ -218,19 +232,22 @@ def _finite(tree: Any) -> bool:
     return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
-def _replay(run: Any, state: State, steps: jax.Array) -> tuple[State, np.ndarray, int]:
-    """The last finite state of a chunk, the losses up to it, and the step that failed."""
+def _replay(
+    run: Any, state: State, steps: jax.Array, problem: Callable[[State, Any], str | None]
+) -> tuple[State, np.ndarray, int, str]:
+    """The last good state of a chunk, the losses up to it, the step that failed, and what was wrong with it."""
     losses: list[np.ndarray] = []
     for i in steps:
         after, values = run(state, i[None])
-        if not _finite((after.params, values)):
-            return state, np.asarray(losses, np.float32).reshape(-1, *values.shape[1:]), int(i)
+        cause = problem(after, values)
+        if cause is not None:
+            return state, np.asarray(losses, np.float32).reshape(-1, *values.shape[1:]), int(i), cause
         state = after
         losses.append(np.asarray(values[0]))
     raise AssertionError("a replayed chunk must fail where the chunk failed")
 
 
-def _cause(keys: Sequence[jax.Array], result: Fit) -> str:
+def _cause(keys: Sequence[jax.Array], result: Fit) -> str | None:
     """Where a step's NaN or infinity came from: a site if there is one, else a parameter's gradient."""
     for key, objective in zip(keys, result.objectives, strict=True):
         start = functools.partial(Probe, key, result.params, objective.strategies)
@@ -240,4 +257,4 @@ def _cause(keys: Sequence[jax.Array], result: Fit) -> str:
         bad = [name for name, grad in grads.items() if not _finite(grad)]
         if cause := cause_in(probe.culprits, _finite(value), bad):
             return cause
-    return UPDATE
+    return None

@@ -21,16 +21,17 @@ from torch.distributions import transform_to
 from tqdm import tqdm
 
 from ppvi.engine.fitting import (
-    UPDATE,
     Fit,
     Whose,
     cause_in,
     check_steps,
     moved,
-    not_finite,
     one_each,
     pairs_of,
     refuse_unknown_params,
+    stopped,
+    strayed,
+    update_of,
 )
 from ppvi.errors import ProgramError
 from ppvi.pyro.keys import Key, seeded, seeds
@@ -109,10 +110,10 @@ def fit(
       named `"particles"`, which splits the runs of `replicate`. Parameters and random numbers start as the first
       process's. The same key gives the same fit on any mesh, up to rounding.
 
-    **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite: it says at which step and where it
-    came from, and holds the fit up to the last finite state. `ProgramError` if an objective would move nothing. `EngineError`
-    where a mesh cannot share the gradient: strategies that learn or are `sequential`, programs that are replayed, devices other
-    than CPUs.
+    **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite, or a positive parameter zero: it says at
+    which step and where it came from, and holds the fit up to the last good state. `ProgramError` if an objective would move
+    nothing. `EngineError` where a mesh cannot share the gradient: strategies that learn or are `sequential`, programs that
+    are replayed, devices other than CPUs.
     """
     check_steps(num_steps)
     single, pairs = isinstance(objective, Objective), pairs_of(objective)
@@ -121,7 +122,8 @@ def fit(
     starts = [bound.initialise(first, *args, **kwargs) for bound in objectives]
     with seeded(later):
         leaves = {name: x for at in starts for name, x in at.leaves.items()}
-        transforms = {name: transform_to(c) for at in starts for name, c in at.constraints.items()}
+        constraints = {name: c for at in starts for name, c in at.constraints.items()}
+        transforms = {name: transform_to(c) for name, c in constraints.items()}
         _start_from(leaves, transforms, params)
         mine = [{name: leaves[name] for name in moved(whose, at)} for (_, whose), at in zip(pairs, starts, strict=True)]
 
@@ -153,19 +155,20 @@ def fit(
                 for move in moves:
                     random, before = torch.get_rng_state(), [leaf.detach().clone() for leaf in move.leaves.values()]
                     loss, bad = move.step(constrained(), args, kwargs)
-                    after_all = all(bool(leaf.isfinite().all()) for leaf in move.leaves.values())
-                    if bad or not np.isfinite(loss) or not after_all:
+                    lost = _lost(move.leaves, transforms, constraints)
+                    if bad or not np.isfinite(loss) or lost:
                         _restore(move.leaves.values(), before)
                         done = result()
-                        cause = cause_in(_culprits(move.bound, random, done), bool(np.isfinite(loss)), bad) or UPDATE
-                        raise not_finite(i, cause, done, "torch.nn.utils.clip_grad_norm_ in an optimiser of your own")
+                        cause = (
+                            cause_in(_culprits(move.bound, random, done), bool(np.isfinite(loss)), bad) or lost or ""
+                        )
+                        raise stopped(i, cause, done, "torch.nn.utils.clip_grad_norm_ in an optimiser of your own")
                     values.append(loss)
                 losses.append(values[0] if single else values)
                 if (i + 1) % every == 0 or i + 1 == num_steps:
                     recent = np.reshape(losses[bar.n :], (-1, len(pairs))).mean(0)
                     bar.update(i + 1 - bar.n)
                     bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in recent))
-    constraints = {name: c for at in starts for name, c in at.constraints.items()}
     pyro.get_param_store().set_state({"params": leaves, "constraints": constraints})
     return result()
 
@@ -198,6 +201,24 @@ def _start_from(leaves: Mapping[str, torch.Tensor], transforms: Mapping[str, Any
 def _restore(leaves: Iterable[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
     for leaf, value in zip(leaves, values, strict=True):
         leaf.copy_(value)
+
+
+@torch.no_grad()
+def _lost(
+    leaves: Mapping[str, torch.Tensor], transforms: Mapping[str, Any], constraints: Mapping[str, Any]
+) -> str | None:
+    """What is wrong with the parameters, if anything."""
+    for name, leaf in leaves.items():
+        if leaf.numel() and not float(leaf.abs().max()) < HARMLESS:
+            if not bool(leaf.isfinite().all()):
+                return update_of(name)
+            if cause := strayed(name, transforms[name](leaf).double().cpu().numpy(), constraints[name]):
+                return cause
+    return None
+
+
+HARMLESS = 10.0
+"""Unconstrained numbers below this are far from where a transform leaves the numbers, even those of half precision."""
 
 
 def _culprits(bound: Objective, random: torch.Tensor, done: Fit) -> list[str]:
