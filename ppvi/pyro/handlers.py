@@ -12,6 +12,7 @@ from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.subsample_messenger import SubsampleMessenger, _Subsample
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
@@ -226,6 +227,8 @@ class Reading(TorchFunctionMode):
         kwargs = kwargs or {}
         if (self.session.modules or self.session.buffers.places) and func != _REQUIRES_GRAD:
             args, kwargs = tree_map(self.session.read, (args, kwargs))
+        if func == _DATA and is_functorch_wrapped_tensor(args[0]):
+            raise RuntimeError("accessing `data` of a tensor that is traced")
         if func is torch.nn.functional.batch_norm:
             return batch_norm(*args, **kwargs)
         return _looked_up(*args) if func == torch.Tensor.__getitem__ else func(*args, **kwargs)
@@ -253,6 +256,9 @@ def _looked_up(table: torch.Tensor, index: Any) -> torch.Tensor:
 def _is_place(item: Any) -> bool:
     return isinstance(item, torch.Tensor) and item.dtype not in (torch.bool, torch.uint8)
 
+
+_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
+"""Through which a program reads and writes past autograd, which no graph has a word for."""
 
 _REQUIRES_GRAD = torch.Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 """By which modules tell what they train."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.distributions import Distribution, Transform
+from torch.distributions.constraints import Constraint
 
 from ppvi.pyro.located import is_library
 
@@ -26,8 +27,8 @@ class Ingredient(NamedTuple):
     """A tensor that a distribution is made of."""
 
     tensor: torch.Tensor
-    part: Distribution
-    """The distribution that holds it, which may be one of those that the whole is made of."""
+    part: Any
+    """What holds it: the distribution, or one of those that the whole is made of, or a factor of it."""
     name: str
     """The attribute."""
 
@@ -91,8 +92,15 @@ def ingredients(thing: Any) -> Iterator[Ingredient]:
         for part in value if isinstance(value, list | tuple) else [value]:
             if isinstance(part, torch.Tensor):
                 yield Ingredient(part, thing, name)
-            elif isinstance(part, Distribution):
+            elif _is_made(part):
                 yield from ingredients(part)
+
+
+def _is_made(part: Any) -> bool:
+    """Whether a thing is data that may have tensors among its attributes, as a distribution or a factor of one has."""
+    if isinstance(part, Distribution):
+        return True
+    return hasattr(part, "__dict__") and not callable(part) and not isinstance(part, Constraint)
 
 
 def parts(thing: Any) -> Iterator[Distribution]:
@@ -162,9 +170,10 @@ def _with(thing: Any, places: dict[int, torch.Tensor], runs: tuple[int, ...]) ->
         return places[id(thing)]
     if isinstance(thing, list | tuple) and not isinstance(thing, torch.Size):
         return type(thing)(_with(part, places, runs) for part in thing)
-    if not isinstance(thing, Distribution):
+    if not _is_made(thing):
         return thing
     other: Any = copy.copy(thing)
     other.__dict__ = {name: _with(value, places, runs) for name, value in vars(thing).items()}
-    other._batch_shape = torch.Size(runs) + thing._batch_shape
+    if isinstance(thing, Distribution):
+        other._batch_shape = torch.Size(runs) + thing._batch_shape
     return other

@@ -141,6 +141,7 @@ class DynamicError(EngineError):
 
 
 _UNSTAGED = {
+    "accessing `data`": "takes the `.data` of a tensor",
     "value out of a tracing tensor": "reads a number out of a tensor",
     "data-dependent control flow": "reads a number out of a tensor",
     "calling .item() on a Tensor": "reads a number out of a tensor",

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pyro.distributions.score_parts import ScoreParts
 from pyro.distributions.testing.rejection_gamma import RejectionGamma, ShapeAugmentedBeta, ShapeAugmentedGamma
+from pyro.ops.tensor_utils import safe_cholesky
 
 import ppvi
 import ppvi.pyro as vi
@@ -135,3 +136,61 @@ def test_a_class_that_does_not_say_its_support():
         ppvi.objectives.elbo, lambda: pyro.sample("v", Unsaid(0.0, 1.0)), lambda: pyro.sample("v", Unsaid(0.0, 1.0))
     )
     assert abs(float(elbo.estimate(0, {}))) < 1e-6
+
+
+@pytest.mark.parametrize("n", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_tensors_in_factors_of_a_distribution(n):
+    """x_t = a x_t-1 + e, z_t = x_t + e', for n independent coordinates: E |z|^2 = n sum_t (1 + var x_t), var x_t = a^2 var x_t-1 + 1.
+
+    False alarms: below 1e-8 at six standard errors, of about a tenth.
+    """
+    eye, noise = torch.eye(n), dist.MultivariateNormal(torch.zeros(n), torch.eye(n))
+
+    def program() -> None:
+        pyro.sample(
+            "v", dist.GaussianHMM(noise, pyro.param("a", torch.tensor(0.5)) * eye, noise, eye, noise, duration=2)
+        )
+
+    bound = vi.objective(
+        lambda p, q: ppvi.replicate(2, lambda: (q.simulate()["v"] ** 2).sum()).mean(), program, program
+    )
+    params = bound.init(0)
+    found = [bound.value_and_grad(seed, params) for seed in range(300)]
+    values, grads = (np.array([float(x) for x in xs]) for xs in ([v for v, _ in found], [g["a"] for _, g in found]))
+    a = 0.5
+    variance, slope = 2 + a**2 + a**2 * (1 + a**2) + 2, 4 * a + 4 * a**3
+    assert abs(values.mean() - n * variance) < 6 * values.std() / 300**0.5
+    assert abs(grads.mean() - n * slope) < 6 * grads.std() / 300**0.5
+
+
+def written(a: torch.Tensor) -> torch.Tensor:
+    """The square of a + 1, of which autograd does not see the 1 being added."""
+    x = a.clone()
+    x.data.add_(1.0)
+    return x**2
+
+
+PAST_AUTOGRAD = {
+    "read": (lambda a: a.data * a, lambda a: a),
+    "written": (written, lambda a: 2 * (a + 1)),
+    "Cholesky factor": (lambda a: safe_cholesky(a.exp() * torch.eye(2)).sum(), lambda a: torch.exp(a / 2)),
+}
+"""Functions that read or write `.data`, and the derivatives that autograd has for them."""
+
+
+@pytest.mark.parametrize("particles", [None, 2])
+@pytest.mark.parametrize("case", PAST_AUTOGRAD)
+def test_what_a_program_does_past_autograd(case, particles):
+    function, derivative = PAST_AUTOGRAD[case]
+
+    def program() -> None:
+        pyro.sample("v", dist.Delta(pyro.param("a", torch.tensor(0.3))))
+
+    def mean(p: Any, q: Any) -> Any:
+        run = lambda: function(q.simulate()["v"])  # noqa: E731
+        return run() if particles is None else ppvi.replicate(particles, run).mean()
+
+    bound = vi.objective(mean, program, program)
+    value, grads = bound.value_and_grad(0, bound.init(0))
+    assert np.isclose(value, function(torch.tensor(0.3)), rtol=1e-5)
+    assert np.isclose(grads["a"], derivative(torch.tensor(0.3)), rtol=1e-5)
