@@ -7,26 +7,31 @@ decide, finite moments above all, are the statistical check's business.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from ppvi.compiler.findings import Finding, Rule, Severity, StaticReport, in_order
 from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.held import stopped
-from ppvi.compiler.ir import Atom, Density, Program, Smoothness, Var
+from ppvi.compiler.ir import Atom, Density, Masses, Program, Smoothness, Var
 from ppvi.compiler.linearity import misused
+from ppvi.compiler.numbers import becoming, number, possible
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.ranges import range_of
 from ppvi.compiler.smoothness import Analysis, Source, analyse
-from ppvi.compiler.supports import assessed, holds, resolved, within
+from ppvi.compiler.supports import assessed, beyond, holds, resolved, within
 
 
-def examine(plan: Plan, names: Mapping[Var, str]) -> StaticReport:
+def examine(plan: Plan, names: Mapping[Var, str], values: Mapping[Var, Any]) -> StaticReport:
     """Run every rule on a planned program.
 
     **Arguments**
 
     - `names`: the parameters' names by their variables.
+    - `values`: the values of the program's inputs that are known.
     """
     program, choices = plan.program, plan.choices
     sources: dict[Var, Source] = {var: var for var in program.params}
@@ -39,7 +44,7 @@ def examine(plan: Plan, names: Mapping[Var, str]) -> StaticReport:
     analysis = analyse(program.equations, [program.output, *own], sources, program.constants, through, program.supports)
     subjects: dict[Source, str] = {site: f"site {choice.info.name!r}" for site, choice in choices.items()}
     subjects |= {var: f"parameter {name!r}" for var, name in names.items()}
-    rules = Rules(plan, analysis, subjects)
+    rules = Rules(plan, analysis, subjects, values)
     return StaticReport(
         in_order(
             (
@@ -48,6 +53,8 @@ def examine(plan: Plan, names: Mapping[Var, str]) -> StaticReport:
                 *rules.held(program.output),
                 *rules.nonlinear(),
                 *rules.supports(),
+                *rules.impossible(),
+                *rules.unseen(),
                 *rules.moving_densities(),
                 *rules.derivative_rules(),
                 *rules.strategies(),
@@ -86,6 +93,7 @@ class Rules:
     plan: Plan
     analysis: Analysis
     subjects: Mapping[Source, str]
+    values: Mapping[Var, Any]
 
     def jumps(self, output: Atom) -> Iterator[Finding]:
         """A pathwise gradient does not see a jump."""
@@ -142,7 +150,7 @@ class Rules:
             site, density = draw.equation.site, _density(log_prob)
             assert site is not None
             inner = resolved(site.support, [draw.inputs[i] for i in site.bounds], analysis.flat)
-            outer = resolved(density.support, log_prob.inputs[1:], analysis.flat)
+            outer = resolved(density.support, _bounds(log_prob), analysis.flat)
             fits = within(inner, outer)
             if fits is None and holds(outer, range_of(draw.inputs[0], analysis.flat.makers, analysis.ranges)):
                 continue
@@ -158,12 +166,49 @@ class Rules:
                 severity = "biased" if fits is False else "note" if inner.name == "point" else "suspect"
                 yield _finding(severity, "support", f"site {site.name!r}", log_prob, why, remedy)
 
+    def impossible(self) -> Iterator[Finding]:
+        """A value of probability zero in one program and not in the other: there the log density is -inf."""
+        for draw, log_prob in assessed(self.analysis.flat.steps):
+            site, density = draw.equation.site, _density(log_prob)
+            assert site is not None
+            drawn, taken = self._possible(site.masses, draw), self._possible(density.masses, log_prob)
+            values = beyond(drawn, taken) if drawn is not None and taken is not None else ()
+            if values:
+                why = f"{_value(values)} has probability zero here, and a positive one in {site.distribution} at {site.where}, "
+                why += "from which it is drawn: the log density is -inf there, or as low as the library has it."
+                remedy = "Give the value a probability, or none in the other program either: a logit of -inf, for one."
+                yield _finding("biased", "support", f"site {site.name!r}", log_prob, why, remedy)
+
+    def unseen(self) -> Iterator[Finding]:
+        """A strategy that never draws a value does not see what the gradient has from it as it becomes possible."""
+        for site, choice in self.plan.choices.items():
+            info = choice.info
+            if info.masses is None or not choice.strategy.unbiased:
+                continue
+            found = becoming(info.masses, site.inputs[-1], self.plan.program, self.values)
+            # Where probabilities are given by their logarithms, these hide the derivative from everyone.
+            seen = info.masses.endswith("probs") and choice.strategy.sees_all(len(found))
+            if found.any() and not seen:
+                why = f"{_value(np.flatnonzero(found).tolist())} has probability zero at these parameters, and not near them: "
+                why += "it is never drawn, and what the gradient has from it is lost."
+                remedy = (
+                    "Give the distribution by its probs, of which Enumerate(), LocalExpectation() and MeasureValued() "
+                )
+                remedy += "have the derivative at 0 too; or keep the parameters inside."
+                subject, strategy = f"site {info.name!r}", str(choice.strategy)
+                yield Finding("biased", "probability zero", subject, strategy, info.where, why, remedy)
+
+    def _possible(self, masses: Masses | None, step: Step) -> np.ndarray | None:
+        """Which values are possible, where that is known."""
+        found = None if masses is None else number(step.equation.inputs[-1], self.plan.program, self.values)
+        return None if masses is None or found is None else possible(masses, found)
+
     def moving_densities(self) -> Iterator[Finding]:
         """A density whose support moves jumps as a bound passes the value."""
         for step in self.analysis.flat.steps:
             if step.equation.density is None or step.equation.density.at in ("draw", "credited draw"):
                 continue
-            moving = {source for bound in step.inputs[1:] for source in self.analysis.of(bound)}
+            moving = {source for bound in _bounds(step) for source in self.analysis.of(bound)}
             if moving:
                 why = f"its support moves with {self._names(moving)}, so that the density jumps as a bound passes the value."
                 remedy = "Take a distribution of fixed support and transform its draw, or one that has no bounds."
@@ -238,6 +283,15 @@ class Rules:
 def _density(step: Step) -> Density:
     assert step.equation.density is not None
     return step.equation.density
+
+
+def _bounds(step: Step) -> tuple[Atom, ...]:
+    """The bounds of a density's support that are arrays."""
+    return step.inputs[1:] if _density(step).masses is None else step.inputs[1:-1]
+
+
+def _value(values: Sequence[int]) -> str:
+    return f"value {values[0]}" + (f", among {len(values)}," if len(values) > 1 else "")
 
 
 def _finding(severity: Severity, rule: Rule, subject: str, step: Step, why: str, remedy: str) -> Finding:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ppvi.compiler.choose import Choice, coupled, evaluations, runs
 from ppvi.compiler.dependence import site_lanes
-from ppvi.compiler.examine import examine
 from ppvi.compiler.findings import StaticReport
-from ppvi.compiler.ir import Along, Atom, Equation, Var, site_info
+from ppvi.compiler.ir import Along, Atom, Equation, site_info
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.terms import Term
 
@@ -84,13 +82,8 @@ class Explanation:
         return "\n".join(found)
 
 
-def explain(plan: Plan, names: Mapping[Var, str]) -> Explanation:
-    """Report on a plan.
-
-    **Arguments**
-
-    - `names`: the parameters' names by their variables.
-    """
+def explain(plan: Plan, static: StaticReport) -> Explanation:
+    """Report on a plan, with what the static check says of it."""
     makers: dict[Atom, Equation] = {var: equation for equation in plan.equations for var in equation.outputs}
     return Explanation(
         sites=tuple(_site(plan, equation, choice) for equation, choice in plan.choices.items()),
@@ -103,7 +96,7 @@ def explain(plan: Plan, names: Mapping[Var, str]) -> Explanation:
             )
             for term in plan.terms
         ),
-        static=examine(plan, names),
+        static=static,
     )
 
 

@@ -198,7 +198,12 @@ class SiteInfo:
     bounds: tuple[int, ...]
     """Inputs that hold the bounds of the support."""
     support: Support
+    masses: Masses | None = None
+    """What the last input says of the probability of each value; None where there is no such input."""
 
+
+Masses = Choice["probs", "logits", "coin probs", "coin logits"]
+"""What a finite distribution is given by: an array `(*lanes, K)`, or `(*lanes)` of the second of two values."""
 
 At = Choice["draw", "credited draw", "choice", "data"]
 
@@ -217,6 +222,8 @@ class Density:
     """How heavy the distribution's tails are: 0 none, 1 Gaussian, 2 exponential, 3 heavier; None where it is not known."""
     at: At
     """What it is taken at: the site's own draw, one that carries no gradient, a value drawn elsewhere, or data."""
+    masses: Masses | None = None
+    """What the last input says of the probability of each value; None where there is no such input."""
 
 
 @dataclass(frozen=True, eq=False)

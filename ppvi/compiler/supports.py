@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from ppvi.compiler.flat import Flat, Step
 from ppvi.compiler.ir import Atom, Support
 from ppvi.compiler.ranges import Range
@@ -31,6 +33,15 @@ def resolved(support: Support, bounds: Sequence[Atom], flat: Flat) -> Support:
     rest = iter(bounds)
     ends = [flat.constant(next(rest)) if end is None and bounds else end for end in (support.lower, support.upper)]
     return support if support.kind == "other" else replace(support, lower=ends[0], upper=ends[1])
+
+
+def beyond(inner: np.ndarray, outer: np.ndarray) -> tuple[int, ...]:
+    """The values that are possible under one distribution and not under the other, in some lane: of `(*lanes, K)` each."""
+    try:
+        outside = inner & ~outer
+    except ValueError:  # not of the same lanes, or not of as many values: nothing is said
+        return ()
+    return tuple(int(v) for v in np.flatnonzero(outside.reshape(-1, outside.shape[-1]).any(0)))
 
 
 def holds(support: Support, values: Range) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ppvi.compiler.ir import Support
+from ppvi.compiler.ir import Masses, Support
 from ppvi.ops import Array
 from ppvi.strategies import Distribution
 from ppvi.strategies.zero import log_weights
@@ -62,23 +62,39 @@ class SiteDistribution(Distribution):
         """Of a categorical distribution the log_probs of the whole support, which are its logits and need no lookup."""
         raise NotImplementedError
 
-    @property
-    def given_probs(self) -> Array | None:
-        """The probabilities by which a finite distribution is given, `(*batch)` or `(*batch, K)`; None where it is not."""
+    def given(self, parameter: Literal["probs", "logits"]) -> Array | None:
+        """What a finite distribution is given by, `(*batch)` or `(*batch, K)`; None where that is something else."""
         raise NotImplementedError
 
     def laid(self, x: Array, *event: int) -> Array:
         """A parameter of so many event axes, `(*lanes, *event)`."""
         raise NotImplementedError
 
+    @property
+    def family(self) -> str:
+        """Its name, whatever it is given by."""
+        return self.name.removesuffix("Probs").removesuffix("Logits")
+
+    def masses(self) -> tuple[Masses | None, list[Array]]:
+        """Numbers that say which of a few values are possible, and what they are; none for other distributions."""
+        if self.family not in ("Bernoulli", "Categorical", "OneHotCategorical"):
+            return None, []
+        for parameter, of_values, of_coin in _GIVEN:
+            x = self.given(parameter)
+            if x is not None and self.family == "Bernoulli":
+                return of_coin, [self.laid(x)]
+            if x is not None:
+                return of_values, [self.laid(x, x.shape[-1])]
+        return None, []
+
     def probabilities(self) -> Array:
-        masses, given = MASSES.get(self.name.removesuffix("Probs")), self.given_probs
+        masses, given = MASSES.get(self.family), self.given("probs")
         if masses is None or given is None:
             return self.ops.exp(self.log_prob(self.whole))
         return masses(self, given)
 
     def log_weights(self) -> Array:
-        if self.given_probs is None or self.name.removesuffix("Probs") not in MASSES:
+        if self.given("probs") is None or self.family not in MASSES:
             return self.log_prob(self.whole)
         return log_weights(self.ops, self.probabilities())
 
@@ -121,6 +137,12 @@ class SiteDistribution(Distribution):
     def bounds(self) -> list[Array]:
         """Arrays among the bounds of the support, the lower first."""
         raise NotImplementedError
+
+
+_GIVEN: tuple[tuple[Literal["probs", "logits"], Masses, Masses], ...] = (
+    ("probs", "probs", "coin probs"),
+    ("logits", "logits", "coin logits"),
+)
 
 
 def _inner(end: float | None, sign: int, info: Any) -> float | None:

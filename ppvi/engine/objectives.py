@@ -129,6 +129,12 @@ class Objective:
         """The names of the parameters by their variables, which come first among a staged program's inputs."""
         raise NotImplementedError
 
+    def values_of(
+        self, inputs: Sequence[Var], params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[Var, Array]:
+        """The values of a staged program's inputs, less its key."""
+        raise NotImplementedError
+
     def many(
         self,
         key: Any,
@@ -166,12 +172,16 @@ class Objective:
     def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
         plan = self.staged(params, *args, **kwargs)
-        return explain(plan, self.names_of(plan.program.inputs, params))
+        return explain(plan, self.examine(plan, params, args, kwargs))
 
     def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
         """The static check: what can be proved of the gradient from the program alone. Printable; see `check`."""
-        plan = self.staged(params, *args, **kwargs)
-        return examine(plan, self.names_of(plan.program.inputs, params))
+        return self.examine(self.staged(params, *args, **kwargs), params, args, kwargs)
+
+    def examine(self, plan: Plan, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StaticReport:
+        """`prove` of what was staged on these arguments."""
+        inputs = plan.program.inputs
+        return examine(plan, self.names_of(inputs, params), self.values_of(inputs, params, args, kwargs))
 
     def check(
         self,

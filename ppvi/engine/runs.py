@@ -49,7 +49,7 @@ class Arrays(NamedTuple):
     scale: Any
     """None for 1."""
     bounds: Sequence[Array]
-    """Those of the support that are arrays, the lower first."""
+    """Those of the support that are arrays, the lower first; and last what says which values are possible."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ppvi import program, strategies
 from ppvi.compiler.ir import At, Candidate, Density, SiteInfo
-from ppvi.engine.distributions import SiteDistribution, tails
+from ppvi.engine.distributions import SiteDistribution, masks, tails
 from ppvi.engine.divergences import closed_form
 from ppvi.engine.minibatches import Minibatches, Rows
 from ppvi.engine.runs import Arrays, Counted, Handle, Run, Site, Told
@@ -33,7 +33,7 @@ class Marks(Protocol):
         ...
 
     def mark_density(self, log_prob: Array, info: Density, bounds: Sequence[Array]) -> Array:
-        """The log_prob of a site; `bounds` are those of the support that are arrays."""
+        """The log_prob of a site; `bounds` are those of the support that are arrays, and last what `info.masses` says."""
         ...
 
     def mark_estimate(self, value: Array, what: str) -> Array:
@@ -51,6 +51,8 @@ class Session(program.Session):
     marking = True
     """Whether sites and densities are marked for the compiler, or simply drawn and computed."""
     marks: Marks
+    lifting = False
+    """Whether bodies are traced of which two may tell of one site, which must say the same of it."""
 
     def __init__(
         self, params: Mapping[str, Any], chosen: Mapping[str, Strategy], distribution: Callable[..., SiteDistribution]
@@ -164,11 +166,15 @@ class Session(program.Session):
         return fn
 
     def density(self, site: Site, role: str, at: At) -> tuple[Density | None, Sequence[Array]]:
-        """What its mark says of a site's log_prob, and the bounds of the support that are arrays."""
+        """What its mark says of a site's log_prob, and the arrays that say where it has mass."""
         if not self.marking:
             return None, ()
         seen = self.distribution(site.fn)
-        return Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at), seen.bounds()
+        # What is masked costs nothing, possible or not.
+        looked_at = at == "choice" and not self.lifting and not any(True for _ in masks(site.fn))
+        kind, numbers = seen.masses() if looked_at else (None, [])
+        info = Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at, kind)
+        return info, [*seen.bounds(), *numbers]
 
     def given(self, site: Site, value: Array, role: str) -> Array:
         """The value of a site that comes from outside, with its shape checked."""
@@ -206,7 +212,7 @@ class Session(program.Session):
             return draws[0].value, site.intermediates, fitting[0].route
         inputs: list[Array] = []
         candidates = [Candidate(s, self._collect(draw, inputs)) for s, draw in zip(fitting, draws, strict=True)]
-        bounds = site.bounds()
+        bounds, (kind, numbers) = site.bounds(), site.masses()
         info = SiteInfo(
             name=name,
             distribution=site.name,
@@ -216,8 +222,9 @@ class Session(program.Session):
             named=strategy is not None,
             bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
             support=site.support,
+            masses=kind,
         )
-        return self.marks.mark_site(info, key, [*inputs, *bounds]), site.intermediates, fitting[0].route
+        return self.marks.mark_site(info, key, [*inputs, *bounds, *numbers]), site.intermediates, fitting[0].route
 
     def _collect(self, drawn: Draw, inputs: list[Array]) -> tuple[int | None, ...]:
         """Append a draw's arrays to a site's inputs; where each field went. Input 1 is the site's key."""

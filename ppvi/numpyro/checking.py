@@ -18,11 +18,9 @@ from numpyro.distributions import biject_to, constraints as c
 from ppvi.checks import Budget, Question, Report, measure
 from ppvi.checks.paths import LENGTH, lay
 from ppvi.checks.unbiased import Draws
-from ppvi.compiler.examine import examine
 from ppvi.engine.checking import OUTCOMES, Oracle, asked_of, by_outcomes, decided, is_random, moving_in, oracles
 from ppvi.engine.outcomes import Outcomes
 from ppvi.errors import ProgramError
-from ppvi.numpyro.arguments import names_of
 from ppvi.numpyro.outcomes import outcomes
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import first_run
@@ -64,7 +62,7 @@ def check(
     against = asked_of(against)
     key = as_key(key)
     plan = objective.staged(params, *args, **kwargs)
-    static = examine(plan, names_of(plan.program.inputs, params))
+    static = objective.examine(plan, params, args, kwargs)
     reason = getattr(objective.program, "no_potential", None)
     if reason is not None:
         return Report(options["alpha"], (), static, (f"nothing was measured: {reason}",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -68,10 +68,9 @@ class SiteDistribution(engine.SiteDistribution):
             logits = jax.nn.log_softmax(logits)
         return jnp.moveaxis(jnp.broadcast_to(logits, (*self.lanes, logits.shape[-1])), -1, 0)
 
-    @property
-    def given_probs(self) -> Any:
-        fn: Any = base(self.fn)
-        return fn.probs if type(fn).__name__.endswith("Probs") else None
+    def given(self, parameter: Literal["probs", "logits"]) -> Any:
+        fn = base(self.fn)
+        return getattr(fn, parameter) if type(fn).__name__.endswith(parameter.title()) else None
 
     def laid(self, x: Any, *event: int) -> jax.Array:
         return jnp.broadcast_to(x, (*self.lanes, *event))

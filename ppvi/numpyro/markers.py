@@ -164,8 +164,8 @@ batching.primitive_batchers[rest_p] = _batch_rest
 ad.primitive_jvps[site_p] = ad.primitive_jvps[tell_p] = _differentiate_site
 for _identity in (log_prob_p, estimate_p, because_p):
     batching.primitive_batchers[_identity] = lambda args, dims, p=_identity, **params: (
-        p.bind(*args, **params),
-        dims[0],
+        p.bind(*_in_front(args, dims), **params),
+        0,
     )
     ad.primitive_jvps[_identity] = lambda primals, tangents, p=_identity, **params: (
         p.bind(*primals, **params),

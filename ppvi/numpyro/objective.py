@@ -142,6 +142,13 @@ class Objective(engine.Objective):
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
         return names_of(inputs, params)
 
+    def values_of(
+        self, inputs: Sequence[Var], params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[Var, Any]:
+        leaves, arrays = jax.tree.leaves(params), self._called(lambda arrays, _: arrays, params, args, kwargs)
+        own = zip(inputs, leaves, strict=False)
+        return {**dict(own), **dict(zip(inputs[len(leaves) + 1 :], arrays, strict=True))}
+
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
         return self.laid_out(_checked(params), args, kwargs)[0]
 

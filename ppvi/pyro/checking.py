@@ -13,7 +13,6 @@ from torch.distributions import constraints, transform_to
 from ppvi.checks import Budget, Question, Report, measure
 from ppvi.checks.paths import LENGTH, Paths, lay
 from ppvi.checks.unbiased import Draws
-from ppvi.compiler.examine import examine
 from ppvi.engine.checking import OUTCOMES, asked_of, by_outcomes, decided, is_random, moving_in, oracles
 from ppvi.engine.outcomes import Outcomes
 from ppvi.pyro.outcomes import outcomes
@@ -37,7 +36,7 @@ def check(
     """The static and the statistical check of an objective; see `Objective.check`."""
     against = asked_of(against)
     plan, alpha = objective.staged(params, *args, **kwargs), options["alpha"]
-    static = examine(plan, objective.names_of(plan.program.inputs, params))
+    static = objective.examine(plan, params, args, kwargs)
     reason = getattr(objective.program, "no_potential", None)
     if reason is not None:
         return Report(alpha, (), static, (f"nothing was measured: {reason}",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from pyro.distributions import Rejector
@@ -71,11 +71,10 @@ class SiteDistribution(engine.SiteDistribution):
         fn = self.peeled
         return fn.logits.expand(*self.lanes, -1).movedim(-1, 0) if type(fn) is torch.distributions.Categorical else None
 
-    @property
-    def given_probs(self) -> torch.Tensor | None:
+    def given(self, parameter: Literal["probs", "logits"]) -> torch.Tensor | None:
         fn = self.peeled
-        probs = getattr(fn, "_categorical", fn).__dict__.get("probs")
-        return probs if getattr(fn, "_param", None) is probs else None
+        x = getattr(fn, "_categorical", fn).__dict__.get(parameter)
+        return x if getattr(fn, "_param", None) is x else None
 
     def laid(self, x: torch.Tensor, *event: int) -> torch.Tensor:
         return x.expand((*self.lanes, *event))

@@ -320,6 +320,13 @@ class Objective(engine.Objective):
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
         return dict(zip(inputs, params, strict=False))
 
+    def values_of(
+        self, inputs: Sequence[Var], params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[Var, torch.Tensor]:
+        own = zip(inputs, (x.detach() for x in params.values()), strict=False)
+        arrays = self.arguments(args, kwargs).tensors
+        return {**dict(own), **dict(zip(inputs[len(params) + 1 :], arrays, strict=True))}
+
     def planned(
         self,
         params: Params,

@@ -87,8 +87,9 @@ def _batch_mark(
     return torch.ops.ppvi.mark(front(value, dims[0]), front(key, dims[1]), moved, number, mapped + 1), 0
 
 
-def _batch_note(info: Any, dims: Any, value: Any, others: Any, number: int) -> tuple[torch.Tensor, int | None]:
-    return torch.ops.ppvi.note(value, others, number), dims[0]
+def _batch_note(info: Any, dims: Any, value: Any, others: Any, number: int) -> tuple[torch.Tensor, int]:
+    front = functools.partial(in_front, info.batch_size)
+    return torch.ops.ppvi.note(front(value, dims[0]), [front(*x) for x in zip(others, dims[1], strict=True)], number), 0
 
 
 def _batch_write(info: Any, dims: Any, value: Any, number: int, mapped: int) -> tuple[torch.Tensor, int]:

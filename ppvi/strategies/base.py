@@ -321,6 +321,11 @@ class Strategy:
         """From a draw of zeros, the one of a site that a branch has passed over: with it the estimate is the rest's own."""
         return draw
 
+    def sees_all(self, alternatives: int) -> bool:
+        """Whether it runs the rest at each of so many values, though their probabilities be zero: for as a parameter makes
+        them possible, they have a share in the gradient."""
+        return False
+
     # Strategies that learn from gradient to gradient; the others have no state. -------------------------------------------
 
     @property

@@ -45,6 +45,9 @@ class Sum(Strategy):
     def runs(self, alternatives: int, coupled: int) -> int:
         return alternatives**coupled
 
+    def sees_all(self, alternatives: int) -> bool:
+        return True
+
     def absent(self, draw: Draw) -> Draw:
         assert draw.log_probs is not None
         return draw._replace(log_probs=draw.log_probs - math.log(draw.log_probs.shape[0]))
@@ -102,6 +105,9 @@ class SumAndSample(Sum):
 
     def __post_init__(self) -> None:
         check_at_least("SumAndSample", "n", self.n, 1)
+
+    def sees_all(self, alternatives: int) -> bool:
+        return self.n >= alternatives - 1
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support, log_probs = dist.ops, dist.enumerate_support(), floored(dist.ops, dist.log_weights())

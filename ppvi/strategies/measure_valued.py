@@ -38,6 +38,9 @@ class LocalExpectation(OneByOne):
     def misfit(self, dist: Distribution) -> str | None:
         return needs_finite(self, dist)
 
+    def sees_all(self, alternatives: int) -> bool:
+        return True
+
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support, value = dist.ops, dist.enumerate_support(), dist.sample(rng)
         weights = dist.probabilities()
@@ -173,6 +176,9 @@ class MeasureValued(OneByOne):
         return (
             f"no measure-valued derivative of {dist.name} is known here, only of {known}, Geometric and finite supports"
         )
+
+    def sees_all(self, alternatives: int) -> bool:
+        return True
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         if dist.name not in TABLE:

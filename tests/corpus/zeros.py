@@ -1,0 +1,120 @@
+"""Probabilities that are exactly zero: in the model where the guide has mass, in both, and in a guide that a parameter may move
+away from there."""
+
+from __future__ import annotations
+
+from ppvi import Enumerate, LeaveOneOut, LocalExpectation, Reinforce, objectives
+from ppvi.strategies import SumAndSample, UnorderedSet
+from tests.corpus.programs import right, wrong
+from tests.engines import dist, handlers, nn, ppl, xp
+
+IMPOSSIBLE = "the guide draws a value of probability zero in the model"
+SHARED = "what the model bars, the guide bars too"
+HIDDEN = "a value that is never drawn has a derivative, as it becomes possible"
+
+
+def program(distribution):
+    """One site `z`, whose distribution is made when the program runs."""
+    return lambda: ppl.sample("z", distribution())
+
+
+def in_plate(distribution, mask=None):
+    def run():
+        with ppl.plate("lanes", 2):
+            if mask is None:
+                ppl.sample("z", distribution())
+            else:
+                with handlers.mask(mask=xp.asarray(mask)):
+                    ppl.sample("z", distribution())
+
+    return run
+
+
+def logits():
+    return ppl.param("l", xp.array([0.1, 0.2, 0.3]))
+
+
+def barred(places):
+    """Logits of which some are those of a probability of zero."""
+    return logits() + xp.log(1.0 - xp.asarray(places))
+
+
+def free():
+    return dist.Categorical(logits=logits())
+
+
+def coin(probability):
+    return program(lambda: dist.Bernoulli(xp.asarray(probability)))
+
+
+ROWS = [[0.5, 0.5, 0.0], [0.2, 0.2, 0.6]]
+categorical = program(lambda: dist.Categorical(probs=xp.asarray(ROWS[0])))
+coin_guide = program(lambda: dist.Bernoulli(logits=ppl.param("l", 0.3)))
+
+for _name, _model, _guide in (
+    ("Categorical", categorical, program(free)),
+    ("logits", program(lambda: dist.Categorical(logits=xp.log(xp.asarray(ROWS[0])), validate_args=False)), program(free)),
+    ("Bernoulli of 0", coin(0.0), coin_guide),
+    ("Bernoulli of 1", coin(1.0), coin_guide),
+    ("one lane", in_plate(lambda: dist.Categorical(probs=xp.asarray(ROWS))), in_plate(free)),
+    ("events", program(lambda: dist.Categorical(probs=xp.asarray(ROWS)).to_event(1)), program(lambda: free().expand([2]).to_event(1))),
+    ("another zero", categorical, program(lambda: dist.Categorical(logits=barred([0.0, 1.0, 0.0])))),
+):  # fmt: skip
+    wrong(f"barred by the model, {_name}", objectives.elbo, IMPOSSIBLE, "support", model=_model, guide=_guide)
+wrong("barred, weighed", objectives.iwelbo(3), IMPOSSIBLE, "support", model=categorical, guide=program(free))
+
+for _name, _model, _guide in (
+    ("barred by both", categorical, program(lambda: dist.Categorical(logits=barred([0.0, 0.0, 1.0])))),
+    ("barred by the guide", program(lambda: dist.Categorical(probs=xp.asarray(ROWS[1]))), program(lambda: dist.Categorical(logits=barred([0.0, 0.0, 1.0])))),
+    ("barred where it is masked", in_plate(lambda: dist.Categorical(probs=xp.asarray(ROWS)), mask=[False, True]), in_plate(free)),
+    ("barred in the same lanes", in_plate(lambda: dist.Categorical(probs=xp.asarray(ROWS))), in_plate(lambda: dist.Categorical(logits=barred([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])))),
+):  # fmt: skip
+    right(_name, objectives.elbo, SHARED, model=_model, guide=_guide)
+
+
+def worth(p, q):
+    return 2.0 + 3.0 * q.simulate()["z"]
+
+
+def starting_at(probability):
+    return lambda: ppl.sample("z", dist.Bernoulli(ppl.param("p", probability)))
+
+
+def of_simplex():
+    probs = ppl.param("p", xp.array([0.0, 0.5, 0.5]), constraint=dist.constraints.simplex)
+    ppl.sample("z", dist.Categorical(probs=probs))
+
+
+def by_logarithm():
+    p = ppl.param("p", 0.0)
+    ppl.sample("z", dist.Categorical(logits=xp.log(xp.stack([p, 1 - p]))))
+
+
+for _strategy in (Reinforce(), LeaveOneOut(2), UnorderedSet(2)):
+    for _p in (0.0, 1.0):
+        wrong(
+            f"probs of {_p}, {_strategy}", worth, HIDDEN, "probability zero", guide=starting_at(_p), strategies={"z": _strategy}
+        )  # fmt: skip
+wrong("rest of a sum", worth, HIDDEN, "probability zero", guide=of_simplex, strategies={"z": SumAndSample(1)})
+wrong("logarithm of 0", worth, HIDDEN, "probability zero", guide=by_logarithm, strategies={"z": Enumerate()})
+
+SEEN = "every value is summed over, whatever its probability"
+right("rest of a sum that is one", worth, SEEN, guide=of_simplex, strategies={"z": SumAndSample(2)})
+for _strategy in (Enumerate(), LocalExpectation()):
+    right(f"probs of 0, {_strategy}", worth, SEEN, guide=starting_at(0.0), strategies={"z": _strategy})
+right(
+    "probs that underflow",
+    worth,
+    "there is no derivative",
+    guide=lambda: ppl.sample(
+        "z", dist.Categorical(probs=nn.softmax(ppl.param("l", xp.array([0.0, -2000.0, 1.0])), -1))
+    ),
+    strategies={"z": Reinforce()},
+)
+right(
+    "a coin that always falls on one side",
+    worth,
+    "no parameter moves it",
+    guide=lambda: ppl.sample("z", dist.Bernoulli(0.0 * ppl.param("p", 0.3) + 1.0)),
+    strategies={"z": Reinforce()},
+)
