@@ -55,6 +55,8 @@ class Trace(Mapping[str, Array]):
     """Sites whose draw carries its own gradient."""
     placed: frozenset[str] = frozenset()
     """Sites that were not drawn, but given a value."""
+    points: frozenset[str] = frozenset()
+    """Sites whose distribution has all its mass at one value, as far as staging marks them."""
     whole: Trace | None = None
     """Of a marginal: the run of the whole program."""
     rows: Mapping[str, Array] = field(default_factory=dict)

@@ -140,6 +140,7 @@ class Run:
         self.pathwise: set[str] = set()
         self.credited: set[str] = set()
         self.placed: set[str] = set()
+        self.points: set[str] = set()
         self.distributions: dict[str, Any] = {}
 
     def sample(self, site: Site) -> Array:
@@ -148,6 +149,8 @@ class Run:
         self.refuse_second(name, session.here)
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
         density, bounds = session.density(site, self.role, at)
+        if density is not None and density.support.name == "point":
+            self.points.add(name)
         told = Told(name, session.here(), at != "data", density, site.plates)
         if site.infer.get("is_auxiliary"):
             self.auxiliary.add(name)
@@ -220,6 +223,7 @@ class Run:
             observed=frozenset(self.log_probs.keys() - self.values.keys()),
             pathwise=frozenset(self.pathwise),
             placed=frozenset(self.placed),
+            points=frozenset(self.points),
             distributions=self.distributions,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ppvi.errors import ProgramError
 from ppvi.objectives.elbo import Objective
-from ppvi.objectives.weights import log_weight, log_weights, normalized, refuse_estimated
+from ppvi.objectives.weights import log_weight, log_weights, normalized, refuse_estimated, refuse_points
 from ppvi.ops import Array
 from ppvi.program import (
     Plates,
@@ -161,7 +161,8 @@ def log_variance(particles: int) -> Objective:
 
     - `particles`: K, at least 2.
 
-    **Raises** `ProgramError` for a guide whose density is estimated, for the noise of an estimate adds to the variance.
+    **Raises** `ProgramError` for a guide whose density is estimated, for the noise of an estimate adds to the variance, and
+    for a guide of points, such as AutoDelta, whose density has no gradient.
 
     **Unbiased** always: the sample variance for its value, its gradient in the guide for that of the reverse KL divergence.
     Richter et al. 2020.
@@ -174,6 +175,7 @@ def log_variance(particles: int) -> Objective:
         def ratio() -> Array:
             z = q.simulate(stop_params="the gradient is that of KL(q || p) at the draws (Richter et al. 2020)")
             refuse_estimated("log_variance", z, q)
+            refuse_points("log_variance", z)
             return q.log_density(z) - p.log_density(z)
 
         f = replicate(particles, ratio)

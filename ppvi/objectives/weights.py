@@ -33,6 +33,15 @@ def refuse_estimated(objective: str, z: Trace, q: Program) -> None:
         )
 
 
+def refuse_points(objective: str, z: Trace) -> None:
+    """Refuse a guide of points, for an objective whose gradient is that of the guide's density at draws held constant."""
+    if len(z) and z.points.issuperset(z):
+        raise ProgramError(
+            f"{objective}: the guide's sites {sorted(z)} are points, whose density has no gradient, and this objective has no "
+            f"other. Use `elbo`, which moves points, or a guide with a spread such as AutoNormal."
+        )
+
+
 def refuse_placed(objective: str, z: Trace) -> None:
     """Refuse a guide that draws some of its sites only, for an objective whose gradient leaves the score of draws out."""
     if z.placed:
