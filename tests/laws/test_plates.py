@@ -6,6 +6,7 @@ of these units' bounds, which differ so much that the value tells which units th
 
 from __future__ import annotations
 
+import functools
 import itertools
 from contextlib import contextmanager
 
@@ -17,6 +18,8 @@ from tests.engines import PYRO, dist, handlers, nn, on, ppl, xp
 
 X = np.array([0.3, -1.2, 2.2, 0.9])
 LOGITS = np.array([0.2, -0.5, 0.9, 0.1])
+
+SLOW = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @contextmanager
@@ -118,7 +121,7 @@ def rows_of(found, exact, count):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("said", "also_said"), [(2, None), (None, 2), (2, 2), (None, 1)])
+@pytest.mark.parametrize(("said", "also_said"), [(2, None), (None, 2), SLOW(2, 2), SLOW(None, 1)])
 def test_a_plate_has_one_minibatch_whoever_states_its_size(engine, order, said, also_said):
     program, exact, guide = ORDERS[order]
     with on(engine):
@@ -128,7 +131,7 @@ def test_a_plate_has_one_minibatch_whoever_states_its_size(engine, order, said, 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
-    ("said", "also_said"), [([2, 1], None), (None, [2, 1]), ([2, 1], 2), (2, [2, 1]), ([2, 1], [2, 1])]
+    ("said", "also_said"), [([2, 1], None), SLOW(None, [2, 1]), ([2, 1], 2), SLOW(2, [2, 1]), ([2, 1], [2, 1])]
 )
 def test_given_rows_are_those_of_both_programs(engine, order, said, also_said):
     program, exact, guide = ORDERS[order]
@@ -282,7 +285,7 @@ def test_given_rows_that_are_all_rows_in_order_give_draws(engine):
 
 @pytest.mark.parametrize(
     ("said", "created"),
-    [(2, True), pytest.param(None, True, marks=pytest.mark.slow), pytest.param(2, False, marks=pytest.mark.slow)],
+    [(2, True), SLOW(None, True), SLOW(2, False)],
 )
 def test_an_autoguide_has_a_row_of_parameters_for_each_unit(engine, said, created):
     model, _ = local_normals(engine, said, None)
