@@ -230,6 +230,12 @@ def moves(whose: str) -> Callable[[T], T]:
     return mark
 
 
+def by_paths(objective: T) -> T:
+    """Mark an objective program whose formula holds for draws that carry their own gradient, and for no others."""
+    objective.by_paths = True  # type: ignore[attr-defined]
+    return objective
+
+
 def without_potential(why: str) -> Callable[[T], T]:
     """Mark an objective program as one whose gradient is by design not that of its value, for checks, which compare them."""
 

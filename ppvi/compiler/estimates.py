@@ -140,6 +140,10 @@ class Later:
     def force(self) -> Stack:
         return self.finish(Stack(self.k, *self.start()))
 
+    def estimates(self) -> Estimates:
+        terms = self.force()
+        return terms.values, terms.added
+
     def finish(self, terms: Stack) -> Stack:
         for step in self.steps:
             terms = step(terms)

@@ -51,8 +51,8 @@ class Explanation:
 
     sites: tuple[SiteReport, ...]
     terms: tuple[TermReport, ...]
-    static: StaticReport | None
-    """What can be proved of the gradient; None of a program that was not staged."""
+    static: StaticReport
+    """What can be proved of the gradient."""
     engine: str = "staged as one straight-line program"
     """How the objective runs, and why."""
 
@@ -74,12 +74,9 @@ class Explanation:
         ]
         header = ("site", "distribution", "at", "lanes", "strategy", "credit", "runs", "because")
         found = [f"engine: {self.engine}", render("sites", header, sites)]
-        if self.static is not None:
-            found += [
-                render("terms: the objective adds up", ("parts", "shape", "depends on", "runs"), terms),
-                str(self.static),
-            ]
-        return "\n".join(found)
+        if terms:
+            found.append(render("terms: the objective adds up", ("parts", "shape", "depends on", "runs"), terms))
+        return "\n".join([*found, str(self.static)])
 
 
 def explain(plan: Plan, static: StaticReport) -> Explanation:

@@ -11,7 +11,19 @@ from ppvi.errors import ProgramError, StrategyError
 from ppvi.objectives.elbo import Objective
 from ppvi.objectives.weights import log_weights, normalized
 from ppvi.ops import Array
-from ppvi.program import Plates, Program, Trace, check_count, each, logmeanexp, replicate, session, stop_gradient, total
+from ppvi.program import (
+    Plates,
+    Program,
+    Trace,
+    by_paths,
+    check_count,
+    each,
+    logmeanexp,
+    replicate,
+    session,
+    stop_gradient,
+    total,
+)
 
 _VIMCO = "what weighs a particle's score does not depend on its draw (Mnih and Rezende 2016)"
 _DREG = "the doubly reparameterised gradient puts the score's part into the weights of the path (Tucker et al. 2019)"
@@ -181,4 +193,4 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None, per
         path = log_mean(_DREG)
         return total(value + first * (both - held(both)) - second * (path - held(path)), per)
 
-    return bound
+    return by_paths(bound)

@@ -35,14 +35,16 @@ def check(
 ) -> Report:
     """The static and the statistical check of an objective; see `Objective.check`."""
     against = asked_of(against)
-    plan, alpha = objective.staged(params, *args, **kwargs), options["alpha"]
-    static = objective.examine(plan, params, args, kwargs)
+    plan, alpha = objective.planned_for(params, *args, **kwargs), options["alpha"]
+    static = objective.prove(params, *args, **kwargs)
     reason = getattr(objective.program, "no_potential", None)
     if reason is not None:
         return Report(alpha, (), static, (f"nothing was measured: {reason}",))
     start = objective.first_run(key, params, args, kwargs)
     moving = moving_in(objective, params, start.owners)
-    found, missing = oracles(objective, plan, params, args, kwargs, against, (0, 1), close)
+    found, missing = {}, ["a program that is replayed has no other gradient to compare with"]
+    if plan is not None:
+        found, missing = oracles(objective, plan, params, args, kwargs, against, (0, 1), close)
     if "path" not in against and not found:
         nothing = "nothing was measured: no gradient to compare with is known for these sites; add 'path' to against"
         return Report(alpha, (), static, (nothing, *missing))
@@ -51,7 +53,7 @@ def check(
     if not close(first, others[0], exactly=True):
         return Report(alpha, (), static, problems=("two calls with one seed differ: something ignores PyTorch's seed",))
     still = all(close(first, other, exactly=True) for other in others)
-    if still and is_random(plan):
+    if still and plan is not None and is_random(plan):
         return Report(alpha, (), static, problems=("all of 9 seeds give the same estimate: its randomness is frozen",))
     space = Space({name: transform_to(start.constraints.get(name, constraints.real)) for name in params}, params)
     points = {"given": space.vector(params), "initial": space.vector({**params, **start.found})}
@@ -72,7 +74,7 @@ def check(
     if any(m.outcome == "biased" for m in exact) or not (found or "path" in against):
         return Report(alpha, exact, static, notes)
     draw, questions = drawer(
-        Estimates(objective, space, args, kwargs),
+        Estimates(objective, space, args, kwargs, plan is not None),
         {name: Estimates(oracle.objective, space, args, kwargs) for name, oracle in found.items()},
         paths,
         seed,
@@ -113,8 +115,10 @@ def flat(params: Params) -> np.ndarray:
 class Estimates:
     """Many estimates of an objective and of its gradient at once, each at a point and with draws of its own."""
 
-    def __init__(self, objective: Any, space: Space, args: tuple[Any, ...], kwargs: Mapping[str, Any]):
-        self.objective = objective
+    def __init__(
+        self, objective: Any, space: Space, args: tuple[Any, ...], kwargs: Mapping[str, Any], staged: bool = True
+    ):
+        self.lanes = objective.lanes if staged else functools.partial(one_by_one, objective)
         self.space = space
         self.args = args
         self.kwargs = kwargs
@@ -122,9 +126,29 @@ class Estimates:
     def __call__(self, seed: int, points: Any) -> tuple[np.ndarray, np.ndarray]:
         """Values, and gradients in the vectors."""
         vectors = torch.tensor(np.asarray(points), requires_grad=True)
-        values = self.objective.lanes(seed, self.space.params(vectors), self.args, self.kwargs)
+        values = self.lanes(seed, self.space.params(vectors), self.args, self.kwargs)
         [found] = gradients(values.sum(), [vectors])
         return values.detach().double().numpy(), found.numpy()
+
+    @torch.no_grad()
+    def values(self, seed: int, points: Any) -> np.ndarray:
+        """The values alone."""
+        return (
+            self.lanes(seed, self.space.params(torch.tensor(np.asarray(points))), self.args, self.kwargs)
+            .double()
+            .numpy()
+        )
+
+
+def one_by_one(
+    objective: Objective, key: int, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> torch.Tensor:
+    """The surrogate at a stack of parameters, of a program that cannot be vectorised."""
+    seeds = np.random.default_rng(key).integers(2**62, size=len(next(iter(params.values()))))
+    points = ({name: stack[i] for name, stack in params.items()} for i in range(len(seeds)))
+    return torch.stack(
+        [objective.surrogate(int(seed), at, *args, **kwargs) for seed, at in zip(seeds, points, strict=True)]
+    )
 
 
 def drawer(
@@ -146,7 +170,7 @@ def drawer(
         starts, ends = (np.tile(x, (size, 1)) for x in (paths.starts, paths.ends))
         where = starts + rng.random((size * n, 1)) * (ends - starts)
         component = np.sum(estimates(one, where)[1] * np.tile(directions, (size, 1)), -1)
-        last, first = estimates(one, ends)[0], estimates(one, starts)[0]
+        last, first = estimates.values(one, ends), estimates.values(one, starts)
         found = (component - (last - first) / LENGTH, component, eps * (abs(first) + abs(last)) / LENGTH)
         return Draws(*(x.reshape(size, n) for x in found))
 

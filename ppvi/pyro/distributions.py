@@ -205,7 +205,7 @@ def without_masked(fn: Any, value: torch.Tensor) -> torch.Tensor:
     kept = None
     for mask, event_ndim in engine.masks(fn):
         if isinstance(mask, torch.Tensor):
-            mask = mask.reshape(*mask.shape, *[1] * event_ndim)
+            mask = mask.reshape((*mask.shape, *[1] * event_ndim))
             kept = mask if kept is None else kept & mask
     return value if kept is None or not value.is_floating_point() else torch.where(kept, value, _feasible(fn, value))
 

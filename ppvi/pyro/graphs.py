@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -109,6 +109,18 @@ def without_mutation(traced: GraphModule) -> None:
             node.target = getattr(packet, node.target._overloadname)
 
 
+def shaped_by_draws(traced: GraphModule) -> Iterator[Node]:
+    """Operations that give more entries or fewer from draw to draw."""
+    drawn: set[Node] = set()
+    for node in traced.graph.nodes:
+        if is_random(node) or node.target in (torch.ops.ppvi.draw.default, torch.ops.ppvi.mark.default):
+            drawn.add(node)
+        elif not drawn.isdisjoint(node.all_input_nodes):
+            drawn.add(node)
+            if _is_operation(node) and not drawn.isdisjoint(_counted(node)):
+                yield node
+
+
 def share(traced: GraphModule) -> None:
     """Compute once what is computed several times from the same operands, where 1 and 1.0 and True are not the same.
 
@@ -160,6 +172,16 @@ def _equal(node: Any, other: Any, root: torch.nn.Module) -> bool:
     (leaves, tree), (others, another) = (tree_flatten((n.args, dict(n.kwargs))) for n in (node, other))
     alike = node.op == "call_function" and node.target == other.target and _is_function(node) and tree == another
     return alike and all(_equal(*operands, root) for operands in zip(leaves, others, strict=True))
+
+
+def _counted(node: Node) -> list[Any]:
+    """The operands whose values decide how many entries an operation gives: where it picks by a mask, the mask."""
+    if torch.Tag.dynamic_output_shape not in node.target.tags:  # type: ignore[union-attr]
+        return []
+    if name_of(node) != "index":
+        return node.args[1:2] if name_of(node) == "masked_select" else node.all_input_nodes  # type: ignore[return-value]
+    places: Any = node.args[1]
+    return [x for x in places if x is not None and x.meta["val"].dtype in (torch.bool, torch.uint8)]
 
 
 def _is_needed(node: Node) -> bool:

@@ -229,6 +229,8 @@ class Reading(TorchFunctionMode):
             args, kwargs = tree_map(self.session.read, (args, kwargs))
         if func == _DATA and is_functorch_wrapped_tensor(args[0]):
             raise RuntimeError("accessing `data` of a tensor that is traced")
+        if func in _LEAVING or (func in _MADE_OF and not isinstance(args[-1], torch.Tensor)):
+            self.session.read_out(args)
         if func is torch.nn.functional.batch_norm:
             return batch_norm(*args, **kwargs)
         return _looked_up(*args) if func == torch.Tensor.__getitem__ else func(*args, **kwargs)
@@ -262,3 +264,11 @@ _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 
 _REQUIRES_GRAD = torch.Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 """By which modules tell what they train."""
+
+_LEAVING = frozenset(
+    {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__, torch.tensor}
+)
+"""By which numbers leave PyTorch without an operation."""
+
+_MADE_OF = frozenset({torch.as_tensor, torch.asarray, torch.Tensor.new_tensor})
+"""By which they do among Python's own, to come back in a new tensor."""

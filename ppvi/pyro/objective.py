@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch.utils._pytree import register_pytree_node
 
 from ppvi.checks import Report
 from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.explain import Explanation
+from ppvi.compiler.findings import StaticReport
 from ppvi.compiler.infinities import guarded
 from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
@@ -26,8 +26,7 @@ from ppvi.engine.runs import Handle
 from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import World, look
 from ppvi.errors import EngineError
-from ppvi.program import Trace
-from ppvi.pyro import source
+from ppvi.pyro import source, watched
 from ppvi.pyro.arguments import Params, checked, is_frozen
 from ppvi.pyro.buffers import Modules, SharedNameError, places_in, put, unchanged, writing
 from ppvi.pyro.distributions import SiteDistribution, support_of
@@ -48,15 +47,6 @@ from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro.sharding import Layout
-
-register_pytree_node(
-    Trace,
-    lambda t: (
-        [t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows],
-        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed),
-    ),
-    lambda leaves, aux: Trace(*list(leaves)[:4], *aux, whole=list(leaves)[4], rows=list(leaves)[5]),
-)
 
 
 @dataclass(frozen=True)
@@ -205,7 +195,7 @@ class Objective(engine.Objective):
             with arguments.lent(arguments.tensors) as (args, kwargs):
                 return self.run(session, args, kwargs)
 
-        return Replay(run, params, self.strategies, self.modules)
+        return Replay(run, params, self.strategies, self.modules, getattr(self.program, "by_paths", False))
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         return arguments_of((self.model, self.guide), args, kwargs)
@@ -244,11 +234,11 @@ class Objective(engine.Objective):
                 arguments.lent(arguments.tensors) as lent,
                 self.handles(session, *lent) as (p, q),
             ):
-                return session.each(lambda: function(p, q), (), n)
+                return session.draws(lambda: function(p, q), n)
 
         try:
             found = drawn(PlainSession)
-        except RuntimeError as error:
+        except (RuntimeError, DynamicError) as error:
             if what_prevents(error) is None:
                 raise
             found = drawn(Loops)
@@ -266,6 +256,10 @@ class Objective(engine.Objective):
 
         return Loss(self)
 
+    def planned_for(self, params: Params, *args: Any, **kwargs: Any) -> Plan | None:
+        """The compiler's plan; None of what is replayed."""
+        return self._prepared(params, args, kwargs)[0].plan
+
     def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
         staging, _ = self._prepared(params, args, kwargs)
         if staging.plan is None:
@@ -279,8 +273,13 @@ class Objective(engine.Objective):
         staging, _ = self._prepared(params, args, kwargs)
         if staging.plan is not None:
             return super().explain(params, *args, **kwargs)
-        with seeded(0):
-            return self._replay(params, args, kwargs).explain(staging.why)
+        return watched.explain(self._replay(params, args, kwargs), staging.why)
+
+    def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
+        staging, _ = self._prepared(params, args, kwargs)
+        if staging.plan is not None:
+            return super().prove(params, *args, **kwargs)
+        return watched.examine(self._replay(params, args, kwargs), staging.why)
 
     def _prepared(
         self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]

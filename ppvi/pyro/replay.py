@@ -1,16 +1,23 @@
 """Objectives that cannot be staged, since they read numbers out of tensors: run, and run again.
 
 A program that branches in Python on what it draws has no graph. It is run as it is instead: at a site whose strategy needs
-one run of the rest, the run goes on and is weighed when it ends; where a strategy needs several, the program is run again from
-its beginning for each of them, with the values that its sites have had so far. Of the objective nothing is known but its
-value: it is one term, in which all lanes of every site are coupled.
+one run of the rest, the run goes on and is weighed when it ends; where a strategy needs several, the run is left, with all
+plates and handlers that it is in, and the program is run again from its beginning for each of them, with the values that its
+sites have had so far. Of the objective nothing is known but its value: it is one term, in which all lanes of every site are
+coupled.
+
+A site for which the user names nothing goes by the path of its draw if it can, for as long as Python does not read a number
+that depends on the draw. If it does, the objective may jump there: the draw is then a constant for every gradient, and is
+weighed by its score. Which of both is known when the run ends, and not before (`Undecided`); neither changes the draws, and
+what is read is a function of draws that are constants, so that the estimate is unbiased either way.
 """
 
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,8 +25,7 @@ import numpy as np
 import torch
 
 from ppvi.compiler.choose import moving_support
-from ppvi.compiler.estimates import Estimates, Stack, Tail
-from ppvi.compiler.explain import Explanation, SiteReport
+from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.sessions import as_strategy, refuse_undrawable
 from ppvi.errors import EngineError, StrategyError
@@ -27,9 +33,10 @@ from ppvi.ops import Array
 from ppvi.pyro.buffers import written
 from ppvi.pyro.distributions import SiteDistribution
 from ppvi.pyro.ops import OPS
-from ppvi.pyro.trees import stacked
+from ppvi.pyro.provenance import Provenance
+from ppvi.pyro.trees import stacked, tree_map
 from ppvi.pyro.unstaged import Loops
-from ppvi.strategies import Draw, Site, Strategy, default_strategies
+from ppvi.strategies import Draw, LeaveOneOut, Site, Strategy, default_strategies
 from ppvi.strategies.alternatives import LIMIT
 
 T = TypeVar("T")
@@ -38,91 +45,100 @@ Evaluate = Callable[["Replayed"], torch.Tensor]
 """Runs the objective program once in a session."""
 
 
+DEPTH = 64
+"""The most strategies of several runs that may nest; each takes a part of the stack."""
+
+
 class Replay:
     """One evaluation of an objective."""
 
     def __init__(
-        self, evaluate: Evaluate, params: Mapping[str, Any], chosen: Mapping[str, Strategy], modules: dict[Any, str]
+        self,
+        evaluate: Evaluate,
+        params: Mapping[str, Any],
+        chosen: Mapping[str, Strategy],
+        modules: dict[Any, str],
+        by_paths: bool = False,
     ):
         self.evaluate = evaluate
         self.params = params
         self.chosen = chosen
         self.modules = modules
-        self.runs = 0
+        self.by_paths = by_paths
+        """Whether the objective's formula holds for draws that carry their own gradient only."""
+        self.provenance = Provenance()
+        self.runs = self.depth = 0
         self.plates: Mapping[str, Stated] = {}
         """What is known of plates before a run."""
 
     def surrogate(self) -> torch.Tensor:
         """The scalar whose value is the estimate and whose gradient is the gradient estimate."""
         try:
-            values, control = self._agreed(lambda: self.estimate([]))
+            values, control = self.agreed(lambda: self.estimate([]))
         except RecursionError as error:
-            raise self._nested() from error
+            raise self.nested() from error
         return values[0] + control
 
-    def _agreed(self, function: Callable[[], T]) -> T:
+    def agreed(self, function: Callable[[], T]) -> T:
         """What a function of whole runs returns, with every plate of them at its minibatch."""
 
         def attempt(known: Mapping[str, Stated]) -> T:
-            self.plates = known
+            self.plates, self.depth = known, 0
             return function()
 
         return agreed(attempt)
 
     def estimate(self, before: Sequence[torch.Tensor]) -> Estimates:
         """The objective, given the values of its first sites."""
-        session = self._session(before, plain=False)
-        try:
-            values, control = {0: self.evaluate(session)}, 0.0
-        except Finished as finished:
-            values, control = finished.terms.values, finished.terms.added
+        session = self.session(before, plain=False)
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise self.nested()
+        values, control = self._ended(session)()
+        self.depth -= 1
+        state = torch.get_rng_state()
         for tail in reversed(session.pending):
             done = tail.finish(Stack(tail.k, values, 0.0))
             values, control = done.values, control + done.added
+        torch.set_rng_state(state)
         return values, control
+
+    def _ended(self, session: Replayed) -> Callable[[], Estimates]:
+        """Run the program once; the estimate, or what is still to be run for it now that all contexts have been left."""
+        try:
+            value = self.evaluate(session)
+        except Finished as finished:
+            return finished.rest.estimates
+        return lambda: ({0: value}, 0.0)
 
     @torch.no_grad()
     def draw(self, before: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
         """The objective's value, given the values of its first sites, with the others simply drawn."""
-        return {0: self.evaluate(self._session(before, plain=True))}
+        return {0: self.evaluate(self.session(before, plain=True))}
 
-    def explain(self, why: str) -> Explanation:
-        """Report on the sites of one run."""
-        reports = self._agreed(self._reports)
-        engine = (
-            f"replay, since {why}. The objective is one term, which depends on every site that is drawn; a strategy of several "
-            f"runs runs the program again for each of them. These are the sites of one run"
-        )
-        return Explanation(tuple(reports), (), None, engine)
-
-    @torch.no_grad()
-    def _reports(self) -> list[SiteReport]:
-        session = self._session([], plain=True)
-        session.reports = reports = []
-        self.evaluate(session)
-        return reports
-
-    def _session(self, before: Sequence[torch.Tensor], plain: bool) -> Replayed:
+    def session(self, before: Sequence[torch.Tensor], plain: bool) -> Replayed:
+        """A session for one more run."""
         self.runs += 1
         if self.runs > LIMIT:
-            raise self._nested()
-        session = Replayed(self, before, plain)
-        session.plate_rows = Minibatches(self.plates)
-        return session
+            raise self.nested()
+        return Replayed(self, before, plain)
 
-    def _nested(self) -> StrategyError:
+    def nested(self) -> StrategyError:
         return StrategyError(
             f"one gradient ran the program {self.runs} times and was not done: strategies of several runs, such as "
             f"Enumerate(), nest at sites that follow each other. Reinforce() needs one run, whatever follows."
         )
 
 
-class Finished(Exception):  # noqa: N818
-    """A strategy has run the rest of the program, and the run that reached it need not go on."""
+class Finished(BaseException):
+    """A strategy runs the rest of the program itself, and the run that reached it need not go on.
 
-    def __init__(self, terms: Stack):
+    No `Exception`, so that it is none of those that a program catches.
+    """
+
+    def __init__(self, rest: Later):
         super().__init__()
-        self.terms = terms
+        self.rest = rest
 
 
 class Replayed(Loops):
@@ -131,12 +147,19 @@ class Replayed(Loops):
     def __init__(self, replay: Replay, before: Sequence[torch.Tensor], plain: bool):
         super().__init__(replay.params, replay.chosen, replay.modules)
         self.replay = replay
+        self.plate_rows = Minibatches(replay.plates)
         self.values = list(before)
         self.plain = plain
         self.pending: list[Tail] = []
-        self.reports: list[SiteReport] | None = None
-        """Of its sites, where they are asked for."""
         self._next = 0
+        self._inside = ExitStack()
+
+    @contextmanager
+    def surroundings(self) -> Iterator[None]:
+        with super().surroundings(), self._inside:
+            if self.replay.provenance.draws and not self.plain:
+                self._inside.enter_context(self.replay.provenance)
+            yield
 
     def write(self, buffers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
         if not self.plain:
@@ -145,33 +168,59 @@ class Replayed(Loops):
 
     def draw_site(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
         where, site = self.here(), SiteDistribution(fn, infer.get("baseline_input"))
+        self.refuse_foreign_lanes(name, where)
         self.drawn.add(name)
         refuse_undrawable(name, site, where)
-        strategy, reason = self._strategy(name, site, infer, where)
-        if strategy.relaxes:
+        at = Place(name, where, site, *_strategy(name, site, self.chosen.get(name, infer.get("strategy")), where))
+        if at.strategy.relaxes:
             self.relaxed.add(name)
-        if self.reports is not None:
-            self.reports.append(_report(name, site, where, strategy, reason))
         if (known := self._known()) is not None:
-            return known, (), strategy.route
-        drawn = strategy.draw(site, self.key())
-        drawn = Draw(*(None if field is None else torch.as_tensor(field) for field in drawn))
-        value = drawn.value
-        if strategy.route != "path" and not self.plain:
-            k = Rest(self.replay, name, site.lanes, drawn, tuple(self.values))
-            outcome: Any = strategy.estimate(Site(name, site.lanes, drawn, OPS, None), k)
-            if not isinstance(outcome, Tail):
-                raise Finished(outcome)
-            self.pending.append(outcome)
-            value = outcome.value
+            return known, (), at.strategy.route
+        value, between = self.value_at(at)
         self.values.append(value)
-        return value, site.intermediates if strategy.route == "path" else (), strategy.route
+        return value, between, at.strategy.route
+
+    def value_at(self, at: Place) -> tuple[torch.Tensor, Sequence[Any]]:
+        """The value of a site that is drawn, and what its sampler computed on the way."""
+        if at.strategy.route != "path":
+            return self._credited(at), ()
+        if self.plain or at.is_decided:
+            return at.strategy.draw(at.site, self.key()).value, at.site.intermediates
+        with self.replay.provenance.paused():
+            value = at.strategy.draw(at.site, self.key()).value
+        if not value.requires_grad:  # there is no gradient that could be missed
+            return value, at.site.intermediates
+        if not self.replay.provenance.draws:
+            self._inside.enter_context(self.replay.provenance)
+        undecided = Undecided(self._rest(at, None), at, value)
+        self.pending.append(undecided.tail())
+        return undecided.value, undecided.through(at.site.intermediates)
+
+    def _credited(self, at: Place) -> torch.Tensor:
+        """A draw that is weighed with the rest, or whose strategy runs the rest itself."""
+        with self.replay.provenance.paused():
+            drawn = Draw(*(None if x is None else torch.as_tensor(x) for x in at.strategy.draw(at.site, self.key())))
+        if self.plain:
+            return drawn.value
+        site = Site(at.name, at.site.lanes, drawn, OPS, None)
+        outcome: Any = at.strategy.estimate(site, self._rest(at, drawn.values))
+        if not isinstance(outcome, Tail):
+            raise Finished(outcome)
+        self.pending.append(outcome)
+        return outcome.value
+
+    def _rest(self, at: Place, alternatives: torch.Tensor | None) -> Rest:
+        return Rest(self.replay, at.name, at.site.lanes, alternatives, tuple(self.values), torch.get_rng_state())
 
     def random(self, sampler: Callable[[torch.Tensor], torch.Tensor], key: torch.Tensor | None = None) -> torch.Tensor:
         if (known := self._known()) is not None:
             return known
         self.values.append(super().random(sampler, key))
         return self.values[-1]
+
+    def read_out(self, tensors: Any) -> None:
+        if not self.plain:
+            self.replay.provenance.read(tensors)
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -187,39 +236,105 @@ class Replayed(Loops):
         position, self._next = self._next, self._next + 1
         return self.values[position] if position < len(self.values) else None
 
-    def _strategy(
-        self, name: str, site: SiteDistribution, infer: Mapping[str, Any], where: str
-    ) -> tuple[Strategy, str]:
-        named = self.chosen.get(name, infer.get("strategy"))
-        *_, last = default_strategies(site)
-        strategy = last if named is None else as_strategy(named, name, site, where)
-        if strategy.stateful:
-            raise EngineError(
-                f"site {name!r} at {where}: {strategy} learns, and a program that is replayed has no sites to keep states for."
+
+@dataclass(frozen=True)
+class Place:
+    """A site that a run has reached, and the strategy that it has until Python reads its draw."""
+
+    name: str
+    where: str
+    site: SiteDistribution
+    strategy: Strategy
+    named: bool
+    """Whether the user has named the strategy."""
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether reads make no difference: to what the user has named, and to what is no draw and has no score."""
+        fn = self.site.peeled
+        while hasattr(fn, "base_dist"):
+            fn = fn.base_dist
+        return self.named or type(fn).__name__ == "Delta"
+
+
+def _strategy(name: str, site: SiteDistribution, named: Any, where: str) -> tuple[Strategy, bool]:
+    """The strategy of a site, and whether the user has named it."""
+    *_, last = default_strategies(site)
+    strategy = last if named is None else as_strategy(named, name, site, where)
+    if strategy.stateful:
+        raise EngineError(
+            f"site {name!r} at {where}: {strategy} learns, and a program that is replayed has no sites to keep states for."
+        )
+    if any(bound.requires_grad for bound in site.bounds()) and (strategy.fixed_support or named is None):
+        raise moving_support(name, site.name, where, strategy)
+    return strategy, named is not None
+
+
+SCORE = LeaveOneOut()
+"""The default for draws that Python reads numbers of."""
+
+
+class Undecided:
+    """A draw that carries its own gradient unless Python reads a number that depends on it."""
+
+    def __init__(self, k: Rest, at: Place, drawn: torch.Tensor):
+        self.k, self.at = k, at
+        self.value = Held.apply(self, drawn)
+        self.number = k.replay.provenance.follow(self.value)
+
+    @property
+    def is_read(self) -> bool:
+        return self.number in self.k.replay.provenance.reads
+
+    def through(self, intermediates: Sequence[Any]) -> Sequence[Any]:
+        """What its sampler computed on the way, which is held constant where the draw is."""
+        return [(transform, tree_map(lambda x: Held.apply(self, x), x)) for transform, x in intermediates]
+
+    def tail(self) -> Tail:
+        return Tail(self.k, lambda: self.k.run(self.value), (self.weighed,), value=self.value)
+
+    def weighed(self, terms: Stack) -> Stack:
+        """The rest, by the path or by the score of the draw."""
+        if not self.is_read:
+            return terms
+        if self.k.replay.by_paths:
+            raise StrategyError(
+                f"site {self.at.name!r} at {self.at.where}: Python reads a number that depends on it at "
+                f"{self.k.replay.provenance.reads[self.number]}. The objective holds for draws that carry their own gradient, "
+                f"and it may jump in this one. Use torch.where, or an objective such as `iwelbo`."
             )
-        if any(bound.requires_grad for bound in site.bounds()) and (strategy.fixed_support or named is None):
-            raise moving_support(name, site.name, where, strategy)
-        by_path = "reparameterised sampler" if strategy.route == "path" else "the default of a program that is replayed"
-        return strategy, "named by the user" if named is not None else by_path
+        # A seed of its own: the numbers that follow in the stream are those of the rest, in every run of it.
+        torch.default_generator.manual_seed(zlib.crc32(self.k.state.numpy().tobytes()))
+        draws = torch.cat([self.value.detach()[None], self.at.site.samples(torch.zeros(()), SCORE.n - 1)])
+        site = Site(self.at.name, self.at.site.lanes, SCORE.around(self.at.site, draws), OPS, None)
+        outcome: Any = SCORE.estimate(site, self.k)
+        return outcome.finish(terms)
 
 
-def _report(name: str, site: SiteDistribution, where: str, strategy: Strategy, reason: str) -> SiteReport:
-    size = len(site.enumerate_support()) if site.has_enumerate_support else 1
-    lanes = math.prod(site.lanes)
-    credit = "by the path" if strategy.route == "path" else "the whole objective"
-    costs = strategy.runs(size, lanes), strategy.evaluations(size, lanes)
-    return SiteReport(name, site.name, where, site.lanes, str(strategy), reason, credit, *costs)
+class Held(torch.autograd.Function):
+    """The identity, through which no gradient goes to a draw that Python has read."""
+
+    @staticmethod
+    def forward(ctx: Any, undecided: Undecided, drawn: torch.Tensor) -> torch.Tensor:
+        ctx.undecided = undecided
+        return drawn.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None, None if ctx.undecided.is_read else gradient
 
 
 @dataclass(frozen=True)
 class Rest:
-    """`k`: the rest of the objective after a site, by replay."""
+    """`k`: the rest of the objective after a site, by replay. It runs when the run that reached the site is over."""
 
     replay: Replay
     name: str
     lanes: tuple[int, ...]
-    drawn: Draw
+    alternatives: torch.Tensor | None
     before: tuple[torch.Tensor, ...]
+    state: torch.Tensor
+    """Of the random numbers, the same for every run of the rest."""
 
     ops = OPS
 
@@ -227,28 +342,29 @@ class Rest:
         return Tail(self, lambda: self.run(value), value=value)
 
     def run(self, value: Array) -> Estimates:
+        torch.set_rng_state(self.state)
         return self.replay.estimate([*self.before, value])
 
-    def each(self, values: Array, *, sequential: bool = False) -> Stack:
-        return Stack(self, *self._stacked(self.run, values))
+    def each(self, values: Array, *, sequential: bool = False) -> Later:
+        return Later(self, lambda: stacked(*[self.run(value) for value in values]))
 
-    def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Stack:
+    def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Later:
         return self.each(self.ops.choose(values, index), sequential=sequential)
 
-    def value(self, value: Array) -> Stack:
-        return Stack(self, self._plain(value), 0.0)
+    def value(self, value: Array) -> Later:
+        return Later(self, lambda: (self._plain(value), 0.0))
 
-    def value_each(self, values: Array) -> Stack:
-        return Stack(self, self._stacked(self._plain, values), 0.0)
+    def value_each(self, values: Array) -> Later:
+        return Later(self, lambda: (stacked(*[self._plain(value) for value in values]), 0.0))
 
-    def value_where(self, value: Array, values: Array, chosen: np.ndarray) -> Stack:
+    def value_where(self, value: Array, values: Array, chosen: np.ndarray) -> Later:
         marks = self.ops.array(chosen) > 0
         marks = marks.reshape(len(chosen), 1, *chosen.shape[1:], *[1] * (values.ndim - chosen.ndim))
         return self.value_each(torch.where(marks, values, value).flatten(0, 1))
 
     def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Rest]]:
         coupled = {axis: size for axis, size in enumerate(self.lanes) if size > 1}
-        if self.drawn.values is not None and len(self.drawn.values) ** math.prod(self.lanes) > LIMIT:
+        if self.alternatives is not None and len(self.alternatives) ** math.prod(self.lanes) > LIMIT:
             raise StrategyError(
                 f"site {self.name!r}: the lanes {self.lanes} of a site in a program that is replayed are coupled, and their "
                 f"alternatives are too many. LeaveOneOut() or Reinforce() cost one run whatever is coupled."
@@ -262,12 +378,5 @@ class Rest:
         return self.along(i, log_weight)
 
     def _plain(self, value: Array) -> dict[int, torch.Tensor]:
+        torch.set_rng_state(self.state)
         return self.replay.draw([*self.before, value])
-
-    def _stacked(self, run: Callable[[Array], Any], values: Array) -> Any:
-        """Every run with the same random numbers from here on."""
-        state, results = torch.get_rng_state(), []
-        for value in values:
-            torch.set_rng_state(state)
-            results.append(run(value))
-        return stacked(*results)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyro
 import torch
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
 
 from ppvi.engine import sessions as engine
@@ -157,6 +158,11 @@ class Session(engine.Session):
         if self.marking:
             for buffer, value in buffers:
                 stage.mark_write(buffer, value)
+
+    def read_out(self, tensors: Any) -> None:
+        """Told that numbers leave PyTorch where nothing else would see it: those of a trace would stay as they are for ever."""
+        if any(isinstance(x, torch.Tensor) and is_functorch_wrapped_tensor(x) for x in tree_leaves(tensors)):
+            raise DynamicError(f"it reads a number out of a tensor at {source.here()}")
 
     def subsample(self, name: str, total: int, size: int) -> torch.Tensor:
         """Rows of a plate's minibatch, the same throughout one evaluation."""

@@ -22,7 +22,7 @@ from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Meaning, Origin, 
 from ppvi.errors import EngineError
 from ppvi.pyro import functions, meanings, rules
 from ppvi.pyro.buffers import written
-from ppvi.pyro.graphs import fold, trace, without_mutation
+from ppvi.pyro.graphs import fold, name_of, shaped_by_draws, trace, without_mutation
 from ppvi.pyro.located import Located, Numbers, noting
 from ppvi.pyro.registry import LIBRARY, in_front, register, registered, registering
 from ppvi.pyro.trees import level, lowered
@@ -123,6 +123,8 @@ def stage(
             if (does := what_prevents(error)) is None:
                 raise
             raise DynamicError(f"it {does} at {Located.last}") from error
+        for node in shaped_by_draws(traced):
+            raise DynamicError(f"how many entries {name_of(node)} gives depends on a draw at {_where(node)}")
         without_mutation(traced)
         fold(traced)
     reader = Reader(traced, things)
@@ -155,6 +157,8 @@ _UNSTAGED = {
 
 def what_prevents(error: Exception) -> str | None:
     """What a program does that only a plain run of it can do, if an error in a trace or in a vectorised run is due to that."""
+    if isinstance(error, DynamicError):
+        return str(error)
     return next((does for text, does in _UNSTAGED.items() if text in str(error)), None)
 
 

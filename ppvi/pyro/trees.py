@@ -12,6 +12,7 @@ from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.utils import _pytree as pytree
 
 from ppvi.errors import ProgramError
+from ppvi.program import Trace
 
 
 def level() -> int:
@@ -76,3 +77,13 @@ def gradients(value: torch.Tensor, inputs: Sequence[torch.Tensor], again: bool =
     if not value.requires_grad:
         return [torch.zeros_like(x) for x in inputs]
     return list(torch.autograd.grad(value, inputs, create_graph=again, allow_unused=True, materialize_grads=True))
+
+
+pytree.register_pytree_node(
+    Trace,
+    lambda t: (
+        [t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows],
+        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed),
+    ),
+    lambda leaves, aux: Trace(*list(leaves)[:4], *aux, whole=list(leaves)[4], rows=list(leaves)[5]),
+)

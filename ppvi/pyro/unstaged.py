@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -90,9 +91,16 @@ class PlainSession(Session):
 
     marking = False
 
+    def draws(self, function: Callable[[], Any], n: int) -> Any:
+        """The sites and the weight that a function gives, stacked over runs of it."""
+        return self.each(function, (), n)
+
 
 class Loops(PlainSession):
     """A session that vectorises nothing, so that programs may branch on what they draw."""
+
+    def draws(self, function: Callable[[], Any], n: int) -> Any:
+        return stacked(*shared([function() for _ in range(n)]))
 
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
         runs = [function(*tree_map(lambda x, i=i: x[i], list(stacks))) for i in range(n or length(stacks))]
@@ -131,6 +139,30 @@ class Probe(Loops):
             if not bool(log_prob.isfinite().all()):
                 bad = log_prob[~log_prob.isfinite()].flatten()[0]
                 self.culprits.append(f"site {name!r} of the {role} has log_prob {float(bad)}")
+
+
+def shared(runs: Sequence[tuple[Mapping[str, Any], Any]]) -> list[tuple[Mapping[str, Any], Any]]:
+    """Sites and weights of runs, with the sites that all runs have, in one shape; a warning names the others."""
+    names = dict.fromkeys(name for sites, _ in runs for name in sites)
+    shapes = {name: {sites[name].shape if name in sites else None for sites, _ in runs} for name in names}
+    left_out = [name for name, found in shapes.items() if len(found) > 1]
+    if len(left_out) == len(names) and names:
+        raise ProgramError(
+            f"posterior: no site is in every draw and of one shape; {_some(left_out)} vary from draw to draw. Return what you "
+            f"want of all draws by pyro.deterministic in the model."
+        )
+    if left_out:
+        warnings.warn(
+            f"posterior: {_some(left_out)} are left out, since not all draws have them in one shape. Return what you want of "
+            f"all draws by pyro.deterministic in the model.",
+            stacklevel=2,
+        )
+    return [({name: x for name, x in sites.items() if len(shapes[name]) == 1}, weight) for sites, weight in runs]
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"sites {', '.join(map(repr, names[:8]))}{rest}"
 
 
 def missing(fn: Any, value: torch.Tensor) -> int:

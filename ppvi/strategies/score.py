@@ -96,7 +96,10 @@ class LeaveOneOut(Strategy):
         check_at_least("LeaveOneOut", "n", self.n, 2)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
-        draws = dist.samples(rng, self.n)
+        return self.around(dist, dist.samples(rng, self.n))
+
+    def around(self, dist: Distribution, draws: Array) -> Draw:
+        """These draws `(n, *lanes, *event)`, of which the first is the program's."""
         log_probs = dist.log_prob(draws)
         return Draw(draws[0], log_prob=log_probs[0], values=draws[1:], log_probs=log_probs[1:])
 

@@ -1,5 +1,6 @@
 """Programs that branch in Python on what they draw: run again instead of staged."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -7,6 +8,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
+from pyro.infer import config_enumerate
 
 import ppvi
 import ppvi.pyro as vi
@@ -164,6 +167,87 @@ def test_staged_programs_and_replayed_ones_agree():
     assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 
+class Own:
+    """A user's own context, which keeps count of who is inside and swallows what goes wrong."""
+
+    inside = 0
+
+    def __enter__(self):
+        self.inside += 1
+
+    def __exit__(self, kind, error, traceback):
+        self.inside -= 1
+        return isinstance(error, Exception)
+
+
+OWN = Own()
+
+
+def in_a_plate(prob):
+    with pyro.plate("n", 2):
+        return pyro.sample("z", dist.Bernoulli(prob))
+
+
+def in_a_sequential_plate(prob):
+    return torch.stack([pyro.sample(f"z_{i}", dist.Bernoulli(prob)) for i in pyro.plate("n", 2)])
+
+
+def in_a_markov_loop(prob):
+    return torch.stack([pyro.sample(f"z_{i}", dist.Bernoulli(prob)) for i in pyro.markov(range(2))])
+
+
+def in_contexts_of_its_own(prob):
+    with OWN, contextlib.suppress(ValueError), pyro.plate("n", 2):
+        try:
+            return pyro.sample("z", dist.Bernoulli(prob))
+        except Exception:
+            return torch.zeros(2)
+
+
+def scaled(program):
+    return poutine.scale(poutine.mask(config_enumerate(program), mask=torch.tensor(True)), 2.0)
+
+
+def untouched(program):
+    blocked = poutine.block(poutine.lift(program, prior={"none": dist.Normal(0.0, 1.0)}), hide=["none"])
+    return poutine.condition(config_enumerate(blocked), data={"none": torch.tensor(0.0)})
+
+
+@pytest.mark.parametrize("strategy", [None, ppvi.Enumerate(), ppvi.MeasureValued()], ids=str)
+@pytest.mark.parametrize(("around", "scale"), [(untouched, 1.0), (scaled, 2.0)], ids=["untouched", "scaled"])
+@pytest.mark.parametrize("drawn", [in_a_plate, in_a_sequential_plate, in_a_markov_loop, in_contexts_of_its_own])
+def test_runs_are_left_before_they_are_run_again(drawn, around, scale, strategy):
+    """Plates, handlers and contexts are entered anew by every run: the bound of two Bernoullis, summed by hand."""
+
+    def model():
+        if drawn(0.5).sum() > 0:
+            pyro.sample("x", dist.Normal(1.0, 1.0), obs=torch.tensor(0.3))
+
+    def guide():
+        drawn(pyro.param("q", torch.tensor(0.3), constraint=dist.constraints.unit_interval))
+
+    q = torch.tensor(0.3, requires_grad=True)
+    some = 1 - (1 - q) ** 2
+    likelihood = some * dist.Normal(1.0, 1.0).log_prob(torch.tensor(0.3))
+    entropy = -2 * (q * q.log() + (1 - q) * (1 - q).log())
+    value = scale * (likelihood + 2 * math.log(0.5)) + entropy
+    slope = float(torch.autograd.grad(value, q)[0])
+    names = ["z"] if drawn in (in_a_plate, in_contexts_of_its_own) else ["z_0", "z_1"]
+    strategies = dict.fromkeys(names, strategy) if strategy else None
+    bound = vi.objective(elbo, around(model), around(guide) if scale == 1 else guide, strategies=strategies)
+    runs = [
+        bound.value_and_grad(seed, {"q": torch.tensor(0.3)})
+        for seed in range(1 if strategy == ppvi.Enumerate() else 60)
+    ]
+    for found, exact in (
+        (torch.stack([v for v, _ in runs]), float(value)),
+        (torch.stack([g["q"] for _, g in runs]), slope),
+    ):
+        error = float(found.std()) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
+        assert abs(float(found.mean()) - exact) < 5 * error + 1e-5
+    assert OWN.inside == 0
+
+
 def test_runs_whose_number_is_drawn():
     """exp of an expectation by the Poisson estimator: E exp = exp(m), with derivative exp(m)."""
 
@@ -209,15 +293,27 @@ def test_draws_of_a_branching_guide():
     assert abs(float(draws["z"].mean()) - 0.55) < 0.15
     assert float((draws["x"] * (2 * draws["z"] - 1)).mean()) > 3.5
     ragged = vi.objective(elbo, varying, varying)
-    with pytest.raises(ppvi.ProgramError, match="sites that are in some of them only"):
-        vi.posterior(ragged, 0, ragged.init(0), draws=50)
+    with pytest.warns(UserWarning, match="sites 'w', 'x' are left out"):
+        found = vi.posterior(ragged, 0, ragged.init(0), draws=50).posterior
+    assert list(found) == ["z"]
+    assert found["z"].shape == (1, 50)
+
+    def named():
+        size = 2 if pyro.sample("z", dist.Bernoulli(0.5), infer={"is_auxiliary": True}) else 3
+        pyro.sample("x", dist.Normal(pyro.param("m", torch.tensor(0.0)), 1.0).expand([size]).to_event(1))
+
+    bound = vi.objective(elbo, named, named)
+    with pytest.warns(UserWarning, match="sites 'x' are left out"):
+        assert list(vi.posterior(bound, 0, bound.init(0), draws=50).posterior) == ["z"]
 
 
 def test_what_needs_a_graph_says_so():
     bound = vi.objective(length, lambda: None, geometric)
     params = bound.init(0)
     with pytest.raises(ppvi.EngineError, match=r"cannot be staged, since it reads a number out of a tensor at .*test_replay.py:\d+"):  # fmt: skip
-        bound.prove(params)
+        bound.staged(params)
+    assert bound.prove(params).verdict == "suspect"
+    assert "nothing is proved" in str(bound.prove(params))
     runaway = vi.objective(
         length, lambda: None, geometric, strategies={f"stop_{t}": ppvi.Enumerate() for t in range(500)}
     )

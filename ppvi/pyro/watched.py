@@ -1,0 +1,156 @@
+"""What is known of an objective that is replayed: the sites of a few runs, and what Python reads there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ppvi.compiler.explain import Explanation, SiteReport
+from ppvi.compiler.findings import Finding, StaticReport, in_order
+from ppvi.pyro.keys import seeded
+from ppvi.pyro.replay import SCORE, Place, Replay, Replayed
+from ppvi.strategies import Strategy
+
+RUNS = 16
+
+
+class Watched(Replayed):
+    """A run that simply draws, with every draw followed whose strategy a jump of the rest would bias."""
+
+    def __init__(self, replay: Replay):
+        super().__init__(replay, (), plain=True)
+        self.followed: list[tuple[Place, int]] = []
+
+    @contextmanager
+    def surroundings(self) -> Iterator[None]:
+        with super().surroundings(), self.replay.provenance:
+            yield
+
+    def value_at(self, at: Place) -> tuple[torch.Tensor, Sequence[Any]]:
+        if at.is_decided:
+            value = super().value_at(at)[0].clone()
+        else:
+            with self.replay.provenance.paused():
+                value = super().value_at(at)[0].clone()
+        self.followed.append((at, self.replay.provenance.follow(value)))
+        return value, ()
+
+    def read_out(self, tensors: Any) -> None:
+        self.replay.provenance.read(tensors)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A site that was seen."""
+
+    at: Place
+    read: str | None
+    """Where Python read a number that depends on its draw, in any run."""
+
+    @property
+    def strategy(self) -> Strategy:
+        """That of the site, or what it gets for being read."""
+        undecided = self.at.strategy.route == "path" and not self.at.is_decided
+        return SCORE if undecided and self.read else self.at.strategy
+
+    @property
+    def jumps(self) -> bool:
+        """Whether its strategy would not see a jump where it is read."""
+        needs_continuity = self.strategy.needs_continuity or self.strategy.relaxes
+        return self.read is not None and self.at.named and needs_continuity
+
+
+def _watched(replay: Replay) -> Watched:
+    run = Watched(replay)
+    replay.evaluate(run)
+    return run
+
+
+@torch.no_grad()
+def watch(replay: Replay) -> list[Seen]:
+    """The sites of a few runs by name, in the order in which they were first seen."""
+    places: dict[str, Place] = {}
+    reads: dict[str, str] = {}
+    for seed in range(RUNS):
+        with seeded(seed):
+            run = replay.agreed(lambda: _watched(replay))
+        for at, number in run.followed:
+            places.setdefault(at.name, at)
+            if number in replay.provenance.reads:
+                reads.setdefault(at.name, replay.provenance.reads[number])
+    return [Seen(at, reads.get(name)) for name, at in places.items()]
+
+
+def explain(replay: Replay, why: str) -> Explanation:
+    """Report on the sites of a few runs."""
+    seen = watch(replay)
+    engine = (
+        f"replay, since {why}. The objective is one term, which depends on every site that is drawn; a strategy of several "
+        f"runs runs the program again for each of them. These are the sites of {RUNS} runs"
+    )
+    return Explanation(tuple(map(_report, seen)), (), _static(seen, why), engine)
+
+
+def examine(replay: Replay, why: str) -> StaticReport:
+    """What can be said without a graph: nothing is proved, and some strategies are suspect, or biased by design."""
+    return _static(watch(replay), why)
+
+
+def _static(seen: Sequence[Seen], why: str) -> StaticReport:
+    remedy = "Use torch.where, or keep the number a tensor, for a proof; `check` measures the bias without one."
+    nothing = Finding(
+        "suspect",
+        "no graph",
+        "the program",
+        "replayed",
+        why.rpartition(" at ")[2],
+        f"{why}: nothing is proved.",
+        remedy,
+    )
+    return StaticReport(in_order([nothing, *(finding for site in seen for finding in _findings(site))]))
+
+
+def _findings(seen: Seen) -> Iterator[Finding]:
+    at, strategy = seen.at, seen.strategy
+    if not strategy.unbiased:
+        remedy = "Take one that is unbiased, such as LeaveOneOut() or DisARM()."
+        why = "the strategy is biased by design."
+        yield Finding("biased", "strategy", f"site {at.name!r}", str(strategy), at.where, why, remedy)
+    if seen.jumps and seen.read is not None:
+        why = f"what Python does with it may make the objective jump, and {strategy} is biased where it does."
+        remedy = "Name Reinforce(), LeaveOneOut() or MeasureValued() for the site, or nothing."
+        yield Finding("suspect", "jump", f"site {at.name!r}", "a number that Python reads", seen.read, why, remedy)
+
+
+def _report(seen: Seen) -> SiteReport:
+    at, strategy = seen.at, seen.strategy
+    size = len(at.site.enumerate_support()) if at.site.has_enumerate_support else 1
+    lanes = math.prod(at.site.lanes)
+    return SiteReport(
+        name=at.name,
+        distribution=at.site.name,
+        where=at.where,
+        lanes=at.site.lanes,
+        strategy=str(strategy) if strategy.unbiased else f"{strategy}: biased by design",
+        reason=_reason(seen),
+        credit="by the path" if strategy.route == "path" else "the whole objective",
+        runs=strategy.runs(size, lanes),
+        evaluations=strategy.evaluations(size, lanes),
+    )
+
+
+def _reason(seen: Seen) -> str:
+    if seen.jumps:
+        return f"named by the user, and biased if the objective jumps where Python reads it, at {seen.read}"
+    if seen.at.named:
+        return "named by the user"
+    if seen.at.strategy.route != "path":
+        return "the default of a program that is replayed"
+    if seen.strategy.route != "path":
+        return f"Python reads it at {seen.read}, where the objective may jump"
+    return f"reparameterised sampler, and no number that depends on it was read; {SCORE} where one is"

@@ -1,0 +1,214 @@
+"""Python branches on continuous draws: a draw whose number is read is weighed by its score, the others go by their path."""
+
+import math
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoNormal
+from scipy.stats import norm
+
+import ppvi
+import ppvi.pyro as vi
+
+REAL = torch.nn.Linear(1, 1)
+REAL.requires_grad_(False)
+REAL.weight.fill_(2.0)
+REAL.bias.fill_(-1.0)
+
+
+@pytest.fixture(autouse=True)
+def _empty_store():
+    pyro.clear_param_store()
+    yield
+    pyro.clear_param_store()
+
+
+def returned(p, q):
+    return q.simulate().returned
+
+
+def param(name, value, **options):
+    return pyro.param(name, torch.tensor(value), **options)
+
+
+def counted(z):
+    n = 0
+    while z > 0.5 and n < 1:
+        n += 1
+    return n
+
+
+READS = {
+    "if": lambda z: 1 if z > 0.5 else 0,
+    "while": counted,
+    "bool": lambda z: int(bool(z > 0.5)),
+    "item": lambda z: int(z.item() > 0.5),
+    "float": lambda z: int(float(z) > 0.5),
+    "int": lambda z: int(int(z + 100.5) > 100),
+    "item of a comparison": lambda z: int((z > 0.5).item()),
+    "index of a list": lambda z: [0, 1][(z > 0.5).long()],
+    "range": lambda z: len(range((z > 0.5).long())),
+    "tolist": lambda z: int(z.tolist() > 0.5),
+    "numpy": lambda z: int(z.detach().numpy() > 0.5),
+    "asarray": lambda z: int(np.asarray(z.detach()) > 0.5),
+    "tensor of a list": lambda z: torch.tensor([z, 1.0])[0] > 0.5,
+    "entries of a mask": lambda z: len(z[None][z[None] > 0.5]),
+    "nonzero": lambda z: len((z[None] > 0.5).nonzero()),
+    "max": lambda z: int(max(z, torch.tensor(0.5)) is z),
+    "of what is computed": lambda z: int(2 * z > 1),
+    "of a network": lambda z: int(REAL(z[None]).sum() > 0),
+    "through memory": lambda z: int(torch.zeros(2).index_put_((torch.tensor([1]),), z[None])[1:].sum() > 0.5),
+    "of a copy": lambda z: int(z.detach().clone() > 0.5),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_the_site_that_is_read_goes_by_its_score(read):
+    """The other one by its path: its slope is 1, with no variance. That of the first is 2 n(0.4) + 1."""
+
+    def guide():
+        z = pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+        y = pyro.sample("y", dist.Normal(param("k", 0.2), 1.0))
+        return 2.0 * read(z) + z + y
+
+    bound = vi.objective(returned, lambda: None, guide)
+    params = bound.init(0)
+    grads = [bound.value_and_grad(seed, params)[1] for seed in range(40)]
+    assert all(abs(float(grad["k"]) - 1) < 1e-6 for grad in grads)
+    slopes = torch.stack([grad["l"] for grad in grads])
+    assert abs(slopes.mean() - 2 * norm.pdf(0.4) - 1) < 5 * slopes.std() / 40**0.5
+    explanation = bound.explain(params)
+    assert [site.strategy for site in explanation.sites] == ["LeaveOneOut()", "Reparam()"]
+    assert "test_reads.py" in explanation.sites[0].reason
+
+
+def read_of_the_later():
+    z = pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+    x = pyro.sample("x", dist.Normal(z, 1.0))
+    return (2.0 if x > 0.5 else 0.0) + z
+
+
+def read_of_the_earlier():
+    z = pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+    x = pyro.sample("x", dist.Normal(z, 1.0))
+    return x if z > 0.5 else 0 * x
+
+
+def transformed():
+    z = pyro.sample("z", dist.LogNormal(param("l", 0.1), 1.0))
+    return 2.0 * (z > 0.5).item() + z.log()
+
+
+def sum_over_a_plate():
+    with pyro.plate("n", 3):
+        z = pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+    return 2.0 * float(z.sum() > 0.5)
+
+
+def read_in_one_alternative():
+    z = pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+    k = pyro.sample("k", dist.Bernoulli(param("q", 0.3)))
+    return (torch.tensor(2.0) if z > 0.5 else torch.tensor(0.0)) if k else z
+
+
+def a_read_after_a_read():
+    z = pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+    if z > 0.5:
+        return 1.0 + 2.0 * float(pyro.sample("y", dist.Normal(param("m", 0.2), 1.0)) > 0)
+    return 0.0
+
+
+PROGRAMS = [
+    (read_of_the_later, {}, {"l": 2 * norm.pdf(0.4 / 2**0.5) / 2**0.5 + 1}),
+    (read_of_the_earlier, {}, {"l": 0.5 * norm.pdf(0.4) + norm.sf(0.4)}),
+    (transformed, {}, {"l": 2 * norm.pdf(math.log(0.5) - 0.1) + 1}),
+    (sum_over_a_plate, {}, {"l": 2 * norm.pdf(0.2 / 3**0.5) * 3**0.5}),
+    (read_in_one_alternative, {}, {"l": 0.6 * norm.pdf(0.4) + 0.7, "q": 2 * norm.sf(0.4) - 0.1}),
+    (read_in_one_alternative, {"k": ppvi.Enumerate()}, {"l": 0.6 * norm.pdf(0.4) + 0.7, "q": 2 * norm.sf(0.4) - 0.1}),
+    (
+        a_read_after_a_read,
+        {},
+        {"l": norm.pdf(0.4) * (1 + 2 * norm.sf(-0.2)), "m": 2 * norm.sf(0.4) * norm.pdf(0.2)},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("guide", "strategies", "want"),
+    PROGRAMS,
+    ids=[f"{guide.__name__}{'-enumerated' * bool(strategies)}" for guide, strategies, _ in PROGRAMS],
+)
+def test_slopes_of_programs_that_read(guide, strategies, want):
+    """By the Normal's distribution function."""
+    bound = vi.objective(returned, lambda: None, guide, strategies=strategies)
+    params = bound.init(0) | {"m": torch.tensor(0.2)} if "m" in want else bound.init(0)
+    grads = [bound.value_and_grad(seed, params)[1] for seed in range(250)]
+    for name, exact in want.items():
+        slopes = torch.stack([grad[name] for grad in grads])
+        assert abs(slopes.mean() - exact) < 5 * slopes.std() / 250**0.5, name
+
+
+def model():
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    pyro.sample("f", dist.Bernoulli(0.9 if z > 0.5 else 0.1), obs=torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(
+    ("autoguide", "read"),
+    [(AutoNormal, "z_unconstrained"), (AutoDiagonalNormal, "_AutoDiagonalNormal_latent"), (AutoDelta, None)],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_what_an_autoguide_draws_is_read_through_points(autoguide, read):
+    """A point is no draw: its score says nothing, and what it is a function of is what is read."""
+    bound = vi.objective(ppvi.objectives.elbo, model, autoguide(model))
+    chosen = {site.name: site.strategy for site in bound.explain(bound.init(0)).sites}
+    assert {name for name, strategy in chosen.items() if strategy == "LeaveOneOut()"} == ({read} if read else set())
+
+
+def test_reparam_by_name_is_suspect():
+    def guide():
+        z = pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+        return 2.0 if z > 0.5 else 0.0
+
+    bound = vi.objective(returned, lambda: None, guide, strategies={"z": ppvi.Reparam()})
+    params = bound.init(0)
+    assert "biased if the objective jumps where Python reads it" in str(bound.explain(params))
+    [jump] = [finding for finding in bound.prove(params).findings if finding.rule == "jump"]
+    assert jump.subject == "site 'z'"
+    assert "test_reads.py" in jump.where
+
+
+def test_formulas_for_paths_refuse_what_is_read():
+    def guide():
+        pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+
+    bound = vi.objective(ppvi.objectives.dreg(2), model, guide)
+    with pytest.raises(ppvi.StrategyError, match=r"site 'z' .*Python reads a number"):
+        bound.value_and_grad(0, bound.init(0))
+
+
+@pytest.mark.slow
+def test_gradients_of_replayed_programs_are_measured():
+    """Right by the default, and biased by the path, which leaves the jump out."""
+
+    def guide():
+        z = pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+        return (z + 1) ** 2 + (6.0 if z > 0.5 else 0.0)
+
+    found = []
+    for strategies in ({}, {"z": ppvi.Reparam()}):
+        bound = vi.objective(returned, lambda: None, guide, strategies=strategies)
+        report = bound.check(0, bound.init(0), budget=ppvi.Budget(300.0, 300), progress=False)
+        found.append(report.measurements)
+    assert all(abs(m.bias) < m.visible for m in found[0])
+    assert all(abs(m.bias) > m.visible for m in found[1])
+
+
+def test_checks_of_replayed_programs_say_what_they_are():
+    bound = vi.objective(ppvi.objectives.elbo, model, AutoNormal(model))
+    report = bound.check(0, bound.init(0), budget=ppvi.Budget(1.0, 8), progress=False)
+    assert report.measurements
+    assert "nothing is proved" in str(report)
