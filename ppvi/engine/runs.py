@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppvi.compiler.ir import At, Density
+from ppvi.engine.names import Said, is_discrete
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array
 from ppvi.program import Plate, Program, Trace, of_minibatches
@@ -145,13 +146,15 @@ class Run:
 
     def sample(self, site: Site) -> Array:
         """The value of a site that the program has reached."""
-        name, session = site.name, self.session
-        self.refuse_second(name, session.here)
+        name, session, where = site.name, self.session, self.session.here()
+        self.refuse_second(name, lambda: where)
+        observed = site.observed is not None
+        session.names.site(name, Said(self.role, where, discrete=is_discrete(site.fn), observed=observed))
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
         density, bounds = session.density(site, self.role, at)
         if density is not None and density.support.name == "point":
             self.points.add(name)
-        told = Told(name, session.here(), at != "data", density, site.plates)
+        told = Told(name, where, at != "data", density, site.plates)
         if site.infer.get("is_auxiliary"):
             self.auxiliary.add(name)
         return session.tell(self, site, told, Arrays(value, log_prob, site.scale, bounds))
@@ -195,13 +198,17 @@ class Run:
         value = self.session.array(site.fixed)
         return value, self.session.log_prob(site, value, self.role), "choice"
 
+    def called(self, name: str) -> str:
+        """A site's name, and who observes it."""
+        return f"{name!r}{self.session.names.observed(name)}"
+
     def refuse_unused(self, choices: Mapping[str, Any]) -> None:
         """Every choice must belong to a site, unless it is auxiliary to the program that made it."""
         auxiliary = getattr(choices, "auxiliary", frozenset())
         unused = [name for name in choices if name not in self.values and name not in auxiliary]
         if unused:
             raise ProgramError(
-                f"the choices have {', '.join(map(repr, unused))}, but the {self.role} has no such latent site (it has "
+                f"the choices have {', '.join(map(self.called, unused))}, but the {self.role} has no such latent site (it has "
                 f"{sorted(self.values)}): rename the site, integrate it out with ppvi.marginal, mark it "
                 f"infer={{'is_auxiliary': True}} where the guide samples it, or drop it from the choices."
             )
@@ -271,8 +278,9 @@ class Assess(Run):
         if site.name not in self.choices and site.fixed is not None:
             return self.fix(site)
         if site.name not in self.choices:
+            where = f"{self.session.here()}{self.session.names.observed(site.name)}"
             raise ProgramError(
-                f"latent site {site.name!r} of the {self.role} at {self.session.here()} has no value among the choices "
+                f"latent site {site.name!r} of the {self.role} at {where} has no value among the choices "
                 f"{sorted(self.choices)}: sample it in the guide under that name, or observe it with obs=."
             )
         return self.place(site, self.choices[site.name])

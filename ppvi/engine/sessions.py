@@ -18,6 +18,7 @@ from ppvi.compiler.ir import At, Candidate, Density, SiteInfo
 from ppvi.engine.distributions import SiteDistribution, masks, tails
 from ppvi.engine.divergences import closed_form
 from ppvi.engine.minibatches import Minibatches, Rows
+from ppvi.engine.names import Names, Said, text_of
 from ppvi.engine.runs import Arrays, Counted, Handle, Run, Site, Told
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array
@@ -71,6 +72,8 @@ class Session(program.Session):
         """How plates get their rows."""
         self.begun_anew = False
         """Whether what is staged is not the first beginning of the evaluation."""
+        self.names = Names()
+        """What the programs mean by theirs."""
         self._held: bool | str = False
         self._scales: dict[str, set[float]] = {}
         self._owed: dict[str, str] = {}
@@ -121,13 +124,18 @@ class Session(program.Session):
 
     def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
         """The value of a parameter that a program asks for."""
-        self.constraints[name] = constraint
+        if constraint is not None:
+            self.constraints.setdefault(name, constraint)
         if name not in self.params:
             raise ProgramError(
                 f"parameter {name!r} of the {role} at {self.here()} is missing from params, which has {sorted(self.params)}: "
                 f"take params from `init`, or add a value under that name."
             )
         return self.value_of(name)
+
+    def declare(self, name: str, constraint: Any, shape: Callable[[], Any], role: str) -> None:
+        """Told of a parameter that a program gives an initial value of this shape."""
+        self.names.param(name, Said(role, self.here(), constraint=text_of(constraint), shape=shape))
 
     def value_of(self, name: str) -> Any:
         """The value of a parameter, held constant where that is asked for."""

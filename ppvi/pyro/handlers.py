@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,8 @@ def provide(session: Session, msg: Any, role: str) -> None:
     msg["stop"] = True  # a trace of SVI's around a staging must not see what is staged
     name, *given = msg["args"]
     initial = given[0] if given else msg["kwargs"].get("init_tensor")
-    constraint = (given[1] if len(given) > 1 else msg["kwargs"].get("constraint")) or constraints.real
+    stated = given[1] if len(given) > 1 else msg["kwargs"].get("constraint")
+    constraint = stated or constraints.real
     if initial is None:
         initial, constraint = session.stored(name)
     if isinstance(initial, torch.nn.Parameter) and not initial.requires_grad:
@@ -185,11 +187,21 @@ def provide(session: Session, msg: Any, role: str) -> None:
         value = session.param(session.own_name(initial, name, role), lambda: initial, constraint, role)
         msg["value"] = initial if msg["kwargs"].get("event_dim") is None else _with_place(value, value)
     else:
+        if initial is not None:
+            session.declare(name, stated, functools.partial(_shape, session, initial), role)
         value = session.param(name, initial if callable(initial) else lambda: initial, constraint, role)
         # A constrained value is computed where it is asked for.
         stops = constraint is not constraints.real and not torch.is_grad_enabled()
         msg["value"] = _with_place(value.detach() if stops else value, value)
     msg["done"] = True
+
+
+def _shape(session: Session, initial: Any) -> Any:
+    """Of a parameter's initial value, which while a program is staged is not made."""
+    if not callable(initial):
+        return tuple(torch.as_tensor(initial).shape)
+    with torch.random.fork_rng():
+        return None if session.marking else tuple(torch.as_tensor(initial()).shape)
 
 
 def _with_place(value: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,101 @@
+"""What names mean: in one evaluation a site or a parameter is the same thing to every program that names it.
+
+The peers take the first meaning that they meet, and go on. A draw from a Bernoulli has no density under a Normal, though
+one can be computed; a parameter that one program made positive is not what another asked for. These are refused, with both
+places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ppvi.errors import ProgramError
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a program has said of a name."""
+
+    role: str
+    where: str
+    discrete: bool | None = None
+    """Of a site; None where nobody knows."""
+    observed: bool = False
+    constraint: str | None = None
+    """Of a parameter; None where nothing was said."""
+    shape: Callable[[], Any] = lambda: None
+    """Of a parameter's initial value, where that is known."""
+
+    def __str__(self) -> str:
+        return f"in the {self.role} at {self.where}"
+
+
+class Names:
+    """What the programs of an evaluation have said."""
+
+    def __init__(self) -> None:
+        self.sites: dict[str, dict[str, Said]] = {}
+        """By name and program."""
+        self.params: dict[str, Said] = {}
+        """By whoever came first."""
+
+    def site(self, name: str, said: Said) -> None:
+        """A program samples a site."""
+        if name in self.params:
+            raise _namesakes(name, self.params[name], said)
+        for other in self.sites.setdefault(name, {}).values():
+            kinds = other.discrete, said.discrete
+            if other.role != said.role and None not in kinds and kinds[0] != kinds[1]:
+                first, second = (other, said) if other.discrete else (said, other)
+                raise ProgramError(
+                    f"site {name!r} is discrete {first} and continuous {second}: give it distributions of the same kind. What "
+                    f"relaxes a discrete site of the guide is its strategy, such as GumbelSoftmax() or StraightThrough()."
+                )
+        self.sites[name].setdefault(said.role, said)
+
+    def observed(self, name: str) -> str:
+        """Which programs observe a site, as a clause of a sentence."""
+        found = [said for said in self.sites.get(name, {}).values() if said.observed]
+        return f", which is observed {found[0]}" if found else ""
+
+    def param(self, name: str, said: Said) -> None:
+        """A program declares a parameter."""
+        if name in self.sites:
+            raise _namesakes(name, said, next(iter(self.sites[name].values())))
+        first = self.params.setdefault(name, said)
+        if first.role == said.role:
+            return
+        if said.constraint not in (None, first.constraint):
+            raise _two(name, "constraints", first, first.constraint or "none", said, said.constraint)
+        shapes = first.shape(), said.shape()
+        if None not in shapes and shapes[0] != shapes[1]:
+            raise _two(name, "shapes", first, shapes[0], said, shapes[1])
+
+
+def text_of(constraint: Any) -> str | None:
+    """A constraint as a text by which two are compared; None for none, which is the frameworks' default."""
+    text = str(getattr(constraint, "base_constraint", constraint))
+    return None if text in ("None", "Real()") else text
+
+
+def is_discrete(fn: Any) -> bool | None:
+    """Whether a distribution is discrete; None for a point mass, which is either."""
+    inner = fn
+    while hasattr(inner, "base_dist"):
+        inner = inner.base_dist
+    try:
+        return None if type(inner).__name__ == "Delta" else fn.support.is_discrete
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def _namesakes(name: str, param: Said, site: Said) -> ProgramError:
+    return ProgramError(f"{name!r} is a parameter {param} and a site {site}: rename one of them.")
+
+
+def _two(name: str, what: str, first: Said, mine: Any, said: Said, other: Any) -> ProgramError:
+    return ProgramError(
+        f"parameter {name!r} has two {what}: {mine} {first}, and {other} {said}. Say the same in both, or use two names."
+    )
