@@ -7,8 +7,7 @@ places.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ppvi.errors import ProgramError
@@ -25,8 +24,8 @@ class Said:
     observed: bool = False
     constraint: str | None = None
     """Of a parameter; None where nothing was said."""
-    shape: Callable[[], Any] = lambda: None
-    """Of a parameter's initial value, where that is known."""
+    shape: Any = None
+    """Of a parameter's initial value; None where it is not known."""
 
     def __str__(self) -> str:
         return f"in the {self.role} at {self.where}"
@@ -69,9 +68,17 @@ class Names:
             return
         if said.constraint not in (None, first.constraint):
             raise _two(name, "constraints", first, first.constraint or "none", said, said.constraint)
-        shapes = first.shape(), said.shape()
-        if None not in shapes and shapes[0] != shapes[1]:
-            raise _two(name, "shapes", first, shapes[0], said, shapes[1])
+        if None not in (first.shape, said.shape) and first.shape != said.shape:
+            raise _two(name, "shapes", first, first.shape, said, said.shape)
+
+    def made(self, name: str, shape: Any) -> None:
+        """The first initial value of a parameter has been made."""
+        if name in self.params:
+            self.params[name] = replace(self.params[name], shape=shape)
+
+    def is_of_another(self, name: str, role: str) -> bool:
+        """Whether another program has declared a parameter before."""
+        return name in self.params and self.params[name].role != role
 
 
 def text_of(constraint: Any) -> str | None:

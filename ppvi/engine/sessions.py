@@ -133,9 +133,14 @@ class Session(program.Session):
             )
         return self.value_of(name)
 
-    def declare(self, name: str, constraint: Any, shape: Callable[[], Any], role: str) -> None:
-        """Told of a parameter that a program gives an initial value of this shape."""
+    def declare(self, name: str, constraint: Any, initial: Any, role: str) -> None:
+        """Told of a parameter to which a program gives an initial value, or a function that makes it."""
+        shape = self.shape_of(initial, self.names.is_of_another(name, role))
         self.names.param(name, Said(role, self.here(), constraint=text_of(constraint), shape=shape))
+
+    def shape_of(self, initial: Any, again: bool) -> Any:
+        """Of an initial value; None where it would have to be made. Whether it is declared `again`, by another program."""
+        raise NotImplementedError
 
     def value_of(self, name: str) -> Any:
         """The value of a parameter, held constant where that is asked for."""

@@ -235,13 +235,7 @@ def provide(session: Session, msg: Any, role: str) -> None:
         initial, constraint = functools.partial(msg["fn"], *msg["args"], **msg["kwargs"]), None
         if msg["args"] != (None,):
             constraint = msg["kwargs"].get("constraint", constraints.real)
-            session.declare(msg["name"], msg["kwargs"].get("constraint"), functools.partial(_shapes, initial), role)
+            session.declare(msg["name"], constraint, msg["args"][0] if msg["args"] else initial, role)
         msg["value"] = session.param(msg["name"], initial, constraint, role)
     elif msg["type"] == "prng_key":
         msg["value"] = session.prng_key()
-
-
-def _shapes(initial: Callable[[], Any]) -> Any:
-    """Of a parameter's initial value: one, or of a module a tree of them."""
-    found = jax.eval_shape(initial)
-    return found.shape if hasattr(found, "shape") else jax.tree.map(jnp.shape, found)

@@ -106,6 +106,9 @@ class Session(engine.Session):
     def array(self, value: Any) -> jax.Array:
         return jnp.asarray(value)
 
+    def shape_of(self, initial: Any, again: bool) -> Any:
+        return None if callable(initial) else shapes(initial)
+
     def execute(self, run: Run, program: Callable[[], Any]) -> Any:
         """Programs with sites in bodies, of loops for one, are lifted; whether one has any shows when it runs as if not."""
         plates = Plates(self, run.role)
@@ -276,6 +279,11 @@ class Session(engine.Session):
         finally:
             self._keys, self._index = outer
             self._lanes.pop()
+
+
+def shapes(tree: Any) -> Any:
+    """The shape of an array, or a tree of them."""
+    return tree.shape if hasattr(tree, "shape") else jax.tree.map(jnp.shape, tree)
 
 
 def _counted(key: jax.Array) -> Iterator[jax.Array]:

@@ -17,7 +17,7 @@ from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import source
 from ppvi.numpyro.distributions import missing
 from ppvi.numpyro.handlers import InnerSiteError, current_trace
-from ppvi.numpyro.session import Session, length
+from ppvi.numpyro.session import Session, length, shapes
 from ppvi.strategies import Strategy
 
 
@@ -70,7 +70,11 @@ class Initialisation(Session):
                 )
             self.found[name] = value
             self.constraints[name] = constraint
+            self.names.made(name, shapes(value))
         return self._traced(self.found[name])
+
+    def shape_of(self, initial: Any, again: bool) -> Any:
+        return shapes(jax.eval_shape(initial)) if callable(initial) and again else super().shape_of(initial, again)
 
     def start(self) -> Start:
         """What was found, without the session, whose tracers must not outlive it."""

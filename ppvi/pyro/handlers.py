@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -188,20 +187,12 @@ def provide(session: Session, msg: Any, role: str) -> None:
         msg["value"] = initial if msg["kwargs"].get("event_dim") is None else _with_place(value, value)
     else:
         if initial is not None:
-            session.declare(name, stated, functools.partial(_shape, session, initial), role)
+            session.declare(name, stated, initial, role)
         value = session.param(name, initial if callable(initial) else lambda: initial, constraint, role)
         # A constrained value is computed where it is asked for.
         stops = constraint is not constraints.real and not torch.is_grad_enabled()
         msg["value"] = _with_place(value.detach() if stops else value, value)
     msg["done"] = True
-
-
-def _shape(session: Session, initial: Any) -> Any:
-    """Of a parameter's initial value, which while a program is staged is not made."""
-    if not callable(initial):
-        return tuple(torch.as_tensor(initial).shape)
-    with torch.random.fork_rng():
-        return None if session.marking else tuple(torch.as_tensor(initial()).shape)
 
 
 def _with_place(value: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:

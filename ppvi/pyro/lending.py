@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,17 +71,15 @@ class Arguments:
 def arguments_of(programs: Programs, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
     """The arguments of a call, if all have contents."""
     leaves, tree = tree_flatten((args, dict(kwargs)))
+    known = [
+        x if isinstance(x, torch.Tensor) else constant(x, own, partial(leaf_name, programs, args, kwargs, i))
+        for i, x in enumerate(leaves)
+    ]
+    return Arguments(known, tree, partial(_names_of, programs, len(args), kwargs))
 
-    def names() -> list[str]:
-        return [name_of(programs, False, i) for i in range(len(args))] + [
-            name_of(programs, True, key) for key in kwargs
-        ]
 
-    def leaf(i: int) -> Any:
-        x = leaves[i]
-        return x if isinstance(x, torch.Tensor) else constant(x, own, lambda: leaf_name(programs, args, kwargs, i))
-
-    return Arguments([leaf(i) for i in range(len(leaves))], tree, names)
+def _names_of(programs: Programs, count: int, kwargs: Mapping[str, Any]) -> list[str]:
+    return [name_of(programs, False, i) for i in range(count)] + [name_of(programs, True, key) for key in kwargs]
 
 
 def leaf_name(programs: Programs, args: tuple[Any, ...], kwargs: Mapping[str, Any], i: int) -> str:

@@ -75,6 +75,9 @@ class Session(engine.Session):
                 ended = self.buffers.ended()
             self.write(ended)
 
+    def shape_of(self, initial: Any, again: bool) -> Any:
+        return None if callable(initial) else tuple(torch.as_tensor(initial).shape)
+
     def execute(self, run: Run, program: Callable[[], Any]) -> Any:
         plates = Plates(self, run.role)
         with plates.explained(), Around(run, self, plates):

@@ -63,7 +63,14 @@ class Initialisation(Session):
             self.found[name] = value if own else made.detach().clone()
             self.leaves[name] = made.unconstrained()
             self.constraints[name] = constraint
+            self.names.made(name, tuple(self.found[name].shape))
         return store[name]
+
+    def shape_of(self, initial: Any, again: bool) -> Any:
+        if not (callable(initial) and again):
+            return super().shape_of(initial, again)
+        with torch.random.fork_rng():
+            return super().shape_of(initial(), again)
 
     def read(self, x: Any) -> Any:
         return self.buffers.read(x)
