@@ -188,11 +188,11 @@ def test_closed_forms_count_as_the_programs_do(engine, name, events):
         counted(lambda wrap: ppl.sample("z", wrap(dist.Normal(loc, 1.0))), events=events, **options)
 
     def model():
-        ppl.sample("c", dist.Normal(0.5, 1.0))
+        ppl.sample("w", dist.Normal(0.5, 1.0))
         site(xp.zeros((2, 3)) - 0.4, of_model)
 
     def guide():
-        ppl.sample("c", dist.Normal(ppl.param("c", 0.2), 1.0))
+        ppl.sample("w", dist.Normal(ppl.param("c", 0.2), 1.0))
         site(ppl.param("loc", LOGITS), of_guide)
 
     def exact(params):

@@ -327,11 +327,11 @@ def under_a_global_site():
     model, guide = rows()
 
     def shared_model():
-        ppl.sample("c", dist.Normal(0.0, 1.0))
+        ppl.sample("w", dist.Normal(0.0, 1.0))
         model()
 
     def shared_guide():
-        ppl.sample("c", dist.Normal(ppl.param("c", 0.3), 1.0))
+        ppl.sample("w", dist.Normal(ppl.param("c", 0.3), 1.0))
         guide()
 
     return shared_model, shared_guide
