@@ -233,9 +233,10 @@ def provide(session: Session, msg: Any, role: str) -> None:
         return
     if msg["type"] == "param":
         initial, constraint = functools.partial(msg["fn"], *msg["args"], **msg["kwargs"]), None
-        if msg["args"] != (None,):
+        value = msg["args"][0] if msg["args"] else initial
+        if value is not None:
             constraint = msg["kwargs"].get("constraint", constraints.real)
-            session.declare(msg["name"], constraint, msg["args"][0] if msg["args"] else initial, role)
+            session.declare(msg["name"], constraint, value, role)
         msg["value"] = session.param(msg["name"], initial, constraint, role)
     elif msg["type"] == "prng_key":
         msg["value"] = session.prng_key()
