@@ -170,6 +170,8 @@ def _moving(losses: Any) -> float | None:
     per_step = np.asarray(losses, float).reshape(len(losses), -1).sum(-1)
     tenth = len(per_step) // 10
     before, last = per_step[-2 * tenth : -tenth], per_step[-tenth:]
+    if not np.isfinite(per_step[-2 * tenth :]).all():
+        return None
     error = math.sqrt((before.var() + last.var()) / tenth)
     change = float(last.mean() - before.mean())
     return change if abs(change) > 3 * error else 0.0

@@ -59,7 +59,10 @@ def called(
         goes = functools.partial(_goes, bounds, params, args, kwargs)
         if not free or not goes(known | free):
             raise _refusal(error, bounds, params, args, kwargs) from error
-        first.fixed[tree] = known | needed(goes, sorted(free), known)
+        read = needed(goes, sorted(free), known)
+        if not read:  # it can be staged, and failed for another reason
+            raise
+        first.fixed[tree] = known | read
     return call(*part(args, kwargs, first.fixed[tree], programs))
 
 

@@ -232,8 +232,11 @@ class Reading(TorchFunctionMode):
             args, kwargs = tree_map(self.session.read, (args, kwargs))
         if func == _DATA and is_functorch_wrapped_tensor(args[0]):
             raise RuntimeError("accessing `data` of a tensor that is traced")
-        if func in _LEAVING or (func in _MADE_OF and not isinstance(args[-1], torch.Tensor)):
-            self.session.read_out(args)
+        operands = (*args, *kwargs.values())
+        if func in _LEAVING or (
+            func in _MADE_OF and not isinstance(operands[func == torch.Tensor.new_tensor], torch.Tensor)
+        ):
+            self.session.read_out(operands)
         if func is torch.nn.functional.batch_norm:
             return batch_norm(*args, **kwargs)
         return _looked_up(*args) if func == torch.Tensor.__getitem__ else func(*args, **kwargs)

@@ -49,11 +49,11 @@ class Arguments:
     @contextmanager
     def lent(self, tensors: Sequence[torch.Tensor]) -> Iterator[Call]:
         """The arguments with these tensors, to a program that must leave them as they are."""
-        rest, versions = iter(tensors), [x._version for x in tensors]
+        rest, versions = iter(tensors), list(map(_version, tensors))
         given = [leaf.copied() if isinstance(leaf, Constant) else next(rest) for leaf in self.leaves]
         args, kwargs = tree_unflatten(given, self.tree)
         yield args, kwargs
-        moved = [x for x, version in zip(tensors, versions, strict=True) if x._version != version]
+        moved = [x for x, version in zip(tensors, versions, strict=True) if _version(x) != version]
         moved += [x for leaf, x in zip(self.leaves, given, strict=True) if _is_other(leaf, x)]
         self._refuse_changes((args, kwargs), tree_unflatten(given, self.tree), moved)
 
@@ -99,7 +99,12 @@ def own(value: Any, reader: Reader) -> Hashable:
         members = [*value.parameters(recurse=False), *value.buffers(recurse=False)]
         rest = {name: x for name, x in vars(value).items() if name not in ("_parameters", "_buffers")}
         return reader.same(value), reader.read(rest), tuple(map(reader.same, members))
-    return (reader.same(value), value._version) if isinstance(value, torch.Tensor) else None
+    return (reader.same(value), _version(value)) if isinstance(value, torch.Tensor) else None
+
+
+def _version(x: torch.Tensor) -> int | None:
+    """How often it has been changed in place, which nobody counts of what was made in inference mode."""
+    return None if x.is_inference() else x._version
 
 
 def _is_other(leaf: Any, x: Any) -> bool:

@@ -51,17 +51,21 @@ class Located(TorchFunctionMode):
         self.numbers = numbers
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _READS and isinstance(args[0], torch.Tensor) and not is_functorch_wrapped_tensor(args[0]):
-            self.numbers.append((args[0], args[0].detach().clone()))
+        kwargs = kwargs or {}
+        read = next(iter((*args, *kwargs.values())), None) if func in _READS else None
+        if isinstance(read, torch.Tensor) and not is_functorch_wrapped_tensor(read):
+            self.numbers.append((read, read.detach().clone()))
         if get_innermost_proxy_mode() is None:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         here = source.here()
         Located.last = here
         with noting(where=here, origin=_origins[-1]):
             if torch.is_grad_enabled():
-                return func(*args, **(kwargs or {}))
-            # The operands as well, for what is written into is no result.
-            return _constant(func(*args[:1], *_constant(args[1:]), **(kwargs or {})))
+                return func(*args, **kwargs)
+            # The operands as well, for what is written into is no result: `out`, or else perhaps the first.
+            first = _constant(args[:1]) if "out" in kwargs else args[:1]
+            named = {name: x if name == "out" else _constant(x) for name, x in kwargs.items()}
+            return _constant(func(*first, *_constant(args[1:]), **named))
 
 
 _READS = frozenset(

@@ -301,7 +301,7 @@ class Undecided:
             raise StrategyError(
                 f"site {self.at.name!r} at {self.at.where}: Python reads a number that depends on it at "
                 f"{self.k.replay.provenance.reads[self.number]}. The objective holds for draws that carry their own gradient, "
-                f"and it may jump in this one. Use torch.where, or an objective such as `iwelbo`."
+                f"and it may jump in this one. Use an objective such as `iwelbo`, which holds for any draws."
             )
         # A seed of its own: the numbers that follow in the stream are those of the rest, in every run of it.
         torch.default_generator.manual_seed(zlib.crc32(self.k.state.numpy().tobytes()))

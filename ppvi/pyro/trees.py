@@ -83,7 +83,7 @@ pytree.register_pytree_node(
     Trace,
     lambda t: (
         [t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows],
-        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed),
+        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed, t.points),
     ),
     lambda leaves, aux: Trace(*list(leaves)[:4], *aux, whole=list(leaves)[4], rows=list(leaves)[5]),
 )

@@ -48,7 +48,8 @@ def varied(ops: Ops, value: Array, weight: Array) -> Array:
     A value that is not finite counts nothing where the weight is zero. Elsewhere the objective is infinite itself, which shows
     at the draws, and here in a derivative that is as large as there is.
     """
-    infinite = ops.where(weight == 0, 0.0, ops.where(value > 0, LARGEST, -LARGEST))
+    large = ops.where(value > 0, LARGEST, ops.where(value < 0, -LARGEST, value))  # NaN stays
+    infinite = ops.where(weight == 0, 0.0, large)
     bounded = ops.where(is_finite(value), value, infinite)
     return bounded * (weight - ops.stop_gradient(weight))
 

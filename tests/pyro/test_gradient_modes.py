@@ -124,3 +124,25 @@ def test_credit_is_the_objectives_and_the_path_is_the_programs(kind, strategy, s
 
     bound = vi.objective(program, lambda: None, guide, strategies={"z": strategy})
     assert abs(float(bound.value_and_grad(0, bound.init(0))[1]["loc"]) - slope) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda buffer, m: buffer.add_(other=m),
+        lambda buffer, m: torch.add(m, 0.0, out=buffer),
+        lambda buffer, m: buffer.copy_(torch.as_tensor(data=m)),
+    ],
+    ids=["by name", "into a result", "as a tensor again"],
+)
+def test_what_is_written_without_gradients_is_constant(written):
+    def guide():
+        m, buffer = pyro.param("m", lambda: torch.tensor(0.7)), torch.zeros(())
+        with torch.no_grad():
+            written(buffer, m)
+        pyro.sample("z", dist.Normal(buffer + pyro.param("c", lambda: torch.tensor(0.1)), 1.0))
+
+    bound = vi.objective(lambda p, q: q.simulate()["z"] ** 2, lambda: None, guide)
+    _, grads = bound.value_and_grad(0, {"m": torch.tensor(0.7), "c": torch.tensor(0.1)})
+    assert float(grads["m"]) == 0.0
+    assert float(grads["c"]) != 0.0
