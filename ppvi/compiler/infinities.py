@@ -24,8 +24,8 @@ from ppvi.ops import Array, Ops
 from ppvi.strategies.zero import is_finite
 
 POLES: dict[str, Callable[[Range], bool]] = {
-    **dict.fromkeys(("log", "log2", "log10", "rsqrt", "reciprocal", "div"), lambda x: x[0] <= 0 <= x[1]),
-    "log1p": lambda x: x[0] <= -1 <= x[1],
+    **dict.fromkeys(("log", "log2", "log10", "rsqrt", "reciprocal", "div", "xlogy"), lambda x: x[0] <= 0 <= x[1]),
+    **dict.fromkeys(("log1p", "special_xlog1py"), lambda x: x[0] <= -1 <= x[1]),
     "lgamma": lambda x: x[0] <= 0,
     "digamma": lambda x: x[0] <= 0,
 }

@@ -21,8 +21,8 @@ def _safe(function: Any, log: Callable[..., Any], shift: int) -> Callable[..., A
     safe = jax.custom_jvp(function.fun)
 
     def slope(x: Any, y: Any) -> Any:
-        present = x != 0
-        return jnp.where(present, x / jnp.where(present, y + shift, 1), 0)
+        counted = (x != 0) & (y + shift != 0)  # elsewhere it is 0, or -inf, through which nothing flows back
+        return jnp.where(counted, x / jnp.where(counted, y + shift, 1), 0)
 
     safe.defjvps(lambda dx, out, x, y: dx * log(y), lambda dy, out, x, y: dy * slope(x, y))
     return safe

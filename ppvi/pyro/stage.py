@@ -273,7 +273,7 @@ class Reader:
             return (out,) if single else out
 
         name = node.target._schema.name.removeprefix("aten::")
-        target = _copy if name == "copy" else node.target
+        target = {"copy": _copy, "xlogy": _xlogy}.get(name, node.target)
         call = rules.Call(name, _named(node), tuple(x.shape for x in inputs), outputs[0].shape, len(outputs))
         floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
         return Equation(
@@ -303,6 +303,13 @@ def _linear(name: str, operands: int) -> tuple[frozenset[int], ...]:
         return (frozenset({1, 2}),)
     groups = (frozenset(i for i in group if i < operands) for group in rules.LINEAR.get(name, ()))
     return tuple(group for group in groups if group)
+
+
+def _xlogy(x: Any, y: Any) -> torch.Tensor:
+    """x log y, without the 0 / 0 that PyTorch has for a derivative where both are 0, as at a count of 0 of a rate of 0."""
+    none = (torch.as_tensor(x) == 0) & (torch.as_tensor(y) == 0)
+    inside = (torch.where(none, 1, torch.as_tensor(value)) for value in (x, y))
+    return torch.where(none, 0, torch.xlogy(*inside))
 
 
 def _copy(x: torch.Tensor, other: torch.Tensor, *options: Any) -> torch.Tensor:

@@ -154,3 +154,26 @@ def test_lanes_that_are_coupled_and_sites_that_are_nested(engine, outer, inner):
     with double(), on(engine):
         bound = engine.vi.objective(elbo, lanes_model, lanes_guide, strategies={"z": outer, "y": inner})
         agree(engine, bound, lanes_exact, ("q", "t", "r"), limit=20_000)
+
+
+def test_a_rate_of_zero_where_a_count_was_seen(engine):
+    """y ~ Poisson(r z), where the guide's z is 1 wherever y > 0: the zero-inflated count model, as people fit it."""
+    y = np.array([0.0, 3.0])
+
+    def model():
+        r = ppl.sample("r", dist.Gamma(2.0, 1.0))
+        with ppl.plate("N", 2):
+            z = ppl.sample("z", dist.Bernoulli(0.3))
+            ppl.sample("y", dist.Poisson(r * z), obs=y)
+
+    def guide():
+        ppl.sample("r", dist.LogNormal(ppl.param("c", 1.0), 0.2))
+        with ppl.plate("N", 2):
+            ppl.sample("z", dist.Bernoulli(xp.array([0.2, 1.0])))
+
+    with on(engine):
+        bound = engine.vi.objective(elbo, model, guide, strategies={"z": Enumerate()})
+        grads = [bound.value_and_grad(engine.key(seed), {"c": engine.array(1.0)})[1]["c"] for seed in range(400)]
+    # d/dc E [log Gamma(r; 2, 1) - 0.2 r + 3 log r - r - log q(r)] = 5 - 2.2 E r, with r = exp(c + 0.2 e)
+    slopes = np.array([float(g) for g in grads])
+    assert abs(slopes.mean() - (5 - 2.2 * np.exp(1 + 0.02))) < 6.2 * slopes.std() / 20
