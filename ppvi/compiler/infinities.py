@@ -4,8 +4,8 @@
 
 An objective that counts such a value is infinite itself, and needs no derivative to say so. One that does not, since it is
 met with probability zero or stands in an entry of a table that nobody looks up, sends back a derivative of zero, which the
-logarithm of 0, a quotient by 0, or a product with one of these would make 0 times infinity. Only operations that ranges
-cannot acquit are run in this way, which few programs have.
+logarithm of 0, a quotient by 0, or a product with one of these would make 0 times infinity. Only operations on the way of a
+gradient that ranges cannot acquit are run in this way, which few programs have.
 """
 
 from __future__ import annotations
@@ -48,14 +48,17 @@ def guarded(program: Program, ops: Ops) -> Program:
     infinite = {var for var, x in program.constants.items() if _is_infinite(Literal(x, var.shape, var.dtype))}
     flat = _flat(program)
     ranges: dict[Atom, Range] = {var: interval(support) for var, support in program.supports.items()}
+    varying: set[Atom] = set(program.params)
 
     def read(equation: Equation) -> Equation:
+        varies = equation.site is not None or (equation.differentiable and not varying.isdisjoint(equation.inputs))
+        varying.update(var for var in equation.outputs if varies and is_float(var))
         met = any(atom in infinite or _is_infinite(atom) for atom in equation.inputs)
         made = equation.op in POLES and _has_pole(equation, flat, ranges)
         if equation.site is not None or equation.op in BOUNDED or not (met or made):
             return equation
         infinite.update(var for var in equation.outputs if is_float(var))
-        return replace(equation, run=_guarded(equation.run, ops)) if _is_entrywise(equation) else equation
+        return replace(equation, run=_guarded(equation.run, ops)) if varies and _is_entrywise(equation) else equation
 
     return replace(program, equations=tuple(map(read, program.equations)))
 

@@ -37,9 +37,11 @@ def pickable(ops: Ops, log_weights: Array) -> Array:
 
 
 def counted(ops: Ops, value: Array, weight: Array) -> Array:
-    """A value times its weight; of weight zero it has the weight's derivative alone, and none where it is not finite."""
-    none = weight <= NEGLIGIBLE
-    return ops.where(none & ~is_finite(value), 0.0, value) * (weight - ops.where(none, ops.stop_gradient(weight), 0.0))
+    """A value times its weight; of weight zero a value that is not finite counts nothing, and has no derivative.
+
+    Only the value is guarded, since a choice on the other side has XLA store what it would fuse.
+    """
+    return ops.where((weight > NEGLIGIBLE) | is_finite(value), value, 0.0) * weight
 
 
 def varied(ops: Ops, value: Array, weight: Array) -> Array:

@@ -1,0 +1,41 @@
+"""Where infinities are guarded: on the way of a gradient alone, and only where ranges cannot acquit."""
+
+import jax.numpy as jnp
+import pytest
+
+from ppvi.compiler.infinities import guarded
+from ppvi.numpyro.ops import OPS
+from ppvi.numpyro.stage import stage
+
+TABLE = jnp.array([0.3, 0.0])
+
+
+def logarithm(w, x):
+    return jnp.log(w)[0]
+
+
+def logarithm_of_data(w, x):
+    return w[0] + jnp.log(x)[0]
+
+
+def product_with_infinity(w, x):
+    return (w * jnp.log(TABLE))[0]
+
+
+def infinity_or_nothing(w, x):
+    """As NumPyro writes the density of a coin whose logit is infinite: a truth value times infinity."""
+    return jnp.where(jnp.isfinite(w), w, jnp.inf * (w > 0))[0]
+
+
+def positive(w, x):
+    return jnp.log(1 + jnp.exp(w))[0]
+
+
+CASES = {logarithm: 1, logarithm_of_data: 0, product_with_infinity: 1, infinity_or_nothing: 0, positive: 0}
+
+
+@pytest.mark.parametrize("function", CASES, ids=lambda function: function.__name__)
+def test_operations_that_are_guarded(function):
+    program = stage(function, jnp.ones(2), jnp.ones(2))
+    pairs = zip(program.equations, guarded(program, OPS).equations, strict=True)
+    assert sum(before is not after for before, after in pairs) == CASES[function]
