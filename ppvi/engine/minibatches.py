@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import numpy as np
-
 from ppvi.errors import ProgramError
 from ppvi.program import Plate
 
@@ -38,7 +36,7 @@ class Stated:
     count: int | None
     """Number of rows of the minibatch; None where nothing is said of one."""
     rows: Any
-    """Those that are given, if any."""
+    """Those that are given, if any; None too where they are known to be all, in order."""
     role: str
     where: str
 
@@ -51,6 +49,11 @@ class Stated:
     def partial(self) -> bool:
         """Whether it is of a minibatch and not of all rows."""
         return self.number != self.size
+
+    @property
+    def reordered(self) -> bool:
+        """Whether it is of all rows, which are given, in an order that may be another."""
+        return self.rows is not None and not self.partial
 
     @property
     def binds(self) -> bool:
@@ -114,7 +117,7 @@ class Whole:
     """All rows, in order, whatever is stated."""
 
     def hold(self, stated: Stated, same: Same) -> Stated:
-        if stated.rows is not None and not (stated.count == stated.size and same(stated.rows, np.arange(stated.size))):
+        if stated.rows is not None:
             raise ProgramError(
                 f"plate {stated.plate!r} is of {stated}: draws are of all rows in order, so give it those, as in "
                 f"`posterior(objective, key, params, ...)` with arguments that hold all rows."
@@ -155,6 +158,8 @@ def refuse_conflict(held: Stated, stated: Stated, same: Same) -> None:
             "Nothing shows that these are the same rows: give both the same array, or give it to one of them, and the other "
             "takes its rows"
         )
+    elif held.number == stated.number and (held.rows is None) != (stated.rows is None) and not held.partial:
+        remedy = "Nothing shows that they are in the same order: give both the same array of rows, or neither"
     else:
         return
     raise _conflict(held, stated, remedy)
@@ -177,7 +182,7 @@ class Plates:
         self.taken: dict[str, tuple[Stated, Stated]] = {}
         """Those that have got another number of rows than is stated."""
         self.batches: dict[str, Stated] = {}
-        """What holds of those that run over a minibatch."""
+        """What holds of those that run over a minibatch, or over rows in another order."""
 
     def meet(self, stated: Stated) -> Stated:
         """What holds of a plate that the program has reached."""
@@ -187,7 +192,7 @@ class Plates:
         held = self.session.plate_rows.hold(stated, self.session.same_rows)
         if held.number != stated.number:
             self.taken[stated.plate] = stated, held
-        if held.partial:
+        if held.binds:
             self.batches[stated.plate] = held
         return held
 
@@ -216,6 +221,11 @@ class Plates:
                 f"plate(...) as i: x[i]`."
             )
         return size / rows
+
+    def in_order_of(self, plate: str) -> Any:
+        """All rows of a plate, in the order that they are given in; None for the plain one, and of a minibatch."""
+        held = self.batches.get(plate)
+        return held.rows if held is not None and held.reordered else None
 
     @contextmanager
     def explained(self) -> Iterator[None]:

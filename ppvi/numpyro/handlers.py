@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import take_current_trace
 from numpyro.contrib.control_flow.cond import cond_wrapper
 from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.distributions import constraints
 from numpyro.handlers import condition, substitute
 from numpyro.ops.pytree import PytreeTrace
-from numpyro.primitives import Messenger
+from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ppvi.engine.minibatches import Plates, Stated, Whole
 from ppvi.engine.runs import Run, Site, no_direct_sites, own_scale, unknown_site
@@ -103,6 +105,15 @@ class Around(Messenger):
         elif msg["value"] is None:
             msg["value"] = jnp.arange(held.size)
 
+    def postprocess_message(self, msg: Any) -> None:
+        """Plates take rows where they are of fewer than all; where they are of all in another order, these are taken here."""
+        if msg["type"] in ("param", "subsample") and msg["kwargs"].get("event_dim") is not None:
+            for plate in _PYRO_STACK:
+                rows = self.plates.in_order_of(plate.name) if isinstance(plate, numpyro.plate) else None
+                axis = None if rows is None else plate.dim - msg["kwargs"]["event_dim"]
+                if axis is not None and jnp.ndim(msg["value"]) >= -axis and jnp.shape(msg["value"])[axis] != 1:
+                    msg["value"] = jnp.take(msg["value"], rows, axis)
+
     def _sample(self, msg: Any) -> None:
         name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
         if current_trace() is not self.level and not self.session.lifting:
@@ -139,9 +150,18 @@ class AllRows(Messenger):
 def stated_by(msg: Any, role: str, where: str) -> Stated:
     """What a message says of a plate."""
     (size, count), rows = msg["args"], msg["value"]
-    if rows is not None and len(rows) == size and count in (None, size):
+    if rows is not None and count in (None, size) and in_order(rows, size):
         rows = None
     return Stated(msg["name"], size, count if rows is None else len(rows), rows, role, where)
+
+
+def in_order(rows: Any, size: int) -> bool:
+    """Whether rows are known to be all of them in order, as those that a plate makes itself, which may be traced."""
+    rows = rows.full_lower() if isinstance(rows, Tracer) else rows
+    if isinstance(rows, Tracer):
+        made = getattr(rows, "parent", None)
+        return rows.shape == (size,) and made is not None and made.primitive is lax.iota_p
+    return np.array_equal(rows, np.arange(size))
 
 
 _UNSUPPORTED = {

@@ -18,6 +18,9 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill copy".split())
 """Operations that take no more than the shape and dtype of their first operand."""
 
+COPIES = frozenset(["lift_fresh_copy", "detach", "alias", "clone"])
+"""Operations whose value is that of their operand."""
+
 
 def name_of(node: Node) -> str:
     """An operation's name in ATen, without its overload."""
@@ -149,7 +152,7 @@ def drop_aliases(traced: GraphModule) -> None:
 
 
 def same(x: torch.Tensor, other: Any) -> bool:
-    """Whether two tensors are equal for all that is known of them: what is traced is, if it is computed in the same way."""
+    """Whether two tensors of whole numbers are equal for all that is known: what is traced is, if computed in the same way."""
     mode, other = get_innermost_proxy_mode(), torch.as_tensor(other)
     if x is other or mode is None:
         return x is other or torch.equal(x, other)
@@ -165,6 +168,7 @@ def _node_of(x: torch.Tensor, tracer: Any) -> Any:
 
 def _equal(node: Any, other: Any, root: torch.nn.Module) -> bool:
     """Whether two nodes of a graph, or two operands, have equal values, as they are computed in the same way."""
+    node, other = _copied(node), _copied(other)
     if not (isinstance(node, Node) and isinstance(other, Node)) or node is other:
         return node is other or (type(node), node) == (type(other), other)
     if node.op == other.op == "get_attr":
@@ -172,6 +176,17 @@ def _equal(node: Any, other: Any, root: torch.nn.Module) -> bool:
     (leaves, tree), (others, another) = (tree_flatten((n.args, dict(n.kwargs))) for n in (node, other))
     alike = node.op == "call_function" and node.target == other.target and _is_function(node) and tree == another
     return alike and all(_equal(*operands, root) for operands in zip(leaves, others, strict=True))
+
+
+def _copied(node: Any) -> Any:
+    """What a node, or an operand, is a copy of, if only as whole numbers."""
+    while isinstance(node, Node) and _is_function(node):
+        if name_of(node) not in COPIES and not (
+            name_of(node) == "_to_copy" and node.kwargs.get("dtype") == torch.int64
+        ):
+            break
+        node = node.args[0]
+    return node
 
 
 def _counted(node: Node) -> list[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from pyro.distributions import constraints
 from pyro.poutine.guide import GuideMessenger
@@ -73,6 +74,15 @@ class Around(Messenger):
     def _pyro_param(self, msg: Any) -> None:
         provide(self.session, msg, self.run.role)
 
+    def _postprocess_message(self, msg: Any) -> None:
+        """Plates take rows where they are of fewer than all; where they are of all in another order, these are taken here."""
+        if msg["type"] in ("param", "subsample") and msg["kwargs"].get("event_dim") is not None:
+            for plate in _PYRO_STACK:
+                rows = self.plates.in_order_of(plate.name) if isinstance(plate, SubsampleMessenger) else None
+                axis = None if rows is None else plate.dim - msg["kwargs"]["event_dim"]
+                if axis is not None and msg["value"].ndim >= -axis and msg["value"].shape[axis] != 1:
+                    msg["value"] = _with_place(msg["value"].index_select(axis, rows), msg["value"])
+
     def _pyro_sample(self, msg: Any) -> None:
         name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
         msg["stop"] = msg["done"] = True
@@ -129,7 +139,13 @@ def stated_by(msg: Any, role: str) -> Stated:
     """What a message says of a plate."""
     fn, rows = msg["fn"], msg["value"]
     count = fn.subsample_size if rows is None else len(rows)
-    return Stated(msg["name"], fn.size, count, None if rows is None else torch.as_tensor(rows), role, source.here())
+    given = None if rows is None or in_order(torch.as_tensor(rows), fn.size) else torch.as_tensor(rows)
+    return Stated(msg["name"], fn.size, count, given, role, source.here())
+
+
+def in_order(rows: torch.Tensor, size: int) -> bool:
+    """Whether rows are known to be all of them in order: what is traced is, if it is made as these are."""
+    return tuple(rows.shape) == (size,) and any(graphs.same(rows, made(size)) for made in (torch.arange, np.arange))
 
 
 def known(rows: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,7 @@ def units(engine, said, size=4):
         with ppl.plate("units", size, subsample_size=said) as i:
             yield i
     elif engine is PYRO:
-        with ppl.plate("units", size, subsample=xp.asarray(said)) as i:
+        with ppl.plate("units", size, subsample=xp.asarray(np.array(said))) as i:
             yield i
     else:
         with (
@@ -140,7 +140,53 @@ def test_given_rows_are_those_of_both_programs(engine, order, said, also_said):
     assert rows_of(found, exact, 2) == (1, 2)
 
 
-@pytest.mark.parametrize(("said", "also_said"), [(None, 4), (4, None)])
+@pytest.mark.parametrize("guide", [indexed, taken_by_the_plate])
+def test_all_rows_may_be_given_in_another_order(engine, guide):
+    """The observations are in that order already, so that only rows that are looked up there belong to them."""
+    order = [2, 0, 3, 1]
+
+    def model():
+        with units(engine, order):
+            z = ppl.sample("z", dist.Bernoulli(nn.sigmoid(ppl.param("prior"))))
+            ppl.sample("x", dist.Normal(2.0 * z, 1.0), obs=xp.asarray(X[order]))
+
+    with on(engine):
+        [found] = evaluated(engine, ppvi.objectives.elbo, model, guide(engine, order))
+    assert rows_of(found, bounds, 4) == (0, 1, 2, 3)
+
+
+def test_data_that_a_plate_takes_are_in_its_order(engine):
+    order = [2, 0, 3, 1]
+
+    def model():
+        with units(engine, order):
+            z = ppl.sample("z", dist.Bernoulli(nn.sigmoid(ppl.param("prior"))))
+            ppl.sample("x", dist.Normal(2.0 * z, 1.0), obs=ppl.subsample(xp.asarray(X), event_dim=0))
+
+    with on(engine):
+        [found] = evaluated(engine, ppvi.objectives.elbo, model, indexed(engine, order))
+    assert rows_of(found, bounds, 4) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(("said", "also_said"), [(None, [2, 0, 3, 1]), ([2, 0, 3, 1], 4), ([2, 0, 3, 1], [0, 1, 2, 3])])
+def test_two_orders_of_all_rows_are_refused(engine, said, also_said):
+    with on(engine), pytest.raises(ppvi.ProgramError, match=r"plate 'units'.*same order"):
+        list(evaluated(engine, ppvi.objectives.elbo, bits(engine, said), indexed(engine, also_said)))
+
+
+@pytest.mark.parametrize("verb", ["posterior", "nuts"])
+def test_draws_are_of_rows_in_order_only(engine, verb):
+    model, guide = local_normals(engine, [2, 0, 3, 1], [2, 0, 3, 1])
+    options = dict(num_warmup=1, num_samples=1, num_chains=1, progress=False)
+    draws = dict(
+        posterior=lambda x: drawn(engine, model, guide, {"slope": 0.5}, x),
+        nuts=lambda x: engine.vi.nuts(model, engine.key(0), x, **options),
+    )
+    with on(engine), pytest.raises(ppvi.ProgramError, match=r"plate 'units'.*all rows in order"):
+        draws[verb](engine.array(X))
+
+
+@pytest.mark.parametrize(("said", "also_said"), [(None, 4), (4, None), ([0, 1, 2, 3], None), (4, [0, 1, 2, 3])])
 def test_all_rows_are_no_minibatch(engine, said, also_said):
     with on(engine):
         [found] = evaluated(engine, ppvi.objectives.elbo, bits(engine, said), indexed(engine, also_said))
