@@ -7,10 +7,16 @@ places.
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ppvi.compiler.ir import Support
 from ppvi.errors import ProgramError
+
+REALS = Support("real", "real", -math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class Said:
     observed: bool = False
     constraint: str | None = None
     """Of a parameter; None where nothing was said."""
+    support: Support = REALS
+    """What a parameter's constraint allows."""
     shape: Any = None
     """Of a parameter's initial value; None where it is not known."""
 
@@ -66,7 +74,7 @@ class Names:
         first = self.params.setdefault(name, said)
         if first.role == said.role:
             return
-        if said.constraint not in (None, first.constraint):
+        if said.constraint is not None and _differ(first, said):
             raise _two(name, "constraints", first, first.constraint or "none", said, said.constraint)
         if None not in (first.shape, said.shape) and first.shape != said.shape:
             raise _two(name, "shapes", first, first.shape, said, said.shape)
@@ -81,10 +89,12 @@ class Names:
         return name in self.params and self.params[name].role != role
 
 
-def text_of(constraint: Any) -> str | None:
-    """A constraint as a text by which two are compared; None for none, which is the frameworks' default."""
-    text = str(getattr(constraint, "base_constraint", constraint))
-    return None if text in ("None", "Real()") else text
+def of_param(role: str, where: str, constraint: Any, shape: Any, support_of: Callable[[Any], Support]) -> Said:
+    """What is said of a parameter by declaring it; a constraint to all reals is the frameworks' default, and says nothing."""
+    inner = getattr(constraint, "base_constraint", constraint)
+    if str(inner) in ("None", "Real()"):
+        return Said(role, where, shape=shape)
+    return Said(role, where, constraint=str(inner), support=support_of(inner), shape=shape)
 
 
 def is_discrete(fn: Any) -> bool | None:
@@ -96,6 +106,19 @@ def is_discrete(fn: Any) -> bool | None:
         return None if type(inner).__name__ == "Delta" else fn.support.is_discrete
     except (NotImplementedError, AttributeError):
         return None
+
+
+def _differ(one: Said, other: Said) -> bool:
+    """Whether two constraints are known to allow different values; how a library maps the reals onto them is no difference."""
+    (a, b), same_text = (one.support, other.support), _set_of(one.constraint) == _set_of(other.constraint)
+    if "other" in (a.kind, b.kind):
+        return not same_text
+    ends = ((a.lower, b.lower), (a.upper, b.upper))
+    return a.kind != b.kind or any(x != y if None not in (x, y) else x is y and not same_text for x, y in ends)
+
+
+def _set_of(text: str | None) -> str | None:
+    return text and re.sub("^(Softplus|ScaledUnit)", "", text)
 
 
 def _namesakes(name: str, param: Said, site: Said) -> ProgramError:

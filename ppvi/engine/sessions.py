@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from ppvi import program, strategies
-from ppvi.compiler.ir import At, Candidate, Density, SiteInfo
+from ppvi.compiler.ir import At, Candidate, Density, SiteInfo, Support
 from ppvi.engine.distributions import SiteDistribution, masks, tails
 from ppvi.engine.divergences import closed_form
 from ppvi.engine.minibatches import Minibatches, Rows
-from ppvi.engine.names import Names, Said, text_of
+from ppvi.engine.names import Names, of_param
 from ppvi.engine.runs import Arrays, Counted, Handle, Run, Site, Told
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array
@@ -108,6 +108,10 @@ class Session(program.Session):
         """Refuse to draw where the framework's vectorisation would share one draw."""
         raise NotImplementedError
 
+    def support_of(self, constraint: Any) -> Support:
+        """What a constraint allows."""
+        raise NotImplementedError
+
     def evaluate(self, fn: Any, value: Array, intermediates: Sequence[Any]) -> tuple[Array | None, Exception | None]:
         """log_prob of a value, or None where it does not fit, and why."""
         raise NotImplementedError
@@ -136,7 +140,7 @@ class Session(program.Session):
     def declare(self, name: str, constraint: Any, initial: Any, role: str) -> None:
         """Told of a parameter to which a program gives an initial value, or a function that makes it."""
         shape = self.shape_of(initial, self.names.is_of_another(name, role))
-        self.names.param(name, Said(role, self.here(), constraint=text_of(constraint), shape=shape))
+        self.names.param(name, of_param(role, self.here(), constraint, shape, self.support_of))
 
     def shape_of(self, initial: Any, again: bool) -> Any:
         """Of an initial value; None where it would have to be made. Whether it is declared `again`, by another program."""

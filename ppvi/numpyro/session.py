@@ -20,13 +20,14 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from ppvi.compiler.ir import Support
 from ppvi.engine import sessions as engine
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Arrays, Run, Site, Told
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import markers, source
 from ppvi.numpyro.counts import safe_counts
-from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, unvalidated
+from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, support_of, unvalidated
 from ppvi.numpyro.handlers import Around, Direct, InnerSiteError, current_trace
 from ppvi.numpyro.lifting import run_lifted
 from ppvi.numpyro.ops import OPS
@@ -178,6 +179,9 @@ class Session(engine.Session):
         return one is other or (
             not (isinstance(one, Tracer) or isinstance(other, Tracer)) and np.array_equal(one, other)
         )
+
+    def support_of(self, constraint: Any) -> Support:
+        return support_of(constraint)
 
     def is_signal(self, error: Exception) -> bool:
         return isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError)

@@ -11,13 +11,14 @@ import torch
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
 
+from ppvi.compiler.ir import Support
 from ppvi.engine import sessions as engine
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Run
 from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro import graphs, source, stage
 from ppvi.pyro.buffers import Buffers, SharedNameError
-from ppvi.pyro.distributions import SiteDistribution, evaluate, without_masked
+from ppvi.pyro.distributions import SiteDistribution, evaluate, support_of, without_masked
 from ppvi.pyro.functions import calls_noted
 from ppvi.pyro.handlers import Around, Direct, Reading
 from ppvi.pyro.ops import OPS
@@ -116,6 +117,9 @@ class Session(engine.Session):
 
     def same_rows(self, rows: Any, others: Any) -> bool:
         return graphs.same(rows, others)
+
+    def support_of(self, constraint: Any) -> Support:
+        return support_of(constraint)
 
     def is_signal(self, error: Exception) -> bool:
         return isinstance(error, RecursionError) or stage.what_prevents(error) is not None

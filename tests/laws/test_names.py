@@ -176,6 +176,33 @@ def test_a_parameter_of_two_constraints(engine, verb):
         )
 
 
+SAME = {
+    "positive": (positive, lambda: dist.constraints.greater_than(0)),
+    "numbers of two types": (lambda: dist.constraints.interval(1, 3), lambda: dist.constraints.interval(1.0, 3.0)),
+    "two maps": (positive, lambda: dist.constraints.softplus_positive),
+    "an array": (lambda: dist.constraints.greater_than(0), lambda: dist.constraints.greater_than(xp.array(0.0))),
+}
+OTHER = {
+    "bounds": (positive, lambda: dist.constraints.greater_than(1)),
+    "a side": (positive, lambda: dist.constraints.interval(0, 3)),
+    "sets that have no bounds": (lambda: dist.constraints.simplex, lambda: dist.constraints.lower_cholesky),
+}
+
+
+@pytest.mark.parametrize("name", [*SAME, *OTHER])
+@each_engine
+def test_constraints_are_compared_as_sets(engine, name):
+    one, other = {**SAME, **OTHER}[name]
+    start = xp.eye if name.startswith("sets") else lambda n: xp.ones(n) * 2.0
+    with on(engine):
+        programs = [declared(lambda: start(2), constraint=made) for made in (one, other)]
+        if name in SAME:
+            asked(engine, *programs, "value_and_grad", {"w": engine.array(2 * np.ones(2))})
+        else:
+            with pytest.raises(ProgramError, match="parameter 'w' has two constraints"):
+                asked(engine, *programs, "value_and_grad", {"w": engine.array(2 * np.ones(2))})
+
+
 @each_engine
 def test_a_parameter_that_both_share(engine):
     """E log N(z; 2, 1) - log N(z; 2, 1) = 0, whoever says what it is."""
