@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -125,23 +126,23 @@ class Buffers:
 Writes = dict[int, tuple[torch.Tensor, torch.Tensor]]
 """Buffers, and what is to be in them, by the buffer's identity."""
 
-_writes: list[Writes | None] = [None]
+_writes: ContextVar[Writes | None] = ContextVar("writes", default=None)
 
 
 @contextmanager
 def writing() -> Iterator[Writes]:
     """What is written in here is collected."""
     found: Writes = {}
-    _writes.append(found)
+    token = _writes.set(found)
     try:
         yield found
     finally:
-        _writes.pop()
+        _writes.reset(token)
 
 
 def written(buffer: torch.Tensor, value: torch.Tensor, mapped: int) -> torch.Tensor:
     """Note what is to be in a buffer, the mean over as many axes of runs."""
-    writes = _writes[-1]
+    writes = _writes.get()
     if writes is not None:
         flat = value.detach().flatten(0, mapped - 1) if mapped else value.detach()[None]
         writes[id(buffer)] = (buffer, flat.mean(0) if flat.is_floating_point() else flat[0])

@@ -3,12 +3,16 @@
 Transformations of functions refuse most of them. Where a program is staged or vectorised, a call is therefore noted down
 whole, and made where the program is run, on autograd's tape and on tensors of the shapes that its author had in mind: side
 by side runs are called one after the other.
+
+Programs keep the bound method, as in `square = Square.apply`, so that it is the code of `apply` that is another one, from the
+import of this module on. It does what it did, but in a session, of which every thread has its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
@@ -19,18 +23,16 @@ from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.checkpoint import CheckpointFunction
 
-from ppvi.compiler.ir import AxisMap
+from ppvi.compiler.ir import AxisMap, Origin
 from ppvi.errors import EngineError
 from ppvi.pyro import source
+from ppvi.pyro.located import within
 from ppvi.pyro.registry import LIBRARY, in_front, register, registered
 from ppvi.pyro.trees import level, lowered
 
 _TENSOR = object()
 
 LIBRARY.define("call(Tensor[] inputs, int number) -> Tensor[]")
-
-_apply: Any = torch.autograd.Function.__dict__["apply"].__func__
-_native = FunctionType(_apply.__code__, _apply.__globals__, "apply", None, _apply.__closure__)
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,14 @@ class _Vectorised(torch.autograd.Function):
 
 
 def applied(cls: Any, args: Any, kwargs: Any) -> Any:
-    """What `apply` does in a session: calls are noted down where a transformation is around."""
-    args, kwargs = tree_map(_read[-1], (args, kwargs))
-    if not level() or cls.__module__.startswith("ppvi."):
+    """What `apply` does: in a session, calls are noted down where a transformation is around."""
+    read = _read.get()
+    if read is None:
         return _native(cls, *args, **kwargs)
+    args, kwargs = tree_map(read, (args, kwargs))
+    if not level() or cls.__module__.startswith("ppvi."):
+        with within(Origin.OTHER if cls is CheckpointFunction else Origin.SPECIAL):
+            return _native(cls, *args, **kwargs)
     if cls is CheckpointFunction:  # to save memory is the business of whoever runs the graph
         function, _, *others = args
         return function(*others)
@@ -127,8 +133,20 @@ def applied(cls: Any, args: Any, kwargs: Any) -> Any:
     return made.returned(call(made, [leaves[i] for i in places]))
 
 
-_read: list[Callable[[Any], Any]] = []
-"""What stands for a parameter of a module, in the sessions that run; the innermost last."""
+Read = Callable[[Any], Any]
+
+_read: ContextVar[Read | None] = ContextVar("read", default=None)
+"""What stands for a parameter of a module, in the session that runs."""
+
+
+@contextmanager
+def calls_noted(read: Read) -> Iterator[None]:
+    """Functions are applied as a session does; `read` says what stands for a parameter of a module."""
+    token = _read.set(read)
+    try:
+        yield
+    finally:
+        _read.reset(token)
 
 
 class _Session:
@@ -139,21 +157,18 @@ class _Session:
         return functions.applied(cls, args, kwargs)
 
 
-@contextmanager
-def calls_noted(read: Callable[[Any], Any]) -> Iterator[None]:
-    """Functions are applied as a session does; `read` says what stands for a parameter of a module.
+def _installed() -> Any:
+    """PyTorch's own `apply`, once it has been given the code of a session's."""
+    function: Any = torch.autograd.Function.__dict__["apply"].__func__
+    if not hasattr(function, "_ppvi_native"):
+        function._ppvi_native = FunctionType(
+            function.__code__, function.__globals__, "apply", None, function.__closure__
+        )
+        function.__code__ = _Session.apply.__code__
+    return function._ppvi_native
 
-    It is the code of `apply` that changes, and not the method of the class: programs keep the bound method, as in
-    `square = Square.apply`.
-    """
-    outer = _apply.__code__
-    _apply.__code__ = _Session.apply.__code__
-    _read.append(read)
-    try:
-        yield
-    finally:
-        _read.pop()
-        _apply.__code__ = outer
+
+_native = _installed()
 
 
 def _refuse_transformed(cls: type) -> None:

@@ -16,6 +16,7 @@ from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.pyro.buffers import put, writing
 from ppvi.pyro.graphs import drop_aliases, fold, share, trace
+from ppvi.pyro.keys import seeded
 from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.stage import registering, what_prevents
 from ppvi.pyro.trees import gradients
@@ -54,7 +55,7 @@ class Gradient:
             self.buffers[:] = [buffer for buffer, _ in writes.values()]
             return value.detach(), *grads, *(x for _, x in writes.values())
 
-        with registering() as self.samplers, torch.enable_grad(), as_staged(), torch.random.fork_rng():
+        with registering() as self.samplers, torch.enable_grad(), as_staged(), seeded(0):
             traced = trace(run, *(x.detach() for x in (*params, *arrays)))
         fold(traced)
         drop_aliases(traced)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -221,17 +222,34 @@ def _with_place(value: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
 def all_rows() -> Iterator[None]:
     """Plates that get no rows are of all rows, however many they state. (Pyro refuses rows that are more or fewer than stated,
     but lets none pass.)"""
-    inner = SubsampleMessenger._subsample
-
-    def subsample(*stated: Any) -> Any:
-        size, count, rows = inner(*stated)
-        return (size, size, known(torch.arange(size))) if rows is None and size > 0 else (size, count, rows)
-
-    SubsampleMessenger._subsample = staticmethod(subsample)  # type: ignore[method-assign]
+    token = _all_rows.set(True)
     try:
         yield
     finally:
-        SubsampleMessenger._subsample = staticmethod(inner)  # type: ignore[method-assign]
+        _all_rows.reset(token)
+
+
+_all_rows: ContextVar[bool] = ContextVar("all_rows", default=False)
+
+
+def _installed() -> Any:
+    """Pyro's own function that finds the rows of a plate, once `_subsample` is in its place."""
+    native = SubsampleMessenger._subsample
+    SubsampleMessenger._subsample = staticmethod(_subsample)  # type: ignore[method-assign]
+    _subsample.native = getattr(native, "native", native)  # type: ignore[attr-defined]
+    return _subsample.native  # type: ignore[attr-defined]
+
+
+def _subsample(*stated: Any) -> Any:
+    size, count, rows = _native(*stated)
+    return (
+        (size, size, known(torch.arange(size)))
+        if _all_rows.get() and rows is None and size > 0
+        else (size, count, rows)
+    )
+
+
+_native = _installed()
 
 
 class Reading(TorchFunctionMode):

@@ -1,7 +1,12 @@
-"""Keys: where random numbers come from."""
+"""Keys: where random numbers come from.
+
+PyTorch's generator is the process's, and so are Pyro's handlers and its parameter store. Threads take turns: what draws from a
+key is done by one of them at a time.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,10 +17,18 @@ from ppvi.errors import ProgramError
 Key = int | torch.Generator | None
 """A seed, a generator, or PyTorch's global generator."""
 
+_TURN = threading.RLock()
+
 
 @contextmanager
 def seeded(key: Key) -> Iterator[None]:
     """The random numbers of a seed or of a generator; with None those of PyTorch's global generator."""
+    with _TURN, _forked(key):
+        yield
+
+
+@contextmanager
+def _forked(key: Key) -> Iterator[None]:
     if key is None:
         yield
         return

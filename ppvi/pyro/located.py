@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -20,18 +21,30 @@ Numbers = list[tuple[torch.Tensor, torch.Tensor]]
 """Tensors that Python numbers were read out of, and what was in them."""
 
 
-_origins: list[Origin] = [Origin.OTHER]
+_origin: ContextVar[Origin] = ContextVar("origin", default=Origin.OTHER)
 """Whose code is running."""
 
 
 @contextmanager
 def code_of(origin: Origin, owner: Any) -> Iterator[None]:
-    """What is traced here is a library's code with this purpose, if the owner is of a library's class."""
-    _origins.append(origin if is_library(owner) else Origin.OTHER)
+    """What runs here is a library's code with this purpose, if the owner is of a library's class."""
+    with within(origin if is_library(owner) else Origin.OTHER):
+        yield
+
+
+@contextmanager
+def within(origin: Origin) -> Iterator[None]:
+    """What runs here is code of this origin."""
+    token = _origin.set(origin)
     try:
         yield
     finally:
-        _origins.pop()
+        _origin.reset(token)
+
+
+def origin() -> Origin:
+    """Whose code is running."""
+    return _origin.get()
 
 
 def is_library(thing: Any) -> bool:
@@ -43,12 +56,11 @@ class Located(TorchFunctionMode):
     """Notes the user's line at every node of the graph that is being traced, and that what is computed without gradients is
     constant, which a graph has no other word for."""
 
-    last = "unknown"
-    """The line that ran last."""
-
     def __init__(self, numbers: Numbers):
         super().__init__()
         self.numbers = numbers
+        self.last = "unknown"
+        """The line that ran last."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -57,9 +69,8 @@ class Located(TorchFunctionMode):
             self.numbers.append((read, read.detach().clone()))
         if get_innermost_proxy_mode() is None:
             return func(*args, **kwargs)
-        here = source.here()
-        Located.last = here
-        with noting(where=here, origin=_origins[-1]):
+        self.last = source.here()
+        with noting(where=self.last, origin=origin()):
             if torch.is_grad_enabled():
                 return func(*args, **kwargs)
             # The operands as well, for what is written into is no result: `out`, or else perhaps the first.

@@ -265,7 +265,7 @@ class Objective(engine.Objective):
         if staging.plan is None:
             raise EngineError(
                 f"the objective cannot be staged, since {staging.why}: it is replayed, and nothing is known of it but its "
-                f"values. Use torch.where, or keep the number a tensor."
+                f"values. Use torch.where, or keep the number a tensor, and name LeaveOneOut() for a site in which it jumps."
             )
         return staging.plan
 
@@ -296,8 +296,9 @@ class Objective(engine.Objective):
                 plan, why = None, str(error)
             return Staging(plan, self.compile, self.layout, why, numbers)
 
-        self._run_first(params, args, kwargs)
-        staging = self._stagings.get((shapes, arguments.signature, modes()), made)
+        with seeded(None):
+            self._run_first(params, args, kwargs)
+            staging = self._stagings.get((shapes, arguments.signature, modes()), made)
         return staging, [*params.values(), *arguments.tensors]
 
     def _look(self) -> World:

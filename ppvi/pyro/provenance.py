@@ -1,33 +1,39 @@
-"""Provenance: which draws a number depends on that Python reads out of a tensor.
+"""Provenance: on which draws a number depends that Python reads out of a tensor, or that jumps.
 
 Every operation goes through PyTorch's dispatcher. There a mode hands on the marks of draws from operands to results, by the
 memory that they lie in: views and what is done in place are followed too, whatever library's code does it and whether it has
-a derivative or not. A *read* is an operation whose result is data-dependent by PyTorch's own tags, such as `item()`, or whose
-shape is; `numpy()` and the like, which no dispatcher sees, say so themselves.
+a derivative or not.
+
+A *read* is an operation whose result is data-dependent by PyTorch's own tags, such as `item()`, or whose shape is; `numpy()`
+and the like, which no dispatcher sees, say so themselves. A *jump* is one that rounds a real number, or that makes something
+of a number that is none, such as a comparison's or an index, and depends on a draw. Nothing jumps in a library's own density
+or sampler, whose selections leave out what is impossible, nor in a `torch.autograd.Function`, which states its derivative.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ppvi.compiler.ir import Origin
 from ppvi.pyro import source
+from ppvi.pyro.located import origin
 
 
 class Provenance(TorchDispatchMode):
-    """The marks of draws, and the reads that depend on them."""
+    """The marks of draws, and the reads and jumps that depend on them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.draws = 0
         self.reads: dict[int, str] = {}
-        """The number of a draw -> file and line of the first read that depends on it."""
+        """The number of a draw -> file and line of the first read or jump that depends on it."""
         self._paused = False
         self._marks: dict[int, tuple[StorageWeakRef, int]] = {}
         """Where a storage lies -> the draws behind it, as a bit set. A weak reference keeps the place from being used again."""
@@ -39,7 +45,7 @@ class Provenance(TorchDispatchMode):
         return number
 
     def read(self, tensors: Any) -> None:
-        """Python reads numbers out of tensors."""
+        """Python reads numbers out of tensors, or they jump."""
         behind = self._behind(tensors)
         while behind:
             number = (behind & -behind).bit_length() - 1
@@ -57,15 +63,21 @@ class Provenance(TorchDispatchMode):
             self._paused = outer
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        operands = (*args, *kwargs.values()) if kwargs else args
-        behind = 0 if self._paused else self._behind(operands)
+        kwargs, kind = kwargs or {}, _kind(func)
+        operands = () if self._paused or not self._marks else (*args[kind.first :], *kwargs.values())
+        behind = self._behind(operands)
         if not behind:
-            return func(*args, **(kwargs or {}))
-        if _is_read(func):
-            self.read(_deciding(func, args))
-        result = func(*args, **(kwargs or {}))
-        for tensor in _tensors((result, *_written(func, args))):
-            self._mark(tensor, behind)
+            return func(*args, **kwargs)
+        users = origin() is Origin.OTHER
+        if kind.reads or (users and (kind.rounds or kwargs.get("rounding_mode"))):
+            self.read(operands)
+        result = func(*args, **kwargs)
+        results = list(_tensors((result, *(args[i] for i in kind.writes if i < len(args)))))
+        if results:
+            self.read([x for x in _tensors(operands) if not _is_real(x)])
+        for tensor in results:
+            if users or _is_real(tensor):
+                self._mark(tensor, behind)
         return result
 
     def _mark(self, tensor: torch.Tensor, draws: int) -> None:
@@ -91,24 +103,40 @@ def _tensors(tree: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(part)
 
 
+def _is_real(x: torch.Tensor) -> bool:
+    return x.dtype.is_floating_point or x.dtype.is_complex
+
+
+class Kind(NamedTuple):
+    """What is known of an operation."""
+
+    reads: bool
+    rounds: bool
+    first: int
+    """The first of its operands of which it takes more than shape and dtype."""
+    writes: tuple[int, ...]
+    """The places of the operands that it changes."""
+
+
 @functools.cache
-def _is_read(func: Any) -> bool:
-    return bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}.intersection(func.tags))
-
-
-def _deciding(func: Any, args: Any) -> Iterable[Any]:
-    """The operands that a read depends on: of `x[mask]` and `masked_select` the mask, for the numbers stay tensors."""
-    if func is torch.ops.aten.index.Tensor:
-        return [x for x in args[1] if x is not None and x.dtype in (torch.bool, torch.uint8)]
-    return args[1:2] if func is torch.ops.aten.masked_select.default else args
-
-
-@functools.cache
-def _writes(func: Any) -> tuple[int, ...]:
-    """The places of the operands that an operation changes."""
+def _kind(func: Any) -> Kind:
+    name = func._schema.name.removeprefix("aten::").rstrip("_")
     arguments = enumerate(func._schema.arguments)
-    return tuple(i for i, x in arguments if x.alias_info is not None and x.alias_info.is_write)
+    return Kind(
+        reads=name not in _MASKED and not _READING.isdisjoint(func.tags),
+        rounds=name in _ROUNDING,
+        first=int(name in ("fill", "copy") or name.startswith("new_") or name.endswith("_like")),
+        writes=tuple(i for i, x in arguments if x.alias_info is not None and x.alias_info.is_write),
+    )
 
 
-def _written(func: Any, args: Any) -> list[Any]:
-    return [args[i] for i in _writes(func) if i < len(args)]
+_READING = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
+
+_MASKED = frozenset({"index", "masked_select"})
+"""Operations of whose operands only masks decide how many entries they give."""
+
+_ROUNDING = frozenset(
+    """sign sgn round floor ceil trunc fix frac fmod remainder floor_divide heaviside copysign nextafter frexp hardshrink
+    threshold histc bernoulli poisson binomial""".split()
+)
+"""Operations from real numbers to real numbers that jump."""

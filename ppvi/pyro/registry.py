@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 
 LIBRARY = torch.library.Library("ppvi", "DEF")
 
-_registries: list[list[Any]] = [[]]
-"""The objects by number; those of the staging in progress last."""
+_things: ContextVar[list[Any]] = ContextVar("things")
+"""The objects by number, of the staging in progress."""
 
 
 @contextmanager
 def registering(things: list[Any] | None = None) -> Iterator[list[Any]]:
     """Numbers mean the things of this list."""
-    _registries.append([] if things is None else things)
+    token = _things.set([] if things is None else things)
     try:
-        yield _registries[-1]
+        yield _things.get()
     finally:
-        _registries.pop()
+        _things.reset(token)
 
 
 def register(thing: Any) -> int:
-    _registries[-1].append(thing)
-    return len(_registries[-1]) - 1
+    _things.get().append(thing)
+    return len(_things.get()) - 1
 
 
 def registered(number: int) -> Any:
-    return _registries[-1][number]
+    return _things.get()[number]
 
 
 def in_front(size: int, x: torch.Tensor, dim: int | None) -> torch.Tensor:

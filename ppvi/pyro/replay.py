@@ -6,10 +6,15 @@ plates and handlers that it is in, and the program is run again from its beginni
 sites have had so far. Of the objective nothing is known but its value: it is one term, in which all lanes of every site are
 coupled.
 
-A site for which the user names nothing goes by the path of its draw if it can, for as long as Python does not read a number
-that depends on the draw. If it does, the objective may jump there: the draw is then a constant for every gradient, and is
-weighed by its score. Which of both is known when the run ends, and not before (`Undecided`); neither changes the draws, and
-what is read is a function of draws that are constants, so that the estimate is unbiased either way.
+A site for which the user names nothing goes by the path of its draw if it can, for as long as nothing that depends on the
+draw is read or jumps (`ppvi.pyro.provenance`): Python reads no number, and the program uses no comparison, no rounding and no
+index. Otherwise the objective may jump there: the draw is then a constant for every gradient, and is weighed by its score.
+Which of both is known when the run ends, and not before (`Undecided`). Neither changes the draws; whether a draw is read or
+jumps is a function of draws that have been read before, which are constants; so the estimate is unbiased either way.
+
+That holds for what the program itself computes. A library's density is taken to be continuous where it is not zero, and draws
+are taken to stay where it is not, as the static proof of what is staged asks for; of supports that move with a draw it is
+known that they jump. A `torch.autograd.Function` has the derivative that it states.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -152,13 +157,10 @@ class Replayed(Loops):
         self.plain = plain
         self.pending: list[Tail] = []
         self._next = 0
-        self._inside = ExitStack()
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        with super().surroundings(), self._inside:
-            if self.replay.provenance.draws and not self.plain:
-                self._inside.enter_context(self.replay.provenance)
+        with super().surroundings(), nullcontext() if self.plain else self.replay.provenance:
             yield
 
     def write(self, buffers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -190,8 +192,6 @@ class Replayed(Loops):
             value = at.strategy.draw(at.site, self.key()).value
         if not value.requires_grad:  # there is no gradient that could be missed
             return value, at.site.intermediates
-        if not self.replay.provenance.draws:
-            self._inside.enter_context(self.replay.provenance)
         undecided = Undecided(self._rest(at, None), at, value)
         self.pending.append(undecided.tail())
         return undecided.value, undecided.through(at.site.intermediates)
@@ -218,6 +218,12 @@ class Replayed(Loops):
         self.values.append(super().random(sampler, key))
         return self.values[-1]
 
+    def evaluate(
+        self, fn: Any, value: torch.Tensor, intermediates: Sequence[Any]
+    ) -> tuple[torch.Tensor | None, Exception | None]:
+        self.read_out(SiteDistribution(fn).bounds())
+        return super().evaluate(fn, value, intermediates)
+
     def read_out(self, tensors: Any) -> None:
         if not self.plain:
             self.replay.provenance.read(tensors)
@@ -239,7 +245,7 @@ class Replayed(Loops):
 
 @dataclass(frozen=True)
 class Place:
-    """A site that a run has reached, and the strategy that it has until Python reads its draw."""
+    """A site that a run has reached, and the strategy that it has until its draw is read."""
 
     name: str
     where: str
@@ -271,11 +277,11 @@ def _strategy(name: str, site: SiteDistribution, named: Any, where: str) -> tupl
 
 
 SCORE = LeaveOneOut()
-"""The default for draws that Python reads numbers of."""
+"""The default for draws that are read."""
 
 
 class Undecided:
-    """A draw that carries its own gradient unless Python reads a number that depends on it."""
+    """A draw that carries its own gradient unless what depends on it is read or jumps."""
 
     def __init__(self, k: Rest, at: Place, drawn: torch.Tensor):
         self.k, self.at = k, at
@@ -299,9 +305,9 @@ class Undecided:
             return terms
         if self.k.replay.by_paths:
             raise StrategyError(
-                f"site {self.at.name!r} at {self.at.where}: Python reads a number that depends on it at "
-                f"{self.k.replay.provenance.reads[self.number]}. The objective holds for draws that carry their own gradient, "
-                f"and it may jump in this one. Use an objective such as `iwelbo`, which holds for any draws."
+                f"site {self.at.name!r} at {self.at.where}: Python reads, or the program compares or rounds, a number that "
+                f"depends on it at {self.k.replay.provenance.reads[self.number]}. The objective holds for draws that carry "
+                f"their own gradient, and it may jump in this one. Use an objective such as `iwelbo`, for any draws."
             )
         # A seed of its own: the numbers that follow in the stream are those of the rest, in every run of it.
         torch.default_generator.manual_seed(zlib.crc32(self.k.state.numpy().tobytes()))
@@ -312,7 +318,7 @@ class Undecided:
 
 
 class Held(torch.autograd.Function):
-    """The identity, through which no gradient goes to a draw that Python has read."""
+    """The identity, through which no gradient goes to a draw that has been read."""
 
     @staticmethod
     def forward(ctx: Any, undecided: Undecided, drawn: torch.Tensor) -> torch.Tensor:

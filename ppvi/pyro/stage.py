@@ -112,17 +112,19 @@ def stage(
     What is read out of tensors that are not traced is constant in the program, and noted in `numbers`.
     """
 
-    def located(*tensors: torch.Tensor) -> torch.Tensor:
-        with Located([] if numbers is None else numbers):
+    located = Located([] if numbers is None else numbers)
+
+    def run(*tensors: torch.Tensor) -> torch.Tensor:
+        with located:
             return function(*tensors)
 
     with registering() as things, torch.enable_grad():  # what counts are the program's own gradient modes
         try:
-            traced = trace(torch.func.functionalize(located), *params, *inputs)
+            traced = trace(torch.func.functionalize(run), *params, *inputs)
         except RuntimeError as error:
             if (does := what_prevents(error)) is None:
                 raise
-            raise DynamicError(f"it {does} at {Located.last}") from error
+            raise DynamicError(f"it {does} at {located.last}") from error
         for node in shaped_by_draws(traced):
             raise DynamicError(f"how many entries {name_of(node)} gives depends on a draw at {_where(node)}")
         without_mutation(traced)

@@ -1,4 +1,4 @@
-"""What is known of an objective that is replayed: the sites of a few runs, and what Python reads there."""
+"""What is known of an objective that is replayed: the sites of a few runs, and where draws are read or jump."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Seen:
 
     at: Place
     read: str | None
-    """Where Python read a number that depends on its draw, in any run."""
+    """Where a number that depends on its draw was read or jumped, in any run."""
 
     @property
     def strategy(self) -> Strategy:
@@ -102,7 +102,10 @@ def examine(replay: Replay, why: str) -> StaticReport:
 
 
 def _static(seen: Sequence[Seen], why: str) -> StaticReport:
-    remedy = "Use torch.where, or keep the number a tensor, for a proof; `check` measures the bias without one."
+    remedy = (
+        "Use torch.where, or keep the number a tensor, for a proof, and name LeaveOneOut() where that says that the objective "
+        "jumps; `check` measures the bias without one."
+    )
     nothing = Finding(
         "suspect",
         "no graph",
@@ -122,9 +125,11 @@ def _findings(seen: Seen) -> Iterator[Finding]:
         why = "the strategy is biased by design."
         yield Finding("biased", "strategy", f"site {at.name!r}", str(strategy), at.where, why, remedy)
     if seen.jumps and seen.read is not None:
-        why = f"what Python does with it may make the objective jump, and {strategy} is biased where it does."
+        why = f"the objective may jump there, and {strategy} is biased where it does."
         remedy = "Name Reinforce(), LeaveOneOut() or MeasureValued() for the site, or nothing."
-        yield Finding("suspect", "jump", f"site {at.name!r}", "a number that Python reads", seen.read, why, remedy)
+        yield Finding(
+            "suspect", "jump", f"site {at.name!r}", "a number that is read or rounded", seen.read, why, remedy
+        )
 
 
 def _report(seen: Seen) -> SiteReport:
@@ -146,11 +151,11 @@ def _report(seen: Seen) -> SiteReport:
 
 def _reason(seen: Seen) -> str:
     if seen.jumps:
-        return f"named by the user, and biased if the objective jumps where Python reads it, at {seen.read}"
+        return f"named by the user, and biased if the objective jumps where it is read or rounded, at {seen.read}"
     if seen.at.named:
         return "named by the user"
     if seen.at.strategy.route != "path":
         return "the default of a program that is replayed"
     if seen.strategy.route != "path":
-        return f"Python reads it at {seen.read}, where the objective may jump"
-    return f"reparameterised sampler, and no number that depends on it was read; {SCORE} where one is"
+        return f"it is read or rounded at {seen.read}, where the objective may jump"
+    return f"reparameterised sampler, and no number that depends on it was read or rounded; {SCORE} where one is"
