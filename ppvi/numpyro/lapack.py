@@ -47,7 +47,9 @@ def one_by_one(call: Any, rule: Callable[..., Any]) -> Callable[..., Any]:
     def lowered(ctx: Any, *operands: Any, **params: Any) -> Any:
         shapes = [aval.shape for aval in ctx.avals_in]
         batch = shapes[0][: max(map(len, shapes)) - 2]
-        return (loop if math.prod(batch) > 1 else rule)(ctx, *operands, **params)
+        # How many there are of a symbolic shape, as `jax.export` has them, nobody knows yet: these are left as they are.
+        several = all(isinstance(n, int) for n in batch) and math.prod(batch) > 1
+        return (loop if several else rule)(ctx, *operands, **params)
 
     return lowered
 

@@ -91,6 +91,15 @@ def test_a_matrix_alone_is_a_call():
     assert jax.vmap(jnp.linalg.cholesky)(S[0, :0]).shape == (0, 4, 4)
 
 
+@pytest.mark.parametrize("name", ["cholesky", "triangular solve", "QR"])
+def test_a_batch_of_any_size_is_exported(name):
+    function, _, matrices = CASES[name]
+    batched, (a, b) = jax.jit(jax.vmap(function)), (jnp.asarray(matrices[0]), jnp.asarray(B[0]))
+    (size,) = jax.export.symbolic_shape("size")
+    shapes = [jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype) for x in (a, b)]
+    np.testing.assert_allclose(jax.export.export(batched)(*shapes).call(a, b), batched(a, b), rtol=1e-5, atol=1e-5)
+
+
 PROGRAM = """
 import jax, jax.numpy as jnp, ppvi.numpyro
 from jax.scipy.linalg import solve_triangular
