@@ -18,14 +18,15 @@ from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.held import stopped
 from ppvi.compiler.ir import Atom, Density, Masses, Program, Smoothness, Var
 from ppvi.compiler.linearity import misused
-from ppvi.compiler.numbers import becoming, number, possible
+from ppvi.compiler.numbers import becoming, forgotten, number, possible
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.ranges import range_of
 from ppvi.compiler.smoothness import Analysis, Source, analyse
 from ppvi.compiler.supports import assessed, beyond, holds, resolved, within
+from ppvi.ops import Ops
 
 
-def examine(plan: Plan, names: Mapping[Var, str], values: Mapping[Var, Any]) -> StaticReport:
+def examine(plan: Plan, names: Mapping[Var, str], values: Mapping[Var, Any], ops: Ops) -> StaticReport:
     """Run every rule on a planned program.
 
     **Arguments**
@@ -44,7 +45,7 @@ def examine(plan: Plan, names: Mapping[Var, str], values: Mapping[Var, Any]) -> 
     analysis = analyse(program.equations, [program.output, *own], sources, program.constants, through, program.supports)
     subjects: dict[Source, str] = {site: f"site {choice.info.name!r}" for site, choice in choices.items()}
     subjects |= {var: f"parameter {name!r}" for var, name in names.items()}
-    rules = Rules(plan, analysis, subjects, values)
+    rules = Rules(plan, analysis, subjects, values, ops)
     return StaticReport(
         in_order(
             (
@@ -55,6 +56,7 @@ def examine(plan: Plan, names: Mapping[Var, str], values: Mapping[Var, Any]) -> 
                 *rules.supports(),
                 *rules.impossible(),
                 *rules.unseen(),
+                *rules.poles(),
                 *rules.moving_densities(),
                 *rules.derivative_rules(),
                 *rules.strategies(),
@@ -94,6 +96,7 @@ class Rules:
     analysis: Analysis
     subjects: Mapping[Source, str]
     values: Mapping[Var, Any]
+    ops: Ops
 
     def jumps(self, output: Atom) -> Iterator[Finding]:
         """A pathwise gradient does not see a jump."""
@@ -197,6 +200,16 @@ class Rules:
                 remedy += "have the derivative at 0 too; or keep the parameters inside."
                 subject, strategy = f"site {info.name!r}", str(choice.strategy)
                 yield Finding("biased", "probability zero", subject, strategy, info.where, why, remedy)
+
+    def poles(self) -> Iterator[Finding]:
+        """What is finite at an infinity has a derivative of 0 times infinity."""
+        for equation in forgotten(self.plan.program, self.values, self.ops):
+            sources = {x for atom in equation.inputs for x in self.analysis.of(self.analysis.flat.atom(atom))}
+            why = (
+                "it is given an infinity here and varies with parameters near here: its derivative is 0 times infinity."
+            )
+            remedy = "Write it without the infinity, w for exp(log(w)); or keep the parameters inside."
+            yield Finding("biased", "pole", self._names(sources), equation.op, equation.where(), why, remedy)
 
     def _possible(self, masses: Masses | None, step: Step) -> np.ndarray | None:
         """Which values are possible, where that is known."""

@@ -10,7 +10,7 @@ Severity = Literal["biased", "suspect", "note"]
 Verdict = Literal["proved", "suspect", "biased", "biased by design"]
 Rule = Literal[
     "jump", "density jump", "held constant", "nonlinear estimate", "support", "moving density", "derivative rule", "strategy",
-    "tails", "probability zero", "assumption", "no graph",
+    "tails", "probability zero", "pole", "assumption", "no graph",
 ]  # fmt: skip
 
 

@@ -1,17 +1,18 @@
 """Infinities: where a value is not finite, nothing flows back through the operation that made it.
 
-    y = f(x),    dy = f'(x) dx where y is finite, else 0
+    y = f(x),    dy = f'(x) dx where y is finite, else 0;    of an infinite slope at a finite value the largest number
 
 An objective that counts such a value is infinite itself, and needs no derivative to say so. One that does not, since it is
 met with probability zero or stands in an entry of a table that nobody looks up, sends back a derivative of zero, which the
 logarithm of 0, a quotient by 0, or a product with one of these would make 0 times infinity. Only operations on the way of a
-gradient that ranges cannot acquit are run in this way, which few programs have.
+gradient that ranges cannot acquit are run in this way, which few programs have; and only where something chooses among values,
+a draw before or a lookup after: what is a function of parameters alone has the framework's own derivative.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from ppvi.compiler.flat import Flat, flatten
 from ppvi.compiler.ir import Atom, Equation, Literal, Program, Var, is_float
 from ppvi.compiler.ranges import Range, interval, range_of
 from ppvi.ops import Array, Ops
-from ppvi.strategies.zero import is_finite
+from ppvi.strategies.zero import LARGEST, is_finite
 
 POLES: dict[str, Callable[[Range], bool]] = {
     **dict.fromkeys(("log", "log2", "log10", "rsqrt", "reciprocal", "div", "xlogy"), lambda x: x[0] <= 0 <= x[1]),
@@ -30,6 +31,20 @@ POLES: dict[str, Callable[[Range], bool]] = {
     "digamma": lambda x: x[0] <= 0,
 }
 """Operations that are infinite at finite values of their last operand, and whether these are within its bounds."""
+
+STEEP = frozenset({"sqrt", "pow"})
+"""Operations whose slope may be infinite where their first operand is 0, or whose value is."""
+
+CHOOSING = frozenset(
+    """gather dynamic_slice select_n cond rest index index_select embedding take where masked_fill max min maximum minimum
+    reduce_max reduce_min amax amin clamp clamp_min clamp_max""".split()
+)
+"""Operations by which entries of an operand may play no part."""
+
+FORGETFUL = frozenset(
+    "exp exp2 logistic sigmoid tanh erf erfc softplus log_sigmoid_forward logaddexp logsumexp".split()
+)
+"""Operations that are finite where their operand is infinite."""
 
 ENTRYWISE = frozenset(
     """mul exp exp2 expm1 logistic sigmoid tanh sqrt square pow integer_pow softplus log_sigmoid_forward logaddexp xlogy
@@ -43,24 +58,53 @@ BOUNDED = frozenset("clamp is_finite isfinite nan_to_num sign".split())
 
 def guarded(program: Program, ops: Ops) -> Program:
     """The program, with nothing flowing back through what is not finite."""
-    if not any(equation.op in POLES or any(map(_is_infinite, equation.inputs)) for equation in program.equations):
+    edged = POLES.keys() | STEEP
+    if not any(equation.op in edged or any(map(_is_infinite, equation.inputs)) for equation in program.equations):
         return program
     infinite = {var for var, x in program.constants.items() if _is_infinite(Literal(x, var.shape, var.dtype))}
-    flat = _flat(program)
-    ranges: dict[Atom, Range] = {var: interval(support) for var, support in program.supports.items()}
+    flat, chosen, ranges = _flat(program), _chosen(program), _ranges(program)
     varying: set[Atom] = set(program.params)
+    drawn: set[Atom] = set()
 
     def read(equation: Equation) -> Equation:
+        random = equation.site is not None or not drawn.isdisjoint(equation.inputs)
         varies = equation.site is not None or (equation.differentiable and not varying.isdisjoint(equation.inputs))
+        drawn.update(var for var in equation.outputs if random)
         varying.update(var for var in equation.outputs if varies and is_float(var))
-        met = any(atom in infinite or _is_infinite(atom) for atom in equation.inputs)
-        made = equation.op in POLES and _has_pole(equation, flat, ranges)
-        if equation.site is not None or equation.op in BOUNDED or not (met or made):
+        if equation.site is not None or equation.op in BOUNDED:
             return equation
-        infinite.update(var for var in equation.outputs if is_float(var))
-        return replace(equation, run=_guarded(equation.run, ops)) if varies and _is_entrywise(equation) else equation
+        met = any(atom in infinite or _is_infinite(atom) for atom in equation.inputs)
+        steep = equation.op in STEEP and _may_be_zero(equation.inputs[0], flat, ranges)
+        made = (steep and equation.op == "pow") or (equation.op in POLES and _has_pole(equation, flat, ranges))
+        if met or made:
+            infinite.update(var for var in equation.outputs if is_float(var))
+        may_not_count = random or not chosen.isdisjoint(equation.outputs)
+        if not (met or made or steep) or not varies or not may_not_count or not _is_entrywise(equation):
+            return equation
+        return replace(equation, run=_guarded(equation.run, ops, steep))
 
     return replace(program, equations=tuple(map(read, program.equations)))
+
+
+def poles(program: Program) -> Iterator[Equation]:
+    """Operations that may be infinite, as far as ranges tell."""
+    if not POLES.keys().isdisjoint(equation.op for equation in program.equations):
+        flat, ranges = _flat(program), _ranges(program)
+        yield from (e for e in program.equations if e.op in POLES and _has_pole(e, flat, ranges))
+
+
+def _ranges(program: Program) -> dict[Atom, Range]:
+    return {var: interval(support) for var, support in program.supports.items()}
+
+
+def _chosen(program: Program) -> set[Atom]:
+    """What may be infinite where an operation, or a strategy, that is given it chooses among its entries."""
+    found: set[Atom] = set()
+    for equation in reversed(program.equations):
+        carried = equation.op not in FORGETFUL and not found.isdisjoint(equation.outputs)
+        if carried or equation.op in CHOOSING or equation.site is not None:
+            found.update(equation.inputs)
+    return found
 
 
 def _flat(program: Program) -> Flat:
@@ -83,6 +127,11 @@ def _has_pole(equation: Equation, flat: Flat, ranges: dict[Atom, Range]) -> bool
     return not quotient_by_number and POLES[equation.op](bounds)
 
 
+def _may_be_zero(atom: Atom, flat: Flat, ranges: dict[Atom, Range]) -> bool:
+    low, high = range_of(flat.atom(atom), flat.makers, ranges)
+    return low <= 0 <= high
+
+
 def _is_entrywise(equation: Equation) -> bool:
     shapes = {atom.shape for atom in equation.inputs if isinstance(atom, Var)}
     outputs = [var.shape for var in equation.outputs if is_float(var)]
@@ -90,11 +139,17 @@ def _is_entrywise(equation: Equation) -> bool:
     return equation.op in ENTRYWISE and len(equation.outputs) == len(outputs) == 1 and within
 
 
-def _guarded(run: Callable[..., Sequence[Array]], ops: Ops) -> Callable[..., Sequence[Array]]:
+def _guarded(run: Callable[..., Sequence[Array]], ops: Ops, steep: bool) -> Callable[..., Sequence[Array]]:
     def guarded(*operands: Any) -> Sequence[Array]:
         [value] = run(*map(ops.stop_gradient, operands))
-        finite = is_finite(value)
-        [inside] = run(*(ops.where(finite, x, 1) for x in operands))
-        return (ops.where(finite, inside, value),)
+        kept = is_finite(value)
+        if steep:
+            x, *others = operands
+            [at_two] = run(ops.where(x == 0, 2, x), *others)  # which tells a power's exponent
+            edge = kept & (x == 0) & (at_two > 1) & (at_two < 2)
+            value = ops.where(edge, value + LARGEST * (x - ops.stop_gradient(x)), value)
+            kept = kept & ~edge
+        [inside] = run(*(ops.where(kept, x, 1) for x in operands))
+        return (ops.where(kept, inside, value),)
 
     return guarded

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from ppvi.checks import Budget, Report
 from ppvi.compiler.examine import examine, misused_estimates
@@ -19,7 +19,7 @@ from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session, not_a_strategy
 from ppvi.errors import BiasWarning, ProgramError, StrategyError
-from ppvi.ops import Array
+from ppvi.ops import Array, Ops
 from ppvi.program import Program, staging
 from ppvi.strategies import Strategy
 
@@ -49,6 +49,8 @@ class Objective:
 
     Made by `objective`.
     """
+
+    ops: ClassVar[Ops]
 
     def __init__(
         self,
@@ -181,7 +183,7 @@ class Objective:
     def examine(self, plan: Plan, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StaticReport:
         """`prove` of what was staged on these arguments."""
         inputs = plan.program.inputs
-        return examine(plan, self.names_of(inputs, params), self.values_of(inputs, params, args, kwargs))
+        return examine(plan, self.names_of(inputs, params), self.values_of(inputs, params, args, kwargs), self.ops)
 
     def check(
         self,

@@ -54,6 +54,7 @@ jax.tree_util.register_pytree_node(
 class Objective(engine.Objective):
     """An objective on NumPyro. Calls are jitted; they may also be jitted, vectorised over keys, or sharded by the caller."""
 
+    ops = OPS
     _lifted = False
     """Whether a program has shown to have sites under control flow."""
 

@@ -60,6 +60,8 @@ class Start(engine.Start):
 class Objective(engine.Objective):
     """An objective on Pyro."""
 
+    ops = OPS
+
     def __init__(
         self,
         program: ObjectiveProgram,

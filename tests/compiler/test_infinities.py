@@ -1,4 +1,4 @@
-"""Where infinities are guarded: on the way of a gradient alone, and only where ranges cannot acquit."""
+"""Where infinities are guarded: on the way of a gradient alone, where ranges cannot acquit and values may play no part."""
 
 import jax.numpy as jnp
 import pytest
@@ -11,7 +11,19 @@ TABLE = jnp.array([0.3, 0.0])
 
 
 def logarithm(w, x):
-    return jnp.log(w)[0]
+    return jnp.log(w)[jnp.argmax(x)]
+
+
+def of_parameters_alone(w, x):
+    return jnp.exp(jnp.log(w[0])) + jnp.sqrt(w[1])
+
+
+def square_root(w, x):
+    return jnp.sqrt(w)[jnp.argmax(x)]
+
+
+def power(w, x):
+    return (w**x)[jnp.argmax(x)]
 
 
 def logarithm_of_data(w, x):
@@ -19,7 +31,7 @@ def logarithm_of_data(w, x):
 
 
 def product_with_infinity(w, x):
-    return (w * jnp.log(TABLE))[0]
+    return (w * jnp.log(TABLE))[jnp.argmax(x)]
 
 
 def infinity_or_nothing(w, x):
@@ -31,7 +43,10 @@ def positive(w, x):
     return jnp.log(1 + jnp.exp(w))[0]
 
 
-CASES = {logarithm: 1, logarithm_of_data: 0, product_with_infinity: 1, infinity_or_nothing: 0, positive: 0}
+CASES = {
+    logarithm: 1, logarithm_of_data: 0, product_with_infinity: 1, infinity_or_nothing: 0, positive: 0, square_root: 1, power: 1,
+    of_parameters_alone: 0,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("function", CASES, ids=lambda function: function.__name__)

@@ -98,6 +98,26 @@ for _strategy in (Reinforce(), LeaveOneOut(2), UnorderedSet(2)):
 wrong("rest of a sum", worth, HIDDEN, "probability zero", guide=of_simplex, strategies={"z": SumAndSample(1)})
 wrong("logarithm of 0", worth, HIDDEN, "probability zero", guide=by_logarithm, strategies={"z": Enumerate()})
 
+FORGOTTEN = "the derivative is 0 times infinity"
+for _name, _function in (
+    ("exp", lambda w: xp.exp(xp.log(w))),
+    ("logaddexp", lambda w: xp.logaddexp(xp.log(w), 0.0 * w)),
+    ("a table", lambda w: xp.exp(xp.log(xp.stack([w, w + 1.0])))[0]),
+):
+    wrong(
+        f"{_name} of the logarithm of 0",
+        lambda p, q, _function=_function: worth(p, q) * _function(ppl.param("w", 0.0)),
+        FORGOTTEN,
+        "pole",
+        guide=coin_guide,
+    )
+right(
+    "the logarithm of what underflows",
+    lambda p, q: worth(p, q) * xp.exp(xp.log(nn.softmax(ppl.param("w", xp.array([0.0, -2000.0])), -1)))[0],
+    "there is no derivative",
+    guide=coin_guide,
+)
+
 SEEN = "every value is summed over, whatever its probability"
 right("rest of a sum that is one", worth, SEEN, guide=of_simplex, strategies={"z": SumAndSample(2)})
 for _strategy in (Enumerate(), LocalExpectation()):

@@ -111,6 +111,29 @@ def test_the_sum_is_over_what_is_possible(engine, case, law, strategy):
         agree(engine, bound, exact, ("q", "t") if program is looked_up else ("q",))
 
 
+STEEP = {
+    "square root": lambda t, x: (t * x) ** 0.5 if isinstance(x, float) else xp.sqrt(t * x),
+    "power": lambda t, x: (t * x) ** 0.7,
+    "negative power": lambda t, x: t**-0.3 if isinstance(x, float) else xp.where(x > 0, (t * x / 2) ** -0.3, 0.0),
+}
+"""Functions that are 0 at x = 0 for all t, where the slope of an operation is infinite."""
+
+
+@pytest.mark.parametrize("name", STEEP)
+def test_a_slope_that_is_infinite_where_nothing_moves(engine, name):
+    """E f(t, x), for an x that is 0 or 2."""
+
+    def steep(p, q):
+        return STEEP[name](ppl.param("t"), xp.asarray([0.0, 2.0, 0.0])[q.simulate()["z"]])
+
+    def exact(params):
+        return jax.nn.softmax(params["q"])[1] * STEEP[name](params["t"], 2.0)
+
+    with double(), on(engine):
+        bound = engine.vi.objective(steep, lambda: None, guide_of(by_logits), strategies={"z": Enumerate()})
+        agree(engine, bound, exact, ("q", "t"))
+
+
 def lanes_model():
     z = ppl.sample("z", dist.Categorical(probs=xp.asarray([PRIOR] * 2)).to_event(1))
     table = xp.asarray([[0.6, 0.4, 0.0], [0.0, 0.5, 0.5], [0.2, 0.2, 0.6]])
