@@ -157,7 +157,7 @@ def same(x: torch.Tensor, other: Any) -> bool:
     if x is other or mode is None:
         return x is other or torch.equal(x, other)
     node, another = (_node_of(tensor, mode.tracer) for tensor in (x, other))
-    return _equal(node, another, mode.tracer.root)
+    return _equal(node, another, mode.tracer.root, {})
 
 
 def _node_of(x: torch.Tensor, tracer: Any) -> Any:
@@ -166,16 +166,19 @@ def _node_of(x: torch.Tensor, tracer: Any) -> Any:
     return next(iter(reversed(tracer.graph.nodes))).args[0]
 
 
-def _equal(node: Any, other: Any, root: torch.nn.Module) -> bool:
+def _equal(node: Any, other: Any, root: torch.nn.Module, known: dict[tuple[Node, Node], bool]) -> bool:
     """Whether two nodes of a graph, or two operands, have equal values, as they are computed in the same way."""
     node, other = _copied(node), _copied(other)
     if not (isinstance(node, Node) and isinstance(other, Node)) or node is other:
         return node is other or (type(node), node) == (type(other), other)
     if node.op == other.op == "get_attr":
         return torch.equal(getattr(root, str(node.target)), getattr(root, str(other.target)))
+    if (node, other) in known:
+        return known[node, other]
     (leaves, tree), (others, another) = (tree_flatten((n.args, dict(n.kwargs))) for n in (node, other))
     alike = node.op == "call_function" and node.target == other.target and _is_function(node) and tree == another
-    return alike and all(_equal(*operands, root) for operands in zip(leaves, others, strict=True))
+    known[node, other] = alike and all(_equal(*pair, root, known) for pair in zip(leaves, others, strict=True))
+    return known[node, other]
 
 
 def _copied(node: Any) -> Any:

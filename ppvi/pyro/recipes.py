@@ -11,11 +11,13 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch.distributions import Distribution, Transform
 from torch.distributions.constraints import Constraint
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ppvi.pyro.located import is_library
 
@@ -88,28 +90,40 @@ def expanded(fn: Any, batch_shape: Sequence[int]) -> Any | None:
 
 def ingredients(thing: Any) -> Iterator[Ingredient]:
     """The tensors that a distribution is made of."""
-    for name, value in vars(thing).items():
-        for part in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(part, torch.Tensor):
-                yield Ingredient(part, thing, name)
-            elif _is_made(part):
-                yield from ingredients(part)
+    for whole, name, part in _attributes(thing, _is_made):
+        if isinstance(part, torch.Tensor):
+            yield Ingredient(part, whole, name)
 
 
 def _is_made(part: Any) -> bool:
     """Whether a thing is data that may have tensors among its attributes, as a distribution or a factor of one has."""
     if isinstance(part, Distribution):
         return True
-    return hasattr(part, "__dict__") and not callable(part) and not isinstance(part, Constraint)
+    plain = type(part).__reduce_ex__ is object.__reduce_ex__ and type(part).__reduce__ is object.__reduce__
+    return plain and hasattr(part, "__dict__") and not callable(part) and not isinstance(part, Constraint | ModuleType)
 
 
 def parts(thing: Any) -> Iterator[Distribution]:
     """A distribution, and those that it is made of."""
-    yield thing
-    for value in vars(thing).values():
-        for part in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(part, Distribution):
-                yield from parts(part)
+    distributions = (part for *_, part in _attributes(thing, _is_distribution) if _is_distribution(part))
+    yield from {id(part): part for part in (thing, *distributions)}.values()
+
+
+def _is_distribution(part: Any) -> bool:
+    return isinstance(part, Distribution)
+
+
+def _attributes(
+    thing: Any, followed: Callable[[Any], bool], met: set[int] | None = None
+) -> Iterator[tuple[Any, str, Any]]:
+    """What a thing and what it is made of have as attributes, each thing once: its holder, its name and itself."""
+    met = {id(thing)} if met is None else met
+    for name, value in vars(thing).items():
+        for part in tree_leaves(value):
+            yield thing, name, part
+            if id(part) not in met and followed(part):
+                met.add(id(part))
+                yield from _attributes(part, followed, met)
 
 
 def _repeated(recipe: Recipe) -> list[bool | None]:
@@ -124,12 +138,13 @@ def _repeated(recipe: Recipe) -> list[bool | None]:
     return [new.shape == (2, *old.shape) for old, new in zip(recipe.tensors, tensors, strict=True)]
 
 
-def _alike(thing: Any, other: Any) -> bool:
+def _alike(thing: Any, other: Any, met: frozenset[int] = frozenset()) -> bool:
     """Whether two distributions differ in tensors and batch shapes only."""
     if not isinstance(thing, Distribution):
         return isinstance(thing, torch.Tensor | list | tuple | Transform) or thing == other
-    names = vars(thing).keys() & vars(other).keys() - {"_batch_shape"}
-    return type(thing) is type(other) and all(_alike(vars(thing)[name], vars(other)[name]) for name in names)
+    names, met = vars(thing).keys() & vars(other).keys() - {"_batch_shape"}, met | {id(thing)}
+    pairs = ((vars(thing)[name], vars(other)[name]) for name in names)
+    return type(thing) is type(other) and all(_alike(x, y, met) for x, y in pairs if id(x) not in met)
 
 
 def _padding(fn: Any, ingredient: Ingredient, repeated: bool | None) -> int | None:
@@ -164,16 +179,13 @@ def _axes(lanes: Sequence[int], shape: Sequence[int], pad: int | None, ahead: in
     )
 
 
-def _with(thing: Any, places: dict[int, torch.Tensor], runs: tuple[int, ...]) -> Any:
-    """The distribution with other tensors in the place of those that it is made of."""
-    if isinstance(thing, torch.Tensor):
-        return places[id(thing)]
-    if isinstance(thing, list | tuple) and not isinstance(thing, torch.Size):
-        return type(thing)(_with(part, places, runs) for part in thing)
-    if not _is_made(thing):
-        return thing
+def _with(thing: Any, places: dict[int, Any], runs: tuple[int, ...]) -> Any:
+    """The distribution with other things in these places: tensors that it is made of, and what has been made anew already."""
+    if id(thing) in places or not _is_made(thing):
+        return places.get(id(thing), thing)
     other: Any = copy.copy(thing)
-    other.__dict__ = {name: _with(value, places, runs) for name, value in vars(thing).items()}
+    places[id(thing)] = other
+    other.__dict__ = tree_map(lambda part: _with(part, places, runs), vars(thing))
     if isinstance(thing, Distribution):
         other._batch_shape = torch.Size(runs) + thing._batch_shape
     return other

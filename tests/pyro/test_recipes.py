@@ -5,8 +5,11 @@ False alarms: below 1e-6 for all of them at six standard errors, of which the la
 
 from __future__ import annotations
 
+import enum
+import logging
 from typing import Any
 
+import numpy
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -43,6 +46,29 @@ class Rotated(dist.TorchDistribution):
 
     def log_prob(self, value: torch.Tensor) -> torch.Tensor:
         return dist.MultivariateNormal(torch.zeros(3), scale_tril=self.tril).log_prob(value)
+
+
+class Side(enum.Enum):
+    LEFT = enum.auto()
+
+
+class Owned(Rotated):
+    """One that knows its owner, who knows it, and other things that are none of its tensors."""
+
+    def __init__(self, tril: torch.Tensor):
+        super().__init__(tril)
+        self.owner = Owner(self)
+        self.things = {"log": logging.getLogger("tests"), "side": Side.LEFT, "library": numpy, "itself": self}
+
+    def rsample(self, sample_shape: Any = ()) -> torch.Tensor:
+        assert self.owner.owned.things["side"] is Side.LEFT
+        assert self.owner.owned is self
+        return super().rsample(sample_shape)
+
+
+class Owner:
+    def __init__(self, owned: Owned):
+        self.owned = owned
 
 
 def normal(loc: torch.Tensor = LOC, **scale: torch.Tensor) -> Any:
@@ -93,6 +119,7 @@ CASES = {
         COV,
     ),
     "of no library": (lambda: Rotated(TRIL), torch.zeros(3), COV),
+    "in a circle": (lambda: Owned(TRIL), torch.zeros(3), COV),
 }
 
 
@@ -170,3 +197,22 @@ def test_gradient_by_the_path_side_by_side(case):
     grads = [bound.value_and_grad(seed, params)[1] for seed in range(400)]
     assert close(np.stack([g["loc"].numpy() for g in grads]), 2 * n * LOC)
     assert close(np.stack([g["tril"].tril().numpy() for g in grads]), 2 * n * TRIL)
+
+
+def test_rows_that_are_computed_in_the_same_long_way_are_the_same():
+    """A number that is doubled sixty times depends on itself in 2^60 ways."""
+
+    def rows() -> torch.Tensor:
+        found = torch.arange(2)
+        for _ in range(60):
+            found = found + found
+        return found % 4
+
+    def program() -> None:
+        loc = pyro.param("loc", torch.tensor(0.0))
+        for name in ("x", "y"):
+            with pyro.plate("plate", 4, subsample=rows()):
+                pyro.sample(name, dist.Normal(loc, 1.0))
+
+    bound = vi.objective(lambda p, q: q.simulate().log_density, program, program)
+    assert bound.value_and_grad(0, bound.init(0))[1]["loc"] == 0
