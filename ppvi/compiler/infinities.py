@@ -136,6 +136,8 @@ def _is_entrywise(equation: Equation) -> bool:
     shapes = {atom.shape for atom in equation.inputs if isinstance(atom, Var)}
     outputs = [var.shape for var in equation.outputs if is_float(var)]
     within = all(math.prod(shape) <= math.prod(outputs[0]) for shape in shapes) if outputs else False
+    if equation.op == "custom_jvp_call":  # whose body takes operands of the very shapes that it was traced with
+        within = {atom.shape for atom in equation.inputs} == set(outputs)
     return equation.op in ENTRYWISE and len(equation.outputs) == len(outputs) == 1 and within
 
 

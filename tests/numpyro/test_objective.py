@@ -416,3 +416,19 @@ def test_as_loss_of_svi(stable_update, progress_bar):
     exact = np.log(0.3 / 0.7) + 2 * np.asarray(y) - 2
     np.testing.assert_allclose(result.params["logits"], exact, atol=0.01)
     assert svi.evaluate(result.state, y) < 10
+
+
+def test_a_function_of_jax_nn_after_what_may_be_infinite():
+    """Its body takes operands of the shapes that it was traced with: softplus(y) is logaddexp(y, 0)."""
+    m = jnp.array([0.3, -0.5, 1.1])
+
+    def program(p, q):
+        return jax.nn.softplus(jnp.log(jnp.abs(q.simulate()["x"]))).sum()
+
+    def guide():
+        numpyro.sample("x", dist.Normal(numpyro.param("m"), 1.0).to_event(1))
+
+    bound = vi.objective(program, guide, guide)
+    value, grads = bound.value_and_grad(KEY, {"m": m})
+    # softplus(log |x|) = log(1 + |x|), whose derivative along the path is +-1 / (1 + |x|).
+    np.testing.assert_allclose(-jnp.log(jnp.abs(grads["m"])).sum(), value, rtol=1e-5)
