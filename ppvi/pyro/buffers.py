@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch._C._functorch import _wrap_functional_tensor, is_functionaltensor  # pyright: ignore[reportMissingImports]
 from torch.nn.parameter import is_lazy
+from torch.utils.weak import WeakIdKeyDictionary
 
 from ppvi.errors import ProgramError
 from ppvi.pyro.trees import level, lowered
@@ -30,8 +31,9 @@ class Place(NamedTuple):
     tensor: torch.Tensor
 
 
-class Modules(dict[torch.nn.Parameter, str]):
-    """Parameters that belong to modules, and their names; and the buffers of the modules within reach."""
+class Modules(WeakIdKeyDictionary):
+    """Parameters that belong to modules, and their names, for as long as the modules live; and the buffers of those within
+    reach."""
 
     places: Sequence[Place] = ()
 

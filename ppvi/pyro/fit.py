@@ -226,5 +226,7 @@ def _culprits(bound: Objective, random: torch.Tensor, done: Fit) -> list[str]:
     with torch.random.fork_rng(), torch.no_grad():
         torch.set_rng_state(random)
         start = functools.partial(Probe, done.params, bound.strategies, bound.modules)
-        _, probe = bound.evaluate(start, done.args, dict(done.kwargs))
+        arguments = bound.arguments(done.args, done.kwargs)
+        with arguments.lent(arguments.copies()) as (args, kwargs):
+            _, probe = bound.evaluate(start, args, kwargs)
     return probe.culprits

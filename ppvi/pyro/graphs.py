@@ -52,12 +52,13 @@ class NoArrays(TorchFunctionMode):
     graph."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _ARRAYS and _is_traced(args[0]):
+        if func in _ARRAYS and is_traced(args[0]):
             raise RuntimeError("an array is to be a value out of a tracing tensor")
         return func(*args, **(kwargs or {}))
 
 
-def _is_traced(x: torch.Tensor) -> bool:
+def is_traced(x: torch.Tensor) -> bool:
+    """Whether a tensor is part of what is traced."""
     mode = get_innermost_proxy_mode()
     return is_functorch_wrapped_tensor(x) or (mode is not None and get_proxy_slot(x, mode.tracer, None) is not None)
 

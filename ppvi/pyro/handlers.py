@@ -305,10 +305,8 @@ _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _REQUIRES_GRAD = torch.Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 """By which modules tell what they train."""
 
-_LEAVING = frozenset(
-    {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__, torch.tensor}
-)
+_LEAVING = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__})
 """By which numbers leave PyTorch without an operation."""
 
-_MADE_OF = frozenset({torch.as_tensor, torch.asarray, torch.Tensor.new_tensor})
+_MADE_OF = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor})
 """By which they do among Python's own, to come back in a new tensor."""

@@ -43,8 +43,8 @@ class Arguments:
         return (*((x.shape, x.dtype) if isinstance(x, torch.Tensor) else x for x in self.leaves), self.tree)
 
     def copies(self) -> list[torch.Tensor]:
-        """The tensors, for a program of which nobody knows yet what it does to them."""
-        return [x if isinstance(x, torch.nn.Parameter) else x.detach().clone() for x in self.tensors]
+        """The tensors, for a program of which nobody knows what it does to them, each time that it runs as it is."""
+        return [x if isinstance(x, torch.nn.Parameter) else x.clone() for x in self.tensors]
 
     @contextmanager
     def lent(self, tensors: Sequence[torch.Tensor]) -> Iterator[Call]:

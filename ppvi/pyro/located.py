@@ -9,13 +9,15 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch._C._functorch import is_functionaltensor, is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
+from torch._C._functorch import is_functionaltensor  # pyright: ignore[reportMissingImports]
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ppvi.compiler.ir import Origin
 from ppvi.pyro import source
+from ppvi.pyro.graphs import is_traced
 
 Numbers = list[tuple[torch.Tensor, torch.Tensor]]
 """Tensors that Python numbers were read out of, and what was in them."""
@@ -56,17 +58,13 @@ class Located(TorchFunctionMode):
     """Notes the user's line at every node of the graph that is being traced, and that what is computed without gradients is
     constant, which a graph has no other word for."""
 
-    def __init__(self, numbers: Numbers):
+    def __init__(self) -> None:
         super().__init__()
-        self.numbers = numbers
         self.last = "unknown"
         """The line that ran last."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        read = next(iter((*args, *kwargs.values())), None) if func in _READS else None
-        if isinstance(read, torch.Tensor) and not is_functorch_wrapped_tensor(read):
-            self.numbers.append((read, read.detach().clone()))
         if get_innermost_proxy_mode() is None:
             return func(*args, **kwargs)
         self.last = source.here()
@@ -79,11 +77,39 @@ class Located(TorchFunctionMode):
             return _constant(func(*first, *_constant(args[1:]), **named))
 
 
-_READS = frozenset(
-    getattr(torch.Tensor, name)
-    for name in "item tolist numpy __array__ __bool__ __float__ __int__ __complex__ __index__ __contains__".split()
-) | {torch.tensor, torch.as_tensor, torch.asarray}
-"""What makes something else than a tensor of a tensor, or a tensor of its own."""
+class Noting(TorchDispatchMode):
+    """Notes what is read out of tensors by operations whose result depends on it, or the shape of whose result does."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not READING.isdisjoint(func.tags):
+            note((args, kwargs))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def numbers_noted(numbers: Numbers) -> Iterator[None]:
+    """What Python reads out of tensors that are not traced is noted here."""
+    token = _numbers.set(numbers)
+    try:
+        with Noting():
+            yield
+    finally:
+        _numbers.reset(token)
+
+
+def note(tensors: Any) -> None:
+    """Python reads numbers out of tensors."""
+    numbers, read = (
+        _numbers.get(),
+        [x for x in tree_leaves(tensors) if isinstance(x, torch.Tensor) and not is_traced(x)],
+    )
+    with _disable_current_modes():
+        numbers += [(x, x.detach().clone()) for x in read]
+
+
+_numbers: ContextVar[Numbers] = ContextVar("numbers")
+
+READING = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
 
 
 def _constant(tree: Any) -> Any:

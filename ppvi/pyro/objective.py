@@ -100,14 +100,21 @@ class Objective(engine.Objective):
         self._look()
         start = functools.partial(Initialisation, self.strategies, self.modules, given)
         arguments = self.arguments(args, kwargs)
+
+        def attempt(random: torch.Tensor) -> Initialisation:
+            torch.set_rng_state(random)
+            try:
+                with arguments.lent(arguments.copies()) as (args, kwargs):
+                    return self.evaluate(start, args, kwargs)[1]
+            except SharedNameError as clash:
+                if clash.name in self.modules.values() and clash.name not in self.modules.shared:
+                    self.modules.tell_apart(clash.name)
+                    return attempt(random)
+                raise
+
         try:
-            with seeded(key), torch.no_grad(), arguments.lent(arguments.copies()) as (args, kwargs):
-                _, session = self.evaluate(start, args, kwargs)
-        except SharedNameError as clash:
-            if clash.name in self.modules.values() and clash.name not in self.modules.shared:
-                self.modules.tell_apart(clash.name)
-                return self.first_run(key, given, args, kwargs)
-            raise
+            with seeded(key), torch.no_grad():
+                session = attempt(torch.get_rng_state())
         except RuntimeError as error:
             if (does := what_prevents(error)) is None:
                 raise
@@ -192,9 +199,10 @@ class Objective(engine.Objective):
 
     def _replay(self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Replay:
         arguments = self.arguments(args, kwargs)
+        copies = arguments.copies()
 
         def run(session: Session) -> torch.Tensor:
-            with arguments.lent(arguments.tensors) as (args, kwargs):
+            with arguments.lent(copies) as (args, kwargs):
                 return self.run(session, args, kwargs)
 
         return Replay(run, params, self.strategies, self.modules, getattr(self.program, "by_paths", False))
@@ -233,7 +241,7 @@ class Objective(engine.Objective):
                 registering(),
                 torch.no_grad(),
                 all_rows(),
-                arguments.lent(arguments.tensors) as lent,
+                arguments.lent(arguments.copies()) as lent,
                 self.handles(session, *lent) as (p, q),
             ):
                 return session.draws(lambda: function(p, q), n)

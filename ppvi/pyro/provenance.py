@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppvi.compiler.ir import Origin
 from ppvi.pyro import source
-from ppvi.pyro.located import origin
+from ppvi.pyro.located import READING, origin
 
 
 class Provenance(TorchDispatchMode):
@@ -123,14 +123,12 @@ def _kind(func: Any) -> Kind:
     name = func._schema.name.removeprefix("aten::").rstrip("_")
     arguments = enumerate(func._schema.arguments)
     return Kind(
-        reads=name not in _MASKED and not _READING.isdisjoint(func.tags),
+        reads=name not in _MASKED and not READING.isdisjoint(func.tags),
         rounds=name in _ROUNDING,
         first=int(name in ("fill", "copy") or name.startswith("new_") or name.endswith("_like")),
         writes=tuple(i for i, x in arguments if x.alias_info is not None and x.alias_info.is_write),
     )
 
-
-_READING = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape})
 
 _MASKED = frozenset({"index", "masked_select"})
 """Operations of whose operands only masks decide how many entries they give."""

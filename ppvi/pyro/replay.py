@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -62,7 +62,7 @@ class Replay:
         evaluate: Evaluate,
         params: Mapping[str, Any],
         chosen: Mapping[str, Strategy],
-        modules: dict[Any, str],
+        modules: MutableMapping[Any, str],
         by_paths: bool = False,
     ):
         self.evaluate = evaluate

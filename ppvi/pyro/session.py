@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from ppvi.pyro.buffers import Buffers, SharedNameError
 from ppvi.pyro.distributions import SiteDistribution, evaluate, support_of, without_masked
 from ppvi.pyro.functions import calls_noted
 from ppvi.pyro.handlers import Around, Direct, Reading
+from ppvi.pyro.located import note
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.stage import DynamicError
 from ppvi.pyro.trees import level, tree_leaves, tree_map, vmap
@@ -37,7 +38,7 @@ class Session(engine.Session):
         self,
         params: Mapping[str, Any],
         chosen: Mapping[str, Strategy],
-        modules: dict[torch.nn.Parameter, str],
+        modules: MutableMapping[torch.nn.Parameter, str],
         distribution: Callable[..., SiteDistribution] = SiteDistribution,
         key: torch.Tensor | None = None,
     ):
@@ -167,9 +168,11 @@ class Session(engine.Session):
                 stage.mark_write(buffer, value)
 
     def read_out(self, tensors: Any) -> None:
-        """Told that numbers leave PyTorch where nothing else would see it: those of a trace would stay as they are for ever."""
+        """Told that numbers leave PyTorch where nothing else would see it: of a trace they would stay as they are for ever."""
         if any(isinstance(x, torch.Tensor) and is_functorch_wrapped_tensor(x) for x in tree_leaves(tensors)):
             raise DynamicError(f"it reads a number out of a tensor at {source.here()}")
+        if self.marking:
+            note(tensors)
 
     def subsample(self, name: str, total: int, size: int) -> torch.Tensor:
         """Rows of a plate's minibatch, the same throughout one evaluation."""

@@ -23,7 +23,7 @@ from ppvi.errors import EngineError
 from ppvi.pyro import functions, meanings, rules
 from ppvi.pyro.buffers import written
 from ppvi.pyro.graphs import fold, name_of, shaped_by_draws, trace, without_mutation
-from ppvi.pyro.located import Located, Numbers, noting
+from ppvi.pyro.located import Located, Numbers, noting, numbers_noted
 from ppvi.pyro.registry import LIBRARY, in_front, register, registered, registering
 from ppvi.pyro.trees import level, lowered
 
@@ -112,10 +112,10 @@ def stage(
     What is read out of tensors that are not traced is constant in the program, and noted in `numbers`.
     """
 
-    located = Located([] if numbers is None else numbers)
+    located = Located()
 
     def run(*tensors: torch.Tensor) -> torch.Tensor:
-        with located:
+        with located, numbers_noted([] if numbers is None else numbers):
             return function(*tensors)
 
     with registering() as things, torch.enable_grad():  # what counts are the program's own gradient modes

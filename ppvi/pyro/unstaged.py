@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ class Initialisation(Session):
     def __init__(
         self,
         chosen: Mapping[str, Strategy],
-        modules: dict[torch.nn.Parameter, str],
+        modules: MutableMapping[torch.nn.Parameter, str],
         given: Mapping[str, Any] | None = None,
     ):
         super().__init__(given or {}, chosen, modules)
@@ -134,7 +134,10 @@ class Probe(Loops):
     """A session that runs the objective on tensors, and looks for NaN."""
 
     def __init__(
-        self, params: Mapping[str, Any], chosen: Mapping[str, Strategy], modules: dict[torch.nn.Parameter, str]
+        self,
+        params: Mapping[str, Any],
+        chosen: Mapping[str, Strategy],
+        modules: MutableMapping[torch.nn.Parameter, str],
     ):
         super().__init__(params, chosen, modules)
         self.culprits: list[str] = []

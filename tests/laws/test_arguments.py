@@ -272,9 +272,10 @@ def test_a_change_in_place_is_refused_and_not_made(verb, name):
     assert repr(given) == like
 
 
-def test_a_change_that_comes_later_is_refused_and_not_made():
+@pytest.mark.parametrize("branches", [False, True])
+def test_a_change_that_comes_later_is_refused_and_not_made(branches):
     def model(x, change):
-        if change:
+        if change or (branches and float(x) > 1e9):
             x.add_(1.0)
         scaled(x)
 
@@ -284,6 +285,11 @@ def test_a_change_that_comes_later_is_refused_and_not_made():
         with pytest.raises(ProgramError, match="changes its argument 'x' in place"):
             value(PYRO, bound, x, True)
         assert x == 2.0
+        if branches:
+            x.fill_(1e10)
+            with pytest.raises(ProgramError, match="changes its argument 'x' in place"):
+                value(PYRO, bound, x, False)
+            assert x == 1e10
 
 
 def test_what_a_program_has_made_it_may_change():

@@ -1,5 +1,7 @@
 """Parameters of modules on Pyro: read through the session, and moved where they are."""
 
+import gc
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -261,3 +263,40 @@ def test_autocast(enabled):
         assert torch.allclose(value, truth)
         for slope, grad in zip(slopes, grads.values(), strict=True):
             assert torch.allclose(slope, grad, rtol=1e-4, atol=1e-5)
+
+
+def test_modules_that_a_replayed_program_makes_are_let_go():
+    def guide():
+        net = nn.Linear(1, 1)
+        pyro.module("net", net)
+        z = pyro.sample("z", dist.Normal(net(torch.ones(1)).squeeze(), 1.0))
+        return z if z > 0 else -z
+
+    bound = vi.objective(lambda p, q: q.simulate().returned, lambda: None, guide)
+    params = bound.init(0)
+    for seed in range(5):
+        assert float(bound.value_and_grad(seed, params)[1]["net$$$bias"]) != 0
+    gc.collect()
+    assert len(bound.modules) <= 4
+    pyro.clear_param_store()
+
+
+def test_one_generator_one_beginning():
+    """Also where modules of both programs turn out to have parameters of one name, and the first run is made anew."""
+
+    class Line(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(1, 1)
+
+        def __call__(self):
+            pyro.module("line", self.line)
+            loc = pyro.param("loc", lambda: torch.randn(()))
+            pyro.sample("z", dist.Normal(self.line(torch.ones(1)).squeeze() + loc, 1.0))
+
+    generators = [torch.Generator().manual_seed(3) for _ in range(2)]
+    bound = vi.objective(elbo, Line(), Line())
+    first, second = (float(bound.init(generator)["loc"]) for generator in generators)
+    pyro.clear_param_store()
+    assert first == second
+    assert generators[0].get_state().equal(generators[1].get_state())

@@ -306,3 +306,33 @@ def test_checks_of_replayed_programs_say_what_they_are():
     report = bound.check(0, bound.init(0), budget=ppvi.Budget(1.0, 8), progress=False)
     assert report.measurements
     assert "nothing is proved" in str(report)
+
+
+KEPT = {
+    "item": lambda t: t.item(),
+    "list": lambda t: torch.tensor([t, 1.0])[0],
+    "as_tensor of a list": lambda t: torch.as_tensor([t, 1.0])[0],
+    "new_tensor of a list": lambda t: t.new_tensor([t, 1.0])[0],
+    "full": lambda t: torch.full((2,), t)[0],
+    "numpy": lambda t: torch.from_numpy(t.numpy()),
+    "tensor": torch.tensor,
+    "as_tensor": torch.as_tensor,
+    "asarray": torch.asarray,
+}
+LIVE = ("tensor", "as_tensor", "asarray")
+
+
+@pytest.mark.parametrize("read", KEPT)
+def test_what_is_read_of_a_tensor_outside_is_looked_at_again(read):
+    """But not where a tensor is made of it, which the graph does by itself."""
+    kept = torch.tensor(2.0)
+
+    def guide():
+        return KEPT[read](kept) * pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+
+    bound = vi.objective(returned, lambda: None, guide)
+    params = bound.init(0)
+    for number in (2.0, 3.0):
+        kept.fill_(number)
+        assert float(bound.value_and_grad(0, params)[1]["l"]) == number
+    assert bool(bound._prepared(params, (), {})[0].numbers) == (read not in LIVE)
