@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +28,8 @@ from ppvi.engine.world import World, look
 from ppvi.errors import EngineError
 from ppvi.pyro import source, watched
 from ppvi.pyro.arguments import Params, checked, is_frozen
-from ppvi.pyro.buffers import Modules, SharedNameError, places_in, put, unchanged, writing
+from ppvi.pyro.beginnings import Start, first_run, initialise
+from ppvi.pyro.buffers import Modules, places_in, put, unchanged, writing
 from ppvi.pyro.distributions import SiteDistribution, support_of
 from ppvi.pyro.gradient import Staging, Surrogate
 from ppvi.pyro.handlers import all_rows
@@ -47,14 +48,6 @@ from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro.sharding import Layout
-
-
-@dataclass(frozen=True)
-class Start(engine.Start):
-    """Parameters before a fit."""
-
-    leaves: dict[str, torch.Tensor]
-    """Name -> the unconstrained tensor, which for a module's parameter is the module's own."""
 
 
 class Objective(engine.Objective):
@@ -76,7 +69,8 @@ class Objective(engine.Objective):
         self.compile = compile
         self.layout: Layout | None = None
         self._stagings: Stagings[Staging] = Stagings(self._look)
-        self._has_run = False
+        self.has_run = False
+        """Whether autoguides and lazy modules have made themselves."""
         self.modules = Modules()
 
     def on(self, layout: Layout) -> Objective:
@@ -86,43 +80,13 @@ class Objective(engine.Objective):
         return other
 
     def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
-        with seeded(key):
-            if not self._has_run:
-                # Autoguides and lazy modules make themselves with random numbers that later calls do not need.
-                with torch.random.fork_rng():
-                    self.first_run(None, {}, args, kwargs)
-            session = self.first_run(None, {}, args, kwargs)
-        self.refuse_no_params(session.found)
-        return Start(session.found, session.constraints, session.owners, session.learning, session.leaves)
+        return initialise(self, key, args, kwargs)
 
     def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
         self._look()
-        start = functools.partial(Initialisation, self.strategies, self.modules, given)
-        arguments = self.arguments(args, kwargs)
-
-        def attempt(random: torch.Tensor) -> Initialisation:
-            torch.set_rng_state(random)
-            try:
-                with arguments.lent(arguments.copies()) as (args, kwargs):
-                    return self.evaluate(start, args, kwargs)[1]
-            except SharedNameError as clash:
-                if clash.name in self.modules.values() and clash.name not in self.modules.shared:
-                    self.modules.tell_apart(clash.name)
-                    return attempt(random)
-                raise
-
-        try:
-            with seeded(key), torch.no_grad():
-                session = attempt(torch.get_rng_state())
-        except RuntimeError as error:
-            if (does := what_prevents(error)) is None:
-                raise
-            raise EngineError(
-                f"the objective {does} in a first run, which has no gradients ({error}). Use torch.func.grad, or "
-                f"torch.enable_grad() and a tensor that requires a gradient."
-            ) from error
-        self._has_run = True
+        session = first_run(self, key, given, self.arguments(args, kwargs))
+        self.has_run = True
         return session
 
     def estimate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -318,7 +282,7 @@ class Objective(engine.Objective):
 
     def _run_first(self, params: Params, args: Any, kwargs: Any) -> None:
         """Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph."""
-        if not self._has_run:
+        if not self.has_run:
             self.first_run(0, params, args, dict(kwargs))
 
     def _check(self, *args: Any, **options: Any) -> Report:

@@ -10,7 +10,8 @@ import torch
 
 from ppvi.engine.sessions import refuse_learning
 from ppvi.errors import ProgramError
-from ppvi.pyro.objective import Objective, Start
+from ppvi.pyro.beginnings import Start
+from ppvi.pyro.objective import Objective
 
 
 class Loss:
