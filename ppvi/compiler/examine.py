@@ -9,30 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ppvi.compiler.findings import Finding, Rule, Severity, StaticReport, in_order
 from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.held import stopped
-from ppvi.compiler.ir import Atom, Density, Masses, Program, Smoothness, Var
+from ppvi.compiler.ir import Atom, Density, Program, Smoothness, Var
 from ppvi.compiler.linearity import misused
-from ppvi.compiler.numbers import becoming, forgotten, number, possible
+from ppvi.compiler.numbers import Numbers, possible
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.ranges import range_of
 from ppvi.compiler.smoothness import Analysis, Source, analyse
 from ppvi.compiler.supports import assessed, beyond, holds, resolved, within
-from ppvi.ops import Ops
 
 
-def examine(plan: Plan, names: Mapping[Var, str], values: Mapping[Var, Any], ops: Ops) -> StaticReport:
+def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticReport:
     """Run every rule on a planned program.
 
     **Arguments**
 
     - `names`: the parameters' names by their variables.
-    - `values`: the values of the program's inputs that are known.
+    - `numbers`: what the program's arrays are at the parameters and arguments.
     """
     program, choices = plan.program, plan.choices
     sources: dict[Var, Source] = {var: var for var in program.params}
@@ -45,7 +43,7 @@ def examine(plan: Plan, names: Mapping[Var, str], values: Mapping[Var, Any], ops
     analysis = analyse(program.equations, [program.output, *own], sources, program.constants, through, program.supports)
     subjects: dict[Source, str] = {site: f"site {choice.info.name!r}" for site, choice in choices.items()}
     subjects |= {var: f"parameter {name!r}" for var, name in names.items()}
-    rules = Rules(plan, analysis, subjects, values, ops)
+    rules = Rules(plan, analysis, subjects, numbers)
     return StaticReport(
         in_order(
             (
@@ -95,8 +93,7 @@ class Rules:
     plan: Plan
     analysis: Analysis
     subjects: Mapping[Source, str]
-    values: Mapping[Var, Any]
-    ops: Ops
+    numbers: Numbers
 
     def jumps(self, output: Atom) -> Iterator[Finding]:
         """A pathwise gradient does not see a jump."""
@@ -174,9 +171,14 @@ class Rules:
         for draw, log_prob in assessed(self.analysis.flat.steps):
             site, density = draw.equation.site, _density(log_prob)
             assert site is not None
-            drawn, taken = self._possible(site.masses, draw), self._possible(density.masses, log_prob)
-            values = beyond(drawn, taken) if drawn is not None and taken is not None else ()
-            if values:
+            if site.masses is None or density.masses is None:
+                continue
+            barred = log_prob.equation.inputs[-1]
+            if not self.numbers.may_bar(density.masses, barred):
+                continue
+            runs = self.numbers.together(draw.equation.inputs[-1], barred)
+            found = (beyond(possible(site.masses, x), possible(density.masses, y)) for _, (x, y) in runs)
+            if values := next(filter(None, found), ()):
                 why = f"{_value(values)} has probability zero here, and a positive one in {site.distribution} at {site.where}, "
                 why += "from which it is drawn: the log density is -inf there, or as low as the library has it."
                 remedy = "Give the value a probability, or none in the other program either: a logit of -inf, for one."
@@ -188,7 +190,7 @@ class Rules:
             info = choice.info
             if info.masses is None or not choice.strategy.unbiased:
                 continue
-            found = becoming(info.masses, site.inputs[-1], self.plan.program, self.values)
+            found = self.numbers.becoming(info.masses, site.inputs[-1])
             # Where probabilities are given by their logarithms, these hide the derivative from everyone.
             seen = info.masses.endswith("probs") and choice.strategy.sees_all(len(found))
             if found.any() and not seen:
@@ -203,18 +205,13 @@ class Rules:
 
     def poles(self) -> Iterator[Finding]:
         """What is finite at an infinity has a derivative of 0 times infinity."""
-        for equation in forgotten(self.plan.program, self.values, self.ops):
+        for equation in self.numbers.forgotten():
             sources = {x for atom in equation.inputs for x in self.analysis.of(self.analysis.flat.atom(atom))}
             why = (
                 "it is given an infinity here and varies with parameters near here: its derivative is 0 times infinity."
             )
             remedy = "Write it without the infinity, w for exp(log(w)); or keep the parameters inside."
             yield Finding("biased", "pole", self._names(sources), equation.op, equation.where(), why, remedy)
-
-    def _possible(self, masses: Masses | None, step: Step) -> np.ndarray | None:
-        """Which values are possible, where that is known."""
-        found = None if masses is None else number(step.equation.inputs[-1], self.plan.program, self.values)
-        return None if masses is None or found is None else possible(masses, found)
 
     def moving_densities(self) -> Iterator[Finding]:
         """A density whose support moves jumps as a bound passes the value."""

@@ -11,9 +11,10 @@ a draw before or a lookup after: what is a function of parameters alone has the 
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,10 @@ BOUNDED = frozenset("clamp is_finite isfinite nan_to_num sign".split())
 
 def guarded(program: Program, ops: Ops) -> Program:
     """The program, with nothing flowing back through what is not finite."""
-    edged = POLES.keys() | STEEP
-    if not any(equation.op in edged or any(map(_is_infinite, equation.inputs)) for equation in program.equations):
+    edges = Edges(program)
+    if not edges:
         return program
-    infinite = {var for var, x in program.constants.items() if _is_infinite(Literal(x, var.shape, var.dtype))}
-    flat, chosen, ranges = _flat(program), _chosen(program), _ranges(program)
+    infinite, chosen = edges.infinite, _chosen(program)
     varying: set[Atom] = set(program.params)
     drawn: set[Atom] = set()
 
@@ -71,30 +71,66 @@ def guarded(program: Program, ops: Ops) -> Program:
         varies = equation.site is not None or (equation.differentiable and not varying.isdisjoint(equation.inputs))
         drawn.update(var for var in equation.outputs if random)
         varying.update(var for var in equation.outputs if varies and is_float(var))
-        if equation.site is not None or equation.op in BOUNDED:
-            return equation
-        met = any(atom in infinite or _is_infinite(atom) for atom in equation.inputs)
-        steep = equation.op in STEEP and _may_be_zero(equation.inputs[0], flat, ranges)
-        made = (steep and equation.op == "pow") or (equation.op in POLES and _has_pole(equation, flat, ranges))
-        if met or made:
-            infinite.update(var for var in equation.outputs if is_float(var))
-        may_not_count = random or not chosen.isdisjoint(equation.outputs)
-        if not (met or made or steep) or not varies or not may_not_count or not _is_entrywise(equation):
+        steep, may_not_count = edges.is_steep(equation), random or not chosen.isdisjoint(equation.outputs)
+        edged = steep or (equation.op not in BOUNDED and not infinite.isdisjoint(equation.outputs))
+        if equation.site is not None or not (edged and varies and may_not_count and _is_entrywise(equation)):
             return equation
         return replace(equation, run=_guarded(equation.run, ops, steep))
 
     return replace(program, equations=tuple(map(read, program.equations)))
 
 
-def poles(program: Program) -> Iterator[Equation]:
-    """Operations that may be infinite, as far as ranges tell."""
-    if not POLES.keys().isdisjoint(equation.op for equation in program.equations):
-        flat, ranges = _flat(program), _ranges(program)
-        yield from (e for e in program.equations if e.op in POLES and _has_pole(e, flat, ranges))
+@dataclass(frozen=True)
+class Edges:
+    """Where a program's values may be infinite, or zero, as far as ranges tell."""
 
+    program: Program
 
-def _ranges(program: Program) -> dict[Atom, Range]:
-    return {var: interval(support) for var, support in program.supports.items()}
+    def __bool__(self) -> bool:
+        """Whether there is anything to look for."""
+        edged = POLES.keys() | STEEP
+        met = any(
+            equation.op in edged or any(map(_is_infinite, equation.inputs)) for equation in self.program.equations
+        )
+        return met or any(map(_is_infinite, self._constants))
+
+    @property
+    def _constants(self) -> list[Literal]:
+        return [Literal(x, var.shape, var.dtype) for var, x in self.program.constants.items()]
+
+    @functools.cached_property
+    def flat(self) -> Flat:
+        return _flat(self.program)
+
+    @functools.cached_property
+    def ranges(self) -> dict[Atom, Range]:
+        return {var: interval(support) for var, support in self.program.supports.items()}
+
+    @functools.cached_property
+    def infinite(self) -> set[Atom]:
+        """What may be infinite, and what is made of it."""
+        constants = zip(self.program.constants, self._constants, strict=True)
+        found: set[Atom] = {var for var, x in constants if _is_infinite(x)}
+        for equation in self.program.equations:
+            met = any(atom in found or _is_infinite(atom) for atom in equation.inputs)
+            if equation.site is None and equation.op not in BOUNDED and (met or self.is_pole(equation)):
+                found.update(var for var in equation.outputs if is_float(var))
+        return found
+
+    def is_pole(self, equation: Equation) -> bool:
+        if equation.op == "pow":
+            return self.is_steep(equation)
+        quotient_by_number = equation.op == "div" and len(equation.inputs) == 1
+        return equation.op in POLES and not quotient_by_number and POLES[equation.op](self.range(equation.inputs[-1]))
+
+    def is_steep(self, equation: Equation) -> bool:
+        if equation.op not in STEEP:
+            return False
+        low, high = self.range(equation.inputs[0])
+        return low <= 0 <= high
+
+    def range(self, atom: Atom) -> Range:
+        return range_of(self.flat.atom(atom), self.flat.makers, self.ranges)
 
 
 def _chosen(program: Program) -> set[Atom]:
@@ -119,17 +155,6 @@ def _is_infinite(atom: Atom) -> bool:
         return bool(np.isinf(np.asarray(atom.value, float)).any())
     except TypeError:  # a number of a trace outside, which may be anything
         return True
-
-
-def _has_pole(equation: Equation, flat: Flat, ranges: dict[Atom, Range]) -> bool:
-    quotient_by_number = equation.op == "div" and len(equation.inputs) == 1
-    bounds = range_of(flat.atom(equation.inputs[-1]), flat.makers, ranges)
-    return not quotient_by_number and POLES[equation.op](bounds)
-
-
-def _may_be_zero(atom: Atom, flat: Flat, ranges: dict[Atom, Range]) -> bool:
-    low, high = range_of(flat.atom(atom), flat.makers, ranges)
-    return low <= 0 <= high
 
 
 def _is_entrywise(equation: Equation) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -14,6 +14,7 @@ from ppvi.compiler.examine import examine, misused_estimates
 from ppvi.compiler.explain import Explanation, explain
 from ppvi.compiler.findings import StaticReport
 from ppvi.compiler.ir import Atom, Program as StagedProgram, Var
+from ppvi.compiler.numbers import Numbers
 from ppvi.compiler.plan import Plan
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.runs import Handle
@@ -51,6 +52,8 @@ class Objective:
     """
 
     ops: ClassVar[Ops]
+    drawing: Callable[[int], AbstractContextManager[Array]]
+    """In the context a staged program draws from a seed, which is given to it in this way."""
 
     def __init__(
         self,
@@ -183,7 +186,8 @@ class Objective:
     def examine(self, plan: Plan, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StaticReport:
         """`prove` of what was staged on these arguments."""
         inputs = plan.program.inputs
-        return examine(plan, self.names_of(inputs, params), self.values_of(inputs, params, args, kwargs), self.ops)
+        values = self.values_of(inputs, params, args, kwargs)
+        return examine(plan, self.names_of(inputs, params), Numbers(plan.program, values, self.ops, self.drawing))
 
     def check(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -54,7 +54,7 @@ jax.tree_util.register_pytree_node(
 class Objective(engine.Objective):
     """An objective on NumPyro. Calls are jitted; they may also be jitted, vectorised over keys, or sharded by the caller."""
 
-    ops = OPS
+    ops, drawing = OPS, staticmethod(lambda seed: nullcontext(jax.random.key(seed)))
     _lifted = False
     """Whether a program has shown to have sites under control flow."""
 

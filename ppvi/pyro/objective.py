@@ -43,7 +43,7 @@ from ppvi.pyro.session import Session
 from ppvi.pyro.stage import DynamicError, registering, stage, what_prevents
 from ppvi.pyro.trees import tree_map, vmap
 from ppvi.pyro.unstaged import Initialisation, Loops, PlainSession
-from ppvi.pyro.world import RULES, as_staged, modes
+from ppvi.pyro.world import RULES, as_staged, drawing, modes
 from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
@@ -53,7 +53,7 @@ if TYPE_CHECKING:  # distributed tensors take a second to import
 class Objective(engine.Objective):
     """An objective on Pyro."""
 
-    ops = OPS
+    ops, drawing = OPS, staticmethod(drawing)
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.trace_struct import Trace
 
 from ppvi.engine.world import Rules
+from ppvi.pyro.keys import seeded
 
 
 def _members(module: Any) -> Sequence[Mapping[Any, Any]]:
@@ -46,3 +47,10 @@ def as_staged() -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+@contextmanager
+def drawing(seed: int) -> Iterator[torch.Tensor]:
+    """Within, staged operations draw from a seed; what stands for it among a staged program's inputs."""
+    with seeded(seed), torch.no_grad(), as_staged():
+        yield torch.zeros(())

@@ -3,9 +3,11 @@ away from there."""
 
 from __future__ import annotations
 
+from numpyro.contrib.control_flow import scan
+
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, Reinforce, objectives
 from ppvi.strategies import SumAndSample, UnorderedSet
-from tests.corpus.programs import right, wrong
+from tests.corpus.programs import LOOPS, right, wrong
 from tests.engines import dist, handlers, nn, ppl, xp
 
 IMPOSSIBLE = "the guide draws a value of probability zero in the model"
@@ -97,6 +99,65 @@ for _strategy in (Reinforce(), LeaveOneOut(2), UnorderedSet(2)):
         )  # fmt: skip
 wrong("rest of a sum", worth, HIDDEN, "probability zero", guide=of_simplex, strategies={"z": SumAndSample(1)})
 wrong("logarithm of 0", worth, HIDDEN, "probability zero", guide=by_logarithm, strategies={"z": Enumerate()})
+
+REACHED = "the zero is in a row that a draw before reaches"
+
+
+def moving_rows():
+    """Rows of probabilities, of which the first is on the boundary of the simplex at p = 0."""
+    p = ppl.param("p", 0.0)
+    return xp.stack([xp.stack([1.0 - p, p]), xp.stack([0.5 - 0.5 * p, 0.5 + 0.5 * p])])
+
+
+def in_turn(rows):
+    """A draw, and another from the row of a table that it points at."""
+
+    def run():
+        before = ppl.sample("before", dist.Categorical(probs=xp.asarray([0.5, 0.5])))
+        ppl.sample("z", dist.Categorical(probs=rows()[before]))
+
+    return run
+
+
+def chained(rows):
+    def run():
+        table = rows()
+
+        def step(state, _):
+            z = ppl.sample("z", dist.Categorical(probs=table[state]))
+            return z, None
+
+        scan(step, 0, None, length=3)
+
+    return run
+
+
+for _strategy in (Reinforce(), LeaveOneOut(2)):
+    wrong(f"probs of 0 after a draw, {_strategy}", worth, REACHED, "probability zero", guide=in_turn(moving_rows), strategies={"z": _strategy})  # fmt: skip
+    wrong(
+        f"probs of 0 in a loop, {_strategy}", lambda p, q: xp.sum(worth(p, q)), REACHED, "probability zero",
+        guide=chained(moving_rows), strategies={"z": _strategy}, not_on_pyro=LOOPS,
+    )  # fmt: skip
+right("probs of 0 after a draw, Enumerate()", worth, "every value is summed over", guide=in_turn(moving_rows), strategies={"z": Enumerate()})  # fmt: skip
+right("probs of 0 in a loop, Enumerate()", lambda p, q: xp.sum(worth(p, q)), "by the forward recursion", guide=chained(moving_rows), strategies={"z": Enumerate()}, not_on_pyro=LOOPS)  # fmt: skip
+
+
+def fixed_rows():
+    return xp.asarray([[1.0, 0.0], [0.5, 0.5]])
+
+
+def rows_with_the_same_zero():
+    """The same zero, beside a parameter."""
+    p = ppl.param("p", 0.3)
+    return xp.stack([xp.asarray([1.0, 0.0]), xp.stack([1.0 - p, p])])
+
+
+def learned_rows():
+    return nn.softmax(ppl.param("l", xp.array([[0.1, 0.2], [0.3, 0.4]])), -1)
+
+
+wrong("barred by the model after a draw", objectives.elbo, IMPOSSIBLE, "support", model=in_turn(fixed_rows), guide=in_turn(learned_rows))  # fmt: skip
+right("barred by both after a draw", objectives.elbo, SHARED, model=in_turn(fixed_rows), guide=in_turn(rows_with_the_same_zero))  # fmt: skip
 
 FORGOTTEN = "the derivative is 0 times infinity"
 for _name, _function in (
