@@ -106,7 +106,12 @@ class SiteDistribution(Distribution):
 
     @property
     def is_real(self) -> bool:
-        return self.support.kind == "real" and not self.peeled.event_shape
+        return self.support.kind == "real" and not self.peeled.event_shape and not self.has_atom
+
+    @property
+    def has_atom(self) -> bool:
+        """Whether an end of the support has a probability, as zero does where it is inflated or behind a hurdle."""
+        return self.name.startswith(("Hurdle", "ZeroInflated"))
 
     @property
     def support(self) -> Support:
@@ -118,6 +123,8 @@ class SiteDistribution(Distribution):
 
         There a density may be infinite, or 0. A draw of a Gamma of small shape underflows to 0, one of a Beta rounds to 1.
         """
+        if self.has_atom:
+            return value
         support = self.support
         if support.name == "simplex":
             return self.clamped(value, float(self.finfo(value).tiny), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import zlib
 from typing import Any, Literal
@@ -76,7 +77,11 @@ class SiteDistribution(engine.SiteDistribution):
         return jnp.broadcast_to(x, (*self.lanes, *event))
 
     def rsample(self, rng: jax.Array) -> Any:
-        value, self.intermediates = self.fn(rng_key=rng, sample_intermediates=True)
+        value, between = self.fn(rng_key=rng, sample_intermediates=True)
+        takes = inspect.signature(type(base(self.fn)).log_prob).parameters
+        self.intermediates = (
+            between if "intermediates" in takes else []
+        )  # none for a FoldedDistribution, which has its own
         return self.inside(value)
 
     def finfo(self, value: jax.Array) -> Any:

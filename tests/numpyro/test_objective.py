@@ -432,3 +432,29 @@ def test_a_function_of_jax_nn_after_what_may_be_infinite():
     value, grads = bound.value_and_grad(KEY, {"m": m})
     # softplus(log |x|) = log(1 + |x|), whose derivative along the path is +-1 / (1 + |x|).
     np.testing.assert_allclose(-jnp.log(jnp.abs(grads["m"])).sum(), value, rtol=1e-5)
+
+
+def test_zero_has_its_probability_behind_a_hurdle():
+    """E 1{x = 0} = gate, and (1 - gate) its derivative in the gate's logit, times gate."""
+
+    def program(p, q):
+        return jnp.where(q.simulate()["x"] == 0, 1.0, 0.0).mean()
+
+    def guide():
+        with numpyro.plate("rows", 20_000):
+            numpyro.sample("x", dist.HurdleGamma(jax.nn.sigmoid(numpyro.param("a")), 2.0, 1.0))
+
+    value, grads = vi.objective(program, guide, guide).value_and_grad(KEY, {"a": jnp.array(-0.5)})
+    gate = 1 / (1 + np.exp(0.5))
+    np.testing.assert_allclose(value, gate, atol=0.02)
+    np.testing.assert_allclose(grads["a"], gate * (1 - gate), atol=0.02)
+
+
+def test_a_folded_normal_has_a_density_at_its_draws():
+    def guide():
+        numpyro.sample("x", dist.FoldedDistribution(dist.Normal(numpyro.param("m"), 1.0)))
+
+    bound = vi.objective(lambda p, q: jnp.square(q.simulate()["x"]) + 0 * q.simulate().log_density, guide, guide)
+    values, grads = jax.vmap(bound.value_and_grad, (0, None))(jax.random.split(KEY, 4000), {"m": jnp.array(0.4)})
+    np.testing.assert_allclose(values.mean(), 1.16, atol=0.15)
+    np.testing.assert_allclose(grads["m"].mean(), 0.8, atol=0.2)
