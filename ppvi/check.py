@@ -20,6 +20,7 @@ def check_estimator(
     budget: Budget | float | None = None,
     bounds: tuple[float, float] | None = None,
     variance: float | None = None,
+    far: float = 1.0,
     progress: bool = True,
 ) -> Report:
     """Is a gradient unbiased? The path-integral test on any estimator: a library's loss, or code written by hand.
@@ -42,6 +43,7 @@ def check_estimator(
     - `budget`: seconds (30 by default), or a `Budget`.
     - `bounds`: an interval in which every D = theta' . G - (V(1) - V(0)) per unit length lies, or `variance`, a bound on its
       variance: the level is then exact and not asymptotic.
+    - `far`: how far from `params`, in unconstrained parameters, biases are looked for too.
 
     **Returns** a `Report`.
     """
@@ -56,9 +58,9 @@ def check_estimator(
     if _on_jax(params):
         from ppvi.numpyro.checking import check_estimator as on_jax
 
-        return on_jax(value_and_grad, params, key=key, constraints=constraints, **options)
-    draw, questions = one_by_one(value_and_grad, params, 0 if key is None else int(key))
-    return Report(alpha, measure(draw, questions, **options))
+        return on_jax(value_and_grad, params, key=key, constraints=constraints, far=far, **options)
+    draw, paths = one_by_one(value_and_grad, params, 0 if key is None else int(key), far)
+    return Report(alpha, measure(draw, paths.questions, **options), notes=(paths.said,))
 
 
 def _on_jax(params: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 from ppvi.checks.unbiased import Draws, Question
 from ppvi.errors import ProgramError
 
-LENGTH = 0.5
-"""Length of a path, in unconstrained parameters."""
-FAR = 1.0
-"""Distance of the far point."""
+LENGTHS = (0.2, 1.0)
+"""Between which the lengths of paths are, in unconstrained parameters, evenly on a logarithmic scale."""
+GOLDEN = (5**0.5 - 1) / 2
+"""By whose multiples, modulo 1, the lengths of any few paths in a row are spread out."""
 EPS = float(np.finfo(np.float32).eps)
 """The last digit of 1 in a library that computes in single precision, as it may."""
 MOST_LEAVES = 32
@@ -23,16 +24,40 @@ MOST_LEAVES = 32
 
 @dataclass(frozen=True)
 class Paths:
-    """Straight paths of length `LENGTH` between points of a vector space, and what is asked of each."""
+    """Straight paths through points of a vector space, and what is asked of each: x + t v for low <= t <= high.
+
+    Each has a length, a direction and a place around its point of its own, by chance: a bias that goes round once along one
+    path does not along the next.
+    """
 
     questions: tuple[Question, ...]
-    starts: Any
-    """`(path, number)`"""
-    ends: Any
+    points: Any
+    """x, `(path, number)`."""
+    directions: Any
+    """v, of length 1."""
+    low: Any
+    """`(path,)`; not above 0."""
+    high: Any
+    said: str
+    """Where paths are, for the report."""
+
+    @property
+    def lengths(self) -> Any:
+        return self.high - self.low
+
+    def at(self, t: Any) -> Any:
+        """The points after these distances, `(path,)`."""
+        return self.points + t[:, None] * self.directions
 
 
 def lay(
-    points: Mapping[str, Any], owner: Any, names: Sequence[str], moving: Sequence[int], seed: Any, projections: int = 3
+    points: Mapping[str, Any],
+    owner: Any,
+    names: Sequence[str],
+    moving: Sequence[int],
+    seed: Any,
+    far: float,
+    projections: int = 3,
 ) -> Paths:
     """At the first point a path for each parameter, and there, at the others and far from it some in all of them at once.
 
@@ -40,24 +65,38 @@ def lay(
 
     - `points`: vectors by name.
     - `owner`: for each entry of a vector the number of its parameter, whose name is in `names`; only those in `moving` move.
+    - `far`: distance of the far point from the first.
     - `projections`: random directions at each point.
+
+    **Raises** `ProgramError` if `far` is no distance.
     """
+    if not (isinstance(far, int | float) and 0 < far < math.inf):
+        raise ProgramError(f"check: far must be a distance in unconstrained parameters, such as 1.0, not {far!r}.")
     rng = np.random.default_rng(seed)
     free = np.isin(owner, moving)
     [given, center], *_ = points.items()
     others = {name: point for name, point in points.items() if name == given or not np.allclose(point, center)}
-    everywhere = {**others, "far": center + FAR * _unit(rng, free)}
+    everywhere = {**others, "far": center + far * _unit(rng, free)}
     paths = []
     if len(moving) <= MOST_LEAVES:
-        paths += [(Question(given, names[i] or "the parameter"), center, _unit(rng, owner == i)) for i in moving]
+        paths += [(given, names[i] or "the parameter", center, owner == i) for i in moving]
     else:
         projections *= 2
     for place, point in everywhere.items():
-        if np.count_nonzero(free) > 1 or place != given:
-            paths += [(Question(place, f"all, {i + 1}"), point, _unit(rng, free)) for i in range(projections)]
-    questions, middles, directions = zip(*paths, strict=True)
-    half = LENGTH / 2 * np.stack(directions)
-    return Paths(questions, np.stack(middles) - half, np.stack(middles) + half)
+        paths += [(place, f"all, {i + 1}", point, free) for i in range(projections)]
+    questions = tuple(Question(place, along, int(np.count_nonzero(where))) for place, along, _, where in paths)
+    turns = (rng.random() + GOLDEN * np.arange(len(paths))) % 1
+    lengths = LENGTHS[0] * (LENGTHS[1] / LENGTHS[0]) ** turns
+    low = -rng.random(len(paths)) * lengths
+    return Paths(
+        questions,
+        points=np.stack([point for _, _, point, _ in paths]),
+        directions=np.stack([_unit(rng, where) for *_, where in paths]),
+        low=low,
+        high=low + lengths,
+        said=f"biases were looked for at {', '.join(everywhere)}, which is {far:g} away in unconstrained parameters, along "
+        f"paths of lengths {lengths.min():.2g} to {lengths.max():.2g}",
+    )
 
 
 def _unit(rng: np.random.Generator, where: Any) -> Any:
@@ -66,8 +105,12 @@ def _unit(rng: np.random.Generator, where: Any) -> Any:
 
 
 def one_by_one(
-    value_and_grad: Callable[[int, Any], tuple[Any, Any]], params: Mapping[str, Any], seed: int, batch: int = 64
-) -> tuple[Callable[[int, int], Draws], tuple[Question, ...]]:
+    value_and_grad: Callable[[int, Any], tuple[Any, Any]],
+    params: Mapping[str, Any],
+    seed: int,
+    far: float,
+    batch: int = 64,
+) -> tuple[Callable[[int, int], Draws], Paths]:
     """The draws of an estimator that takes an int seed and a dict of NumPy arrays, and cannot be vectorised.
 
     **Raises** `ProgramError` if what it returns has not the shape of the parameters.
@@ -75,7 +118,7 @@ def one_by_one(
     arrays = {name: np.asarray(value, float) for name, value in params.items()}
     center = np.concatenate([x.ravel() for x in arrays.values()])
     owner = np.concatenate([np.full(x.size, i) for i, x in enumerate(arrays.values())])
-    paths = lay({"given": center}, owner, list(arrays), range(len(arrays)), seed, projections=1)
+    paths = lay({"given": center}, owner, list(arrays), range(len(arrays)), seed, far, projections=1)
     ends = np.cumsum([x.size for x in arrays.values()])[:-1]
 
     def at(point: Any) -> dict[str, Any]:
@@ -93,13 +136,15 @@ def one_by_one(
     def draw(number: int, most: int) -> Draws:
         rng = np.random.default_rng([seed, number])
         differences, components, sizes = (np.zeros((min(most, batch), len(paths.questions))) for _ in range(3))
+        starts, ends = paths.at(paths.low), paths.at(paths.high)
         for i in range(len(differences)):
-            for j, (start, end) in enumerate(zip(paths.starts, paths.ends, strict=True)):
+            points = paths.at(rng.uniform(paths.low, paths.high))
+            for j, length in enumerate(paths.lengths):
                 one = int(rng.integers(2**31))
-                component = run(one, start + rng.random() * (end - start))[1] @ (end - start) / LENGTH
-                last, first = run(one, end)[0], run(one, start)[0]
-                differences[i, j], components[i, j] = component - (last - first) / LENGTH, component
-                sizes[i, j] = (abs(last) + abs(first)) / LENGTH
+                component = run(one, points[j])[1] @ paths.directions[j]
+                last, first = run(one, ends[j])[0], run(one, starts[j])[0]
+                differences[i, j], components[i, j] = component - (last - first) / length, component
+                sizes[i, j] = (abs(last) + abs(first)) / length
         return Draws(differences, components, EPS * sizes)
 
-    return draw, paths.questions
+    return draw, paths

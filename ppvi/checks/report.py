@@ -10,6 +10,14 @@ from ppvi.errors import BiasError
 
 Outcome = Literal["unbiased within delta", "biased", "inconclusive"]
 
+SEEN = 0.999
+"""Probability with which a bias, or an event, that "would have been seen" would have been seen."""
+
+
+def rarest(draws: int) -> float:
+    """Probability of the rarest event that so many draws would have seen."""
+    return min(1.0, -math.log(1 - SEEN) / draws)
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -19,7 +27,8 @@ class Measurement:
 
     - `bias`, `low`, `high`: mean of estimated minus actual change of the objective, per unit of length, and the interval that
       holds it at the report's level.
-    - `scale`: root mean square of the gradient's component; `delta`: the bias that counts as none.
+    - `scale`: root mean square of the gradient's component; `delta`: the bias that counts as none, and `of_coordinate`, if it
+      is all in one of the `size` coordinates that the direction moves: a random direction has delta sqrt(size) for it.
     - `draws`, `k_hat`: number of draws, and the Pareto shape of their tail.
     """
 
@@ -38,6 +47,13 @@ class Measurement:
     k_hat: float
     outcome: Outcome
     reason: str = ""
+    size: int = 1
+    exact: bool = False
+    """Whether every outcome of the estimator was gone through, and none drawn."""
+
+    @property
+    def of_coordinate(self) -> float:
+        return self.delta * math.sqrt(self.size)
 
 
 @dataclass(frozen=True)
@@ -132,17 +148,31 @@ class Report:
         lines += [render("measured bias of the gradient", header, rows)] if rows else []
         if self.statistical == "inconclusive" and self.measurements:
             lines.append(_inconclusive(self.measurements))
+        drawn = [m for m in self.measurements if not m.exact]
+        lines += [_limits(drawn)] if drawn else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def _inconclusive(measurements: tuple[Measurement, ...]) -> str:
     open_ones = [m for m in measurements if m.outcome == "inconclusive"]
+    said = f"inconclusive along {len(open_ones)} of {len(measurements)} directions"
+    if any(m.low > 0 or m.high < 0 for m in open_ones):
+        return f"{said}: a larger budget sees more."
     least = max(open_ones, key=lambda m: m.visible / m.scale if m.scale else 0.0)
     against = f", {_percent(least.visible, abs(least.gradient))} of the mean gradient" if least.gradient else ""
     return (
-        f"inconclusive along {len(open_ones)} of {len(measurements)} directions: a bias above {_short(least.visible)} "
+        f"{said}: a bias above {_short(least.visible)} "
         f"({_percent(least.visible, least.scale)} of the gradient's scale{against}) would have been seen, with probability "
         f"0.999; a larger budget sees smaller ones."
+    )
+
+
+def _limits(drawn: list[Measurement]) -> str:
+    """What none of the draws could have shown."""
+    fewest, widest = min(m.draws for m in drawn), max(drawn, key=lambda m: m.of_coordinate)
+    return (
+        f"a bias below {_short(widest.delta)} along a direction counts as none, or below {_short(widest.of_coordinate)} in one "
+        f"coordinate of {widest.size} alone; what lies in events rarer than 1 in {round(1 / rarest(fewest)):,} was not seen."
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from ppvi.checks.report import Measurement, Outcome
+from ppvi.checks.report import SEEN, Measurement, Outcome, rarest
 from ppvi.checks.sequential import Asymptotic, Bounded, Catoni, MeanTest, Moments
 from ppvi.checks.tails import HEAVY, k_hat
 from ppvi.errors import ProgramError
@@ -48,14 +48,20 @@ FIRST = 8
 
 TAIL_DRAWS = 50_000
 """Draws by which tails are judged."""
-SEEN = 0.999
-"""Probability with which a bias that "would have been seen" would have been seen."""
+RARE = 1e-4
+"""Probability of the rarest events in which a mean may lie: there is no verdict on fewer draws than show them."""
+ENOUGH = math.ceil(-math.log(1 - SEEN) / RARE)
+"""Runs of an estimator that show them."""
+LOPSIDED = (10 * RARE) ** -0.5
+"""Skewness of what happens with ten times that probability."""
 ROUNDING = 1e-4
 """Bias relative to the scale that is put down to single precision."""
 DIGITS = 16
 """Bias in last digits of the values that is put down to their rounding: a sum of many terms is wrong by a few of them."""
 ROUNDED = "below the rounding of the values"
 """Why a bias is not seen, where it is the arithmetic that hides it."""
+OPEN = "open when it stopped"
+"""The same where it is the budget."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Question:
 
     point: str
     direction: str
+    size: int = 1
+    """Coordinates that the direction moves."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,8 @@ def measure(
 
     - `alpha`: probability of any wrong answer, "biased" or "unbiased within delta"; shared by all questions and both.
     - `delta`: bias that counts as none, relative to the gradient's scale; 0.01 by default.
-    - `budget`: seconds, or seconds and draws.
+    - `budget`: seconds, or seconds and draws. Until it is spent there is no verdict on fewer than `ENOUGH` runs, and never a
+      "biased" one: whatever the draws are, their mean may lie in events that are rarer than they have seen.
     - `bounds`: between which every D lies, where that is known: the level is then exact. `variance`: the same for a bound on
       the variance of D. With neither the level is asymptotic.
 
@@ -116,7 +125,9 @@ def measure(
         if not 0 < value < 1:
             raise ProgramError(f"check: {name} must be between 0 and 1, not {value!r}.")
     level = alpha / len(questions)
-    judge = Judge(len(questions), level, delta, bounds, variance)
+    widest = max(question.size for question in questions)
+    together = sum(question.size == widest for question in questions)
+    judge = Judge(len(questions), level, delta, bounds, variance, together)
     start, batch, size = time.monotonic(), 0, FIRST
     with tqdm(total=100, disable=not progress, desc="check", unit="%", leave=False) as bar:
         while True:
@@ -156,6 +167,7 @@ def exactly(
         draws=len(x),
         k_hat=-math.inf,
         outcome="unbiased within delta" if abs(bias) <= rounding else "biased",
+        exact=True,
     )
 
 
@@ -163,9 +175,17 @@ class Judge:
     """The draws so far, and what they say."""
 
     def __init__(
-        self, tests: int, level: float, delta: float, bounds: tuple[float, float] | None, variance: float | None
+        self,
+        tests: int,
+        level: float,
+        delta: float,
+        bounds: tuple[float, float] | None,
+        variance: float | None,
+        together: int = 1,
     ):
         self.tests, self.level, self.delta = tests, level, delta
+        self.together = together
+        """Questions of which each would show whatever is rare."""
         self.bounds, self.variance = bounds, variance
         self.components, self.first = Moments(tests), np.zeros((0, tests))
         self.lost = np.zeros(tests, int)
@@ -208,8 +228,19 @@ class Judge:
         """The bias that the arithmetic alone may make."""
         return DIGITS * self.spacing / self.draws
 
-    def outcomes(self) -> list[Outcome | None]:
-        """The answers there are.
+    @property
+    def runs(self) -> int:
+        """Runs of the estimator that would have shown a rare event."""
+        return self.draws * self.together
+
+    def is_enough(self) -> bool:
+        """Whether rare events have been drawn, or cannot decide. Where one question has met some, all wait until they have."""
+        if not isinstance(self.sequence, Asymptotic):
+            return True
+        return self.draws >= ENOUGH or (self.runs >= ENOUGH and abs(self.sequence.skewness()).max() < LOPSIDED)
+
+    def outcomes(self, last: bool = False) -> list[Outcome | None]:
+        """The answers there are; the last ones, whether or not there will be more draws.
 
         What is less than the rounding of the values is neither a bias nor, where the gradient is not much more, none.
         """
@@ -226,9 +257,9 @@ class Judge:
             elif heavy[test]:
                 found.append(None)  # few draws of few values look heavy, too
             elif low[test] > rounding[test] or high[test] < -rounding[test]:
-                found.append("biased")
+                found.append("biased" if self.is_enough() else None)
             elif low[test] >= -bound[test] and high[test] <= bound[test]:
-                found.append("unbiased within delta")
+                found.append("unbiased within delta" if last or self.is_enough() else None)
             elif low[test] >= -rounding[test] and high[test] <= rounding[test]:
                 found.append("inconclusive")
             else:
@@ -246,7 +277,7 @@ class Judge:
     def measurements(self, questions: Sequence[Question]) -> tuple[Measurement, ...]:
         assert self.sequence is not None
         low, high = self.sequence.interval()
-        mean, scale, outcomes = self.sequence.mean(), self.scale(), self.outcomes()
+        mean, scale, outcomes = self.sequence.mean(), self.scale(), self.outcomes(last=True)
         sd = np.sqrt(self.sequence.variance())
         power = stats.norm.isf(self.level / 2) + stats.norm.ppf(SEEN)
         out = []
@@ -257,8 +288,10 @@ class Judge:
             elif outcomes[i] == "inconclusive":
                 narrow = max(-low[i], high[i]) <= self.rounding()[i]
                 reason = f"inconclusive: {ROUNDED if narrow else 'tails too heavy'}"
+            elif outcomes[i] is None and not self.is_enough() and max(low[i], -high[i]) > self.rounding()[i]:
+                reason = f"biased, unless events rarer than 1 in {round(1 / rarest(self.runs)):,} make up for it"
             elif outcomes[i] is None:
-                reason = "open when it stopped"
+                reason = OPEN
             out.append(
                 Measurement(
                     point=question.point,
@@ -269,6 +302,7 @@ class Judge:
                     gradient=float(self.components.mean()[i]),
                     scale=float(scale[i]),
                     delta=float(self.delta * scale[i]),
+                    size=question.size,
                     visible=max(float(power * sd[i] / math.sqrt(self.draws)), float(self.rounding()[i])),
                     draws=self.draws,
                     k_hat=shape,

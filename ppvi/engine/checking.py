@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppvi.checks import Measurement, Question, exactly
-from ppvi.checks.unbiased import ROUNDED
+from ppvi.checks.unbiased import OPEN, ROUNDED
 from ppvi.compiler.plan import Plan
 from ppvi.engine.objectives import Objective, Params
 from ppvi.engine.outcomes import EndlessError, Outcomes
@@ -109,22 +109,22 @@ def oracles(
 
 def by_outcomes(
     questions: Sequence[Question],
-    middle: Callable[[int], tuple[Any, np.ndarray]],
+    through: Callable[[int], tuple[Any, np.ndarray]],
     known: Callable[[Any], tuple[Outcomes, tuple[Any, np.ndarray]]],
     eps: float,
 ) -> tuple[Measurement, ...]:
-    """The bias itself in the middle of every path, where the estimator has few outcomes; none where it has many.
+    """The bias itself at the point of every path, where the estimator has few outcomes; none where it has many.
 
     **Arguments**
 
-    - `middle`: from the number of a question to the point in the middle of its path, and the velocity there.
+    - `through`: from the number of a question to the point that its path goes through, and the velocity there.
     - `known`: from a point to every outcome of the estimator, and the exact value and gradient.
     - `eps`: the last digit of 1.
     """
     found: dict[str, tuple[Outcomes, tuple[Any, np.ndarray]]] = {}
     measurements = []
     for number, question in enumerate(questions):
-        point, velocity = middle(number)
+        point, velocity = through(number)
         first = question.point not in found
         try:
             found[question.point] = known(point) if first else found[question.point]
@@ -144,6 +144,13 @@ def by_outcomes(
 
 
 def decided(exact: Sequence[Measurement], drawn: Sequence[Measurement]) -> tuple[Measurement, ...]:
-    """All measurements. Where the rounding of the values hides a bias from draws, every outcome, which found none, decides."""
-    found = {"outcome": "unbiased within delta", "reason": f"{ROUNDED}; unbiased by every outcome"} if exact else {}
-    return (*exact, *(replace(m, **found) if m.reason.endswith(ROUNDED) else m for m in drawn))
+    """All measurements. Where draws could not tell, since the rounding of the values hides a bias or for want of more of them,
+    every outcome, which found none, decides."""
+
+    def decide(m: Measurement) -> Measurement:
+        reason = next((reason for reason in (ROUNDED, OPEN) if m.reason.endswith(reason)), None)
+        if not exact or reason is None:
+            return m
+        return replace(m, outcome="unbiased within delta", reason=f"{reason}; unbiased by every outcome")
+
+    return (*exact, *map(decide, drawn))

@@ -198,6 +198,7 @@ class Objective:
         delta: float | None = None,
         budget: Budget | float | None = None,
         against: str | Sequence[str] = ("path", "exact"),
+        far: float = 1.0,
         progress: bool = True,
         **kwargs: Any,
     ) -> Report:
@@ -213,12 +214,20 @@ class Objective:
         - `against`: `"path"`, the change of the objective along random paths; `"exact"`, the enumerated gradient, where every
           site is finite; `"quadrature"`, the same with `ppvi.strategies.Quadrature` at continuous sites, where it is cheap and
           has converged; `"reinforce"`, the score function at every site.
+        - `far`: the distance of the far point from `params`, in unconstrained parameters.
 
         **Returns** a `Report`: printable, with `verdict`, `raise_if_biased()` and `to_dict()`.
 
         **Raises** as `value_and_grad` does.
         """
-        options = {"alpha": alpha, "delta": delta, "budget": budget, "against": against, "progress": progress}
+        options = {
+            "alpha": alpha,
+            "delta": delta,
+            "budget": budget,
+            "against": against,
+            "far": far,
+            "progress": progress,
+        }
         return self._check(key, params, args, kwargs, **options)
 
     def evaluate(self, start: Callable[[], S], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Array, S]:

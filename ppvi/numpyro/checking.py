@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 from jax.flatten_util import ravel_pytree
+from jax.interpreters.partial_eval import dce_jaxpr
 from numpyro.distributions import biject_to, constraints as c
 
 from ppvi.checks import Budget, Question, Report, measure
-from ppvi.checks.paths import LENGTH, lay
+from ppvi.checks.paths import Paths, lay
 from ppvi.checks.unbiased import Draws
-from ppvi.engine.checking import OUTCOMES, Oracle, asked_of, by_outcomes, decided, is_random, moving_in, oracles
+from ppvi.engine.checking import OUTCOMES, Oracle, asked_of, by_outcomes, decided, moving_in, oracles
 from ppvi.engine.outcomes import Outcomes
 from ppvi.errors import ProgramError
 from ppvi.numpyro.outcomes import outcomes
@@ -36,16 +37,16 @@ Estimator = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 class Curves:
     """Paths that are straight in unconstrained parameters."""
 
-    questions: tuple[Question, ...]
-    starts: jax.Array
-    ends: jax.Array
+    paths: Paths
+    points: jax.Array
+    directions: jax.Array
     place: Callable[[jax.Array], Any]
     """From unconstrained numbers to parameters."""
 
-    def at(self, u: Any, start: jax.Array, end: jax.Array) -> tuple[Any, Any]:
+    def at(self, t: Any, point: jax.Array, direction: jax.Array) -> tuple[Any, Any]:
         """A point of a path, and the velocity there, for unit speed."""
-        point, velocity = jax.jvp(lambda u: self.place(start + u * (end - start)), (u,), (jnp.ones_like(u),))
-        return point, jax.tree.map(lambda v: v / LENGTH, velocity)
+        t = jnp.asarray(t, point.dtype)
+        return jax.jvp(lambda t: self.place(point + t * direction), (t,), (jnp.ones_like(t),))
 
 
 def check(
@@ -107,7 +108,6 @@ def check(
         known=known if "exact" in found else None,
         static=static,
         path="path" in against,
-        random=is_random(plan),
         **options,
     )
 
@@ -138,35 +138,35 @@ def run(
     known: Callable[[Any], tuple[Outcomes, tuple[Any, np.ndarray]]] | None = None,
     static: Any = None,
     path: bool = True,
-    random: bool = True,
     alpha: float,
+    far: float = 1.0,
     **options: Any,
 ) -> Report:
     """Make draws, and have them judged by `measure`, whose options these are."""
-    problems, notes = _sane(estimate, key, params, random)
+    problems, notes = _sane(estimate, key, params)
     if problems:
         return Report(alpha, (), static, tuple(notes), tuple(problems))
     if not path and not oracles:
         nothing = "nothing was measured: no gradient to compare with is known for these sites; add 'path' to against"
         return Report(alpha, (), static, (*notes, nothing, *missing))
-    paths = curves(params, constraints, points or {}, moving, key)
+    curved = curves(params, constraints, points or {}, moving, key, far)
 
-    def middle(number: int) -> tuple[Any, np.ndarray]:
-        start = paths.starts[number]
-        point, velocity = paths.at(jnp.asarray(0.5, start.dtype), start, paths.ends[number])
+    def through(number: int) -> tuple[Any, np.ndarray]:
+        point, velocity = curved.at(0.0, curved.points[number], curved.directions[number])
         return point, np.asarray(ravel_pytree(velocity)[0])
 
-    eps = float(jnp.finfo(paths.starts.dtype).eps)
-    exact = () if known is None else by_outcomes(paths.questions, middle, known, eps)
+    eps = float(jnp.finfo(curved.points.dtype).eps)
+    exact = () if known is None else by_outcomes(curved.paths.questions, through, known, eps)
     drawn = {name: oracle for name, oracle in (oracles or {}).items() if not (exact and name == "exact")}
     if any(m.outcome == "biased" for m in exact) or not (path or drawn):
         return Report(alpha, exact, static, tuple(notes))
-    draw, questions = drawer(estimate, paths, drawn, key, path)
+    draw, questions = drawer(estimate, curved, drawn, key, path)
+    notes += [curved.paths.said]
     return Report(alpha, decided(exact, measure(draw, questions, alpha=alpha, **options)), static, tuple(notes))
 
 
-def _sane(estimate: Estimator, key: jax.Array, params: Any, random: bool) -> tuple[list[str], list[str]]:
-    """Equal keys agree, and different keys differ."""
+def _sane(estimate: Estimator, key: jax.Array, params: Any) -> tuple[list[str], list[str]]:
+    """Problems and notes: equal keys agree, and what is random depends on the key."""
     try:
         once = jax.jit(estimate)
         first, again, *others = (jax.device_get(once(k, params)) for k in (key, key, *jax.random.split(key, 8)))
@@ -178,9 +178,29 @@ def _sane(estimate: Estimator, key: jax.Array, params: Any, random: bool) -> tup
         return ["two calls with one key differ: the estimator has randomness that its key does not decide"], []
     if not all(_equal(first, other) for other in others):
         return [], []
-    if random:
-        return ["all of 9 keys give the same estimate: the estimator's randomness is frozen, or it ignores its key"], []
-    return [], ["the estimate does not depend on the key: it is exact, or a constant"]
+    program, inputs = jax.tree.leaves((key, params)), jax.tree.structure((key, params))
+    jaxpr = jax.make_jaxpr(lambda *leaves: estimate(*jax.tree.unflatten(inputs, leaves)))(*program).jaxpr
+    needed, (by_key, *_) = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    if by_key:
+        return [], ["all of 9 keys give the same estimate: it is exact, or what would change it is rare"]
+    if any(name.startswith(DRAWING) for name in _operations(needed)):
+        return [
+            "all of 9 keys give the same estimate: the estimator draws, but not by its key; its randomness is frozen"
+        ], []
+    return [], [
+        "the estimate does not use the key: it is compared with the change of its own value, and has no other truth"
+    ]
+
+
+DRAWING = ("random_bits", "random_gamma", "threefry", "rng_")
+"""How the names of operations that draw begin."""
+
+
+def _operations(jaxpr: Any) -> Iterator[str]:
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for body in jaxprs_in_params(equation.params):
+            yield from _operations(body)
 
 
 def _equal(left: Any, right: Any) -> bool:
@@ -189,7 +209,12 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def curves(
-    params: Any, constraints: Mapping[str, Any], points: Mapping[str, Any], moving: set[str] | None, key: jax.Array
+    params: Any,
+    constraints: Mapping[str, Any],
+    points: Mapping[str, Any],
+    moving: set[str] | None,
+    key: jax.Array,
+    far: float,
 ) -> Curves:
     """Random paths through parameters with constraints."""
     transforms = {n: biject_to(constraints.get(n, c.real)) for n in params} if isinstance(params, Mapping) else {}
@@ -207,38 +232,40 @@ def curves(
     mine = [i for i, name in enumerate(names) if moving is None or name.split(".")[0] in moving]
     places = {"given": center} | {name: ravel_pytree(free(point))[0] for name, point in points.items()}
     seed = np.asarray(jax.random.key_data(key)).ravel()
-    paths = lay({name: np.asarray(x) for name, x in places.items()}, owner, names, mine, seed)
-    starts, ends = (jnp.asarray(x, center.dtype) for x in (paths.starts, paths.ends))
-    return Curves(paths.questions, starts, ends, lambda x: back(unravel(x)))
+    paths = lay({name: np.asarray(x) for name, x in places.items()}, owner, names, mine, seed, far)
+    straight = (jnp.asarray(x, center.dtype) for x in (paths.points, paths.directions))
+    return Curves(paths, *straight, lambda x: back(unravel(x)))
 
 
 def drawer(
-    estimate: Estimator, paths: Curves, oracles: Mapping[str, Estimator], key: jax.Array, path: bool
+    estimate: Estimator, curves: Curves, oracles: Mapping[str, Estimator], key: jax.Array, path: bool
 ) -> tuple[Callable[[int, int], Draws], list[Question]]:
     """A function from the number of a batch to its draws, and what they are about."""
+    paths, points, directions = curves.paths, curves.points, curves.directions
     questions = [*paths.questions] if path else []
-    eps = jnp.finfo(paths.starts.dtype).eps
+    eps, dtype = jnp.finfo(points.dtype).eps, points.dtype
+    low, high = jnp.asarray(paths.low, dtype), jnp.asarray(paths.high, dtype)
     given = [i for i, question in enumerate(paths.questions) if question.point == "given"]
     for name in oracles:
         questions += [Question(f"given, {name}", paths.questions[i].direction) for i in given]
         questions.append(Question(f"given, {name}", "the value itself"))
 
-    def along(key: jax.Array, u: jax.Array, start: jax.Array, end: jax.Array) -> Draws:
-        point, velocity = paths.at(u, start, end)
+    def along(key: jax.Array, u: jax.Array, low: jax.Array, high: jax.Array, *path: jax.Array) -> Draws:
+        point, velocity = curves.at(low + u * (high - low), *path)
         component = _dot(velocity, estimate(key, point)[1])
-        first, last = (estimate(key, paths.place(x))[0] for x in (start, end))
-        spacing = eps * (abs(first) + abs(last)) / LENGTH
-        return Draws(component - (last - first) / LENGTH, component, spacing)
+        first, last = (estimate(key, curves.at(t, *path)[0])[0] for t in (low, high))
+        spacing = eps * (abs(first) + abs(last)) / (high - low)
+        return Draws(component - (last - first) / (high - low), component, spacing)
 
-    def beside(oracle: Estimator, key: jax.Array, start: jax.Array, end: jax.Array) -> Draws:
-        point, velocity = paths.at(jnp.asarray(0.5, start.dtype), start, end)
+    def beside(oracle: Estimator, key: jax.Array, *path: jax.Array) -> Draws:
+        point, velocity = curves.at(0.0, *path)
         value, gradient = estimate(key, point)
         component = _dot(velocity, gradient)
         truth = _dot(velocity, oracle(jax.random.fold_in(key, 1), point)[1])
         return Draws(component - truth, component, eps * abs(value))
 
-    def value(oracle: Estimator, key: jax.Array, start: jax.Array, end: jax.Array) -> Draws:
-        point = paths.place((start + end) / 2)
+    def value(oracle: Estimator, key: jax.Array, point: jax.Array) -> Draws:
+        point = curves.place(point)
         found = estimate(key, point)[0]
         return Draws(found - oracle(jax.random.fold_in(key, 1), point)[0], found, eps * abs(found))
 
@@ -246,14 +273,13 @@ def drawer(
         found = []
         if path:
             keys = jax.random.split(jax.random.fold_in(key, 0), len(paths.questions))
-            u = jax.random.uniform(jax.random.fold_in(key, 1), (len(paths.questions),), paths.starts.dtype)
-            found.append(jax.vmap(along)(keys, u, paths.starts, paths.ends))
+            u = jax.random.uniform(jax.random.fold_in(key, 1), (len(paths.questions),), dtype)
+            found.append(jax.vmap(along)(keys, u, low, high, points, directions))
         for number, oracle in enumerate(oracles.values()):
             keys = jax.random.split(jax.random.fold_in(key, 2 + number), len(given))
             places = np.asarray(given)
-            ends = (paths.starts[places], paths.ends[places])
-            found.append(jax.vmap(functools.partial(beside, oracle))(keys, *ends))
-            its_value = value(oracle, jax.random.fold_in(key, number), ends[0][0], ends[1][0])
+            found.append(jax.vmap(functools.partial(beside, oracle))(keys, points[places], directions[places]))
+            its_value = value(oracle, jax.random.fold_in(key, number), points[places[0]])
             found.append(jax.tree.map(lambda x: x[None], its_value))
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), *found)
 

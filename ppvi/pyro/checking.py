@@ -11,7 +11,7 @@ import torch
 from torch.distributions import constraints, transform_to
 
 from ppvi.checks import Budget, Question, Report, measure
-from ppvi.checks.paths import LENGTH, Paths, lay
+from ppvi.checks.paths import Paths, lay
 from ppvi.checks.unbiased import Draws
 from ppvi.engine.checking import OUTCOMES, asked_of, by_outcomes, decided, is_random, moving_in, oracles
 from ppvi.engine.outcomes import Outcomes
@@ -31,6 +31,7 @@ def check(
     kwargs: Mapping[str, Any],
     *,
     against: str | Sequence[str],
+    far: float,
     **options: Any,
 ) -> Report:
     """The static and the statistical check of an objective; see `Objective.check`."""
@@ -53,12 +54,11 @@ def check(
     if not close(first, others[0], exactly=True):
         return Report(alpha, (), static, problems=("two calls with one seed differ: something ignores PyTorch's seed",))
     still = all(close(first, other, exactly=True) for other in others)
-    if still and plan is not None and is_random(plan):
-        return Report(alpha, (), static, problems=("all of 9 seeds give the same estimate: its randomness is frozen",))
+    stuck = still and plan is not None and is_random(plan)
     space = Space({name: transform_to(start.constraints.get(name, constraints.real)) for name in params}, params)
     points = {"given": space.vector(params), "initial": space.vector({**params, **start.found})}
     seed = key if isinstance(key, int) else int(torch.randint(2**31, (), generator=key))
-    paths = lay(points, space.owner, list(params), [i for i, name in enumerate(params) if name in moving], seed)
+    paths = lay(points, space.owner, list(params), [i for i, name in enumerate(params) if name in moving], seed, far)
 
     seconds = Budget.of(options["budget"]).seconds / 3  # at each of three points at most
 
@@ -66,12 +66,12 @@ def check(
         value, gradient = found["exact"].objective.value_and_grad(seed, point, *args, **kwargs)
         return outcomes(objective, point, args, kwargs, limit=OUTCOMES, seconds=seconds), (float(value), flat(gradient))
 
-    middle = functools.partial(space.middle, paths)
-    exact = by_outcomes(paths.questions, middle, known, space.eps) if "exact" in found else ()
+    through = functools.partial(space.through, paths)
+    exact = by_outcomes(paths.questions, through, known, space.eps) if "exact" in found else ()
     if exact:
         found.pop("exact")
-    notes = ("the estimate does not depend on the seed: it is exact, or a constant",) if still else ()
-    if any(m.outcome == "biased" for m in exact) or not (found or "path" in against):
+    notes = ("all of 9 seeds give the same estimate: " + (STUCK if stuck else "it is exact, or a constant"),) * still
+    if any(m.outcome == "biased" for m in exact) or stuck or not (found or "path" in against):
         return Report(alpha, exact, static, notes)
     draw, questions = drawer(
         Estimates(objective, space, args, kwargs, plan is not None),
@@ -80,7 +80,10 @@ def check(
         seed,
         "path" in against,
     )
-    return Report(alpha, decided(exact, measure(draw, questions, **options)), static, notes)
+    return Report(alpha, decided(exact, measure(draw, questions, **options)), static, (*notes, paths.said))
+
+
+STUCK = "its randomness is frozen, or what would change it is too rare to be tested by draws"
 
 
 class Space:
@@ -101,10 +104,10 @@ class Space:
         pairs = zip(self.free.items(), parts, strict=True)
         return {name: self.transforms[name](part.reshape(-1, *x.shape).to(x.dtype)) for (name, x), part in pairs}
 
-    def middle(self, paths: Paths, number: int) -> tuple[Params, np.ndarray]:
-        """The parameters in the middle of a path, and their velocity there, for unit speed."""
-        start, end = (torch.from_numpy(x[number][None]) for x in (paths.starts, paths.ends))
-        point, velocity, *_ = torch.func.jvp(self.params, ((start + end) / 2,), ((end - start) / LENGTH,))
+    def through(self, paths: Paths, number: int) -> tuple[Params, np.ndarray]:
+        """The parameters that a path goes through, and their velocity there, for unit speed."""
+        straight = (torch.from_numpy(x[number][None]) for x in (paths.points, paths.directions))
+        point, velocity, *_ = torch.func.jvp(self.params, *((x,) for x in straight))
         return {name: x[0] for name, x in point.items()}, flat(velocity)
 
 
@@ -156,7 +159,7 @@ def drawer(
 ) -> tuple[Callable[[int, int], Draws], list[Question]]:
     """A function from the number of a batch to its draws, and what they are about."""
     given = [i for i, question in enumerate(paths.questions) if question.point == "given"]
-    directions, eps = (paths.ends - paths.starts) / LENGTH, estimates.space.eps
+    directions, eps = paths.directions, estimates.space.eps
     largest = int(np.clip(200_000 // directions.size, 8, 512))
     """Draws at once."""
     questions = [*paths.questions] if path else []
@@ -167,18 +170,19 @@ def drawer(
     def along(rng: np.random.Generator, size: int) -> Draws:
         """With the same random numbers at a point of each path and at both of its ends."""
         one, n = int(rng.integers(2**31)), len(paths.questions)
-        starts, ends = (np.tile(x, (size, 1)) for x in (paths.starts, paths.ends))
-        where = starts + rng.random((size * n, 1)) * (ends - starts)
-        component = np.sum(estimates(one, where)[1] * np.tile(directions, (size, 1)), -1)
-        last, first = estimates.values(one, ends), estimates.values(one, starts)
-        found = (component - (last - first) / LENGTH, component, eps * (abs(first) + abs(last)) / LENGTH)
-        return Draws(*(x.reshape(size, n) for x in found))
+        where = np.concatenate([paths.at(rng.uniform(paths.low, paths.high)) for _ in range(size)])
+        component = np.sum(estimates(one, where)[1].reshape(size, n, -1) * directions, -1)
+        last, first = (
+            estimates.values(one, np.tile(paths.at(t), (size, 1))).reshape(size, n) for t in (paths.high, paths.low)
+        )
+        spacing = eps * (abs(first) + abs(last)) / paths.lengths
+        return Draws(component - (last - first) / paths.lengths, component, spacing)
 
     def beside(oracle: Estimates, rng: np.random.Generator, size: int) -> Draws:
-        """In the middle of the paths at the given point, all of which go through it; and the value there."""
+        """At the given point along the paths through it; and the value there."""
         one, other = (int(x) for x in rng.integers(2**31, size=2))
-        middle = np.tile((paths.starts[given[0]] + paths.ends[given[0]]) / 2, (size, 1))
-        (value, gradient), (truth, exact) = estimates(one, middle), oracle(other, middle)
+        here = np.tile(paths.points[given[0]], (size, 1))
+        (value, gradient), (truth, exact) = estimates(one, here), oracle(other, here)
         ours, theirs = (
             np.hstack([g @ directions[given].T, v[:, None]]) for g, v in ((gradient, value), (exact, truth))
         )

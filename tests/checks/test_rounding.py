@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ppvi
-from ppvi.checks.unbiased import DIGITS, ROUNDED, Judge
+from ppvi.checks.unbiased import DIGITS, ENOUGH, ROUNDED, Judge
 from tests.engines import ENGINES, dist, on, ppl, xp
 from tests.saboteurs.test_saboteurs import DroppedScore
 
@@ -91,5 +91,5 @@ def test_what_is_below_the_last_digit():
         (4.0, 0.1, "biased"),
     ):
         judge = Judge(1, 1e-3, 0.01, None, None)
-        judge.add(bias + 1e-3 * rng.normal(size=(5000, 1)), np.ones((5000, 1)), np.full((5000, 1), spacing))
+        judge.add(bias + 1e-3 * rng.normal(size=(ENOUGH, 1)), np.ones((ENOUGH, 1)), np.full((ENOUGH, 1), spacing))
         assert judge.outcomes() == [outcome]

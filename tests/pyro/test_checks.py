@@ -109,7 +109,7 @@ def test_a_right_gradient_passes():
     """Against paths, and against the enumerated gradient for every outcome."""
     strategies = {"z": ppvi.LeaveOneOut(4), "w": ppvi.Enumerate()}
     bound = vi.objective(score, nothing, chain, strategies=strategies)
-    report = bound.check(0, bound.init(0), delta=0.5, budget=60.0, progress=False)
+    report = bound.check(0, bound.init(0), delta=0.5, budget=ppvi.Budget(60, 5000), progress=False)
     assert report.verdict == "unbiased within delta", str(report)
     assert {m.point for m in report.measurements} >= {"given", "far", "given, every outcome"}
 
@@ -133,7 +133,7 @@ def test_a_planted_bug_is_found(against):
 
 def test_constraints_are_respected():
     bound = vi.objective(objectives.elbo, conjugate, normal)
-    report = bound.check(0, bound.init(0), delta=0.3, progress=False)
+    report = bound.check(0, bound.init(0), delta=0.3, budget=ppvi.Budget(60, 5000), progress=False)
     assert report.verdict == "unbiased within delta", str(report)
 
 
