@@ -8,7 +8,7 @@ their mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -69,6 +69,10 @@ def places_in(modules: Iterable[tuple[str, Any]]) -> Sequence[Place]:
     ]
 
 
+Written = list[tuple[torch.Tensor, torch.Tensor]]
+"""Buffers, and what is to be in them."""
+
+
 class Buffers:
     """What stands for buffers in one session."""
 
@@ -102,26 +106,27 @@ class Buffers:
             return _wrap_functional_tensor(x, self.level) if is_functionaltensor(probe) else x.clone()
 
     @contextmanager
-    def side_by_side(self, key: torch.Tensor) -> Iterator[dict[int, torch.Tensor]]:
-        """Within runs of which each has a copy of its own."""
+    def side_by_side(self, key: torch.Tensor) -> Iterator[Callable[[], Written]]:
+        """Within runs of which each has a copy of its own; gives what they have `ended` with."""
+        before = {number: place.module._buffers.get(place.key) for number, place in self.places.items()}
         self.keys.append(key)
         self.copies.append({})
         try:
-            yield self.copies[-1]
+            yield lambda: self.ended(before)
         finally:
             self.keys.pop()
             self.copies.pop()
 
-    def ended(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Buffers, each with what is in its place at the end; which is then the buffer again."""
+    def ended(self, before: Mapping[int, torch.Tensor | None] | None = None) -> Written:
+        """Buffers, each with what is in its place at the end; where is then again what was there before, or the buffer."""
         found = []
         for number, place in self.places.items():
-            now = place.module._buffers.get(place.key)
-            place.module._buffers[place.key] = place.tensor
-            if now is not place.tensor and now is not None:
+            now, first = place.module._buffers.get(place.key), before[number] if before else place.tensor
+            place.module._buffers[place.key] = first
+            if now is not first and now is not None:
                 found.append((place.tensor, now))
-            elif number in self.copies[0]:
-                found.append((place.tensor, self.copies[0][number]))
+            elif number in self.copies[-1]:
+                found.append((place.tensor, self.copies[-1][number]))
         return found
 
 

@@ -15,6 +15,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.subsample_messenger import SubsampleMessenger, _Subsample
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
@@ -22,6 +23,7 @@ from ppvi.engine.minibatches import Plates, Stated, Whole
 from ppvi.engine.runs import Run, Site, no_direct_sites, own_scale, unknown_site
 from ppvi.pyro import graphs, source
 from ppvi.pyro.buffers import batch_norm
+from ppvi.pyro.refused import refuse_hook
 from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -195,8 +197,8 @@ def provide(session: Session, msg: Any, role: str) -> None:
     constraint = stated or constraints.real
     if initial is None:
         initial, constraint = session.stored(name)
-    if isinstance(initial, torch.nn.Parameter) and not initial.requires_grad:
-        msg["value"] = initial  # frozen, and so a constant
+    if isinstance(initial, torch.nn.Parameter) and (is_lazy(initial) or not initial.requires_grad):
+        msg["value"] = initial  # frozen, and so a constant; or of a module that has to run first
     elif isinstance(initial, torch.nn.Parameter):
         # A module does not look at what it is given, but reads its own, for which `Reading` puts the session's value. The same
         # one may be asked for under several names.
@@ -264,6 +266,7 @@ class Reading(TorchFunctionMode):
         kwargs = kwargs or {}
         if (self.session.modules or self.session.buffers.places) and func != _REQUIRES_GRAD:
             args, kwargs = tree_map(self.session.read, (args, kwargs))
+        refuse_hook(func)
         if func == _DATA and is_functorch_wrapped_tensor(args[0]):
             raise RuntimeError("accessing `data` of a tensor that is traced")
         operands = (*args, *kwargs.values())
@@ -271,6 +274,10 @@ class Reading(TorchFunctionMode):
             func in _MADE_OF and not isinstance(operands[func == torch.Tensor.new_tensor], torch.Tensor)
         ):
             self.session.read_out(operands)
+        out = kwargs.get("out")
+        if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
+            found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})
+            return out.copy_(found) if found.shape == out.shape else func(*args, **kwargs)
         if func is torch.nn.functional.batch_norm:
             return batch_norm(*args, **kwargs)
         return _looked_up(*args) if func == torch.Tensor.__getitem__ else func(*args, **kwargs)

@@ -19,6 +19,9 @@ Key = int | torch.Generator | None
 
 _TURN = threading.RLock()
 
+STAGING = 0x5EED_0F_57A6
+"""The seed of what is staged, which no program names."""
+
 
 @contextmanager
 def seeded(key: Key) -> Iterator[None]:

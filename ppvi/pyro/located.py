@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ppvi.compiler.ir import Origin
 from ppvi.pyro import source
 from ppvi.pyro.graphs import is_traced
+from ppvi.pyro.refused import Seed
 
 Numbers = list[tuple[torch.Tensor, torch.Tensor]]
 """Tensors that Python numbers were read out of, and what was in them."""
@@ -78,11 +79,18 @@ class Located(TorchFunctionMode):
 
 
 class Noting(TorchDispatchMode):
-    """Notes what is read out of tensors by operations whose result depends on it, or the shape of whose result does."""
+    """Notes what is read out of tensors by operations whose result depends on it, or the shape of whose result does; and sees
+    to it that what is drawn is not seeded by the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed = Seed()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not READING.isdisjoint(func.tags):
             note((args, kwargs))
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.seed.refuse_another()
         return func(*args, **(kwargs or {}))
 
 

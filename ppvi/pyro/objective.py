@@ -33,11 +33,12 @@ from ppvi.pyro.buffers import Modules, places_in, put, unchanged, writing
 from ppvi.pyro.distributions import SiteDistribution, support_of
 from ppvi.pyro.gradient import Staging, Surrogate
 from ppvi.pyro.handlers import all_rows
-from ppvi.pyro.keys import Key, seeded
+from ppvi.pyro.keys import STAGING, Key, seeded
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
 from ppvi.pyro.lending import Arguments, arguments_of
 from ppvi.pyro.located import Numbers
 from ppvi.pyro.ops import OPS
+from ppvi.pyro.refused import refuse_hooks
 from ppvi.pyro.replay import Replay
 from ppvi.pyro.session import Session
 from ppvi.pyro.stage import DynamicError, registering, stage, what_prevents
@@ -264,6 +265,7 @@ class Objective(engine.Objective):
 
         def made() -> Staging:
             numbers: Numbers = []
+            refuse_hooks(self._world.modules)
             try:
                 plan, why = self._plan(params, arguments, SiteDistribution, numbers), ""
             except DynamicError as error:
@@ -276,9 +278,9 @@ class Objective(engine.Objective):
         return staging, [*params.values(), *arguments.tensors]
 
     def _look(self) -> World:
-        world = look(RULES, objective=self.program, model=self.model, guide=self.guide)
-        self.modules.places = places_in(world.modules)
-        return world
+        self._world = look(RULES, objective=self.program, model=self.model, guide=self.guide)
+        self.modules.places = places_in(self._world.modules)
+        return self._world
 
     def _run_first(self, params: Params, args: Any, kwargs: Any) -> None:
         """Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph."""
@@ -333,7 +335,7 @@ class Objective(engine.Objective):
             return value
 
         inputs, tensors = [value.detach() for value in params.values()], arguments.copies()
-        with seeded(0), arguments.lent(tensors):
+        with seeded(STAGING), arguments.lent(tensors):
             staged = stage(run, inputs, torch.zeros(()), *[x.detach() for x in tensors], numbers=numbers)
         refuse_constant(staged, params)
         warn_of_bias(staged, source.here())

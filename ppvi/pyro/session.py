@@ -23,6 +23,7 @@ from ppvi.pyro.functions import calls_noted
 from ppvi.pyro.handlers import Around, Direct, Reading
 from ppvi.pyro.located import note
 from ppvi.pyro.ops import OPS
+from ppvi.pyro.refused import Seed
 from ppvi.pyro.stage import DynamicError
 from ppvi.pyro.trees import level, tree_leaves, tree_map, vmap
 from ppvi.strategies import Strategy
@@ -67,12 +68,13 @@ class Session(engine.Session):
     def surroundings(self) -> Iterator[None]:
         # The checks of values that distributions and Pyro make are no part of any graph, and what modules put into the
         # parameter store is of this session only.
-        store = pyro.get_param_store()
+        store, self._seed = pyro.get_param_store(), Seed()
         self._stored = store.get_state()
         with store.scope(), pyro.validation_enabled(False):
             try:
                 with Reading(self), calls_noted(self.read):
                     yield
+                self._seed.refuse_another()
             finally:
                 ended = self.buffers.ended()
             self.write(ended)
@@ -97,6 +99,7 @@ class Session(engine.Session):
             self._constant_draws = outer
 
     def draw(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
+        self._seed.refuse_another()
         value, between, route = self.draw_site(name, fn, infer)
         if not self._constant_draws:
             return value, between, route
@@ -191,9 +194,9 @@ class Session(engine.Session):
         runs = n or length(stacks)
 
         def run(key: torch.Tensor, *entries: Any) -> Any:
-            with self._fresh(self._key + key), self.buffers.side_by_side(key) as copies:
+            with self._fresh(self._key + key), self.buffers.side_by_side(key) as ended:
                 found = function(*entries)
-                self.write([(self.buffers.places[number].tensor, x) for number, x in copies.items()])
+                self.write(ended())
                 return found
 
         return vmap(run)(torch.zeros(runs), *stacks)

@@ -150,6 +150,8 @@ _UNSTAGED = {
     "value out of a tracing tensor": "reads a number out of a tensor",
     "data-dependent control flow": "reads a number out of a tensor",
     "calling .item() on a Tensor": "reads a number out of a tensor",
+    "backward() called inside": "differentiates by torch.autograd",
+    "Batching rule not implemented": "uses an operation that cannot be vectorised",
     "requires_grad_()": "differentiates by torch.autograd",
     "does not require grad and does not have a grad_fn": "differentiates by torch.autograd",
     "is not possible because there exists a Tensor `other`": "writes what a run computes into what all runs share",

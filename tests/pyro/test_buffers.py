@@ -1,5 +1,6 @@
 """Buffers of modules: a gradient changes them once, as PyTorch's forward does, and nothing else does."""
 
+import copy
 import math
 
 import pyro
@@ -135,10 +136,11 @@ class Average(nn.Module):
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-@pytest.mark.parametrize("branching", [False, True], ids=["staged", "replayed"])
-def test_layers_of_ones_own(in_place, branching):
+@pytest.mark.parametrize("case", ["staged", "replayed", "side by side"])
+def test_layers_of_ones_own(in_place, case):
     layer = Average(in_place)
-    bound = vi.objective(elbo, *programs(layer, branching))
+    program, options = CASES[case]
+    bound = vi.objective(program, *programs(layer, **options))
     params = bound.init(0, X)
     for i in range(3):
         bound.value_and_grad(i, params, X)
@@ -151,3 +153,24 @@ def test_layers_of_ones_own(in_place, branching):
     assert float(bound.estimate(0, params, X)) != before
     layer.mean = torch.full((1,), 5 * (1 - 0.9**3))
     assert math.isclose(float(bound.estimate(0, params, X)), before, rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm], ids=["old", "new"])
+@pytest.mark.parametrize("particles", [1, 3])
+def test_a_spectral_norm_goes_on_by_one_iteration(norm, particles):
+    """Side by side as one run of PyTorch's own."""
+    torch.manual_seed(0)
+    net = norm(nn.Linear(3, 2))
+    twin = copy.deepcopy(net)
+
+    def program():
+        pyro.module("net", net)
+        pyro.sample("z", dist.Normal(net(torch.ones(3)), 1.0).to_event(1))
+
+    bound = vi.objective(iwelbo(particles), program, program)
+    params = bound.init(0)
+    bound.value_and_grad(0, params)
+    twin(torch.ones(3))
+    twin(torch.ones(3))
+    assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(net.buffers(), twin.buffers(), strict=True))
+    pyro.clear_param_store()
