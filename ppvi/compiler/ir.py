@@ -202,8 +202,9 @@ class SiteInfo:
     """What the last input says of the probability of each value; None where there is no such input."""
 
 
-Masses = Choice["probs", "logits", "coin probs", "coin logits"]
-"""What a finite distribution is given by: an array `(*lanes, K)`, or `(*lanes)` of the second of two values."""
+Masses = Choice["probs", "logits", "coin probs", "coin logits", "count probs"]
+"""What a finite distribution is given by: an array `(*lanes, K)`, or `(*lanes)` of the second of two values; of the number of
+such values in several trials `(*lanes, 2)`, with their number last."""
 
 At = Choice["draw", "credited draw", "choice", "data"]
 

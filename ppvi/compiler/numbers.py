@@ -194,6 +194,11 @@ def probabilities(masses: Masses, x: np.ndarray) -> np.ndarray:
             return np.exp(x - x.max(-1, keepdims=True))
         if masses == "coin logits":
             return np.stack([1 / (1 + np.exp(x)), 1 / (1 + np.exp(-x))], -1)
+        if masses == "count probs":
+            p, n = x[..., :1], x[..., 1:]
+            k = np.arange(1 + int(n.max()))
+            ways = np.array([[math.comb(int(trials), int(i)) for i in k] for trials in n.ravel()], float)
+            return ways.reshape(*n.shape[:-1], -1) * p**k * (1 - p) ** np.maximum(n - k, 0)
         return x if masses == "probs" else np.stack([1 - x, x], -1)
 
 

@@ -77,6 +77,10 @@ class SiteDistribution(Distribution):
 
     def masses(self) -> tuple[Masses | None, list[Array]]:
         """Numbers that say which of a few values are possible, and what they are; none for other distributions."""
+        if self.family == "Binomial" and (p := self.given("probs")) is not None:
+            return "count probs", [
+                self.ops.moveaxis(self.ops.stack([self.laid(p), self.parameter("total_count")]), 0, -1)
+            ]
         if self.family not in ("Bernoulli", "Categorical", "OneHotCategorical"):
             return None, []
         for parameter, of_values, of_coin in _GIVEN:

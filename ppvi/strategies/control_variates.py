@@ -91,10 +91,9 @@ def _given_winner(ops: Ops, logits: Array, z: Array, winner: Array) -> Array:
     Given that entry b is, exp(-z_b) and (exp(-z_i) - exp(-z_b)) q_i are independent standard exponentials: they are the
     noise, of value fixed, by which z~_b = -log e_b and z~_i = -log(e_i / q_i + e_b).
     """
-    held, q = ops.exp(-ops.stop_gradient(z)), ops.exp(logits)
+    held = ops.exp(-ops.stop_gradient(z))
     top = ops.choose(held, winner)
-    noise = (held - top) * ops.stop_gradient(q)
-    return -ops.log(noise / q + top)
+    return -ops.log((held - top) * ops.exp(ops.stop_gradient(logits) - logits) + top)
 
 
 @dataclass(frozen=True)

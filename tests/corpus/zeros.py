@@ -97,6 +97,14 @@ for _strategy in (Reinforce(), LeaveOneOut(2), UnorderedSet(2)):
         wrong(
             f"probs of {_p}, {_strategy}", worth, HIDDEN, "probability zero", guide=starting_at(_p), strategies={"z": _strategy}
         )  # fmt: skip
+wrong(
+    "a count of probs 1.0, Reinforce()", worth, HIDDEN, "probability zero", strategies={"z": Reinforce()},
+    guide=lambda: ppl.sample("z", dist.Binomial(3, probs=ppl.param("p", 1.0))),
+)  # fmt: skip
+right(
+    "a count of probs 1.0, Enumerate()", worth, "every value is summed over", strategies={"z": Enumerate()},
+    guide=lambda: ppl.sample("z", dist.Binomial(3, probs=ppl.param("p", 1.0))),
+)  # fmt: skip
 wrong("rest of a sum", worth, HIDDEN, "probability zero", guide=of_simplex, strategies={"z": SumAndSample(1)})
 wrong("logarithm of 0", worth, HIDDEN, "probability zero", guide=by_logarithm, strategies={"z": Enumerate()})
 

@@ -10,6 +10,7 @@ from scipy.special import digamma, gammaln, polygamma
 
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce, Reparam
 from ppvi.objectives import elbo
+from ppvi.strategies import ARM, REBAR, DisARM
 from tests.engines import dist, on, ppl, xp
 from tests.laws.cases import nothing
 
@@ -68,6 +69,23 @@ def test_draws_that_underflow(engine, law, strategy):
 
 def worth(p, q):
     return xp.sum(2 + 3 * q.simulate()["z"])
+
+
+@pytest.mark.parametrize("strategy", [REBAR(), DisARM(), ARM(), LeaveOneOut(2)], ids=str)
+def test_what_is_never_drawn_has_no_derivative(engine, strategy):
+    """At p = 0 and 1, with f(1) - f(0) between."""
+
+    def guide():
+        p = ppl.param("p")
+        with ppl.plate("lanes", 3):
+            ppl.sample("z", dist.Bernoulli(p))
+
+    with on(engine):
+        bound = engine.vi.objective(worth, nothing, guide, strategies={"z": strategy})
+        params = {"p": engine.array(np.array([0.0, 0.25, 1.0]))}
+        grads = np.array([np.asarray(bound.value_and_grad(engine.key(i), params)[1]["p"]) for i in range(100)])
+    assert (grads[:, [0, 2]] == 0).all()
+    assert abs(grads[:, 1].mean() - 3.0) < 5 * grads[:, 1].std() / 10
 
 
 @pytest.mark.parametrize("strategy", [Enumerate(), LocalExpectation(), MeasureValued()], ids=str)

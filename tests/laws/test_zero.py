@@ -10,7 +10,7 @@ import pytest
 
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce
 from ppvi.objectives import elbo
-from ppvi.strategies import StochasticPerturbation, SumAndSample, UnorderedSet
+from ppvi.strategies import ARM, ARSM, REBAR, DisARM, StochasticPerturbation, SumAndSample, UnorderedSet
 from tests.engines import NUMPYRO, PYRO, dist, double, nn, on, ppl, xp
 
 PRIOR = np.array([0.5, 0.3, 0.2])
@@ -200,3 +200,56 @@ def test_a_rate_of_zero_where_a_count_was_seen(engine):
     # d/dc E [log Gamma(r; 2, 1) - 0.2 r + 3 log r - r - log q(r)] = 5 - 2.2 E r, with r = exp(c + 0.2 e)
     slopes = np.array([float(g) for g in grads])
     assert abs(slopes.mean() - (5 - 2.2 * np.exp(1 + 0.02))) < 6.2 * slopes.std() / 20
+
+
+def test_a_check_of_a_coin_that_always_falls_on_one_side(engine):
+    """Its draws are the same at every key, and right."""
+
+    def saturated():
+        ppl.sample("z", dist.Bernoulli(logits=ppl.param("p", 200.0)))
+
+    with on(engine):
+        bound = engine.vi.objective(
+            lambda p, q: 2 + 3.0 * q.simulate()["z"], lambda: None, saturated, strategies={"z": REBAR()}
+        )
+        report = bound.check(engine.key(0), {"p": engine.array(200.0)}, against="exact", progress=False)
+        assert report.verdict == "unbiased within delta", report
+
+
+LANES = 4000
+BY_NOISE = {
+    "Categorical": (ARSM(), StochasticPerturbation(), UnorderedSet(2), LeaveOneOut(3)),
+    "Bernoulli": (ARM(), DisARM(), ARSM(), REBAR(scale=0.0), StochasticPerturbation()),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "strategy"), [(family, strategy) for family, of in BY_NOISE.items() for strategy in of], ids=str
+)
+def test_strategies_that_draw_by_noise(engine, family, strategy):
+    """E log f(z) in lanes whose value 1, or 2, is impossible where f is 0: the derivative within 5 standard errors."""
+    table = np.array([0.7, 0.2, 0.0] if family == "Categorical" else [0.7, 0.2])
+
+    def guide():
+        with ppl.plate("lanes", LANES):
+            if family == "Categorical":
+                logits = xp.concatenate([ppl.param("q"), xp.full((LANES, 1), -xp.inf)], -1)
+                ppl.sample("z", dist.Categorical(logits=logits))
+            else:
+                barred = xp.arange(LANES) % 2 == 1
+                ppl.sample("z", dist.Bernoulli(logits=xp.where(barred, -2000.0, ppl.param("q")[:, 0])))
+
+    def worth(p, q):
+        z = q.simulate()["z"]
+        return xp.sum(xp.log(xp.asarray(table))[xp.asarray(z, dtype=int)])
+
+    with double(), on(engine):
+        start = np.tile([0.4, -0.3], (LANES, 1))
+        bound = engine.vi.objective(worth, lambda: None, guide, strategies={"z": strategy})
+        slopes = np.asarray(bound.value_and_grad(engine.key(0), {"q": engine.array(start)})[1]["q"])[:, 0]
+    q = jax.nn.softmax(start[0])[0] if family == "Categorical" else jax.nn.sigmoid(start[0, 0])
+    slope = float(q * (1 - q)) * np.log(table[0] / table[1]) * (1 if family == "Categorical" else -1)
+    if family == "Bernoulli":
+        assert (slopes[1::2] == 0).all()
+        slopes = slopes[::2]
+    assert abs(slopes.mean() - slope) < 5 * slopes.std() / len(slopes) ** 0.5 + 1e-6
