@@ -67,10 +67,17 @@ def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticRep
 def nonlinear_estimates(flat: Flat) -> Iterator[Finding]:
     """The estimates that a program uses nonlinearly."""
     for estimate, step in misused(flat).items():
-        why = "it is an unbiased estimate, and a nonlinear function of one is biased: E g(X) is not g(E X)."
-        yield _finding("biased", "nonlinear estimate", f"the {estimate.equation.estimate_of}", step, why, _LINEARLY)
+        yield _finding(
+            "biased", "nonlinear estimate", f"the {estimate.equation.estimate_of}", step, _NONLINEAR, _LINEARLY
+        )
 
 
+def nonlinear_estimate(what: str, operation: str, where: str) -> Finding:
+    """The same of an estimate of which this is known without a graph."""
+    return Finding("biased", "nonlinear estimate", f"the {what}", operation, where, _NONLINEAR, _LINEARLY)
+
+
+_NONLINEAR = "it is an unbiased estimate, and a nonlinear function of one is biased: E g(X) is not g(E X)."
 _LINEARLY = (
     "Use it linearly. Where the rows of a minibatch are independent, take densities per plate and sum the function of them by "
     "ppvi.total, as iwelbo(K, per=...) does; or run the plate over all rows; exp_of, log_of and power_of have the expectation "

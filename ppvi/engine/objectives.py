@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from ppvi.checks import Budget, Report
-from ppvi.compiler.examine import examine, misused_estimates
+from ppvi.compiler.examine import examine
 from ppvi.compiler.explain import Explanation, explain
-from ppvi.compiler.findings import StaticReport
+from ppvi.compiler.findings import Finding, StaticReport
 from ppvi.compiler.ir import Atom, Program as StagedProgram, Var
 from ppvi.compiler.numbers import Numbers
 from ppvi.compiler.plan import Plan
@@ -266,11 +266,11 @@ class Objective:
             )
 
 
-def warn_of_bias(program: StagedProgram, where: str) -> None:
+def warn_of_bias(findings: Iterable[Finding], where: str) -> None:
     """Say at an objective's first use, which is there in the user's files, what a check would find of its minibatches."""
     file, _, line = where.rpartition(":")
     shown = globals().setdefault("__warningregistry__", {})
-    for finding in misused_estimates(program):
+    for finding in findings:
         message = f"the objective is biased.\n{finding}"
         warnings.warn_explicit(message, BiasWarning, file or where, int(line) if file else 0, registry=shown)
 

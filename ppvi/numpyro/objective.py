@@ -15,6 +15,7 @@ from jax.extend.core import ClosedJaxpr
 
 from ppvi.checks import Report
 from ppvi.compiler.choose import refuse_unknown
+from ppvi.compiler.examine import misused_estimates
 from ppvi.compiler.infinities import guarded
 from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
@@ -245,7 +246,7 @@ class Objective(engine.Objective):
         staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
         self._worlds.traced = True
         refuse_constant(staged, params)
-        warn_of_bias(staged, source.here())
+        warn_of_bias(misused_estimates(staged), source.here())
         constraints, begun_anew = ran[-1]
         supports = supports_of(staged.inputs, params, constraints)
         staged = replace(staged.live() if begun_anew else staged, supports=supports)

@@ -13,6 +13,7 @@ import torch
 
 from ppvi.checks import Report
 from ppvi.compiler.choose import refuse_unknown
+from ppvi.compiler.examine import misused_estimates
 from ppvi.compiler.explain import Explanation
 from ppvi.compiler.findings import StaticReport
 from ppvi.compiler.infinities import guarded
@@ -270,6 +271,7 @@ class Objective(engine.Objective):
                 plan, why = self._plan(params, arguments, SiteDistribution, numbers), ""
             except DynamicError as error:
                 plan, why = None, str(error)
+                warn_of_bias(watched.nonlinear(self._replay(params, args, kwargs)), source.here())
             return Staging(plan, self.compile, self.layout, why, numbers)
 
         with seeded(None):
@@ -338,7 +340,7 @@ class Objective(engine.Objective):
         with seeded(STAGING), arguments.lent(tensors):
             staged = stage(run, inputs, torch.zeros(()), *[x.detach() for x in tensors], numbers=numbers)
         refuse_constant(staged, params)
-        warn_of_bias(staged, source.here())
+        warn_of_bias(misused_estimates(staged), source.here())
         constraints, named = ran[-1].constraints, self.names_of(staged.inputs, params)
         supports = {var: support_of(constraints[name]) for var, name in named.items() if name in constraints}
         staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)

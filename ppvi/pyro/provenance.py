@@ -26,6 +26,37 @@ from ppvi.pyro import source
 from ppvi.pyro.located import READING, origin
 
 
+class Marks:
+    """Sets of numbers by the memory that tensors lie in, each as the bits of an int."""
+
+    def __init__(self) -> None:
+        self._marks: dict[int, tuple[StorageWeakRef, int]] = {}
+        """Where a storage lies -> its numbers. A weak reference keeps the place from being used again."""
+
+    def __bool__(self) -> bool:
+        return bool(self._marks)
+
+    def add(self, tensor: torch.Tensor, numbers: int) -> None:
+        storage = tensor.untyped_storage()
+        reference, before = self._marks.get(storage._cdata) or (StorageWeakRef(storage), 0)
+        self._marks[storage._cdata] = reference, before | numbers
+
+    def behind(self, operands: Any) -> int:
+        """The numbers of any of these operands."""
+        found = 0
+        for tensor in strided(operands):
+            if mark := self._marks.get(tensor.untyped_storage()._cdata):
+                found |= mark[1]
+        return found
+
+
+def each(numbers: int) -> Iterator[int]:
+    """The numbers of a set."""
+    while numbers:
+        yield (numbers & -numbers).bit_length() - 1
+        numbers &= numbers - 1
+
+
 class Provenance(TorchDispatchMode):
     """The marks of draws, and the reads and jumps that depend on them."""
 
@@ -35,21 +66,17 @@ class Provenance(TorchDispatchMode):
         self.reads: dict[int, str] = {}
         """The number of a draw -> file and line of the first read or jump that depends on it."""
         self._paused = False
-        self._marks: dict[int, tuple[StorageWeakRef, int]] = {}
-        """Where a storage lies -> the draws behind it, as a bit set. A weak reference keeps the place from being used again."""
+        self._marks = Marks()
 
     def follow(self, draw: torch.Tensor) -> int:
         """Follow what is computed from a draw; its number."""
         number, self.draws = self.draws, self.draws + 1
-        self._mark(draw, 1 << number)
+        self._marks.add(draw, 1 << number)
         return number
 
     def read(self, tensors: Any) -> None:
         """Python reads numbers out of tensors, or they jump."""
-        behind = self._behind(tensors)
-        while behind:
-            number = (behind & -behind).bit_length() - 1
-            behind &= behind - 1
+        for number in each(self._marks.behind(tensors)):
             if number not in self.reads:
                 self.reads[number] = source.here()
 
@@ -63,44 +90,32 @@ class Provenance(TorchDispatchMode):
             self._paused = outer
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, kind = kwargs or {}, _kind(func)
+        kwargs, kind = kwargs or {}, kind_of(func)
         operands = () if self._paused or not self._marks else (*args[kind.first :], *kwargs.values())
-        behind = self._behind(operands)
+        behind = self._marks.behind(operands)
         if not behind:
             return func(*args, **kwargs)
         users = origin() is Origin.OTHER
         if kind.reads or (users and (kind.rounds or kwargs.get("rounding_mode"))):
             self.read(operands)
         result = func(*args, **kwargs)
-        results = list(_tensors((result, *(args[i] for i in kind.writes if i < len(args)))))
+        results = list(strided((result, *(args[i] for i in kind.writes if i < len(args)))))
         if results:
-            self.read([x for x in _tensors(operands) if not _is_real(x)])
+            self.read([x for x in strided(operands) if not _is_real(x)])
         for tensor in results:
             if users or _is_real(tensor):
-                self._mark(tensor, behind)
+                self._marks.add(tensor, behind)
         return result
 
-    def _mark(self, tensor: torch.Tensor, draws: int) -> None:
-        storage = tensor.untyped_storage()
-        reference, before = self._marks.get(storage._cdata) or (StorageWeakRef(storage), 0)
-        self._marks[storage._cdata] = reference, before | draws
 
-    def _behind(self, operands: Any) -> int:
-        """The draws behind these operands, as a bit set."""
-        found = 0
-        for tensor in _tensors(operands):
-            if mark := self._marks.get(tensor.untyped_storage()._cdata):
-                found |= mark[1]
-        return found
-
-
-def _tensors(tree: Any) -> Iterator[torch.Tensor]:
+def strided(tree: Any) -> Iterator[torch.Tensor]:
+    """The tensors of lists and tuples that lie in memory."""
     for part in tree if isinstance(tree, list | tuple) else (tree,):
         if isinstance(part, torch.Tensor):
             if part.layout is torch.strided:
                 yield part
         elif isinstance(part, list | tuple):
-            yield from _tensors(part)
+            yield from strided(part)
 
 
 def _is_real(x: torch.Tensor) -> bool:
@@ -110,6 +125,8 @@ def _is_real(x: torch.Tensor) -> bool:
 class Kind(NamedTuple):
     """What is known of an operation."""
 
+    name: str
+    """In ATen, without overload, whether or not it changes its operand in place."""
     reads: bool
     rounds: bool
     first: int
@@ -119,10 +136,11 @@ class Kind(NamedTuple):
 
 
 @functools.cache
-def _kind(func: Any) -> Kind:
+def kind_of(func: Any) -> Kind:
     name = func._schema.name.removeprefix("aten::").rstrip("_")
     arguments = enumerate(func._schema.arguments)
     return Kind(
+        name=name,
         reads=name not in _MASKED and not READING.isdisjoint(func.tags),
         rounds=name in _ROUNDING,
         first=int(name in ("fill", "copy") or name.startswith("new_") or name.endswith("_like")),

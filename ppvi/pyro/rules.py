@@ -51,6 +51,17 @@ LINEAR: dict[str, tuple[frozenset[int], ...]] = {
 }
 """Operands in which an operation is jointly linear."""
 
+
+def linear(name: str, operands: int) -> tuple[frozenset[int], ...]:
+    """Sets of its operands in which an operation of so many is jointly linear."""
+    if name in ("stack", "cat"):
+        return (frozenset(range(operands)),)
+    if name == "where":
+        return (frozenset({1, 2}),)
+    groups = (frozenset(i for i in group if i < operands) for group in LINEAR.get(name, ()))
+    return tuple(group for group in groups if group)
+
+
 ADDITIVE = frozenset({"add", "sub", "rsub"})
 
 

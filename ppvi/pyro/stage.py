@@ -287,7 +287,7 @@ class Reader:
             run,
             lambda: [rules.flow(call)] * len(outputs),
             where,
-            linear=_linear(name, len(inputs)) if floats else (),
+            linear=rules.linear(name, len(inputs)) if floats else (),
             additive=name in rules.ADDITIVE,
             differentiable=name != "detach" and any(out.dtype.startswith(("float", "bfloat")) for out in outputs),
             meaning=lambda: meanings.meaning(call, inputs, outputs[0], where, node.meta.get("origin", Origin.OTHER)),
@@ -298,15 +298,6 @@ def _named(node: Any) -> dict[str, Any]:
     names = [argument.name for argument in node.target._schema.arguments]
     arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     return tree_map_only(torch.fx.Node, lambda _: meanings.TENSOR, arguments)
-
-
-def _linear(name: str, operands: int) -> tuple[frozenset[int], ...]:
-    if name in ("stack", "cat"):
-        return (frozenset(range(operands)),)
-    if name == "where":
-        return (frozenset({1, 2}),)
-    groups = (frozenset(i for i in group if i < operands) for group in rules.LINEAR.get(name, ()))
-    return tuple(group for group in groups if group)
 
 
 def _xlogy(x: Any, y: Any) -> torch.Tensor:

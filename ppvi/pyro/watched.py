@@ -12,7 +12,8 @@ import torch
 
 from ppvi.compiler.explain import Explanation, SiteReport
 from ppvi.compiler.findings import Finding, StaticReport, in_order
-from ppvi.pyro.keys import seeded
+from ppvi.pyro.keys import STAGING, seeded
+from ppvi.pyro.linearity import Linearity
 from ppvi.pyro.replay import SCORE, Place, Replay, Replayed
 from ppvi.strategies import Strategy
 
@@ -24,12 +25,16 @@ class Watched(Replayed):
 
     def __init__(self, replay: Replay):
         super().__init__(replay, (), plain=True)
+        self.linearity = Linearity()
         self.followed: list[tuple[Place, int]] = []
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        with super().surroundings(), self.replay.provenance:
+        with super().surroundings(), self.replay.provenance, self.linearity:
             yield
+
+    def estimate(self, value: torch.Tensor, what: str) -> torch.Tensor:
+        return self.linearity.estimate(value, what)
 
     def value_at(self, at: Place) -> tuple[torch.Tensor, Sequence[Any]]:
         if at.is_decided:
@@ -72,6 +77,13 @@ def _watched(replay: Replay) -> Watched:
 
 
 @torch.no_grad()
+def nonlinear(replay: Replay) -> list[Finding]:
+    """What one run does to minibatches that makes the objective biased."""
+    with seeded(STAGING):
+        return list(replay.agreed(lambda: _watched(replay)).linearity.findings())
+
+
+@torch.no_grad()
 def watch(replay: Replay) -> list[Seen]:
     """The sites of a few runs by name, in the order in which they were first seen."""
     places: dict[str, Place] = {}
@@ -93,15 +105,15 @@ def explain(replay: Replay, why: str) -> Explanation:
         f"replay, since {why}. The objective is one term, which depends on every site that is drawn; a strategy of several "
         f"runs runs the program again for each of them. These are the sites of {RUNS} runs"
     )
-    return Explanation(tuple(map(_report, seen)), (), _static(seen, why), engine)
+    return Explanation(tuple(map(_report, seen)), (), _static(replay, seen, why), engine)
 
 
 def examine(replay: Replay, why: str) -> StaticReport:
     """What can be said without a graph: nothing is proved, and some strategies are suspect, or biased by design."""
-    return _static(watch(replay), why)
+    return _static(replay, watch(replay), why)
 
 
-def _static(seen: Sequence[Seen], why: str) -> StaticReport:
+def _static(replay: Replay, seen: Sequence[Seen], why: str) -> StaticReport:
     remedy = (
         "Use torch.where, or keep the number a tensor, for a proof, and name LeaveOneOut() where that says that the objective "
         "jumps; `check` measures the bias without one."
@@ -115,7 +127,8 @@ def _static(seen: Sequence[Seen], why: str) -> StaticReport:
         f"{why}: nothing is proved.",
         remedy,
     )
-    return StaticReport(in_order([nothing, *(finding for site in seen for finding in _findings(site))]))
+    of_sites = (finding for site in seen for finding in _findings(site))
+    return StaticReport(in_order([nothing, *nonlinear(replay), *of_sites]))
 
 
 def _findings(seen: Seen) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import warnings
 
 import numpy as np
 import pyro
@@ -13,7 +14,7 @@ from pyro.infer import config_enumerate
 
 import ppvi
 import ppvi.pyro as vi
-from ppvi.objectives import elbo
+from ppvi.objectives import elbo, iwelbo
 from ppvi.strategies import DisARM, RunningMean, SumAndSample
 
 
@@ -319,3 +320,40 @@ def test_what_needs_a_graph_says_so():
     )
     with pytest.raises(ppvi.StrategyError, match="nest at sites"):
         runaway.value_and_grad(0, params)
+
+
+def minibatch(data):
+    """With a branch on a draw, so that it has no graph."""
+    m = pyro.sample("m", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(data), subsample_size=2) as i:
+        pyro.sample("x", dist.Normal(m if m > 0 else 2 * m, 1.0), obs=data[i])
+
+
+def at_a_loc(data):
+    pyro.sample("m", dist.Normal(pyro.param("loc", torch.tensor(0.4)), 1.0))
+
+
+def squared(p, q):
+    return -(p.log_density(q.simulate()) ** 2) / 100
+
+
+def summed(p, q):
+    z = q.simulate()
+    return torch.stack([p.log_probs(z)["x"].sum(), 2 * p.log_density(z)]).sum() / 3 - z.log_density
+
+
+@pytest.mark.parametrize(
+    ("program", "operation"),
+    [(squared, "pow"), (iwelbo(2), "logsumexp"), (elbo, None), (summed, None)],
+    ids=["squared", "iwelbo", "elbo", "sums"],
+)
+def test_nonlinear_functions_of_minibatches_are_seen_without_a_graph(program, operation):
+    bound, data = vi.objective(program, minibatch, at_a_loc), torch.arange(4.0)
+    params = bound.init(0, data)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bound.value_and_grad(0, params, data)
+    told = [str(w.message) for w in caught if issubclass(w.category, ppvi.BiasWarning)]
+    assert len(told) == (operation is not None)
+    assert all("minibatch of data" in text and f"{operation} at " in text for text in told)
+    assert bound.prove(params, data).verdict == ("biased" if operation else "suspect")
