@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,3 +43,10 @@ def _short(file: str) -> str:
         return str(Path(file).relative_to(Path.cwd()))
     except ValueError:
         return file
+
+
+def warn_at(where: str, message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of what a user's line does, `file:line`."""
+    file, _, line = where.rpartition(":")
+    shown = globals().setdefault("__warningregistry__", {})
+    warnings.warn_explicit(message, category, file or where, int(line) if file else 0, registry=shown)

@@ -1,28 +1,66 @@
-"""What both engines say of the arguments of a call: their names, and why one is refused."""
+"""What both engines say of the arguments of a call: those that are no arrays, their names, and why one is refused.
+
+An argument that is no array is a constant of the staged program. It is read afresh at every call, so that a config object, a
+table or a list that has changed is another constant. What it says is found as all is that programs read, by
+`ppvi.engine.looking`, and what nobody can see into, such as an open file, is refused.
+"""
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-from ppvi.engine.contents import Constant, Own, UnreadableError
+from ppvi.engine.looking import look
+from ppvi.engine.world import Rules, World
 from ppvi.errors import ProgramError
 
 Programs = Sequence[Callable[..., Any]]
 """The model and the guide, whose signatures have the names of arguments."""
 
 
-def constant(value: Any, own: Own, name: Callable[[], str]) -> Constant:
-    """An argument that is no array, as a constant of what is staged."""
+class Constants(NamedTuple):
+    """The arguments that are no arrays."""
+
+    numbers: tuple[Hashable, ...] = ()
+    """Leaf by leaf: a number or a text, or what stands for another thing."""
+    things: Sequence[Any] = ()
+    """Those others."""
+    places: Sequence[int] = ()
+    """Where they are among the leaves."""
+    name_of: Callable[[int], str] = str
+    """The name of a leaf."""
+
+    def name(self, i: int) -> str:
+        return f"argument {self.name_of(i)}"
+
+
+def looked(rules: Rules, programs: Mapping[str, Any], constants: Constants) -> World:
+    """The world of these programs at these constants, if all of them can be seen into."""
+    named = {constants.name(i): x for i, x in zip(constants.places, constants.things, strict=True)}
+    world = look(rules, programs, named)
+    for path, x, why in world.opaque:
+        if path.root in named:
+            kinds = [f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in (named[path.root], x)]
+            what = "it" if path.before is None else f"{path}, a {kinds[1]},"
+            raise ProgramError(
+                f"{path.root} is a {kinds[0]}, in which nobody could see a change: {what} {why}. Pass arrays, trees of arrays, "
+                f"or numbers, texts and objects made of them, as a NumPy array or a list for one."
+            )
+    return world
+
+
+T = TypeVar("T")
+
+
+def copied(thing: T, kept: Mapping[int, Any]) -> T:
+    """A copy for a program, which may change it, and may keep it longer than it stays as it is, but for what counts by its
+    identity; or the thing itself, if it cannot be copied or is too long a chain for that."""
     try:
-        return Constant(value, own)
-    except UnreadableError as error:
-        kind = type(value)
-        raise ProgramError(
-            f"argument {name()} is a {kind.__module__}.{kind.__qualname__}, in which nobody could see a change: {error}. Pass "
-            f"arrays, trees of arrays, or numbers, texts and objects made of them, as a NumPy array or a list for one."
-        ) from None
+        return copy.deepcopy(thing, dict(kept))
+    except Exception:  # whatever its own code for being copied raises
+        return thing
 
 
 def name_of(programs: Programs, keyword: bool, place: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ppvi.engine.sessions import Session, not_a_strategy
 from ppvi.errors import BiasWarning, ProgramError, StrategyError
 from ppvi.ops import Array, Ops
 from ppvi.program import Program, staging
+from ppvi.source import warn_at
 from ppvi.strategies import Strategy
 
 Params = dict[str, Any]
@@ -268,11 +268,8 @@ class Objective:
 
 def warn_of_bias(findings: Iterable[Finding], where: str) -> None:
     """Say at an objective's first use, which is there in the user's files, what a check would find of its minibatches."""
-    file, _, line = where.rpartition(":")
-    shown = globals().setdefault("__warningregistry__", {})
     for finding in findings:
-        message = f"the objective is biased.\n{finding}"
-        warnings.warn_explicit(message, BiasWarning, file or where, int(line) if file else 0, registry=shown)
+        warn_at(where, f"the objective is biased.\n{finding}", BiasWarning)
 
 
 def refuse_constant(program: StagedProgram, params: Params) -> None:

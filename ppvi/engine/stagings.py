@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Generic, Protocol, TypeVar
 
+from ppvi.engine.arguments import Constants
 from ppvi.engine.world import World
+from ppvi.source import warn_at
 
 
 class Made(Protocol):
@@ -24,8 +27,14 @@ class Made(Protocol):
 
 T = TypeVar("T", bound=Made)
 
+Key = tuple[Hashable, tuple[Hashable, ...]]
+"""The kind of a call, and the numbers among its arguments."""
+
 LIMIT = 8
 """Worlds that are kept for each kind of call."""
+
+KINDS = 64
+"""Kinds of calls that are kept."""
 
 MANY = 10
 """A program that is staged again for the so manieth time is worth a word."""
@@ -35,39 +44,82 @@ MANY = 10
 class Stagings(Generic[T]):
     """The last things made, by the kind of call."""
 
-    look: Callable[[], World]
-    made: dict[Hashable, list[tuple[World, T]]] = field(default_factory=dict)
-    """With the world that each was made in; those that were used last come first."""
+    look: Callable[[Constants], World]
+    here: Callable[[], str]
+    """File and line of the user's that calls."""
     changes: int = 0
+    dropped: int = 0
+    _made: OrderedDict[Key, list[tuple[World, T]]] = field(default_factory=OrderedDict)
+    """With the world that each was made in; those that were used last come first, of kinds last."""
+    _lock: RLock = field(default_factory=RLock)
 
-    def get(self, kind: Hashable, make: Callable[[], T]) -> T:
-        known = self.made.setdefault(kind, [])
-        for i, (world, thing) in enumerate(known):
-            if world.is_current() and thing.holds():
-                known.insert(0, known.pop(i))
-                return thing
-        world, changed = self.look(), None
+    def get(self, kind: Hashable, constants: Constants, make: Callable[[World], T]) -> tuple[World, T]:
+        """What was made for such a call in the world as it is, and that world."""
+        with self._lock:
+            key = kind, constants.numbers
+            known = self._made.get(key, [])
+            for i, pair in enumerate(known):
+                if pair[0].is_current(constants.things) and pair[1].holds():
+                    if i:
+                        known.insert(0, known.pop(i))
+                    if len(self._made) > 1:
+                        self._made.move_to_end(key)
+                    return pair
+            return self._looked(key, constants, make, known)
+
+    def renew(self, kind: Hashable, constants: Constants, thing: T) -> None:
+        """What has changed since this was used is no change."""
+        with self._lock:
+            known = self._made.get((kind, constants.numbers), [])
+            if known and known[0][1] is thing:
+                world = self.look(constants)
+                known[0] = (known[0][0] if world.passing else world, thing)
+
+    def _looked(
+        self, key: Key, constants: Constants, make: Callable[[World], T], known: list[tuple[World, T]]
+    ) -> tuple[World, T]:
+        world, changed = self.look(constants), None
         if world.passing:
-            return make()
+            return world, make(world)
         for i, (before, thing) in enumerate(known):
             difference = before.difference(world, thing.uses)
             if difference is None and thing.holds():
-                known.insert(0, known.pop(i))
-                break
+                return self._used(key, known, i, (world, thing))
             changed = changed or difference
-        else:
-            self.warn(changed)
-            known.insert(0, (world, make()))
-        known[0] = (world, known[0][1])
+        self._warn(changed or self._other_number(key, constants))
+        known.insert(0, (world, make(world)))
         del known[LIMIT:]
-        return known[0][1]
+        return self._used(key, known, 0, known[0])
 
-    def warn(self, changed: str | None) -> None:
+    def _used(self, key: Key, known: list[tuple[World, T]], i: int, pair: tuple[World, T]) -> tuple[World, T]:
+        if i:
+            known.insert(0, known.pop(i))
+        known[0] = pair
+        self._made[key] = known
+        self._made.move_to_end(key)
+        if len(self._made) > KINDS:
+            self._made.popitem(last=False)
+            self.dropped += 1
+            if self.dropped == MANY:
+                warn_at(
+                    self.here(),
+                    f"the objective is called with more than {KINDS} kinds of arguments, and is staged again for those that "
+                    f"come back: give arrays fewer shapes, as by padding and masks.",
+                )
+        return pair
+
+    def _other_number(self, key: Key, constants: Constants) -> str | None:
+        """The argument whose number is another one than at the last such call."""
+        before = next((numbers for kind, numbers in reversed(self._made) if kind == key[0]), None)
+        pairs = zip(before, constants.numbers, strict=True) if before else ()
+        return next((constants.name(i) for i, (x, y) in enumerate(pairs) if x != y), None)
+
+    def _warn(self, changed: str | None) -> None:
         self.changes += changed is not None
         if self.changes == MANY:
             self.changes += 1
-            warnings.warn(
+            warn_at(
+                self.here(),
                 f"the objective was staged {MANY} times again since what its programs read changed, at last {changed}; each "
-                f"takes as long as a first call. Pass what changes as an argument, an array.",
-                stacklevel=4,
+                f"takes as long as a first call. Pass what changes as an argument, an array that no program reads in Python.",
             )

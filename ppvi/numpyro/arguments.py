@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ppvi.compiler.ir import Support, Var
-from ppvi.engine.arguments import Programs, constant, name_of
-from ppvi.engine.contents import Reader
+from ppvi.engine.arguments import Constants, Programs, copied, name_of
+from ppvi.engine.looking import SCALARS
+from ppvi.engine.world import World, scalar
 from ppvi.numpyro.distributions import support_of
 
 
-class Structure(NamedTuple):
-    """The arguments of a call less their arrays: hashable, so that JAX can tell calls apart by it."""
+class Structure:
+    """The arguments of a call less their arrays, in one state of the world: JAX tells calls apart by which one it is."""
 
-    tree: Any
-    static: tuple[Any, ...]
-    world: Any = None
-    """Stands for what programs read outside of their arguments."""
+    def __init__(self, tree: Any, leaves: Sequence[Any], constants: Constants, world: World):
+        self.tree = tree
+        self._leaves = [n if n in (ARRAY, THING) else x for n, x in zip(constants.numbers, leaves, strict=True)]
+        self._kept = world.kept() if constants.things else {}
+        self._things = copied(constants.things, self._kept)
+
+    def holds(self) -> bool:
+        return True
+
+    def uses(self, array: object) -> bool:
+        return not isinstance(array, Tracer)  # one that an earlier trace has left behind
+
+    def joined(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with these arrays."""
+        traced, things = iter(arrays), iter(copied(self._things, self._kept))
+        leaves = [next(traced) if x is ARRAY else next(things) if x is THING else x for x in self._leaves]
+        return jax.tree.unflatten(self.tree, leaves)
 
 
-def part(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], fixed: Collection[int] = (), programs: Programs = ()
-) -> tuple[list[Any], Structure]:
+ARRAY, THING = object(), object()
+"""Stand for an array, and for what is neither an array nor a number."""
+
+_ARRAYS = {float}
+"""Types of arrays that have been met."""
+
+
+def part(leaves: Sequence[Any], fixed: Collection[int], name_of: Callable[[int], str]) -> tuple[list[Any], Constants]:
     """Arguments as arrays, which are traced, and the rest, which is constant, as are leaves `fixed` that are not JAX's own."""
-    leaves, tree = jax.tree.flatten((args, dict(kwargs)))
-    traced = [_is_array(x) and (i not in fixed or isinstance(x, jax.Array)) for i, x in enumerate(leaves)]
-
-    def name(i: int) -> Callable[[], str]:
-        return lambda: leaf_name(programs, args, kwargs, i)
-
-    static = (
-        _ARRAY if free else constant(x, _own, name(i)) for i, (x, free) in enumerate(zip(leaves, traced, strict=True))
-    )
-    structure = Structure(tree, tuple(static))
-    return [leaf for leaf, free in zip(leaves, traced, strict=True) if free], structure
-
-
-def join(arrays: Sequence[Any], structure: Structure) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments from their parts."""
-    rest = iter(arrays)
-    leaves = [next(rest) if leaf is _ARRAY else leaf.copied() for leaf in structure.static]
-    return jax.tree.unflatten(structure.tree, leaves)
+    arrays, numbers, things, places = [], [], [], []
+    for i, x in enumerate(leaves):
+        if is_array(x) and (i not in fixed or isinstance(x, jax.Array)):
+            arrays.append(x)
+            numbers.append(ARRAY)
+        elif type(x) in SCALARS:
+            numbers.append(scalar(x))
+        else:
+            numbers.append(THING)
+            things.append(x)
+            places.append(i)
+    return arrays, Constants(tuple(numbers), things, places, name_of)
 
 
 def leaf_name(programs: Programs, args: tuple[Any, ...], kwargs: Mapping[str, Any], i: int) -> str:
@@ -56,22 +70,17 @@ def leaf_name(programs: Programs, args: tuple[Any, ...], kwargs: Mapping[str, An
     return name_of(programs, keyword, place.key if keyword else place.idx) + jax.tree_util.keystr(tuple(inner))
 
 
-class _Array:
-    """Stands for an array among the arguments of a call."""
-
-
-_ARRAY = _Array()
-
-
-def _is_array(leaf: Any) -> bool:
+def is_array(leaf: Any) -> bool:
     """Whether JAX has such arrays: not those of texts, dates or objects."""
+    if type(leaf) in _ARRAYS:
+        return True
     if isinstance(leaf, np.ndarray | np.generic):
         return any(jnp.issubdtype(leaf.dtype, kind) for kind in (np.number, np.bool_))
-    return isinstance(leaf, jax.Array | float)
-
-
-def _own(value: Any, reader: Reader) -> Hashable:
-    return reader.same(value) if isinstance(value, jax.Array) else None
+    if not isinstance(leaf, jax.Array | float):
+        return False
+    if not isinstance(leaf, Tracer):
+        _ARRAYS.add(type(leaf))
+    return True
 
 
 def names_of(inputs: Sequence[Var], params: Any) -> dict[Var, str]:

@@ -36,7 +36,7 @@ from ppvi.engine.fitting import (
     update_of,
 )
 from ppvi.engine.objectives import Params
-from ppvi.numpyro.arguments import Structure, join
+from ppvi.numpyro.arguments import Structure
 from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.objective import Objective
 from ppvi.numpyro.reading import called
@@ -205,7 +205,7 @@ def _compiled(
 
     @functools.partial(jax.jit, static_argnums=3)
     def run(state: State, steps: jax.Array, arrays: list[Any], structure: Structure) -> tuple[State, jax.Array]:
-        args, kwargs = join(arrays, structure)
+        args, kwargs = structure.joined(arrays)
         return jax.lax.scan(lambda state, i: step(state, i, args, kwargs), state, steps)
 
     def on_devices(state: State, steps: jax.Array) -> tuple[State, jax.Array]:

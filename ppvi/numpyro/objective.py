@@ -26,7 +26,7 @@ from ppvi.engine.objectives import ObjectiveProgram, Params, Start, refuse_const
 from ppvi.engine.runs import Handle
 from ppvi.errors import ProgramError
 from ppvi.numpyro import source
-from ppvi.numpyro.arguments import Structure, join, names_of, part, supports_of
+from ppvi.numpyro.arguments import Structure, names_of, supports_of
 from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.handlers import InnerSiteError
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
@@ -60,7 +60,7 @@ class Objective(engine.Objective):
     """Whether a program has shown to have sites under control flow."""
 
     @cached_property
-    def _worlds(self) -> Worlds:
+    def worlds(self) -> Worlds:
         return Worlds(objective=self.program, model=self.model, guide=self.guide)
 
     @cached_property
@@ -81,7 +81,7 @@ class Objective(engine.Objective):
         return jax.jit(self._learn, static_argnums=3)
 
     def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> Start:
-        part(args, kwargs, programs=(self.model, self.guide))  # which refuses what has no contents
+        called([self], lambda arrays, structure: None, {}, args, kwargs)  # which refuses what nobody can see into
         start = first_run(lambda begin: self.evaluate(begin, args, kwargs)[1], key, self.strategies)
         self.refuse_no_params(start.params)
         # Weak types would make the second call of a jitted step compile again.
@@ -129,7 +129,7 @@ class Objective(engine.Objective):
         @functools.partial(jax.jit, static_argnums=3)
         @functools.partial(jax.vmap, in_axes=(0, None, None, None))
         def run(key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Any:
-            args, kwargs = join(arrays, structure)
+            args, kwargs = structure.joined(arrays)
             session = PlainSession(key, params, self.strategies)
             session.plate_rows = Whole()
             with self.handles(session, args, kwargs) as (p, q), session.fresh(key):
@@ -180,18 +180,13 @@ class Objective(engine.Objective):
         self, made: Any, key: jax.Array, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any], *states: Any
     ) -> Any:
         """A jitted function of these arguments, in the world as it is."""
-        token = self._worlds.token()
-        if self._worlds.are_many():
+        if self.worlds.are_many():
             for function in (self._surrogate, self._gradient, self._update):
                 function.clear_cache()
         checked = _checked(params)
-
-        def call(arrays: list[Any], structure: Structure) -> Any:
-            return made(key, checked, arrays, structure._replace(world=token), *states)
-
-        found = self._called(call, checked, args, kwargs)
-        self._worlds.settle(token)
-        return found
+        return self._called(
+            lambda arrays, structure: made(key, checked, arrays, structure, *states), checked, args, kwargs
+        )
 
     # Staging ------------------------------------------------------------------------------------------------------------
 
@@ -223,7 +218,7 @@ class Objective(engine.Objective):
         ran: list[tuple[dict[str, Any], bool]] = []  # without the session, whose tracers must not outlive it
 
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
-            args, kwargs = join(arrays, structure)
+            args, kwargs = structure.joined(arrays)
             value, session = self.evaluate(
                 lambda: Session(key, params, self.strategies, distribution, self._lifted), args, kwargs
             )
@@ -244,7 +239,7 @@ class Objective(engine.Objective):
             self._lifted = True
             closed = trace()
         staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
-        self._worlds.traced = True
+        self.worlds.traced = True
         refuse_constant(staged, params)
         warn_of_bias(misused_estimates(staged), source.here())
         constraints, begun_anew = ran[-1]
@@ -282,8 +277,13 @@ def _checked(params: Params) -> Params:
         raise ProgramError(f"params must be a dict from parameter name to value, not {type(params).__name__}.")
     for name, value in params.items():
         for leaf in jax.tree.leaves(value):
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            if not _has_gradient(leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)):
                 raise ProgramError(
                     f"parameter {name!r} has dtype {jnp.result_type(leaf)}, which has no gradient: make it floating point."
                 )
     return dict(params)
+
+
+@functools.cache
+def _has_gradient(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)

@@ -8,7 +8,7 @@ ones these are shows when staging fails, and is found by trying: as few as do.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ppvi.engine.arguments import copied
+from ppvi.engine.stagings import KINDS
 from ppvi.errors import EngineError, PpviError
 from ppvi.numpyro import source
-from ppvi.numpyro.arguments import Structure, join, leaf_name, part
+from ppvi.numpyro.arguments import Structure, is_array, leaf_name, part
 from ppvi.numpyro.unstaged import PlainSession
 
 if TYPE_CHECKING:
@@ -46,27 +48,37 @@ def called(
     kwargs: Mapping[str, Any],
 ) -> T:
     """`call` of the arguments as arrays and structure, those constant whose numbers the programs read."""
-    first, programs = bounds[0], (bounds[0].model, bounds[0].guide)
-    leaves, tree = jax.tree.flatten((args, dict(kwargs)))
-    known = first.fixed.get(tree, frozenset())
+    first, kwargs = bounds[0], dict(kwargs)
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    fixed = first.fixed.get(tree, _NONE)
+    arrays, constants = part(leaves, fixed, lambda i: leaf_name((first.model, first.guide), args, kwargs, i))
+    structure = first.worlds.structure(tree, leaves, constants)
     try:
-        return call(*part(args, kwargs, known, programs))
+        found = call(arrays, structure)
     except Exception as error:
         if isinstance(error, PpviError) and not isinstance(error, ReadError):
             raise
 
-        free = frozenset(i for i, x in enumerate(leaves) if isinstance(x, np.ndarray | np.generic | float)) - known
+        free = frozenset(i for i, x in enumerate(leaves) if isinstance(x, np.ndarray | np.generic | float)) - fixed
         goes = functools.partial(_goes, bounds, params, args, kwargs)
-        if not free or not goes(known | free):
+        if not free or not goes(fixed | free):
             raise _refusal(error, bounds, params, args, kwargs) from error
-        read = needed(goes, sorted(free), known)
+        read = needed(goes, sorted(free), fixed)
         if not read:  # it can be staged, and failed for another reason
             raise
-        first.fixed[tree] = known | read
-    return call(*part(args, kwargs, first.fixed[tree], programs))
+        if len(first.fixed) == KINDS:
+            first.fixed.clear()
+        first.fixed[tree] = fixed | read
+    else:
+        first.worlds.settle(constants, structure)
+        return found
+    return called(bounds, call, params, args, kwargs)
 
 
-def needed(goes: Callable[[Iterable[int]], bool], places: Sequence[int], known: frozenset[int]) -> frozenset[int]:
+_NONE: frozenset[int] = frozenset()
+
+
+def needed(goes: Callable[[Collection[int]], bool], places: Sequence[int], known: frozenset[int]) -> frozenset[int]:
     """A smallest part of the places that goes together with those known, where all of them do (Junker 2004)."""
     if goes(known):
         return frozenset()
@@ -78,13 +90,16 @@ def needed(goes: Callable[[Iterable[int]], bool], places: Sequence[int], known: 
 
 
 def _goes(
-    bounds: Sequence[Objective], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], fixed: Iterable[int]
+    bounds: Sequence[Objective], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], fixed: Collection[int]
 ) -> bool:
     """Whether the objectives run with these leaves of their arguments constant and the others traced."""
-    arrays, structure = part(args, kwargs, frozenset(fixed))
+    leaves, tree = jax.tree.flatten((args, dict(kwargs)))
+    known = {i: copied(x, {}) for i, x in enumerate(leaves) if not is_array(x) or i in fixed}
+    arrays = [x for i, x in enumerate(leaves) if i not in known]
 
     def run(params: Any, arrays: list[Any]) -> Any:
-        args, kwargs = join(arrays, structure)
+        rest = iter(arrays)
+        args, kwargs = jax.tree.unflatten(tree, [known[i] if i in known else next(rest) for i in range(len(leaves))])
         starts = [functools.partial(PlainSession, jax.random.key(0), params, bound.strategies) for bound in bounds]
         return [bound.evaluate(start, args, kwargs)[0] for bound, start in zip(bounds, starts, strict=True)]
 

@@ -1,7 +1,9 @@
-"""What JAX and NumPyro programs read outside of their arguments (`ppvi.engine.world`), as a static argument of a jit."""
+"""What JAX and NumPyro programs read outside of their arrays (`ppvi.engine.world`), as a static argument of a jit."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,8 +11,11 @@ from jax.core import Tracer
 from numpyro.distributions.distribution import Distribution
 from numpyro.primitives import CondIndepStackFrame, plate
 
+from ppvi.engine.arguments import Constants, looked
 from ppvi.engine.stagings import LIMIT, Stagings
-from ppvi.engine.world import Rules, World, look
+from ppvi.engine.world import Rules, World
+from ppvi.numpyro import source
+from ppvi.numpyro.arguments import Structure
 from ppvi.numpyro.handlers import current_trace
 
 RULES = Rules(
@@ -25,51 +30,44 @@ TOP = current_trace()
 """What records nothing."""
 
 
-class Token:
-    """Stands for one state of the world: JAX tells calls apart by it."""
-
-    def holds(self) -> bool:
-        return True
-
-    def uses(self, array: object) -> bool:
-        return not isinstance(array, Tracer)  # one that an earlier trace has left behind
-
-
 class Worlds:
     """The last states of the world that a few programs read."""
 
     def __init__(self, **programs: Any):
         self.programs = programs
-        self.stagings: Stagings[Token] = Stagings(self._look)
+        self.stagings: Stagings[Structure] = Stagings(self.look, source.here)
         self.made = 0
         self.traced = False
         """Whether programs have been traced since the last call."""
 
-    def token(self) -> Token:
-        """The token of the world as it is, with the modes of NumPyro."""
-        return self.stagings.get(Distribution._validate_args, self._made)
+    def structure(self, tree: Any, leaves: Sequence[Any], constants: Constants) -> Structure:
+        """That of such arguments in the world as it is, with the modes of NumPyro."""
+        make = functools.partial(self._make, tree, leaves, constants)
+        return self.stagings.get(_kind(tree), constants, make)[1]
 
-    def settle(self, token: Token) -> None:
+    def settle(self, constants: Constants, structure: Structure) -> None:
         """After a call: what programs have changed themselves when they were traced is no change of the world, as all side
         effects are none to JAX."""
-        known = self.stagings.made.get(Distribution._validate_args, [])
-        if self.traced and known and known[0][1] is token:
-            world = self._look()
-            known[0] = (known[0][0] if world.passing else world, token)
-        self.traced = False
+        if self.traced:
+            self.stagings.renew(_kind(structure.tree), constants, structure)
+            self.traced = False
 
     def are_many(self) -> bool:
-        """Whether so many tokens have been made since this was last true that what was compiled for them is to be dropped."""
+        """Whether so many were made since this was last true that what was compiled for them is to be dropped."""
         many = self.made > 2 * LIMIT
         self.made = 0 if many else self.made
         return many
 
-    def _made(self) -> Token:
-        self.made += 1
-        return Token()
-
-    def _look(self) -> World:
-        world = look(RULES, **self.programs)
+    def look(self, constants: Constants) -> World:
+        world = looked(RULES, self.programs, constants)
         traced = any(isinstance(fact.value, Tracer) for fact in world.facts)
         world.passing = traced and type(current_trace()) is not type(TOP)
         return world
+
+    def _make(self, tree: Any, leaves: Sequence[Any], constants: Constants, world: World) -> Structure:
+        self.made += 1
+        return Structure(tree, leaves, constants, world)
+
+
+def _kind(tree: Any) -> Any:
+    return Distribution._validate_args, tree

@@ -27,4 +27,4 @@ def checked(params: Params) -> Params:
 
 def is_frozen(x: torch.Tensor) -> bool:
     """Whether it is a module's parameter that is not to be trained."""
-    return isinstance(x, torch.nn.Parameter) and not x.requires_grad
+    return type(x) is not torch.Tensor and not x.requires_grad and isinstance(x, torch.nn.Parameter)

@@ -70,7 +70,8 @@ class Gradient:
 
     def finished(self, found: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Value and gradient, after the buffers of modules have been changed."""
-        put(zip(self.buffers, found[1 + self.size :], strict=True))
+        if self.buffers:
+            put(zip(self.buffers, found[1 + self.size :], strict=True))
         return tuple(found[: 1 + self.size])
 
 
@@ -98,7 +99,7 @@ class Staging:
         self._asked = plan is None or bool(learners)
 
     def holds(self) -> bool:
-        return all(torch.equal(x, before) for x, before in self.numbers)
+        return not self.numbers or all(torch.equal(x, before) for x, before in self.numbers)
 
     def uses(self, array: object) -> bool:
         return id(array) in self._arrays

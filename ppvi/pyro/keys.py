@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 
@@ -23,21 +24,16 @@ STAGING = 0x5EED_0F_57A6
 """The seed of what is staged, which no program names."""
 
 
-@contextmanager
-def seeded(key: Key) -> Iterator[None]:
+def seeded(key: Key) -> AbstractContextManager[Any]:
     """The random numbers of a seed or of a generator; with None those of PyTorch's global generator."""
-    with _TURN, _forked(key):
-        yield
+    return _TURN if key is None else _forked(key)
 
 
 @contextmanager
-def _forked(key: Key) -> Iterator[None]:
-    if key is None:
-        yield
-        return
+def _forked(key: int | torch.Generator) -> Iterator[None]:
     if isinstance(key, bool) or not isinstance(key, int | torch.Generator):
         raise ProgramError(f"the key must be an int seed, a torch.Generator or None, not {key!r}; it comes first.")
-    with torch.random.fork_rng():
+    with _TURN, torch.random.fork_rng():
         seed = int(torch.randint(2**62, (), generator=key)) if isinstance(key, torch.Generator) else key
         # As `torch.manual_seed`, which for every kind of device that is not there notes down the whole stack, and that takes
         # milliseconds.

@@ -1,4 +1,4 @@
-"""Arguments are lent to programs: what is no tensor is a constant, known by its contents, and nothing may be changed in place.
+"""Arguments are lent to programs: what is no tensor is a constant, known by what is in it, and nothing may be changed in place.
 
 Pyro's SVI runs a program once for each step, and what it changes in its arguments changes with it. A staged program is not run
 again, so a change in place would be made when nobody expects it. It is refused, on a copy.
@@ -6,41 +6,51 @@ again, so a change in place would be made when nobody expects it. It is refused,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
-from ppvi.engine.arguments import Programs, constant, name_of
-from ppvi.engine.contents import Constant, Reader, UnreadableError, grown
+from ppvi.engine.arguments import Constants, Programs, copied, name_of
+from ppvi.engine.looking import SCALARS
+from ppvi.engine.world import Fact, World, scalar
 from ppvi.errors import ProgramError
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Arguments by position and by keyword."""
 
+Look = Callable[[Constants], World]
 
-@dataclass(frozen=True)
+
 class Arguments:
-    """The arguments of a call. Made by `arguments_of`."""
+    """The arguments of a call."""
 
-    leaves: Sequence[Any]
-    """Tensors, and what is none as constants."""
-    tree: Any
-    names: Callable[[], Sequence[str]]
-    """By argument."""
+    def __init__(self, programs: Programs, look: Look, args: tuple[Any, ...], kwargs: Mapping[str, Any]):
+        self._look = look
+        self._programs = programs
+        self._given = args, kwargs = args, dict(kwargs)
+        self.are_plain = not kwargs and all(type(x) is torch.Tensor for x in args)
+        """Whether they are tensors by position, of which no tree need be made."""
+        self.leaves, self._tree = (args, len(args)) if self.are_plain else tree_flatten((args, kwargs))
+        self.tensors = [x for x in self.leaves if isinstance(x, torch.Tensor)]
+        self.constants = Constants() if self.are_plain else self._constants()
+        self.kind = self._tree, *[(x.shape, x.dtype) for x in self.tensors]
+        """What calls are told apart by, beside constants."""
 
-    @property
-    def tensors(self) -> list[torch.Tensor]:
-        return [leaf for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
+    def _constants(self) -> Constants:
+        numbers = [scalar(x) if type(x) in SCALARS else isinstance(x, torch.Tensor) for x in self.leaves]
+        places = [i for i, number in enumerate(numbers) if number is False]
+        return Constants(tuple(numbers), [self.leaves[i] for i in places], places, self._leaf_name)
 
-    @property
-    def signature(self) -> Hashable:
-        """What calls are told apart by."""
-        return (*((x.shape, x.dtype) if isinstance(x, torch.Tensor) else x for x in self.leaves), self.tree)
+    def _leaf_name(self, i: int) -> str:
+        """The name of a leaf among the arguments, as in `'x'` or `'data'['y'][0]`."""
+        path: Any = tree_flatten_with_path(self._given)[0][i][0]
+        side, place, *inner = path
+        keyword = side.idx == 1
+        return name_of(self._programs, keyword, place.key if keyword else place.idx) + keystr(tuple(inner))
 
     def copies(self) -> list[torch.Tensor]:
         """The tensors, for a program of which nobody knows what it does to them, each time that it runs as it is."""
@@ -49,68 +59,86 @@ class Arguments:
     @contextmanager
     def lent(self, tensors: Sequence[torch.Tensor]) -> Iterator[Call]:
         """The arguments with these tensors, to a program that must leave them as they are."""
-        rest, versions = iter(tensors), list(map(_version, tensors))
-        given = [leaf.copied() if isinstance(leaf, Constant) else next(rest) for leaf in self.leaves]
-        args, kwargs = tree_unflatten(given, self.tree)
-        yield args, kwargs
+        versions = list(map(_version, tensors))
+        if self.are_plain:
+            yield tuple(tensors), {}
+            given: Sequence[Any] = tensors
+        else:
+            rest, things = iter(tensors), iter(self._borrowed[0])
+            known = zip(self.constants.numbers, self.leaves, strict=True)
+            given = [next(rest) if kind is True else next(things) if kind is False else leaf for kind, leaf in known]
+            args, kwargs = tree_unflatten(given, self._tree)
+            yield args, kwargs
+            self._refuse_others(given, args, kwargs)
         moved = [x for x, version in zip(tensors, versions, strict=True) if _version(x) != version]
-        moved += [x for leaf, x in zip(self.leaves, given, strict=True) if _is_other(leaf, x)]
-        self._refuse_changes((args, kwargs), tree_unflatten(given, self.tree), moved)
+        if moved:
+            raise self._changed(next(self._argument_of(i) for i, x in enumerate(given) if any(x is y for y in moved)))
 
-    def _refuse_changes(self, now: Call, before: Call, moved: Sequence[Any]) -> None:
-        for i, (left, right) in enumerate(zip(_each(*now), _each(*before), strict=True)):
-            (leaves, tree), (others, shape) = tree_flatten(left), tree_flatten(right)
-            same = tree == shape and all(x is y for x, y in zip(leaves, others, strict=True))
-            if not same or any(x is y for x in leaves for y in moved):
-                raise ProgramError(
-                    f"the program changes its argument {self.names()[i]} in place, which a program that is staged would do at "
-                    f"other times than one that runs at every step: change a copy, such as x.clone() or dict(x)."
-                )
+    def _refuse_others(self, given: Sequence[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Refuse a change of containers, or of what is no tensor."""
+        before = tree_unflatten(given, self._tree)
+        for (name, old), new in zip(self._by_name(*before), (*args, *kwargs.values()), strict=True):
+            (leaves, tree), (others, shape) = tree_flatten(old), tree_flatten(new)
+            if tree != shape or any(x is not y for x, y in zip(leaves, others, strict=True)):
+                raise self._changed(name)
+        if self.constants.things:
+            _, world, versions = self._borrowed
+            if not world.watch.holds() or versions != list(map(_version, _tensors_in(world))):
+                self._refuse_changed_things()
+
+    def _refuse_changed_things(self) -> None:
+        things, before, versions = self._borrowed
+        moved = {id(x) for x, version in zip(_tensors_in(before), versions, strict=True) if _version(x) != version}
+        now = _by_place(self._look(self.constants._replace(things=things)).facts)
+        roots = {self.constants.name(i): i for i in self.constants.places}
+        for place, fact in _by_place(before.facts).items():
+            if fact.path.root not in roots or fact.kind in (
+                "again",
+                "names",
+                "attributes",
+            ):  # of which there may be more
+                continue
+            if place not in now or not fact.same(now[place]) or id(fact.value) in moved:
+                raise self._changed(self._argument_of(roots[fact.path.root]))
+
+    @cached_property
+    def _borrowed(self) -> tuple[Sequence[Any], World, list[int | None]]:
+        """Copies of what is neither tensor nor number, what is in them, and how often tensors in them were changed."""
+        constants = self.constants
+        if not constants.things:
+            return (), World(), []
+        things = copied(list(constants.things), self._look(constants).kept())
+        world = self._look(constants._replace(things=things))
+        return things, world, list(map(_version, _tensors_in(world)))
+
+    def _by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        yield from ((name_of(self._programs, False, i), x) for i, x in enumerate(args))
+        yield from ((name_of(self._programs, True, key), x) for key, x in kwargs.items())
+
+    def _argument_of(self, i: int) -> str:
+        """The name of the argument in which a leaf is."""
+        ends = 0
+        for name, x in self._by_name(*self._given):
+            ends += len(tree_flatten(x)[0])
+            if i < ends:
+                return name
+        raise AssertionError("every leaf is in an argument")
+
+    def _changed(self, name: str) -> ProgramError:
+        return ProgramError(
+            f"the program changes its argument {name} in place, which a program that is staged would do at other times than "
+            f"one that runs at every step: change a copy, such as x.clone() or dict(x)."
+        )
 
 
-def arguments_of(programs: Programs, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-    """The arguments of a call, if all have contents."""
-    leaves, tree = tree_flatten((args, dict(kwargs)))
-    known = [
-        x if isinstance(x, torch.Tensor) else constant(x, own, partial(leaf_name, programs, args, kwargs, i))
-        for i, x in enumerate(leaves)
-    ]
-    return Arguments(known, tree, partial(_names_of, programs, len(args), kwargs))
+def _by_place(facts: Sequence[Fact]) -> dict[tuple[str, str], Fact]:
+    return {(str(fact.path), fact.kind): fact for fact in facts}
 
 
-def _names_of(programs: Programs, count: int, kwargs: Mapping[str, Any]) -> list[str]:
-    return [name_of(programs, False, i) for i in range(count)] + [name_of(programs, True, key) for key in kwargs]
-
-
-def leaf_name(programs: Programs, args: tuple[Any, ...], kwargs: Mapping[str, Any], i: int) -> str:
-    """The name of a leaf among the arguments, as in `'x'` or `'data'['y'][0]`."""
-    path: Any = tree_flatten_with_path((args, dict(kwargs)))[0][i][0]
-    side, place, *inner = path
-    keyword = side.idx == 1
-    return name_of(programs, keyword, place.key if keyword else place.idx) + keystr(tuple(inner))
-
-
-def own(value: Any, reader: Reader) -> Hashable:
-    """Tensors are live in a graph, which must be made anew where one changes; parameters and statistics of modules change at
-    every step."""
-    if isinstance(value, torch.Generator):
-        raise UnreadableError("its numbers are used up by drawing")
-    if isinstance(value, torch.nn.Module):
-        members = [*value.parameters(recurse=False), *value.buffers(recurse=False)]
-        rest = {name: x for name, x in vars(value).items() if name not in ("_parameters", "_buffers")}
-        return reader.same(value), reader.read(rest), tuple(map(reader.same, members))
-    return (reader.same(value), _version(value)) if isinstance(value, torch.Tensor) else None
+def _tensors_in(world: World) -> list[torch.Tensor]:
+    return [fact.value for fact in world.facts if fact.kind == "array"]
 
 
 def _version(x: torch.Tensor) -> int | None:
     """How often it has been changed in place, which nobody counts of what was made in inference mode."""
     return None if x.is_inference() else x._version
-
-
-def _is_other(leaf: Any, x: Any) -> bool:
-    return isinstance(leaf, Constant) and not grown(leaf.contents, Reader(own).read(x))
-
-
-def _each(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
-    yield from args
-    yield from kwargs.values()

@@ -21,11 +21,12 @@ from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
+from ppvi.engine.arguments import Constants, looked
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.objectives import ObjectiveProgram, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.engine.stagings import Stagings
-from ppvi.engine.world import World, look
+from ppvi.engine.world import World
 from ppvi.errors import EngineError
 from ppvi.pyro import source, watched
 from ppvi.pyro.arguments import Params, checked, is_frozen
@@ -36,7 +37,7 @@ from ppvi.pyro.gradient import Staging, Surrogate
 from ppvi.pyro.handlers import all_rows
 from ppvi.pyro.keys import STAGING, Key, seeded
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
-from ppvi.pyro.lending import Arguments, arguments_of
+from ppvi.pyro.lending import Arguments
 from ppvi.pyro.located import Numbers
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.refused import refuse_hooks
@@ -70,7 +71,8 @@ class Objective(engine.Objective):
         super().__init__(program, model, guide, strategies=strategies, maximize=maximize)
         self.compile = compile
         self.layout: Layout | None = None
-        self._stagings: Stagings[Staging] = Stagings(self._look)
+        self._stagings: Stagings[Staging] = Stagings(self._look, source.here)
+        self._world: World | None = None
         self.has_run = False
         """Whether autoguides and lazy modules have made themselves."""
         self.modules = Modules()
@@ -78,7 +80,7 @@ class Objective(engine.Objective):
     def on(self, layout: Layout) -> Objective:
         """The objective, with its gradients computed on a mesh."""
         other = copy.copy(self)
-        other.layout, other._stagings = layout, Stagings(self._look)
+        other.layout, other._stagings = layout, Stagings(self._look, source.here)
         return other
 
     def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
@@ -86,8 +88,9 @@ class Objective(engine.Objective):
 
     def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
-        self._look()
-        session = first_run(self, key, given, self.arguments(args, kwargs))
+        arguments = self.arguments(args, kwargs)
+        self._enter(self._look(arguments.constants))
+        session = first_run(self, key, given, arguments)
         self.has_run = True
         return session
 
@@ -96,14 +99,15 @@ class Objective(engine.Objective):
             return self.surrogate(key, params, *args, **kwargs)
 
     def value_and_grad(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Params]:
-        staging, tensors = self._prepared(params, args, kwargs)
+        staging, arguments = self._prepared(params, args, kwargs)
+        tensors = [*params.values(), *arguments.tensors]
         gradient = staging.gradient(len(params), tensors)
         with seeded(key), torch.enable_grad():
             if gradient is None:
-                leaves = [tensor.detach().requires_grad_() for tensor in tensors[: len(params)]]
+                leaves = [x.detach().requires_grad_() for x in params.values()]
                 named = dict(zip(params, leaves, strict=True))
                 value, grads = value_and_grads(
-                    lambda _: self.surrogate_in(None, None, named, args, kwargs), leaves, NOTHING_LEARNS
+                    lambda _: self._surrogate(staging, None, named, arguments), leaves, NOTHING_LEARNS
                 )
             else:
                 value, *grads = gradient(*tensors)
@@ -111,13 +115,15 @@ class Objective(engine.Objective):
 
     def surrogate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The scalar whose value is `estimate` and whose gradient in `params` is that of `value_and_grad`, to be taken once."""
-        staging, tensors = self._prepared(params, args, kwargs)
-        if torch.is_grad_enabled() and not any(x.requires_grad for x in tensors[len(params) :]):
+        staging, arguments = self._prepared(params, args, kwargs)
+        if torch.is_grad_enabled() and not any(x.requires_grad for x in arguments.tensors):
+            tensors = [*params.values(), *arguments.tensors]
             gradient = staging.gradient(len(params), tensors)
             if gradient is not None:
                 with seeded(key):
                     return cast(torch.Tensor, Surrogate.apply(gradient, *tensors))
-        return self.surrogate_in(None, key, params, args, kwargs)
+        with seeded(key):
+            return self._surrogate(staging, None, params, arguments)
 
     def surrogate_in(
         self,
@@ -128,19 +134,25 @@ class Objective(engine.Objective):
         kwargs: Mapping[str, Any],
     ) -> torch.Tensor:
         """The surrogate with the strategies in these states."""
-        staging, tensors = self._prepared(params, args, kwargs)
+        staging, arguments = self._prepared(params, args, kwargs)
+        with seeded(key):
+            return self._surrogate(staging, values, params, arguments)
+
+    def _surrogate(
+        self, staging: Staging, values: dict[str, Any] | None, params: Params, arguments: Arguments
+    ) -> torch.Tensor:
         if self.layout is not None:
             raise EngineError(
                 f"the objective has no gradient that a mesh could share, since {staging.why}: fit it without."
             )
-        with seeded(key), registering(), writing() as writes:
+        with registering(), writing() as writes:
             if staging.plan is None:
-                value = self._replay(params, args, kwargs).surrogate()
+                value = self._replay(params, arguments).surrogate()
             else:
-                inputs = [*tensors[: len(params)], torch.zeros(()), *tensors[len(params) :]]
+                inputs = [*params.values(), torch.zeros(()), *arguments.tensors]
                 with as_staged():
                     value = surrogate(staging.plan, OPS, inputs, values)
-        if torch.is_grad_enabled():  # and it is no estimate
+        if writes and torch.is_grad_enabled():  # and it is no estimate
             put(writes.values())
         return value
 
@@ -153,9 +165,9 @@ class Objective(engine.Objective):
         values: dict[str, Any] | None = None,
     ) -> torch.Tensor:
         """The surrogate at a stack of parameters, with draws of its own at each, and with the strategies in these states."""
-        staging, tensors = self._prepared({name: value[0] for name, value in params.items()}, args, kwargs)
+        staging, arguments = self._prepared({name: value[0] for name, value in params.items()}, args, kwargs)
         assert staging.plan is not None, "only what can be staged is checked"
-        plan, arrays = staging.plan, tensors[len(params) :]
+        plan, arrays = staging.plan, arguments.tensors
 
         def one(lane: torch.Tensor, params: Params) -> torch.Tensor:
             return surrogate(plan, OPS, [*params.values(), lane, *arrays], values)
@@ -163,8 +175,7 @@ class Objective(engine.Objective):
         with seeded(key), registering():
             return vmap(one)(torch.zeros(len(next(iter(params.values())))), params)
 
-    def _replay(self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Replay:
-        arguments = self.arguments(args, kwargs)
+    def _replay(self, params: Params, arguments: Arguments) -> Replay:
         copies = arguments.copies()
 
         def run(session: Session) -> torch.Tensor:
@@ -174,7 +185,7 @@ class Objective(engine.Objective):
         return Replay(run, params, self.strategies, self.modules, getattr(self.program, "by_paths", False))
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-        return arguments_of((self.model, self.guide), args, kwargs)
+        return Arguments((self.model, self.guide), self._look, args, kwargs)
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
         return first_states(self._prepared(params, args, kwargs)[0].plan)
@@ -246,48 +257,51 @@ class Objective(engine.Objective):
         return staging.plan
 
     def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
-        staging, _ = self._prepared(params, args, kwargs)
+        staging, arguments = self._prepared(params, args, kwargs)
         if staging.plan is not None:
             return super().explain(params, *args, **kwargs)
-        return watched.explain(self._replay(params, args, kwargs), staging.why)
+        return watched.explain(self._replay(params, arguments), staging.why)
 
     def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
-        staging, _ = self._prepared(params, args, kwargs)
+        staging, arguments = self._prepared(params, args, kwargs)
         if staging.plan is not None:
             return super().prove(params, *args, **kwargs)
-        return watched.examine(self._replay(params, args, kwargs), staging.why)
+        return watched.examine(self._replay(params, arguments), staging.why)
 
-    def _prepared(
-        self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Staging, list[torch.Tensor]]:
-        """What was made for arguments of these shapes, and its tensors: the parameters, and those among the arguments."""
+    def _prepared(self, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Staging, Arguments]:
+        """What was made for arguments of these shapes in the world as it is, and the arguments."""
         arguments = self.arguments(args, kwargs)
-        shapes = tuple((name, x.shape, x.dtype, is_frozen(x)) for name, x in checked(params).items())
+        shapes = [(name, x.shape, x.dtype, is_frozen(x)) for name, x in checked(params).items()]
 
-        def made() -> Staging:
+        def make(world: World) -> Staging:
+            self._enter(world)
             numbers: Numbers = []
-            refuse_hooks(self._world.modules)
+            refuse_hooks(world.modules)
             try:
                 plan, why = self._plan(params, arguments, SiteDistribution, numbers), ""
             except DynamicError as error:
                 plan, why = None, str(error)
-                warn_of_bias(watched.nonlinear(self._replay(params, args, kwargs)), source.here())
+                warn_of_bias(watched.nonlinear(self._replay(params, arguments)), source.here())
             return Staging(plan, self.compile, self.layout, why, numbers)
 
         with seeded(None):
             self._run_first(params, args, kwargs)
-            staging = self._stagings.get((shapes, arguments.signature, modes()), made)
-        return staging, [*params.values(), *arguments.tensors]
+            world, staging = self._stagings.get((*shapes, arguments.kind, modes()), arguments.constants, make)
+        self._enter(world)
+        return staging, arguments
 
-    def _look(self) -> World:
-        self._world = look(RULES, objective=self.program, model=self.model, guide=self.guide)
-        self.modules.places = places_in(self._world.modules)
-        return self._world
+    def _look(self, constants: Constants) -> World:
+        return looked(RULES, {"objective": self.program, "model": self.model, "guide": self.guide}, constants)
+
+    def _enter(self, world: World) -> None:
+        """The world is now this one, whose modules have these buffers."""
+        if world is not self._world:
+            self._world, self.modules.places = world, places_in(world.modules)
 
     def _run_first(self, params: Params, args: Any, kwargs: Any) -> None:
         """Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph."""
         if not self.has_run:
-            self.first_run(0, params, args, dict(kwargs))
+            self.first_run(0, params, args, kwargs)
 
     def _check(self, *args: Any, **options: Any) -> Report:
         from ppvi.pyro.checking import check

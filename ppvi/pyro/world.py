@@ -1,9 +1,10 @@
-"""What PyTorch and Pyro programs read outside of their arguments (`ppvi.engine.world`), and the modes that they run in."""
+"""What PyTorch and Pyro programs read outside of their arrays (`ppvi.engine.world`), and the modes that they run in."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -22,31 +23,36 @@ def _members(module: Any) -> Sequence[Mapping[Any, Any]]:
 
 RULES = Rules(
     arrays=(torch.Tensor,),
-    ignored=(Trace, IndepMessenger, _Context, torch.Generator),
+    ignored=(Trace, IndepMessenger, _Context),
+    drawing=(torch.Generator,),
     modules=(torch.nn.Module,),
     members=_members,
     attributes=frozenset({"training", "_pyro_params", "_pyro_samples"}),
 )
 
 
-CASTING = ("cpu", "cuda")
-"""Devices whose operations autocast may change."""
+@functools.cache
+def devices() -> Sequence[str]:
+    """The kinds of devices that there are."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return ("cpu",) if found is None else ("cpu", found.type)
 
 
 def modes() -> Hashable:
-    """The modes of PyTorch that decide what an operation does."""
-    casting = [(torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in CASTING]
-    return torch.get_default_dtype(), *casting
+    """The modes of PyTorch that decide what an operation does: default dtype and device, and the casts of autocast."""
+    casts = [torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) for kind in devices()]
+    return torch.get_default_dtype(), torch.empty(0).device, *casts
 
 
-@contextmanager
-def as_staged() -> Iterator[None]:
+def as_staged() -> AbstractContextManager[Any]:
     """Within, operations are what they were when they were staged: the casts of autocast are among them."""
-    with ExitStack() as stack:
-        for kind in CASTING:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
+    casting = [kind for kind in devices() if torch.is_autocast_enabled(kind)]
+    if not casting:
+        return nullcontext()
+    stack = ExitStack()
+    for kind in casting:
+        stack.enter_context(torch.autocast(kind, enabled=False))
+    return stack
 
 
 @contextmanager
