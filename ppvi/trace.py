@@ -7,6 +7,7 @@ it, and the sum over rows (`ppvi.total`) is where N / n comes in.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Plate(NamedTuple):
     """Its axis, counted from the right of the site's batch shape; None where it has none, being run over in Python."""
     scale: float = 1.0
     """N / n, for a minibatch of n of the plate's N rows: how many rows each stands for."""
+    round: int | None = None
+    """Which of its rows this is, where the plate is run over in Python."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Trace(Mapping[str, Array]):
         """What there is for each index of these plates, `(*plates)`, along the axes of a site's value, of which there are so
         many."""
         ops, names = session().ops, plate_names(per)
-        dims = self._dims(site, names)
+        dims = self.dims(site, names)
         shape = [1] * self.batch_ndims[site]
         for dim, size in zip(dims, x.shape, strict=True):
             shape[dim] = size
@@ -130,16 +133,41 @@ class Trace(Mapping[str, Array]):
         return ops.reshape(laid, (*shape, *[1] * (ndim - len(shape))))
 
     def _total(self, sites: Iterable[str], per: Plates | None) -> Array:
-        names = plate_names(per)
-        kept = [self._kept(site, names) for site in sites]
-        if kept or not names or not self.log_probs:
-            return sum(kept, start=0.0)
-        # A sum of nothing has the plates' axes too.
-        return session().ops.zeros(tuple(self._kept(next(iter(self.log_probs)), names).shape))
+        names, sites = plate_names(per), list(sites)
+        if not sites and names and self.log_probs:  # a sum of nothing has the plates' axes too
+            return session().ops.zeros(tuple(self._total(self.log_probs, per).shape))
+        cells: dict[tuple[int, ...], list[Array]] = {}
+        looped = [name for name in names if sites and name in self._rounds(sites[0])]
+        for site in sites:
+            rounds = self._rounds(site)
+            kept = self._kept(site, names, [name for name in names if name not in looped])
+            if not looped:
+                cells.setdefault((), []).append(kept)
+            elif rounds.keys() >= set(looped):
+                cells.setdefault(tuple(rounds[name] for name in looped), []).append(kept)
+            else:
+                raise self._outside(site, next(name for name in looped if name not in rounds))
+        sums = {rounds: sum(parts, start=0.0) for rounds, parts in cells.items()}
+        return self._rows_of(sums, names, looped) if looped else sums.get((), 0.0)
 
-    def _kept(self, site: str, names: Sequence[str]) -> Array:
+    def _rounds(self, site: str) -> dict[str, int]:
+        """Of the plates around a site that are run over in Python, in which row it is."""
+        return {plate.name: plate.round for plate in self.plates.get(site, ()) if plate.round is not None}
+
+    def _rows_of(self, sums: Mapping[tuple[int, ...], Array], names: Sequence[str], looped: Sequence[str]) -> Array:
+        """Sums of rounds along an axis for each plate that is run over in Python, in the order of the plates."""
+        ops, sizes = session().ops, [1 + max(numbers) for numbers in zip(*sums, strict=True)]
+        nothing = ops.zeros(tuple(next(iter(sums.values())).shape))
+        x = ops.stack([sums.get(rounds, nothing) for rounds in itertools.product(*map(range, sizes))])
+        x = ops.moveaxis(x, 0, len(x.shape) - 1)
+        x = ops.reshape(x, (*x.shape[:-1], *sizes))
+        others, ahead = [name for name in names if name not in looped], len(x.shape) - len(names)
+        order = [[*others, *looped].index(name) for name in names]
+        return ops.transpose(x, [*range(ahead), *(ahead + axis for axis in order)])
+
+    def _kept(self, site: str, names: Sequence[str], vectorised: Sequence[str]) -> Array:
         """The log_prob of a site, summed over all axes but those of the plates, of which every row counts once."""
-        ops, ndim, kept = session().ops, self.batch_ndims[site], self._dims(site, names)
+        ops, ndim, kept = session().ops, self.batch_ndims[site], self.dims(site, vectorised)
         minibatches = [plate for plate in self.plates[site] if plate.scale != 1]
         log_prob = self.log_probs[site]
         if any(plate.name in names for plate in minibatches):
@@ -150,17 +178,19 @@ class Trace(Mapping[str, Array]):
         total = ops.sum(log_prob, [axis for axis in range(-ndim, 0) if axis not in kept])
         return ops.transpose(total, [sorted(kept).index(dim) for dim in kept]) if len(kept) > 1 else total
 
-    def _dims(self, site: str, names: Sequence[str]) -> list[int]:
+    def dims(self, site: str, names: Sequence[str]) -> list[int]:
         """The axes of plates in the log_prob of a site."""
         dims = {plate.name: plate.dim for plate in self.plates[site] if plate.dim is not None}
         for name in names:
             if name not in dims:
-                raise ProgramError(
-                    f"log density per plate {name!r}: site {site!r} lies outside that plate, or in a round of a plate that "
-                    f"Python runs over, so its log_prob has no such axis. Move the site into the plate, or sum the entries "
-                    f"of `log_probs` that you mean."
-                )
+                raise self._outside(site, name)
         return [dims[name] for name in names]
+
+    def _outside(self, site: str, plate: str) -> ProgramError:
+        return ProgramError(
+            f"log density per plate {plate!r}: site {site!r} lies outside that plate, or in it in another way than other sites, "
+            f"so its log_prob has no such axis. Move the site into the plate, or sum the entries of `log_probs` that you mean."
+        )
 
 
 def plate_names(per: Plates | None) -> tuple[str, ...]:

@@ -205,9 +205,11 @@ class Plates:
                 f"the plate in the program, and let no handler hide it."
             )
 
-    def around(self, site: str, shape: tuple[int, ...], frames: Iterable[tuple[str, int | None]]) -> tuple[Plate, ...]:
-        """The plates around a site of this batch shape, by their names and axes; those of minibatches have their rows there."""
-        return tuple(Plate(name, dim, self._scale(name, dim, site, shape)) for name, dim in frames)
+    def around(
+        self, site: str, shape: tuple[int, ...], frames: Iterable[tuple[str, int | None, int | None]]
+    ) -> tuple[Plate, ...]:
+        """The plates around a site of this batch shape, by their names, axes and rounds; minibatches have their rows there."""
+        return tuple(Plate(name, dim, self._scale(name, dim, site, shape), round) for name, dim, round in frames)
 
     def _scale(self, name: str, dim: int | None, site: str, shape: tuple[int, ...]) -> float:
         """How many rows of a plate each of those that it runs over stands for."""

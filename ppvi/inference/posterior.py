@@ -188,8 +188,7 @@ class Posterior(Derived):
 
         def aligned(site: str) -> Array:
             """The index with axes of size one for those of the site's batch that are no such plate."""
-            dims = {frame.name: frame.dim for frame in choices.plates[site] if frame.dim is not None}
-            places = sorted((dims[name], 1 + i) for i, name in enumerate(names))
+            places = sorted((dim, 1 + i) for i, dim in enumerate(choices.dims(site, names)))
             shape = [1] * choices.batch_ndims[site]
             for dim, axis in places:
                 shape[dim] = index.shape[axis]

@@ -100,7 +100,7 @@ class Around(Messenger):
         for frame in frames:
             if frame.full_size not in (None, frame.size):
                 self.plates.refuse_unstated(name, frame.name)
-        shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim) for frame in frames]
+        shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame)) for frame in frames]
         plates = self.plates.around(name, shape, dims)
         with self.session.outside(self.grad):
             msg["value"] = self.run.sample(
@@ -127,6 +127,11 @@ class Around(Messenger):
         elif name not in self.plates.taken:
             msg["value"] = known(fn.sample())
         # Otherwise it has no value: it is of all rows, whatever is stated, and `all_rows` is around.
+
+
+def _round(frame: Any) -> int | None:
+    """Which of the rows of a plate this is, where Python runs over it, perhaps several times."""
+    return None if frame.dim is not None else (frame.counter - 1) % frame.size
 
 
 class AllRows(Messenger):
