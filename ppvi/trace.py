@@ -188,8 +188,8 @@ class Trace(Mapping[str, Array]):
 
     def _outside(self, site: str, plate: str) -> ProgramError:
         return ProgramError(
-            f"log density per plate {plate!r}: site {site!r} lies outside that plate, or in it in another way than other sites, "
-            f"so its log_prob has no such axis. Move the site into the plate, or sum the entries of `log_probs` that you mean."
+            f"log density per plate {plate!r}: site {site!r} lies outside that plate, or in it in another way than others, so "
+            f"that its log_prob has no such axis: move the site into the plate, or sum the entries of `log_probs` you mean."
         )
 
 

@@ -125,6 +125,38 @@ def shaped_by_draws(traced: GraphModule) -> Iterator[Node]:
                 yield node
 
 
+def hold_sizes(traced: GraphModule) -> None:
+    """Have it checked that operations give as many entries as when they were traced, which is a constant of the graph."""
+    for node in list(traced.graph.nodes):
+        if not _is_operation(node) or torch.Tag.dynamic_output_shape not in node.target.tags:
+            continue
+        where = node.meta.get("where", "unknown")
+        for mask in _counted(node) if name_of(node) in ("index", "masked_select") else ():
+            with traced.graph.inserting_before(node):
+                held = traced.graph.call_function(torch.ops.ppvi.sized.default, (mask, _picked(node), where))
+            held.meta = dict(mask.meta)
+            node.replace_input_with(mask, held)
+        for result in _results(node) if name_of(node) not in ("index", "masked_select") else ():
+            with traced.graph.inserting_after(result):
+                held = traced.graph.call_function(
+                    torch.ops.ppvi.sized.default, (result, len(result.meta["val"]), where)
+                )
+            held.meta = dict(result.meta)
+            result.replace_all_uses_with(held, lambda user, held=held: user is not held)
+
+
+def _results(node: Node) -> list[Node]:
+    """The tensors that an operation gives."""
+    return [node] if isinstance(node.meta["val"], torch.Tensor) else list(node.users)
+
+
+def _picked(node: Node) -> int:
+    """How many entries an operation picks by a mask, as far as it was traced."""
+    places = [i for i, x in enumerate(node.args[1]) if x is not None] if name_of(node) == "index" else [0]  # type: ignore[arg-type]
+    together = places == list(range(places[0], places[-1] + 1))
+    return node.meta["val"].shape[places[0] if together else 0]
+
+
 def share(traced: GraphModule) -> None:
     """Compute once what is computed several times from the same operands, where 1 and 1.0 and True are not the same.
 

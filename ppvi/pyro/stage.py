@@ -19,10 +19,10 @@ from torch._C._functorch import is_batchedtensor, is_functionaltensor  # pyright
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from ppvi.compiler.ir import Atom, AxisMap, Density, Equation, Meaning, Origin, Program, SiteInfo, Var
-from ppvi.errors import EngineError
+from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro import functions, meanings, rules
 from ppvi.pyro.buffers import written
-from ppvi.pyro.graphs import fold, name_of, shaped_by_draws, trace, without_mutation
+from ppvi.pyro.graphs import fold, hold_sizes, name_of, shaped_by_draws, trace, without_mutation
 from ppvi.pyro.located import Located, Numbers, noting, numbers_noted
 from ppvi.pyro.registry import LIBRARY, in_front, register, registered, registering
 from ppvi.pyro.trees import level, lowered
@@ -30,6 +30,7 @@ from ppvi.pyro.trees import level, lowered
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
 LIBRARY.define("note(Tensor value, Tensor[] others, int number) -> Tensor")
 LIBRARY.define("write(Tensor value, int number, int mapped) -> Tensor")
+LIBRARY.define("sized(Tensor value, int size, str where) -> Tensor")
 LIBRARY.define("mark(Tensor value, Tensor key, Tensor[] inputs, int number, int mapped) -> Tensor")
 
 
@@ -73,6 +74,18 @@ def _write(value: torch.Tensor, number: int, mapped: int) -> torch.Tensor:
     return value.clone()
 
 
+def _sized(value: torch.Tensor, size: int, where: str) -> torch.Tensor:
+    found = int(value.count_nonzero()) if value.dtype in (torch.bool, torch.uint8) else len(value)
+    if found != size:
+        raise ProgramError(
+            f"{found} entries are picked at {where}, and {size} were when the program was staged, in which their number is "
+            f"constant: give the objective what is picked as an argument, or read the number in Python, as by int(mask.sum()), "
+            f"and the program is replayed."
+        )
+    return value.clone()
+
+
+LIBRARY.impl("sized", _sized, "CompositeExplicitAutograd")
 LIBRARY.impl("write", _write, "CompositeExplicitAutograd")
 LIBRARY.impl("note", _note, "CompositeExplicitAutograd")
 LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
@@ -96,6 +109,7 @@ def _batch_write(info: Any, dims: Any, value: Any, number: int, mapped: int) -> 
     return torch.ops.ppvi.write(in_front(info.batch_size, value, dims[0]), number, mapped + 1), 0
 
 
+torch.library.register_fake("ppvi::sized", lambda value, size, where: torch.empty_like(value), lib=LIBRARY)
 torch.library.register_vmap("ppvi::write", _batch_write, lib=LIBRARY)
 torch.library.register_vmap("ppvi::note", _batch_note, lib=LIBRARY)
 torch.library.register_vmap("ppvi::mark", _batch_mark, lib=LIBRARY)
@@ -128,6 +142,7 @@ def stage(
         for node in shaped_by_draws(traced):
             raise DynamicError(f"how many entries {name_of(node)} gives depends on a draw at {_where(node)}")
         without_mutation(traced)
+        hold_sizes(traced)
         fold(traced)
     reader = Reader(traced, things)
     for node in traced.graph.nodes:

@@ -336,3 +336,27 @@ def test_what_is_read_of_a_tensor_outside_is_looked_at_again(read):
         kept.fill_(number)
         assert float(bound.value_and_grad(0, params)[1]["l"]) == number
     assert bool(bound._prepared(params, (), {})[0].numbers) == (read not in LIVE)
+
+
+PICKED = {
+    "index": lambda x: x[x > 0],
+    "a row of it": lambda x: torch.stack([x, 2 * x], 1)[x > 0, 0],
+    "masked_select": lambda x: torch.masked_select(x, x > 0),
+    "nonzero": lambda x: x[(x > 0).nonzero()[:, 0]],
+    "unique": lambda x: torch.unique(x.relu())[1:],
+}
+
+
+@pytest.mark.parametrize("pick", PICKED.values(), ids=PICKED)
+def test_how_many_entries_are_picked_is_no_constant(pick):
+    """The slope is their mean; where there are others than when it was staged, that is said."""
+
+    def guide(x):
+        picked = pick(x)
+        return pyro.sample("z", dist.Normal(param("l", 0.1), 1.0)) * picked.sum() / len(picked)
+
+    bound = vi.objective(returned, lambda x: None, guide)
+    for x, mean in ((torch.tensor([1.0, -1.0, 2.0]), 1.5), (torch.tensor([-1.0, 4.0, 6.0]), 5.0)):
+        assert float(bound.value_and_grad(0, {"l": torch.tensor(0.1)}, x)[1]["l"]) == mean
+    with pytest.raises(ppvi.ProgramError, match=r"entries are picked at .*test_reads.py:\d+.*int\(mask.sum\(\)\)"):
+        bound.value_and_grad(0, {"l": torch.tensor(0.1)}, torch.full((3,), 2.0))
