@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _PPVI = Path(__file__).parent
+UNKNOWN = "unknown"
 _STANDARD = tuple(str(Path(sys.modules[name].__file__ or "")) for name in ("contextlib", "functools"))
 
 
@@ -25,6 +26,10 @@ def running(libraries: tuple[str, ...]) -> str:
     """File and line of the user's frame that is running now."""
     frame, frames = sys._getframe(1), []
     while frame is not None:
+        if frame.f_code.co_name == "run" and "program_name" in frame.f_code.co_varnames:
+            # Beyond it is who runs the program: what a library's own says, such as an autoguide, is at no line of the user's.
+            found = innermost(frames, libraries)
+            return frame.f_locals["program_name"] if found == UNKNOWN else found
         frames.append((frame.f_code.co_filename, frame.f_lineno))
         frame = frame.f_back
     return innermost(frames, libraries)
@@ -35,7 +40,7 @@ def innermost(frames: Iterable[tuple[str, int]], libraries: tuple[str, ...]) -> 
     for file, line in frames:
         if not file.startswith(libraries):
             return f"{_short(file)}:{line}"
-    return "unknown"
+    return UNKNOWN
 
 
 def _short(file: str) -> str:

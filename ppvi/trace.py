@@ -187,9 +187,15 @@ class Trace(Mapping[str, Array]):
         return [dims[name] for name in names]
 
     def _outside(self, site: str, plate: str) -> ProgramError:
+        there = sorted({each.name for plates in self.plates.values() for each in plates})
+        if plate not in there:
+            return ProgramError(
+                f"log density per plate {plate!r}: no site of this run is in such a plate; its plates are {there}."
+            )
         return ProgramError(
-            f"log density per plate {plate!r}: site {site!r} lies outside that plate, or in it in another way than others, so "
-            f"that its log_prob has no such axis: move the site into the plate, or sum the entries of `log_probs` you mean."
+            f"log density per plate {plate!r}: site {site!r} lies outside that plate, or in it in another way than other "
+            f"sites, so its log_prob has no such axis, and no bound is a sum over the rows. Move the site into the plate; or "
+            f"leave `per` out, with `elbo`, or with a plate of all rows; or sum the entries of `log_probs` that you mean."
         )
 
 

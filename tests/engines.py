@@ -154,6 +154,7 @@ PYRO = SimpleNamespace(
         sample=_sample,
         plate=pyro.plate,
         deterministic=pyro.deterministic,
+        factor=pyro.factor,
         subsample=lambda data, event_dim: pyro.subsample(tensor(data), event_dim=event_dim),
     ),
     dist=Converting(pyro.distributions, constraints=pyro.distributions.constraints, **distributions.PYRO),

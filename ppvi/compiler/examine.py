@@ -66,10 +66,11 @@ def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticRep
 
 def nonlinear_estimates(flat: Flat) -> Iterator[Finding]:
     """The estimates that a program uses nonlinearly."""
+    by_step: dict[Step, set[str]] = {}
     for estimate, step in misused(flat).items():
-        yield _finding(
-            "biased", "nonlinear estimate", f"the {estimate.equation.estimate_of}", step, _NONLINEAR, _LINEARLY
-        )
+        by_step.setdefault(step, set()).add(f"the {estimate.equation.estimate_of}")
+    for step, estimates in by_step.items():
+        yield _finding("biased", "nonlinear estimate", ", ".join(sorted(estimates)), step, _NONLINEAR, _LINEARLY)
 
 
 def nonlinear_estimate(what: str, operation: str, where: str) -> Finding:
@@ -77,11 +78,11 @@ def nonlinear_estimate(what: str, operation: str, where: str) -> Finding:
     return Finding("biased", "nonlinear estimate", f"the {what}", operation, where, _NONLINEAR, _LINEARLY)
 
 
-_NONLINEAR = "it is an unbiased estimate, and a nonlinear function of one is biased: E g(X) is not g(E X)."
+_NONLINEAR = "a nonlinear function of an unbiased estimate is biased: E g(X) is not g(E X)."
 _LINEARLY = (
-    "Use it linearly. Where the rows of a minibatch are independent, take densities per plate and sum the function of them by "
-    "ppvi.total, as iwelbo(K, per=...) does; or run the plate over all rows; exp_of, log_of and power_of have the expectation "
-    "of the function of a sum."
+    "Where every site is in the minibatch's plate, take densities per plate and sum the function of them by ppvi.total, as "
+    "iwelbo(K, per=...) does; beside a site outside of it use elbo, which is linear, or run the plate over all rows; exp_of, "
+    "log_of and power_of have the expectation of the function of a sum."
 )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import arviz as az
 import numpy as np
+from tqdm import tqdm
 
 from ppvi.engine.draws import posterior
 from ppvi.engine.objectives import Objective, Params, Start
@@ -38,8 +40,8 @@ class Fit:
     def posterior(
         self,
         key: Any = None,
-        *,
         draws: int = 1000,
+        *,
         particles: int = 1,
         program: Callable[[Program, Program], Program] | None = None,
     ) -> az.InferenceData:
@@ -122,6 +124,15 @@ def refuse_unknown_params(start: Params, params: Params) -> None:
         )
 
 
+def refuse_other_shapes(start: Params, params: Params, shape_of: Callable[[Any], Any]) -> None:
+    """Values to start from must be of the parameters' shapes."""
+    for name, value in params.items():
+        if shape_of(value) != shape_of(start[name]):
+            raise ProgramError(
+                f"fit: parameter {name!r} has shape {shape_of(start[name])}, and its value in params {shape_of(value)}."
+            )
+
+
 def strayed(name: str, value: np.ndarray, constraint: Any) -> str | None:
     """What is wrong with a parameter after an update: it is not finite, or it is zero where it has to be positive.
 
@@ -159,11 +170,16 @@ _FACTORS = frozenset({"LowerCholesky", "SoftplusLowerCholesky", "ScaledUnitLower
 
 def stopped(step: int, cause: str, fit: Fit, remedy: str) -> FitError:
     """The error of a fit that has left the finite numbers, or a constraint."""
-    return FitError(
-        f"the fit stopped at step {step}: {cause}. The error's `.fit` holds the last parameters that were finite and in their "
-        f"constraints, and {len(fit.losses)} losses; a smaller step size, or {remedy}, may help.",
-        fit,
-    )
+    held = f"the last parameters that were finite and in their constraints, and {len(fit.losses)} losses"
+    hint = f"The error's `.fit` holds {held}; a smaller step size, or {remedy}, may help."
+    if step == 0:
+        hint = "Nothing has been moved yet: look at the data, at the initial parameters and at what is computed of them there."
+    return FitError(f"the fit stopped at step {step}: {cause}. {hint}", fit)
+
+
+def progress_bar(num_steps: int, shown: bool) -> tqdm:
+    """A bar for a terminal; where there is none, as in a log, a line every ten seconds."""
+    return tqdm(total=num_steps, disable=not shown, desc="fit", mininterval=0.1 if sys.stderr.isatty() else 10.0)
 
 
 def cause_in(culprits: Sequence[str], value_is_finite: bool, bad_gradients: Sequence[str]) -> str | None:

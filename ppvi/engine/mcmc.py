@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 import arviz as az
 
+from ppvi.errors import ProgramError
+
 MAX_R_HAT = 1.01
 """Above this R-hat chains are reported as not mixed (Vehtari et al. 2021)."""
+
+
+def refuse_discrete(discrete: Collection[str], latent: Collection[str]) -> None:
+    """A model all of whose latent sites are discrete has nothing that NUTS could move."""
+    if latent and set(discrete) == set(latent):
+        raise ProgramError(
+            f"nuts: the latent sites {sorted(latent)} are all discrete, and NUTS moves continuous ones: sum them out "
+            f"by hand, or fit a guide of them, as by Enumerate()."
+        )
 
 
 def diagnosed(data: az.InferenceData) -> az.InferenceData:

@@ -67,6 +67,22 @@ class Names:
         found = [said for said in self.sites.get(name, {}).values() if said.observed]
         return f", which is observed {found[0]}" if found else ""
 
+    def discrete(self, role: str) -> dict[str, Said]:
+        """The latent sites of a program that are discrete."""
+        found = {name: said[role] for name, said in self.sites.items() if role in said}
+        return {name: said for name, said in found.items() if said.discrete and not said.observed}
+
+    def refuse_data_of_the_guide(self) -> None:
+        """A guide that observes is a model: what it says of the data would count against the model's."""
+        roles = {role for said in self.sites.values() for role in said}
+        for name, said in self.sites.items():
+            if "guide" in said and said["guide"].observed and "model" in roles:
+                raise ProgramError(
+                    f"the guide observes site {name!r}, {said['guide'].where}: data belong to the model, and a guide only "
+                    f"samples. If the two are swapped, it is objective(program, model, guide); else leave the site out of the "
+                    f"guide, or mark it infer={{'is_auxiliary': True}} there."
+                )
+
     def param(self, name: str, said: Said) -> None:
         """A program declares a parameter."""
         if name in self.sites:

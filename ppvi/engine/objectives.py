@@ -70,7 +70,7 @@ class Objective:
         self.strategies = dict(strategies or {})
         self.maximize = getattr(program, "maximize", True) if maximize is None else maximize
         for what, fn in (("objective program", program), ("model", model), ("guide", guide)):
-            if not callable(fn):
+            if not callable(fn) or isinstance(fn, Objective):
                 raise ProgramError(f"the {what} must be a function, not {fn!r}.")
         _refuse_other_arguments(program)
         for name, strategy in self.strategies.items():
@@ -159,6 +159,14 @@ class Objective:
     def _check(self, *args: Any, **options: Any) -> Report:
         raise NotImplementedError
 
+    @property
+    def loss(self) -> Any:
+        """What SVI looks for in its `loss=`."""
+        raise _no_loss()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise _no_loss()
+
     # What every engine has --------------------------------------------------------------------------------------------
 
     def init(self, key: Any, *args: Any, **kwargs: Any) -> Params:
@@ -246,6 +254,7 @@ class Objective:
         with self.handles(session, args, kwargs) as (p, q), session.direct():
             value = self.program(p, q)
             session.refuse_owed()
+            session.names.refuse_data_of_the_guide()
         return _real_scalar(value, session, _name(self.program))
 
     @contextmanager
@@ -264,6 +273,13 @@ class Objective:
                 f"neither the guide {_name(self.guide)} nor the model {_name(self.model)} declares a parameter, so there is "
                 f"nothing to fit: declare one with `param`, or use an autoguide such as AutoNormal(model)."
             )
+
+
+def _no_loss() -> ProgramError:
+    return ProgramError(
+        "an objective is neither a loss nor a function: give SVI loss=objective.as_loss(), or call one of its verbs, such as "
+        "objective.value_and_grad(key, params, ...)."
+    )
 
 
 def warn_of_bias(findings: Iterable[Finding], where: str) -> None:

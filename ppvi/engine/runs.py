@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppvi.compiler.ir import At, Density
+from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
 from ppvi.engine.names import Said, is_discrete
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array
@@ -86,6 +87,10 @@ def own_scale(scale: Any, plates: Iterable[Plate]) -> Any:
     return scale if minibatches == 1 else scale / minibatches
 
 
+_FAILURES = (TypeError, ValueError, RuntimeError, NotImplementedError, AssertionError, LookupError, AttributeError)
+"""By which libraries fail that were given what does not fit."""
+
+
 class Handle(Program):
     """A model or a guide, bound to the session's parameters and the objective's arguments (`ppvi.program.Program`)."""
 
@@ -118,8 +123,26 @@ class Handle(Program):
 
     def run(self, run: Run, *args: Any, **kwargs: Any) -> Trace:
         """One run of the program. Arguments default to those of the objective's call."""
-        program = functools.partial(self.fn, *(args or self.args), **(kwargs or self.kwargs))
-        return run.finish(self.session.execute(run, program))
+        args, kwargs = args or self.args, kwargs or self.kwargs
+        program_name = name_of(self.fn)  # noqa: F841  (by which `ppvi.source` says where a site is that no line samples)
+        try:
+            returned = self.session.execute(run, functools.partial(self.fn, *args, **kwargs))
+        except _FAILURES as error:
+            problem = None if self.session.is_signal(error) else self._problem(error, args, kwargs)
+            if problem is None:
+                raise
+            raise problem from error
+        return run.finish(returned)
+
+    def _problem(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProgramError | None:
+        """What is wrong with the program, which has failed, if that is known."""
+        model = model_of(self.fn)
+        problem = misfit(self.fn, self.role, args, kwargs) if isinstance(error, TypeError) else None
+        if problem is not None or model is None:
+            return problem
+        Handle(model, "model", self.session, args, kwargs).simulate()  # whose own errors say more
+        discrete = self.session.names.discrete("model")
+        return left_out(self.fn, discrete) if discrete else None
 
 
 class Run:
@@ -148,7 +171,7 @@ class Run:
         """The value of a site that the program has reached."""
         name, session, where = site.name, self.session, self.session.here()
         self.refuse_second(name, lambda: where)
-        observed = site.observed is not None
+        observed = site.observed is not None and not site.infer.get("is_auxiliary")
         session.names.site(name, Said(self.role, where, discrete=is_discrete(site.fn), observed=observed))
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
         density, bounds = session.density(site, self.role, at)
@@ -279,9 +302,12 @@ class Assess(Run):
             return self.fix(site)
         if site.name not in self.choices:
             where = f"{self.session.here()}{self.session.names.observed(site.name)}"
+            auxiliary = getattr(self.choices, "auxiliary", frozenset())
+            by_hand = f" {draw_by_hand([site.name])}" if is_discrete(site.fn) else ""
             raise ProgramError(
                 f"latent site {site.name!r} of the {self.role} at {where} has no value among the choices "
-                f"{sorted(self.choices)}: sample it in the guide under that name, or observe it with obs=."
+                f"{sorted(set(self.choices) - auxiliary)}: sample it in the guide under that name, or observe it with "
+                f"obs=.{by_hand}"
             )
         return self.place(site, self.choices[site.name])
 

@@ -141,6 +141,12 @@ class Session(program.Session):
         """Told of a parameter to which a program gives an initial value, or a function that makes it."""
         shape = self.shape_of(initial, self.names.is_of_another(name, role))
         self.names.param(name, of_param(role, self.here(), constraint, shape, self.support_of))
+        given = self.shape_of(self.params[name], False) if name in self.params else shape
+        if None not in (shape, given) and shape != given:
+            raise ProgramError(
+                f"parameter {name!r} of the {role} at {self.here()} starts with shape {shape}, and its value in params "
+                f"has shape {given}: take params from `init`, or declare the parameter with the shape that it has."
+            )
 
     def shape_of(self, initial: Any, again: bool) -> Any:
         """Of an initial value; None where it would have to be made. Whether it is declared `again`, by another program."""
@@ -167,12 +173,17 @@ class Session(program.Session):
                 f"density of its own draws only, such as `elbo` or `iwelbo`."
             ) from error
         if log_prob is None:
-            raise ProgramError(
-                f"site {site.name!r} of the {role} at {self.here()}: a value of shape {tuple(value.shape)} does not fit "
-                f"{type(fn).__name__} of batch shape {tuple(fn.batch_shape)} and event shape {tuple(fn.event_shape)}. Make the "
-                f"shapes agree, or add to_event or a plate."
-            ) from problem
+            raise self.misfit(site, value, role) from problem
         return log_prob
+
+    def misfit(self, site: Site, value: Array, role: str) -> ProgramError:
+        """The error of a value that is of another shape than its site."""
+        fn = site.fn
+        return ProgramError(
+            f"site {site.name!r} of the {role} at {self.here()}: a value of shape {tuple(value.shape)} does not fit "
+            f"{type(fn).__name__} of batch shape {tuple(fn.batch_shape)} and event shape {tuple(fn.event_shape)}. Make the "
+            f"shapes agree, or add to_event or a plate."
+        )
 
     def looked_at(self, fn: Any, value: Array) -> Array:
         """What a density looks at of data, of which masks may leave out what is not there."""
@@ -224,7 +235,13 @@ class Session(program.Session):
         if any(candidate.relaxes for candidate in fitting):
             self.relaxed.add(name)
         key = self.key()
-        draws = [candidate.draw(site, key) for candidate in fitting]
+        try:
+            draws = [candidate.draw(site, key) for candidate in fitting]
+        except NotImplementedError as error:
+            raise StrategyError(
+                f"site {name!r} ~ {site.name} at {where} cannot be drawn: {site.name} has no sampler ({error}). Draw the site "
+                f"from another distribution in the guide."
+            ) from error
         if not self.marking:
             return draws[0].value, site.intermediates, fitting[0].route
         inputs: list[Array] = []

@@ -20,7 +20,7 @@ import optax
 from jax.sharding import Mesh
 from numpyro.distributions import biject_to
 from numpyro.distributions.distribution import validation_enabled
-from tqdm import tqdm
+from numpyro.optim import _NumPyroOptim
 
 from ppvi.engine.fitting import (
     Fit,
@@ -30,17 +30,20 @@ from ppvi.engine.fitting import (
     moved,
     one_each,
     pairs_of,
+    progress_bar,
+    refuse_other_shapes,
     refuse_unknown_params,
     stopped,
     strayed,
     update_of,
 )
 from ppvi.engine.objectives import Params
+from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import Structure
 from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.objective import Objective
 from ppvi.numpyro.reading import called
-from ppvi.numpyro.session import as_key
+from ppvi.numpyro.session import as_key, shapes
 from ppvi.numpyro.sharding import Layout
 from ppvi.numpyro.unstaged import Probe
 
@@ -136,7 +139,10 @@ def fit(
         for bound, at in zip(objectives, starts, strict=True)
     ]
     learners = [learners_of(plan) if plan else {} for plan in plans]
-    moves = tuple(map(Move, objectives, names, one_each(optimizer or optax.adam(1e-2), len(pairs)), learners))
+    rules = one_each(optax.adam(1e-2) if optimizer is None else optimizer, len(pairs))
+    for rule in rules:
+        _refuse_other_optimizers(rule)
+    moves = tuple(map(Move, objectives, names, rules, learners))
 
     def constrain(unconstrained: Params) -> Params:
         return {name: transforms[name](value) for name, value in unconstrained.items()}
@@ -176,7 +182,7 @@ def fit(
     )
     losses: list[np.ndarray] = []
     chunk = min(max(num_steps // 50, 1), 1000)
-    with tqdm(total=num_steps, disable=not progress, desc="fit") as bar:
+    with progress_bar(num_steps, progress) as bar:
         for begin in range(0, num_steps, chunk):
             steps = jnp.arange(begin, min(begin + chunk, num_steps))
             after, values = run(state, steps)
@@ -188,7 +194,7 @@ def fit(
             state = after
             losses.append(np.asarray(values))
             bar.update(len(values))
-            bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in np.atleast_1d(losses[-1].mean(0))))
+            bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in np.atleast_1d(losses[-1].mean(0))), refresh=False)
     return Fit(constrain(layout.gathered(state.params)), np.concatenate(losses), objectives, key, args, kwargs)
 
 
@@ -220,10 +226,18 @@ def _compiled(
     return on_devices
 
 
+def _refuse_other_optimizers(rule: Any) -> None:
+    optax_has = callable(getattr(rule, "init", None)) and callable(getattr(rule, "update", None))
+    if isinstance(rule, type | _NumPyroOptim) or not optax_has:
+        name = getattr(rule, "__qualname__", None) or f"an instance of {type(rule).__module__}.{type(rule).__name__}"
+        raise ProgramError(f"fit: the optimizer must be one of optax, such as optax.adam(0.01), not {name}.")
+
+
 def _started_from(start: Params, params: Params | None) -> Params:
     if params is None:
         return start
     refuse_unknown_params(start, params)
+    refuse_other_shapes({name: start[name] for name in params}, params, shapes)
     given = {name: jax.tree.map(lambda x, y: jnp.asarray(y, x.dtype), start[name], params[name]) for name in params}
     return start | given
 

@@ -7,10 +7,16 @@ from typing import Any
 
 import arviz as az
 import jax
+from numpyro.handlers import block, seed, trace
 from numpyro.infer import MCMC, NUTS
 
-from ppvi.engine.mcmc import diagnosed
+from ppvi.engine.mcmc import diagnosed, refuse_discrete
+from ppvi.engine.names import is_discrete
 from ppvi.numpyro.handlers import AllRows
+
+
+def is_latent(site: Any) -> bool:
+    return site["type"] == "sample" and not site["is_observed"]
 
 
 def nuts(
@@ -36,6 +42,10 @@ def nuts(
     **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where
     an R-hat passes 1.01. Hoffman and Gelman 2014.
     """
+    with block(), seed(rng_seed=key), trace() as found:
+        AllRows(model)(*args, **kwargs)
+    latent = {name: is_discrete(site["fn"]) for name, site in found.items() if is_latent(site)}
+    refuse_discrete([name for name, discrete in latent.items() if discrete], latent)
     kernel = NUTS(AllRows(model), target_accept_prob=target_accept_prob)
     sampler = MCMC(
         kernel,

@@ -88,6 +88,10 @@ class Initialisation(Session):
                 f"site {site.name!r} of the {role} at {source.here()} observes {bad} NaN among {jnp.size(value)} values: drop "
                 f"them, or give the site an obs_mask= and impute them."
             )
+        try:
+            jnp.broadcast_shapes(value.shape, site.fn.shape())
+        except ValueError as error:
+            raise self.misfit(site, value, role) from error
         return jnp.zeros(site.fn.batch_shape)
 
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:

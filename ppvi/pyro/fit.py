@@ -18,7 +18,6 @@ import torch
 from pyro.optim import PyroOptim
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributions import transform_to
-from tqdm import tqdm
 
 from ppvi.engine.fitting import (
     Fit,
@@ -28,6 +27,8 @@ from ppvi.engine.fitting import (
     moved,
     one_each,
     pairs_of,
+    progress_bar,
+    refuse_other_shapes,
     refuse_unknown_params,
     stopped,
     strayed,
@@ -149,7 +150,7 @@ def fit(
         moves = tuple(map(Move, shared, mine, updates, states))
         losses: list[Any] = []
         every = max(num_steps // 50, 1)
-        with tqdm(total=num_steps, disable=not progress, desc="fit") as bar:
+        with progress_bar(num_steps, progress) as bar:
             for i in range(num_steps):
                 values = []
                 for move in moves:
@@ -168,7 +169,7 @@ def fit(
                 if (i + 1) % every == 0 or i + 1 == num_steps:
                     recent = np.reshape(losses[bar.n :], (-1, len(pairs))).mean(0)
                     bar.update(i + 1 - bar.n)
-                    bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in recent))
+                    bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in recent), refresh=False)
     pyro.get_param_store().set_state({"params": leaves, "constraints": constraints})
     return result()
 
@@ -181,18 +182,29 @@ def _updates(optimizer: Any, leaves: list[torch.Tensor]) -> Callable[[], Any]:
     """A function that moves leaves by their gradients."""
     if isinstance(optimizer, PyroOptim):
         return lambda: optimizer(leaves)
-    if isinstance(optimizer, torch.optim.Optimizer) or not callable(optimizer):
+    made: Any = (
+        None if isinstance(optimizer, torch.optim.Optimizer) or not callable(optimizer) else _made(optimizer, leaves)
+    )
+    if not isinstance(made, torch.optim.Optimizer):
+        name = getattr(optimizer, "__name__", None) or f"an instance of {type(optimizer).__name__}"
         raise ProgramError(
-            f"fit: the optimizer must make an optimiser of the tensors that it is given, such as "
-            f"functools.partial(torch.optim.Adam, lr=0.01), and not be {type(optimizer).__name__} already."
+            f"fit: the optimizer must make an optimiser of the tensors that it is given, as "
+            f"functools.partial(torch.optim.Adam, lr=0.01) does, or be one of pyro.optim, as "
+            f"pyro.optim.Adam({{'lr': 0.01}}) is, and not {name}."
         )
-    made: Any = optimizer(leaves)
     return lambda: made.step()  # a scheduler holds the optimiser itself by a weak reference only
+
+
+def _made(optimizer: Any, leaves: list[torch.Tensor]) -> Any:
+    """What an optimiser's maker makes; None of those of `pyro.optim`, which make none of tensors."""
+    return None if getattr(optimizer, "__module__", "").startswith("pyro.") else optimizer(leaves)
 
 
 def _start_from(leaves: Mapping[str, torch.Tensor], transforms: Mapping[str, Any], params: Params | None) -> None:
     if params is not None:
         refuse_unknown_params(dict(leaves), params)
+        start = {name: transforms[name](leaves[name]) for name in params}
+        refuse_other_shapes(start, params, lambda x: tuple(torch.as_tensor(x).shape))
         values = {name: transforms[name].inv(torch.as_tensor(value).detach()) for name, value in params.items()}
         _restore([leaves[name] for name in values], list(values.values()))
 

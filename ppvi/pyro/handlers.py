@@ -140,7 +140,8 @@ class AllRows(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         if isinstance(msg["fn"], _Subsample):
             Whole().hold(stated_by(msg, "model"), graphs.same)
-            msg["fn"], msg["done"] = _Subsample(msg["fn"].size, None), True
+            if msg["fn"].subsample_size is not None:
+                msg["fn"], msg["done"] = _Subsample(msg["fn"].size, None), True
 
 
 def stated_by(msg: Any, role: str) -> Stated:

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import arviz as az
+import torch
+from pyro import poutine
 from pyro.infer import MCMC, NUTS
+from pyro.poutine.subsample_messenger import _Subsample
 
-from ppvi.engine.mcmc import diagnosed
+from ppvi.engine.mcmc import diagnosed, refuse_discrete
+from ppvi.engine.names import is_discrete
 from ppvi.pyro.handlers import AllRows, all_rows
 from ppvi.pyro.keys import Key, seeded
 
@@ -39,6 +43,11 @@ def nuts(
     """
     chains = []
     with seeded(key), all_rows():
+        with torch.random.fork_rng(), torch.no_grad(), poutine.trace() as found:
+            AllRows()(model)(*args, **kwargs)
+        sites = {name: found.trace.nodes[name]["fn"] for name in found.trace.stochastic_nodes}
+        sites = {name: fn for name, fn in sites.items() if not isinstance(fn, _Subsample)}
+        refuse_discrete([name for name, fn in sites.items() if is_discrete(fn)], sites)
         for _ in range(num_chains):
             kernel = NUTS(AllRows()(model), target_accept_prob=target_accept_prob)
             sampler = MCMC(kernel, num_samples=num_samples, warmup_steps=num_warmup, disable_progbar=not progress)

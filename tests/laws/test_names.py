@@ -140,7 +140,7 @@ def test_a_parameter_of_two_shapes(engine, verb, name):
     one, other = SHAPES[name]
     said = f"parameter 'w' has two shapes: .*in the guide {HERE}, and .*in the model {HERE}"
     with on(engine), pytest.raises(ProgramError, match=said):
-        asked(engine, declared(other), declared(one), verb, {"w": engine.array(np.zeros(2))})
+        asked(engine, declared(other), declared(one), verb, {"w": one() * 1.0})
 
 
 @each_engine
@@ -193,14 +193,14 @@ OTHER = {
 @each_engine
 def test_constraints_are_compared_as_sets(engine, name):
     one, other = {**SAME, **OTHER}[name]
-    start = xp.eye if name.startswith("sets") else lambda n: xp.ones(n) * 2.0
+    start = xp.eye if name.startswith("sets") else lambda n: xp.ones((n, n)) * 2.0
     with on(engine):
         programs = [declared(lambda: start(2), constraint=made) for made in (one, other)]
         if name in SAME:
-            asked(engine, *programs, "value_and_grad", {"w": engine.array(2 * np.ones(2))})
+            asked(engine, *programs, "value_and_grad", {"w": engine.array(2 * np.ones((2, 2)))})
         else:
             with pytest.raises(ProgramError, match="parameter 'w' has two constraints"):
-                asked(engine, *programs, "value_and_grad", {"w": engine.array(2 * np.ones(2))})
+                asked(engine, *programs, "value_and_grad", {"w": engine.array(2 * np.ones((2, 2)))})
 
 
 @each_engine

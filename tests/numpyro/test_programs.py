@@ -66,7 +66,7 @@ ERRORS = [
     (lambda p, q: m(q, ["x"], full).assess({"x": 1.0, "u": 2.0}), deep, r"the choices have \['u', 'x'\], but the density is one of \['x'\] exactly"),
     (lambda p, q: m(q, []).simulate(), deep, "with no site kept its density is 1"),
     (lambda p, q: m(p, ["x"]).simulate(observe=False), deep, "its observations cannot be drawn"),
-    (lambda p, q: m(q, ["x"], per="data").simulate(), deep, "site 'x' lies outside that plate"),
+    (lambda p, q: m(q, ["x"], per="data").simulate(), deep, r"per plate 'data': no site of this run is in such a plate; its plates are \[\]"),
     (lambda p, q: m(n(p, q, 2), ["x"]).assess({"x": 1.0}), flat, "simulate draws every site and conditions on every observation"),
     (lambda p, q: n(p, q, 2).simulate(), deep, "the target of step 1: the choices have 'u', 'v', but the model has no such latent site"),
     (lambda p, q: n(p, q, 0), flat, "the number of particles must be an int of at least 1, not 0"),

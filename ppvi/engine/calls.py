@@ -1,0 +1,85 @@
+"""What is wrong with a call of a user's program, where it has failed: arguments that it does not take, or a guide of a library
+that cannot be made of the model."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ppvi.engine.names import Said
+from ppvi.errors import ProgramError
+
+OPTIONS = (
+    "num_steps", "optimizer", "params", "progress", "mesh", "draws", "particles", "program", "alpha", "delta", "budget",
+    "against", "num_warmup", "num_samples", "num_chains", "target_accept_prob",
+)  # fmt: skip
+"""Names of options of the verbs that pass what they do not know on to the programs."""
+
+_INNER = {"AutoGuide": "model", "Messenger": "fn", "Module": "forward"}
+"""By the names of classes, in which attribute is that which they call with the arguments that they get."""
+
+
+def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ProgramError | None:
+    """What is wrong with the arguments of a program, if anything."""
+    called = _called(fn)
+    try:
+        signature = inspect.signature(called)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        close = [(name, option) for name in kwargs for option in difflib.get_close_matches(name, OPTIONS, 1)]
+        hint = "What follows the key, or the params, is passed to both programs: give them what both take"
+        if close and close[0][0] not in signature.parameters:
+            hint = "The option is called {1!r}, not {0!r}".format(*close[0])
+        return ProgramError(
+            f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. {hint}."
+        )
+    return None
+
+
+def model_of(fn: Callable[..., Any]) -> Callable[..., Any] | None:
+    """The model that a guide of a library is made of by itself."""
+    model = getattr(fn, "model", None) if "AutoGuide" in _kinds(fn) else None
+    if isinstance(model, functools.partial) and "InitMessenger" in _kinds(model.args[0]):  # around it on Pyro
+        return model.args[1]
+    return model
+
+
+def left_out(guide: Callable[..., Any], discrete: Mapping[str, Said]) -> ProgramError:
+    """The error of a guide that is made of a model with discrete sites."""
+    name, kind = next(iter(discrete)), type(guide).__name__
+    return ProgramError(
+        f"{kind} is a guide of continuous sites, and the model samples {', '.join(map(repr, discrete))} from a discrete "
+        f"distribution, {name!r} {discrete[name]}. {draw_by_hand(list(discrete), kind)}"
+    )
+
+
+def draw_by_hand(names: list[str], kind: str = "AutoNormal") -> str:
+    """What to do about discrete sites that no guide draws."""
+    return (
+        f"Draw discrete sites in a guide of your own, by a strategy such as Enumerate() or LeaveOneOut(), which may call "
+        f"{kind}(block(model, hide={names})) for the others."
+    )
+
+
+def name_of(fn: Any) -> str:
+    """What a person calls a program."""
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def _called(fn: Any) -> Any:
+    if isinstance(fn, functools.partial) and any("Messenger" in _kinds(x) for x in fn.args[:1]):
+        return _called(fn.args[1])  # Pyro's handlers
+    for kind, inner in _INNER.items():
+        if kind in _kinds(fn) and callable(getattr(fn, inner, None)):
+            return _called(getattr(fn, inner))
+    return fn
+
+
+def _kinds(fn: Any) -> set[str]:
+    return {cls.__name__ for cls in type(fn).__mro__}

@@ -1,0 +1,189 @@
+"""What people get wrong at first: each mistake is one typed sentence, that names what is at fault and what to do."""
+
+from functools import partial
+
+import numpy as np
+import numpyro.optim
+import optax
+import pyro.infer
+import pyro.optim
+import pytest
+import torch
+
+import ppvi
+from ppvi import FitError, ProgramError
+from ppvi.objectives import elbo, iwelbo
+from tests.engines import NUMPYRO, PYRO, dist, handlers, on, ppl, xp
+
+X = np.array([0.3, -1.2, 2.2, 0.9])
+
+
+def model(x):
+    m = ppl.sample("m", dist.Normal(0.0, 1.0))
+    with ppl.plate("rows", len(x)):
+        ppl.sample("x", dist.Normal(m, 1.0), obs=x)
+
+
+def guide(x):
+    ppl.sample("m", dist.Normal(ppl.param("l", xp.array(0.3)), 1.0))
+
+
+def minibatch(x):
+    w = ppl.sample("w", dist.Normal(0.0, 1.0))
+    with ppl.plate("rows", 4, subsample_size=2) as i:
+        ppl.sample("x", dist.Normal(w, 1.0), obs=x[i])
+
+
+def of_w(x):
+    ppl.sample("w", dist.Normal(ppl.param("l", xp.array(0.3)), 1.0))
+
+
+def bits(x, m=0.0):
+    k = ppl.sample("k", dist.Bernoulli(0.3))
+    with ppl.plate("rows", 4):
+        ppl.sample("x", dist.Normal(m + 1.0 * k, 1.0), obs=x)
+
+
+def mixed(x):
+    bits(x, ppl.sample("m", dist.Normal(0.0, 1.0)))
+
+
+def five(x):
+    m = ppl.sample("m", dist.Normal(0.0, 1.0))
+    with ppl.plate("rows", 5):
+        ppl.sample("x", dist.Normal(m, 1.0), obs=x)
+
+
+def observing(x):
+    guide(x)
+    ppl.sample("y", dist.Normal(0.0, 1.0), obs=xp.array(1.0))
+
+
+def infinite(x):
+    m = ppl.sample("m", dist.Normal(0.0, 1.0))
+    ppl.factor("f", m * np.inf)
+
+
+def gradient(engine, program=elbo, model=model, guide=guide, params=None, args=None):
+    bound = engine.vi.objective(program, model, guide)
+    args = [engine.array(X)] if args is None else args
+    return bound.value_and_grad(engine.key(0), params or bound.init(engine.key(0), *args), *args)
+
+
+def fit(engine, *, model=model, guide=guide, args=None, **options):
+    bound = engine.vi.objective(elbo, model, guide)
+    options = {"num_steps": 2, "progress": False} | options
+    return engine.vi.fit(bound, engine.key(0), *([engine.array(X)] if args is None else args), **options)
+
+
+def auto(engine, of, verb=fit, **options):
+    return verb(engine, model=of, guide=engine.autoguide.AutoNormal(of), **options)
+
+
+def nuts(engine):
+    options = dict(num_warmup=2, num_samples=2, num_chains=1, progress=False)
+    return engine.vi.nuts(bits, engine.key(0), engine.array(X), **options)
+
+
+def svi(engine):
+    bound = engine.vi.objective(elbo, model, guide)
+    if engine is PYRO:
+        return pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.1}), loss=bound).step(engine.array(X))
+    return numpyro.infer.SVI(model, guide, numpyro.optim.Adam(0.1), loss=bound).run(
+        engine.key(0), 1, engine.array(X), progress_bar=False
+    )
+
+
+BY_HAND = r"Enumerate\(\).*AutoNormal\(block\(model, hide=\['k'\]\)\)"
+MISTAKES = {
+    "per beside a site of no plate": (
+        partial(gradient, program=iwelbo(2, per="rows"), model=minibatch, guide=of_w),
+        "site 'w' lies outside that plate.*`elbo`",
+    ),
+    "per a plate that there is not": (
+        partial(gradient, program=iwelbo(2, per="row"), model=minibatch, guide=of_w),
+        r"per plate 'row': no site of this run is in such a plate; its plates are \['rows'\]",
+    ),
+    "model and guide swapped": (partial(gradient, model=guide, guide=model), "guide observes site 'x'.*swapped"),
+    "data in the guide": (partial(gradient, guide=observing), "guide observes site 'y'.*leave the site out"),
+    "params of another shape": (
+        lambda engine: gradient(engine, params={"l": engine.array(np.zeros(3))}),
+        r"parameter 'l' of the guide at .* starts with shape \(\), .* has shape \(3,\)",
+    ),
+    "a fit from another shape": (
+        lambda engine: fit(engine, params={"l": np.zeros(3)}),
+        r"parameter 'l' has shape \(\), and its value in params \(3,\)",
+    ),
+    "a misspelt option": (partial(fit, num_step=3), r"guide guide\(x\) .*The option is called 'num_steps'"),
+    "the same with an autoguide": (partial(auto, of=model, num_step=3), "The option is called 'num_steps'"),
+    "no data": (partial(fit, args=[]), r"guide guide\(x\) cannot be called.*missing a required argument: 'x'"),
+    "no data with an autoguide": (partial(auto, of=model, args=[]), "missing a required argument: 'x'"),
+    "an objective for a loss": (svi, r"loss=objective.as_loss\(\)"),
+    "an autoguide of discrete sites": (
+        partial(auto, of=bits),
+        f"AutoNormal is a guide of continuous sites.*'k'.*{BY_HAND}",
+    ),
+    "an autoguide of some discrete sites": (partial(auto, of=mixed), f"'k' .*{BY_HAND}"),
+    "a discrete site that the guide lacks": (partial(gradient, model=mixed), rf"latent site 'k' .*\['m'\].*{BY_HAND}"),
+    "an autoguide and a plate of another size": (partial(auto, of=five), r"site 'x' of the model at .*does not fit"),
+    "NUTS of discrete sites": (nuts, r"nuts: the latent sites \['k'\] are all discrete"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+@pytest.mark.filterwarnings("ignore:Some algorithms will automatically enumerate:FutureWarning")
+def test_mistakes(engine, name):
+    make, said = MISTAKES[name]
+    with on(engine), pytest.raises(ProgramError, match=said):
+        make(engine)
+
+
+OPTIMIZERS = {
+    "a class": (NUMPYRO, numpyro.optim.Adam, "numpyro.optim|Adam"),
+    "one of numpyro.optim": (NUMPYRO, numpyro.optim.Adam(0.1), "an instance of numpyro.optim"),
+    "a function that makes one": (NUMPYRO, optax.adam, "adam"),
+    "a function of pyro.optim": (PYRO, pyro.optim.Adam, "Adam"),
+    "one of other tensors": (PYRO, torch.optim.Adam([torch.zeros(1)]), "an instance of Adam"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers(name):
+    engine, optimizer, found = OPTIMIZERS[name]
+    with (
+        on(engine),
+        pytest.raises(ProgramError, match=f"fit: the optimizer must .*such as|as .*, (and )?not .*{found}"),
+    ):
+        fit(engine, optimizer=optimizer)
+
+
+def test_number_of_draws_by_its_place(engine):
+    with on(engine):
+        assert fit(engine).posterior(engine.key(1), 7).posterior["m"].shape == (1, 7)
+
+
+def test_the_first_step_of_a_fit_asks_for_no_smaller_one(engine):
+    with on(engine), pytest.raises(FitError, match=r"at step 0: site 'f' .*Nothing has been moved yet") as caught:
+        fit(engine, model=infinite)
+    assert "step size" not in str(caught.value)
+
+
+def test_sites_of_an_autoguide_are_said_to_be_its(engine):
+    with on(engine):
+        bound = engine.vi.objective(elbo, model, engine.autoguide.AutoNormal(model))
+        x = engine.array(X)
+        found = str(bound.explain(bound.init(engine.key(0), x), x))
+    assert "AutoNormal" in found
+    assert "elbo.py:24" not in found
+
+
+def test_one_warning_an_evaluation(engine):
+    with on(engine), pytest.warns(ppvi.BiasWarning) as caught:
+        gradient(engine, program=iwelbo(2), model=handlers.scale(minibatch, scale=0.5), guide=of_w)
+    assert len(caught) == 1
+
+
+def test_a_log_has_no_line_for_every_update(engine, capfd):
+    with on(engine):
+        fit(engine, num_steps=100, progress=True)
+    assert capfd.readouterr().err.count("fit:") <= 2
