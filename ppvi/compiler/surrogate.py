@@ -20,12 +20,20 @@ from ppvi.errors import StrategyError
 from ppvi.ops import Array, Ops
 
 
-def surrogate(plan: Plan, ops: Ops, inputs: Sequence[Array], states: Mapping[str, Any] | None = None) -> Array:
+def surrogate(
+    plan: Plan,
+    ops: Ops,
+    inputs: Sequence[Array],
+    states: Mapping[str, Any] | None = None,
+    again: bool = False,
+) -> Array:
     """Run a planned program on its inputs: value the estimate, native gradient the gradient estimate.
 
     **Arguments**
 
     - `states`: of the strategies that have one, as from `initial_states`, which are used where none are given.
+    - `again`: whether it is to be differentiated again (`ppvi.compiler.orders`). Then nothing is dropped for the sake of the
+      first derivative's variance alone.
     """
     env = Env()
     env.values |= plan.program.constants
@@ -33,7 +41,7 @@ def surrogate(plan: Plan, ops: Ops, inputs: Sequence[Array], states: Mapping[str
     for equation in plan.fixed:
         env.run(equation)
     known = initial_states(plan, ops) if states is None else states
-    machine = Machine(plan, ops, {}, {site: known[name] for name, site in plan.stateful.items()})
+    machine = Machine(plan, ops, {}, {site: known[name] for name, site in plan.stateful.items()}, again)
     drawn = Env(env)
     machine.draw(plan.beside, drawn)
     constant, coefficients = linear_tail(plan, ops, drawn)
@@ -67,6 +75,8 @@ class Machine:
     ops: Ops
     coefficients: dict[Atom, Array]
     states: Mapping[Equation, Any]
+    again: bool = False
+    """Whether the surrogate is to be differentiated again."""
     done: int = 0
     """Equations that need not be run again, as a bit set."""
 
@@ -135,7 +145,9 @@ class Machine:
         """A term from its parts."""
         total: Array = 0.0
         for part in self.plan.terms[i].parts:
-            value = self.ops.stop_gradient(env[part.atom]) if part.own_log_prob else env[part.atom]
+            value = env[part.atom]
+            if part.own_log_prob and not self.again:  # whose derivative has mean zero
+                value = self.ops.stop_gradient(value)
             coefficient = self.coefficients[part.atom]
             # What the objective leaves out may be infinite or NaN, and must not come back as zero times that. Any other value
             # stays, since a coefficient that is zero may have a derivative.

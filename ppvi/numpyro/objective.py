@@ -18,6 +18,7 @@ from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.examine import misused_estimates
 from ppvi.compiler.infinities import guarded
 from ppvi.compiler.ir import Var
+from ppvi.compiler.orders import refuse_second
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
@@ -32,6 +33,7 @@ from ppvi.numpyro.handlers import InnerSiteError
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.lifting import lifted, traced_afresh
 from ppvi.numpyro.ops import OPS
+from ppvi.numpyro.orders import derivatives_of
 from ppvi.numpyro.reading import called
 from ppvi.numpyro.session import Session, as_key, body_key
 from ppvi.numpyro.stage import read
@@ -74,7 +76,7 @@ class Objective(engine.Objective):
 
     @cached_property
     def _gradient(self) -> Any:
-        return jax.jit(jax.value_and_grad(self._evaluate, argnums=1), static_argnums=3)
+        return jax.jit(self._differentiate, static_argnums=3)
 
     @cached_property
     def _update(self) -> Any:
@@ -193,18 +195,30 @@ class Objective(engine.Objective):
     def _evaluate(
         self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: Any = None
     ) -> jax.Array:
-        plan = self.planned(key, params, arrays, structure)
-        return surrogate(plan, OPS, [*jax.tree.leaves(params), key, *arrays], states)
+        return derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays, states).surrogate()
+
+    def _differentiate(
+        self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure
+    ) -> tuple[jax.Array, Params]:
+        return derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays, None).gradient()
 
     def _learn(
         self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: States
     ) -> tuple[jax.Array, Params, States]:
         plan = self.planned(key, params, arrays, structure)
+        learners = learners_of(plan)
+        if not learners:
+            return *derivatives_of(plan, params, key, arrays, None).gradient(), states
 
-        def run(params: Params, values: dict[str, Any]) -> jax.Array:
-            return surrogate(plan, OPS, [*jax.tree.leaves(params), key, *arrays], values)
+        @jax.custom_jvp
+        def learn(params: Params, arrays: list[Any]) -> tuple[jax.Array, Params, States]:
+            def run(params: Params, values: dict[str, Any]) -> jax.Array:
+                return surrogate(plan, OPS, [*jax.tree.leaves(params), key, *arrays], values)
 
-        return value_grad_and_states(run, learners_of(plan), params, states)
+            return value_grad_and_states(run, learners, params, states)
+
+        learn.defjvp(lambda primals, tangents: refuse_second(plan))
+        return learn(params, arrays)
 
     def planned(
         self,

@@ -298,6 +298,11 @@ class Strategy:
     """Whether the rest is run at values between those of the support."""
 
     @property
+    def to_all_orders(self) -> bool:
+        """Whether the second derivative of what `estimate` returns has the objective's as its mean, and so on."""
+        return False
+
+    @property
     def needs_continuity(self) -> bool:
         """Whether the estimator is biased where the rest jumps in the site's values."""
         return self.route != "credit"

@@ -48,6 +48,10 @@ class Sum(Strategy):
     def sees_all(self, alternatives: int) -> bool:
         return True
 
+    @property
+    def to_all_orders(self) -> bool:
+        return True
+
     def absent(self, draw: Draw) -> Draw:
         assert draw.log_probs is not None
         return draw._replace(log_probs=draw.log_probs - math.log(draw.log_probs.shape[0]))

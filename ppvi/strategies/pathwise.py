@@ -24,6 +24,10 @@ class Reparam(Strategy):
     route: ClassVar[Literal["credit", "path", "both"]] = "path"
     fixed_support: ClassVar[bool] = False
 
+    @property
+    def to_all_orders(self) -> bool:
+        return True
+
     def misfit(self, dist: Distribution) -> str | None:
         if dist.has_rsample:
             return None
@@ -39,6 +43,10 @@ class Averaged(Strategy):
     n: int
     route: ClassVar[Literal["credit", "path", "both"]] = "both"
     fixed_support: ClassVar[bool] = False
+
+    @property
+    def to_all_orders(self) -> bool:
+        return True
 
     def misfit(self, dist: Distribution) -> str | None:
         if dist.has("icdf"):

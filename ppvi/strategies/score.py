@@ -39,6 +39,10 @@ class Reinforce(Strategy):
         return not isinstance(self.baseline, int | float)
 
     @property
+    def to_all_orders(self) -> bool:
+        return not self.stateful
+
+    @property
     def learned(self) -> Baseline:
         assert not isinstance(self.baseline, int | float)
         return self.baseline
@@ -63,7 +67,7 @@ class Reinforce(Strategy):
         score = phantom(site, site.log_prob)
         credited = k(site.value).scale(score)
         if isinstance(self.baseline, int | float):
-            return credited.control(-self.baseline * score) if self.baseline else credited
+            return credited.control(self.baseline * (1 - site.ops.exp(score))) if self.baseline else credited
 
         def control(credit: Array) -> Array:
             b = self.learned(site)
