@@ -7,6 +7,8 @@ moves with a parameter, and nothing that varies is held constant.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from ppvi.compiler.held import stopped
 from ppvi.compiler.ir import Smoothness, Var, site_info
 from ppvi.compiler.plan import Plan
@@ -37,7 +39,11 @@ def refuse_second(plan: Plan) -> None:
     """**Raises** `StrategyError` where a second derivative of the surrogate is none of the objective."""
     reason = only_once(plan)
     if reason is not None:
-        raise StrategyError(
-            f"the surrogate has no second derivative: {reason}. With Reparam() at sites that the objective is smooth in, and "
-            f"Enumerate(), Quadrature() or Reinforce() at others, it has; or difference value_and_grad at one key."
-        )
+        refuse(reason)
+
+
+def refuse(reason: str) -> NoReturn:
+    raise StrategyError(
+        f"the surrogate has no second derivative: {reason}. With Reparam() at sites that the objective is smooth in, and "
+        f"Enumerate(), Quadrature() or Reinforce() at others, it has; or difference value_and_grad at one key."
+    )

@@ -106,7 +106,14 @@ class Objective:
         raise NotImplementedError
 
     def surrogate(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> Array:
-        """The scalar whose value is `estimate` and whose native gradient in `params` is that of `value_and_grad`."""
+        """The scalar whose value is `estimate` and whose native gradient in `params` is that of `value_and_grad`.
+
+        Its second derivative has the objective's as its mean where every site has a sum (`Enumerate`, `Quadrature`,
+        `SumAndSample`), `Reinforce` with a constant baseline, or a pathwise strategy in a draw that the objective is smooth in,
+        and nothing is held constant.
+
+        **Raises** `StrategyError` when it is differentiated twice where that is not so.
+        """
         raise NotImplementedError
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> Any:

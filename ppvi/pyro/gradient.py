@@ -1,22 +1,24 @@
 """Value and gradient of a planned program as one graph of ATen operations.
 
 Traced once, forwards and backwards, a surrogate needs neither the compiler's machine nor autograd's tape when it runs. The
-derivative of the trace is the estimate of the gradient and not a function to differentiate again.
+derivative of the trace is the estimate of the gradient and not a function to differentiate again; a second derivative runs the
+plan itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from ppvi.compiler.orders import refuse, refuse_second
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.pyro.buffers import put, writing
 from ppvi.pyro.graphs import drop_aliases, fold, share, trace
-from ppvi.pyro.keys import seeded
+from ppvi.pyro.keys import Key, seeded
 from ppvi.pyro.ops import TorchOps
 from ppvi.pyro.stage import registering, what_prevents
 from ppvi.pyro.trees import gradients
@@ -121,16 +123,52 @@ class Staging:
 
 
 class Surrogate(torch.autograd.Function):
-    """A scalar with a gradient that was computed along with it."""
+    """A scalar with a gradient that was computed along with it, and is made anew where that is to be differentiated."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Gradient, *tensors: torch.Tensor) -> torch.Tensor:
-        value, *grads = gradient(*tensors)
-        ctx.save_for_backward(*grads)
-        ctx.others = len(tensors) - len(grads)
+    def forward(ctx: Any, gradient: Gradient, again: Again, *tensors: torch.Tensor) -> torch.Tensor:
+        value, *ctx.grads = gradient(*tensors)
+        ctx.again = again
+        ctx.save_for_backward(*tensors)
         return value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *slopes: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return None, *(slopes[0] * grad for grad in ctx.saved_tensors), *[None] * ctx.others
+        size, tensors = len(ctx.grads), ctx.saved_tensors
+        grads = ctx.again(tensors, size) if torch.is_grad_enabled() else ctx.grads
+        return None, None, *(slopes[0] * grad for grad in grads), *[None] * (len(tensors) - size)
+
+
+@dataclass(frozen=True)
+class Again:
+    """The gradient of the surrogate of a plan, with the random numbers that it had, to be differentiated."""
+
+    plan: Plan
+    key: Key
+    state: torch.Tensor | None
+    """That of PyTorch's global generator, where the key is None."""
+
+    def __call__(self, tensors: Sequence[torch.Tensor], size: int) -> Sequence[torch.Tensor]:
+        refuse_second(self.plan)
+        params, arrays = tensors[:size], tensors[size:]
+        with torch.random.fork_rng(enabled=self.state is not None), seeded(self.key), registering(), as_staged():
+            if self.state is not None:
+                torch.set_rng_state(self.state)
+            value = surrogate(self.plan, TorchOps(), [*params, torch.zeros(()), *arrays], again=True)
+        return gradients(value, params, again=True)
+
+
+class Once(torch.autograd.Function):
+    """A parameter of what can be differentiated once only."""
+
+    @staticmethod
+    def forward(ctx: Any, why: str, x: torch.Tensor) -> torch.Tensor:
+        ctx.why, ctx.met = why, False
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if ctx.met:
+            refuse(ctx.why)
+        ctx.met = torch.is_grad_enabled()
+        return None, slopes[0]

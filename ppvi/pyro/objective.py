@@ -33,9 +33,9 @@ from ppvi.pyro.arguments import Params, checked, is_frozen
 from ppvi.pyro.beginnings import Start, first_run, initialise
 from ppvi.pyro.buffers import Modules, places_in, put, unchanged, writing
 from ppvi.pyro.distributions import SiteDistribution, support_of
-from ppvi.pyro.gradient import Staging, Surrogate
+from ppvi.pyro.gradient import Again, Once, Staging, Surrogate
 from ppvi.pyro.handlers import all_rows
-from ppvi.pyro.keys import STAGING, Key, seeded
+from ppvi.pyro.keys import STAGING, Key, seeded, seeds
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
 from ppvi.pyro.lending import Arguments
 from ppvi.pyro.located import Numbers
@@ -114,16 +114,19 @@ class Objective(engine.Objective):
         return value, dict(zip(params, grads, strict=True))
 
     def surrogate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """The scalar whose value is `estimate` and whose gradient in `params` is that of `value_and_grad`, to be taken once."""
         staging, arguments = self._prepared(params, args, kwargs)
         if torch.is_grad_enabled() and not any(x.requires_grad for x in arguments.tensors):
             tensors = [*params.values(), *arguments.tensors]
             gradient = staging.gradient(len(params), tensors)
-            if gradient is not None:
+            if gradient is not None and staging.plan is not None:
+                if isinstance(key, torch.Generator):
+                    [key] = seeds(key, 1)
+                again = Again(staging.plan, key, torch.get_rng_state() if key is None else None)
                 with seeded(key):
-                    return cast(torch.Tensor, Surrogate.apply(gradient, *tensors))
+                    return cast(torch.Tensor, Surrogate.apply(gradient, again, *tensors))
+        why = staging.why or "its arguments have a gradient of their own"
         with seeded(key):
-            return self._surrogate(staging, None, params, arguments)
+            return self._surrogate(staging, None, {n: Once.apply(why, x) for n, x in params.items()}, arguments)
 
     def surrogate_in(
         self,
