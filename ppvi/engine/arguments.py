@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from ppvi.engine.looking import look
@@ -36,19 +37,28 @@ class Constants(NamedTuple):
         return f"argument {self.name_of(i)}"
 
 
-def looked(rules: Rules, programs: Mapping[str, Any], constants: Constants) -> World:
-    """The world of these programs at these constants, if all of them can be seen into."""
-    named = {constants.name(i): x for i, x in zip(constants.places, constants.things, strict=True)}
-    world = look(rules, programs, named)
-    for path, x, why in world.opaque:
-        if path.root in named:
-            kinds = [f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in (named[path.root], x)]
-            what = "it" if path.before is None else f"{path}, a {kinds[1]},"
-            raise ProgramError(
-                f"{path.root} is a {kinds[0]}, in which nobody could see a change: {what} {why}. Pass arrays, trees of arrays, "
-                f"or numbers, texts and objects made of them, as a NumPy array or a list for one."
-            )
-    return world
+@dataclass
+class Sight:
+    """How the world of a few programs is looked at."""
+
+    rules: Rules
+    programs: Mapping[str, Any]
+    names: set[str] = field(default_factory=set)
+    """Those that code within reach has been found to name."""
+
+    def look(self, constants: Constants) -> World:
+        """The world at these constants, if all of them can be seen into."""
+        named = {constants.name(i): x for i, x in zip(constants.places, constants.things, strict=True)}
+        world = look(self.rules, self.programs, named, self.names)
+        for path, x, why in world.opaque:
+            if path.root in named:
+                kinds = [f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in (named[path.root], x)]
+                what = "it" if path.before is None else f"{path}, a {kinds[1]},"
+                raise ProgramError(
+                    f"{path.root} is a {kinds[0]}, in which nobody could see a change: {what} {why}. Pass arrays, trees of "
+                    f"arrays, or numbers, texts and objects made of them, as a NumPy array or a list for one."
+                )
+        return world
 
 
 T = TypeVar("T")

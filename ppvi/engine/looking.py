@@ -44,9 +44,8 @@ SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...
 DRAWING = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, np.random.SeedSequence)
 
 
-def look(rules: Rules, programs: Mapping[str, Any], constants: Mapping[str, Any] = types.MappingProxyType({})) -> World:
-    """Look at the world that these programs read, and at these constants."""
-    names: set[str] = set()
+def look(rules: Rules, programs: Mapping[str, Any], constants: Mapping[str, Any], names: set[str]) -> World:
+    """Look at the world that these programs read, and at these constants; the names are those that were found before."""
     while True:
         before, looker = len(names), Looker(rules, names)
         looker.look({**programs, **constants}.items())

@@ -84,7 +84,7 @@ class Watch:
     """What else gives objects, with something at their end."""
     others: list[Callable[[], bool]] = field(default_factory=list)
     """What tells itself whether it has changed."""
-    seen: tuple[list[Any], ...] = ()
+    seen: tuple[list[Any], ...] = ([], [], [], [])
 
     def begin(self) -> None:
         self.seen = (

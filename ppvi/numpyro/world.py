@@ -11,7 +11,7 @@ from jax.core import Tracer
 from numpyro.distributions.distribution import Distribution
 from numpyro.primitives import CondIndepStackFrame, plate
 
-from ppvi.engine.arguments import Constants, looked
+from ppvi.engine.arguments import Constants, Sight
 from ppvi.engine.stagings import LIMIT, Stagings
 from ppvi.engine.world import Rules, World
 from ppvi.numpyro import source
@@ -34,7 +34,7 @@ class Worlds:
     """The last states of the world that a few programs read."""
 
     def __init__(self, **programs: Any):
-        self.programs = programs
+        self.sight = Sight(RULES, programs)
         self.stagings: Stagings[Structure] = Stagings(self.look, source.here)
         self.made = 0
         self.traced = False
@@ -59,7 +59,7 @@ class Worlds:
         return many
 
     def look(self, constants: Constants) -> World:
-        world = looked(RULES, self.programs, constants)
+        world = self.sight.look(constants)
         traced = any(isinstance(fact.value, Tracer) for fact in world.facts)
         world.passing = traced and type(current_trace()) is not type(TOP)
         return world

@@ -21,7 +21,7 @@ from ppvi.compiler.ir import Var
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import objectives as engine
-from ppvi.engine.arguments import Constants, looked
+from ppvi.engine.arguments import Sight
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.objectives import ObjectiveProgram, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
@@ -71,7 +71,8 @@ class Objective(engine.Objective):
         super().__init__(program, model, guide, strategies=strategies, maximize=maximize)
         self.compile = compile
         self.layout: Layout | None = None
-        self._stagings: Stagings[Staging] = Stagings(self._look, source.here)
+        self._sight = Sight(RULES, {"objective": program, "model": model, "guide": guide})
+        self._stagings: Stagings[Staging] = Stagings(self._sight.look, source.here)
         self._world: World | None = None
         self.has_run = False
         """Whether autoguides and lazy modules have made themselves."""
@@ -80,7 +81,7 @@ class Objective(engine.Objective):
     def on(self, layout: Layout) -> Objective:
         """The objective, with its gradients computed on a mesh."""
         other = copy.copy(self)
-        other.layout, other._stagings = layout, Stagings(self._look, source.here)
+        other.layout, other._stagings = layout, Stagings(self._sight.look, source.here)
         return other
 
     def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
@@ -89,7 +90,7 @@ class Objective(engine.Objective):
     def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
         arguments = self.arguments(args, kwargs)
-        self._enter(self._look(arguments.constants))
+        self._enter(self._sight.look(arguments.constants))
         session = first_run(self, key, given, arguments)
         self.has_run = True
         return session
@@ -102,13 +103,14 @@ class Objective(engine.Objective):
         staging, arguments = self._prepared(params, args, kwargs)
         tensors = [*params.values(), *arguments.tensors]
         gradient = staging.gradient(len(params), tensors)
-        with seeded(key), torch.enable_grad():
+        with seeded(key):
             if gradient is None:
                 leaves = [x.detach().requires_grad_() for x in params.values()]
                 named = dict(zip(params, leaves, strict=True))
-                value, grads = value_and_grads(
-                    lambda _: self._surrogate(staging, None, named, arguments), leaves, NOTHING_LEARNS
-                )
+                with torch.enable_grad():
+                    value, grads = value_and_grads(
+                        lambda _: self._surrogate(staging, None, named, arguments), leaves, NOTHING_LEARNS
+                    )
             else:
                 value, *grads = gradient(*tensors)
         return value, dict(zip(params, grads, strict=True))
@@ -188,7 +190,7 @@ class Objective(engine.Objective):
         return Replay(run, params, self.strategies, self.modules, getattr(self.program, "by_paths", False))
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-        return Arguments((self.model, self.guide), self._look, args, kwargs)
+        return Arguments((self.model, self.guide), self._sight.look, args, kwargs)
 
     def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
         return first_states(self._prepared(params, args, kwargs)[0].plan)
@@ -292,9 +294,6 @@ class Objective(engine.Objective):
             world, staging = self._stagings.get((*shapes, arguments.kind, modes()), arguments.constants, make)
         self._enter(world)
         return staging, arguments
-
-    def _look(self, constants: Constants) -> World:
-        return looked(RULES, {"objective": self.program, "model": self.model, "guide": self.guide}, constants)
 
     def _enter(self, world: World) -> None:
         """The world is now this one, whose modules have these buffers."""

@@ -36,7 +36,7 @@ def bound_on(engine, model):
 
 
 def value(engine, bound, *args):
-    return float(bound.value_and_grad(engine.key(0), {"m": engine.array(0.3)}, *args)[0])
+    return float(bound.estimate(engine.key(0), {"m": engine.array(0.3)}, *args))
 
 
 class Config:
@@ -51,6 +51,24 @@ class Config:
 @dataclasses.dataclass(eq=False)
 class Settings:
     scale: float = 2.0
+
+
+UNIT = [2.0]
+"""What a function reads that is an argument."""
+
+
+def chain(length):
+    last = first = types.SimpleNamespace(then=2.0)
+    for _ in range(length):
+        first = types.SimpleNamespace(then=first)
+    return {"first": types.SimpleNamespace(first=first, last=last)}
+
+
+def end(given):
+    node = given["first"].first
+    while isinstance(node, types.SimpleNamespace):
+        node = node.then
+    return node
 
 
 CHANGING = {
@@ -75,6 +93,8 @@ CHANGING = {
         lambda c: c.x.__setitem__(0, 3.0),
     ),
     "a function": (lambda: functools.partial(sum, [2.0]), lambda c: c(), lambda c: c.args[0].append(1.0)),
+    "what a function reads": (lambda: lambda: UNIT[0], lambda c: c(), lambda c: UNIT.__setitem__(0, 5.0 - UNIT[0])),
+    "the end of a long chain": (lambda: chain(1_500), end, lambda c: setattr(c["first"].last, "then", 3.0)),
 }
 
 
@@ -203,6 +223,19 @@ def test_numbers_of_numpy_may_decide(engine, kind):
         for n in (2, 3):
             written = bound_on(engine, lambda y, n=n: many(n, y))
             assert value(engine, bound, kind(n), y) == pytest.approx(value(engine, written, y), rel=1e-6)
+
+
+@each_engine
+def test_minibatches_that_are_read_in_python_are_worth_a_word(engine):
+    with on(engine):
+        bound, params = bound_on(engine, many), {"m": engine.array(0.3)}
+
+        def go_through(numbers):
+            for n in numbers:
+                bound.staged(params, n, None)
+
+        with pytest.warns(UserWarning, match=r"staged 10 times again.*argument 'n'"):
+            go_through(np.arange(1, 12))
 
 
 def test_only_what_is_read_is_constant():

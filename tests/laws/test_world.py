@@ -7,6 +7,8 @@ import dataclasses
 import functools
 import gc
 import sys
+import threading
+import time
 import types
 import weakref
 from typing import NamedTuple
@@ -14,7 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from ppvi.engine.arguments import Constants
+from ppvi.engine.snapshots import BLOCK, Content
+from ppvi.engine.stagings import KINDS, Stagings
+from ppvi.engine.world import World
+from ppvi.pyro.world import modes
 from tests.engines import dist, handlers, on, ppl, xp
 
 FACTOR = 1.0
@@ -402,8 +410,9 @@ def test_worlds_that_are_gone_are_forgotten(engine):
                 program.factor.factor = float(i)
                 assert abs(float(bound.estimate(engine.key(0), params)) - truth(i)) < 1e-4
 
-        with pytest.warns(UserWarning, match=r"program\.factor"):
+        with pytest.warns(UserWarning, match=r"program\.factor") as warned:
             anneal()
+        assert [warning.filename for warning in warned] == ["tests/laws/test_world.py"]
         gc.collect()
         assert first() is None
 
@@ -425,3 +434,98 @@ def test_a_program_may_change_what_it_reads(engine):
             numbers.append(program.factor)
         assert (len(set(numbers)) == 3) == (engine.name == "Pyro")
         assert np.allclose(values, [truth(number) for number in numbers], atol=1e-4)
+
+
+# What is kept ---------------------------------------------------------------------------------------------------------------
+
+
+class Kept:
+    """What is made of a call in these laws."""
+
+    def holds(self):
+        return True
+
+    def uses(self, array):
+        return True
+
+
+def test_kinds_of_calls_are_bounded():
+    """Those that were used last are kept, and a program that runs through more of them is worth a word."""
+    made, stagings = [], Stagings(lambda constants: World(), lambda: "caller.py:7")
+
+    def get(kind):
+        def make(world):
+            made.append(kind)
+            return Kept()
+
+        return stagings.get(kind, Constants(), make)
+
+    for kind in range(KINDS + 1):
+        get(0)
+        get(kind)
+    assert made == list(range(KINDS + 1))
+    get(0)
+    assert made[-1] == KINDS
+    get(1)
+    assert made[-1] == 1
+    with pytest.warns(UserWarning, match="more than 64 kinds of arguments") as warned:
+        list(map(get, range(100, 120)))
+    assert [(warning.filename, warning.lineno) for warning in warned] == [("caller.py", 7)]
+
+
+def test_threads_that_come_together_make_one_staging():
+    made, stagings = [], Stagings(lambda constants: World(), lambda: "caller.py:7")
+
+    def make(world):
+        time.sleep(0.05)
+        made.append(world)
+        return Kept()
+
+    threads = [threading.Thread(target=stagings.get, args=("kind", Constants(), make)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+SHAPES = {
+    "rows": lambda x: x.reshape(-1, 64),
+    "columns": lambda x: x.reshape(-1, 64).T,
+    "every other": lambda x: x.reshape(-1, 64)[:, ::2],
+    "a few long rows": lambda x: x.reshape(3, -1),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [BLOCK // 64, BLOCK])
+def test_what_is_in_a_large_array_is_compared_in_parts(shape, size):
+    """Other data are seen at once, one number at the latest when every part has had its turn."""
+    array = SHAPES[shape](np.arange(3.0 * size))
+    content, calls = Content(array), array.nbytes // BLOCK + 1
+    assert all(content.is_current() for _ in range(2 * calls))
+    array += 1.0
+    assert not content.is_current()
+    array -= 1.0
+    array[-1, -2] += 1.0
+    assert not all(content.is_current() for _ in range(calls + 1))
+
+
+def test_an_array_that_nobody_can_write_to_is_not_copied():
+    array = np.ones(BLOCK)
+    array.flags.writeable = False
+    content = Content(array)
+    assert content.copy is array
+    assert content.is_current()
+    assert Content(np.ones(BLOCK)[1:]).copy.base is None
+    array.flags.writeable = True
+    assert not content.is_current()
+
+
+def test_modes_of_pytorch_are_part_of_the_world():
+    before, found = modes(), set()
+    for mode in (torch.device("meta"), torch.autocast("cpu"), torch.autocast("cpu", torch.float16)):
+        with mode:
+            found.add(modes())
+    assert len(found | {before}) == 4
+    assert modes() == before
