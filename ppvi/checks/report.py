@@ -141,21 +141,38 @@ class Report:
             )
             for m in self.measurements
         ]  # fmt: skip
-        by = f", by the {' and the '.join(self.biased_by)} part" if self.biased_by else ""
+        by = f", by the {' and the '.join(self.biased_by)} part" if self.biased_by else self._known()
         lines = [f"verdict: {self.verdict}{by} (alpha {self.alpha:g})"]
         lines += [str(self.static)] if self.static is not None else []
         lines += [f"problem: {problem}" for problem in self.problems]
         lines += [render("measured bias of the gradient", header, rows)] if rows else []
         if self.statistical == "inconclusive" and self.measurements:
             lines.append(_inconclusive(self.measurements))
-        drawn = [m for m in self.measurements if not m.exact]
+        drawn = [m for m in self.measurements if not m.exact and math.isfinite(m.visible)]
         lines += [_limits(drawn)] if drawn else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def _known(self) -> str:
+        """What is known where draws have not decided."""
+        if self.statistical != "inconclusive" or not self.measurements:
+            return ""
+        proof = "proved from the program; " if self.static is not None and self.static.verdict == "proved" else ""
+        if all(math.isinf(m.visible) for m in self.measurements):
+            return ": no draw is finite, so that nothing was seen, and a proof is of what is finite"
+        hint = any(m.low > 0 or m.high < 0 for m in self.measurements if m.outcome == "inconclusive")
+        draws = "draws hint at a bias" if hint else "draws show no bias"
+        return f": {proof}{draws}, and are too few to decide"
 
 
 def _inconclusive(measurements: tuple[Measurement, ...]) -> str:
     open_ones = [m for m in measurements if m.outcome == "inconclusive"]
     said = f"inconclusive along {len(open_ones)} of {len(measurements)} directions"
+    lost = [m for m in open_ones if math.isinf(m.visible)]
+    if lost:
+        return (
+            f"{said}: along {len(lost)} of these some draws are not finite, and of a bias there nothing is known. Look at the "
+            f"sites' densities there; a fit names the first site whose density is not finite."
+        )
     if any(m.low > 0 or m.high < 0 for m in open_ones):
         return f"{said}: a larger budget sees more."
     least = max(open_ones, key=lambda m: m.visible / m.scale if m.scale else 0.0)

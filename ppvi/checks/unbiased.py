@@ -303,7 +303,9 @@ class Judge:
                     scale=float(scale[i]),
                     delta=float(self.delta * scale[i]),
                     size=question.size,
-                    visible=max(float(power * sd[i] / math.sqrt(self.draws)), float(self.rounding()[i])),
+                    visible=math.inf
+                    if self.lost[i]
+                    else max(float(power * sd[i] / math.sqrt(self.draws)), float(self.rounding()[i])),
                     draws=self.draws,
                     k_hat=shape,
                     outcome=outcomes[i] or "inconclusive",

@@ -157,6 +157,21 @@ def test_budget_too_small():
     assert 0.2 < seen[1] / seen[0] < 0.5
 
 
+def test_draws_none_of_which_is_finite():
+    """Of a bias nothing is known then, and nothing would have been seen."""
+    bound = vi.objective(lambda p, q: q.simulate()["z"] * jnp.nan, normal_model, normal_guide)
+    report = bound.check(KEY, bound.init(KEY), budget=ppvi.Budget(20, 1000), progress=False)
+    assert report.verdict == "inconclusive"
+    assert str(report).startswith("verdict: inconclusive: no draw is finite, so that nothing was seen")
+    assert "would have been seen" not in str(report)
+
+
+def test_what_is_proved_leads_where_draws_are_too_few():
+    bound = vi.objective(ppvi.objectives.elbo, normal_model, normal_guide, strategies={"z": ppvi.Reinforce()})
+    report = bound.check(KEY, bound.init(KEY), delta=1e-4, budget=ppvi.Budget(20, 1000), progress=False)
+    assert str(report).startswith("verdict: inconclusive: proved from the program; draws show no bias, and are too few")
+
+
 def test_objective_without_a_potential():
     """Wake-phase updates hold the draws constant: there is nothing that their gradient integrates to."""
     bound = vi.objective(ppvi.objectives.wake_phase_q(3), normal_model, normal_guide)
