@@ -80,6 +80,10 @@ class Provenance(TorchDispatchMode):
             if number not in self.reads:
                 self.reads[number] = source.here()
 
+    def behind(self, tensor: torch.Tensor) -> set[int]:
+        """The draws that a tensor depends on."""
+        return set(each(self._marks.behind(tensor)))
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """What is computed here is not followed."""

@@ -13,7 +13,7 @@ Which of both is known when the run ends, and not before (`Undecided`). Neither 
 jumps is a function of draws that have been read before, which are constants; so the estimate is unbiased either way.
 
 That holds for what the program itself computes. A library's density is taken to be continuous where it is not zero, and draws
-are taken to stay where it is not, as the static proof of what is staged asks for; of supports that move with a draw it is
+are taken to stay where it is not (`ppvi.pyro.watched` looks whether they do); of supports that move with a draw it is
 known that they jump. A `torch.autograd.Function` has the derivative that it states.
 """
 

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ppvi.compiler.explain import Explanation, SiteReport
 from ppvi.compiler.findings import Finding, StaticReport, in_order
+from ppvi.engine.runs import Site
 from ppvi.pyro.keys import STAGING, seeded
 from ppvi.pyro.linearity import Linearity
 from ppvi.pyro.replay import SCORE, Place, Replay, Replayed
@@ -27,6 +29,8 @@ class Watched(Replayed):
         super().__init__(replay, (), plain=True)
         self.linearity = Linearity()
         self.followed: list[tuple[Place, int]] = []
+        self.impossible: dict[int, Outside] = {}
+        """By the draw that a density of -inf depends on."""
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
@@ -45,8 +49,23 @@ class Watched(Replayed):
         self.followed.append((at, self.replay.provenance.follow(value)))
         return value, ()
 
+    def log_prob(self, site: Site, value: Any, role: str, intermediates: Sequence[Any] = ()) -> Any:
+        found = super().log_prob(site, value, role, intermediates)
+        with _disable_current_modes():
+            outside = bool((found == -math.inf).any())
+        for number in self.replay.provenance.behind(found) if outside else ():
+            self.impossible.setdefault(number, Outside(f"{self.distribution(site.fn).name}.log_prob", self.here()))
+        return found
+
     def read_out(self, tensors: Any) -> None:
         self.replay.provenance.read(tensors)
+
+
+class Outside(NamedTuple):
+    """A density that was zero."""
+
+    density: str
+    where: str
 
 
 @dataclass(frozen=True)
@@ -56,6 +75,8 @@ class Seen:
     at: Place
     read: str | None
     """Where a number that depends on its draw was read or jumped, in any run."""
+    outside: Outside | None
+    """A density that was zero at what depends on its draw, in any run."""
 
     @property
     def strategy(self) -> Strategy:
@@ -88,6 +109,7 @@ def watch(replay: Replay) -> list[Seen]:
     """The sites of a few runs by name, in the order in which they were first seen."""
     places: dict[str, Place] = {}
     reads: dict[str, str] = {}
+    outside: dict[str, Outside] = {}
     for seed in range(RUNS):
         with seeded(seed):
             run = replay.agreed(lambda: _watched(replay))
@@ -95,7 +117,9 @@ def watch(replay: Replay) -> list[Seen]:
             places.setdefault(at.name, at)
             if number in replay.provenance.reads:
                 reads.setdefault(at.name, replay.provenance.reads[number])
-    return [Seen(at, reads.get(name)) for name, at in places.items()]
+            if number in run.impossible:
+                outside.setdefault(at.name, run.impossible[number])
+    return [Seen(at, reads.get(name), outside.get(name)) for name, at in places.items()]
 
 
 def explain(replay: Replay, why: str) -> Explanation:
@@ -137,6 +161,12 @@ def _findings(seen: Seen) -> Iterator[Finding]:
         remedy = "Take one that is unbiased, such as LeaveOneOut() or DisARM()."
         why = "the strategy is biased by design."
         yield Finding("biased", "strategy", f"site {at.name!r}", str(strategy), at.where, why, remedy)
+    if strategy.route == "path" and seen.outside is not None:
+        why = f"the log density is -inf at some of its draws, where the objective may jump, which {strategy} does not see."
+        remedy = (
+            "Give the site a distribution on the same support in the model and the guide, or name LeaveOneOut() for it."
+        )
+        yield Finding("suspect", "support", f"site {at.name!r}", *seen.outside, why, remedy)
     if seen.jumps and seen.read is not None:
         why = f"the objective may jump there, and {strategy} is biased where it does."
         remedy = "Name Reinforce(), LeaveOneOut() or MeasureValued() for the site, or nothing."

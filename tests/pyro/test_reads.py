@@ -275,6 +275,24 @@ def test_reparam_by_name_is_suspect():
     assert "test_reads.py" in jump.where
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0], ids=["inside", "outside"])
+def test_draws_outside_of_a_support_are_found(scale):
+    def halved():
+        z = pyro.sample("z", dist.HalfNormal(1.0))
+        if pyro.sample("b", dist.Bernoulli(0.5)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(0.5))
+
+    def guide():
+        pyro.sample("z", dist.Normal(param("l", 0.5), scale))
+        pyro.sample("b", dist.Bernoulli(0.5))
+
+    bound = vi.objective(ppvi.objectives.iwelbo(2), halved, guide)
+    found = [finding for finding in bound.prove(bound.init(0)).findings if finding.rule == "support"]
+    assert [(finding.subject, finding.operation) for finding in found] == [("site 'z'", "HalfNormal.log_prob")] * (
+        scale == 1
+    )
+
+
 def test_formulas_for_paths_refuse_what_is_read():
     def guide():
         pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
