@@ -97,7 +97,8 @@ _numbers = Converting(
     mean=lambda x, axis=None: torch.mean(x * 1.0) if axis is None else torch.mean(x * 1.0, axis),
     sort=lambda x: torch.sort(x).values,
     median=lambda x: torch.quantile(x, 0.5),
-    linalg=SimpleNamespace(norm=torch.linalg.vector_norm),
+    linalg=SimpleNamespace(**{**vars(torch.linalg), "norm": torch.linalg.vector_norm}),
+    arctan2=torch.atan2,
     where=lambda c, x, y: torch.where(_array(c), *torch.broadcast_tensors(*(_array(v) for v in (x, y)))),
 )
 """PyTorch's functions, whose first arguments may be numbers where they are entrywise."""

@@ -7,16 +7,16 @@ a formula in single numbers, and `formula` looks for jumps in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ppvi.compiler.flat import Flat, Step
 from ppvi.compiler.formula import LINES, Formula, Leaf, Operation, jumps_in
 from ppvi.compiler.ir import Atom, Literal, Origin, Smoothness, Var, is_float, is_real, straight
-from ppvi.compiler.ranges import Range, decided, range_of
+from ppvi.compiler.ranges import Ranges, pole_of
 
 MOST = 300
 """Operations that are followed back at most."""
@@ -31,14 +31,28 @@ class OpenError(Exception):
     """The question cannot be settled."""
 
 
+class Known(Protocol):
+    """What is known of a program's values: on which of them it depends how, and their bounds."""
+
+    flat: Flat
+    ranges: Ranges
+    large: dict[Atom, float]
+
+    def of(self, atom: Atom) -> Any:
+        """How a value varies; nothing where it does not."""
+
+    def ignored(self, step: Step) -> set[int]:
+        """Operands of a selection that play no part."""
+
+    def switches(self, step: Step, operand: int) -> bool:
+        """Whether an operation on single numbers jumps in an operand, or has a pole there."""
+
+
 @dataclass
 class Region:
     """Entrywise operations behind one value: leaves, and operations in order with the places of their operands."""
 
-    flat: Flat
-    varies: Callable[[Var], bool]
-    ignored: Callable[[Step], set[int]]
-    """Operands of a selection that play no part."""
+    known: Known
     places: dict[tuple[Any, Axes, Answers], int] = field(default_factory=dict)
     leaves: list[tuple[int, Atom]] = field(default_factory=list)
     operations: list[tuple[int, Step, list[int]]] = field(default_factory=list)
@@ -50,10 +64,11 @@ class Region:
 
         The same variable along other axes is another number, and so it is where other tests are known to hold.
         """
+        step = self.known.flat.makers.get(atom) if isinstance(atom, Var) else None
+        known = known if step is not None and step.meaning.entrywise is not None else frozenset()
         key = (atom, tuple(a if size > 1 else None for a, size in zip(axes, atom.shape, strict=True)), known)
         if key in self.places:
             return self.places[key]
-        step = self.flat.makers.get(atom) if isinstance(atom, Var) else None
         if step is not None and (only := self._only_case(step, axes, known)) is not None:
             left, known = only
             place = self.places[key] = self.add(left, axes if left.shape else (), known)
@@ -63,7 +78,7 @@ class Region:
         place = self.places[key] = len(self.places)
         if operands is None or step is None:
             self.leaves.append((place, atom))
-            if isinstance(atom, Var) and self.varies(atom):
+            if self.known.of(atom):
                 self.moving.add(place)
         else:
             self.operations.append((place, step, children))
@@ -84,22 +99,22 @@ class Region:
         asked, answers = self._test(step.inputs[0], axes if step.inputs[0].shape else ()), dict(known)
         if asked in answers:
             return step.inputs[1 + answers[asked]], known
-        skipped = self.ignored(step)
+        skipped = self.known.ignored(step)
         if not skipped:
             return None
-        left = {i: self.flat.constant(atom) for i, atom in enumerate(step.inputs) if i and i not in skipped}
+        left = {i: self.known.flat.constant(atom) for i, atom in enumerate(step.inputs) if i and i not in skipped}
         cases = [i for i, value in left.items() if value is None or math.isfinite(value)]
         return (step.inputs[cases[0]], known | {(asked, cases[0] - 1)}) if len(cases) == 1 else None
 
     def _test(self, atom: Atom, axes: Axes) -> Hashable:
         """What chooses, as the comparison that it is, so that the same one is known again."""
-        step = self.flat.makers.get(atom) if isinstance(atom, Var) else None
+        step = self.known.flat.makers.get(atom) if isinstance(atom, Var) else None
         operands = None if step is None or step.meaning.entrywise is None else self._operands(step, axes)
         if step is None or operands is None:
             return atom, axes
         if step.meaning.moves:
             return self._test(*operands[0])
-        numbers = [self.flat.constant(operand) for operand, _ in operands]
+        numbers = [self.known.flat.constant(operand) for operand, _ in operands]
         return step.meaning.name, *(
             operand if number is None else number for number, operand in zip(numbers, operands, strict=True)
         )
@@ -114,12 +129,15 @@ class Region:
             return None
         return [(operand, tuple(None if a is None else axes[a] for a in places))]
 
-    def formula(self, out: int, ranges: dict[Atom, Range]) -> Formula:
+    def formula(self, out: int) -> Formula:
         """Everything about it that its jumps depend on."""
-        leaves = tuple(self._leaf(place, atom, ranges) for place, atom in self.leaves)
-        return Formula(leaves, tuple(self._operation(*operation, ranges) for operation in self.operations), out)
+        leaves = tuple(self._leaf(place, atom) for place, atom in self.leaves)
+        large = any(
+            atom in self.known.large for _, step, _ in self.operations for atom in (*step.inputs, *step.outputs)
+        )
+        return Formula(leaves, tuple(self._operation(*operation) for operation in self.operations), out, large)
 
-    def _leaf(self, place: int, atom: Atom, ranges: dict[Atom, Range]) -> Leaf:
+    def _leaf(self, place: int, atom: Atom) -> Leaf:
         if isinstance(atom, Literal):
             values = np.ravel(np.asarray(atom.value)) * 1.0 if is_real(atom) else np.ones(1)
             if values.size > 1:
@@ -127,40 +145,89 @@ class Region:
             return Leaf(place, tuple(values.tolist()), "constant")
         if not is_float(atom):
             return Leaf(place, (), "truth" if atom.dtype == "bool" else "integer")
-        low, high = range_of(atom, self.flat.makers, ranges)
+        low, high = self.known.ranges.of(atom)
         return Leaf(place, (), "real", low, high, place in self.moving)
 
-    def _operation(self, place: int, step: Step, operands: list[int], ranges: dict[Atom, Range]) -> Operation:
-        name, origin = step.meaning.name, step.meaning.origin()
+    def _operation(self, place: int, step: Step, operands: list[int]) -> Operation:
+        name, origin, pole = step.meaning.name, step.meaning.origin(), pole_of(step)
         assert step.meaning.entrywise is not None
         turns = name != "select_n" and Origin.SAMPLER not in origin
-        turns = turns and any(place in self.moving and _jumps(step, i) for i, place in enumerate(operands))
+        turns = turns and any(p in self.moving and self.known.switches(step, i) for i, p in enumerate(operands))
         special = Origin.SPECIAL in origin
-        known = turns and (special or name in ("eq", "ne") or decided(step, self.flat.makers, ranges))
-        return Operation(place, step.meaning.entrywise, tuple(operands), name, turns, special, known)
+        ranges = self.known.ranges
+        never = (
+            name in ("eq", "ne") and not ranges.asks_for_nan(step) and (self.is_free(place) or self.is_analytic(place))
+        )
+        known = turns and (special or never or ranges.decided(step))
+        side = pole.side if turns and pole is not None else None
+        return Operation(place, step.meaning.entrywise, tuple(operands), name, turns, special, known, side)
+
+    def behind(self, place: int) -> list[Atom]:
+        """The leaves that move behind a place."""
+        needed = {place}
+        for out, _, operands in reversed(self.operations):
+            if out in needed:
+                needed.update(operands)
+        return [atom for leaf, atom in self.leaves if leaf in needed and leaf in self.moving]
+
+    def is_free(self, place: int) -> bool:
+        """Whether what moves behind a place takes all values within its bounds, each number whatever the others are."""
+        moving = self.behind(place)
+        return all(self._is_free(atom, alone=len(moving) == 1) for atom in moving)
+
+    def is_analytic(self, place: int) -> bool:
+        """Whether one analytic function of draws alone moves behind a place, which has each value on a null set."""
+        moving = self.behind(place)
+        return len(moving) == 1 and set(self.known.of(moving[0]).values()) == {Smoothness.SMOOTH}
+
+    def _is_free(self, atom: Atom, alone: bool) -> bool:
+        step = self.known.flat.makers.get(atom) if isinstance(atom, Var) else None
+        if step is None or not self.known.of(atom):
+            return True
+        site, name = step.equation.site, step.meaning.name
+        if site is not None:
+            return alone or site.support.kind != "other" or site.support.name == "real_vector"
+        if name in PICKS or step.meaning.moves:
+            return all(self._is_free(x, alone) for x in step.inputs)
+        unbounded = all(
+            map(math.isinf, (end for x in step.inputs if self.known.of(x) for end in self.known.ranges.of(x)))
+        )
+        return name in SUMS and alone and unbounded and all(self._is_free(x, alone) for x in step.inputs)
+
+
+PICKS = frozenset(
+    "slice gather dynamic_slice split concatenate stack rev convert_element_type copy pad squeeze".split()
+)
+"""Operations that return entries of what they are given."""
+SUMS = frozenset("sum cumsum dot_general conv_general_dilated".split())
 
 
 def _arity(step: Step) -> int:
     return 1 if step.equation.density is not None else len(step.inputs)
 
 
-def _jumps(step: Step, operand: int) -> bool:
-    return step.meaning.smoothness is not None and step.meaning.smoothness(0, operand) is Smoothness.JUMP
-
-
-def jumps(
-    atom: Var,
-    flat: Flat,
-    varies: Callable[[Var], bool],
-    ignored: Callable[[Step], set[int]],
-    ranges: dict[Atom, Range],
-) -> bool | None:
+def jumps(atom: Var, known: Known) -> bool | None:
     """Whether a value jumps as a function of what varies behind it; None where that stays open."""
-    region = Region(flat, varies, ignored)
+    region = Region(known)
     try:
         out = region.add(atom, tuple(range(len(atom.shape))))
     except (OpenError, RecursionError):
         return None
-    if any(isinstance(leaf, Var) and varies(leaf) and not is_float(leaf) for _, leaf in region.leaves):
+    if any(isinstance(leaf, Var) and known.of(leaf) and not is_float(leaf) for _, leaf in region.leaves):
         return None
-    return jumps_in(region.formula(out, ranges))
+    found = jumps_in(region.formula(out))
+    if not found:
+        return None if found is None else False
+    return True if any(map(region.is_free, found)) else None
+
+
+def differ(first: Atom, second: Atom, known: Known) -> bool:
+    """Whether two values are not the same function."""
+    region, axes = Region(known), tuple(range(max(len(first.shape), len(second.shape))))
+    try:
+        places = [region.add(atom, axes if atom.shape else ()) for atom in (first, second)]
+    except (OpenError, RecursionError):
+        return False
+    formula = region.formula(places[0])
+    values = formula.evaluate(formula.lines()[0])
+    return bool(np.any(values[places[0]] != values[places[1]]))

@@ -19,7 +19,6 @@ from ppvi.compiler.ir import Atom, Density, Program, Smoothness, Var
 from ppvi.compiler.linearity import misused
 from ppvi.compiler.numbers import Numbers, possible
 from ppvi.compiler.plan import Plan
-from ppvi.compiler.ranges import range_of
 from ppvi.compiler.smoothness import Analysis, Source, analyse
 from ppvi.compiler.supports import assessed, beyond, holds, resolved, within
 
@@ -160,7 +159,7 @@ class Rules:
             inner = resolved(site.support, [draw.inputs[i] for i in site.bounds], analysis.flat)
             outer = resolved(density.support, _bounds(log_prob), analysis.flat)
             fits = within(inner, outer)
-            if fits is None and holds(outer, range_of(draw.inputs[0], analysis.flat.makers, analysis.ranges)):
+            if fits is None and holds(outer, analysis.ranges.of(draw.inputs[0])):
                 continue
             if fits is not True:
                 why = f"it is drawn from {site.distribution} at {site.where}, whose support "
@@ -233,15 +232,18 @@ class Rules:
                 yield _finding("biased", "moving density", f"site {step.equation.density.site!r}", step, why, remedy)
 
     def derivative_rules(self) -> Iterator[Finding]:
-        """Derivative rules that a user wrote are compared with differences."""
+        """Derivative rules that a user wrote are compared with the derivative."""
         for step in self.analysis.flat.rules:
-            problem = (
-                step.meaning.own_rule() if step.meaning.own_rule and any(map(self.analysis.of, step.inputs)) else None
-            )
+            rule = step.meaning.own_rule
+            if rule is None or not any(map(self.analysis.of, step.inputs)):
+                continue
+            problem = rule([self.analysis.ranges.of(atom) for atom in step.inputs])
             if problem is not None:
+                said, certain = problem
                 remedy = "Correct the rule, or leave the derivative to the framework."
-                severity = "suspect" if "could not" in problem else "biased"
-                yield _finding(severity, "derivative rule", "the objective", step, f"{problem}.", remedy)
+                yield _finding(
+                    "biased" if certain else "suspect", "derivative rule", "the objective", step, f"{said}.", remedy
+                )
 
     def strategies(self) -> Iterator[Finding]:
         """Strategies that are biased by design."""

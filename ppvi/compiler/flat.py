@@ -1,4 +1,4 @@
-"""A staged program as the checks read it: bodies inlined, every operation with its meaning.
+"""A staged program as the checks read it: bodies inlined, every operation once and with its meaning.
 
 The compiler leaves operations with a body of their own (a custom derivative, a branch) as they are; a check looks into
 them.
@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,7 @@ def flatten(
     renamed: dict[Var, Atom] = {var: Literal(value, var.shape, var.dtype) for var, value in constants.items()}
     steps: list[Step] = []
     rules: list[Step] = []
+    made: dict[Hashable, Sequence[Var]] = {}
 
     def read(equations: Iterable[Equation], where: Callable[[], str] | None) -> None:
         for equation in equations:
@@ -80,11 +81,23 @@ def flatten(
                 read(inner, line)
                 for var, atom in zip(equation.outputs, results, strict=True):
                     renamed[var] = renamed.get(atom, atom) if isinstance(atom, Var) else atom
+            elif (before := made.setdefault(_key(equation, meaning, inputs), equation.outputs)) is not equation.outputs:
+                renamed.update(zip(equation.outputs, before, strict=True))
             else:
                 steps.append(Step(equation, meaning, inputs, equation.outputs, line))
 
     read(wanted, None)
     return Flat(tuple(steps), renamed, {var: step for step in steps for var in step.outputs}, tuple(rules))
+
+
+def _key(equation: Equation, meaning: Meaning, inputs: Sequence[Atom]) -> Hashable:
+    """Equal where two operations return the same numbers."""
+    if meaning.key is None:
+        return equation
+    numbers = (
+        (x.dtype, float(x.value)) if isinstance(x, Literal) and x.shape == () and is_real(x) else x for x in inputs
+    )
+    return (meaning.key, *numbers)
 
 
 def _meaning(equation: Equation) -> Meaning:

@@ -1,9 +1,12 @@
 """Whether a formula with comparisons in it jumps, by numbers.
 
-The formula is evaluated along random lines, in double precision; wherever a comparison, a rounding or a cast changes on a
-line, the place is found by section, and the values on either side are compared. For operations that are analytic between
-their switches, two branches that agree at random points of the surface where they meet agree on all of it, except with
-probability zero. A switch that no line has met leaves the question open.
+The formula is evaluated along random lines, in double precision; wherever a comparison, a rounding, a cast or the side of a
+pole changes on a line, the place is found by section, and the values on either side are compared. For operations that are
+analytic between their switches, two branches that agree at random points of the surface where they meet agree on all of it,
+except with probability zero. A switch that no line has met leaves the question open.
+
+Two values agree as nearly as the formula is known, whatever its scale: up to what the last digits of its constants and of
+every operation do to them, which is found by changing these at random (Vignes 1993), and to what they change by nearby.
 """
 
 from __future__ import annotations
@@ -17,10 +20,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 LINES, POINTS, CROSSINGS, PARTS, ROUNDS = 96, 33, 40, 16, 9
-TOLERANCE = 1e-5
-"""Difference of two sides, relative to their size, that counts as none: constants of a program have single precision."""
-APPROXIMATE = 1e-3
+DIGITS = 1e-6
+"""Relative change of every number in a formula that counts as none: constants of a program have single precision."""
+APPROXIMATE = 1e-4
 """The same for the pieces of a special function, of which the asymptotic ones have as many terms as single precision needs."""
+CHANGES, MARGIN = 3, 10
+TINY = 1e-200
+NEARBY = 16
+"""So many widths of the last section are near to it."""
+STEEPEST = 1e6
+"""A slope that no more than a draw in so many meets is none that an estimate can have."""
+SATURATING = frozenset("exp exp2 expm1 logistic tanh erf erfc atan sin cos erf_inv".split())
+"""Operations whose whole change is within a few units of their operand."""
 
 
 class Leaf(NamedTuple):
@@ -49,13 +60,21 @@ class Operation(NamedTuple):
     """Whether it is part of a special function."""
     decided: bool
     """Whether it does not matter that no line meets it."""
+    side: Callable[..., Any] | None = None
+    """On which side of a pole its operands are, if it may meet one."""
 
     def state(self, values: Mapping[int, Any]) -> Any:
         """What changes where a switch turns."""
-        if self.name == "rem":
-            with np.errstate(all="ignore"):
-                return np.trunc(values[self.operands[0]] / values[self.operands[1]])
-        return values[self.place]
+        operands = [values[operand] for operand in self.operands]
+        with np.errstate(all="ignore"):
+            if self.side is not None:
+                return self.side(*operands)
+            return np.trunc(operands[0] / operands[1]) if self.name == "rem" else values[self.place]
+
+    @property
+    def steps(self) -> bool:
+        """Whether what it returns goes by steps."""
+        return self.turns and self.side is None
 
 
 @dataclass(frozen=True)
@@ -65,6 +84,8 @@ class Formula:
     leaves: tuple[Leaf, ...]
     operations: tuple[Operation, ...]
     out: int
+    large: bool = False
+    """Whether it has large factors or small summands, which may make steps of finite slope."""
 
     def evaluate(self, leaves: Mapping[int, Any]) -> dict[int, Any]:
         values = dict(leaves)
@@ -72,6 +93,31 @@ class Formula:
             for place, function, operands, *_ in self.operations:
                 values[place] = function(*(values[operand] for operand in operands))
         return values
+
+    def changed(self, values: Mapping[int, Any], special: bool, seed: int) -> Any:
+        """The value where the last digits of all numbers but those that move are others, and its switches stay as they are; or
+        those of the pieces of special functions."""
+        by = APPROXIMATE if special else DIGITS
+        rng = np.random.default_rng(seed)
+        new: dict[int, Any] = {}
+
+        def other(x: Any) -> Any:
+            x = np.asarray(x)
+            return x * (1 + by * rng.choice([-1, 1], x.shape)) if x.dtype.kind == "f" else x
+
+        for leaf in self.leaves:
+            x = values[leaf.place]
+            new[leaf.place] = x if special or leaf.moves or leaf.kind in ("integer", "truth") else other(x)
+        with np.errstate(all="ignore"):
+            for operation in self.operations:
+                before = values[operation.place]
+                if operation.steps or np.asarray(before).dtype.kind != "f":
+                    new[operation.place] = before
+                else:
+                    operands = (new[operand] for operand in operation.operands)
+                    after = before if operation.turns else operation.function(*operands)
+                    new[operation.place] = other(after) if operation.special or not special else after
+        return new[self.out]
 
     def lines(self) -> tuple[dict[int, Any], dict[int, Any]]:
         """Random values of all leaves, and for those that move the other end of the line."""
@@ -102,12 +148,13 @@ class Formula:
 
 
 @functools.lru_cache(maxsize=1024)
-def jumps_in(formula: Formula) -> bool | None:
-    """Whether it jumps in what moves; None where that stays open."""
+def jumps_in(formula: Formula) -> tuple[int, ...] | None:
+    """The places of the switches at which it jumps in what moves; None where that stays open."""
     start, end = formula.lines()
 
     def along(rows: Any, t: Any) -> dict[int, Any]:
-        moved = {p: x[rows] + t * (end[p] - x)[rows] if p in end else x[rows] for p, x in start.items()}
+        with np.errstate(all="ignore"):
+            moved = {p: x[rows] + t * (end[p] - x)[rows] if p in end else x[rows] for p, x in start.items()}
         return formula.evaluate(moved)
 
     grid = along(np.arange(LINES)[:, None], np.linspace(0.0, 1.0, POINTS)[None])
@@ -120,17 +167,21 @@ def jumps_in(formula: Formula) -> bool | None:
             if len(rows):
                 crossings.append((switch, rows[chosen], columns[chosen] / (POINTS - 1)))
             unmet = unmet or not (len(rows) or switch.decided)
-    gaps = _gaps(along, crossings, formula.out)
-    for (switch, _, _), gap in zip(crossings, gaps, strict=True):
-        if (gap[np.isfinite(gap)] > (APPROXIMATE if switch.special else TOLERANCE)).any():
-            return True
-    return None if unmet or any(not np.isfinite(gap).any() for gap in gaps) else False
+    gaps = _gaps(along, crossings, formula)
+    found = [
+        switch.place for (switch, _, _), gap in zip(crossings, gaps, strict=True) if (gap[np.isfinite(gap)] > 1).any()
+    ]
+    endless = any(not np.isfinite(gap).any() or np.isposinf(gap).any() for gap in gaps)
+    if not found and (unmet or endless or (formula.large and _is_steep(formula, start, end, along, grid))):
+        return None
+    return tuple(found)
 
 
 def _gaps(
-    along: Callable[..., dict[int, Any]], crossings: Sequence[tuple[Operation, Any, Any]], out: int
+    along: Callable[..., dict[int, Any]], crossings: Sequence[tuple[Operation, Any, Any]], formula: Formula
 ) -> Sequence[Any]:
-    """For each switch how much the value jumps where it turns, between these points and the next of the grid."""
+    """For each switch how much the value jumps where it turns, between these points and the next of the grid, as a multiple of
+    what counts as none; infinite where the value has no limit."""
     if not crossings:
         return []
     _, lines, places = zip(*crossings, strict=True)
@@ -151,9 +202,57 @@ def _gaps(
         state = states(t)
         turn = np.argmax(state != state[:, :1], axis=1)
         low, high = (np.take_along_axis(t, i[:, None], 1)[:, 0] for i in (turn - 1, turn))
-    left, right = (np.broadcast_to(along(rows, t)[out], rows.shape) * 1.0 for t in (low, high))
-    infinite = np.isneginf(left) ^ np.isneginf(right)
-    with np.errstate(all="ignore"):  # a density that ends at zero is a log density that ends at -inf
-        left, right = np.where(infinite, np.exp(left), left), np.where(infinite, np.exp(right), right)
-        gap = abs(left - right) / (1 + np.maximum(abs(left), abs(right)))
+    width = high - low
+    special = np.repeat([switch.special for switch, _, _ in crossings], [len(mine) for _, mine, _ in crossings])
+
+    def side(t: Any, further: Any) -> list[Any]:
+        """The value, what it is nearby, and what it is with other last digits."""
+        values = along(rows, t)
+        others = [
+            np.where(special, *(_laid(formula.changed(values, by, seed), rows) for by in (True, False)))
+            for seed in range(CHANGES)
+        ]
+        return [_laid(values[formula.out], rows), _laid(along(rows, further)[formula.out], rows), *others]
+
+    sides = side(low, low - NEARBY * width), side(high, high + NEARBY * width)
+    with np.errstate(all="ignore"):
+        # A density that ends at zero is a log density that ends at -inf.
+        infinite = np.isneginf(sides[0][0]) ^ np.isneginf(sides[1][0])
+        left, right = ([np.where(infinite, np.exp(x), x) for x in side] for side in sides)
+        none = sum(abs(x - side[0]) for side in (left, right) for x in side[1:])
+        unlimited = np.logical_or(*(abs(near) > 1.5 * abs(far) for near, far, *_ in (left, right)))
+        gap = abs(left[0] - right[0])
+        gap = np.where(unlimited & (gap > 0), np.inf, gap / (MARGIN * none + TINY))
     return np.split(gap, ends[:-1])
+
+
+def _laid(x: Any, rows: Any) -> Any:
+    return np.broadcast_to(x, rows.shape) * 1.0
+
+
+def _is_steep(
+    formula: Formula, start: Mapping[int, Any], end: Mapping[int, Any], along: Callable[..., dict[int, Any]], grid: Any
+) -> bool:
+    """Whether the value changes so fast that hardly a draw meets the change: by a step of finite slope, or by a bump."""
+    with np.errstate(all="ignore"):
+        length = np.max([abs(end[place] - start[place]) for place in end], 0)
+        for operation in formula.operations:
+            if operation.name in SATURATING and not operation.special:
+                argument = np.broadcast_to(grid[operation.operands[0]], (LINES, POINTS))
+                if np.nanmedian(abs(np.diff(argument, axis=1)) * (POINTS - 1) / length[:, None]) > STEEPEST:
+                    return True
+        values = np.broadcast_to(grid[formula.out], (LINES, POINTS)) * 1.0
+        whole = values.max(1) - values.min(1)
+        rows = np.nonzero(np.isfinite(whole) & (whole > 0))[0]
+        low = np.nanargmax(abs(np.diff(values[rows], axis=1)), 1) / (POINTS - 1)
+        high, change = low + 1 / (POINTS - 1), np.full(rows.shape, np.inf)
+        for _ in range(ROUNDS):
+            coarse = (high - low) * length[rows] > 1 / STEEPEST
+            t = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, PARTS + 1)
+            found = abs(np.diff(np.broadcast_to(along(rows[:, None], t)[formula.out], t.shape) * 1.0, axis=1))
+            place = np.argmax(np.nan_to_num(found), 1)[:, None]
+            change = np.where(coarse, np.take_along_axis(found, place, 1)[:, 0], change)
+            low, high = (
+                np.where(coarse, np.take_along_axis(t, place + i, 1)[:, 0], x) for i, x in ((0, low), (1, high))
+            )
+        return bool((change > whole[rows] / 3).any())

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from ppvi.compiler.flat import Flat, flatten
+from ppvi.compiler.intervals import interval
 from ppvi.compiler.ir import Atom, Equation, Literal, Program, Var, is_float
-from ppvi.compiler.ranges import Range, interval, range_of
+from ppvi.compiler.poles import Range
+from ppvi.compiler.ranges import Ranges
 from ppvi.ops import Array, Ops
 from ppvi.strategies.zero import LARGEST, is_finite
 
@@ -103,8 +105,11 @@ class Edges:
         return _flat(self.program)
 
     @functools.cached_property
-    def ranges(self) -> dict[Atom, Range]:
-        return {var: interval(support) for var, support in self.program.supports.items()}
+    def ranges(self) -> Ranges:
+        known: dict[Atom, Range] = {
+            var: interval(support, closed=True) for var, support in self.program.supports.items()
+        }
+        return Ranges(self.flat.makers, known, rounded=True)
 
     @functools.cached_property
     def infinite(self) -> set[Atom]:
@@ -130,7 +135,7 @@ class Edges:
         return low <= 0 <= high
 
     def range(self, atom: Atom) -> Range:
-        return range_of(self.flat.atom(atom), self.flat.makers, self.ranges)
+        return self.ranges.of(self.flat.atom(atom))
 
 
 def _chosen(program: Program) -> set[Atom]:

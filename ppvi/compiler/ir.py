@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Flag, IntEnum, auto
 from typing import Any, Literal as Choice, NamedTuple
@@ -143,10 +143,13 @@ class Meaning:
     loop: Callable[[], Loop] | None = None
     keyed: bool | None = None
     """Whether a random operation is a function of its key, so that equal operands give equal numbers; None if not random."""
-    own_rule: Callable[[], str | None] | None = None
-    """What is wrong with the derivative rule that a user gave it, if anything; None for an operation without one."""
+    own_rule: Callable[[Sequence[tuple[float, float]]], tuple[str, bool] | None] | None = None
+    """What is wrong with the derivative rule that a user gave it, given bounds of its operands, and whether that is certain, if
+    anything is; None for an operation without one."""
     origin: Callable[[], Origin] = lambda: Origin.OTHER
     """Whose code it is."""
+    key: Hashable = None
+    """Two operations of one key return the same of the same operands; None where that is not known."""
 
 
 @dataclass(frozen=True)

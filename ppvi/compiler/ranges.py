@@ -1,142 +1,277 @@
-"""Ranges: between which bounds a value lies, as far as interval arithmetic can tell.
+"""Ranges: between which bounds the values of a program lie, and what tests of them that decides.
 
-It decides comparisons that look as if they could go either way and cannot, such as whether a probability is positive.
+It decides comparisons that look as if they could go either way and cannot, such as whether a probability is positive, whether
+an operation meets a pole, and whether a number may be NaN.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ppvi.compiler.flat import Step
-from ppvi.compiler.ir import Atom, Literal, Support, Var
+from ppvi.compiler.intervals import EVERYTHING, RANGES, TINY, integer_power, interval, square
+from ppvi.compiler.ir import Atom, Literal, Origin, Var, is_float
+from ppvi.compiler.poles import POLES, Pole, Range, of_exponent
 
-Range = tuple[float, float]
-EVERYTHING: Range = (-math.inf, math.inf)
-TINY = math.ulp(0.0)
-POSITIVE: Range = (TINY, math.inf)
-
-
-def _monotone(function: Callable[[float], float]) -> Callable[[Range], Range]:
-    return lambda x: (function(x[0]), function(x[1]))
-
-
-def _products(x: Range, y: Range) -> Range:
-    found = [0.0 if 0.0 in (a, b) else a * b for a in x for b in y]
-    return min(found), max(found)
-
-
-def _reciprocal(x: Range) -> Range:
-    if x[0] <= 0 <= x[1]:
-        return EVERYTHING
-    return (0.0 if math.isinf(x[1]) else 1 / x[1]), (1 / x[0] if abs(x[0]) > TINY else math.inf)
+DEPTH = 60
+HULLS = frozenset("concatenate stack pad dynamic_update_slice".split())
+"""Operations whose entries are entries of their operands, places aside."""
+TESTS = {"gt": (1, True), "ge": (1, False), "lt": (-1, True), "le": (-1, False)}
+"""Comparisons: which operand is the greater where they hold, and whether strictly."""
+VISIBLE = frozenset("div log log1p sqrt rsqrt erf_inv ndtri xlogy".split())
+"""Operations beyond whose poles a density is NaN, which nobody overlooks."""
+SPECIAL = frozenset("erf_inv ndtri lgamma digamma polygamma zeta igamma igammac regularized_incomplete_beta".split())
+"""Special functions that are operations."""
+UNSURE = frozenset(
+    "cholesky eigh _linalg_eigh svd _linalg_svd lu qr solve triangular_solve custom_linear_solve".split()
+)
+"""Operations that return NaN where they fail."""
 
 
-def _quotient(x: Range, y: Range) -> Range:
-    if x[0] > 0 and y[0] > 0:
-        return POSITIVE
-    return _products(x, _reciprocal(y)) if y[0] > 0 else EVERYTHING
+@dataclass
+class Ranges:
+    """What is known of the values of a program."""
 
+    makers: Mapping[Var, Step]
+    known: dict[Atom, Range] = field(default_factory=dict)
+    """Bounds that were found, and those of inputs."""
+    rounded: bool = False
+    """Whether numbers are as a computer has them, among which what is below 1 may be 1."""
+    moves: Callable[[Atom], bool] = lambda atom: True
+    """Whether a value varies with draws."""
+    sure: set[Atom] = field(default_factory=set)
+    """Values that are never NaN."""
 
-def _product(x: Range, y: Range) -> Range:
-    low, high = _products(x, y)
-    return (max(low, TINY), high) if x[0] > 0 and y[0] > 0 else (low, high)
+    def of(self, atom: Atom, depth: int = DEPTH) -> Range:
+        """Bounds of a value."""
+        if isinstance(atom, Literal):
+            return _of_literal(atom)
+        if atom not in self.known:
+            step = self.makers.get(atom)
+            found = EVERYTHING if step is None or not depth else self._made(atom, step, depth - 1)
+            low, high = EVERYTHING if any(map(math.isnan, found)) else found
+            if self.rounded and 1 - 1e-6 < high < 1:
+                high = 1.0
+            self.known[atom] = (-1.0 if self.rounded and -1 < low < 1e-6 - 1 else low), high
+        return self.known[atom]
 
-
-def _absolute(x: Range) -> Range:
-    low = 0.0 if x[0] <= 0 <= x[1] else min(abs(x[0]), abs(x[1]))
-    return low, max(abs(x[0]), abs(x[1]))
-
-
-def _sum(x: Range) -> Range:
-    return (x[0] if x[0] > 0 else 0.0 if x[0] == 0 else -math.inf, 0.0 if x[1] <= 0 else math.inf)
-
-
-ONE: dict[str, Callable[[Range], Range]] = {
-    "exp": lambda x: (math.exp(min(x[0], 700.0)) or TINY, math.exp(x[1]) if x[1] < 700 else math.inf),
-    "logistic": lambda x: (TINY, 1.0),
-    "tanh": lambda x: (-1.0, 1.0),
-    "erf": lambda x: (-1.0, 1.0),
-    "erfc": lambda x: (0.0, 2.0),
-    "cos": lambda x: (-1.0, 1.0),
-    "sin": lambda x: (-1.0, 1.0),
-    "log1p": lambda x: (math.log1p(x[0]) if x[0] > -1 else -math.inf, math.log1p(x[1]) if x[1] > -1 else math.inf),
-    "sqrt": lambda x: (math.sqrt(max(x[0], 0.0)), math.sqrt(max(x[1], 0.0))),
-    "square": lambda x: _products(_absolute(x), _absolute(x)),
-    "abs": _absolute,
-    "neg": lambda x: (-x[1], -x[0]),
-    "sum": _sum,
-    "floor": _monotone(lambda x: x if math.isinf(x) else float(math.floor(x))),
-    "random unit": lambda x: (1.0, 2.0),  # random bits are cast to a number from here, of which 1 is taken
-    "sign": lambda x: (float(np.sign(x[0])), float(np.sign(x[1]))),
-    **dict.fromkeys(
-        """greatest copy convert_element_type stop_gradient slice gather dynamic_slice rev sort cummax cummin
-        ppvi_log_prob ppvi_estimate ppvi_because""".split(),
-        _monotone(lambda x: x),
-    ),
-}
-"""Of the first operand."""
-
-TWO: dict[str, Callable[[Range, Range], Range]] = {
-    "add": lambda x, y: (x[0] + y[0], x[1] + y[1]),
-    "sub": lambda x, y: (x[0] - y[1], x[1] - y[0]),
-    "mul": _product,
-    "div": _quotient,
-    "max": lambda x, y: (max(x[0], y[0]), max(x[1], y[1])),
-    "min": lambda x, y: (min(x[0], y[0]), min(x[1], y[1])),
-    "pow": lambda x, y: POSITIVE if x[0] > 0 else EVERYTHING,
-}
-
-
-def interval(support: Support) -> Range:
-    """Bounds of what has this support."""
-    lower = -math.inf if support.lower is None else support.lower
-    positive = lower == 0 and support.kind == "real"
-    return (TINY if positive else lower), (math.inf if support.upper is None else support.upper)
-
-
-def range_of(atom: Atom, makers: Mapping[Var, Step], known: dict[Atom, Range], depth: int = 60) -> Range:
-    """Bounds of a value; `known` remembers those found."""
-    if isinstance(atom, Literal):
-        values = (
-            np.asarray(atom.value) if atom.dtype.startswith(("float", "int", "uint", "bool")) else np.asarray(math.nan)
-        )
-        return EVERYTHING if not values.size or np.isnan(values).any() else (float(values.min()), float(values.max()))
-    if atom in known:
-        return known[atom]
-    step = makers.get(atom)
-    found = EVERYTHING
-    if step is not None and depth:
+    def _made(self, atom: Var, step: Step, depth: int) -> Range:
         name, inputs = step.meaning.name, step.inputs
+        if step.equation.site is not None:
+            support = step.equation.site.support
+            return self.of(inputs[0], depth) if support.name == "point" else interval(support, self.rounded)
+        if step.meaning.moves:
+            return self.of(inputs[0], depth)
+        if name == "sort":
+            return self.of(inputs[step.outputs.index(atom)], depth)
+        if atom is not step.outputs[0] and name not in ("split", "slice"):
+            return EVERYTHING
+        if name == "convert_element_type":
+            x = self.of(inputs[0], depth)
+            cut = is_float(inputs[0]) and not is_float(atom)
+            return (0.0, 1.0) if atom.dtype == "bool" else (_cut(x[0]), _cut(x[1])) if cut else x
+        if name == "select_n":
+            return self._selected(step, depth)
+        if name == "mul" and inputs[0] is inputs[1]:
+            return square(self.of(inputs[0], depth))
+        if name in HULLS:
+            cases = [self.of(x, depth) for x in inputs if is_float(x) or name not in ("pad", "dynamic_update_slice")]
+            return min(low for low, _ in cases), max(high for _, high in cases)
+        if name == "integer_pow":
+            return integer_power(self.of(inputs[0], depth), exponent(step))
+        return RANGES[name](*(self.of(x, depth) for x in inputs)) if name in RANGES else EVERYTHING
 
-        def of(i: int) -> Range:
-            return range_of(inputs[i], makers, known, depth - 1)
+    def _selected(self, step: Step, depth: int) -> Range:
+        """The hull of the cases that may be taken, each where its test holds."""
+        cases = []
+        for i in self.cases(step):
+            low, high = self.of(step.inputs[i], depth)
+            if step.inputs[0].dtype == "bool":
+                least, most = self._where(step.inputs[0], step.inputs[i], i == 2, depth)
+                low, high = max(low, least), min(high, most)
+            if low <= high:
+                cases.append((low, high))
+        return (min(low for low, _ in cases), max(high for _, high in cases)) if cases else EVERYTHING
 
-        site = step.equation.site
-        if site is not None:
-            found = interval(site.support)
-        elif name in ONE or step.meaning.moves:
-            found = ONE.get(name, _monotone(lambda x: x))(of(0))
-        elif name in TWO:
-            found = TWO[name](of(0), of(1))
-        elif name in ("select_n", "concatenate", "stack", "clamp"):
-            cases = [of(i) for i in range(name == "select_n", len(inputs))]
-            found = (min(low for low, _ in cases), max(high for _, high in cases)) if name != "clamp" else cases[1]
-        elif name == "integer_pow":
-            found = (0.0, math.inf) if of(0)[0] >= 0 else EVERYTHING
-    known[atom] = EVERYTHING if any(map(math.isnan, found)) else found
-    return known[atom]
+    def cases(self, step: Step) -> list[int]:
+        """The cases of a selection that may be taken, but for what is NaN always."""
+        places, which = list(range(1, len(step.inputs))), self.truth(step.inputs[0])
+        if which is not None and step.inputs[0].dtype == "bool":
+            return [1 + which]
+        return [i for i in places if not _is_nan(step.inputs[i], self.makers)] or places
+
+    def _where(self, test: Atom, atom: Atom, truth: bool, depth: int) -> Range:
+        """Bounds of a value where a test of it is true, or where it is not."""
+        step = self.test(test)
+        if step is None:
+            return EVERYTHING
+        name, atom = step.meaning.name, self.moved(atom)
+        if name in ("and", "or") and truth == (name == "and"):
+            parts = [self._where(x, atom, truth, depth) for x in step.inputs]
+            return max(low for low, _ in parts), min(high for _, high in parts)
+        if name == "not":
+            return self._where(step.inputs[0], atom, not truth, depth)
+        if name not in TESTS:
+            return EVERYTHING
+        greater, strict = TESTS[name]
+        if not truth:
+            greater, strict = -greater, not strict
+        first, second = map(self.moved, step.inputs)
+        if atom not in (first, second):
+            return EVERYTHING
+        if atom is second:
+            greater, second = -greater, first
+        low, high = self.of(second, depth)
+        if greater > 0:
+            return (max(TINY, math.nextafter(low, math.inf)) if strict else low), math.inf
+        return -math.inf, (math.nextafter(high, -math.inf) if strict else high)
+
+    def moved(self, atom: Atom) -> Atom:
+        """What an atom repeats."""
+        while isinstance(atom, Var) and (step := self.makers.get(atom)) is not None and step.meaning.moves:
+            atom = step.inputs[0]
+        return atom
+
+    def test(self, atom: Atom) -> Step | None:
+        """The operation that makes a truth value."""
+        atom = self.moved(atom)
+        return self.makers.get(atom) if isinstance(atom, Var) else None
+
+    def truth(self, atom: Atom) -> bool | None:
+        """What a test finds, if that is always the same."""
+        atom = self.moved(atom)
+        if isinstance(atom, Literal):
+            values = np.unique(np.asarray(atom.value))
+            return bool(values[0]) if values.size == 1 else None
+        step = self.makers.get(atom)
+        if step is None or atom.dtype != "bool":
+            return None
+        name = step.meaning.name
+        if name in ("and", "or"):
+            known = [self.truth(x) for x in step.inputs]
+            settled = name == "or"
+            return settled if settled in known else None if None in known else not settled
+        if name == "not":
+            known = self.truth(step.inputs[0])
+            return None if known is None else not known
+        if name == "is_finite" or self.asks_for_nan(step):
+            sure = self.is_sure(step.inputs[0])
+            return name != "ne" if sure else None
+        return self.compared(step)
+
+    def compared(self, step: Step) -> bool | None:
+        """Which way a comparison goes, if there is one only."""
+        name = step.meaning.name
+        if name not in TESTS and name not in ("eq", "ne"):
+            return None
+        (a, b), (c, d) = map(self.of, step.inputs)
+        if name not in TESTS:
+            return name == "ne" if a > d or b < c else None
+        greater, strict = TESTS[name]
+        if greater < 0:
+            (a, b), (c, d) = (c, d), (a, b)
+        if a > d or (a >= d and not strict):
+            return True
+        return False if b < c or (b <= c and strict) else None
+
+    def touches(self, step: Step) -> bool:
+        """Whether a comparison asks no more than if two numbers are equal, since one is never beyond the other."""
+        (_, b), (c, _) = map(self.of, step.inputs) if step.meaning.name in TESTS else ((0, 1), (0, 1))
+        return b <= c or self.first_is_greater(step)
+
+    def first_is_greater(self, step: Step) -> bool:
+        """Whether the first of two numbers that are compared is nowhere below the other."""
+        (a, _), (_, d) = map(self.of, step.inputs) if step.meaning.name in TESTS else ((0, 1), (0, 1))
+        return a >= d
+
+    def asks_for_nan(self, step: Step) -> bool:
+        return step.meaning.name in ("eq", "ne") and self.moved(step.inputs[0]) is self.moved(step.inputs[1])
+
+    def decided(self, step: Step) -> bool:
+        """Whether a comparison can only go one way, or a sign is always the same."""
+        if step.meaning.name == "sign":
+            low, high = self.of(step.inputs[0])
+            return low > 0 or high < 0
+        return self.compared(step) is not None
+
+    def has_pole(self, step: Step) -> bool:
+        """Whether an operation may meet a pole.
+
+        Parameters stand where they are, beside it. A library's sampler meets none, nor do the pieces of its special functions,
+        nor its density of a site where it has a value.
+        """
+        pole = pole_of(step)
+        if pole is None or not any(self.moves(step.inputs[i]) for i in pole.operands):
+            return False
+        if pole.excluded(*map(self.of, step.inputs)):
+            return False
+        name, origin = step.meaning.name, step.meaning.origin()
+        pieces = Origin.SPECIAL in origin and name not in SPECIAL
+        return not (pieces or Origin.SAMPLER in origin or (Origin.DENSITY in origin and name in VISIBLE))
+
+    def is_sure(self, atom: Atom) -> bool:
+        """Whether nothing behind a value may become NaN, or infinite, as a draw moves."""
+        waiting, seen = [atom], set()
+        while waiting:
+            current = waiting.pop()
+            step = self.makers.get(current) if isinstance(current, Var) else None
+            known = current in seen or current in self.sure or not self.moves(current)
+            if step is None or known or step.equation.site is not None:
+                continue
+            seen.add(current)
+            if step.meaning.name in UNSURE or self.has_pole(step) or self._leaves(step):
+                return False
+            waiting += [step.inputs[i] for i in self.cases(step)] if step.meaning.name == "select_n" else step.inputs
+        self.sure |= seen
+        return True
+
+    def _leaves(self, step: Step) -> bool:
+        """Whether an operation makes a NaN of finite numbers: by a selection, or by a product of infinity."""
+        if step.meaning.name == "select_n":
+            return self.truth(step.inputs[0]) is None and any(_is_nan(x, self.makers) for x in step.inputs[1:])
+        infinite = [_is_infinite(x, self.makers) for x in step.inputs]
+        return step.meaning.name in ("mul", "div") and any(infinite)
 
 
-def decided(step: Step, makers: Mapping[Var, Step], known: dict[Atom, Range]) -> bool:
-    """Whether a comparison can only go one way."""
-    if step.meaning.name not in ("gt", "ge", "lt", "le"):
-        return step.meaning.name == "sign" and range_of(step.inputs[0], makers, known)[0] > 0
-    (a, b), (c, d) = (range_of(atom, makers, known) for atom in step.inputs)
-    first_is_greater = step.meaning.name in ("gt", "ge")
-    if not first_is_greater:
-        (a, b), (c, d) = (c, d), (a, b)
-    strict = step.meaning.name in ("gt", "lt")
-    return (a > d or (a >= d and not strict)) or (b < c or (b <= c and strict))
+def exponent(step: Step) -> float:
+    """Of an integer power."""
+    assert step.meaning.entrywise is not None
+    return float(np.log2(step.meaning.entrywise(2.0)))
+
+
+def pole_of(step: Step) -> Pole | None:
+    """The pole of an operation, if it has one."""
+    return of_exponent(exponent(step)) if step.meaning.name == "integer_pow" else POLES.get(step.meaning.name)
+
+
+def _of_literal(atom: Literal) -> Range:
+    values = np.asarray(atom.value) if atom.dtype.startswith(("float", "int", "uint", "bool")) else np.asarray(math.nan)
+    return EVERYTHING if not values.size or np.isnan(values).any() else (float(values.min()), float(values.max()))
+
+
+def _cut(x: float) -> float:
+    return x if math.isinf(x) else float(math.trunc(x))
+
+
+def _literal(atom: Atom, makers: Mapping[Var, Step]) -> Any:
+    while isinstance(atom, Var):
+        step = makers.get(atom)
+        if step is None or not (step.meaning.moves or step.meaning.name == "convert_element_type"):
+            return None
+        atom = step.inputs[0]
+    return atom.value if is_float(atom) else None
+
+
+def _is_nan(atom: Atom, makers: Mapping[Var, Step]) -> bool:
+    value = _literal(atom, makers)
+    return value is not None and bool(np.isnan(np.asarray(value, float)).all())
+
+
+def _is_infinite(atom: Atom, makers: Mapping[Var, Step]) -> bool:
+    value = _literal(atom, makers)
+    return value is not None and bool(np.isinf(np.asarray(value, float)).any())

@@ -17,12 +17,25 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ppvi.compiler.continuity import jumps
+import numpy as np
+
+from ppvi.compiler.continuity import differ, jumps
 from ppvi.compiler.flat import Flat, Step, flatten
-from ppvi.compiler.ir import Atom, Equation, Loop, Origin, Smoothness, Support, Var, is_float
-from ppvi.compiler.ranges import Range, interval
+from ppvi.compiler.formula import SATURATING, STEEPEST
+from ppvi.compiler.intervals import interval
+from ppvi.compiler.ir import Atom, Equation, Literal, Loop, Origin, Smoothness, Support, Var, is_float
+from ppvi.compiler.ranges import Ranges, pole_of
+from ppvi.compiler.supports import assessed
 
 INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
+
+MAGNIFYING = {"mul": "factor", "div": "factor", "add": "summand", "sub": "summand", "max": "summand"}
+FACTORS = frozenset("slice copy tril stop_gradient rev select_n squeeze".split())
+"""Operations that leave a triangular factor one."""
+LARGE, SMALL = 1e3, 1e-6
+"""A factor of at least, or a summand of at most, is asked about."""
+BENDING = SATURATING | {"clamp", "max", "min", "div", "select_n"}
+"""Operations that make steps of large multiples."""
 
 Source = Hashable
 """A parameter, or the equation of a site whose draw carries a gradient."""
@@ -46,12 +59,14 @@ class Analysis:
     classes: dict[Var, Classes]
     through: frozenset[Var]
     """Values of sites that are looked at as functions of what is behind them too."""
+    ranges: Ranges
     causes: dict[Var, Jump] = field(default_factory=dict)
     settled: set[Var] = field(default_factory=set)
+    large: dict[Atom, float] = field(default_factory=dict)
+    """Values that are multiples of others by large numbers, and how large, or have small ones added."""
     exits: dict[Var, Jump] = field(default_factory=dict)
     """Values that leave entrywise code in which they begin to jump."""
     constants: dict[Atom, float | None] = field(default_factory=dict)
-    ranges: dict[Atom, Range] = field(default_factory=dict)
 
     def of(self, atom: Atom) -> Classes:
         return self.classes.get(atom, {}) if isinstance(atom, Var) else {}
@@ -71,7 +86,7 @@ class Analysis:
         maker = self.flat.makers.get(atom)
         if maker is None or maker.meaning.entrywise is None or not is_float(atom):
             return self.of(atom)
-        verdict = jumps(atom, self.flat, lambda var: bool(self.of(var)), self.ignored, self.ranges)
+        verdict = jumps(atom, self)
         inherited = self._inherited(atom)
         if verdict is False and inherited is None:
             self.classes[atom] = {source: min(c, LIPSCHITZ) for source, c in self.of(atom).items()}
@@ -143,12 +158,21 @@ class Analysis:
         entry = step.meaning.entrywise is not None
         operands = [self.of(atom) if entry else self.settle(atom) for atom in step.inputs]
         ignored = self.ignored(step)
+        name, magnified = step.meaning.name, self._magnified(step)
+        if name not in SATURATING and magnified is not None:
+            self.large |= dict.fromkeys(step.outputs, magnified)
         for number, var in enumerate(step.outputs):
             found: list[Classes] = []
             for i, (atom, classes) in enumerate(zip(step.inputs, operands, strict=True)):
                 own = self._rule(step, number, i)
                 if not classes or i in ignored or own is INDEPENDENT:
                     continue
+                bends = (
+                    name in BENDING if entry else name == "softmax" and magnified is not None and magnified > STEEPEST
+                )
+                if bends and magnified is not None and JUMP not in (own, *classes.values()) and self.ranges.moves(atom):
+                    own = JUMP
+                    self.causes.setdefault(var, Jump(step, certain=False))
                 found.append({source: max(own, c) for source, c in classes.items()})
                 cause = self.causes.get(atom) if isinstance(atom, Var) and JUMP in classes.values() else None
                 if cause is not None and own is JUMP and not entry:
@@ -163,14 +187,53 @@ class Analysis:
         rule = step.meaning.smoothness
         if self._null(step):
             return INDEPENDENT
-        return JUMP if rule is None else rule(output, operand)
+        own = JUMP if rule is None else rule(output, operand)
+        if step.meaning.name in ("triangular_solve", "solve") and operand == 0 and not self._is_regular(step):
+            return JUMP
+        pole = None if own in (INDEPENDENT, JUMP) else pole_of(step)
+        return JUMP if pole is not None and operand in pole.operands and self.ranges.has_pole(step) else own
+
+    def _is_regular(self, step: Step) -> bool:
+        """Whether the matrix of a linear equation is known to have an inverse: a library's own, or a Cholesky factor."""
+        if step.meaning.origin() & (Origin.DENSITY | Origin.SAMPLER):
+            return True
+        atom = step.inputs[0]
+        while isinstance(atom, Var) and (maker := self.flat.makers.get(atom)) is not None:
+            if maker.meaning.name == "cholesky" or maker.equation.site is not None:
+                return True
+            varying = [x for x in maker.inputs if self.of(x)]
+            if len(varying) != 1 or not (maker.meaning.moves or maker.meaning.name in FACTORS):
+                return False
+            [atom] = varying
+        return False
+
+    def _magnified(self, step: Step) -> float | None:
+        """How large a multiple it makes, with those behind it, where it may go by steps but for slopes that no draw meets."""
+        before = [self.large[atom] for atom in step.inputs if atom in self.large]
+        kind, factor = MAGNIFYING.get(step.meaning.name), 1.0
+        if kind is not None and not step.meaning.origin():
+            numbers = [np.abs(x[np.isfinite(x) & (x != 0)]) for x in map(self._numbers, step.inputs)]
+            if kind == "summand":
+                before += [1.0] if any(x.min(initial=1) <= SMALL for x in numbers) else []
+            else:
+                factor = max(x.max(initial=0) for x in numbers) or 1.0
+                if step.meaning.name == "div" and numbers[1].size:
+                    factor = 1 / numbers[1].min()
+        return factor * max(before, default=1.0) if before or factor >= LARGE else None
+
+    def _numbers(self, atom: Atom) -> np.ndarray:
+        atom = self.ranges.moved(atom)
+        return np.ravel(np.asarray(atom.value, float)) if isinstance(atom, Literal) and is_float(atom) else np.zeros(0)
+
+    def switches(self, step: Step, operand: int) -> bool:
+        """Whether an operation on single numbers jumps in an operand, or has a pole there."""
+        return step.meaning.smoothness is not None and self._rule(step, 0, operand) is JUMP
 
     def ignored(self, step: Step) -> set[int]:
         """Operands of a selection that play no part: cases that are never taken, or that a library takes outside of a support
         only, and what chooses between them."""
-        density = Origin.DENSITY in step.meaning.origin()
-        if step.meaning.name == "log" and density and self._is_truth(step.inputs[0]):
-            return {0}  # which selects 0 or -inf
+        if step.meaning.name == "log" and self._is_truth(step.inputs[0]):
+            return {0} if Origin.DENSITY in step.meaning.origin() else set()  # which selects 0 or -inf
         if step.meaning.name != "select_n":
             return set()
         which = self.constant(step.inputs[0])
@@ -179,7 +242,7 @@ class Analysis:
         cases = [self.flat.constant(case) for case in step.inputs[1:]]
         if any(case is not None and math.isnan(case) for case in cases):
             return {0}  # what should never be
-        return {0} if -math.inf in cases and density else set()
+        return {0} if -math.inf in cases and Origin.DENSITY in step.meaning.origin() else set()
 
     def _is_truth(self, atom: Atom) -> bool:
         """Whether it is a truth value, or a product of some, as a number."""
@@ -191,17 +254,18 @@ class Analysis:
         return step.meaning.name == "convert_element_type" and step.inputs[0].dtype == "bool"
 
     def _null(self, step: Step) -> bool:
-        """Whether it asks if a number equals one that does not depend on it, and only does so on a null set.
+        """Whether a test finds the same almost surely: it is decided, or asks if two analytic functions are equal.
 
-        An analytic function of the parameters and draws, or of a draw alone, that is not constant has each value on a null set.
+        These differ by an analytic function, which is zero everywhere or on a null set. So does a comparison of numbers of
+        which one is never beyond the other. Whether a number is NaN is the same everywhere if it never may be.
         """
-        if step.meaning.name not in ("eq", "ne"):
-            return False
-        varying = [classes for atom in step.inputs if (classes := self.of(atom))]
-        if len(varying) != 1:
-            return False
-        by_draw = any(c is SMOOTH and isinstance(source, Equation) for source, c in varying[0].items())
-        return by_draw or set(varying[0].values()) == {SMOOTH}
+        name = step.meaning.name
+        if name == "is_finite" or self.ranges.asks_for_nan(step):
+            return self.ranges.is_sure(step.inputs[0])
+        if self.ranges.decided(step):
+            return True
+        asks = name in ("eq", "ne") or self.ranges.touches(step)
+        return asks and {c for atom in step.inputs for c in self.of(atom).values()} == {SMOOTH}
 
     def constant(self, atom: Atom) -> float | None:
         """The value that an atom has almost surely, if it is known."""
@@ -217,13 +281,22 @@ class Analysis:
         if step.meaning.moves or name == "convert_element_type":
             return self.constant(step.inputs[0])
         if self._null(step):
-            return float(name == "ne")
+            return self._found(step)
         if name not in ("and", "or", "xor", "not", "eq", "ne") or run is None:
             return None
         known = [self.constant(x) for x in step.inputs]
         if name in ("and", "or") and float(name == "or") in known:
             return float(name == "or")
         return None if None in known else float(run(*known))
+
+    def _found(self, step: Step) -> float | None:
+        """What a test finds that finds the same almost surely."""
+        name, known = step.meaning.name, self.ranges.truth(step.outputs[0])
+        if known is not None or name in ("sign", "is_finite") or not differ(*step.inputs, self):
+            return None if known is None else float(known)
+        return float(
+            name == "ne" if name in ("eq", "ne") else self.ranges.first_is_greater(step) == (name in ("gt", "ge"))
+        )
 
     def _loop(self, step: Step, loop: Loop) -> None:
         """What goes round a loop, round until nothing changes. The body is analysed once, in its own inputs."""
@@ -266,8 +339,13 @@ def analyse(
     - `supports`: of inputs that are constrained.
     """
     flat = flatten(equations, sinks, lambda site: site.outputs[0] not in through, constants)
-    analysis = Analysis(flat, {var: {source: SMOOTH} for var, source in sources.items()}, through)
-    analysis.ranges |= {var: interval(support) for var, support in (supports or {}).items()}
+    ranges = Ranges(flat.makers, {var: interval(support) for var, support in (supports or {}).items()})
+    analysis = Analysis(flat, {var: {source: SMOOTH} for var, source in sources.items()}, through, ranges)
+    for draw, log_prob in assessed(flat.steps):
+        # A point outside of the support would show at once, in a log density of -inf.
+        if draw.equation.site.support.name == "point":
+            ranges.known[draw.outputs[0]] = interval(log_prob.equation.density.support)
+    ranges.moves = lambda atom: any(not isinstance(source, Var) for source in analysis.of(atom))
     analysis.run()
     return analysis
 

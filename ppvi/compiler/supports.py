@@ -15,7 +15,7 @@ import numpy as np
 
 from ppvi.compiler.flat import Flat, Step
 from ppvi.compiler.ir import Atom, Support
-from ppvi.compiler.ranges import Range
+from ppvi.compiler.poles import Range
 
 
 def within(inner: Support, outer: Support) -> bool | None:

@@ -27,7 +27,7 @@ ENTRYWISE: dict[str, Callable[..., Any]] = {
     "le": np.less_equal, "lgamma": special.gammaln, "log": np.log, "log1p": np.log1p, "logistic": special.expit,
     "lt": np.less, "max": np.maximum, "min": np.minimum, "mul": np.multiply, "ne": np.not_equal, "neg": np.negative,
     "not": np.logical_not, "or": np.logical_or, "pow": np.power, "rem": np.fmod, "round": np.round,
-    "rsqrt": lambda x: 1 / np.sqrt(x), "select_n": lambda which, *cases: np.choose(np.asarray(which, int), cases),
+    "rsqrt": lambda x: 1 / np.sqrt(x), "select_n": lambda which, *cases: np.choose(np.asarray(which, int), cases, mode="clip"),
     "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt, "square": np.square, "stop_gradient": np.array,
     "sub": np.subtract, "tan": np.tan, "tanh": np.tanh, "xor": np.logical_xor,
     "logaddexp": np.logaddexp, "softplus": lambda x: np.logaddexp(0, x), "trunc": np.trunc, "xlogy": special.xlogy,
@@ -47,10 +47,10 @@ LINEAR: dict[str, tuple[frozenset[int], ...]] = {
 """Operands in which an operation on real numbers is jointly linear."""
 
 _SMOOTH = frozenset(
-    """acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e broadcast_in_dim cbrt cholesky concatenate
-    conv_general_dilated copy copy_p cos cosh cumlogsumexp cumprod cumsum digamma div dot_general erf erf_inv erfc exp
-    exp2 expand_dims expm1 fft igamma igammac imag integer_pow lgamma log log1p logistic lu mul neg not or pad
-    polygamma pow qr random_gamma_grad real reduce_and reduce_or reduce_precision reduce_prod reduce_sum reduce_window_sum
+    """acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e broadcast_in_dim cbrt cholesky
+    complex concatenate conj conv_general_dilated copy copy_p cos cosh cumlogsumexp cumprod cumsum digamma div dot_general erf
+    erf_inv erfc exp exp2 expand_dims expm1 fft igamma igammac imag integer_pow lgamma log log1p logistic mul neg not or pad
+    polygamma pow random_gamma_grad real reduce_and reduce_or reduce_prod reduce_sum reduce_window_sum
     regularized_incomplete_beta reshape rev rsqrt select_and_gather_add sin sinh slice split sqrt square squeeze stack
     stop_gradient sub tan tanh tile transpose triangular_solve xor zeta ppvi_estimate ppvi_because ppvi_log_prob
     optimization_barrier random_gamma
@@ -61,8 +61,8 @@ _LIPSCHITZ = frozenset(
     "abs clamp cummax cummin elu greatest max min norm reduce_max reduce_min reduce_window_max reduce_window_min".split()
 )
 _JUMP = frozenset(
-    """argmax argmin bitcast_convert_type ceil clz eq flip_a_coin floor ge gt le lt ne nextafter population_count rem round
-    searchsorted shift_left shift_right_arithmetic shift_right_logical sign eq_to le_to lt_to trunc""".split()
+    """argmax argmin bitcast_convert_type ceil clz eq flip_a_coin floor ge gt is_finite le lt ne nextafter population_count rem
+    round searchsorted shift_left shift_right_arithmetic shift_right_logical sign eq_to le_to lt_to trunc""".split()
 )
 _CLASSES = {name: s for names, s in ((_SMOOTH, SMOOTH), (_LIPSCHITZ, LIPSCHITZ), (_JUMP, JUMP)) for name in names}
 

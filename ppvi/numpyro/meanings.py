@@ -8,11 +8,12 @@ derivative rule, where a user wrote it, by finite differences.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 
@@ -39,8 +40,13 @@ _INDEXED = {
     "scatter": 1,
     "scatter-add": 1,
     "scatter-mul": 1,
+    "scatter-max": 1,
+    "scatter-min": 1,
 }
 """Operations whose operands from this one on are places; a scatter has one of them."""
+
+_ORDERED = {"sort": (0, 0), "top_k": (0, 0), "eigh": (1, 0), "svd": (0, 0)}
+"""Operations of which one output alone is continuous, in one operand: entries, eigenvalues and singular values in order."""
 
 
 def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
@@ -55,9 +61,7 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
     if name in ("custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"):
         body = rules.body(eqn)
         assert body is not None
-        users = name.startswith("custom") and not any(
-            path in body.jaxpr.debug_info.func_src_info for path in _LIBRARIES
-        )
+        users = name.startswith("custom") and not _is_library(body)
         own = functools.partial(wrong_rule, eqn, body) if users else None
         return Meaning(name, inline=functools.partial(inlined, reader, body), own_rule=own)
     if name == "cond":
@@ -77,29 +81,59 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
         moves=name in MOVES,
         keyed=True if name.startswith("random_") else None,
         origin=lambda: _origin(call.source_info.traceback),
+        key=_key(eqn),
     )
+
+
+def _key(eqn: Any) -> Hashable:
+    name, params, out = eqn.primitive.name, tuple(eqn.params.values()), eqn.outvars[0].aval
+    if name.startswith(("random_", "ppvi_")) or eqn.effects:
+        return None
+    try:
+        hash(params)
+    except TypeError:
+        return None
+    return name, getattr(out, "shape", None), getattr(out, "dtype", None), params
 
 
 def _smoothness(eqn: Any) -> Callable[[int, int], Smoothness] | None:
     name = eqn.primitive.name
-    if (name in ("eq", "ne") and eqn.invars[0] is eqn.invars[1]) or name == "is_finite":
-        return lambda output, operand: INDEPENDENT  # whether it is NaN
     if name == "convert_element_type":
-        cut = rules.is_float(eqn.invars[0]) and not rules.is_float(eqn.outvars[0])
-        return lambda output, operand: JUMP if cut else SMOOTH
+        return lambda output, operand: SMOOTH if _keeps(eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype) else JUMP
+    if name == "reduce_precision":
+        return lambda output, operand: SMOOTH if eqn.params["mantissa_bits"] >= DIGITS else JUMP
     if name in _INDEXED:
         first = _INDEXED[name]
         places = (first,) if name.startswith("scatter") else range(first, len(eqn.invars))
-        return lambda output, operand: JUMP if operand in places else SMOOTH
-    if name in ("sort", "top_k"):
+        entries = LIPSCHITZ if name in ("scatter-max", "scatter-min") else SMOOTH
+        return lambda output, operand: JUMP if operand in places else entries
+    if name in _ORDERED:
         # Values in order are continuous; what is carried along, such as their places, is not.
-        return lambda output, operand: LIPSCHITZ if output == operand == 0 else JUMP
+        return lambda output, operand: LIPSCHITZ if (output, operand) == _ORDERED[name] else JUMP
+    if name == "custom_linear_solve" and _is_library(eqn.params["jaxprs"].solve):
+        rest = sum(eqn.params["const_lengths"])
+        return lambda output, operand: JUMP if operand < rest else SMOOTH
     return smoothness_of(name)
+
+
+DIGITS = 23
+"""Binary digits that numbers have: a cast to fewer rounds them."""
+
+
+def _keeps(before: Any, after: Any) -> bool:
+    """Whether a cast keeps numbers as they are."""
+    if not jnp.issubdtype(before, jnp.inexact):
+        return True
+    return jnp.issubdtype(after, jnp.inexact) and jnp.finfo(after).nmant >= min(DIGITS, jnp.finfo(before).nmant)
 
 
 def entrywise(eqn: Any) -> Callable[..., Any] | None:
     """The operation on single numbers, or None where it is none."""
     name = eqn.primitive.name
+    if any(
+        jnp.issubdtype(getattr(var.aval, "dtype", bool), jnp.complexfloating) for var in (*eqn.invars, *eqn.outvars)
+    ):
+        return None
     if name in MOVES:
         return np.asarray
     if name == "integer_pow":
@@ -107,7 +141,9 @@ def entrywise(eqn: Any) -> Callable[..., Any] | None:
     if name == "convert_element_type":
         if eqn.outvars[0].aval.dtype == bool:
             return truth
-        return real if rules.is_float(eqn.outvars[0]) else whole
+        if not rules.is_float(eqn.outvars[0]):
+            return whole
+        return real if _keeps(eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype) else None
     return ENTRYWISE.get(name)
 
 
@@ -204,6 +240,16 @@ def _loop(reader: Callable[[], Any], body: Any, carried: Sequence[tuple[int, int
 
 _SESSION, _SITES = (str(Path(__file__).with_name(name)) for name in ("session.py", "distributions.py"))
 _LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}/" for module in (jax, numpyro))
+
+
+_LENT = ("custom_derivatives.py", "solves.py")
+"""Files of JAX whose functions call those of a user."""
+
+
+def _is_library(body: Any) -> bool:
+    """Whether a function is a library's own."""
+    source = body.jaxpr.debug_info.func_src_info or ""
+    return any(path in source for path in _LIBRARIES) and not any(name in source for name in _LENT)
 
 
 _DISTRIBUTIONS = f"{_LIBRARIES[1]}distributions/"

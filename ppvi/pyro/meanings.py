@@ -7,7 +7,7 @@ a call in terms of the algebra's operations, with literals for scalars and with 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,7 @@ class Body:
             run or _entrywise(name, out),
             moves=name == "broadcast_in_dim",
             origin=lambda: self.origin,
+            key=(name, run, out.dtype, out.shape),
         )
         self.equations.append(
             Equation(
@@ -96,6 +97,9 @@ class Body:
 class Tensor:
     """Stands for a tensor among the arguments of a call."""
 
+    def __repr__(self) -> str:
+        return "tensor"
+
 
 TENSOR = Tensor()
 _TRUTHS = frozenset("eq ne lt le gt ge and or not is_finite".split())
@@ -114,8 +118,6 @@ def _entrywise(name: str, out: Var) -> Callable[..., Any] | None:
 
 
 def _smoothness(name: str, atom: Var | Literal, out: Var) -> Callable[[int, int], Smoothness] | None:
-    if name == "is_finite":
-        return lambda output, operand: Smoothness.INDEPENDENT
     if name == "convert_element_type":
         rule = JUMP if is_float(atom) and not is_float(out) else SMOOTH
         return lambda output, operand: rule
@@ -170,6 +172,10 @@ def _addmm(body: Body, a: dict[str, Any]) -> Var:
     return body.op("add", bias, body.op("mul", product, float(a.get("alpha", 1))))
 
 
+def _padded(body: Body, x: Any, value: float) -> Var:
+    return body.whole("pad", [x, Literal(np.asarray(value), (), "float32")], [flow(body.call)[0], ()])
+
+
 def _mean(body: Body, a: dict[str, Any]) -> Var:
     count = math.prod(body.call.operands[0]) / max(math.prod(body.call.output), 1)
     return body.op("div", body.whole("sum", [a["self"]], flow(body.call)), float(count))
@@ -199,7 +205,8 @@ RULES: dict[str, Rule] = {
     **{aten: _two(name) for aten, name in (
         ("maximum", "max"), ("minimum", "min"), ("fmod", "rem"), ("logical_and", "and"),
         ("bitwise_and", "and"), ("logical_or", "or"), ("bitwise_or", "or"), ("logical_xor", "xor"), ("bitwise_xor", "xor"),
-        ("xlogy", "xlogy"), ("special_xlog1py", "xlogy"))},
+        ("xlogy", "xlogy"))},
+    "special_xlog1py": lambda body, a: body.op("xlogy", a["self"], body.op("add", 1.0, a["other"])),
     "add": _sum("add"),
     "sub": _sum("sub"),
     "rsub": _sum("sub", swapped=True),
@@ -209,7 +216,7 @@ RULES: dict[str, Rule] = {
     "log10": lambda body, a: body.op("div", body.op("log", a["self"]), math.log(10)),
     "isnan": lambda body, a: body.op("not", body.op("is_finite", a["self"])),
     "isinf": lambda body, a: body.op("not", body.op("is_finite", a["self"])),
-    "nan_to_num": _one("copy"),
+    "nan_to_num": lambda body, a: body.op("select_n", body.op("is_finite", a["self"]), a.get("nan") or 0.0, a["self"]),
     "clamp": _clamp,
     "clamp_min": _clamp,
     "clamp_max": _clamp,
@@ -225,6 +232,8 @@ RULES: dict[str, Rule] = {
         "add", a["self"], body.op("mul", body.op("mul", a["tensor1"], a["tensor2"]), float(a.get("value", 1)))
     ),
     "addmm": _addmm,
+    "constant_pad_nd": lambda body, a: _padded(body, a["self"], float(a.get("value", 0))),
+    "diag_embed": lambda body, a: _padded(body, a["self"], 0.0),
     "mean": _mean,
     "div": _quotient,
     "remainder": _remainder,
@@ -240,17 +249,21 @@ WHOLE = {
     "_log_softmax": "log_softmax", "select": "slice", "slice": "slice", "split": "slice", "cat": "concatenate",
     "stack": "stack", "mm": "dot_general", "bmm": "dot_general", "mv": "dot_general", "dot": "dot_general",
     "convolution": "conv_general_dilated",
-    "linalg_cholesky_ex": "cholesky", "linalg_solve_triangular": "triangular_solve", "triangular_solve": "triangular_solve",
-    "linalg_inv_ex": "solve", "_linalg_solve_ex": "solve", "diagonal": "slice", "diag_embed": "pad", "tril": "tril",
+    "linalg_cholesky_ex": "cholesky", "linalg_solve_triangular": "triangular_solve",
+    "linalg_inv_ex": "solve", "_linalg_solve_ex": "solve", "diagonal": "slice", "tril": "tril",
     "triu": "tril", "var": "var", "mvlgamma": "mvlgamma", "polygamma": "polygamma", "gelu": "gelu", "mish": "mish",
     "argmax": "argmax", "argmin": "argmin", "bernoulli": "flip_a_coin", "searchsorted": "searchsorted",
-    "constant_pad_nd": "pad", "elu": "elu", "leaky_relu": "elu", "special_i0e": "bessel_i0e", "special_i1e": "bessel_i1e",
+    "elu": "elu", "leaky_relu": "elu", "special_i0e": "bessel_i0e", "special_i1e": "bessel_i1e",
     "linalg_vector_norm": "norm", "trace": "sum", "unbind": "slice",
     "native_layer_norm": "layer_norm",
 }  # fmt: skip
 """Operations by their name in the algebra, where they are one there."""
 
-PLACES = frozenset("index gather index_select embedding take scatter scatter_add index_put index_add".split())
+ORDERED = {"_linalg_eigh": 0, "_linalg_svd": 1}
+"""Operations of which one output alone is continuous: eigenvalues and singular values in order."""
+
+LOOKUPS = frozenset("index gather index_select embedding take".split())
+PLACES = LOOKUPS | {"scatter", "scatter_add", "index_put", "index_add"}
 """Operations that look things up; only the table and what is put into it is no place."""
 
 
@@ -267,14 +280,28 @@ def meaning(call: Call, inputs: Sequence[Any], out: Var, where: Callable[[], str
 
         return Meaning(name, inline=inline)
     if name in MOVES:
-        return Meaning(name, lambda output, operand: SMOOTH, np.asarray, moves=True)
+        return Meaning(name, lambda output, operand: SMOOTH, np.asarray, moves=True, key=_key(call))
     if name in ("max", "min", "sort", "topk", "kthvalue", "median", "cummax", "cummin", "max_pool2d_with_indices"):
         return Meaning("greatest", lambda output, operand: JUMP if output else Smoothness.LIPSCHITZ)
+    if name in ORDERED:
+        return Meaning(
+            name,
+            lambda output, operand: Smoothness.LIPSCHITZ if output == ORDERED[name] else JUMP,
+            origin=lambda: origin,
+        )
     if name in PLACES:
         real = [i for i, atom in enumerate(inputs) if is_float(atom)]
-        return Meaning("gather", lambda output, operand: SMOOTH if operand in real else JUMP)
+        known = "gather" if name in LOOKUPS else "scatter"
+        return Meaning(known, lambda output, operand: SMOOTH if operand in real else JUMP)
     known = WHOLE.get(name)
-    return Meaning(known or name, None if known is None else algebra.smoothness_of(known), origin=lambda: origin)
+    rule = None if known is None else algebra.smoothness_of(known)
+    return Meaning(
+        known or name, rule, origin=lambda: origin, key=None if known is None or name == "bernoulli" else _key(call)
+    )
+
+
+def _key(call: Call) -> Hashable:
+    return call.name, call.output, repr(call.arguments)
 
 
 def of_draw(library: bool) -> Meaning:
