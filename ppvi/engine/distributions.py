@@ -157,12 +157,16 @@ _GIVEN: tuple[tuple[Literal["probs", "logits"], Masses, Masses], ...] = (
 
 
 def _inner(end: float | None, sign: int, info: Any) -> float | None:
-    """The nearest number inside of an end of a support, whose reciprocal is one too; None where the end is an array."""
+    """A number inside of an end of a support, and near it; None where the end is an array.
+
+    Its reciprocal is one too, and so is a thousand of these, as a derivative of its logarithm may be.
+    """
     if end is None:
         return None
+    least = float(info.tiny) * 2**10
     if math.isinf(end):
-        return -sign / float(info.tiny)
-    return end + sign * (abs(end) * float(info.eps) / (1 + (sign * end > 0)) if end else float(info.tiny))
+        return -sign / least
+    return end + sign * (abs(end) * float(info.eps) / (1 + (sign * end > 0)) if end else least)
 
 
 def _coin(dist: SiteDistribution, p: Array) -> Array:

@@ -19,7 +19,7 @@ from numpyro.distributions.distribution import ExpandedDistribution, Independent
 
 from ppvi.compiler.ir import Support
 from ppvi.engine import distributions as engine
-from ppvi.numpyro.counts import safe_counts
+from ppvi.numpyro.edges import careful
 from ppvi.numpyro.ops import OPS
 
 
@@ -50,13 +50,15 @@ class SiteDistribution(engine.SiteDistribution):
         return self.has_rsample
 
     def sample(self, rng: jax.Array) -> Any:
-        return self.inside(_detached(self.peeled).sample(rng))
+        with careful():
+            return self.inside(_detached(self.peeled).sample(rng))
 
     def samples(self, rng: jax.Array, n: int) -> Any:
-        return self.inside(_detached(self.peeled).sample(rng, (n,)))
+        with careful():
+            return self.inside(_detached(self.peeled).sample(rng, (n,)))
 
     def log_prob(self, value: Any) -> Any:
-        with safe_counts():
+        with careful():
             return super().log_prob(value)
 
     @property
@@ -77,7 +79,8 @@ class SiteDistribution(engine.SiteDistribution):
         return jnp.broadcast_to(x, (*self.lanes, *event))
 
     def rsample(self, rng: jax.Array) -> Any:
-        value, between = self.fn(rng_key=rng, sample_intermediates=True)
+        with careful():
+            value, between = self.fn(rng_key=rng, sample_intermediates=True)
         takes = inspect.signature(type(base(self.fn)).log_prob).parameters
         self.intermediates = (
             between if "intermediates" in takes else []

@@ -239,6 +239,7 @@ def _loop(reader: Callable[[], Any], body: Any, carried: Sequence[tuple[int, int
 # Whose code it is -----------------------------------------------------------------------------------------------------
 
 _SESSION, _SITES = (str(Path(__file__).with_name(name)) for name in ("session.py", "distributions.py"))
+_EDGES = str(Path(__file__).with_name("edges.py"))
 _LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}/" for module in (jax, numpyro))
 
 
@@ -265,6 +266,8 @@ def _origin(traceback: Any) -> Origin:
     origin, density, sampler = Origin.OTHER, False, True
     for frame in traceback.frames if traceback else ():
         path = frame.file_name
+        if path == _EDGES:  # in place of NumPyro's
+            continue
         if path.endswith(_SPECIAL):
             origin |= Origin.SPECIAL
         if path.startswith(_LIBRARIES):

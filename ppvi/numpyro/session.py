@@ -26,8 +26,8 @@ from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Arrays, Run, Site, Told
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import markers, source
-from ppvi.numpyro.counts import safe_counts
 from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, support_of, unvalidated
+from ppvi.numpyro.edges import careful
 from ppvi.numpyro.handlers import Around, Direct, InnerSiteError, current_trace
 from ppvi.numpyro.lifting import run_lifted
 from ppvi.numpyro.ops import OPS
@@ -190,7 +190,7 @@ class Session(engine.Session):
         self, fn: dist.Distribution, value: Any, intermediates: Sequence[Any]
     ) -> tuple[jax.Array | None, Exception | None]:
         try:
-            with safe_counts():
+            with careful():
                 log_prob: Any = fn.log_prob(value, list(intermediates)) if intermediates else fn.log_prob(value)
             return (log_prob if check_same_batch(log_prob, value, fn) else None), None
         except (TypeError, ValueError) as error:

@@ -23,6 +23,7 @@ from torch.distributions.transforms import _InverseTransform
 
 from ppvi.compiler.ir import Origin, Support
 from ppvi.engine import distributions as engine
+from ppvi.pyro.edges import careful
 from ppvi.pyro.located import code_of
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.recipes import How, Recipe, expanded, parts
@@ -65,6 +66,10 @@ class SiteDistribution(engine.SiteDistribution):
         except NotImplementedError:
             return False
         return self.has_rsample
+
+    def log_prob(self, value: torch.Tensor) -> torch.Tensor:
+        with careful():
+            return super().log_prob(value)
 
     @property
     def log_pmf(self) -> torch.Tensor | None:
@@ -146,7 +151,8 @@ class SiteDistribution(engine.SiteDistribution):
     def _drawn(self, rng: torch.Tensor, how: How, detached: bool = True, stacked: int = 0) -> torch.Tensor:
         fn = expanded(self.peeled, self.lanes) or self.peeled
         if isinstance(fn, TransformedDistribution):
-            return _transformed(fn, SiteDistribution(fn.base_dist)._drawn(rng, how, detached, stacked))
+            base = SiteDistribution(fn.base_dist)
+            return _transformed(fn, base.inside(base._drawn(rng, how, detached, stacked)))
         recipe = Recipe(fn)
 
         def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
@@ -162,7 +168,7 @@ def _transformed(fn: TransformedDistribution, value: Any) -> Any:
     """What a distribution makes of a draw of its base."""
     if not _own_rsample(fn):
         for transform in fn.transforms:
-            with code_of(Origin.SAMPLER, transform):
+            with code_of(Origin.SAMPLER, transform), careful():
                 value = transform(value)
         return value
     drawn = copy.copy(fn)
@@ -195,7 +201,7 @@ def evaluate(
         torch.broadcast_shapes(value.shape, fn.batch_shape + fn.event_shape)
     except RuntimeError as error:
         return None, error
-    with code_of(Origin.DENSITY, peel(fn)):
+    with code_of(Origin.DENSITY, peel(fn)), careful():
         log_prob = fn.log_prob(value)
     return (log_prob if log_prob.shape in (fn.batch_shape, lanes) else None), None
 
