@@ -106,7 +106,8 @@ def replicate(n: int, thunk: Callable[[], T]) -> T:
     - `thunk`: a function of no arguments that returns arrays, or a tree of arrays.
 
     **Returns** what the thunk returns, each array with a leading axis of size `n`. Every site draws afresh in every
-    run; a subsampled plate has one minibatch for all of them. Replicates nest.
+    run; a subsampled plate has one minibatch for all of them. Replicates nest. Buffers of modules, such as the running
+    statistics of a BatchNorm, count once in a gradient, with the mean over the runs, so once a step under `iwelbo(5)` too.
     """
     check_count("replicate: the number of runs", n)
     return session().each(thunk, (), n)

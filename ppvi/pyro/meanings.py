@@ -255,7 +255,7 @@ WHOLE = {
     "argmax": "argmax", "argmin": "argmin", "bernoulli": "flip_a_coin", "searchsorted": "searchsorted",
     "elu": "elu", "leaky_relu": "elu", "special_i0e": "bessel_i0e", "special_i1e": "bessel_i1e",
     "linalg_vector_norm": "norm", "trace": "sum", "unbind": "slice",
-    "native_layer_norm": "layer_norm",
+    **dict.fromkeys("native_layer_norm native_batch_norm _native_batch_norm_legit native_group_norm".split(), "layer_norm"),
 }  # fmt: skip
 """Operations by their name in the algebra, where they are one there."""
 

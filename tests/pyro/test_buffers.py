@@ -75,6 +75,13 @@ def test_a_gradient_updates_running_statistics_once(case):
     assert_updates(norm, 4)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_norm_is_smooth(training):
+    norm = nn.BatchNorm1d(1).train(training)
+    bound = vi.objective(elbo, *programs(norm))
+    assert bound.prove(bound.init(0, X), X).verdict == "proved"
+
+
 def test_steps_of_a_fit_and_of_svi_update_once():
     norm = nn.BatchNorm1d(1)
     bound = vi.objective(elbo, *programs(norm))
