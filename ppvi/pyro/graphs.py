@@ -5,12 +5,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
+from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, get_proxy_slot, make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only
@@ -43,8 +45,13 @@ def trace(function: Callable[..., Any], *tensors: torch.Tensor) -> GraphModule:
         with NoArrays():
             return function(*fakes)
 
-    with tracing(TracingContext(FakeTensorMode())):
+    with tracing(TracingContext(FakeTensorMode())), mock.patch.object(proxy_tensor, "CONSTANT_NUMEL_LIMIT", KNOWN):
         return make_fx(run)(*tensors)
+
+
+KNOWN = 4096
+"""Numbers that a tensor of the program's text has at most to be known while it is traced, such as a count of trials for each
+entry of a plate."""
 
 
 class NoArrays(TorchFunctionMode):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -69,3 +70,28 @@ def test_marginal_guide_of_the_cone():
     assert abs(float(found.mean()) - float(expected.mean())) < 5 * error
     gradient = ours.value_and_grad(0, params, models.cone_pyro.OBSERVED)[1]
     assert all(torch.isfinite(g) for g in gradient.values())
+
+
+def test_counts_of_a_binomial_in_a_plate():
+    """Its support is as long as the number of trials, which the program's text tells: summed over, as by hand."""
+    y, start = torch.tensor([0.3, 1.9, 2.5]), torch.tensor([-1.0, 0.2, 0.8])
+
+    def model():
+        with pyro.plate("data", 3):
+            k = pyro.sample("k", dist.Binomial(3, torch.tensor(0.4)))
+            pyro.sample("y", dist.Normal(k, 1.0), obs=y)
+
+    def guide():
+        logits = pyro.param("logits", start)
+        with pyro.plate("data", 3):
+            pyro.sample("k", dist.Binomial(3, torch.sigmoid(logits)))
+
+    bound = vi.objective(ppvi.objectives.elbo, model, guide)
+    assert "staged as one straight-line program" in str(bound.explain({"logits": start}))
+    value, grads = bound.value_and_grad(0, {"logits": start})
+    logits, k = start.clone().requires_grad_(), torch.arange(4.0)[:, None]
+    log_q = dist.Binomial(3, torch.sigmoid(logits)).log_prob(k)
+    log_p = dist.Binomial(3, torch.tensor(0.4)).log_prob(k) + dist.Normal(k, 1.0).log_prob(y)
+    exact = (log_q.exp() * (log_p - log_q)).sum()
+    torch.testing.assert_close(value, exact.detach())
+    torch.testing.assert_close(grads["logits"], torch.autograd.grad(exact, logits)[0])
