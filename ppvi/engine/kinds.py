@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import pickle
 import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ppvi.engine.code import is_framework, is_library, names_in_class
+from ppvi.engine.snapshots import Content
 
 
 class Kind(NamedTuple):
@@ -72,3 +76,23 @@ def reduced(x: Any) -> Any:
         return (*found[:3], *(list(entries or ()) for entries in (*found, None, None, None)[3:5]))
     except Exception as error:
         return error
+
+
+class Pickle:
+    """A thing pickled, by which it is soon seen whether it has changed."""
+
+    def __init__(self, x: Any):
+        self.x = x
+        self.bytes, arrays = self._pickled()
+        self.contents = list(map(Content, arrays))
+
+    def is_current(self) -> bool:
+        now, arrays = self._pickled()
+        alike = now == self.bytes and len(arrays) == len(self.contents)
+        return alike and all(content.seems_in(array) for content, array in zip(self.contents, arrays, strict=True))
+
+    def _pickled(self) -> tuple[bytes, list[np.ndarray]]:
+        """The bytes, and the memory of arrays that is not copied into them."""
+        buffers: list[pickle.PickleBuffer] = []
+        found = pickle.dumps(self.x, 5, buffer_callback=buffers.append)
+        return found, [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]

@@ -6,14 +6,13 @@ object has from a library; of containers, and of a library's objects, everything
 in it, such as a table of pandas, is pickled at each look. Libraries are taken not to change.
 
 What cannot be seen into is constant, and known by its identity: iterators, open files, locks, objects of compiled code that
-cannot be pickled. Generators of random numbers are not looked at, nor is what code finds by a name that it computes in
-`sys.modules`, through weak references or in the local variables of others.
+cannot be pickled. What is not looked at is the state of PyTorch's generators and of the libraries themselves, and what code
+finds by a name that it computes in `sys.modules`, or through weak references.
 """
 
 from __future__ import annotations
 
 import functools
-import random
 import sys
 import types
 from collections import deque
@@ -34,14 +33,12 @@ from ppvi.engine.code import (
     names_in,
     unwrapped,
 )
-from ppvi.engine.kinds import is_dunder, kind_of, reduced, with_subclasses
+from ppvi.engine.kinds import Pickle, is_dunder, kind_of, reduced, with_subclasses
 from ppvi.engine.snapshots import Content
 from ppvi.engine.world import ABSENT, FUNCTION, Fact, Path, Rules, World, scalar
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range})
 """Types of values that cannot change."""
-
-DRAWING = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, np.random.SeedSequence)
 
 
 def look(rules: Rules, programs: Mapping[str, Any], constants: Mapping[str, Any], names: set[str]) -> World:
@@ -76,7 +73,7 @@ class Looker:
         self.waiting: deque[tuple[Path, Any]] = deque()
         self.kinds: Sequence[tuple[Any, Callable[[Path, Any], None]]] = (
             (rules.ignored, lambda path, x: None),
-            ((*DRAWING, *rules.drawing), self.drawing),
+            (rules.drawing, self.drawing),
             (rules.arrays, lambda path, x: self.fact(path, "array", x)),
             (np.ndarray, self.array),
             (np.generic, lambda path, x: self.fact(path, "value", (type(x), x.dtype, x.tobytes()))),
@@ -288,7 +285,11 @@ class Looker:
         else:
             facts = self._facts_in(path, parts)
             self.world.facts += facts
-            self.watch.others.append(lambda: _alike(facts, self._facts_in(path, reduced(x), copying=False)))
+            if type(x).__hash__ in (None, object.__hash__):  # what is hashed by what is in it does not change
+                try:
+                    self.watch.others.append(Pickle(x).is_current)
+                except Exception:  # for want of a name of a function in it, say
+                    self.watch.others.append(lambda: _alike(facts, self._facts_in(path, reduced(x), copying=False)))
 
     def _facts_in(self, path: Path, parts: Any, copying: bool = True) -> list[Fact]:
         looker = Looker(self.rules, self.names, watching=False, copying=copying)

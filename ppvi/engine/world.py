@@ -105,7 +105,7 @@ class Watch:
                 and (not contained or all(map(operator.is_, self._contained(), contained)))
                 and (not self.others or all(map(operator.call, self.others)))
             )
-        except (ValueError, AttributeError, RuntimeError):  # a variable is empty, an attribute is gone
+        except Exception:  # a variable is empty, an attribute is gone, what could be pickled no longer can
             return False
 
     def _contained(self) -> Iterator[Any]:

@@ -298,6 +298,12 @@ def a_variable_of_the_context():
     return reads(lambda: factor.get()), lambda: factor.set(3.0)
 
 
+def numbers_that_were_drawn():
+    rng = np.random.default_rng(0)
+    start = rng.bit_generator.state
+    return reads(lambda: 1.0 if rng.bit_generator.state == start else 3.0), lambda: rng.random()
+
+
 def the_end_of_a_long_chain():
     class Node:
         def __init__(self, then):
@@ -337,7 +343,7 @@ CHANGES = [
     a_module_that_is_imported_inside, a_module_that_is_called_like_a_library, an_attribute_of_a_module_by_its_name,
     an_attribute_of_a_class_by_its_name, a_global_by_its_name, a_dict_of_the_standard_library, a_dict_of_a_class_of_its_own,
     what_a_named_tuple_computes, a_method_of_a_dict, an_array_of_objects, an_array_of_python, a_table, a_table_in_place,
-    a_variable_of_the_context, the_end_of_a_long_chain, what_many_share,
+    a_variable_of_the_context, numbers_that_were_drawn, the_end_of_a_long_chain, what_many_share,
 ]  # fmt: skip
 
 
