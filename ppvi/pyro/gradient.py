@@ -101,7 +101,7 @@ class Staging:
         self._asked = plan is None or bool(learners)
 
     def holds(self) -> bool:
-        return not self.numbers or all(torch.equal(x, before) for x, before in self.numbers)
+        return not self.numbers or all(_same(x, before) for x, before in self.numbers)
 
     def uses(self, array: object) -> bool:
         return id(array) in self._arrays
@@ -120,6 +120,13 @@ class Staging:
                     raise
                 self.why = "a sampler reads numbers out of tensors"
         return self._gradient
+
+
+def _same(x: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are equal, where NaN is equal to itself."""
+    return torch.equal(x, other) or (
+        x.shape == other.shape and torch.allclose(x, other, rtol=0, atol=0, equal_nan=True)
+    )
 
 
 class Surrogate(torch.autograd.Function):

@@ -356,6 +356,18 @@ def test_what_is_read_of_a_tensor_outside_is_looked_at_again(read):
     assert bool(bound._prepared(params, (), {})[0].numbers) == (read not in LIVE)
 
 
+def test_a_nan_that_is_read_outside_is_what_it_was():
+    kept = torch.tensor([float("nan"), 2.0])
+
+    def guide():
+        return np.nansum(kept.numpy()) * pyro.sample("z", dist.Normal(param("l", 0.1), 1.0))
+
+    bound = vi.objective(returned, lambda: None, guide)
+    (first, _), (second, _) = (bound._prepared(bound.init(0), (), {}) for _ in range(2))
+    assert first is second
+    assert first.numbers
+
+
 PICKED = {
     "index": lambda x: x[x > 0],
     "a row of it": lambda x: torch.stack([x, 2 * x], 1)[x > 0, 0],
