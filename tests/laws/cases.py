@@ -45,19 +45,19 @@ def rows(cases):
             case,
             strategies,
             id=f"{engine.name}, {case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}",
-            marks=_marks(engine, case, i),
+            marks=_marks(engine, case, number, i),
         )
         for engine in (NUMPYRO, PYRO)
-        for case in cases
+        for number, case in enumerate(cases)
         for i, strategies in enumerate(case.strategies)
     ]
 
 
-def _marks(engine, case, i):
-    """NumPyro compiles every row, so that in a test of minutes it has one of those that Pyro has."""
+def _marks(engine, case, number, i):
+    """NumPyro compiles every row, so that in a test of minutes it has one of those that Pyro has, of every other case."""
     if engine is PYRO and case.not_on_pyro:
         return [pytest.mark.skip(reason=case.not_on_pyro)]
-    most = case.quick if engine is PYRO or case.not_on_pyro else min(case.quick, 1)
+    most = case.quick if engine is PYRO or case.not_on_pyro else min(case.quick, 1 - number % 2)
     return [] if i < most else [pytest.mark.slow]
 
 

@@ -59,8 +59,15 @@ def written(engine: Any) -> Any:
     return lambda: guide(params_of(engine))
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [
+        pytest.param(engine, name, marks=[pytest.mark.slow] if engine is NUMPYRO and i % 2 else [])
+        for engine in ENGINES
+        for i, name in enumerate(OBJECTIVES)
+    ],
+    ids=lambda x: getattr(x, "name", x),
+)
 def test_an_autoguide_is_the_guide_that_one_would_write(engine, name):
     with on(engine):
         params = {k if engine is NUMPYRO else f"AutoMultivariateNormal.{k}": x for k, x in params_of(engine).items()}

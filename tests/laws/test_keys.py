@@ -113,12 +113,20 @@ SEED, GLOBAL = (lambda: 3), (lambda: torch.manual_seed(3) and None)
     [
         pytest.param(NUMPYRO, TYPED, lambda guides: (model, mean_field), id="NumPyro"),
         pytest.param(
-            NUMPYRO, TYPED, lambda guides: (continuous, guides.AutoNormal(continuous)), id="NumPyro, autoguide"
+            NUMPYRO,
+            TYPED,
+            lambda guides: (continuous, guides.AutoNormal(continuous)),
+            id="NumPyro, autoguide",
+            marks=pytest.mark.slow,
         ),
         pytest.param(PYRO, GLOBAL, lambda guides: (model, mean_field), id="Pyro"),
-        pytest.param(PYRO, SEED, lambda guides: (model, mean_field), id="Pyro, a seed"),
+        pytest.param(PYRO, SEED, lambda guides: (model, mean_field), id="Pyro, a seed", marks=pytest.mark.slow),
         pytest.param(
-            PYRO, lambda: torch.Generator().manual_seed(3), lambda guides: (model, mean_field), id="Pyro, a generator"
+            PYRO,
+            lambda: torch.Generator().manual_seed(3),
+            lambda guides: (model, mean_field),
+            id="Pyro, a generator",
+            marks=pytest.mark.slow,
         ),
         pytest.param(PYRO, GLOBAL, lambda guides: (continuous, guides.AutoNormal(continuous)), id="Pyro, autoguide"),
         pytest.param(PYRO, GLOBAL, lambda guides: (model, accepting), id="Pyro, a gradient that is no graph"),
