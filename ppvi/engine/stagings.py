@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ppvi.engine.arguments import Constants
 from ppvi.engine.world import World
@@ -52,6 +52,10 @@ class Stagings(Generic[T]):
     _made: OrderedDict[Key, list[tuple[World, T]]] = field(default_factory=OrderedDict)
     """With the world that each was made in; those that were used last come first, of kinds last."""
     _lock: RLock = field(default_factory=RLock)
+
+    def __reduce__(self) -> Any:
+        """A copy has nothing made yet."""
+        return Stagings, (self.look, self.here)
 
     def get(self, kind: Hashable, constants: Constants, make: Callable[[World], T]) -> tuple[World, T]:
         """What was made for such a call in the world as it is, and that world."""

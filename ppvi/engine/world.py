@@ -127,6 +127,10 @@ class World:
     passing: bool = False
     """Whether it will not be met again, as arrays that are being traced are not."""
 
+    def __reduce__(self) -> Any:
+        """A copy has seen nothing."""
+        return World, ()
+
     def is_current(self, roots: Sequence[Any] = ()) -> bool:
         """Whether the very same objects are there."""
         before = self.roots

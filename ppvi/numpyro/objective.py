@@ -61,6 +61,11 @@ class Objective(engine.Objective):
     _lifted = False
     """Whether a program has shown to have sites under control flow."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has nothing compiled yet."""
+        made = ("worlds", "fixed", "_surrogate", "_gradient", "_update")
+        return {name: value for name, value in vars(self).items() if name not in made}
+
     @cached_property
     def worlds(self) -> Worlds:
         return Worlds(objective=self.program, model=self.model, guide=self.guide)

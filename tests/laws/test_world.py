@@ -3,9 +3,11 @@
 import array
 import collections
 import contextvars
+import copy
 import dataclasses
 import functools
 import gc
+import pickle
 import sys
 import threading
 import time
@@ -23,7 +25,7 @@ from ppvi.engine.snapshots import BLOCK, Content
 from ppvi.engine.stagings import KINDS, Stagings
 from ppvi.engine.world import World
 from ppvi.pyro.world import modes
-from tests.engines import dist, handlers, on, ppl, xp
+from tests.engines import NUMPYRO, dist, handlers, on, ppl, xp
 
 FACTOR = 1.0
 """A global that a program reads."""
@@ -440,6 +442,28 @@ def test_a_program_may_change_what_it_reads(engine):
             numbers.append(program.factor)
         assert (len(set(numbers)) == 3) == (engine.name == "Pyro")
         assert np.allclose(values, [truth(number) for number in numbers], atol=1e-4)
+
+
+COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy}
+
+
+def model_of_one():
+    reads(float)()
+
+
+@pytest.mark.parametrize("made", COPIES)
+def test_a_copy_of_what_was_used_is_as_good(made, engine):
+    """In a process of its own, say."""
+    with on(engine):
+        bound, params = engine.vi.objective(density, model_of_one, guide), {"loc": engine.array(0.5)}
+        value = float(bound.estimate(engine.key(0), params))
+        assert float(COPIES[made](bound).estimate(engine.key(0), params)) == value
+
+
+def test_an_objective_is_pickled_after_its_use():
+    bound, params = NUMPYRO.vi.objective(density, model_of_one, guide), {"loc": NUMPYRO.array(0.5)}
+    value = float(bound.estimate(NUMPYRO.key(0), params))
+    assert float(pickle.loads(pickle.dumps(bound)).estimate(NUMPYRO.key(0), params)) == value
 
 
 # What is kept ---------------------------------------------------------------------------------------------------------------
