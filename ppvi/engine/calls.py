@@ -50,6 +50,16 @@ def model_of(fn: Callable[..., Any]) -> Callable[..., Any] | None:
     return model
 
 
+def refuse_laplace(guide: Callable[..., Any]) -> None:
+    """What is fitted of a Laplace approximation is its mode, and draws of that are not draws of the approximation."""
+    if "AutoLaplaceApproximation" in _kinds(guide):
+        raise ProgramError(
+            "posterior: AutoLaplaceApproximation is a point while it is fitted, and its normal distribution is made "
+            "afterwards, by guide.sample_posterior(key, fit.params) of NumPyro or guide.laplace_approximation(*args) of Pyro. "
+            "Draw from that, or fit AutoMultivariateNormal."
+        )
+
+
 def left_out(guide: Callable[..., Any], discrete: Mapping[str, Said]) -> ProgramError:
     """The error of a guide that is made of a model with discrete sites."""
     name, kind = next(iter(discrete)), type(guide).__name__

@@ -7,6 +7,7 @@ from typing import Any
 
 import arviz as az
 
+from ppvi.engine.calls import refuse_laplace
 from ppvi.engine.objectives import Objective, Params
 from ppvi.engine.runs import Assess, Handle
 from ppvi.inference import normalize
@@ -38,8 +39,10 @@ def posterior(
     whose `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics. Plates are of all
     their rows, in order, where the programs state a minibatch, too.
 
-    **Raises** `ProgramError` where a program knows the rows of a minibatch only, by name of the plate.
+    **Raises** `ProgramError` where a program knows the rows of a minibatch only, by name of the plate, and of a Laplace
+    approximation, of which nothing but the mode has been fitted.
     """
+    refuse_laplace(objective.guide)
     check_count("posterior: the number of draws", draws)
     check_count("posterior: the number of particles", particles)
 

@@ -126,6 +126,10 @@ MISTAKES = {
     "an autoguide of some discrete sites": (partial(auto, of=mixed), f"'k' .*{BY_HAND}"),
     "a discrete site that the guide lacks": (partial(gradient, model=mixed), rf"latent site 'k' .*\['m'\].*{BY_HAND}"),
     "an autoguide and a plate of another size": (partial(auto, of=five), r"site 'x' of the model at .*does not fit"),
+    "draws of a Laplace approximation": (
+        lambda engine: fit(engine, guide=engine.autoguide.AutoLaplaceApproximation(model)).posterior(),
+        "AutoLaplaceApproximation is a point while it is fitted",
+    ),
     "NUTS of discrete sites": (nuts, r"nuts: the latent sites \['k'\] are all discrete"),
 }
 
