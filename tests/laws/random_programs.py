@@ -44,6 +44,8 @@ class SiteSpec:
     parents: tuple[tuple[int, float], ...]
     """Sites before it and the factors with which they enter its logits."""
     strategy: Any
+    barred: bool = False
+    """Whether its last value has probability zero, where it has a parent if that is 0."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,12 @@ def logits(site, i, values, a):
     slope = a[i] + sum(factor * (values[j] if site.lanes else xp.sum(values[j])) for j, factor in site.parents)
     ramp = xp.arange(site.values) * 1.0
     shift = xp.linspace(-0.3, 0.4, LANES) if site.lanes else 0.0
-    return (xp.broadcast_to(slope, lanes) + shift)[..., None] * ramp
+    free = (xp.broadcast_to(slope, lanes) + shift)[..., None] * ramp
+    if not site.barred:
+        return free
+    first = values[site.parents[0][0]] if site.parents else xp.zeros(())
+    bars = xp.broadcast_to((first if site.lanes else xp.sum(first)) == 0, lanes)[..., None] & (ramp == site.values - 1)
+    return xp.where(bars, -2000.0, free)
 
 
 def guide_of(spec):
@@ -216,7 +223,7 @@ def specs(draw):
         values = 3 if not lanes and bits >= n - i + 1 and draw(st.integers(0, 3)) == 0 else 2
         bits -= np.log2(values) * (LANES if lanes else 1)
         parents = draw(st.lists(st.tuples(st.integers(0, i - 1), FACTORS), max_size=2)) if i else []
-        site = SiteSpec(values, lanes, tuple(parents), Reinforce())
+        site = SiteSpec(values, lanes, tuple(parents), Reinforce(), draw(st.integers(0, 2)) == 0)
         moves_one = lanes or particles > 1
         fitting = [Reinforce(), Reinforce(0.7)]
         for strategy in ZOO:
