@@ -11,7 +11,7 @@ from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
 from ppvi.compiler.ir import Atom, Candidate, Equation, Program, SiteInfo, Var, equations_behind, site_info, union
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
-from ppvi.strategies import Strategy
+from ppvi.strategies import Draw, Strategy
 from ppvi.strategies.alternatives import LIMIT
 
 SMALL_SUPPORT = 16
@@ -34,6 +34,12 @@ class Choice:
     @property
     def strategy(self) -> Strategy:
         return self.candidate.strategy
+
+    @property
+    def kept(self) -> list[Atom]:
+        """What its strategy has of the site's distribution, beside the value."""
+        places = zip(Draw._fields, self.candidate.fields, strict=True)
+        return [self.equation.inputs[i] for name, i in places if i is not None and name not in ("value", "values")]
 
     @property
     def info(self) -> SiteInfo:

@@ -39,7 +39,9 @@ def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticRep
     )
     through = frozenset(site.outputs[0] for site in pathwise)
     own = [equation.outputs[0] for equation in program.equations if equation.own_draw]
-    analysis = analyse(program.equations, [program.output, *own], sources, program.constants, through, program.supports)
+    kept = [atom for choice in choices.values() if choice.strategy.unbiased for atom in choice.kept]
+    sinks = [program.output, *own, *kept]
+    analysis = analyse(program.equations, sinks, sources, program.constants, through, program.supports)
     subjects: dict[Source, str] = {site: f"site {choice.info.name!r}" for site, choice in choices.items()}
     subjects |= {var: f"parameter {name!r}" for var, name in names.items()}
     rules = Rules(plan, analysis, subjects, numbers)
@@ -48,7 +50,7 @@ def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticRep
             (
                 *rules.jumps(program.output),
                 *(finding for var in own for finding in rules.density_jumps(var)),
-                *rules.held(program.output),
+                *rules.held(kept),
                 *rules.nonlinear(),
                 *rules.supports(),
                 *rules.impossible(),
@@ -131,10 +133,11 @@ class Rules:
         severity = "biased" if cause.certain else "suspect"
         yield _finding(severity, "density jump", f"site {density.site!r}", cause.step, why, remedy)
 
-    def held(self, output: Atom) -> Iterator[Finding]:
-        """What a stop_gradient leaves out is missed, unless it cancels or has mean zero."""
+    def held(self, kept: Sequence[Atom]) -> Iterator[Finding]:
+        """What a stop_gradient leaves out is missed, unless it cancels or has mean zero: of the objective, and of the densities
+        and weights that strategies keep of sites."""
         analysis = self.analysis
-        stops = stopped(analysis, [output])
+        stops = {**stopped(analysis, kept, drawing=True), **stopped(analysis, [self.plan.program.output])}
         for stop, trace in stops.items():
             certain = trace.how != "lost" and not trace.by_density
             why = "the objective depends on it, and the gradient leaves that out"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ppvi.compiler.flat import Flat, Step
-from ppvi.compiler.ir import Atom, AxisMap, Var, straight
+from ppvi.compiler.ir import Atom, AxisMap, Origin, Var, straight
 from ppvi.compiler.smoothness import Analysis
 
 How = Literal["plus", "times", "lost"]
@@ -40,11 +40,24 @@ Traces = Mapping[Step, Trace]
 LOST: tuple[How, float] = ("lost", 0.0)
 
 
-def stopped(analysis: Analysis, sinks: Sequence[Atom]) -> dict[Step, Trace]:
-    """The stops of something that varies which reach a sink without cancelling."""
+def stopped(analysis: Analysis, sinks: Sequence[Atom], drawing: bool = False) -> dict[Step, Trace]:
+    """The stops of something that varies which reach a sink without cancelling.
+
+    **Arguments**
+
+    - `drawing`: whether the sinks belong to draws, which a strategy stops itself: its own stops, and those of random numbers,
+      are none.
+    """
     flat = analysis.flat
     found: dict[Atom, Traces] = {}
+    random: set[Atom] = set()
+
+    def own(stop: Step) -> bool:
+        return stop.inputs[0] in random or Origin.STRATEGY in stop.meaning.origin()
+
     for step in flat.steps:
+        if step.equation.site is None and (step.meaning.keyed is not None or not random.isdisjoint(step.inputs)):
+            random.update(step.outputs)
         traces = [found.get(atom, {}) for atom in step.inputs]
         if step.equation.site is not None:
             traces = traces[:1] if step.outputs[0] in analysis.through else []
@@ -54,7 +67,7 @@ def stopped(analysis: Analysis, sinks: Sequence[Atom]) -> dict[Step, Trace]:
             [chosen] = set(range(len(step.inputs))) - ignored
             found[step.outputs[0]] = traces[chosen]
             continue
-        if step.meaning.name == "stop_gradient" and analysis.of(step.inputs[0]):
+        if step.meaning.name == "stop_gradient" and analysis.of(step.inputs[0]) and not (drawing and own(step)):
             [operand] = step.inputs
             lanes = tuple(axis if size > 1 else None for axis, size in enumerate(operand.shape))
             found[step.outputs[0]] = {step: Trace("plus", 1.0, lanes, _behind_density(flat, operand))}

@@ -151,7 +151,7 @@ RANGES: dict[str, Callable[..., Range]] = {
 
 
 def interval(support: Support, closed: bool = False) -> Range:
-    """Bounds of what has this support; draws are inside of it, and not at its ends, but probabilities may be where it is closed."""
+    """Bounds of what has this support; draws are inside of it, but probabilities may be at closed ends."""
     lower = -math.inf if support.lower is None else support.lower
     upper = math.inf if support.upper is None else support.upper
     if support.name.lower() == "simplex" and closed:

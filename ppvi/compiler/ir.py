@@ -122,6 +122,8 @@ class Origin(Flag):
     """A library's density of a site: what it selects outside of the support, or where a value is NaN, plays no part."""
     SAMPLER = auto()
     """A library's sampler for a site: its draws are continuous in the distribution's parameters."""
+    STRATEGY = auto()
+    """A strategy's, as it draws: what it holds constant has mean zero, or is zero in value."""
     SPECIAL = auto()
     """A special function: its pieces meet as nearly as they approximate it."""
 

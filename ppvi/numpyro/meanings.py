@@ -243,6 +243,7 @@ _EDGES = str(Path(__file__).with_name("edges.py"))
 _LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}/" for module in (jax, numpyro))
 
 
+_PPVI = f"{Path(__file__).parents[1]}/"
 _LENT = ("custom_derivatives.py", "solves.py")
 """Files of JAX whose functions call those of a user."""
 
@@ -263,11 +264,14 @@ def _origin(traceback: Any) -> Origin:
     Of densities only those of sites vouch for something: one that a user asks by hand cuts off what it is given. A sampler may
     call other code, a network for one, which vouches for nothing.
     """
-    origin, density, sampler = Origin.OTHER, False, True
+    origin, density, sampler, ours = Origin.OTHER, False, True, True
     for frame in traceback.frames if traceback else ():
         path = frame.file_name
         if path == _EDGES:  # in place of NumPyro's
             continue
+        ours = ours and path.startswith((*_LIBRARIES, _PPVI))
+        if ours and path.startswith(f"{_PPVI}strategies/"):
+            origin |= Origin.STRATEGY
         if path.endswith(_SPECIAL):
             origin |= Origin.SPECIAL
         if path.startswith(_LIBRARIES):

@@ -11,7 +11,7 @@ import torch
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
 
-from ppvi.compiler.ir import Support
+from ppvi.compiler.ir import Origin, Support
 from ppvi.engine import sessions as engine
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Run
@@ -21,7 +21,7 @@ from ppvi.pyro.buffers import Buffers, SharedNameError
 from ppvi.pyro.distributions import SiteDistribution, evaluate, support_of, without_masked
 from ppvi.pyro.functions import calls_noted
 from ppvi.pyro.handlers import Around, Direct, Reading
-from ppvi.pyro.located import note
+from ppvi.pyro.located import note, within
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.refused import Seed
 from ppvi.pyro.stage import DynamicError
@@ -107,7 +107,8 @@ class Session(engine.Session):
 
     def draw_site(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
         """`draw` where gradients are recorded."""
-        return super().draw(name, fn, infer)
+        with within(Origin.STRATEGY):
+            return super().draw(name, fn, infer)
 
     def direct(self) -> Direct:
         return Direct(self)
