@@ -61,7 +61,7 @@ BOUNDED = frozenset("clamp is_finite isfinite nan_to_num sign".split())
 
 def guarded(program: Program, ops: Ops) -> Program:
     """The program, with nothing flowing back through what is not finite."""
-    edges = Edges(program)
+    edges = Edges(program, ops)
     if not edges:
         return program
     infinite, chosen = edges.infinite, _chosen(program)
@@ -87,6 +87,7 @@ class Edges:
     """Where a program's values may be infinite, or zero, as far as ranges tell."""
 
     program: Program
+    ops: Ops
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""
@@ -124,14 +125,26 @@ class Edges:
 
     def is_pole(self, equation: Equation) -> bool:
         if equation.op == "pow":
-            return self.is_steep(equation)
+            exponent = self.exponent(equation)
+            return self.may_be_zero(equation.inputs[0]) and (exponent is None or exponent < 0)
         quotient_by_number = equation.op == "div" and len(equation.inputs) == 1
         return equation.op in POLES and not quotient_by_number and POLES[equation.op](self.range(equation.inputs[-1]))
 
     def is_steep(self, equation: Equation) -> bool:
-        if equation.op not in STEEP:
+        if equation.op not in STEEP or not self.may_be_zero(equation.inputs[0]):
             return False
-        low, high = self.range(equation.inputs[0])
+        exponent = self.exponent(equation) if equation.op == "pow" else 0.5
+        return exponent is None or 0 < exponent < 1
+
+    def exponent(self, equation: Equation) -> float | None:
+        """Of a power, where it is a number of the program's text."""
+        if len(equation.inputs) == 1:
+            return math.log2(float(equation.run(self.ops.array(2.0))[0]))
+        exponent = equation.inputs[1]
+        return float(exponent.value) if isinstance(exponent, Literal) and exponent.shape == () else None
+
+    def may_be_zero(self, atom: Atom) -> bool:
+        low, high = self.range(atom)
         return low <= 0 <= high
 
     def range(self, atom: Atom) -> Range:

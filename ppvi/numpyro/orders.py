@@ -47,6 +47,8 @@ class Derivatives:
 
     def _gradient(self, places: Sequence[int]) -> Callable[..., Any]:
         """Value and gradient in the leaves at these places; a derivative of them is that of the objective, or refused."""
+        if not places:
+            return lambda *leaves: (self._run()(*leaves), ())
         found = jax.custom_jvp(jax.value_and_grad(self._run(), argnums=tuple(places)))
 
         @found.defjvp
