@@ -7,6 +7,7 @@ from typing import Any
 
 from ppvi.checks import Budget, Report, measure
 from ppvi.checks.paths import one_by_one
+from ppvi.errors import ProgramError
 
 
 def check_estimator(
@@ -59,6 +60,10 @@ def check_estimator(
         from ppvi.numpyro.checking import check_estimator as on_jax
 
         return on_jax(value_and_grad, params, key=key, constraints=constraints, far=far, **options)
+    if not isinstance(params, Mapping) or not params:
+        raise ProgramError(
+            f"check_estimator: params must be a JAX array, a tree of them, or a dict of floats or NumPy arrays, not {params!r}."
+        )
     draw, paths = one_by_one(value_and_grad, params, 0 if key is None else int(key), far)
     return Report(alpha, measure(draw, paths.questions, **options), notes=(paths.said,))
 

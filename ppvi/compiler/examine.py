@@ -56,6 +56,7 @@ def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticRep
                 *rules.impossible(),
                 *rules.unseen(),
                 *rules.poles(),
+                *rules.values(),
                 *rules.moving_densities(),
                 *rules.derivative_rules(),
                 *rules.strategies(),
@@ -213,6 +214,23 @@ class Rules:
                 subject, strategy = f"site {info.name!r}", str(choice.strategy)
                 yield Finding("biased", "probability zero", subject, strategy, info.where, why, remedy)
 
+    def values(self) -> Iterator[Finding]:
+        """A mean has the infinity or the NaN that is drawn."""
+        program = self.plan.program
+        for seed, [value] in self.numbers.together(program.output, runs=FEW):
+            if np.isfinite(value).all():
+                continue
+            densities = [equation for equation in program.equations if equation.density is not None]
+            lost = (e for e in densities if not _is_finite(self.numbers.of(e.outputs[0], seed)))
+            density = next((equation.density for equation in lost), None)
+            named = ("the objective", "value", "") if density is None else _named(density)
+            why = f"the objective is {value} in a run at these parameters and arguments, so that it has no mean."
+            remedy = (
+                "Look for missing data, parameters beyond their constraints, and data that the model makes impossible."
+            )
+            yield Finding("suspect", "not finite", *named, why, remedy)
+            return
+
     def poles(self) -> Iterator[Finding]:
         """What is finite at an infinity has a derivative of 0 times infinity."""
         for equation in self.numbers.forgotten():
@@ -301,6 +319,18 @@ class Rules:
             elif step.equation.site is None:
                 waiting.extend((operand, exponential or step.meaning.name == "exp") for operand in step.inputs)
         return list(found)
+
+
+FEW = 2
+"""Runs of the whole program that are looked at for a value that is not finite."""
+
+
+def _is_finite(x: np.ndarray | None) -> bool:
+    return x is None or bool(np.isfinite(x).all())
+
+
+def _named(density: Density) -> tuple[str, str, str]:
+    return f"site {density.site!r}", f"{density.distribution}.log_prob", density.where
 
 
 def _density(step: Step) -> Density:

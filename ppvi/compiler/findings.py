@@ -10,7 +10,7 @@ Severity = Literal["biased", "suspect", "note"]
 Verdict = Literal["proved", "suspect", "biased", "biased by design"]
 Rule = Literal[
     "jump", "density jump", "held constant", "nonlinear estimate", "support", "moving density", "derivative rule", "strategy",
-    "tails", "probability zero", "pole", "assumption", "no graph",
+    "tails", "probability zero", "pole", "not finite", "assumption", "no graph",
 ]  # fmt: skip
 
 
@@ -54,7 +54,12 @@ class StaticReport:
         return "suspect" if any(finding.severity == "suspect" for finding in self.findings) else "proved"
 
     def __str__(self) -> str:
-        return "\n".join((f"static check: {self.verdict}", *map(str, self.findings)))
+        granted = (GRANTED,) if self.verdict == "proved" else ()
+        return "\n".join((f"static check: {self.verdict}", *granted, *map(str, self.findings)))
+
+
+GRANTED = "taken for granted: that the objective and its gradient have means, but for densities whose tails are known"
+"""What a proof does not look at."""
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -139,7 +139,8 @@ class Edges:
     def exponent(self, equation: Equation) -> float | None:
         """Of a power, where it is a number of the program's text."""
         if len(equation.inputs) == 1:
-            return math.log2(float(equation.run(self.ops.array(2.0))[0]))
+            at_two = float(equation.run(self.ops.array(2.0))[0])
+            return math.log2(at_two) if at_two > 0 else -math.inf
         exponent = equation.inputs[1]
         return float(exponent.value) if isinstance(exponent, Literal) and exponent.shape == () else None
 

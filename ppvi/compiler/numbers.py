@@ -54,9 +54,9 @@ class Numbers:
         except (KeyError, TypeError):  # not found; or a number of a trace outside, which may be anything
             return None
 
-    def together(self, *atoms: Atom) -> Iterator[tuple[int | None, list[np.ndarray]]]:
+    def together(self, *atoms: Atom, runs: int = RUNS) -> Iterator[tuple[int | None, list[np.ndarray]]]:
         """Arrays in one run after the other, by seed; one run where no draw has a part in them, none where they are unknown."""
-        for seed in (None, *range(RUNS)):
+        for seed in (None, *range(runs)):
             found = [self.of(atom, seed) for atom in atoms]
             known = [x for x in found if x is not None]
             if len(known) == len(found):

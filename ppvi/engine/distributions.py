@@ -163,10 +163,14 @@ def _inner(end: float | None, sign: int, info: Any) -> float | None:
     """
     if end is None:
         return None
-    least = float(info.tiny) * 2**10
     if math.isinf(end):
-        return -sign / least
-    return end + sign * (abs(end) * float(info.eps) / (1 + (sign * end > 0)) if end else least)
+        return -sign / least(info)
+    return end + sign * (abs(end) * float(info.eps) / (1 + (sign * end > 0)) if end else least(info))
+
+
+def least(info: Any) -> float:
+    """A number next to 0 for the draws of a floating-point type; half precision has none to spare."""
+    return float(info.tiny) * (2**10 if info.tiny < info.eps**4 else 1)
 
 
 def _coin(dist: SiteDistribution, p: Array) -> Array:

@@ -174,6 +174,7 @@ def _sane(estimate: Estimator, key: jax.Array, params: Any) -> tuple[list[str], 
         raise ProgramError(
             f"check_estimator: the estimator could not be called as value_and_grad(key, params) under jax.jit: {error}"
         ) from error
+    _refuse_other_shapes(first, params)
     if not _equal(first, again):
         return ["two calls with one key differ: the estimator has randomness that its key does not decide"], []
     if not all(_equal(first, other) for other in others):
@@ -190,6 +191,28 @@ def _sane(estimate: Estimator, key: jax.Array, params: Any) -> tuple[list[str], 
     return [], [
         "the estimate does not use the key: it is compared with the change of its own value, and has no other truth"
     ]
+
+
+def _refuse_other_shapes(found: Any, params: Any) -> None:
+    """Raise `ProgramError` unless an estimator has returned one number and a gradient that is laid out as the parameters."""
+    if not (isinstance(found, tuple | list) and len(found) == 2):
+        raise ProgramError(f"check_estimator: the estimator must return (value, gradient), not {type(found).__name__}.")
+    value, gradient = found
+    if jax.tree.structure(gradient) != jax.tree.structure(params):
+        raise ProgramError(
+            f"check_estimator: the gradient is laid out as {jax.tree.structure(gradient)}, and the parameters as "
+            f"{jax.tree.structure(params)}: return (value, gradient), the gradient with the parameters' names."
+        )
+    if jax.tree.structure(value) != jax.tree.structure(0) or np.shape(value) != ():
+        raise ProgramError(
+            "check_estimator: the value that the estimator returns must be one number, such as a sum or a mean."
+        )
+    for (path, leaf), slope in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(gradient), strict=True):
+        if np.shape(leaf) != np.shape(slope):
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "the parameter"
+            raise ProgramError(
+                f"check_estimator: the gradient of {name} has shape {np.shape(slope)}, and the parameter {np.shape(leaf)}."
+            )
 
 
 DRAWING = ("random_bits", "random_gamma", "threefry", "rng_")

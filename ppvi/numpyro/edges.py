@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from numpyro.distributions import continuous, transforms
 
+from ppvi.engine.distributions import least
 from ppvi.numpyro.counts import safe_counts
 
 
@@ -34,7 +35,7 @@ class Random:
 
     def gamma(self, key: jax.Array, a: Any, shape: Any = None, dtype: Any = float) -> Any:
         x = jax.random.gamma(key, a, shape, dtype)
-        return jnp.maximum(x, 2**10 * jnp.finfo(x.dtype).tiny)
+        return jnp.maximum(x, least(jnp.finfo(x.dtype)))
 
     def exponential(self, key: jax.Array, shape: Any = (), dtype: Any = float) -> Any:
         return -jnp.log1p(-self.uniform(key, shape, dtype))

@@ -197,7 +197,7 @@ def _updates(optimizer: Any, leaves: list[torch.Tensor]) -> Callable[[], Any]:
 
 def _made(optimizer: Any, leaves: list[torch.Tensor]) -> Any:
     """What an optimiser's maker makes; None of those of `pyro.optim`, which make none of tensors."""
-    return None if getattr(optimizer, "__module__", "").startswith("pyro.") else optimizer(leaves)
+    return None if str(getattr(optimizer, "__module__", None)).startswith("pyro.") else optimizer(leaves)
 
 
 def _start_from(leaves: Mapping[str, torch.Tensor], transforms: Mapping[str, Any], params: Params | None) -> None:

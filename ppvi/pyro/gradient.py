@@ -141,9 +141,28 @@ class Surrogate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        size, tensors = len(ctx.grads), ctx.saved_tensors
-        grads = ctx.again(tensors, size) if torch.is_grad_enabled() else ctx.grads
-        return None, None, *(slopes[0] * grad for grad in grads), *[None] * (len(tensors) - size)
+        tensors = ctx.saved_tensors
+        grads = Slopes.apply(ctx.again, ctx.grads, *tensors) if torch.is_grad_enabled() else ctx.grads
+        return None, None, *(slopes[0] * grad for grad in grads), *[None] * (len(tensors) - len(grads))
+
+
+class Slopes(torch.autograd.Function):
+    """A gradient that was computed already, and is made anew where it is differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, again: Again, grads: Sequence[torch.Tensor], *tensors: torch.Tensor) -> tuple[Any, ...]:
+        ctx.again, ctx.size = again, len(grads)
+        ctx.save_for_backward(*tensors)
+        return tuple(grad.clone() for grad in grads)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        once_more, tensors = torch.is_grad_enabled(), ctx.saved_tensors
+        wanted = [x for x in tensors if x.requires_grad]
+        with torch.enable_grad():
+            along = sum((s * x).sum() for s, x in zip(slopes, ctx.again(tensors, ctx.size), strict=True))
+            found = iter(gradients(torch.as_tensor(along), wanted, again=once_more))
+        return None, None, *(next(found) if x.requires_grad else None for x in tensors)
 
 
 @dataclass(frozen=True)
@@ -162,7 +181,8 @@ class Again:
             if self.state is not None:
                 torch.set_rng_state(self.state)
             value = surrogate(self.plan, TorchOps(), [*params, torch.zeros(()), *arrays], again=True)
-        return gradients(value, params, again=True)
+        grads = iter(gradients(value, [x for x in params if x.requires_grad], again=True))
+        return [next(grads) if x.requires_grad else torch.zeros_like(x) for x in params]
 
 
 class Once(torch.autograd.Function):

@@ -296,7 +296,9 @@ class Reader:
         call = rules.Call(name, _named(node), tuple(x.shape for x in inputs), outputs[0].shape, len(outputs))
         floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
         return Equation(
-            name,
+            "exp2"
+            if node.target is torch.ops.aten.pow.Scalar
+            else name,  # of a number, which is no pole wherever it is
             inputs,
             outputs,
             run,

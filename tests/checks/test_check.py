@@ -388,6 +388,27 @@ def test_estimator_that_is_no_function_of_key_and_parameters():
         ppvi.check_estimator(lambda params: params, {"a": jnp.asarray(0.5)}, progress=False)
 
 
+def slope_of(value, gradient):
+    return lambda key, params: (value(params), gradient(params))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "params", "message"),
+    [
+        (slope_of(lambda p: p["a"], lambda p: {"b": p["a"]}), {"a": jnp.asarray(0.5)}, "is laid out as"),
+        (slope_of(lambda p: {"a": p["a"]}, lambda p: p["a"]), {"a": jnp.asarray(0.5)}, "is laid out as"),
+        (slope_of(lambda p: p["a"], lambda p: {"a": jnp.zeros(2)}), {"a": jnp.asarray(0.5)}, r"of a has shape \(2,\)"),
+        (slope_of(lambda p: jnp.zeros(3), lambda p: p), {"a": jnp.asarray(0.5)}, "must be one number"),
+        (lambda key, params: params["a"], {"a": jnp.asarray(0.5)}, r"must return \(value, gradient\)"),
+        (slope_of(lambda p: p, lambda p: p), 0.7, "params must be a JAX array"),
+        (slope_of(lambda p: 0.0, lambda p: p), {}, "params must be a JAX array"),
+    ],
+)
+def test_estimators_of_other_shapes(estimator, params, message):
+    with pytest.raises(ppvi.ProgramError, match=message):
+        ppvi.check_estimator(estimator, params, progress=False)
+
+
 @pytest.mark.parametrize(
     ("key", "options", "message"),
     [

@@ -11,7 +11,7 @@ from scipy.special import digamma, gammaln, polygamma
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce, Reparam
 from ppvi.objectives import elbo
 from ppvi.strategies import ARM, REBAR, DisARM
-from tests.engines import dist, on, ppl, xp
+from tests.engines import ENGINES, dist, on, ppl, xp
 from tests.laws.cases import nothing
 
 DRAWS = 20_000
@@ -104,3 +104,26 @@ def test_probabilities_of_0_and_1_have_one_sided_derivatives(engine, by_coin, st
         bound = engine.vi.objective(worth, nothing, guide, strategies={"z": strategy})
         _, grads = bound.value_and_grad(engine.key(0), {"p": engine.array(np.array([0.0, 0.25, 1.0]))})
         np.testing.assert_allclose(grads["p"], 3.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [(lambda a, z: 1.2 ** (a * z), lambda z: z * np.log(1.2)), (lambda a, z: (1.0 + a * z) ** 3.0, lambda z: 3 * z)],
+    ids=["a number to a power", "a power of a number"],
+)
+def test_powers_that_have_no_edge(engine, f, slope):
+    """At an exponent of 0, and of what is 1."""
+
+    def program(p, q):
+        return f(ppl.param("a", engine.array(0.0)), q.simulate()["z"])
+
+    def guide():
+        ppl.sample("z", dist.Normal(0.3, 1.0))
+
+    with on(engine):
+        bound = engine.vi.objective(program, nothing, guide)
+        drawn = engine.vi.objective(lambda p, q: q.simulate()["z"] + ppl.param("a", engine.array(0.0)), nothing, guide)
+        params = {"a": engine.array(0.0)}
+        found = float(bound.value_and_grad(engine.key(1), params)[1]["a"])
+        assert found == pytest.approx(slope(float(drawn.estimate(engine.key(1), params))), rel=1e-4)

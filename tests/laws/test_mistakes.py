@@ -1,5 +1,6 @@
 """What people get wrong at first: each mistake is one typed sentence, that names what is at fault and what to do."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 import ppvi
 from ppvi import FitError, ProgramError
 from ppvi.objectives import elbo, iwelbo
-from tests.engines import NUMPYRO, PYRO, dist, handlers, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, PYRO, dist, handlers, on, ppl, xp
 
 X = np.array([0.3, -1.2, 2.2, 0.9])
 
@@ -191,3 +192,22 @@ def test_a_log_has_no_line_for_every_update(engine, capfd):
     with on(engine):
         fit(engine, num_steps=100, progress=True)
     assert capfd.readouterr().err.count("fit:") <= 2
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+@pytest.mark.parametrize("data", [0.3, math.inf])
+def test_nothing_is_proved_of_what_is_not_finite(engine, data):
+    with on(engine):
+
+        def model(x):
+            z = ppl.sample("z", dist.Normal(0.0, 1.0))
+            ppl.sample("x", dist.Normal(z, 1.0, validate_args=False), obs=x)
+
+        def guide(x):
+            ppl.sample("z", dist.Normal(ppl.param("loc", engine.array(0.1)), 1.0))
+
+        bound = engine.vi.objective(ppvi.objectives.elbo, model, guide)
+        report = bound.prove({"loc": engine.array(0.1)}, engine.array(data))
+    assert report.verdict == ("suspect" if math.isinf(data) else "proved")
+    if math.isinf(data):
+        assert [(finding.rule, finding.subject) for finding in report.findings] == [("not finite", "site 'x'")]

@@ -84,3 +84,24 @@ def test_refused(name):
     with pytest.raises(ppvi.StrategyError, match=words):
         second(bound, 0)
     assert np.isfinite(float(bound.value_and_grad(0, {"a": A})[0]))
+
+
+def test_in_one_of_two_parameters():
+    """E sin(2 (a + s e)) at its draw, in a alone: the other has no gradient."""
+
+    def normal():
+        pyro.sample("z", dist.Normal(pyro.param("a", A), pyro.param("s", torch.tensor(0.5))))
+
+    bound = vi.objective(lambda p, q: torch.sin(2 * q.simulate()["z"]), lambda: None, normal)
+    found = torch.autograd.functional.hessian(lambda a: bound.surrogate(3, {"a": a, "s": torch.tensor(0.5)}), A)
+    assert float(found) == pytest.approx(-4 * float(bound.estimate(3, {"a": A, "s": torch.tensor(0.5)})), rel=1e-4)
+
+
+@pytest.mark.parametrize("strategy", [ppvi.Reinforce(), ppvi.LeaveOneOut(2)], ids=str)
+def test_the_first_derivative_that_may_be_differentiated_is_the_first(strategy):
+    """And nothing is refused as long as it is not."""
+    bound = vi.objective(ppvi.objectives.elbo, model, guide, strategies={"k": strategy})
+    _, grads = bound.value_and_grad(4, {"a": A})
+    a = A.clone().requires_grad_()
+    [found] = torch.autograd.grad(bound.surrogate(4, {"a": a}), [a], create_graph=True)
+    assert float(found.detach()) == pytest.approx(float(grads["a"]), rel=1e-5)
