@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from types import CodeType
 
 _PPVI = Path(__file__).parent
 UNKNOWN = "unknown"
@@ -22,11 +23,11 @@ def code_of(engine: str, libraries: Iterable[str]) -> tuple[str, ...]:
     return (*(f"{path}/" for path in (*packages, *own)), *files, *_STANDARD, "<frozen")
 
 
-def running(libraries: tuple[str, ...]) -> str:
-    """File and line of the user's frame that is running now."""
+def running(libraries: tuple[str, ...], runner: CodeType) -> str:
+    """File and line of the user's frame that is running now; `runner` is code that runs a program, and has its name."""
     frame, frames = sys._getframe(1), []
     while frame is not None:
-        if frame.f_code.co_name == "run" and "program_name" in frame.f_code.co_varnames:
+        if frame.f_code is runner:
             # Beyond it is who runs the program: what a library's own says, such as an autoguide, is at no line of the user's.
             found = innermost(frames, libraries)
             return frame.f_locals["program_name"] if found == UNKNOWN else found

@@ -45,7 +45,9 @@ def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Map
 def model_of(fn: Callable[..., Any]) -> Callable[..., Any] | None:
     """The model that a guide of a library is made of by itself."""
     model = getattr(fn, "model", None) if "AutoGuide" in _kinds(fn) else None
-    if isinstance(model, functools.partial) and "InitMessenger" in _kinds(model.args[0]):  # around it on Pyro
+    if (
+        isinstance(model, functools.partial) and model.args and "InitMessenger" in _kinds(model.args[0])
+    ):  # around it on Pyro
         return model.args[1]
     return model
 

@@ -51,7 +51,8 @@ def names_in(code: types.CodeType) -> Names:
             modules.add((before[0], instruction.argval))
         elif instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
             used.add(instruction.argval)
-        before = [before[1], instruction.argval]
+        if instruction.opname != "EXTENDED_ARG":
+            before = [before[1], instruction.argval]
     if names & {"import_module", "__import__", "modules"}:
         modules |= {(0, text) for text in code.co_consts if isinstance(text, str) and text in sys.modules}
     found = (frozenset(names), frozenset(used), frozenset(modules))
@@ -81,7 +82,10 @@ def imported(code: types.CodeType, scope: Mapping[str, Any]) -> Iterator[str]:
     """The full names of the modules that code imports, and of the packages that they are in."""
     for dots, name in sorted(names_in(code).modules):
         if dots:
-            name = importlib.util.resolve_name("." * dots + name, scope.get("__package__") or scope["__name__"])
+            try:
+                name = importlib.util.resolve_name("." * dots + name, scope.get("__package__") or scope["__name__"])
+            except ImportError:  # as the code itself finds, if it gets there
+                continue
         parts = name.split(".")
         yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
 

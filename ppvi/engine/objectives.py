@@ -283,8 +283,12 @@ class Objective:
             )
 
 
+class _NoLossError(ProgramError, AttributeError):
+    """An objective has no attribute `loss`, nor is it a function."""
+
+
 def _no_loss() -> ProgramError:
-    return ProgramError(
+    return _NoLossError(
         "an objective is neither a loss nor a function: give SVI loss=objective.as_loss(), or call one of its verbs, such as "
         "objective.value_and_grad(key, params, ...)."
     )

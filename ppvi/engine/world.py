@@ -57,7 +57,7 @@ class Fact(NamedTuple):
 def scalar(value: Any) -> Hashable:
     """A number or a text, by which it is told from others: of another type, NaN, -0.0."""
     kind = type(value)
-    return kind, repr(value) if kind in (float, complex) and not (value == value and value) else value
+    return kind, repr(value) if kind is complex or (kind is float and not (value == value and value)) else value
 
 
 ABSENT = object()

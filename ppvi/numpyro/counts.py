@@ -7,8 +7,7 @@ Here x / y is taken first, and is 0 where x is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,15 +27,8 @@ def _safe(function: Any, log: Callable[..., Any], shift: int) -> Callable[..., A
     return safe
 
 
-SAFE = {"xlogy": _safe(special.xlogy, jnp.log, 0), "xlog1py": _safe(special.xlog1py, jnp.log1p, 1)}
-JAX = {name: getattr(special, name) for name in SAFE}
-
-
-@contextmanager
-def safe_counts() -> Iterator[None]:
-    """NumPyro's discrete distributions compute their densities with safe logarithms."""
-    discrete.__dict__.update(SAFE)
-    try:
-        yield
-    finally:
-        discrete.__dict__.update(JAX)
+COUNTS = (
+    (discrete, "xlogy", _safe(special.xlogy, jnp.log, 0)),
+    (discrete, "xlog1py", _safe(special.xlog1py, jnp.log1p, 1)),
+)
+"""What NumPyro's discrete distributions compute their densities with, and the safe logarithms instead."""

@@ -7,8 +7,6 @@ though its logarithm, log|e| + (1 - 1/e) log y, does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -16,7 +14,8 @@ import jax.numpy as jnp
 from numpyro.distributions import continuous, transforms
 
 from ppvi.engine.distributions import least
-from ppvi.numpyro.counts import safe_counts
+from ppvi.engine.exchanged import Exchanged
+from ppvi.numpyro.counts import COUNTS
 
 
 class Random:
@@ -52,22 +51,14 @@ def _log_slope(self: Any, x: Any, y: Any, intermediates: Any = None) -> Any:
     return jnp.log(jnp.abs(self.exponent)) + (1 - 1 / self.exponent) * jnp.log(y)
 
 
-CAREFUL: tuple[tuple[Any, str, Any], ...] = (
+_CAREFUL = Exchanged(
     (continuous, "random", Random()),
     (transforms.PowerTransform, "__call__", _power),
     (transforms.PowerTransform, "log_abs_det_jacobian", _log_slope),
+    *COUNTS,
 )
 
 
-@contextmanager
-def careful() -> Iterator[None]:
+def careful() -> Exchanged:
     """NumPyro's distributions draw, and compute their densities, with care for the ends of their supports."""
-    own = [(owner, name, getattr(owner, name)) for owner, name, _ in CAREFUL]
-    for owner, name, function in CAREFUL:
-        setattr(owner, name, function)
-    try:
-        with safe_counts():
-            yield
-    finally:
-        for owner, name, function in own:
-            setattr(owner, name, function)
+    return _CAREFUL

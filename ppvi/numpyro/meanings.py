@@ -2,7 +2,7 @@
 
 One line per operation in a table. An operation that is in no table has no rule, and what depends on it is not proved.
 Operations with a body are read into the equations of the body: `custom_jvp_call` is judged by what it computes, and its
-derivative rule, where a user wrote it, by finite differences.
+derivative rule, where a user wrote it, by the derivative of what it is the rule of.
 """
 
 from __future__ import annotations

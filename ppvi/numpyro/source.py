@@ -5,6 +5,7 @@ from __future__ import annotations
 from traceback import extract_tb
 from typing import Any
 
+from ppvi.engine.runs import Handle
 from ppvi.source import code_of, innermost, running
 
 _LIBRARY = code_of("numpyro", ("jax", "jaxlib", "numpyro", "optax", "flax", "equinox", "numpy", "scipy"))
@@ -12,7 +13,7 @@ _LIBRARY = code_of("numpyro", ("jax", "jaxlib", "numpyro", "optax", "flax", "equ
 
 def here() -> str:
     """File and line of the user's frame that is running now."""
-    return running(_LIBRARY)
+    return running(_LIBRARY, Handle.run.__code__)
 
 
 def of(traceback: Any) -> str:

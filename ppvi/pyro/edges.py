@@ -6,12 +6,12 @@ moved inside of its support before; what is 0 inside of a transform is 1 less a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.distributions import PowerTransform
+
+from ppvi.engine.exchanged import Exchanged
 
 
 def _power(self: Any, x: torch.Tensor) -> torch.Tensor:
@@ -23,17 +23,9 @@ def _log_slope(self: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return torch.log(torch.abs(torch.as_tensor(self.exponent))) + (1 - 1 / self.exponent) * torch.log(inside)
 
 
-CAREFUL = {"_call": _power, "log_abs_det_jacobian": _log_slope}
+_CAREFUL = Exchanged((PowerTransform, "_call", _power), (PowerTransform, "log_abs_det_jacobian", _log_slope))
 
 
-@contextmanager
-def careful() -> Iterator[None]:
+def careful() -> Exchanged:
     """Distributions draw, and compute their densities, with care for the ends of their supports."""
-    own = {name: getattr(PowerTransform, name) for name in CAREFUL}
-    for name, function in CAREFUL.items():
-        setattr(PowerTransform, name, function)
-    try:
-        yield
-    finally:
-        for name, function in own.items():
-            setattr(PowerTransform, name, function)
+    return _CAREFUL

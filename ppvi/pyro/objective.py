@@ -292,7 +292,7 @@ class Objective(engine.Objective):
         with seeded(None):
             self._run_first(params, args, kwargs)
             world, staging = self._stagings.get((*shapes, arguments.kind, modes()), arguments.constants, make)
-        self._enter(world)
+            self._enter(world)
         return staging, arguments
 
     def _enter(self, world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ppvi.engine.runs import Handle
 from ppvi.source import code_of, running
 
 _LIBRARY = code_of("pyro", ("torch", "pyro"))
@@ -9,4 +10,4 @@ _LIBRARY = code_of("pyro", ("torch", "pyro"))
 
 def here() -> str:
     """File and line of the user's frame that is running now."""
-    return running(_LIBRARY)
+    return running(_LIBRARY, Handle.run.__code__)

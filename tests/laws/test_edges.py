@@ -4,6 +4,8 @@ Draws of the distributions below underflow to 0 in single precision every few th
 closed form; laws of draws hold within 5 standard errors, and 2% for what is not a number of that precision.
 """
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from scipy.special import digamma, gammaln, polygamma
@@ -11,7 +13,7 @@ from scipy.special import digamma, gammaln, polygamma
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce, Reparam
 from ppvi.objectives import elbo
 from ppvi.strategies import ARM, REBAR, DisARM
-from tests.engines import ENGINES, dist, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
 from tests.laws.cases import nothing
 
 DRAWS = 20_000
@@ -127,3 +129,17 @@ def test_powers_that_have_no_edge(engine, f, slope):
         params = {"a": engine.array(0.0)}
         found = float(bound.value_and_grad(engine.key(1), params)[1]["a"])
         assert found == pytest.approx(slope(float(drawn.estimate(engine.key(1), params))), rel=1e-4)
+
+
+def test_a_library_is_as_it_was_when_the_last_thread_has_left(engine):
+    care = import_module(f"ppvi.{'numpyro' if engine is NUMPYRO else 'pyro'}.edges").careful
+    first, second = care(), care()
+    for what, others in (
+        (first.__enter__, True),
+        (second.__enter__, True),
+        (first.__exit__, True),
+        (second.__exit__, False),
+    ):
+        what()
+        for owner, name, function in care().others if others else care().own:
+            assert getattr(owner, name) is function

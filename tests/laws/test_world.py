@@ -217,6 +217,33 @@ def a_module_that_is_imported_inside():
     return reads(number), lambda: setattr(settings, "factor", 3.0)
 
 
+def a_module_that_is_imported_after_many_names():
+    sys.modules["tests.laws.settings_of_a_test"] = settings = types.ModuleType("settings")
+    settings.factor = 1.0
+    scope = {"__name__": __name__, "__package__": __package__, **{f"f{i}": 0.0 for i in range(300)}}
+    lines = [
+        "def number():",
+        *(f"  f{i}" for i in range(300)),
+        "  from .settings_of_a_test import factor",
+        "  return factor",
+    ]
+    exec("\n".join(lines), scope)
+    return reads(scope["number"]), lambda: setattr(settings, "factor", 3.0)
+
+
+def an_import_that_fails():
+    settings = types.SimpleNamespace(factor=1.0)
+
+    def number():
+        try:
+            from .....settings import factor  # noqa: TID252  (of no package that there is)
+        except ImportError:
+            factor = settings.factor
+        return factor
+
+    return reads(number), lambda: setattr(settings, "factor", 3.0)
+
+
 def a_module_that_is_called_like_a_library():
     seaborn = types.ModuleType("seaborn")
     seaborn.factor = 1.0
@@ -342,7 +369,8 @@ CHANGES = [
     a_global, a_closed_over_number, a_closed_over_array, numpy_in_place, a_nested_dict, a_longer_list, a_set, a_flag,
     another_function, a_default_argument, an_argument_of_a_partial, a_module_of_python, a_dataclass, slots,
     the_attribute_of_a_method, a_class_attribute_that_an_object_hides, a_class_attribute, within_a_handler,
-    a_module_that_is_imported_inside, a_module_that_is_called_like_a_library, an_attribute_of_a_module_by_its_name,
+    a_module_that_is_imported_inside, a_module_that_is_imported_after_many_names, an_import_that_fails,
+    a_module_that_is_called_like_a_library, an_attribute_of_a_module_by_its_name,
     an_attribute_of_a_class_by_its_name, a_global_by_its_name, a_dict_of_the_standard_library, a_dict_of_a_class_of_its_own,
     what_a_named_tuple_computes, a_method_of_a_dict, an_array_of_objects, an_array_of_python, a_table, a_table_in_place,
     a_variable_of_the_context, numbers_that_were_drawn, the_end_of_a_long_chain, what_many_share,
