@@ -122,7 +122,7 @@ class Region:
     def _operands(self, step: Step, axes: Axes) -> list[tuple[Atom, Axes]] | None:
         """The operands and where their axes lie, or None where entries are mixed."""
         if not step.meaning.moves:
-            return [(atom, axes if atom.shape else ()) for atom in step.inputs[: _arity(step)]]
+            return [(atom, axes if atom.shape else ()) for atom in step.inputs[: step.equation.arity]]
         operand, flow = step.inputs[0], step.equation.flow()[0][0]
         places = () if flow is None else straight(flow)
         if flow is None or any(a is None and size > 1 for a, size in zip(places, operand.shape, strict=True)):
@@ -200,10 +200,6 @@ PICKS = frozenset(
 )
 """Operations that return entries of what they are given."""
 SUMS = frozenset("sum cumsum dot_general conv_general_dilated".split())
-
-
-def _arity(step: Step) -> int:
-    return 1 if step.equation.density is not None else len(step.inputs)
 
 
 def jumps(atom: Var, known: Known) -> bool | None:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from ppvi.compiler.findings import Finding, Rule, Severity, StaticReport, in_order
 from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.held import stopped
-from ppvi.compiler.ir import Atom, Density, Program, Smoothness, Var
+from ppvi.compiler.ir import Atom, Density, Program, Smoothness, Support, Var, site_info
 from ppvi.compiler.linearity import misused
 from ppvi.compiler.numbers import Numbers, possible
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.smoothness import Analysis, Source, analyse
-from ppvi.compiler.supports import assessed, beyond, holds, resolved, within
+from ppvi.compiler.supports import Piece, beyond, draw_of, holds, is_asked, is_drawn, pieces, resolved, within
 
 
 def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticReport:
@@ -155,45 +156,70 @@ class Rules:
         yield from nonlinear_estimates(self.analysis.flat)
 
     def supports(self) -> Iterator[Finding]:
-        """What is drawn must be possible where its density is taken."""
-        analysis = self.analysis
-        for draw, log_prob in assessed(analysis.flat.steps):
-            site, density = draw.equation.site, _density(log_prob)
-            assert site is not None
-            inner = resolved(site.support, [draw.inputs[i] for i in site.bounds], analysis.flat)
-            outer = resolved(density.support, _bounds(log_prob), analysis.flat)
-            fits = within(inner, outer)
-            if fits is None and holds(outer, analysis.ranges.of(draw.inputs[0])):
-                continue
-            if fits is not True:
-                why = f"it is drawn from {site.distribution} at {site.where}, whose support "
-                why += "is not within the one here: the log density is -inf at some draws, or has no meaning."
-                if fits is None:
-                    why = why.replace(
-                        "is not within the one here: the", "could not be compared with the one here, where the"
-                    )
-                remedy = "Give the site a distribution on the same support in the model and the guide, or transform it."
-                # A point outside of a support shows at once, in a value of -inf.
-                severity = "biased" if fits is False else "note" if inner.name == "point" else "suspect"
-                yield _finding(severity, "support", f"site {site.name!r}", log_prob, why, remedy)
+        """What depends on a draw must be possible where its density is taken."""
+        makers, through = self.analysis.flat.makers, self.analysis.through
+        for step in filter(is_asked, self.analysis.flat.steps):
+            outer = resolved(_density(step).support, _bounds(step), self.analysis.flat)
+            found = list(pieces(step.inputs[1], makers, through))
+            if any(piece.passed for piece in found) or not self._is_inside(step.inputs[1], outer):
+                for piece in found:
+                    yield from self._outside(step, outer, piece)
+
+    def _outside(self, log_prob: Step, outer: Support, piece: Piece) -> Iterator[Finding]:
+        """What may be outside of a support, of which a value has entries. What depends on no draw shows at once."""
+        flat = self.analysis.flat
+        if not is_drawn(piece.atom, flat.makers) or self._is_inside(piece.atom, outer):
+            return
+        maker = flat.makers[cast(Var, piece.atom)]
+        site = maker.equation.site
+        if site is None:
+            fits, subject = None, f"site {_density(log_prob).site!r}"
+            why = f"its value is made of draws by {maker.meaning.name} at {maker.where()}, and could not be shown to be in the "
+            why += "support, outside of which the log density is -inf, or has no meaning."
+            remedy = "Make the value by what maps all draws into the support, such as exp or a sigmoid."
+        else:
+            fits = within(resolved(site.support, [maker.inputs[i] for i in site.bounds], flat), outer)
+            if fits is None and holds(outer, maker.inputs[0], self.analysis.ranges, analytic=True):
+                return
+            how = "is not within" if fits is False else "could not be compared with"
+            subject = f"site {site.name!r}"
+            why = f"it is drawn from {site.distribution} at {site.where}, whose support {how} the one here: outside of that the"
+            why += " log density is -inf, or has no meaning."
+            remedy = "Give the site a distribution on the same support in the model and the guide, or transform it."
+        if not fits:
+            certain = fits is False and piece.sure and not _density(log_prob).masked
+            unknown = outer.kind == "other" or None in (outer.lower, outer.upper)
+            severity = "biased" if certain else "note" if piece.passed and unknown else "suspect"
+            yield _finding(severity, "support", subject, log_prob, why, remedy)
+
+    def _is_inside(self, atom: Atom, support: Support) -> bool:
+        analytic = set(self.analysis.of(atom).values()) == {Smoothness.SMOOTH}
+        return holds(support, atom, self.analysis.ranges, analytic)
 
     def impossible(self) -> Iterator[Finding]:
         """A value of probability zero in one program and not in the other: there the log density is -inf."""
-        for draw, log_prob in assessed(self.analysis.flat.steps):
-            site, density = draw.equation.site, _density(log_prob)
-            assert site is not None
-            if site.masses is None or density.masses is None:
+        makers = self.analysis.flat.makers
+        for log_prob in filter(is_asked, self.analysis.flat.steps):
+            density, barred = _density(log_prob), log_prob.equation.inputs[-1]
+            masses = density.masses
+            if masses is None or not is_drawn(log_prob.inputs[1], makers) or not self.numbers.may_bar(masses, barred):
                 continue
-            barred = log_prob.equation.inputs[-1]
-            if not self.numbers.may_bar(density.masses, barred):
-                continue
-            runs = self.numbers.together(draw.equation.inputs[-1], barred)
-            found = (beyond(possible(site.masses, x), possible(density.masses, y)) for _, (x, y) in runs)
+            draw = draw_of(log_prob, makers)
+            site = None if draw is None or site_info(draw.equation).masses is None else site_info(draw.equation)
+            theirs = () if draw is None or site is None else (draw.equation.inputs[-1],)
+            found = (
+                beyond(np.True_ if site is None else possible(site.masses, *x), possible(masses, y))
+                for _, (*x, y) in self.numbers.together(*theirs, barred)
+            )
             if values := next(filter(None, found), ()):
-                why = f"{_value(values)} has probability zero here, and a positive one in {site.distribution} at {site.where}, "
-                why += "from which it is drawn: the log density is -inf there, or as low as the library has it."
+                why = f"{_value(values)} has probability zero here, and a positive one in "
+                why += (
+                    "what it is made of, as far as is known" if site is None else f"{site.distribution} at {site.where}"
+                )
+                why += ", from which it is drawn: the log density is -inf there, or as low as the library has it."
                 remedy = "Give the value a probability, or none in the other program either: a logit of -inf, for one."
-                yield _finding("biased", "support", f"site {site.name!r}", log_prob, why, remedy)
+                severity, subject = ("suspect", density.site) if site is None else ("biased", site.name)
+                yield _finding(severity, "support", f"site {subject!r}", log_prob, why, remedy)
 
     def unseen(self) -> Iterator[Finding]:
         """A strategy that never draws a value does not see what the gradient has from it as it becomes possible."""
@@ -243,14 +269,15 @@ class Rules:
 
     def moving_densities(self) -> Iterator[Finding]:
         """A density whose support moves jumps as a bound passes the value."""
-        for step in self.analysis.flat.steps:
-            if step.equation.density is None or step.equation.density.at in ("draw", "credited draw"):
-                continue
+        for step in filter(is_asked, self.analysis.flat.steps):
             moving = {source for bound in _bounds(step) for source in self.analysis.of(bound)}
-            if moving:
-                why = f"its support moves with {self._names(moving)}, so that the density jumps as a bound passes the value."
+            together = moving.intersection(self.analysis.of(step.inputs[1]))
+            if moving and any(is_drawn(x, self.analysis.flat.makers) for x in (step.inputs[1], *_bounds(step))):
+                why = f"its support moves with {self._names(moving)}, so that the density jumps as a bound passes the value"
+                why += ", unless that moves with it; it could not be decided." if together else "."
                 remedy = "Take a distribution of fixed support and transform its draw, or one that has no bounds."
-                yield _finding("biased", "moving density", f"site {step.equation.density.site!r}", step, why, remedy)
+                severity, subject = "suspect" if together else "biased", f"site {_density(step).site!r}"
+                yield _finding(severity, "moving density", subject, step, why, remedy)
 
     def derivative_rules(self) -> Iterator[Finding]:
         """Derivative rules that a user wrote are compared with the derivative."""
@@ -340,7 +367,7 @@ def _density(step: Step) -> Density:
 
 def _bounds(step: Step) -> tuple[Atom, ...]:
     """The bounds of a density's support that are arrays."""
-    return step.inputs[1:] if _density(step).masses is None else step.inputs[1:-1]
+    return step.inputs[2:] if _density(step).masses is None else step.inputs[2:-1]
 
 
 def _value(values: Sequence[int]) -> str:

@@ -58,7 +58,7 @@ def stopped(analysis: Analysis, sinks: Sequence[Atom], drawing: bool = False) ->
     for step in flat.steps:
         if step.equation.site is None and (step.meaning.keyed is not None or not random.isdisjoint(step.inputs)):
             random.update(step.outputs)
-        traces = [found.get(atom, {}) for atom in step.inputs]
+        traces = [found.get(atom, {}) for atom in step.inputs[: step.equation.arity]]
         if step.equation.site is not None:
             traces = traces[:1] if step.outputs[0] in analysis.through else []
         elif step.equation.because is not None:

@@ -230,6 +230,8 @@ class Density:
     """What it is taken at: the site's own draw, one that carries no gradient, a value drawn elsewhere, or data."""
     masses: Masses | None = None
     """What the last input says of the probability of each value; None where there is no such input."""
+    masked: bool = False
+    """Whether a mask may leave the value out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,11 +266,24 @@ class Equation:
     meaning: Callable[[], Meaning] | None = None
     """For the checks; markers have none."""
     density: Density | None = None
-    """The identity on the log_prob of a site; further inputs hold the bounds of the support."""
+    """The identity on the log_prob of a site; further inputs hold the value that it is taken at and bounds of the support."""
     estimate_of: str | None = None
     """The identity on an unbiased estimate of an expectation, of which a nonlinear function is biased: what it is."""
     because: str | None = None
     """The identity on a value held constant: why no gradient through it is missed."""
+
+    @property
+    def arity(self) -> int:
+        """How many operands its value depends on, the first of all: the others of a mark are for the checks."""
+        return 1 if self.density is not None else len(self.inputs)
+
+    def without_notes(self) -> Equation:
+        """The same with no more operands than its value depends on."""
+        if self.arity == len(self.inputs):
+            return self
+        return replace(
+            self, inputs=self.inputs[: self.arity], flow=lambda: [maps[: self.arity] for maps in self.flow()]
+        )
 
     @property
     def own_draw(self) -> bool:

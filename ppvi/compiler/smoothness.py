@@ -341,7 +341,7 @@ def analyse(
     flat = flatten(equations, sinks, lambda site: site.outputs[0] not in through, constants)
     ranges = Ranges(flat.makers, {var: interval(support) for var, support in (supports or {}).items()})
     analysis = Analysis(flat, {var: {source: SMOOTH} for var, source in sources.items()}, through, ranges)
-    for draw, log_prob in assessed(flat.steps):
+    for draw, log_prob in assessed(flat):
         # A point outside of the support would show at once, in a log density of -inf.
         if draw.equation.site.support.name == "point":
             ranges.known[draw.outputs[0]] = interval(log_prob.equation.density.support)

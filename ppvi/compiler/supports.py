@@ -1,21 +1,35 @@
 """Supports: where values are drawn, and where densities that are asked about them have mass.
 
-What is drawn from one distribution and assessed under another has to lie in the support of the other: outside of it the
-log density is -inf, or a number without meaning where a library does not look. And a density whose support moves with a
-parameter, or with a draw that carries a gradient, jumps as its bounds pass the value.
+A value whose density is taken has to lie in the support, wherever it comes from: another distribution's draw, the program that
+changed it, or an observation that depends on a draw. Outside of it the log density is -inf, or a number without meaning where a
+library does not look. And a density whose support moves with a parameter, or with a draw that carries a gradient, jumps as its
+bounds pass the value.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ppvi.compiler.flat import Flat, Step
-from ppvi.compiler.ir import Atom, Support
-from ppvi.compiler.poles import Range
+from ppvi.compiler.ir import Atom, Literal, Support, Var, is_float, is_real, straight
+from ppvi.compiler.ranges import Ranges
+
+SINGLE = 1e-6
+"""Relative precision of the bounds of a support, which a value may reach."""
+INDEXED = frozenset("gather dynamic_slice".split())
+"""Operations that pick entries of their first operand, by the others."""
+PICKS = INDEXED | frozenset(
+    "copy stop_gradient convert_element_type reduce_precision slice split rev sort concatenate stack squeeze".split()
+)
+"""Operations whose entries are entries of what they are given."""
+WHOLE = frozenset("add sub mul neg max min abs square sum cumsum dot_general clamp".split())
+"""Operations that make whole numbers of whole numbers."""
+ROUNDING = frozenset("floor ceil round sign trunc".split())
 
 
 def within(inner: Support, outer: Support) -> bool | None:
@@ -44,11 +58,37 @@ def beyond(inner: np.ndarray, outer: np.ndarray) -> tuple[int, ...]:
     return tuple(int(v) for v in np.flatnonzero(outside.reshape(-1, outside.shape[-1]).any(0)))
 
 
-def holds(support: Support, values: Range) -> bool:
-    """Whether values within these bounds are in the support."""
-    if support.kind != "real" or support.lower is None or support.upper is None:
+def holds(support: Support, atom: Atom, ranges: Ranges, analytic: bool) -> bool:
+    """Whether a value is always in the support, but for a null set where it is an analytic function of what it varies with.
+
+    Elsewhere it may stay at an end, and upper ends are open: as `clip(z, 0, 1)` is 1 where a Uniform has no mass.
+    """
+    low, high = ranges.of(atom)
+    if support.kind == "other" or support.lower is None or support.upper is None:
         return False
-    return support.lower <= values[0] and values[1] <= support.upper
+    if support.kind == "integer":
+        return is_whole(atom, ranges.makers) and support.lower <= low and high <= support.upper
+    lower, upper = (
+        end - sign * abs(end) * SINGLE if math.isfinite(end) else end
+        for end, sign in ((support.lower, 1), (support.upper, -1))
+    )
+    return lower <= low and (high <= upper if analytic or math.isinf(upper) else high < support.upper)
+
+
+def is_whole(atom: Atom, makers: Mapping[Var, Step]) -> bool:
+    """Whether all that a value may be is whole numbers."""
+    if atom.dtype.startswith(("int", "uint", "bool")):
+        return True
+    if isinstance(atom, Literal):
+        return is_real(atom) and bool((np.asarray(atom.value) % 1 == 0).all())
+    step = makers.get(atom)
+    if step is None or step.equation.site is not None:
+        return step is not None and step.equation.site.support.kind == "integer"
+    name = step.meaning.name
+    if name in ROUNDING:
+        return True
+    closed = name in WHOLE or name in PICKS or step.meaning.moves
+    return closed and all(is_whole(x, makers) for x in step.inputs)
 
 
 def _reaches(inner: float | None, outer: float | None, sign: int) -> bool | None:
@@ -60,12 +100,81 @@ def _reaches(inner: float | None, outer: float | None, sign: int) -> bool | None
     return None if inner is None or outer is None else sign * outer >= sign * inner
 
 
-def assessed(steps: tuple[Step, ...]) -> Iterator[tuple[Step, Step]]:
-    """Pairs of a draw and a log_prob of another distribution that is taken at it, by the name of their site."""
-    draws: dict[str, Step] = {}
-    for step in steps:
-        if step.equation.site is not None:
-            draws[step.equation.site.name] = step
-        density = step.equation.density
-        if density is not None and density.at == "choice" and density.site in draws:
-            yield draws[density.site], step
+def is_asked(step: Step) -> bool:
+    """Whether it is a density that is taken at a value from elsewhere."""
+    density = step.equation.density
+    return density is not None and density.at in ("choice", "data")
+
+
+def draw_of(step: Step, makers: Mapping[Var, Step]) -> Step | None:
+    """The site at whose draw, unchanged, a density is taken."""
+    atom = step.inputs[1]
+    while isinstance(atom, Var) and (maker := makers.get(atom)) is not None:
+        if maker.equation.site is not None:
+            return maker
+        [source, *_] = maker.inputs
+        axes = maker.equation.flow()[0][0] if _returns_entries(maker) and atom.shape == source.shape else None
+        if axes is None or straight(axes) != tuple(range(len(atom.shape))):
+            return None
+        atom = source
+    return None
+
+
+def assessed(flat: Flat) -> Iterator[tuple[Step, Step]]:
+    """Pairs of a draw and a log_prob of another distribution that is taken at it."""
+    for step in filter(is_asked, flat.steps):
+        if (draw := draw_of(step, flat.makers)) is not None:
+            yield draw, step
+
+
+class Piece(NamedTuple):
+    """Something of which entries of a value are entries."""
+
+    atom: Atom
+    sure: bool
+    """Whether some are in every run, as not where a selection may leave them out."""
+    passed: bool
+    """Whether a site passes it on as its only possible value."""
+
+
+def pieces(atom: Atom, makers: Mapping[Var, Step], through: Container[Var]) -> Iterator[Piece]:
+    """What the entries of a value are entries of: draws, or results of operations that change entries."""
+    waiting, seen = [Piece(atom, True, False)], set[Piece]()
+    while waiting:
+        atom, sure, passed = piece = waiting.pop()
+        step = makers.get(atom) if isinstance(atom, Var) else None
+        if piece in seen:
+            continue
+        seen.add(piece)
+        if step is not None and _is_point(step) and atom in through:
+            waiting.append(Piece(step.inputs[0], sure, True))
+        elif step is not None and _returns_entries(step):
+            count = 1 if step.meaning.name in INDEXED else len(step.inputs)
+            waiting += [Piece(x, sure, passed) for x in step.inputs[:count]]
+        elif step is not None and step.meaning.name == "select_n":
+            waiting += [Piece(x, False, passed) for x in step.inputs[1:]]
+        else:
+            yield piece
+
+
+def is_drawn(atom: Atom, makers: Mapping[Var, Step]) -> bool:
+    """Whether a draw has a part in a value."""
+    waiting, seen = [atom], set()
+    while waiting:
+        current = waiting.pop()
+        step = makers.get(current) if isinstance(current, Var) and current not in seen else None
+        seen.add(current)
+        if step is not None and step.equation.site is not None and not _is_point(step):
+            return True
+        waiting += step.inputs[: step.equation.arity] if step is not None else ()
+    return False
+
+
+def _returns_entries(step: Step) -> bool:
+    """Whether what an operation returns are entries of its operands."""
+    cut = step.meaning.name == "convert_element_type" and is_float(step.inputs[0]) and not is_float(step.outputs[0])
+    return not cut and (step.meaning.moves or step.meaning.name in PICKS)
+
+
+def _is_point(step: Step) -> bool:
+    return step.equation.site is not None and step.equation.site.support.name == "point"

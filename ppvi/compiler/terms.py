@@ -16,6 +16,7 @@ everything before it; the surrogate drops that gradient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ppvi.compiler.dependence import Dependence, breadth, push
@@ -57,12 +58,12 @@ class Decomposition:
 
 def decompose(program: Program, dependence: dict[Var, Sites]) -> Decomposition:
     """Part the objective into terms. Variables that a split introduces are added to `dependence`."""
-    gainful, own = _separable(program.equations, dependence)
+    pending = [equation.without_notes() for equation in program.equations]
+    gainful, own = _separable(pending, dependence)
     wanted: set[Atom] = {program.output}
     parts: list[Part] = []
     tail: list[Equation] = []
     equations: list[Equation] = []
-    pending = list(program.equations)
     while pending:
         equation = pending.pop()
         found = [var for var in equation.outputs if var in wanted]
@@ -95,7 +96,7 @@ def _sites(atom: Atom, dependence: dict[Var, Sites]) -> Sites:
     return dependence.get(atom, {}) if isinstance(atom, Var) else {}
 
 
-def _separable(equations: tuple[Equation, ...], dependence: dict[Var, Sites]) -> tuple[set[Atom], set[Atom]]:
+def _separable(equations: Sequence[Equation], dependence: dict[Var, Sites]) -> tuple[set[Atom], set[Atom]]:
     """Variables behind which a linear walk finds something more finely separated, and sites' own log_probs."""
     gainful: set[Atom] = set()
     own: set[Atom] = set()

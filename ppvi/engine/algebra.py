@@ -32,7 +32,7 @@ ENTRYWISE: dict[str, Callable[..., Any]] = {
     "sub": np.subtract, "tan": np.tan, "tanh": np.tanh, "xor": np.logical_xor,
     "logaddexp": np.logaddexp, "softplus": lambda x: np.logaddexp(0, x), "trunc": np.trunc, "xlogy": special.xlogy,
     "erfcx": special.erfcx, "log_ndtr": special.log_ndtr, "ndtri": special.ndtri,
-    "ppvi_log_prob": lambda x, *bounds: x, "ppvi_estimate": np.array, "ppvi_because": np.array,
+    "ppvi_log_prob": lambda x, *others: x, "ppvi_estimate": np.array, "ppvi_because": np.array,
 }  # fmt: skip
 """Operations on single numbers, in double precision."""
 
@@ -71,6 +71,8 @@ def smoothness_of(name: str) -> Callable[[int, int], Smoothness] | None:
     """Of an output in an operand; None where no rule is known."""
     if name == "select_n":
         return lambda output, operand: SMOOTH if operand else JUMP
+    if name == "ppvi_log_prob":
+        return lambda output, operand: INDEPENDENT if operand else SMOOTH
     found = _CLASSES.get(name)
     return None if found is None else lambda output, operand: found
 

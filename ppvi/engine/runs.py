@@ -191,7 +191,7 @@ class Run:
         """Keep a site."""
         session, name, log_prob = self.session, told.name, arrays.log_prob
         if told.density is not None:
-            log_prob = session.marks.mark_density(log_prob, told.density, arrays.bounds)
+            log_prob = session.marks.mark_density(log_prob, told.density, arrays.value, arrays.bounds)
         rows = log_prob if arrays.scale is None else arrays.scale * log_prob
         self.log_probs[name] = of_minibatches(name, rows, told.plates)
         if any(plate.scale != 1 for plate in told.plates):

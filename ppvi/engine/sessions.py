@@ -33,8 +33,8 @@ class Marks(Protocol):
         """The value of a site: `inputs[0]` is the value, the others what `info` says they are."""
         ...
 
-    def mark_density(self, log_prob: Array, info: Density, bounds: Sequence[Array]) -> Array:
-        """The log_prob of a site; `bounds` are those of the support that are arrays, and last what `info.masses` says."""
+    def mark_density(self, log_prob: Array, info: Density, value: Array, bounds: Sequence[Array]) -> Array:
+        """The log_prob of a site at a value; `bounds` of the support that are arrays, and last what `info.masses` says."""
         ...
 
     def mark_estimate(self, value: Array, what: str) -> Array:
@@ -199,9 +199,10 @@ class Session(program.Session):
             return None, ()
         seen = self.distribution(site.fn)
         # What is masked costs nothing, possible or not.
-        looked_at = at == "choice" and not self.lifting and not any(True for _ in masks(site.fn))
+        masked = any(True for _ in masks(site.fn))
+        looked_at = at == "choice" and not self.lifting and not masked
         kind, numbers = seen.masses() if looked_at else (None, [])
-        info = Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at, kind)
+        info = Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at, kind, masked)
         return info, [*seen.bounds(), *numbers]
 
     def given(self, site: Site, value: Array, role: str) -> Array:

@@ -51,8 +51,8 @@ def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> ja
     return site_p.bind(inputs[0], key, *inputs[1:], info=info, mapped=0, past=())
 
 
-def mark_density(log_prob: jax.Array, info: Density, bounds: Sequence[jax.Array]) -> jax.Array:
-    return log_prob_p.bind(log_prob, *bounds, info=info)
+def mark_density(log_prob: jax.Array, info: Density, value: jax.Array, bounds: Sequence[jax.Array]) -> jax.Array:
+    return log_prob_p.bind(log_prob, value, *bounds, info=info)
 
 
 def mark_estimate(value: jax.Array, what: str) -> jax.Array:

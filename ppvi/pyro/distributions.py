@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
-from pyro.distributions import Rejector
+from pyro.distributions import Delta, Rejector
 from pyro.distributions.distribution import Distribution
 from torch.distributions import (
     ComposeTransform,
@@ -153,6 +153,8 @@ class SiteDistribution(engine.SiteDistribution):
         if isinstance(fn, TransformedDistribution):
             base = SiteDistribution(fn.base_dist)
             return _transformed(fn, base.inside(base._drawn(rng, how, detached, stacked)))
+        if isinstance(fn, Delta):  # there is nothing to draw
+            return how(fn, 0)
         recipe = Recipe(fn)
 
         def sampler(key: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:

@@ -352,8 +352,10 @@ def mark_site(info: SiteInfo, key: torch.Tensor, inputs: Sequence[torch.Tensor])
     return torch.ops.ppvi.mark(inputs[0], key, list(inputs[1:]), register(info), 0)
 
 
-def mark_density(log_prob: torch.Tensor, info: Density, bounds: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.ops.ppvi.note(log_prob, list(bounds), register({"density": info}))
+def mark_density(
+    log_prob: torch.Tensor, info: Density, value: torch.Tensor, bounds: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    return torch.ops.ppvi.note(log_prob, [value, *bounds], register({"density": info}))
 
 
 def mark_estimate(value: torch.Tensor, what: str) -> torch.Tensor:
