@@ -31,6 +31,8 @@ class Plate(NamedTuple):
     """N / n, for a minibatch of n of the plate's N rows: how many rows each stands for."""
     round: int | None = None
     """Which of its rows this is, where the plate is run over in Python."""
+    rounds: int | None = None
+    """Of so many."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,11 @@ class Trace(Mapping[str, Array]):
 
     def _rows_of(self, sums: Mapping[tuple[int, ...], Array], names: Sequence[str], looped: Sequence[str]) -> Array:
         """Sums of rounds along an axis for each plate that is run over in Python, in the order of the plates."""
-        ops, sizes = session().ops, [1 + max(numbers) for numbers in zip(*sums, strict=True)]
+        ops, rounds = (
+            session().ops,
+            {plate.name: plate.rounds or 0 for plates in self.plates.values() for plate in plates},
+        )
+        sizes = [rounds[name] for name in looped]
         nothing = ops.zeros(tuple(next(iter(sums.values())).shape))
         x = ops.stack([sums.get(rounds, nothing) for rounds in itertools.product(*map(range, sizes))])
         x = ops.moveaxis(x, 0, len(x.shape) - 1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextvars import ContextVar
 from typing import Any
@@ -234,6 +234,8 @@ class Looker:
         """Look at what is in it, if it is a container."""
         if isinstance(x, dict):
             self.mapping(path, x)
+            if isinstance(x, defaultdict):
+                self.slots(path, x, ["default_factory"])
         elif isinstance(x, list | tuple | deque):
             self.sequence(path, x)
         elif isinstance(x, set | frozenset):
@@ -283,28 +285,32 @@ class Looker:
         elif not self.watching:
             self.visit(path, parts)
         else:
-            facts = self._facts_in(path, parts)
-            self.world.facts += facts
+            found = self._world_in(path, parts)
+            self.world.facts += found.facts
+            self.world.opaque += found.opaque
             if type(x).__hash__ in (None, object.__hash__):  # what is hashed by what is in it does not change
                 try:
                     self.watch.others.append(Pickle(x).is_current)
                 except Exception:  # for want of a name of a function in it, say
-                    self.watch.others.append(lambda: _alike(facts, self._facts_in(path, reduced(x), copying=False)))
+                    self.watch.others.append(
+                        lambda: _alike(found.facts, self._world_in(path, reduced(x), copying=False).facts)
+                    )
 
-    def _facts_in(self, path: Path, parts: Any, copying: bool = True) -> list[Fact]:
+    def _world_in(self, path: Path, parts: Any, copying: bool = True) -> World:
         looker = Looker(self.rules, self.names, watching=False, copying=copying)
         looker.look([(str(path), parts)])
-        self.world.opaque += looker.world.opaque
-        return looker.world.facts
+        return looker.world
 
     # Containers -------------------------------------------------------------------------------------------------------
 
     def mapping(self, path: Path, x: Mapping[Any, Any], attributes: bool = False) -> None:
-        own = dict if isinstance(x, dict) else type(x)  # what is in it, whatever a class of the user's gives
+        own = next(
+            (kind for kind in (OrderedDict, dict) if isinstance(x, kind)), type(x)
+        )  # what is in it, whatever a class of the user's gives
         keys, values = own.keys(x), own.values(x)
         self.watch.views += [keys, values]
         if all(type(key) is str for key in keys):
-            self.fact(path, "attributes" if attributes else "keys", tuple(keys))
+            self.fact(path, "attributes" if attributes else "keys", (type(x), tuple(keys)))
         else:
             self.fact(path, "length", (type(x), len(keys)))
             self.visit_all(path, (f"'s key {i}" for i in range(len(keys))), keys)

@@ -206,10 +206,10 @@ class Plates:
             )
 
     def around(
-        self, site: str, shape: tuple[int, ...], frames: Iterable[tuple[str, int | None, int | None]]
+        self, site: str, shape: tuple[int, ...], frames: Iterable[tuple[str, int | None, int | None, int | None]]
     ) -> tuple[Plate, ...]:
-        """The plates around a site of this batch shape, by their names, axes and rounds; minibatches have their rows there."""
-        return tuple(Plate(name, dim, self._scale(name, dim, site, shape), round) for name, dim, round in frames)
+        """The plates around a site of this batch shape, by name, axis, round and number of rounds; minibatches have rows."""
+        return tuple(Plate(name, dim, self._scale(name, dim, site, shape), *rounds) for name, dim, *rounds in frames)
 
     def _scale(self, name: str, dim: int | None, site: str, shape: tuple[int, ...]) -> float:
         """How many rows of a plate each of those that it runs over stands for."""

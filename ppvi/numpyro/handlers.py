@@ -122,7 +122,7 @@ class Around(Messenger):
             return
         if msg["kwargs"].get("sample_shape"):
             msg["fn"] = fn = fn.expand((*msg["kwargs"].pop("sample_shape"), *fn.batch_shape))
-        shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, None) for frame in frames]
+        shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, None, None) for frame in frames]
         plates = self.plates.around(name, shape, dims)
         msg["value"] = self.run.sample(
             Site(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -138,15 +139,17 @@ def hold_sizes(traced: GraphModule) -> None:
         if not _is_operation(node) or torch.Tag.dynamic_output_shape not in node.target.tags:
             continue
         where = node.meta.get("where", "unknown")
-        for mask in _counted(node) if name_of(node) in ("index", "masked_select") else ():
+        if name_of(node) in ("index", "masked_select") and (masks := _counted(node)):
             with traced.graph.inserting_before(node):
-                held = traced.graph.call_function(torch.ops.ppvi.sized.default, (mask, _picked(node), where))
-            held.meta = dict(mask.meta)
-            node.replace_input_with(mask, held)
+                held = traced.graph.call_function(
+                    torch.ops.ppvi.sized.default, (masks[0], masks, *_picked(node), where)
+                )
+            held.meta = dict(masks[0].meta)
+            node.replace_input_with(masks[0], held)
         for result in _results(node) if name_of(node) not in ("index", "masked_select") else ():
             with traced.graph.inserting_after(result):
                 held = traced.graph.call_function(
-                    torch.ops.ppvi.sized.default, (result, len(result.meta["val"]), where)
+                    torch.ops.ppvi.sized.default, (result, [], 1, len(result.meta["val"]), where)
                 )
             held.meta = dict(result.meta)
             result.replace_all_uses_with(held, lambda user, held=held: user is not held)
@@ -157,11 +160,22 @@ def _results(node: Node) -> list[Node]:
     return [node] if isinstance(node.meta["val"], torch.Tensor) else list(node.users)
 
 
-def _picked(node: Node) -> int:
-    """How many entries an operation picks by a mask, as far as it was traced."""
-    places = [i for i, x in enumerate(node.args[1]) if x is not None] if name_of(node) == "index" else [0]  # type: ignore[arg-type]
+def _picked(node: Node) -> tuple[int, int]:
+    """How many entries the indices beside the masks of an operation have, and how many its masks pick, as it was traced.
+
+    A mask counts as indices along one axis, which is broadcast with the last one of the others.
+    """
+    shape = node.meta["val"].shape
+    if name_of(node) == "masked_select":
+        x, mask = (operand.meta["val"].shape for operand in node.args)  # type: ignore[union-attr]
+        entries = math.prod(torch.broadcast_shapes(x, mask))
+        return 1, shape[0] * math.prod(mask) // max(entries, 1)
+    indices: Any = node.args[1]
+    places, masks = [i for i, x in enumerate(indices) if x is not None], _counted(node)
+    others = [_shape(x) for x in indices if x is not None and x not in masks]
     together = places == list(range(places[0], places[-1] + 1))
-    return node.meta["val"].shape[places[0] if together else 0]
+    last = (places[0] if together else 0) + max([1, *map(len, others)]) - 1
+    return torch.broadcast_shapes((1,), *(other[-1:] for other in others))[0], shape[last]
 
 
 def share(traced: GraphModule) -> None:

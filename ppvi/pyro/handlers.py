@@ -100,7 +100,7 @@ class Around(Messenger):
         for frame in frames:
             if frame.full_size not in (None, frame.size):
                 self.plates.refuse_unstated(name, frame.name)
-        shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame)) for frame in frames]
+        shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame), frame.size) for frame in frames]
         plates = self.plates.around(name, shape, dims)
         with self.session.outside(self.grad):
             msg["value"] = self.run.sample(

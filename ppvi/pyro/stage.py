@@ -30,7 +30,7 @@ from ppvi.pyro.trees import level, lowered
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
 LIBRARY.define("note(Tensor value, Tensor[] others, int number) -> Tensor")
 LIBRARY.define("write(Tensor value, int number, int mapped) -> Tensor")
-LIBRARY.define("sized(Tensor value, int size, str where) -> Tensor")
+LIBRARY.define("sized(Tensor value, Tensor[] masks, int beside, int size, str where) -> Tensor")
 LIBRARY.define("mark(Tensor value, Tensor key, Tensor[] inputs, int number, int mapped) -> Tensor")
 
 
@@ -74,13 +74,14 @@ def _write(value: torch.Tensor, number: int, mapped: int) -> torch.Tensor:
     return value.clone()
 
 
-def _sized(value: torch.Tensor, size: int, where: str) -> torch.Tensor:
-    found = int(value.count_nonzero()) if value.dtype in (torch.bool, torch.uint8) else len(value)
-    if found != size:
+def _sized(value: torch.Tensor, masks: list[torch.Tensor], beside: int, size: int, where: str) -> torch.Tensor:
+    """The value, once the masks, with indices of so many entries beside them, pick so many; without masks it has so many."""
+    found = [int(mask.count_nonzero()) for mask in masks] or [len(value)]
+    if {*found, beside} - {1} != {size} - {1}:  # which are broadcast
         raise ProgramError(
-            f"{found} entries are picked at {where}, and {size} were when the program was staged, in which their number is "
-            f"constant: give the objective what is picked as an argument, or read the number in Python, as by int(mask.sum()), "
-            f"and the program is replayed."
+            f"{' and '.join(map(str, found))} entries are picked at {where}, and {size} were when the program was staged, in "
+            f"which their number is constant: give the objective what is picked as an argument, or read the number in Python, "
+            f"as by int(mask.sum()), and the program is replayed."
         )
     return value.clone()
 
@@ -109,7 +110,9 @@ def _batch_write(info: Any, dims: Any, value: Any, number: int, mapped: int) -> 
     return torch.ops.ppvi.write(in_front(info.batch_size, value, dims[0]), number, mapped + 1), 0
 
 
-torch.library.register_fake("ppvi::sized", lambda value, size, where: torch.empty_like(value), lib=LIBRARY)
+torch.library.register_fake(
+    "ppvi::sized", lambda value, masks, beside, size, where: torch.empty_like(value), lib=LIBRARY
+)
 torch.library.register_vmap("ppvi::write", _batch_write, lib=LIBRARY)
 torch.library.register_vmap("ppvi::note", _batch_note, lib=LIBRARY)
 torch.library.register_vmap("ppvi::mark", _batch_mark, lib=LIBRARY)

@@ -103,6 +103,22 @@ def a_nested_dict():
     return reads(lambda: config["model"]["factor"]), lambda: config["model"].update(factor=3.0)
 
 
+def the_order_of_a_dict():
+    numbers = collections.OrderedDict(first=1.0, second=3.0)
+    return reads(lambda: next(iter(numbers.values()))), lambda: numbers.move_to_end("first")
+
+
+def what_a_dict_gives_by_default():
+    numbers = collections.defaultdict(lambda: 1.0)
+    return reads(lambda: (numbers["a"], numbers.pop("a"))[0]), lambda: setattr(numbers, "default_factory", lambda: 3.0)
+
+
+def another_dict_with_the_same_in_it():
+    config = types.SimpleNamespace(table={"unit": 1.0})
+    change = functools.partial(setattr, config, "table", collections.OrderedDict(unit=1.0))
+    return reads(lambda: 1.0 if type(config.table) is dict else 3.0), change
+
+
 def a_longer_list():
     numbers = [1.0]
     return reads(lambda: sum(numbers)), lambda: numbers.append(2.0)
@@ -366,7 +382,8 @@ def what_many_share():
 
 
 CHANGES = [
-    a_global, a_closed_over_number, a_closed_over_array, numpy_in_place, a_nested_dict, a_longer_list, a_set, a_flag,
+    a_global, a_closed_over_number, a_closed_over_array, numpy_in_place, a_nested_dict, the_order_of_a_dict,
+    what_a_dict_gives_by_default, another_dict_with_the_same_in_it, a_longer_list, a_set, a_flag,
     another_function, a_default_argument, an_argument_of_a_partial, a_module_of_python, a_dataclass, slots,
     the_attribute_of_a_method, a_class_attribute_that_an_object_hides, a_class_attribute, within_a_handler,
     a_module_that_is_imported_inside, a_module_that_is_imported_after_many_names, an_import_that_fails,

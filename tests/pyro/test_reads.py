@@ -371,9 +371,13 @@ def test_a_nan_that_is_read_outside_is_what_it_was():
 PICKED = {
     "index": lambda x: x[x > 0],
     "a row of it": lambda x: torch.stack([x, 2 * x], 1)[x > 0, 0],
+    "several masks": lambda x: torch.stack([x, 2 * x])[torch.tensor([True, False]), x > 0],
+    "a mask and indices": lambda x: torch.stack([x, 2 * x])[torch.tensor([[0], [0], [0]]), x > 0][0],
     "masked_select": lambda x: torch.masked_select(x, x > 0),
+    "masked_select by broadcasting": lambda x: torch.masked_select(torch.stack([x, x]), x > 0),
     "nonzero": lambda x: x[(x > 0).nonzero()[:, 0]],
     "unique": lambda x: torch.unique(x.relu())[1:],
+    "unique truths": lambda x: x[x > 0] + torch.unique(x > 0).sum() - 1,
 }
 
 

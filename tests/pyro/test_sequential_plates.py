@@ -164,6 +164,25 @@ def test_a_bound_per_round_of_a_minibatch(size):
     assert all((value - possible).abs().min() < 1e-3 for value in values)
 
 
+def test_a_round_that_the_guide_skips_is_there():
+    def model():
+        for i in pyro.plate("n", 3):
+            pyro.sample(
+                f"x_{i}",
+                dist.Normal(pyro.sample(f"z_{i}", dist.Normal(0.0, 1.0)) if i < 2 else 0.0, 1.0),
+                obs=DATA[0, i],
+            )
+
+    def guide():
+        for i in pyro.plate("n", 3):
+            if i < 2:
+                pyro.sample(f"z_{i}", dist.Normal(pyro.param("slope", torch.tensor(0.5)) * DATA[0, i], 0.5**0.5))
+
+    bound = vi.objective(ppvi.objectives.iwelbo(2, per="n"), model, guide)
+    evidence = dist.Normal(0.0, torch.tensor([2.0, 2.0, 1.0]) ** 0.5).log_prob(DATA[0]).sum()
+    assert float(bound.estimate(0, bound.init(0))) == pytest.approx(float(evidence), abs=1e-4)
+
+
 def test_a_site_beside_the_rounds_is_refused():
     def model():
         pyro.sample("y", dist.Normal(pyro.param("loc", torch.tensor(0.3)), 1.0), obs=torch.tensor(0.0))
