@@ -192,7 +192,7 @@ def total(x: Array, per: Plates | None) -> Array:
         return x
     scale = now.settle(names)
     summed = now.ops.sum(x, range(len(names)))
-    return summed if scale == 1 else now.estimate(scale * summed, f"sum over a minibatch of {', '.join(names)}")
+    return summed if scale == 1 else now.estimate(scale * summed, f"sum over a minibatch of {', '.join(names)}", names)
 
 
 def kl_divergences(q: Trace, p: Trace) -> dict[str, Array]:

@@ -217,5 +217,5 @@ def of_minibatches(site: str, rows: Array, plates: Iterable[Plate]) -> Array:
     minibatches = [plate for plate in plates if plate.scale != 1]
     if not minibatches:
         return rows
-    scale, names = math.prod(plate.scale for plate in minibatches), ", ".join(plate.name for plate in minibatches)
-    return session().estimate(scale * rows, f"log density of {site} on a minibatch of {names}")
+    scale, names = math.prod(plate.scale for plate in minibatches), [plate.name for plate in minibatches]
+    return session().estimate(scale * rows, f"log density of {site} on a minibatch of {', '.join(names)}", names)

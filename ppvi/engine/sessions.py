@@ -324,8 +324,8 @@ class Session(program.Session):
                 f"ppvi.total(x, per={name!r}) instead of x.sum(); for a mean over rows, divide that by their number."
             )
 
-    def estimate(self, value: Array, what: str) -> Array:
-        """The value, marked as an unbiased estimate."""
+    def estimate(self, value: Array, what: str, plates: Sequence[str] = ()) -> Array:
+        """The value, marked as an unbiased estimate, on the minibatches of these plates."""
         return self.marks.mark_estimate(value, what) if self.marking else value
 
     def because(self, value: Array, reason: str) -> Array:

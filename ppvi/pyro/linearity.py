@@ -5,7 +5,7 @@ A sum over a minibatch is followed from operation to operation for as long as th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,14 +22,15 @@ class Linearity(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.estimates: list[str] = []
+        self.estimates: list[tuple[str, frozenset[Any]]] = []
+        """What is estimated, and the plates on whose minibatches, or else a number of its own."""
         self.misused: dict[str, tuple[str, str]] = {}
         """What is estimated -> the first such operation, and where it is."""
         self._marks = Marks()
 
-    def estimate(self, value: torch.Tensor, what: str) -> torch.Tensor:
-        """Follow an estimate."""
-        self.estimates.append(what)
+    def estimate(self, value: torch.Tensor, what: str, plates: Sequence[str]) -> torch.Tensor:
+        """Follow an estimate on the minibatches of these plates, which estimates on one plate share."""
+        self.estimates.append((what, frozenset(plates or {len(self.estimates)})))
         followed = value.clone()
         self._marks.add(followed, 1 << len(self.estimates) - 1)
         return followed
@@ -51,14 +52,18 @@ class Linearity(TorchDispatchMode):
         """Estimates went through an operation."""
         holders = {i for i, numbers in enumerate(carried) if numbers}
         together = [carried[i] for i in holders]
-        apart = name in _PRODUCTS and len(together) == 2 and not together[0] & together[1]
+        apart = name in _PRODUCTS and len(together) == 2 and not self._noise(together[0]) & self._noise(together[1])
         if apart or name in _KEEPING or any(holders <= group for group in rules.linear(name, len(carried))):
             for x in results:
                 self._marks.add(x, sum(1 << i for i in {i for numbers in together for i in each(numbers)}))
         elif results:
             for number in {i for numbers in together for i in each(numbers)}:
-                self.misused.setdefault(self.estimates[number], (name, source.here()))
+                self.misused.setdefault(self.estimates[number][0], (name, source.here()))
+
+    def _noise(self, numbers: int) -> frozenset[Any]:
+        """What estimates are random by."""
+        return frozenset().union(*(self.estimates[number][1] for number in each(numbers)))
 
 
-_KEEPING = frozenset({"detach", "copy", "lift_fresh", "flip", "unbind", "split", "logical_not"})
+_KEEPING = frozenset({"detach", "copy", "lift_fresh", "flip", "unbind", "split"})
 _PRODUCTS = frozenset({"mul", "mm", "bmm", "dot", "mv"})

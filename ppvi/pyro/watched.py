@@ -37,8 +37,8 @@ class Watched(Replayed):
         with super().surroundings(), self.replay.provenance, self.linearity:
             yield
 
-    def estimate(self, value: torch.Tensor, what: str) -> torch.Tensor:
-        return self.linearity.estimate(value, what)
+    def estimate(self, value: torch.Tensor, what: str, plates: Sequence[str] = ()) -> torch.Tensor:
+        return self.linearity.estimate(value, what, plates)
 
     def value_at(self, at: Place) -> tuple[torch.Tensor, Sequence[Any]]:
         if at.is_decided:

@@ -337,6 +337,11 @@ def squared(p, q):
     return -(p.log_density(q.simulate()) ** 2) / 100
 
 
+def multiplied(p, q):
+    z = q.simulate()
+    return -p.log_density(z) * p.log_density(z) / 100
+
+
 def summed(p, q):
     z = q.simulate()
     return torch.stack([p.log_probs(z)["x"].sum(), 2 * p.log_density(z)]).sum() / 3 - z.log_density
@@ -344,8 +349,8 @@ def summed(p, q):
 
 @pytest.mark.parametrize(
     ("program", "operation"),
-    [(squared, "pow"), (iwelbo(2), "logsumexp"), (elbo, None), (summed, None)],
-    ids=["squared", "iwelbo", "elbo", "sums"],
+    [(squared, "pow"), (multiplied, "mul"), (iwelbo(2), "logsumexp"), (elbo, None), (summed, None)],
+    ids=["squared", "multiplied", "iwelbo", "elbo", "sums"],
 )
 def test_nonlinear_functions_of_minibatches_are_seen_without_a_graph(program, operation):
     bound, data = vi.objective(program, minibatch, at_a_loc), torch.arange(4.0)
