@@ -86,11 +86,8 @@ def _sized(value: torch.Tensor, masks: list[torch.Tensor], beside: int, size: in
     return value.clone()
 
 
-LIBRARY.impl("sized", _sized, "CompositeExplicitAutograd")
-LIBRARY.impl("write", _write, "CompositeExplicitAutograd")
-LIBRARY.impl("note", _note, "CompositeExplicitAutograd")
-LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
-LIBRARY.impl("mark", _mark, "CompositeExplicitAutograd")
+for name, function in {"sized": _sized, "write": _write, "note": _note, "draw": _draw, "mark": _mark}.items():
+    LIBRARY.impl(name, function, "CompositeExplicitAutograd")
 
 
 def _batch_mark(
