@@ -249,7 +249,8 @@ class Rules:
             densities = [equation for equation in program.equations if equation.density is not None]
             lost = (e for e in densities if not _is_finite(self.numbers.of(e.outputs[0], seed)))
             density = next((equation.density for equation in lost), None)
-            named = ("the objective", "value", "") if density is None else _named(density)
+            made = (e for e in program.equations if program.output in e.outputs)
+            named = ("the objective", "value", next(made).where()) if density is None else _named(density)
             why = f"the objective is {value} in a run at these parameters and arguments, so that it has no mean."
             remedy = (
                 "Look for missing data, parameters beyond their constraints, and data that the model makes impossible."

@@ -24,9 +24,9 @@ def test_scale_inside_the_logarithm(engine):
     """Rows that count N / n times each before a function of them is taken."""
     kept = Trace._kept
 
-    def scaled(self, site, names):
+    def scaled(self, site, names, *others):
         minibatch = np.prod([plate.scale for plate in self.plates[site] if plate.name in names])
-        return float(minibatch) * kept(self, site, names)
+        return float(minibatch) * kept(self, site, names, *others)
 
     with (
         mock.patch.object(Trace, "_kept", scaled),
