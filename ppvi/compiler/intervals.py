@@ -18,8 +18,7 @@ from ppvi.compiler.poles import Range
 EVERYTHING: Range = (-math.inf, math.inf)
 TINY = math.ulp(0.0)
 POSITIVE: Range = (TINY, math.inf)
-EPS = math.ulp(0.5)
-BELOW_ONE = 1 - EPS
+BELOW_ONE = 1 - math.ulp(0.5)
 """The end of an open interval: what is below 1 has a difference from 1."""
 
 
@@ -102,7 +101,7 @@ RANGES: dict[str, Callable[..., Range]] = {
     "exp": _monotone(_exp),
     "exp2": _monotone(lambda x: _exp(x * math.log(2))),
     "expm1": lambda x: (math.expm1(x[0]) if x[0] > -30 else -BELOW_ONE, math.expm1(x[1]) if x[1] < 700 else math.inf),
-    "logistic": lambda x: (max(1 / (1 + _exp(-x[0])), EPS), min(1 / (1 + _exp(-x[1])), BELOW_ONE)),
+    "logistic": lambda x: (max(1 / (1 + _exp(-x[0])), TINY), min(1 / (1 + _exp(-x[1])), BELOW_ONE)),
     "tanh": lambda x: (max(math.tanh(x[0]), -BELOW_ONE), min(math.tanh(x[1]), BELOW_ONE)),
     "erf": lambda x: (max(math.erf(x[0]), -BELOW_ONE), min(math.erf(x[1]), BELOW_ONE)),
     "erfc": lambda x: (TINY, 2 * BELOW_ONE),
@@ -157,11 +156,11 @@ def interval(support: Support, closed: bool = False) -> Range:
     if support.name.lower() == "simplex" and closed:
         return 0.0, 1.0
     if support.name.lower() == "simplex" or (support.kind, lower, upper) == ("real", 0, 1):
-        return EPS, BELOW_ONE
-    return (_inward(lower, 1), _inward(upper, -1)) if support.kind == "real" else (lower, upper)
+        return TINY, BELOW_ONE
+    return (inward(lower, 1), inward(upper, -1)) if support.kind == "real" else (lower, upper)
 
 
-def _inward(end: float, sign: int) -> float:
+def inward(end: float, sign: int) -> float:
     """The first number inside of an open end."""
     if math.isinf(end):
         return end

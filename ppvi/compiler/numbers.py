@@ -25,6 +25,8 @@ RUNS = 8
 STEP = 1e-3
 """How far parameters are moved, to see whether a probability moves with them."""
 MOVED = 1e-6
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""What is positive may be 0 below it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Numbers:
         if masses.endswith("logits"):
             return isinstance(atom, Literal) or atom in self._edges.infinite
         low, high = self._edges.range(atom)
-        return low <= 0 or (masses == "coin probs" and high >= 1)
+        return low <= SMALLEST or (masses != "probs" and high >= 1)
 
     def forgotten(self) -> Iterator[Equation]:
         """Operations that are finite where they are given an infinity, and vary as parameters move away from there.
@@ -188,7 +190,7 @@ def _is_infinite(x: Any) -> bool:
 
 
 def probabilities(masses: Masses, x: np.ndarray) -> np.ndarray:
-    """Of each value, `(*lanes, K)`, up to a factor, from what a distribution is given by."""
+    """Of each value, `(*lanes, K)`, up to a positive factor, from what a distribution is given by."""
     with np.errstate(all="ignore"):
         if masses == "logits":
             return np.exp(x - x.max(-1, keepdims=True))
@@ -197,8 +199,7 @@ def probabilities(masses: Masses, x: np.ndarray) -> np.ndarray:
         if masses == "count probs":
             p, n = x[..., :1], x[..., 1:]
             k = np.arange(1 + int(n.max()))
-            ways = np.array([[math.comb(int(trials), int(i)) for i in k] for trials in n.ravel()], float)
-            return ways.reshape(*n.shape[:-1], -1) * p**k * (1 - p) ** np.maximum(n - k, 0)
+            return np.where(k > 0, p, 1) * np.where(k < n, 1 - p, 1) * (k <= n)
         return x if masses == "probs" else np.stack([1 - x, x], -1)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ppvi.compiler.flat import Step
-from ppvi.compiler.intervals import EVERYTHING, RANGES, TINY, integer_power, interval, square
+from ppvi.compiler.intervals import EVERYTHING, RANGES, integer_power, interval, inward, square
 from ppvi.compiler.ir import Atom, Literal, Origin, Var, is_float
 from ppvi.compiler.poles import POLES, Pole, Range, of_exponent
 
@@ -128,8 +128,8 @@ class Ranges:
             greater, second = -greater, first
         low, high = self.of(second, depth)
         if greater > 0:
-            return (max(TINY, math.nextafter(low, math.inf)) if strict else low), math.inf
-        return -math.inf, (math.nextafter(high, -math.inf) if strict else high)
+            return (inward(low, 1) if strict else low), math.inf
+        return -math.inf, (inward(high, -1) if strict else high)
 
     def moved(self, atom: Atom) -> Atom:
         """What an atom repeats."""

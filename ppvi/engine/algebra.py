@@ -91,5 +91,14 @@ def real(x: Any) -> Any:
     return x * 1.0
 
 
+DIGITS = 23
+"""Binary digits that numbers have: a cast to fewer rounds them."""
+
+
+def keeps(before: int | None, after: int | None) -> bool:
+    """Whether a cast keeps numbers of so many binary digits as they are; None of what are no floats."""
+    return before is None or (after is not None and after >= min(DIGITS, before))
+
+
 def whole(x: Any) -> Any:
     return np.trunc(x * 1.0)

@@ -18,7 +18,7 @@ import numpy as np
 import numpyro
 
 from ppvi.compiler.ir import Equation, Literal, Loop, Meaning, Origin, Smoothness
-from ppvi.engine.algebra import ENTRYWISE, power, real, smoothness_of, truth, whole
+from ppvi.engine.algebra import DIGITS, ENTRYWISE, keeps, power, real, smoothness_of, truth, whole
 from ppvi.numpyro import rules
 from ppvi.numpyro.derivatives import wrong_rule
 
@@ -99,7 +99,7 @@ def _key(eqn: Any) -> Hashable:
 def _smoothness(eqn: Any) -> Callable[[int, int], Smoothness] | None:
     name = eqn.primitive.name
     if name == "convert_element_type":
-        return lambda output, operand: SMOOTH if _keeps(eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype) else JUMP
+        return lambda output, operand: SMOOTH if _keeps(eqn) else JUMP
     if name == "reduce_precision":
         return lambda output, operand: SMOOTH if eqn.params["mantissa_bits"] >= DIGITS else JUMP
     if name in _INDEXED:
@@ -116,15 +116,12 @@ def _smoothness(eqn: Any) -> Callable[[int, int], Smoothness] | None:
     return smoothness_of(name)
 
 
-DIGITS = 23
-"""Binary digits that numbers have: a cast to fewer rounds them."""
+def _keeps(eqn: Any) -> bool:
+    return keeps(*map(_digits, (eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype)))
 
 
-def _keeps(before: Any, after: Any) -> bool:
-    """Whether a cast keeps numbers as they are."""
-    if not jnp.issubdtype(before, jnp.inexact):
-        return True
-    return jnp.issubdtype(after, jnp.inexact) and jnp.finfo(after).nmant >= min(DIGITS, jnp.finfo(before).nmant)
+def _digits(dtype: Any) -> int | None:
+    return jnp.finfo(dtype).nmant if jnp.issubdtype(dtype, jnp.inexact) else None
 
 
 def entrywise(eqn: Any) -> Callable[..., Any] | None:
@@ -143,7 +140,7 @@ def entrywise(eqn: Any) -> Callable[..., Any] | None:
             return truth
         if not rules.is_float(eqn.outvars[0]):
             return whole
-        return real if _keeps(eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype) else None
+        return real if _keeps(eqn) else None
     return ENTRYWISE.get(name)
 
 

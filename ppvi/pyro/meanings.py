@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from ppvi.compiler.ir import AxisMap, Equation, Literal, Meaning, Origin, Smoothness, Var, is_float
 from ppvi.engine import algebra
@@ -74,7 +75,7 @@ class Body:
         meaning = Meaning(
             name,
             _smoothness(name, atoms[0], out),
-            run or _entrywise(name, out),
+            run or _entrywise(name, atoms[0], out),
             moves=name == "broadcast_in_dim",
             origin=lambda: self.origin,
             key=(name, run, out.dtype, out.shape),
@@ -109,19 +110,28 @@ def _never(*values: Any) -> Any:
     raise AssertionError("an equation of a check is never run")
 
 
-def _entrywise(name: str, out: Var) -> Callable[..., Any] | None:
+def _entrywise(name: str, atom: Var | Literal, out: Var) -> Callable[..., Any] | None:
     if name == "broadcast_in_dim":
         return np.asarray
     if name == "convert_element_type":
-        return algebra.truth if out.dtype == "bool" else algebra.real if is_float(out) else algebra.whole
+        kept = algebra.real if _keeps(atom, out) else None
+        return algebra.truth if out.dtype == "bool" else kept if is_float(out) else algebra.whole
     return algebra.ENTRYWISE.get(name)
 
 
 def _smoothness(name: str, atom: Var | Literal, out: Var) -> Callable[[int, int], Smoothness] | None:
     if name == "convert_element_type":
-        rule = JUMP if is_float(atom) and not is_float(out) else SMOOTH
+        rule = SMOOTH if _keeps(atom, out) else JUMP
         return lambda output, operand: rule
     return algebra.smoothness_of(name)
+
+
+def _keeps(before: Var | Literal, after: Var) -> bool:
+    return algebra.keeps(*map(_digits, (before, after)))
+
+
+def _digits(atom: Var | Literal) -> int | None:
+    return round(-math.log2(torch.finfo(getattr(torch, atom.dtype)).eps)) if is_float(atom) else None
 
 
 # Rules: from the call's arguments to the algebra -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import jax
 from jax import lax
 
 from tests.corpus.programs import ABSENT, CONTINUOUS, LOST, RULES, SMOOTH, of, pair, right, wrong
-from tests.engines import nn, xp
+from tests.engines import dist, nn, ppl, xp
 
 WEIGHTS = (1.0, 3.0)
 
@@ -95,6 +95,32 @@ wrong("a test that is always true", of(lambda z: xp.where(z * 0 == 0, xp.sign(z)
 right("equal to a number", of(lambda z: xp.where(z == 0.5, 3.0, z)), "on a null set")
 right("equal entries", entries(lambda z, w: xp.where(z == w, 3.0, z)), "on a null set", guide=pair)
 
+# Bounds ---------------------------------------------------------------------------------------------------------------
+
+
+def wide():
+    ppl.sample("z", dist.Normal(ppl.param("loc", 0.3), 30.0))
+
+
+def near_zero():
+    ppl.sample("z", dist.Beta(ppl.param("a", 0.05, constraint=dist.constraints.positive), 1.0))
+
+
+ABOVE = "what is above a negative number may be negative"
+wrong("a test after another", of(lambda z: xp.where(xp.where(z > -5, z, 1.0) > 0, 1.0, 0.0)), ABOVE, "jump")
+wrong("a test after two", of(lambda z: xp.where(xp.where((z > -3) & (z < 3), z, 1.0) > 0, 1.0, 0.0)), ABOVE, "jump")
+wrong("sign after a test", of(lambda z: xp.sign(xp.where(z > -5, z, 1.0))), ABOVE, "jump")
+SMALL = "what is above 0 may be as small as numbers are"
+wrong(
+    "a small sigmoid",
+    of(lambda z: xp.where(nn.sigmoid(z) > 1e-18, 1.0, 0.0)),
+    SMALL,
+    "jump",
+    guide=wide,
+    verdict="suspect",
+)
+wrong("a small draw", of(lambda z: xp.where(z > 1e-20, 1.0, 0.0)), SMALL, "jump", guide=near_zero, verdict="suspect")
+
 # Numbers that are none ------------------------------------------------------------------------------------------------
 
 NONE = "whether it is NaN depends on the draw"
@@ -141,14 +167,11 @@ right(
     "linear in it", guide=pair,
 )  # fmt: skip
 wrong("few digits", of(lambda z: lax.reduce_precision(z, 8, 2)), LOST, "jump", verdict="suspect", not_on_pyro=ABSENT)
-wrong(
-    "half precision",
-    of(lambda z: 1.0 * xp.asarray(z, xp.float16)),
-    LOST,
-    "jump",
-    verdict="suspect",
-    not_on_pyro="no dtypes by name",
-)
+for _name in ("float16", "bfloat16"):
+    wrong(
+        f"rounded to {_name}", of(lambda z, _name=_name: xp.asarray(xp.asarray(z, getattr(xp, _name)), float)), LOST, "jump",
+        verdict="suspect",
+    )  # fmt: skip
 wrong(
     "small step, summed and scaled",
     of(lambda z: 1e5 * xp.sum(1e-5 * z + xp.where(z > 0, 4e-6, 0.0))),

@@ -56,6 +56,8 @@ coin_guide = program(lambda: dist.Bernoulli(logits=ppl.param("l", 0.3)))
 for _name, _model, _guide in (
     ("Categorical", categorical, program(free)),
     ("logits", program(lambda: dist.Categorical(logits=xp.log(xp.asarray(ROWS[0])), validate_args=False)), program(free)),
+    ("softmax of -inf", program(lambda: dist.Categorical(probs=nn.softmax(xp.asarray([0.0, 0.0, -xp.inf])))), program(free)),
+    ("softmax of -200", program(lambda: dist.Categorical(probs=nn.softmax(xp.asarray([0.0, 0.0, -200.0])))), program(free)),
     ("Bernoulli of 0", coin(0.0), coin_guide),
     ("Bernoulli of 1", coin(1.0), coin_guide),
     ("one lane", in_plate(lambda: dist.Categorical(probs=xp.asarray(ROWS))), in_plate(free)),
@@ -104,6 +106,11 @@ wrong(
 right(
     "a count of probs 1.0, Enumerate()", worth, "every value is summed over", strategies={"z": Enumerate()},
     guide=lambda: ppl.sample("z", dist.Binomial(3, probs=ppl.param("p", 1.0))),
+)  # fmt: skip
+right(
+    "a count of many trials", objectives.elbo, "every count is possible", strategies={"z": Reinforce()},
+    model=program(lambda: dist.Binomial(2000, probs=xp.asarray(0.3))),
+    guide=lambda: ppl.sample("z", dist.Binomial(2000, probs=ppl.param("p", 0.4, constraint=dist.constraints.unit_interval))),
 )  # fmt: skip
 wrong("rest of a sum", worth, HIDDEN, "probability zero", guide=of_simplex, strategies={"z": SumAndSample(1)})
 wrong("logarithm of 0", worth, HIDDEN, "probability zero", guide=by_logarithm, strategies={"z": Enumerate()})
