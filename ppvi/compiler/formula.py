@@ -27,7 +27,9 @@ APPROXIMATE = 1e-4
 CHANGES, MARGIN = 3, 10
 TINY = 1e-200
 NEARBY = 16
-"""So many widths of the last section are near to it."""
+"""So many widths of the last section are near to it, and each distance is so many times the one before."""
+LEAST = 1e-9
+"""A relative change that is more than the rounding of double precision."""
 STEEPEST = 1e6
 """A slope that no more than a draw in so many meets is none that an estimate can have."""
 SATURATING = frozenset("exp exp2 expm1 logistic tanh erf erfc atan sin cos erf_inv".split())
@@ -205,25 +207,33 @@ def _gaps(
     width = high - low
     special = np.repeat([switch.special for switch, _, _ in crossings], [len(mine) for _, mine, _ in crossings])
 
-    def side(t: Any, further: Any) -> list[Any]:
-        """The value, what it is nearby, and what it is with other last digits."""
+    def side(t: Any, outward: int) -> list[Any]:
+        """The value, what it is at three distances nearby, and what it is with other last digits."""
         values = along(rows, t)
         others = [
             np.where(special, *(_laid(formula.changed(values, by, seed), rows) for by in (True, False)))
             for seed in range(CHANGES)
         ]
-        return [_laid(values[formula.out], rows), _laid(along(rows, further)[formula.out], rows), *others]
+        nearby = (along(rows, t + outward * NEARBY**i * width)[formula.out] for i in (1, 2, 3))
+        return [*(_laid(x, rows) for x in (values[formula.out], *nearby)), *others]
 
-    sides = side(low, low - NEARBY * width), side(high, high + NEARBY * width)
+    sides = side(low, -1), side(high, 1)
     with np.errstate(all="ignore"):
         # A density that ends at zero is a log density that ends at -inf.
         infinite = np.isneginf(sides[0][0]) ^ np.isneginf(sides[1][0])
         left, right = ([np.where(infinite, np.exp(x), x) for x in side] for side in sides)
-        none = sum(abs(x - side[0]) for side in (left, right) for x in side[1:])
-        unlimited = np.logical_or(*(abs(near) > 1.5 * abs(far) for near, far, *_ in (left, right)))
-        gap = abs(left[0] - right[0])
-        gap = np.where(unlimited & (gap > 0), np.inf, gap / (MARGIN * none + TINY))
+        none = sum(abs(x - side[0]) for side in (left, right) for x in (side[1], *side[4:]))
+        unlimited = np.logical_or(*(_has_no_limit(*side[:4]) for side in (left, right)))
+        gap = abs(left[0] - right[0]) / (MARGIN * none + TINY)
+        gap = np.where(unlimited & (left[0] != right[0]) & ~(gap > 1), np.inf, gap)
     return np.split(gap, ends[:-1])
+
+
+def _has_no_limit(at: Any, *nearby: Any) -> Any:
+    """Whether a value is infinite at a place, or changes no less as the distance from it shrinks, as a logarithm does."""
+    near, far, further = nearby
+    change = abs(near - far)
+    return (abs(at) > 1.5 * abs(near)) | ((change > 0.9 * abs(far - further)) & (change > LEAST * abs(near)))
 
 
 def _laid(x: Any, rows: Any) -> Any:

@@ -61,6 +61,16 @@ def square(x: Range) -> Range:
     return (max(low * low, TINY) if low > 0 else 0.0), high * high
 
 
+def _total(x: Range, y: Range) -> Range:
+    return _moved(x[0], y[0], 1), _moved(x[1], y[1], -1)
+
+
+def _moved(x: float, y: float, sign: int) -> float:
+    """A sum of two ends, inside of either where the other is so, however little."""
+    inside = (x + y == y and sign * x > 0) or (x + y == x and sign * y > 0)
+    return inward(x + y, sign) if inside else x + y
+
+
 def _sum(x: Range) -> Range:
     return (x[0] if x[0] > 0 else 0.0 if x[0] == 0 else -math.inf, 0.0 if x[1] <= 0 else math.inf)
 
@@ -135,8 +145,8 @@ RANGES: dict[str, Callable[..., Range]] = {
         ppvi_log_prob ppvi_estimate ppvi_because""".split(),
         lambda x, *others: x,
     ),
-    "add": lambda x, y: (x[0] + y[0], x[1] + y[1]),
-    "sub": lambda x, y: (x[0] - y[1], x[1] - y[0]),
+    "add": _total,
+    "sub": lambda x, y: _total(x, (-y[1], -y[0])),
     "mul": _product,
     "dot_general": lambda x, y: _sum(_product(x, y)),
     "div": _quotient,

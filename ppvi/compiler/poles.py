@@ -41,9 +41,12 @@ def _between(low: float, high: float, closed: bool) -> Pole:
     return Pole((0,), inside, lambda x: (x >= low) * 1 + (x >= high))
 
 
+def _is_natural(y: Range) -> bool:
+    return y[0] == y[1] >= 0 and y[0].is_integer()
+
+
 def _power_excluded(x: Range, y: Range) -> bool:
-    natural = y[0] == y[1] >= 0 and y[0].is_integer()
-    return natural or x[0] > 0 or (x[0] >= 0 and y[0] > 0)
+    return _is_natural(y) or x[0] > 0 or (x[0] >= 0 and y[0] > 0)
 
 
 def of_exponent(y: float) -> Pole | None:
@@ -79,3 +82,12 @@ POLES: dict[str, Pole] = {
     "xlogy": Pole((1,), lambda x, y: y[0] > 0, lambda x, y: y > 0),
 }
 """By the name of the operation."""
+
+BENDS: dict[str, Callable[..., bool]] = {
+    "sqrt": lambda x: x[0] > 0,
+    "cbrt": _nonzero,
+    "pow": lambda x, y: _is_natural(y) or x[0] > 0,
+    **dict.fromkeys(("acos", "asin"), lambda x: x[0] > -1 and x[1] < 1),
+    "acosh": lambda x: x[0] > 1,
+}
+"""Operations with a value where they have no derivative, as sqrt(x * x) at 0: whether bounds of all operands exclude that."""

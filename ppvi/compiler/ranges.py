@@ -16,7 +16,7 @@ import numpy as np
 from ppvi.compiler.flat import Step
 from ppvi.compiler.intervals import EVERYTHING, RANGES, integer_power, interval, inward, square
 from ppvi.compiler.ir import Atom, Literal, Origin, Var, is_float
-from ppvi.compiler.poles import POLES, Pole, Range, of_exponent
+from ppvi.compiler.poles import BENDS, POLES, Pole, Range, of_exponent
 
 DEPTH = 60
 HULLS = frozenset("concatenate stack pad dynamic_update_slice".split())
@@ -213,6 +213,11 @@ class Ranges:
         name, origin = step.meaning.name, step.meaning.origin()
         pieces = Origin.SPECIAL in origin and name not in SPECIAL
         return not (pieces or Origin.SAMPLER in origin or (Origin.DENSITY in origin and name in VISIBLE))
+
+    def bends(self, step: Step) -> bool:
+        """Whether an operation may have a value where it has no derivative."""
+        excluded = BENDS.get(step.meaning.name)
+        return excluded is not None and not excluded(*map(self.of, step.inputs))
 
     def is_sure(self, atom: Atom) -> bool:
         """Whether nothing behind a value may become NaN, or infinite, as a draw moves."""

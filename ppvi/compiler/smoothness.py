@@ -191,7 +191,9 @@ class Analysis:
         if step.meaning.name in ("triangular_solve", "solve") and operand == 0 and not self._is_regular(step):
             return JUMP
         pole = None if own in (INDEPENDENT, JUMP) else pole_of(step)
-        return JUMP if pole is not None and operand in pole.operands and self.ranges.has_pole(step) else own
+        if pole is not None and operand in pole.operands and self.ranges.has_pole(step):
+            return JUMP
+        return LIPSCHITZ if own is SMOOTH and self.ranges.bends(step) else own
 
     def _is_regular(self, step: Step) -> bool:
         """Whether the matrix of a linear equation is known to have an inverse: a library's own, or a Cholesky factor."""

@@ -95,6 +95,18 @@ wrong("a test that is always true", of(lambda z: xp.where(z * 0 == 0, xp.sign(z)
 right("equal to a number", of(lambda z: xp.where(z == 0.5, 3.0, z)), "on a null set")
 right("equal entries", entries(lambda z, w: xp.where(z == w, 3.0, z)), "on a null set", guide=pair)
 
+for _name, _f in (
+    ("a logarithm where it is one", lambda z: xp.where(z > 0, xp.log(xp.where(z > 0, z, 1.0)), 0.0)),
+    ("a logarithm above a number", lambda z: xp.where(z > 0.3, xp.log(xp.where(z > 0.3, z - 0.3, 1.0)), 0.0)),
+    ("a logarithm or 0", lambda z: xp.nan_to_num(xp.log(z))),
+):
+    wrong(_name, of(_f), "beside its pole it has no limit that the other piece could meet", "jump", verdict="suspect")
+right(
+    "entropy where it is one", of(lambda z: xp.where(z > 0, z * xp.log(xp.where(z > 0, z, 1.0)), 0.0)),
+    "z log z has the limit 0",
+)  # fmt: skip
+wrong("is a square's root itself", of(lambda z: xp.where(xp.sqrt(z * z) == z, 1.0, 0.0)), LOST, "jump")
+
 # Bounds ---------------------------------------------------------------------------------------------------------------
 
 

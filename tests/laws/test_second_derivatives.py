@@ -122,6 +122,8 @@ REFUSED = {
     "measures": (smooth, ppvi.MeasureValued(), r"MeasureValued\(\) at site 'z'"),
     "a learned baseline": (smooth, ppvi.Reinforce(RunningMean()), "RunningMean"),
     "a kink": (lambda p, q: jnp.abs(q.simulate()["z"]), ppvi.Reparam(), "a kink in the draw of site 'z'"),
+    "a root": (lambda p, q: jnp.sqrt(q.simulate()["z"] ** 2), ppvi.Reparam(), "a kink in the draw of site 'z'"),
+    "a power": (lambda p, q: (q.simulate()["z"] ** 2) ** 0.5, ppvi.Reparam(), "a kink in the draw of site 'z'"),
     "a stop": (
         lambda p, q: jax.lax.stop_gradient(jnp.exp(q.simulate()["z"])) * q.simulate()["z"],
         ppvi.Reparam(),

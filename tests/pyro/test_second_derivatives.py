@@ -62,6 +62,8 @@ def test_of_a_normal_at_one_key():
 REFUSED = {
     "a strategy": (lambda z: torch.sin(z), ppvi.LeaveOneOut(2), r"LeaveOneOut\(\) at site 'z'"),
     "a kink": (lambda z: torch.relu(z), ppvi.Reparam(), "a kink in the draw of site 'z'"),
+    "a root": (lambda z: torch.sqrt(z * z), ppvi.Reparam(), "a kink in the draw of site 'z'"),
+    "a power": (lambda z: (z * z) ** 0.5, ppvi.Reparam(), "a kink in the draw of site 'z'"),
     "another": (lambda z: torch.abs(z), ppvi.Reparam(), "a kink in the draw of site 'z'"),
     "a stop": (
         lambda z: z.exp().detach() * z,
