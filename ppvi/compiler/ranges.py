@@ -19,6 +19,7 @@ from ppvi.compiler.ir import Atom, Literal, Origin, Var, is_float
 from ppvi.compiler.poles import BENDS, POLES, Pole, Range, of_exponent
 
 DEPTH = 60
+"""Operations that are followed back at most, one behind the other; what is beyond may be anything."""
 HULLS = frozenset("concatenate stack pad dynamic_update_slice".split())
 """Operations whose entries are entries of their operands, places aside."""
 TESTS = {"gt": (1, True), "ge": (1, False), "lt": (-1, True), "le": (-1, False)}
@@ -53,7 +54,9 @@ class Ranges:
             return _of_literal(atom)
         if atom not in self.known:
             step = self.makers.get(atom)
-            found = EVERYTHING if step is None or not depth else self._made(atom, step, depth - 1)
+            if not depth:
+                return EVERYTHING
+            found = EVERYTHING if step is None else self._made(atom, step, depth - 1)
             low, high = EVERYTHING if any(map(math.isnan, found)) else found
             if self.rounded and 1 - 1e-6 < high < 1:
                 high = 1.0
@@ -89,7 +92,7 @@ class Ranges:
     def _selected(self, step: Step, depth: int) -> Range:
         """The hull of the cases that may be taken, each where its test holds."""
         cases = []
-        for i in self.cases(step):
+        for i in self.cases(step, depth):
             low, high = self.of(step.inputs[i], depth)
             if step.inputs[0].dtype == "bool":
                 least, most = self._where(step.inputs[0], step.inputs[i], i == 2, depth)
@@ -98,9 +101,9 @@ class Ranges:
                 cases.append((low, high))
         return (min(low for low, _ in cases), max(high for _, high in cases)) if cases else EVERYTHING
 
-    def cases(self, step: Step) -> list[int]:
+    def cases(self, step: Step, depth: int = DEPTH) -> list[int]:
         """The cases of a selection that may be taken, but for what is NaN always."""
-        places, which = list(range(1, len(step.inputs))), self.truth(step.inputs[0])
+        places, which = list(range(1, len(step.inputs))), self.truth(step.inputs[0], depth)
         if which is not None and step.inputs[0].dtype == "bool":
             return [1 + which]
         return [i for i in places if not _is_nan(step.inputs[i], self.makers)] or places
@@ -108,14 +111,14 @@ class Ranges:
     def _where(self, test: Atom, atom: Atom, truth: bool, depth: int) -> Range:
         """Bounds of a value where a test of it is true, or where it is not."""
         step = self.test(test)
-        if step is None:
+        if step is None or not depth:
             return EVERYTHING
         name, atom = step.meaning.name, self.moved(atom)
         if name in ("and", "or") and truth == (name == "and"):
-            parts = [self._where(x, atom, truth, depth) for x in step.inputs]
+            parts = [self._where(x, atom, truth, depth - 1) for x in step.inputs]
             return max(low for low, _ in parts), min(high for _, high in parts)
         if name == "not":
-            return self._where(step.inputs[0], atom, not truth, depth)
+            return self._where(step.inputs[0], atom, not truth, depth - 1)
         if name not in TESTS:
             return EVERYTHING
         greater, strict = TESTS[name]
@@ -142,34 +145,34 @@ class Ranges:
         atom = self.moved(atom)
         return self.makers.get(atom) if isinstance(atom, Var) else None
 
-    def truth(self, atom: Atom) -> bool | None:
+    def truth(self, atom: Atom, depth: int = DEPTH) -> bool | None:
         """What a test finds, if that is always the same."""
         atom = self.moved(atom)
         if isinstance(atom, Literal):
             values = np.unique(np.asarray(atom.value))
             return bool(values[0]) if values.size == 1 else None
         step = self.makers.get(atom)
-        if step is None or atom.dtype != "bool":
+        if step is None or atom.dtype != "bool" or not depth:
             return None
         name = step.meaning.name
         if name in ("and", "or"):
-            known = [self.truth(x) for x in step.inputs]
+            known = [self.truth(x, depth - 1) for x in step.inputs]
             settled = name == "or"
             return settled if settled in known else None if None in known else not settled
         if name == "not":
-            known = self.truth(step.inputs[0])
+            known = self.truth(step.inputs[0], depth - 1)
             return None if known is None else not known
         if name == "is_finite" or self.asks_for_nan(step):
-            sure = self.is_sure(step.inputs[0])
+            sure = self.is_sure(step.inputs[0], depth - 1)
             return name != "ne" if sure else None
-        return self.compared(step)
+        return self.compared(step, depth)
 
-    def compared(self, step: Step) -> bool | None:
+    def compared(self, step: Step, depth: int = DEPTH) -> bool | None:
         """Which way a comparison goes, if there is one only."""
         name = step.meaning.name
         if name not in TESTS and name not in ("eq", "ne"):
             return None
-        (a, b), (c, d) = map(self.of, step.inputs)
+        (a, b), (c, d) = (self.of(x, depth) for x in step.inputs)
         if name not in TESTS:
             return name == "ne" if a > d or b < c else None
         greater, strict = TESTS[name]
@@ -199,7 +202,7 @@ class Ranges:
             return low > 0 or high < 0
         return self.compared(step) is not None
 
-    def has_pole(self, step: Step) -> bool:
+    def has_pole(self, step: Step, depth: int = DEPTH) -> bool:
         """Whether an operation may meet a pole.
 
         Parameters stand where they are, beside it. A library's sampler meets none, nor do the pieces of its special functions,
@@ -208,7 +211,7 @@ class Ranges:
         pole = pole_of(step)
         if pole is None or not any(self.moves(step.inputs[i]) for i in pole.operands):
             return False
-        if pole.excluded(*map(self.of, step.inputs)):
+        if pole.excluded(*(self.of(x, depth) for x in step.inputs)):
             return False
         name, origin = step.meaning.name, step.meaning.origin()
         pieces = Origin.SPECIAL in origin and name not in SPECIAL
@@ -219,7 +222,7 @@ class Ranges:
         excluded = BENDS.get(step.meaning.name)
         return excluded is not None and not excluded(*map(self.of, step.inputs))
 
-    def is_sure(self, atom: Atom) -> bool:
+    def is_sure(self, atom: Atom, depth: int = DEPTH) -> bool:
         """Whether nothing behind a value may become NaN, or infinite, as a draw moves."""
         waiting, seen = [atom], set()
         while waiting:
@@ -229,16 +232,17 @@ class Ranges:
             if step is None or known or step.equation.site is not None:
                 continue
             seen.add(current)
-            if step.meaning.name in UNSURE or self.has_pole(step) or self._leaves(step):
+            if step.meaning.name in UNSURE or self.has_pole(step, depth) or self._leaves(step, depth):
                 return False
-            waiting += [step.inputs[i] for i in self.cases(step)] if step.meaning.name == "select_n" else step.inputs
+            chosen = self.cases(step, depth) if step.meaning.name == "select_n" else range(len(step.inputs))
+            waiting += [step.inputs[i] for i in chosen]
         self.sure |= seen
         return True
 
-    def _leaves(self, step: Step) -> bool:
+    def _leaves(self, step: Step, depth: int) -> bool:
         """Whether an operation makes a NaN of finite numbers: by a selection, or by a product of infinity."""
         if step.meaning.name == "select_n":
-            return self.truth(step.inputs[0]) is None and any(_is_nan(x, self.makers) for x in step.inputs[1:])
+            return self.truth(step.inputs[0], depth) is None and any(_is_nan(x, self.makers) for x in step.inputs[1:])
         infinite = [_is_infinite(x, self.makers) for x in step.inputs]
         return step.meaning.name in ("mul", "div") and any(infinite)
 

@@ -39,13 +39,19 @@ def infinity_or_nothing(w, x):
     return jnp.where(jnp.isfinite(w), w, jnp.inf * (w > 0))[0]
 
 
+def behind_many_tests(w, x):
+    for _ in range(300):
+        w = jnp.where(w > 0.01, 0.9 * w, 0.009)
+    return jnp.log(w)[jnp.argmax(x)]
+
+
 def positive(w, x):
     return jnp.log(1 + jnp.exp(w))[0]
 
 
 CASES = {
     logarithm: 1, logarithm_of_data: 0, product_with_infinity: 1, infinity_or_nothing: 0, positive: 0, square_root: 1, power: 1,
-    of_parameters_alone: 0,
+    of_parameters_alone: 0, behind_many_tests: 1,
 }  # fmt: skip
 
 
