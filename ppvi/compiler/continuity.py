@@ -43,9 +43,11 @@ class Known(Protocol):
 
     def ignored(self, step: Step) -> set[int]:
         """Operands of a selection that play no part."""
+        ...
 
     def switches(self, step: Step, operand: int) -> bool:
         """Whether an operation on single numbers jumps in an operand, or has a pole there."""
+        ...
 
 
 @dataclass

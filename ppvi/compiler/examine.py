@@ -206,9 +206,10 @@ class Rules:
                 continue
             draw = draw_of(log_prob, makers)
             site = None if draw is None or site_info(draw.equation).masses is None else site_info(draw.equation)
-            theirs = () if draw is None or site is None else (draw.equation.inputs[-1],)
+            its_masses = None if site is None else site.masses
+            theirs = () if draw is None or its_masses is None else (draw.equation.inputs[-1],)
             found = (
-                beyond(np.True_ if site is None else possible(site.masses, *x), possible(masses, y))
+                beyond(np.asarray(True) if its_masses is None else possible(its_masses, *x), possible(masses, y))
                 for _, (*x, y) in self.numbers.together(*theirs, barred)
             )
             if values := next(filter(None, found), ()):

@@ -23,7 +23,7 @@ from ppvi.compiler.continuity import differ, jumps
 from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.formula import SATURATING, STEEPEST
 from ppvi.compiler.intervals import interval
-from ppvi.compiler.ir import Atom, Equation, Literal, Loop, Origin, Smoothness, Support, Var, is_float
+from ppvi.compiler.ir import Atom, Equation, Literal, Loop, Origin, Smoothness, Support, Var, is_float, site_info
 from ppvi.compiler.ranges import Ranges, pole_of
 from ppvi.compiler.supports import assessed
 
@@ -294,7 +294,7 @@ class Analysis:
     def _found(self, step: Step) -> float | None:
         """What a test finds that finds the same almost surely."""
         name, known = step.meaning.name, self.ranges.truth(step.outputs[0])
-        if known is not None or name in ("sign", "is_finite") or not differ(*step.inputs, self):
+        if known is not None or name in ("sign", "is_finite") or not differ(step.inputs[0], step.inputs[1], self):
             return None if known is None else float(known)
         return float(
             name == "ne" if name in ("eq", "ne") else self.ranges.first_is_greater(step) == (name in ("gt", "ge"))
@@ -345,8 +345,9 @@ def analyse(
     analysis = Analysis(flat, {var: {source: SMOOTH} for var, source in sources.items()}, through, ranges)
     for draw, log_prob in assessed(flat):
         # A point outside of the support would show at once, in a log density of -inf.
-        if draw.equation.site.support.name == "point":
-            ranges.known[draw.outputs[0]] = interval(log_prob.equation.density.support)
+        density = log_prob.equation.density
+        if density is not None and site_info(draw.equation).support.name == "point":
+            ranges.known[draw.outputs[0]] = interval(density.support)
     ranges.moves = lambda atom: any(not isinstance(source, Var) for source in analysis.of(atom))
     analysis.run()
     return analysis

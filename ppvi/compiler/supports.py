@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppvi.compiler.flat import Flat, Step
-from ppvi.compiler.ir import Atom, Literal, Support, Var, is_float, is_real, straight
+from ppvi.compiler.ir import Atom, Literal, Support, Var, is_float, is_real, site_info, straight
 from ppvi.compiler.ranges import Ranges
 
 SINGLE = 1e-6
@@ -83,7 +83,7 @@ def is_whole(atom: Atom, makers: Mapping[Var, Step]) -> bool:
         return is_real(atom) and bool((np.asarray(atom.value) % 1 == 0).all())
     step = makers.get(atom)
     if step is None or step.equation.site is not None:
-        return step is not None and step.equation.site.support.kind == "integer"
+        return step is not None and site_info(step.equation).support.kind == "integer"
     name = step.meaning.name
     if name in ROUNDING:
         return True
@@ -146,7 +146,7 @@ def pieces(atom: Atom, makers: Mapping[Var, Step], through: Container[Var]) -> I
         if piece in seen:
             continue
         seen.add(piece)
-        if step is not None and _is_point(step) and atom in through:
+        if step is not None and _is_point(step) and step.outputs[0] in through:
             waiting.append(Piece(step.inputs[0], sure, True))
         elif step is not None and _returns_entries(step):
             count = 1 if step.meaning.name in INDEXED else len(step.inputs)

@@ -66,12 +66,16 @@ def with_subclasses(kind: type) -> Iterator[str]:
         yield from with_subclasses(other)
 
 
+NEW: Any = vars(copyreg)["__newobj__"]
+"""By what a pickle makes most things."""
+
+
 def reduced(x: Any) -> Any:
     """What a pickle holds of a thing; None if no more than which thing it is; or the error that there was."""
     reduce = copyreg.dispatch_table.get(type(x))
     try:
         found: Any = reduce(x) if reduce else x.__reduce_ex__(4)
-        if isinstance(found, str) or (found[0] is copyreg.__newobj__ and not any(found[2:])):
+        if isinstance(found, str) or (found[0] is NEW and not any(found[2:])):
             return None if isinstance(found, str) or len(found[1]) == 1 else found
         return (*found[:3], *(list(entries or ()) for entries in (*found, None, None, None)[3:5]))
     except Exception as error:

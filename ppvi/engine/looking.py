@@ -241,7 +241,8 @@ class Looker:
         elif isinstance(x, set | frozenset):
             self.set(path, x)
         elif isinstance(x, int | float | complex | str | bytes):  # of a class of its own
-            self.fact(path, "value", (type(x), *(base.__repr__(x) for base in type(x).__mro__ if base in SCALARS)))
+            bases: list[Any] = [base for base in type(x).__mro__ if base in SCALARS]
+            self.fact(path, "value", (type(x), *(base.__repr__(x) for base in bases)))
         else:
             return False
         return True
@@ -304,9 +305,8 @@ class Looker:
     # Containers -------------------------------------------------------------------------------------------------------
 
     def mapping(self, path: Path, x: Mapping[Any, Any], attributes: bool = False) -> None:
-        own = next(
-            (kind for kind in (OrderedDict, dict) if isinstance(x, kind)), type(x)
-        )  # what is in it, whatever a class of the user's gives
+        # What is in it, whatever a class of the user's gives.
+        own: Any = next((kind for kind in (OrderedDict, dict) if isinstance(x, kind)), type(x))
         keys, values = own.keys(x), own.values(x)
         self.watch.views += [keys, values]
         if all(type(key) is str for key in keys):
@@ -317,7 +317,7 @@ class Looker:
         self.visit_all(path, (f".{key}" if attributes else f"[{_short(key)}]" for key in keys), values)
 
     def sequence(self, path: Path, x: Sequence[Any]) -> None:
-        own = next(kind for kind in (list, tuple, deque) if isinstance(x, kind))
+        own: Any = next(kind for kind in (list, tuple, deque) if isinstance(x, kind))
         self.fact(path, "length", (type(x), len(x)))
         if type(x) is own:
             self.watch.views.append(x)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any, NamedTuple
 
+_call: Any = operator.call
+
 
 class Path(NamedTuple):
     """Where something was found."""
@@ -89,7 +91,7 @@ class Watch:
     def begin(self) -> None:
         self.seen = (
             list(map(getattr, self.owners, self.names)),
-            list(map(operator.call, self.getters, self.keys, repeat(ABSENT))),
+            list(map(_call, self.getters, self.keys, repeat(ABSENT))),
             list(map(len, self.views)),
             list(self._contained()),
         )
@@ -100,7 +102,7 @@ class Watch:
         try:
             return (
                 all(map(operator.is_, map(getattr, self.owners, self.names), attributes))
-                and all(map(operator.is_, map(operator.call, self.getters, self.keys, repeat(ABSENT)), members))
+                and all(map(operator.is_, map(_call, self.getters, self.keys, repeat(ABSENT)), members))
                 and (not sizes or list(map(len, self.views)) == sizes)
                 and (not contained or all(map(operator.is_, self._contained(), contained)))
                 and (not self.others or all(map(operator.call, self.others)))

@@ -79,7 +79,8 @@ def is_array(leaf: Any) -> bool:
     if not isinstance(leaf, jax.Array | float):
         return False
     if not isinstance(leaf, Tracer):
-        _ARRAYS.add(type(leaf))
+        kind: Any = type(leaf)
+        _ARRAYS.add(kind)
     return True
 
 

@@ -256,8 +256,8 @@ def curves(
     places = {"given": center} | {name: ravel_pytree(free(point))[0] for name, point in points.items()}
     seed = np.asarray(jax.random.key_data(key)).ravel()
     paths = lay({name: np.asarray(x) for name, x in places.items()}, owner, names, mine, seed, far)
-    straight = (jnp.asarray(x, center.dtype) for x in (paths.points, paths.directions))
-    return Curves(paths, *straight, lambda x: back(unravel(x)))
+    centers, directions = (jnp.asarray(x, center.dtype) for x in (paths.points, paths.directions))
+    return Curves(paths, centers, directions, lambda x: back(unravel(x)))
 
 
 def drawer(

@@ -111,7 +111,12 @@ class Around(Messenger):
             for plate in _PYRO_STACK:
                 rows = self.plates.in_order_of(plate.name) if isinstance(plate, numpyro.plate) else None
                 axis = None if rows is None else plate.dim - msg["kwargs"]["event_dim"]
-                if axis is not None and jnp.ndim(msg["value"]) >= -axis and jnp.shape(msg["value"])[axis] != 1:
+                if (
+                    rows is not None
+                    and axis is not None
+                    and jnp.ndim(msg["value"]) >= -axis
+                    and jnp.shape(msg["value"])[axis] != 1
+                ):
                     msg["value"] = jnp.take(msg["value"], rows, axis)
 
     def _sample(self, msg: Any) -> None:

@@ -222,7 +222,10 @@ class Objective(engine.Objective):
 
             return value_grad_and_states(run, learners, params, states)
 
-        learn.defjvp(lambda primals, tangents: refuse_second(plan))
+        def refused(primals: Any, tangents: Any) -> Any:
+            refuse_second(plan)
+
+        learn.defjvp(refused)
         return learn(params, arrays)
 
     def planned(

@@ -81,7 +81,9 @@ class Around(Messenger):
         """Plates take rows where they are of fewer than all; where they are of all in another order, these are taken here."""
         if msg["type"] in ("param", "subsample") and msg["kwargs"].get("event_dim") is not None:
             for plate in _PYRO_STACK:
-                rows = self.plates.in_order_of(plate.name) if isinstance(plate, SubsampleMessenger) else None
+                if not isinstance(plate, SubsampleMessenger):
+                    continue
+                rows = self.plates.in_order_of(plate.name)
                 axis = None if rows is None else plate.dim - msg["kwargs"]["event_dim"]
                 if axis is not None and msg["value"].ndim >= -axis and msg["value"].shape[axis] != 1:
                     msg["value"] = _with_place(msg["value"].index_select(axis, rows), msg["value"])

@@ -34,6 +34,7 @@ class Arguments:
         self._given = args, kwargs = args, dict(kwargs)
         self.are_plain = not kwargs and all(type(x) is torch.Tensor for x in args)
         """Whether they are tensors by position, of which no tree need be made."""
+        self._tree: Any
         self.leaves, self._tree = (args, len(args)) if self.are_plain else tree_flatten((args, kwargs))
         self.tensors = [x for x in self.leaves if isinstance(x, torch.Tensor)]
         self.constants = Constants() if self.are_plain else self._constants()

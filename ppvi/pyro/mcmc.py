@@ -45,7 +45,7 @@ def nuts(
     with seeded(key), all_rows():
         with torch.random.fork_rng(), torch.no_grad(), poutine.trace() as found:
             AllRows()(model)(*args, **kwargs)
-        sites = {name: found.trace.nodes[name]["fn"] for name in found.trace.stochastic_nodes}
+        sites = {name: dict(found.trace.nodes[name])["fn"] for name in found.trace.stochastic_nodes}
         sites = {name: fn for name, fn in sites.items() if not isinstance(fn, _Subsample)}
         refuse_discrete([name for name, fn in sites.items() if is_discrete(fn)], sites)
         for _ in range(num_chains):
