@@ -105,7 +105,10 @@ class Formula:
 
         def other(x: Any) -> Any:
             x = np.asarray(x)
-            return x * (1 + by * rng.choice([-1, 1], x.shape)) if x.dtype.kind == "f" else x
+            if x.dtype.kind != "f":
+                return x
+            # A whole number is exact, and may be the index of a selection.
+            return np.where(x == np.trunc(x), x, x * (1 + by * rng.choice([-1, 1], x.shape)))
 
         for leaf in self.leaves:
             x = values[leaf.place]

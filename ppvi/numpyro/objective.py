@@ -200,12 +200,14 @@ class Objective(engine.Objective):
     def _evaluate(
         self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: Any = None
     ) -> jax.Array:
-        return derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays, states).surrogate()
+        of, leaves = derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays, states)
+        return of.surrogate(leaves)
 
     def _differentiate(
         self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure
     ) -> tuple[jax.Array, Params]:
-        return derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays, None).gradient()
+        of, leaves = derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays)
+        return of.gradient(leaves)
 
     def _learn(
         self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: States
@@ -213,10 +215,13 @@ class Objective(engine.Objective):
         plan = self.planned(key, params, arrays, structure)
         learners = learners_of(plan)
         if not learners:
-            return *derivatives_of(plan, params, key, arrays, None).gradient(), states
+            of, leaves = derivatives_of(plan, params, key, arrays)
+            return *of.gradient(leaves), states
 
         @jax.custom_jvp
-        def learn(params: Params, arrays: list[Any]) -> tuple[jax.Array, Params, States]:
+        def learn(
+            key: jax.Array, params: Params, arrays: list[Any], states: States
+        ) -> tuple[jax.Array, Params, States]:
             def run(params: Params, values: dict[str, Any]) -> jax.Array:
                 return surrogate(plan, OPS, [*jax.tree.leaves(params), key, *arrays], values)
 
@@ -226,7 +231,7 @@ class Objective(engine.Objective):
             refuse_second(plan)
 
         learn.defjvp(refused)
-        return learn(params, arrays)
+        return learn(key, params, arrays, states)
 
     def planned(
         self,

@@ -18,16 +18,15 @@ from ppvi.numpyro.ops import OPS
 
 @dataclass(frozen=True)
 class Derivatives:
-    """Of the surrogate of a plan, in these numbers."""
+    """Of the surrogate of a plan, in numbers that it does not hold itself: JAX keeps rules of derivatives beyond a trace."""
 
     plan: Plan
-    leaves: Sequence[Any]
     rest: Any
     """What makes inputs and states of the leaves."""
     params: Any
     """The structure of the parameters, whose leaves come first."""
 
-    def surrogate(self) -> jax.Array:
+    def surrogate(self, leaves: Sequence[Any]) -> jax.Array:
         """The number, whose derivative is by `gradient`, so that a second derivative of it is one of that."""
         found = jax.custom_jvp(self._run())
 
@@ -38,11 +37,11 @@ class Derivatives:
             return value, sum(along, start=jnp.zeros_like(value))
 
         found.defjvp(derivative, symbolic_zeros=True)
-        return found(*self.leaves)
+        return found(*leaves)
 
-    def gradient(self) -> tuple[jax.Array, Any]:
+    def gradient(self, leaves: Sequence[Any]) -> tuple[jax.Array, Any]:
         """Value and gradient in the parameters."""
-        value, slopes = self._gradient(range(self.params.num_leaves))(*self.leaves)
+        value, slopes = self._gradient(range(self.params.num_leaves))(*leaves)
         return value, jax.tree.unflatten(self.params, slopes)
 
     def _gradient(self, places: Sequence[int]) -> Callable[..., Any]:
@@ -67,8 +66,10 @@ class Derivatives:
         return run
 
 
-def derivatives_of(plan: Plan, params: Any, key: jax.Array, arrays: Sequence[Any], states: Any) -> Derivatives:
-    """Of the surrogate at these parameters, with this key, arguments and states."""
+def derivatives_of(
+    plan: Plan, params: Any, key: jax.Array, arrays: Sequence[Any], states: Any = None
+) -> tuple[Derivatives, list[Any]]:
+    """Those of the surrogate, and the numbers: these parameters, with this key, arguments and states."""
     values, structure = jax.tree.flatten(params)
     leaves, rest = jax.tree.flatten(([*values, key, *arrays], states))
-    return Derivatives(plan, leaves, rest, structure)
+    return Derivatives(plan, rest, structure), leaves

@@ -47,5 +47,5 @@ def value_and_grad(loss, model, guide):
 def test_biased(alpha, model, guide):
     loss = pyro.infer.RenyiELBO(alpha=alpha, num_particles=2)
     estimator = value_and_grad(loss, model, guide)
-    report = ppvi.check_estimator(estimator, {"a": 0.5}, alpha=0.01, budget=300, progress=False)
+    report = ppvi.check_estimator(estimator, {"a": 0.5}, alpha=0.01, budget=900, progress=False)
     assert report.verdict == "biased", report

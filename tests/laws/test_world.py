@@ -388,13 +388,13 @@ CHANGES = [
     the_attribute_of_a_method, a_class_attribute_that_an_object_hides, a_class_attribute, within_a_handler,
     a_module_that_is_imported_inside, a_module_that_is_imported_after_many_names, an_import_that_fails,
     a_module_that_is_called_like_a_library, an_attribute_of_a_module_by_its_name,
-    an_attribute_of_a_class_by_its_name, a_global_by_its_name, a_dict_of_the_standard_library, a_dict_of_a_class_of_its_own,
+    an_attribute_of_a_class_by_its_name, pytest.param(a_global_by_its_name, marks=pytest.mark.slow), a_dict_of_the_standard_library, a_dict_of_a_class_of_its_own,
     what_a_named_tuple_computes, a_method_of_a_dict, an_array_of_objects, an_array_of_python, a_table, a_table_in_place,
     a_variable_of_the_context, numbers_that_were_drawn, the_end_of_a_long_chain, what_many_share,
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CHANGES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", CHANGES, ids=lambda case: getattr(case, "__name__", None))
 def test_what_changes_is_seen(case, engine):
     with on(engine):
         model, change = case()
