@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ppvi.errors import ProgramError
 from ppvi.ops import Array, Ops
+
+T = TypeVar("T")
 
 
 class Session(Protocol):
@@ -59,11 +61,16 @@ def session() -> Session:
         ) from None
 
 
-@contextmanager
-def staging(current: Session) -> Iterator[None]:
+def staging(current: Session) -> AbstractContextManager[Session]:
     """Make `current` the engine that the verbs act on."""
-    token = _session.set(current)
+    return holding(_session, current)
+
+
+@contextmanager
+def holding(variable: ContextVar[Any], value: T) -> Iterator[T]:
+    """A variable of the context has this value, and then what it had."""
+    token = variable.set(value)
     try:
-        yield
+        yield value
     finally:
-        _session.reset(token)
+        variable.reset(token)

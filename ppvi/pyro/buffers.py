@@ -9,7 +9,7 @@ their mean.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ppvi.errors import ProgramError
 from ppvi.pyro.trees import level, lowered
+from ppvi.session import holding
 
 
 class Place(NamedTuple):
@@ -136,15 +137,9 @@ Writes = dict[int, tuple[torch.Tensor, torch.Tensor]]
 _writes: ContextVar[Writes | None] = ContextVar("writes", default=None)
 
 
-@contextmanager
-def writing() -> Iterator[Writes]:
+def writing() -> AbstractContextManager[Writes]:
     """What is written in here is collected."""
-    found: Writes = {}
-    token = _writes.set(found)
-    try:
-        yield found
-    finally:
-        _writes.reset(token)
+    return holding(_writes, {})
 
 
 def written(buffer: torch.Tensor, value: torch.Tensor, mapped: int) -> torch.Tensor:

@@ -10,8 +10,8 @@ import of this module on. It does what it did, but in a session, of which every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import FunctionType
@@ -29,6 +29,7 @@ from ppvi.pyro import source
 from ppvi.pyro.located import within
 from ppvi.pyro.registry import LIBRARY, in_front, register, registered
 from ppvi.pyro.trees import level, lowered
+from ppvi.session import holding
 
 _TENSOR = object()
 
@@ -139,14 +140,9 @@ _read: ContextVar[Read | None] = ContextVar("read", default=None)
 """What stands for a parameter of a module, in the session that runs."""
 
 
-@contextmanager
-def calls_noted(read: Read) -> Iterator[None]:
+def calls_noted(read: Read) -> AbstractContextManager[Read]:
     """Functions are applied as a session does; `read` says what stands for a parameter of a module."""
-    token = _read.set(read)
-    try:
-        yield
-    finally:
-        _read.reset(token)
+    return holding(_read, read)
 
 
 class _Session:

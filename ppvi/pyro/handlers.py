@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from ppvi.engine.runs import Run, Site, no_direct_sites, own_scale, unknown_site
 from ppvi.pyro import graphs, source
 from ppvi.pyro.buffers import batch_norm
 from ppvi.pyro.refused import refuse_hook
+from ppvi.session import holding
 from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -228,15 +229,10 @@ def _with_place(value: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
     return value
 
 
-@contextmanager
-def all_rows() -> Iterator[None]:
+def all_rows() -> AbstractContextManager[bool]:
     """Plates that get no rows are of all rows, however many they state. (Pyro refuses rows that are more or fewer than stated,
     but lets none pass.)"""
-    token = _all_rows.set(True)
-    try:
-        yield
-    finally:
-        _all_rows.reset(token)
+    return holding(_all_rows, True)
 
 
 _all_rows: ContextVar[bool] = ContextVar("all_rows", default=False)

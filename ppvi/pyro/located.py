@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -19,6 +19,7 @@ from ppvi.compiler.ir import Origin
 from ppvi.pyro import source
 from ppvi.pyro.graphs import is_traced
 from ppvi.pyro.refused import Seed
+from ppvi.session import holding
 
 Numbers = list[tuple[torch.Tensor, torch.Tensor]]
 """Tensors that Python numbers were read out of, and what was in them."""
@@ -35,14 +36,9 @@ def code_of(origin: Origin, owner: Any) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def within(origin: Origin) -> Iterator[None]:
+def within(origin: Origin) -> AbstractContextManager[Origin]:
     """What runs here is code of this origin."""
-    token = _origin.set(origin)
-    try:
-        yield
-    finally:
-        _origin.reset(token)
+    return holding(_origin, origin)
 
 
 def origin() -> Origin:
@@ -97,12 +93,8 @@ class Noting(TorchDispatchMode):
 @contextmanager
 def numbers_noted(numbers: Numbers) -> Iterator[None]:
     """What Python reads out of tensors that are not traced is noted here."""
-    token = _numbers.set(numbers)
-    try:
-        with Noting():
-            yield
-    finally:
-        _numbers.reset(token)
+    with holding(_numbers, numbers), Noting():
+        yield
 
 
 def note(tensors: Any) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
+
+from ppvi.session import holding
 
 LIBRARY = torch.library.Library("ppvi", "DEF")
 
@@ -15,14 +16,9 @@ _things: ContextVar[list[Any]] = ContextVar("things")
 """The objects by number, of the staging in progress."""
 
 
-@contextmanager
-def registering(things: list[Any] | None = None) -> Iterator[list[Any]]:
+def registering(things: list[Any] | None = None) -> AbstractContextManager[list[Any]]:
     """Numbers mean the things of this list."""
-    token = _things.set([] if things is None else things)
-    try:
-        yield _things.get()
-    finally:
-        _things.reset(token)
+    return holding(_things, [] if things is None else things)
 
 
 def register(thing: Any) -> int:
