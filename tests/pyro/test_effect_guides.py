@@ -16,13 +16,6 @@ import ppvi.pyro as vi
 X = torch.tensor([3.0, 4.0, 5.0])
 
 
-@pytest.fixture(autouse=True)
-def _empty_store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 def hierarchy():
     mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
     tau = pyro.sample("tau", dist.LogNormal(0.0, 0.5))

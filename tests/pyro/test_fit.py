@@ -21,13 +21,6 @@ PRECISION = 1 / 4 + 4
 MEAN, SD = float(Y.sum() / PRECISION), PRECISION**-0.5
 
 
-@pytest.fixture(autouse=True)
-def _empty_store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 def model(y):
     x = pyro.sample("x", dist.Normal(0.0, 2.0))
     pyro.deterministic("twice", 2 * x)

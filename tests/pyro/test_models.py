@@ -23,13 +23,6 @@ from tests.data import gold_standard
 from tests.pyro.test_fit import falling
 
 
-@pytest.fixture(autouse=True)
-def _empty_store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 @pytest.mark.slow
 def test_eight_schools_against_gold_standard_draws():
     """10,000 reference draws of posteriordb, by NUTS in another system."""

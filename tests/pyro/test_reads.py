@@ -22,13 +22,6 @@ REAL.weight.fill_(2.0)
 REAL.bias.fill_(-1.0)
 
 
-@pytest.fixture(autouse=True)
-def _empty_store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 def returned(p, q):
     return q.simulate().returned
 

@@ -44,12 +44,6 @@ PROGRAMS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _empty_store():
-    yield
-    pyro.clear_param_store()
-
-
 def returned(p, q):
     return q.simulate().returned
 

@@ -15,13 +15,6 @@ DIVERGENCE = 0.3 * math.log(0.3 / 0.5) + 0.7 * math.log(0.7 / 0.5)
 """Of Bernoulli(0.3) from Bernoulli(0.5)."""
 
 
-@pytest.fixture(autouse=True)
-def _empty_store():
-    pyro.clear_param_store()
-    yield
-    pyro.clear_param_store()
-
-
 def nested(prob):
     for i in pyro.plate("a", 2):
         for j in pyro.plate(f"b_{i}", 3):
