@@ -77,7 +77,7 @@ def guarded(program: Program, ops: Ops) -> Program:
         edged = steep or (equation.op not in BOUNDED and not infinite.isdisjoint(equation.outputs))
         if equation.site is not None or not (edged and varies and may_not_count and _is_entrywise(equation)):
             return equation
-        return replace(equation, run=_guarded(equation.run, ops, steep))
+        return replace(equation, run=_guarded(equation.run, ops, steep, steep and edges.exponent(equation) is not None))
 
     return replace(program, equations=tuple(map(read, program.equations)))
 
@@ -133,11 +133,13 @@ class Edges:
     def is_steep(self, equation: Equation) -> bool:
         if equation.op not in STEEP or not self.may_be_zero(equation.inputs[0]):
             return False
-        exponent = self.exponent(equation) if equation.op == "pow" else 0.5
+        exponent = self.exponent(equation)
         return exponent is None or 0 < exponent < 1
 
     def exponent(self, equation: Equation) -> float | None:
         """Of a power, where it is a number of the program's text."""
+        if equation.op == "sqrt":
+            return 0.5
         if len(equation.inputs) == 1:
             at_two = float(equation.run(self.ops.array(2.0))[0])
             return math.log2(at_two) if at_two > 0 else -math.inf
@@ -185,14 +187,25 @@ def _is_entrywise(equation: Equation) -> bool:
     return equation.op in ENTRYWISE and len(equation.outputs) == len(outputs) == 1 and within
 
 
-def _guarded(run: Callable[..., Sequence[Array]], ops: Ops, steep: bool) -> Callable[..., Sequence[Array]]:
+def _guarded(
+    run: Callable[..., Sequence[Array]], ops: Ops, steep: bool, surely: bool
+) -> Callable[..., Sequence[Array]]:
+    """The operation, with nothing flowing back where its value is infinite, and the largest slope where only its slope is.
+
+    **Arguments**
+
+    - `steep`: whether its slope may be infinite where its first operand is 0; `surely`: whether it is.
+    """
+
     def guarded(*operands: Any) -> Sequence[Array]:
         [value] = run(*map(ops.stop_gradient, operands))
         kept = is_finite(value)
         if steep:
             x, *others = operands
-            [at_two] = run(ops.where(x == 0, 2, x), *others)  # which tells a power's exponent
-            edge = kept & (x == 0) & (at_two > 1) & (at_two < 2)
+            edge = kept & (x == 0)
+            if not surely:
+                [at_two] = run(ops.where(x == 0, 2, x), *others)  # which tells a power's exponent
+                edge = edge & (at_two > 1) & (at_two < 2)
             value = ops.where(edge, value + LARGEST * (x - ops.stop_gradient(x)), value)
             kept = kept & ~edge
         [inside] = run(*(ops.where(kept, x, 1) for x in operands))

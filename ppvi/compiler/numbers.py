@@ -51,8 +51,11 @@ class Numbers:
 
         - `step`: how far parameters are moved, with the draws of finite sites as they were.
         """
+        known = self._runs.get((seed, step), {})
         try:
-            return np.asarray(_read(atom, self._run(_behind(atom, self.program), seed, step)), float)
+            if atom not in known:  # what has been found is not looked for again
+                known = self._run(_behind(atom, self.program), seed, step)
+            return np.asarray(_read(atom, known), float)
         except (KeyError, TypeError):  # not found; or a number of a trace outside, which may be anything
             return None
 
