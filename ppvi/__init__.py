@@ -23,6 +23,7 @@ from ppvi.expectations import (
     minibatch as minibatch,
     power_of as power_of,
 )
+from ppvi.fit import load as load
 from ppvi.inference import marginal as marginal, normalize as normalize, tempered as tempered
 from ppvi.program import (
     Program as Program,
@@ -35,6 +36,7 @@ from ppvi.program import (
     stop_gradient as stop_gradient,
     total as total,
 )
+from ppvi.stopping import Plateau as Plateau, TimeLimit as TimeLimit
 from ppvi.strategies import (
     ARM as ARM,
     DisARM as DisARM,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ppvi.errors import ProgramError
+from ppvi.losses import change_of
 from ppvi.pairing import Pairs, draws_of, paired
 
 
@@ -126,7 +127,7 @@ def compare(fit: Any, reference: Any, *, draws: int = 4000) -> Comparison:
         threshold=None if weights is None else threshold(weights.size),
         only_fit=pairs.only_fit,
         only_reference=pairs.only_reference,
-        moving=_moving(getattr(fit, "losses", None)),
+        moving=change_of(getattr(fit, "losses", None)),
     )
 
 
@@ -161,20 +162,6 @@ def _marginals(pairs: Pairs) -> tuple[Marginal, ...]:
                 )
             )
     return tuple(found)
-
-
-def _moving(losses: Any) -> float | None:
-    """The change of the mean loss between the last two tenths of the steps that exceeds three standard errors, or 0."""
-    if losses is None or len(losses) < 40:
-        return None
-    per_step = np.asarray(losses, float).reshape(len(losses), -1).sum(-1)
-    tenth = len(per_step) // 10
-    before, last = per_step[-2 * tenth : -tenth], per_step[-tenth:]
-    if not np.isfinite(per_step[-2 * tenth :]).all():
-        return None
-    error = math.sqrt((before.var() + last.var()) / tenth)
-    change = float(last.mean() - before.mean())
-    return change if abs(change) > 3 * error else 0.0
 
 
 def _signed(marginal: Marginal) -> tuple[str, str]:

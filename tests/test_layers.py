@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
-    ["errors", "ops", "source", "tables"],
+    ["errors", "losses", "ops", "source", "tables"],
     ["pairing"],
     ["checks"],
     ["strategies"],
@@ -20,6 +20,8 @@ LAYERS = [
     ["objectives"],
     ["compiler"],
     ["engine"],
+    ["checkpoints", "stopping"],
+    ["fit"],
     ["numpyro", "pyro"],
     ["check", "compare"],
     ["testing"],

@@ -164,6 +164,10 @@ class Objective:
         """A key that is not used by what was done with this one."""
         raise NotImplementedError
 
+    def trainer(self, *args: Any, **options: Any) -> Any:
+        """What `fit` moves parameters by, a `ppvi.engine.training.Trainer`."""
+        raise NotImplementedError
+
     def _check(self, *args: Any, **options: Any) -> Report:
         raise NotImplementedError
 

@@ -119,6 +119,11 @@ class Objective(engine.Objective):
     ) -> tuple[jax.Array, Params, States]:
         return self._call(self._update, key, params, args, kwargs, states)
 
+    def trainer(self, *args: Any, **options: Any) -> Any:
+        from ppvi.numpyro.training import Trainer
+
+        return Trainer(*args, **options)
+
     def _check(self, *args: Any, **options: Any) -> Report:
         from ppvi.numpyro.checking import check
 

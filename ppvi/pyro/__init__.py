@@ -14,8 +14,7 @@ except ImportError as error:
     raise ImportError("ppvi.pyro needs PyTorch and Pyro: install them with pip install 'ppvi[pyro]'.") from error
 
 from ppvi.engine.draws import posterior as posterior
-from ppvi.engine.fitting import Fit as Fit
-from ppvi.pyro.fit import fit as fit
+from ppvi.fit import Fit as Fit, fit as fit
 from ppvi.pyro.handlers import strategies as strategies
 from ppvi.pyro.mcmc import nuts as nuts
 from ppvi.pyro.objective import Objective as Objective, objective as objective

@@ -7,7 +7,7 @@ key is done by one of them at a time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -50,3 +50,21 @@ def seeds(key: Key, n: int) -> list[int]:
     """So many seeds of a key, for what must not take from each other's random numbers."""
     with seeded(key):
         return torch.randint(2**62, (n,)).tolist()
+
+
+def random_state() -> dict[str, torch.Tensor]:
+    """The random numbers to come, of the processor and of the devices that are in use."""
+    devices = enumerate(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())
+    return {"cpu": torch.get_rng_state(), **{f"cuda:{i}": state for i, state in devices}}
+
+
+@contextmanager
+def drawing_from(random: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Draws are these random numbers'."""
+    with seeded(0):
+        for device, state in random.items():
+            if device == "cpu":
+                torch.set_rng_state(state)
+            else:
+                torch.cuda.set_rng_state(state, device)
+        yield

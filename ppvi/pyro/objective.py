@@ -305,6 +305,11 @@ class Objective(engine.Objective):
         if not self.has_run:
             self.first_run(0, params, args, kwargs)
 
+    def trainer(self, *args: Any, **options: Any) -> Any:
+        from ppvi.pyro.training import Trainer
+
+        return Trainer(*args, **options)
+
     def _check(self, *args: Any, **options: Any) -> Report:
         from ppvi.pyro.checking import check
 

@@ -1,72 +1,90 @@
-"""What fits share: their results, which objective moves whose parameters, and where they start."""
+"""Training: what a fit asks of an engine, which objective moves whose parameters, and where they start."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import arviz as az
 import numpy as np
-from tqdm import tqdm
 
-from ppvi.engine.draws import posterior
 from ppvi.engine.objectives import Objective, Params, Start
-from ppvi.errors import FitError, ProgramError
-from ppvi.program import Program
+from ppvi.errors import ProgramError
+from ppvi.ops import Array
 
 O = TypeVar("O", bound=Objective)  # noqa: E741
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Fit:
-    """A fitted objective.
+class State:
+    """All that a fit needs to go on.
 
     **Attributes**
 
-    - `params`: name -> constrained value.
-    - `losses`: one estimate per step, `(step,)`, or `(step, objective)` of several; minus what was maximised.
+    - `arrays`: name -> array: unconstrained parameters, memories of optimisers, states of strategies that learn, averages,
+      running statistics of modules, and the random numbers to come.
+    - `losses`: of the steps that were taken, `(step,)`, or `(step, objective)` of several objectives.
     """
 
-    params: Params
-    losses: np.ndarray
-    objectives: tuple[Objective, ...] = field(repr=False)
-    key: Any = field(repr=False)
-    args: tuple[Any, ...] = field(repr=False)
-    kwargs: Mapping[str, Any] = field(repr=False)
+    arrays: Mapping[str, Array] = field(repr=False)
+    losses: np.ndarray = field(repr=False)
 
-    def posterior(
-        self,
-        key: Any = None,
-        draws: int = 1000,
-        *,
-        particles: int = 1,
-        program: Callable[[Program, Program], Program] | None = None,
-    ) -> az.InferenceData:
-        """Draws from the fitted guide, as ArviZ data; see `posterior`."""
-        options: dict[str, Any] = {"draws": draws, "particles": particles, "program": program}
-        key = self.objectives[0].another(self.key) if key is None else key
-        return posterior(self.objectives[0], key, self.params, *self.args, **options, **self.kwargs)
+    @property
+    def step(self) -> int:
+        """How many steps were taken."""
+        return len(self.losses)
 
-    def __str__(self) -> str:
-        if not len(self.losses):
-            return "Fit of 0 steps"
-        recent = self.losses[-max(len(self.losses) // 10, 1) :]
-        changes = zip(np.atleast_1d(self.losses[0]), np.atleast_1d(recent.mean(0)), strict=True)
-        losses = ", ".join(f"{first:.5g} -> {last:.5g}" for first, last in changes)
-        return f"Fit of {len(self.losses)} steps: loss {losses}; parameters {', '.join(self.params)}"
+    def __repr__(self) -> str:
+        return f"State(step={self.step}, arrays={len(self.arrays)})"
 
+
+class Trainer(Protocol):
+    """Moves the parameters of one objective, or of several in turn, from state to state.
+
+    The steps from a state are the same numbers in however many calls they are taken.
+    """
+
+    remedy: str
+    """What may keep an update finite."""
+
+    def init(self) -> State:
+        """The state before the first step."""
+        ...
+
+    def restored(self, state: State) -> State:
+        """A state of another fit of the same objectives, as one of this.
+
+        **Raises** `ProgramError` where it is of other parameters or optimisers.
+        """
+        ...
+
+    def advance(self, state: State, n: int) -> tuple[State, bool]:
+        """The state `n` steps on, at most `CHUNK`, and whether all is finite and in its constraints."""
+        ...
+
+    def params(self, state: State) -> Params:
+        """Constrained values of the parameters."""
+        ...
+
+    def problem(self, state: State) -> str | None:
+        """What is wrong with a state after its last step, if anything."""
+        ...
+
+    def cause(self, state: State) -> str | None:
+        """Where a NaN or an infinity of the step after this state comes from, if it is known."""
+        ...
+
+    def end(self, state: State) -> None:
+        """Leave the world in this state, which is the last."""
+        ...
+
+
+CHUNK = 1000
+"""The most steps that are taken at once."""
 
 Whose = str | Collection[str] | Callable[[str], bool]
 """Which parameters: `"model"` or `"guide"` (whoever is not the model), names, or a predicate on names."""
-
-
-def check_steps(num_steps: Any) -> None:
-    """Refuse a number of steps that is none."""
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-        raise ProgramError(f"fit: num_steps must be an int of at least 1, not {num_steps!r}.")
 
 
 def pairs_of(objective: O | Sequence[tuple[O, Whose]]) -> list[tuple[O, Whose]]:
@@ -91,6 +109,17 @@ def one_each(optimizer: T | Sequence[T], n: int) -> list[T]:
     if len(optimizer) != n:
         raise ProgramError(f"fit: {len(optimizer)} optimizers for {n} objectives; give one, or one for each.")
     return list(optimizer)
+
+
+def step_size_of(optimizer: Any) -> float | None:
+    """The step size of Adam that a number, or nothing, stands for."""
+    if optimizer is None:
+        return 0.01
+    if isinstance(optimizer, bool) or not isinstance(optimizer, int | float | np.number):
+        return None
+    if not optimizer > 0:
+        raise ProgramError(f"fit: the optimizer is the step size {optimizer} of Adam, which must be positive.")
+    return float(optimizer)
 
 
 def moved(whose: Whose, start: Start) -> tuple[str, ...]:
@@ -133,32 +162,38 @@ def refuse_other_shapes(start: Params, params: Params, shape_of: Callable[[Any],
             )
 
 
+def refuse_other_state(expected: Mapping[str, Array], state: State) -> None:
+    """A state to go on from must be of the same parameters and optimisers."""
+    for name in [*expected, *state.arrays]:
+        mine, theirs = expected.get(name), state.arrays.get(name)
+        if mine is None or theirs is None or tuple(mine.shape) != tuple(theirs.shape):
+            has, asked = ("nothing" if x is None else f"an array of shape {tuple(x.shape)}" for x in (theirs, mine))
+            raise ProgramError(
+                f"fit: the state to go on from has {has} for {name}, and this fit wants {asked}: go on with the objectives, "
+                f"the optimizer and the options that the state was made with, or begin anew with params=."
+            )
+
+
 def strayed(name: str, value: np.ndarray, constraint: Any) -> str | None:
     """What is wrong with a parameter after an update: it is not finite, or it is zero where it has to be positive.
 
     Only where the rounding of numbers puts it there, for that is how a constrained parameter leaves its constraint. At a
     bound that is not zero rounding is harmless, and it is where some fits converge to.
     """
-    kept = np.isfinite(value)
-    positive = value if _is_positive(constraint) else _diagonal(value, constraint)
-    out = value[~kept] if not kept.all() else positive[~(positive > 0)]
+    kept, positive = np.isfinite(value), positive_part(value, constraint)
+    out = value[~kept] if not kept.all() or positive is None else positive[~(positive > 0)]
     return (
         f"parameter {name!r} has left its constraint {constraint}, with the value {out.flat[0]}" if out.size else None
     )
 
 
-def _is_positive(constraint: Any) -> bool:
+def positive_part(value: Any, constraint: Any) -> Any:
+    """What of a constrained value must be positive: all of a scale, the diagonal of a Cholesky factor, or None."""
     constraint = getattr(constraint, "base_constraint", constraint)
-    return _kind(constraint) in _ABOVE and bool(np.all(np.asarray(constraint.lower_bound) == 0))
-
-
-def _diagonal(value: np.ndarray, constraint: Any) -> np.ndarray:
-    kind = _kind(getattr(constraint, "base_constraint", constraint))
-    return np.diagonal(value, axis1=-2, axis2=-1) if kind in _FACTORS else np.ones(())
-
-
-def _kind(constraint: Any) -> str:
-    return type(constraint).__name__.strip("_")
+    kind = type(constraint).__name__.strip("_")
+    if kind in _FACTORS:
+        return value.diagonal(0, -2, -1)
+    return value if kind in _ABOVE and np.all(np.asarray(constraint.lower_bound) == 0) else None
 
 
 _ABOVE = frozenset({"Positive", "GreaterThan", "SoftplusPositive"})
@@ -166,20 +201,6 @@ _ABOVE = frozenset({"Positive", "GreaterThan", "SoftplusPositive"})
 
 _FACTORS = frozenset({"LowerCholesky", "SoftplusLowerCholesky", "ScaledUnitLowerCholesky", "PositiveDefinite"})
 """Constraints of matrices with a positive diagonal."""
-
-
-def stopped(step: int, cause: str, fit: Fit, remedy: str) -> FitError:
-    """The error of a fit that has left the finite numbers, or a constraint."""
-    held = f"the last parameters that were finite and in their constraints, and {len(fit.losses)} losses"
-    hint = f"The error's `.fit` holds {held}; a smaller step size, or {remedy}, may help."
-    if step == 0:
-        hint = "Nothing has been moved yet: look at the data, at the initial parameters and at what is computed of them there."
-    return FitError(f"the fit stopped at step {step}: {cause}. {hint}", fit)
-
-
-def progress_bar(num_steps: int, shown: bool) -> tqdm:
-    """A bar for a terminal; where there is none, as in a log, a line every ten seconds."""
-    return tqdm(total=num_steps, disable=not shown, desc="fit", mininterval=0.1 if sys.stderr.isatty() else 10.0)
 
 
 def cause_in(culprits: Sequence[str], value_is_finite: bool, bad_gradients: Sequence[str]) -> str | None:

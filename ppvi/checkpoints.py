@@ -1,0 +1,173 @@
+"""Checkpoints: states of a fit in files, which are whole or not there, and are refused where they are not this fit's.
+
+A file holds arrays in the safetensors format and, in its header, JSON: the version of this format, what the fit is of, and a
+digest of the arrays. No code is ever read from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ppvi.engine.identity import difference, identity
+from ppvi.engine.objectives import Objective, Params
+from ppvi.engine.training import State
+from ppvi.errors import ProgramError
+from ppvi.ops import Array
+
+FORMAT = 1
+KEPT = 3
+LOSSES = "losses"
+
+
+class UnusableError(Exception):
+    """A file that a fit cannot go on from."""
+
+
+@dataclass
+class Checkpoints:
+    """The files of one fit."""
+
+    folder: Path
+    what: dict[str, Any]
+    """What the fit is of."""
+    next: float = field(default_factory=time.monotonic)
+
+    def __init__(self, folder: str | PathLike[str], objectives: Sequence[Objective], start: State):
+        self.folder, self.what, self.next = Path(folder), identity(objectives), time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for step, path in _files(self.folder):
+            if step > start.step and _is_usable(path):
+                raise ProgramError(
+                    f"fit: {self.folder} holds a fit at step {step}, and this one begins at step {start.step}: go on from "
+                    f"there, with state=ppvi.load({str(self.folder)!r}, objective), or write to another folder."
+                )
+
+    def write_in_time(self, state: State, params: Callable[[], Params]) -> None:
+        """Write a state if that takes less than a twentieth of the time since the last one was written."""
+        began = time.monotonic()
+        if began >= self.next:
+            self.write(state, params())
+            self.next = time.monotonic() + 19 * (time.monotonic() - began)
+
+    def write(self, state: State, params: Params) -> None:
+        """Write a state, and then remove the oldest files."""
+        arrays = {f"arrays/{name}": _as_numpy(x) for name, x in state.arrays.items()} | {LOSSES: state.losses}
+        arrays |= {f"params/{json.dumps(path)}": _as_numpy(x) for path, x in _paths(params)}
+        header = {"format": FORMAT, "of": self.what, "step": state.step, "digest": _digest(arrays)}
+        path = self.folder / f"step-{state.step:09d}.safetensors"
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        with partial.open("wb") as file:
+            file.write(save(arrays, {"ppvi": json.dumps(header)}))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        _sync(self.folder)
+        for _, old in [(step, old) for step, old in _files(self.folder) if step < state.step][KEPT - 1 :]:
+            old.unlink(missing_ok=True)
+
+
+def newest(folder: str | PathLike[str], objectives: Sequence[Objective]) -> tuple[State, Params]:
+    """The state and the constrained parameters of the newest file that is whole and of these objectives; a warning names every
+    newer one and what it is.
+
+    **Raises** `ProgramError` if there is none.
+    """
+    refused = []
+    for _, path in _files(Path(folder)):
+        try:
+            found = _read(path, identity(objectives))
+        except UnusableError as error:
+            refused.append(f"{path} {error}")
+            continue
+        for reason in refused:
+            warnings.warn(f"load: {reason}; {path.name} is used instead.", stacklevel=4)
+        return found
+    why = "; ".join(refused) or "there is no file step-*.safetensors in it"
+    raise ProgramError(f"load: {folder} has nothing to go on from: {why}.")
+
+
+def _files(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Steps and files, the last first."""
+    found = [(path.stem.removeprefix("step-"), path) for path in folder.glob("step-*.safetensors")]
+    yield from sorted(((int(step), path) for step, path in found if step.isdigit()), reverse=True)
+
+
+def _read(path: Path, what: Mapping[str, Any] | None = None) -> tuple[State, Params]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {})["ppvi"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise UnusableError(f"is cut off or no checkpoint ({error})") from error
+    if header.get("format", FORMAT + 1) > FORMAT:
+        raise UnusableError(f"is of format {header.get('format')}, and this version of ppvi reads up to {FORMAT}")
+    if header.get("digest") != _digest(arrays):
+        raise UnusableError("has been changed since it was written")
+    if what is not None and (other := difference(header["of"], what)):
+        raise UnusableError(f"is of another fit: {other}")
+    of_state = {name.removeprefix("arrays/"): x for name, x in arrays.items() if name.startswith("arrays/")}
+    params: Params = {}
+    for name, x in arrays.items():
+        if name.startswith("params/"):
+            *before, last = json.loads(name.removeprefix("params/"))
+            inside = params
+            for step in before:
+                inside = inside.setdefault(step, {})
+            inside[last] = x
+    return State(of_state, arrays[LOSSES]), params
+
+
+def _paths(params: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Array]]:
+    """The arrays of a tree of dicts, such as a network's parameters, and where they are."""
+    if isinstance(params, Mapping):
+        for name, x in params.items():
+            yield from _paths(x, (*before, name))
+    else:
+        yield before, params
+
+
+def _is_usable(path: Path) -> bool:
+    try:
+        _read(path)
+    except UnusableError:
+        return False
+    return True
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        x = arrays[name]
+        found.update(f"{name} {x.dtype.str} {x.shape} ".encode())
+        found.update(x.tobytes())
+    return found.hexdigest()
+
+
+def _as_numpy(x: Array) -> np.ndarray:
+    """An array of a framework; formats that NumPy lacks as float32, which holds all their numbers."""
+    if "float8" in str(x.dtype) or "bfloat16" in str(x.dtype):
+        x = x.astype(np.float32) if hasattr(x, "astype") else x.float()
+    return np.asarray(x.numpy() if hasattr(x, "numpy") else x, order="C")
+
+
+def _sync(folder: Path) -> None:
+    """A rename is on the disk when its folder is."""
+    if os.name == "posix":
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -1,0 +1,303 @@
+"""Fits: an objective, or several in turn, optimised by stochastic gradients."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import arviz as az
+import numpy as np
+from tqdm import tqdm
+
+from ppvi.checkpoints import Checkpoints, newest
+from ppvi.engine.draws import posterior
+from ppvi.engine.objectives import Objective, Params
+from ppvi.engine.training import CHUNK, State, Trainer, Whose, pairs_of
+from ppvi.errors import FitError, ProgramError
+from ppvi.losses import trends
+from ppvi.program import Program
+from ppvi.stopping import TimeLimit
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted objective.
+
+    **Attributes**
+
+    - `params`: name -> constrained value; averaged over the steps where the fit was asked for that.
+    - `state`: all that the fit needs to go on, as in `fit(..., state=before.state)`.
+    - `why`: why it stopped.
+    - `seconds`: what the call took that it comes from.
+    """
+
+    params: Params = field(repr=False)
+    state: State
+    why: str
+    seconds: float
+    objectives: tuple[Objective, ...] = field(repr=False)
+    key: Any = field(repr=False)
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def losses(self) -> np.ndarray:
+        """One estimate per step, `(step,)`, or `(step, objective)` of several; minus what was maximised."""
+        return self.state.losses
+
+    def posterior(
+        self,
+        key: Any = None,
+        draws: int = 1000,
+        *,
+        particles: int = 1,
+        program: Callable[[Program, Program], Program] | None = None,
+    ) -> az.InferenceData:
+        """Draws from the fitted guide, as ArviZ data; see `posterior`."""
+        options: dict[str, Any] = {"draws": draws, "particles": particles, "program": program}
+        if key is None and self.key is not None:
+            key = self.objectives[0].another(self.key)
+        return posterior(self.objectives[0], key, self.params, *self.args, **options, **self.kwargs)
+
+    def __str__(self) -> str:
+        if not len(self.losses):
+            return "Fit of 0 steps"
+        losses, names = ", ".join(trends(self.losses)), list(self.params)
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        return (
+            f"Fit of {len(self.losses)} steps ({self.why}): loss {losses}; parameters {', '.join(names[:SHOWN])}{more}"
+        )
+
+
+SHOWN = 8
+"""Names that are printed of a fit's parameters."""
+
+Callback = Callable[[int, Fit], Any]
+"""Takes the number of steps taken and the fit so far; stops the fit by returning True."""
+
+Rule = Callable[[Fit], str | None]
+"""Takes the fit so far to why it is to stop, or None."""
+
+
+def fit(
+    objective: Objective | Sequence[tuple[Objective, Whose]],
+    key: Any,
+    *args: Any,
+    optimizer: Any = None,
+    num_steps: int = 2000,
+    params: Params | None = None,
+    state: State | Fit | None = None,
+    until: Rule | Sequence[Rule] = (),
+    callback: Callback | None = None,
+    every: int = 100,
+    checkpoint: str | PathLike[str] | None = None,
+    averaging: float | None = None,
+    progress: bool = True,
+    mesh: Any = None,
+    **kwargs: Any,
+) -> Fit:
+    """Optimise an objective by stochastic gradients in unconstrained space, or several objectives in turn.
+
+    On Pyro the parameters of modules are moved in place, and all parameters are in Pyro's parameter store afterwards.
+
+    **Arguments**
+
+    - `objective`: from `objective`; climbed if it is maximised, else descended. Or a sequence of pairs, an objective and
+      whose parameters it moves: `"model"`, `"guide"`, a collection of names, or a predicate on names. A step then takes a
+      gradient step for each pair in turn, at the parameters that the pair before has left.
+    - `key`: a JAX key; on Pyro an int seed, a `torch.Generator`, or None for PyTorch's global one.
+    - `*args`, `**kwargs`: passed to the model and the guide.
+    - `optimizer`: the step size of Adam (0.01 by default); or, on NumPyro, an optax optimiser; on Pyro what makes an
+      optimiser of tensors, such as `functools.partial(torch.optim.Adam, lr=0.02)`, or an optimiser and a scheduler of its
+      step sizes, or one of `pyro.optim`. Or a list, one for each pair.
+    - `num_steps`: number of gradient steps (of each objective), beside those that `state` has behind it.
+    - `params`: constrained values to start from instead of the initial ones.
+    - `state`: that of a fit before, or that fit, to go on from: its steps and these are the same numbers as all of them in one
+      fit, to the bit. Parameters, optimisers' memories and random numbers are the state's, whatever the key.
+    - `until`: takes the fit so far to the reason why it is to stop, or None; such as `ppvi.Plateau()` or `ppvi.TimeLimit(60)`,
+      or a list of such rules, of which the first stops it.
+    - `callback`: is called with the number of steps and the fit so far, and stops the fit by returning True.
+    - `every`: both are asked after so many steps, a `TimeLimit` oftener.
+    - `checkpoint`: a folder that the state is written to as the fit goes on, for `ppvi.load(folder, objective)`. The last three
+      files are kept; writing takes less than a twentieth of the time.
+    - `averaging`: `params` of the fit are a mean over the steps in which the last ones count most: step t enters with weight
+      (a + 1) / (t + a) for `averaging=a`, such as 3; 0 is the plain mean (Shamir and Zhang 2013).
+    - `progress`: whether to show a progress bar on a terminal, or a line now and then in a log.
+    - `mesh`: what shares the work. On NumPyro devices, a `jax.sharding.Mesh`; on Pyro processes on CPUs, from
+      `torch.distributed.init_device_mesh`. Arrays among the arguments are split along their leading axis over the axes of the
+      mesh, but for one named `"particles"`, which splits the runs of `replicate`. Each process calls `fit` with the whole
+      data. The same key gives the same fit on any mesh, up to rounding.
+
+    **Returns** a `Fit`. When Ctrl-C stops it, the KeyboardInterrupt has the fit so far as its `.fit`.
+
+    **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite, or a positive parameter zero: it says at
+    which step and where it came from, and holds the fit up to the last good state. `ProgramError` if an objective would move
+    nothing, or if `state` or `checkpoint` is of another fit. `EngineError` where a mesh of processes cannot share the gradient:
+    strategies that learn or are `sequential`, programs that are replayed, devices other than CPUs.
+    """
+    _check_count("num_steps", num_steps)
+    _check_count("every", every)
+    if params is not None and state is not None:
+        raise ProgramError("fit: params= begins anew and state= goes on: give one of them.")
+    if averaging is not None and not averaging >= 0:
+        raise ProgramError(f"fit: averaging must be at least 0, not {averaging!r}.")
+    pairs = pairs_of(objective)
+    objectives = tuple(bound for bound, _ in pairs)
+    options = {"optimizer": optimizer, "params": params, "averaging": averaging, "mesh": mesh}
+    trainer: Trainer = objectives[0].trainer(pairs, key, args, kwargs, **options)
+
+    began = time.monotonic()
+
+    def fit_at(state: State, why: str = "it goes on") -> Fit:
+        return Fit(trainer.params(state), state, why, time.monotonic() - began, objectives, key, args, kwargs)
+
+    before = state.state if isinstance(state, Fit) else state
+    at = trainer.init() if before is None else trainer.restored(before)
+    files = None if checkpoint is None else Checkpoints(checkpoint, objectives, at)
+    pace, last, why = Pace(), at.step + num_steps, "all steps taken"
+    asked = Asked(every, [until] if callable(until) else list(until), callback)
+    try:
+        with progress_bar(num_steps, progress) as bar:
+            while at.step < last:
+                n = pace.steps(int(min(last, asked.next(at.step))) - at.step)
+                after, fine = trainer.advance(at, n)
+                if not fine:
+                    at, cause = failure(trainer, at, n)
+                    raise stopped(cause, fit_at(at, "a number or a parameter was lost"), trainer.remedy)
+                pace.took(n)
+                at = after
+                shown(bar, at, n)
+                if files is not None and at.step < last:
+                    files.write_in_time(at, functools.partial(trainer.params, at))
+                if said := asked(at.step, functools.partial(fit_at, at)):
+                    why = said
+                    break
+    except KeyboardInterrupt as interrupt:
+        raise with_fit(interrupt, fit_at(at, "interrupted")) from None
+    finally:
+        trainer.end(at)
+        if files is not None:
+            files.write(at, trainer.params(at))
+    return fit_at(at, why)
+
+
+def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any) -> Fit:
+    """The fit that was last written to a folder of checkpoints.
+
+    `fit(objective, key, *args, state=load(folder, objective), num_steps=n)` goes on from there, exactly.
+
+    **Arguments**
+
+    - `objective`: the objective, or the pairs, that were fitted.
+    - `*args`, `**kwargs`: what was passed to the model and the guide, for `posterior`, which then wants a key.
+
+    A file that is cut off, was changed, or is of another fit or a newer format is named in a warning, and the one before is
+    used.
+
+    **Raises** `ProgramError` if there is none to use.
+    """
+    objectives = tuple(bound for bound, _ in pairs_of(objective))
+    state, params = newest(folder, objectives)
+    array = objectives[0].ops.array
+    return Fit(_mapped(array, params), state, f"loaded from {os.fspath(folder)}", 0.0, objectives, None, args, kwargs)
+
+
+def _mapped(array: Callable[[Any], Any], tree: Any) -> Any:
+    return {name: _mapped(array, x) for name, x in tree.items()} if isinstance(tree, dict) else array(tree)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ProgramError(f"fit: {name} must be an int of at least 1, not {value!r}.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who may stop a fit."""
+
+    every: int
+    rules: Sequence[Rule]
+    callback: Callback | None
+
+    def next(self, step: int) -> float:
+        """The step at which they want to be asked after this one; however many are taken at once, it is the same."""
+        asks = self.callback is not None or not all(isinstance(rule, TimeLimit) for rule in self.rules)
+        return step - step % self.every + self.every if asks else math.inf
+
+    def __call__(self, step: int, so_far: Callable[[], Fit]) -> str | None:
+        """Why the fit is to stop, if it is."""
+        due = step % self.every == 0
+        rules = [rule for rule in self.rules if due or isinstance(rule, TimeLimit)]
+        if not rules and not (due and self.callback):
+            return None
+        fit = so_far()
+        if due and self.callback and self.callback(step, fit) is True:
+            return "the callback said so"
+        return next((why for rule in rules if (why := rule(fit))), None)
+
+
+@dataclass
+class Pace:
+    """How many steps to take at once: as many as take a quarter of a second, which makes no difference to their numbers."""
+
+    n: int = 1
+    began: float = field(default_factory=time.monotonic)
+
+    def steps(self, left: int) -> int:
+        self.began = time.monotonic()
+        return min(self.n, left)
+
+    def took(self, n: int) -> None:
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        self.n = min(max(int(n * 0.25 / seconds), 1), 8 * self.n, CHUNK)
+
+
+def failure(trainer: Trainer, state: State, n: int) -> tuple[State, str]:
+    """The last good state among the next `n`, and what was wrong with the one after it."""
+    for _ in range(n):
+        after, _ = trainer.advance(state, 1)
+        problem = trainer.problem(after)
+        if problem is not None:
+            return state, trainer.cause(state) or problem
+        state = after
+    return state, "a number or a parameter was lost, in steps that are others when they are taken again"
+
+
+def stopped(cause: str, so_far: Fit, remedy: str) -> FitError:
+    """The error of a fit that has left the finite numbers, or a constraint."""
+    held = f"the last parameters that were finite and in their constraints, and {len(so_far.losses)} losses"
+    hint = f"The error's `.fit` holds {held}; a smaller step size, or {remedy}, may help."
+    if so_far.state.step == 0:
+        hint = "Nothing has been moved yet: look at the data, at the initial parameters and at what is computed of them there."
+    return FitError(f"the fit stopped at step {so_far.state.step}: {cause}. {hint}", so_far)
+
+
+def with_fit(interrupt: KeyboardInterrupt, so_far: Fit) -> KeyboardInterrupt:
+    """Ctrl-C loses nothing: the interrupt has the fit so far."""
+    interrupt.fit = so_far  # type: ignore[attr-defined]
+    interrupt.add_note(
+        f"The fit so far, of {so_far.state.step} steps, is the `.fit` of this exception (in a notebook, sys.last_value.fit): "
+        f"fit(..., state=it) goes on from there."
+    )
+    return interrupt
+
+
+def progress_bar(num_steps: int, wanted: bool) -> tqdm:
+    """A bar for a terminal; where there is none, as in a log, a line every ten seconds."""
+    return tqdm(total=num_steps, disable=not wanted, desc="fit", mininterval=0.1 if sys.stderr.isatty() else 10.0)
+
+
+def shown(bar: tqdm, state: State, n: int) -> None:
+    """Move the bar on by the last `n` steps; its rate does not count the first call, in which compilers run."""
+    if bar.n == 0:
+        bar.reset()
+    recent = np.atleast_1d(state.losses[-n:].mean(0))
+    bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in recent), refresh=False)
+    bar.update(n)

@@ -1,0 +1,33 @@
+"""How the losses of a fit have gone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+
+def change_of(losses: Any) -> float | None:
+    """The change of the mean loss between the last two tenths of the steps that exceeds three standard errors, or 0."""
+    if losses is None or len(losses) < 40:
+        return None
+    per_step = np.asarray(losses, float).reshape(len(losses), -1).sum(-1)
+    tenth = len(per_step) // 10
+    before, last = per_step[-2 * tenth : -tenth], per_step[-tenth:]
+    if not np.isfinite(per_step[-2 * tenth :]).all():
+        return None
+    error = math.sqrt((before.var() + last.var()) / tenth)
+    change = float(last.mean() - before.mean())
+    return change if abs(change) > 3 * error else 0.0
+
+
+def trends(losses: np.ndarray) -> list[str]:
+    """Of each objective: its first loss, and the mean over the last tenth of the steps with its standard error."""
+    found = []
+    for column in losses.reshape(len(losses), -1).T:
+        recent, change = column[-max(len(column) // 10, 1) :].astype(float), change_of(column)
+        moving = f", still {'falling' if change < 0 else 'rising'}" if change else ""
+        error = recent.std() / math.sqrt(len(recent))
+        found.append(f"{column[0]:.5g} -> {recent.mean():.5g} +- {error:.1g}{moving}")
+    return found

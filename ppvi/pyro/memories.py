@@ -1,0 +1,154 @@
+"""What optimisers and schedulers of PyTorch remember, as named tensors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pyro.optim import PyroOptim
+from torch.optim.lr_scheduler import LRScheduler
+
+from ppvi.errors import EngineError, ProgramError
+
+Named = dict[str, torch.Tensor]
+
+
+@dataclass
+class Memory:
+    """That of what moves some tensors."""
+
+    step: Callable[[], Any]
+    """Moves them by their `.grad`."""
+    parts: Callable[[], Sequence[Any]]
+    """Optimisers and schedulers, each with its `state_dict`."""
+    hooked: bool = False
+    """Whether something hangs on the steps whose own memory nobody sees."""
+    make: Callable[[], Any] = lambda: None
+    """Makes parts that are there after a first step only."""
+    fresh: dict[int, Any] = field(default_factory=dict)
+    """By the part's number, what it began with."""
+
+    def arrays(self) -> Named:
+        """What is in tensors, and the numbers that have changed since the beginning."""
+        found: Named = {}
+        for i, part in enumerate(self.parts()):
+            now, kind = part.state_dict(), type(part).__name__
+            before = dict(_leaves(self.fresh.setdefault(i, copy.deepcopy(now)), kind))
+            for path, x in _leaves(now, kind):
+                if isinstance(x, torch.Tensor):
+                    found[f"{i}/{kind}/tensors/{path}"] = x.detach().clone()
+                elif x != before.get(path):
+                    found[f"{i}/{kind}/numbers/{path}"] = torch.tensor(
+                        x, dtype=torch.int64 if isinstance(x, int) else torch.float64
+                    )
+        return found
+
+    def load(self, arrays: Named) -> None:
+        """Remember this again."""
+        by_part: dict[int, dict[str, Any]] = {}
+        kinds: dict[int, str] = {}
+        for name, x in arrays.items():
+            number, kind, what, path = name.split("/", 3)
+            by_part.setdefault(int(number), {})[path] = x.clone() if what == "tensors" else x.item()
+            kinds[int(number)] = kind
+        if by_part and max(by_part) >= len(self.parts()):
+            self.make()
+        parts = self.parts()
+        for i, kind in kinds.items():
+            mine = type(parts[i]).__name__ if i < len(parts) else "nothing"
+            if mine != kind:
+                raise ProgramError(
+                    f"fit: the state to go on from has what {kind} remembers, and this fit's optimizer has {mine} there: go on "
+                    f"with the optimizer that the state was made with, or begin anew with params=."
+                )
+        for i, part in enumerate(parts):
+            before = self.fresh.setdefault(i, copy.deepcopy(part.state_dict()))
+            part.load_state_dict(_filled(copy.deepcopy(before), _nested(by_part.get(i, {}))))
+
+
+def memory_of(optimizer: Any, leaves: list[torch.Tensor]) -> Memory:
+    """That of an optimiser of these tensors: of `pyro.optim`, or what is made by a function of them."""
+    if isinstance(optimizer, PyroOptim):
+        return _of_pyro(optimizer, leaves)
+    # Those of pyro.optim that are no PyroOptim make none of tensors.
+    makes = callable(optimizer) and not str(getattr(optimizer, "__module__", "")).startswith("pyro.")
+    made: Any = optimizer(leaves) if makes else None
+    moving, *schedulers = made if isinstance(made, tuple) and made else (made,)
+    if not isinstance(moving, torch.optim.Optimizer) or not all(isinstance(x, LRScheduler) for x in schedulers):
+        name = getattr(optimizer, "__name__", None) or f"an instance of {type(optimizer).__name__}"
+        raise ProgramError(
+            f"fit: the optimizer must be the step size of Adam, or make an optimiser of the tensors that it is given, as "
+            f"functools.partial(torch.optim.Adam, lr=0.01) does, or an optimiser and its scheduler, or be one of pyro.optim, "
+            f"as pyro.optim.Adam({{'lr': 0.01}}) is, and not {name}."
+        )
+
+    def step() -> None:
+        for part in (moving, *schedulers):
+            part.step()
+
+    hooked = bool(moving._optimizer_step_pre_hooks or moving._optimizer_step_post_hooks)
+    return Memory(step, lambda: (moving, *schedulers), hooked)
+
+
+def _of_pyro(optimizer: PyroOptim, leaves: list[torch.Tensor]) -> Memory:
+    def parts() -> list[Any]:
+        found = []
+        for leaf in leaves:
+            made = optimizer.optim_objs.get(leaf)
+            if made is None:
+                return found
+            found += [made, made.optimizer] if isinstance(made, LRScheduler) else [made]
+        return found
+
+    def make() -> None:
+        """One step, of gradients of zero."""
+        for leaf in leaves:
+            leaf.grad = torch.zeros_like(leaf)
+        optimizer(leaves)
+        for leaf in leaves:
+            leaf.grad = None
+
+    return Memory(lambda: optimizer(leaves), parts, make=make)
+
+
+def _leaves(tree: Any, kind: str, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors and numbers in a tree of dicts, lists and tuples, and where they are."""
+    if isinstance(tree, torch.Tensor) or (isinstance(tree, int | float) and not isinstance(tree, bool)):
+        yield path.removeprefix("/"), tree
+    elif isinstance(tree, dict):
+        for key, x in tree.items():
+            yield from _leaves(x, kind, f"{path}/{key}")
+    elif isinstance(tree, list | tuple):
+        for i, x in enumerate(tree):
+            yield from _leaves(x, kind, f"{path}/{i}")
+    elif tree is not None and not isinstance(tree, bool | str):
+        raise EngineError(
+            f"fit: {kind} remembers a {type(tree).__name__} at {path.removeprefix('/')}, which a fit cannot keep as numbers: "
+            f"use another optimizer."
+        )
+
+
+def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, x in leaves.items():
+        *before, last = path.split("/")
+        inside = tree
+        for step in before:
+            inside = inside.setdefault(step, {})
+        inside[last] = x
+    return tree
+
+
+def _filled(tree: Any, values: Any) -> Any:
+    """A tree with other values where there are some, and with those that it lacks."""
+    if not isinstance(values, dict):
+        return tree if values is None else values
+    if isinstance(tree, list | tuple):
+        return type(tree)(_filled(x, values.get(str(i))) for i, x in enumerate(tree))
+    known = {str(key): key for key in tree} if isinstance(tree, dict) else {}
+    more = {known.get(step, int(step) if step.isdigit() else step): step for step in values}
+    kept = {key: tree[key] for key in known.values() if key not in more}
+    return kept | {key: _filled(tree.get(key) if known else None, values[step]) for key, step in more.items()}

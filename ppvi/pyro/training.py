@@ -1,0 +1,302 @@
+"""Training on PyTorch. What is moved are the unconstrained tensors themselves: those of modules, in place, as any PyTorch
+optimiser does, and for the others those that Pyro's parameter store holds afterwards. A state is a copy of them, and steps that
+begin at another state than the last one put that back first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributions import transform_to
+
+from ppvi.engine.training import (
+    State,
+    Whose,
+    cause_in,
+    moved,
+    one_each,
+    refuse_other_shapes,
+    refuse_other_state,
+    refuse_unknown_params,
+    step_size_of,
+    strayed,
+    update_of,
+)
+from ppvi.errors import ProgramError
+from ppvi.pyro.keys import Key, drawing_from, random_state, seeded, seeds
+from ppvi.pyro.learning import States, value_and_grads
+from ppvi.pyro.memories import Memory, memory_of
+from ppvi.pyro.objective import Objective, Params
+from ppvi.pyro.trees import tree_leaves
+from ppvi.pyro.unstaged import Probe
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one objective does in a step: a gradient step of its own parameters."""
+
+    bound: Objective
+    leaves: Mapping[str, torch.Tensor]
+    """Its own parameters, unconstrained."""
+    memory: Memory
+    """The optimiser's."""
+    states: States
+
+    def gradient(
+        self, params: Params, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The objective's estimate and gradient, at constrained parameters that are functions of the leaves."""
+        if self.states.values:
+            return value_and_grads(
+                lambda values: self.bound.surrogate_in(values, None, params, args, kwargs),
+                list(self.leaves.values()),
+                self.states,
+            )
+        value, slopes = self.bound.value_and_grad(None, {n: x.detach() for n, x in params.items()}, *args, **kwargs)
+        pulled = {name: x for name, x in params.items() if x is not self.leaves.get(name) and name in self.leaves}
+        if pulled:
+            leaves = [self.leaves[name] for name in pulled]
+            grads = torch.autograd.grad(list(pulled.values()), leaves, [slopes[name] for name in pulled])
+            slopes |= dict(zip(pulled, grads, strict=True))
+        return value, [slopes[name] for name in self.leaves]
+
+    def move(self, grads: Sequence[torch.Tensor]) -> None:
+        for leaf, grad in zip(self.leaves.values(), grads, strict=True):
+            leaf.grad = -grad if self.bound.maximize else grad
+        self.memory.step()
+        for leaf in self.leaves.values():
+            leaf.grad = None
+
+    @property
+    def learned(self) -> Memory:
+        """What the strategies' own optimisers remember."""
+        return Memory(lambda: None, lambda: list(self.states.rules.values()))
+
+
+class Trainer:
+    """Moves the parameters of objectives on PyTorch; a `ppvi.engine.training.Trainer`."""
+
+    remedy = "torch.nn.utils.clip_grad_norm_ in an optimiser of your own"
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[Objective, Whose]],
+        key: Key,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        optimizer: Any = None,
+        params: Params | None = None,
+        averaging: float | None = None,
+        mesh: DeviceMesh | None = None,
+    ):
+        self.objectives = shared = tuple(bound for bound, _ in pairs)
+        self.args, self.kwargs, self.averaging = args, dict(kwargs), averaging
+        first, later = seeds(key, 2)
+        starts = [bound.initialise(first, *args, **kwargs) for bound in self.objectives]
+        self.leaves = {name: x for at in starts for name, x in at.leaves.items()}
+        self.constraints = {name: c for at in starts for name, c in at.constraints.items()}
+        self.transforms = {name: transform_to(c) for name, c in self.constraints.items()}
+        _start_from(self.leaves, self.transforms, params)
+        names = [moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True)]
+        with seeded(later):
+            if mesh is not None:
+                from ppvi.pyro.sharding import Layout  # which takes a second to import
+
+                layout = Layout(mesh)
+                layout.agree(self.leaves.values())
+                shared = tuple(bound.on(layout) for bound in self.objectives)
+            random = random_state()
+        constrained = self._constrained(self.leaves)
+        moves = []
+        for bound, on_mesh, mine, rule in zip(
+            self.objectives, shared, names, one_each(optimizer, len(pairs)), strict=True
+        ):
+            leaves = {name: self.leaves[name] for name in mine}
+            memory, states = memory_of(_maker(rule), list(leaves.values())), bound.states(constrained, *args, **kwargs)
+            moves.append(Move(on_mesh, leaves, memory, states))
+        self.moves = tuple(moves)
+        self._average = {} if averaging is None else {name: x.detach().clone() for name, x in self.leaves.items()}
+        self._at: State | None = None
+        self._init = self._now(random, np.zeros((0, *self._several), np.float32))
+
+    @property
+    def _several(self) -> tuple[int, ...]:
+        return () if len(self.moves) == 1 else (len(self.moves),)
+
+    # States -------------------------------------------------------------------------------------------------------------
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """What is moved in place, beside what optimisers remember."""
+        buffers: dict[int, tuple[str, torch.Tensor]] = {}
+        for i, bound in enumerate(self.objectives):
+            for place in bound.modules.places:
+                buffers.setdefault(id(place.tensor), (f"buffers/{i}/{place.path}", place.tensor))
+        learned = {
+            f"strategies/{i}/{site}/{j}": x
+            for i, move in enumerate(self.moves)
+            for site, tree in move.states.values.items()
+            for j, x in enumerate(tree_leaves(tree))
+        }
+        return {
+            **{f"params/{name}": x for name, x in self.leaves.items()},
+            **{f"average/{name}": x for name, x in self._average.items()},
+            **learned,
+            **dict(buffers.values()),
+        }
+
+    def _memories(self) -> Iterator[tuple[str, Memory]]:
+        for i, move in enumerate(self.moves):
+            yield f"optimizers/{i}/", move.memory
+            yield f"learning/{i}/", move.learned
+
+    def _now(self, random: Mapping[str, torch.Tensor], losses: np.ndarray) -> State:
+        """The state in which all is."""
+        arrays = {name: x.detach().clone() for name, x in self._tensors().items()}
+        for prefix, memory in self._memories():
+            arrays |= _within(prefix, memory.arrays())
+        self._at = State({**arrays, **_within("random/", random)}, losses)
+        return self._at
+
+    @torch.no_grad()
+    def _go_to(self, state: State) -> None:
+        """Put all into a state."""
+        if state is self._at:
+            return
+        for prefix, memory in self._memories():
+            memory.load(_under(prefix, state))
+        for name, x in self._tensors().items():
+            x.copy_(state.arrays[name])
+        self._at = state
+
+    def init(self) -> State:
+        return self._init
+
+    def restored(self, state: State) -> State:
+        if state.step and any(move.memory.hooked for move in self.moves):
+            raise ProgramError(
+                "fit: the optimizer has step hooks, and what they remember is in no state: let its maker return a scheduler "
+                "beside it, (optimizer, scheduler), which a fit steps itself; or begin anew with params=."
+            )
+        arrays = {name: torch.as_tensor(x) for name, x in state.arrays.items()}
+        prefixes = tuple(prefix for prefix, _ in self._memories())
+        mine, theirs = (
+            {name: x for name, x in found.items() if not name.startswith(prefixes)}
+            for found in (self._init.arrays, arrays)
+        )
+        refuse_other_state(mine, State(theirs, state.losses))
+        found = State(arrays | {name: x.to(mine[name]) for name, x in theirs.items()}, state.losses)
+        self._go_to(found)
+        return found
+
+    # Steps --------------------------------------------------------------------------------------------------------------
+
+    def advance(self, state: State, n: int) -> tuple[State, bool]:
+        self._go_to(state)
+        with drawing_from(_under("random/", state)):
+            losses = torch.stack([self._step(state.step + i) for i in range(1, n + 1)]).cpu().numpy()
+            after = self._now(random_state(), np.concatenate([state.losses, losses.reshape(n, *self._several)]))
+        return after, bool(np.isfinite(losses).all()) and self._lost(after) is None
+
+    def _step(self, number: int) -> torch.Tensor:
+        """The losses."""
+        losses = []
+        for move in self.moves:
+            value, grads = move.gradient(self._constrained(self.leaves), self.args, self.kwargs)
+            move.move(grads)
+            losses.append(-value if move.bound.maximize else value)
+        if self.averaging is not None:
+            weight = (self.averaging + 1) / (number + self.averaging)
+            for name, mean in self._average.items():
+                mean.lerp_(self.leaves[name].detach(), weight)
+        return torch.stack(losses)
+
+    def _constrained(self, leaves: Mapping[str, Any]) -> Params:
+        return {name: self.transforms[name](leaf) for name, leaf in leaves.items()}
+
+    @torch.no_grad()
+    def params(self, state: State) -> Params:
+        found = self._constrained(_under("params/" if self.averaging is None else "average/", state))
+        return {name: value.clone() for name, value in found.items()}
+
+    # What goes wrong ----------------------------------------------------------------------------------------------------
+
+    def problem(self, state: State) -> str | None:
+        lost = self._lost(state)
+        finite = bool(np.isfinite(state.losses[-1:]).all())
+        return lost if lost or finite else "the objective's value is not finite"
+
+    def cause(self, state: State) -> str | None:
+        self._go_to(state)
+        with drawing_from(_under("random/", state)):
+            for move in self.moves:
+                random, params = torch.get_rng_state(), self._constrained(self.leaves)
+                value, grads = move.gradient(params, self.args, self.kwargs)
+                bad = [name for name, grad in zip(move.leaves, grads, strict=True) if not bool(grad.isfinite().all())]
+                culprits = self._culprits(move.bound, random, params)
+                if cause := cause_in(culprits, bool(value.isfinite()), bad):
+                    self._at = None
+                    return cause
+                move.move(grads)
+        self._at = None
+        return None
+
+    def _culprits(self, bound: Objective, random: torch.Tensor, params: Params) -> list[str]:
+        """The sites whose values or densities are not finite."""
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.set_rng_state(random)
+            start = functools.partial(Probe, params, bound.strategies, bound.modules)
+            arguments = bound.arguments(self.args, self.kwargs)
+            with arguments.lent(arguments.copies()) as (args, kwargs):
+                _, probe = bound.evaluate(start, args, kwargs)
+        return probe.culprits
+
+    @torch.no_grad()
+    def _lost(self, state: State) -> str | None:
+        """What is wrong with the parameters, if anything."""
+        for name, leaf in _under("params/", state).items():
+            if leaf.numel() and not float(leaf.abs().max()) < HARMLESS:
+                if not bool(leaf.isfinite().all()):
+                    return update_of(name)
+                value = self.transforms[name](leaf).double().cpu().numpy()
+                if cause := strayed(name, value, self.constraints[name]):
+                    return cause
+        return None
+
+    def end(self, state: State) -> None:
+        self._go_to(state)
+        pyro.get_param_store().set_state({"params": self.leaves, "constraints": self.constraints})
+
+
+HARMLESS = 10.0
+"""Unconstrained numbers below this are far from where a transform leaves the numbers, even those of half precision."""
+
+
+def _maker(optimizer: Any) -> Any:
+    step_size = step_size_of(optimizer)
+    return optimizer if step_size is None else functools.partial(torch.optim.Adam, lr=step_size)
+
+
+def _within(prefix: str, arrays: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: x for name, x in arrays.items()}
+
+
+def _under(prefix: str, state: State) -> dict[str, Any]:
+    return {name.removeprefix(prefix): x for name, x in state.arrays.items() if name.startswith(prefix)}
+
+
+@torch.no_grad()
+def _start_from(leaves: Mapping[str, torch.Tensor], transforms: Mapping[str, Any], params: Params | None) -> None:
+    if params is not None:
+        refuse_unknown_params(dict(leaves), params)
+        start = {name: transforms[name](leaves[name]) for name in params}
+        refuse_other_shapes(start, params, lambda x: tuple(torch.as_tensor(x).shape))
+        for name, value in params.items():
+            leaves[name].copy_(transforms[name].inv(torch.as_tensor(value).detach()))
