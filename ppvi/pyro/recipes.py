@@ -97,7 +97,9 @@ def ingredients(thing: Any) -> Iterator[Ingredient]:
 
 def _is_made(part: Any) -> bool:
     """Whether a thing is data that may have tensors among its attributes, as a distribution or a factor of one has."""
-    if isinstance(part, Distribution):
+    if isinstance(part, torch.nn.Module):
+        return False
+    if isinstance(part, Distribution | Transform):
         return True
     plain = type(part).__reduce_ex__ is object.__reduce_ex__ and type(part).__reduce__ is object.__reduce__
     return plain and hasattr(part, "__dict__") and not callable(part) and not isinstance(part, Constraint | ModuleType)
@@ -119,7 +121,8 @@ def _attributes(
     """What a thing and what it is made of have as attributes, each thing once: its holder, its name and itself."""
     met = {id(thing)} if met is None else met
     for name, value in vars(thing).items():
-        for part in tree_leaves(value):
+        # What a transform remembers of the values that it was given last is no part of it.
+        for part in () if name == "_cached_x_y" else tree_leaves(value):
             yield thing, name, part
             if id(part) not in met and followed(part):
                 met.add(id(part))
@@ -151,7 +154,7 @@ def _padding(fn: Any, ingredient: Ingredient, repeated: bool | None) -> int | No
     tensor, part, name = ingredient
     if repeated or repeated is None:
         return 0 if repeated else None
-    if not is_library(part) or part.batch_shape[: len(fn.batch_shape)] != fn.batch_shape:
+    if isinstance(part, Transform) or not is_library(part) or part.batch_shape[: len(fn.batch_shape)] != fn.batch_shape:
         return None
     if not part.batch_shape:
         return 0
