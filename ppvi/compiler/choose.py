@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
+from ppvi.compiler.flat import flatten
+from ppvi.compiler.intervals import interval
 from ppvi.compiler.ir import Atom, Candidate, Equation, Program, SiteInfo, Var, equations_behind, site_info, union
+from ppvi.compiler.ranges import Ranges
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
 from ppvi.strategies import Draw, Strategy
@@ -178,11 +181,20 @@ def refuse_moving_supports(program: Program, choices: dict[Equation, Choice]) ->
         carries = equation.differentiable and any(atom in moving for atom in equation.inputs)
         if carries and (equation.site is None or choices[equation].strategy.route != "credit"):
             moving.update(equation.outputs)
-        if equation.site is None or not any(equation.inputs[i] in moving for i in equation.site.bounds):
+        bounds = [equation.inputs[i] for i in equation.site.bounds] if equation.site is not None else ()
+        bounds = [bound for bound in bounds if bound in moving]
+        if equation.site is None or not bounds or _stay(bounds, program):
             continue
         strategy = choices[equation].strategy
         if strategy.fixed_support or not equation.site.named:
             raise moving_support(equation.site.name, equation.site.distribution, equation.site.where, strategy)
+
+
+def _stay(bounds: Sequence[Atom], program: Program) -> bool:
+    """Whether the ends of a support are the same numbers whatever they are made of, as infinities are."""
+    flat = flatten(program.equations, bounds, lambda site: True, program.constants)
+    ranges = Ranges(flat.makers, {var: interval(support) for var, support in program.supports.items()})
+    return all(ranges.is_number(flat.atom(bound)) for bound in bounds)
 
 
 def moving_support(name: str, distribution: str, where: str, strategy: Strategy) -> StrategyError:

@@ -16,12 +16,12 @@ import numpy as np
 from ppvi.compiler.findings import Finding, Rule, Severity, StaticReport, in_order
 from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.held import stopped
-from ppvi.compiler.ir import Atom, Density, Program, Smoothness, Support, Var, site_info
+from ppvi.compiler.ir import Atom, Density, Equation, Program, Smoothness, Var, is_float, site_info
 from ppvi.compiler.linearity import misused
 from ppvi.compiler.numbers import Numbers, possible
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.smoothness import Analysis, Source, analyse
-from ppvi.compiler.supports import Piece, beyond, draw_of, holds, is_asked, is_drawn, pieces, resolved, within
+from ppvi.compiler.supports import Ends, Piece, beyond, draw_of, ends, holds, is_asked, is_drawn, pieces, within
 
 
 def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticReport:
@@ -159,13 +159,13 @@ class Rules:
         """What depends on a draw must be possible where its density is taken."""
         makers, through = self.analysis.flat.makers, self.analysis.through
         for step in filter(is_asked, self.analysis.flat.steps):
-            outer = resolved(_density(step).support, _bounds(step), self.analysis.flat)
+            outer = ends(_density(step).support, _bounds(step), self.analysis.ranges)
             found = list(pieces(step.inputs[1], makers, through))
             if any(piece.passed for piece in found) or not self._is_inside(step.inputs[1], outer):
                 for piece in found:
                     yield from self._outside(step, outer, piece)
 
-    def _outside(self, log_prob: Step, outer: Support, piece: Piece) -> Iterator[Finding]:
+    def _outside(self, log_prob: Step, outer: Ends, piece: Piece) -> Iterator[Finding]:
         """What may be outside of a support, of which a value has entries. What depends on no draw shows at once."""
         flat = self.analysis.flat
         if not is_drawn(piece.atom, flat.makers) or self._is_inside(piece.atom, outer):
@@ -178,7 +178,8 @@ class Rules:
             why += "support, outside of which the log density is -inf, or has no meaning."
             remedy = "Make the value by what maps all draws into the support, such as exp or a sigmoid."
         else:
-            fits = within(resolved(site.support, [maker.inputs[i] for i in site.bounds], flat), outer)
+            inner = ends(site.support, [maker.inputs[i] for i in site.bounds], self.analysis.ranges)
+            fits = within(inner, outer)
             if fits is None and holds(outer, maker.inputs[0], self.analysis.ranges, analytic=True):
                 return
             how = "is not within" if fits is False else "could not be compared with"
@@ -188,11 +189,10 @@ class Rules:
             remedy = "Give the site a distribution on the same support in the model and the guide, or transform it."
         if not fits:
             certain = fits is False and piece.sure and not _density(log_prob).masked
-            unknown = outer.kind == "other" or None in (outer.lower, outer.upper)
-            severity = "biased" if certain else "note" if piece.passed and unknown else "suspect"
+            severity = "biased" if certain else "note" if piece.passed and not outer.is_known else "suspect"
             yield _finding(severity, "support", subject, log_prob, why, remedy)
 
-    def _is_inside(self, atom: Atom, support: Support) -> bool:
+    def _is_inside(self, atom: Atom, support: Ends) -> bool:
         analytic = set(self.analysis.of(atom).values()) == {Smoothness.SMOOTH}
         return holds(support, atom, self.analysis.ranges, analytic)
 
@@ -272,14 +272,29 @@ class Rules:
     def moving_densities(self) -> Iterator[Finding]:
         """A density whose support moves jumps as a bound passes the value."""
         for step in filter(is_asked, self.analysis.flat.steps):
-            moving = {source for bound in _bounds(step) for source in self.analysis.of(bound)}
+            moving = {source for bound in _bounds(step) for source in self._moving(bound)}
             together = moving.intersection(self.analysis.of(step.inputs[1]))
             if moving and any(is_drawn(x, self.analysis.flat.makers) for x in (step.inputs[1], *_bounds(step))):
+                certain = _density(step).support.jumps and not together
                 why = f"its support moves with {self._names(moving)}, so that the density jumps as a bound passes the value"
-                why += ", unless that moves with it; it could not be decided." if together else "."
+                why += "." if certain else ", unless it is 0 there or the value moves with it; it could not be decided."
                 remedy = "Take a distribution of fixed support and transform its draw, or one that has no bounds."
-                severity, subject = "suspect" if together else "biased", f"site {_density(step).site!r}"
+                severity, subject = "biased" if certain else "suspect", f"site {_density(step).site!r}"
                 yield _finding(severity, "moving density", subject, step, why, remedy)
+
+    def _moving(self, bound: Atom) -> set[Source]:
+        """What a bound moves with, and does not only depend on by which of several it is."""
+        if self.analysis.ranges.is_number(bound):
+            return set()
+        waiting, reached = [bound], set[Atom]()
+        while waiting:
+            atom = waiting.pop()
+            if atom not in reached and is_float(atom):
+                reached.add(atom)
+                step = self.analysis.flat.makers.get(atom) if isinstance(atom, Var) else None
+                waiting += step.inputs[: step.equation.arity] if step is not None else ()
+        varying = self.analysis.of(bound)
+        return {x for x in varying if (x.outputs[0] if isinstance(x, Equation) else x) in reached}
 
     def derivative_rules(self) -> Iterator[Finding]:
         """Derivative rules that a user wrote are compared with the derivative."""

@@ -115,6 +115,8 @@ def _behind(
             found.append(equation)
             if equation.site is None:
                 needed.update(equation.inputs)
-            elif not fresh(equation):
+                continue
+            needed.update(equation.inputs[i] for i in equation.site.bounds)
+            if not fresh(equation):
                 needed.add(equation.inputs[0])
     return found[::-1]

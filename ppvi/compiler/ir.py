@@ -163,6 +163,14 @@ class Support:
     lower: float | None = None
     """None where it is an array, which is then among the bounds that the equation has as inputs."""
     upper: float | None = None
+    jumps: bool = False
+    """Whether the density is known to jump at an end."""
+
+
+POINT = "point"
+"""The name of the support of a point mass."""
+UNKNOWN = "unknown"
+"""The name of a support that is not known to be another, be it of that name."""
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ an operation meets a pole, and whether a number may be NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ppvi.compiler.flat import Step
 from ppvi.compiler.intervals import EVERYTHING, RANGES, integer_power, interval, inward, square
-from ppvi.compiler.ir import Atom, Literal, Origin, Var, is_float
+from ppvi.compiler.ir import POINT, Atom, Literal, Origin, Support, Var, is_float
 from ppvi.compiler.poles import BENDS, POLES, Pole, Range, of_exponent
 
 DEPTH = 60
@@ -66,8 +66,11 @@ class Ranges:
     def _made(self, atom: Var, step: Step, depth: int) -> Range:
         name, inputs = step.meaning.name, step.inputs
         if step.equation.site is not None:
-            support = step.equation.site.support
-            return self.of(inputs[0], depth) if support.name == "point" else interval(support, self.rounded)
+            site = step.equation.site
+            if site.support.name == POINT:
+                return self.of(inputs[0], depth)
+            (lower, _), (_, upper) = self.ends(site.support, [inputs[i] for i in site.bounds], depth)
+            return interval(replace(site.support, lower=lower, upper=upper), self.rounded)
         if step.meaning.moves:
             return self.of(inputs[0], depth)
         if name == "sort":
@@ -88,6 +91,19 @@ class Ranges:
         if name == "integer_pow":
             return integer_power(self.of(inputs[0], depth), exponent(step))
         return RANGES[name](*(self.of(x, depth) for x in inputs)) if name in RANGES else EVERYTHING
+
+    def ends(self, support: Support, bounds: Sequence[Atom], depth: int = DEPTH) -> tuple[Range, Range]:
+        """Bounds of the lower end of a support and of the upper, of which those that are not known are among these."""
+        if support.kind == "other":
+            return EVERYTHING, EVERYTHING
+        rest = iter(bounds)
+        lower, upper = (self.of(next(rest), depth) if x is None else (x, x) for x in (support.lower, support.upper))
+        return lower, upper
+
+    def is_number(self, atom: Atom) -> bool:
+        """Whether a value is the same number always."""
+        low, high = self.of(atom)
+        return low == high
 
     def _selected(self, step: Step, depth: int) -> Range:
         """The hull of the cases that may be taken, each where its test holds."""
@@ -174,7 +190,7 @@ class Ranges:
             return None
         (a, b), (c, d) = (self.of(x, depth) for x in step.inputs)
         if name not in TESTS:
-            return name == "ne" if a > d or b < c else None
+            return name == "ne" if a > d or b < c else name == "eq" if a == b == c == d else None
         greater, strict = TESTS[name]
         if greater < 0:
             (a, b), (c, d) = (c, d), (a, b)

@@ -23,7 +23,7 @@ from ppvi.compiler.continuity import differ, jumps
 from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.formula import SATURATING, STEEPEST
 from ppvi.compiler.intervals import interval
-from ppvi.compiler.ir import Atom, Equation, Literal, Loop, Origin, Smoothness, Support, Var, is_float, site_info
+from ppvi.compiler.ir import POINT, Atom, Equation, Literal, Loop, Origin, Smoothness, Support, Var, is_float, site_info
 from ppvi.compiler.ranges import Ranges, pole_of
 from ppvi.compiler.supports import assessed
 
@@ -346,7 +346,7 @@ def analyse(
     for draw, log_prob in assessed(flat):
         # A point outside of the support would show at once, in a log density of -inf.
         density = log_prob.equation.density
-        if density is not None and site_info(draw.equation).support.name == "point":
+        if density is not None and site_info(draw.equation).support.name == POINT:
             ranges.known[draw.outputs[0]] = interval(density.support)
     ranges.moves = lambda atom: any(not isinstance(source, Var) for source in analysis.of(atom))
     analysis.run()

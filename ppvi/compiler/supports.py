@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from ppvi.compiler.flat import Flat, Step
-from ppvi.compiler.ir import Atom, Literal, Support, Var, is_float, is_real, site_info, straight
+from ppvi.compiler.ir import POINT, UNKNOWN, Atom, Literal, Support, Var, is_float, is_real, site_info, straight
+from ppvi.compiler.poles import Range
 from ppvi.compiler.ranges import Ranges
 
 SINGLE = 1e-6
@@ -32,21 +32,45 @@ WHOLE = frozenset("add sub mul neg max min abs square sum cumsum dot_general cla
 ROUNDING = frozenset("floor ceil round sign trunc".split())
 
 
-def within(inner: Support, outer: Support) -> bool | None:
-    """Whether one support lies in another, as far as is known while staging."""
+class Ends(NamedTuple):
+    """A support, and between which bounds each of its ends lies."""
+
+    name: str
+    kind: str
+    lower: Range
+    upper: Range
+
+    @property
+    def is_known(self) -> bool:
+        return self.kind != "other" and self.lower[0] == self.lower[1] and self.upper[0] == self.upper[1]
+
+
+def ends(support: Support, bounds: Sequence[Atom], ranges: Ranges) -> Ends:
+    """A support with what is known of the arrays among its ends."""
+    return Ends(support.name, support.kind, *ranges.ends(support, bounds))
+
+
+def within(inner: Ends, outer: Ends) -> bool | None:
+    """Whether one support lies in another, as far as is known without numbers."""
     if inner.kind == "other" or outer.kind == "other":
-        return True if inner.name == outer.name else None
+        return True if inner.name == outer.name != UNKNOWN else None
     if outer.kind == "integer" and inner.kind == "real":
         return False
-    sides = [_reaches(inner.lower, outer.lower, -1), _reaches(inner.upper, outer.upper, 1)]
+    below = _reaches((-inner.lower[1], -inner.lower[0]), (-outer.lower[1], -outer.lower[0]))
+    sides = [below, _reaches(inner.upper, outer.upper)]
     return False if False in sides else None if None in sides else True
 
 
-def resolved(support: Support, bounds: Sequence[Atom], flat: Flat) -> Support:
-    """The support with bounds that are constants of the program put in."""
-    rest = iter(bounds)
-    ends = [flat.constant(next(rest)) if end is None and bounds else end for end in (support.lower, support.upper)]
-    return support if support.kind == "other" else replace(support, lower=ends[0], upper=ends[1])
+def _reaches(inner: Range, outer: Range) -> bool | None:
+    """Whether the upper end of the outer support is as far out as that of the inner, but for rounding."""
+    (least, most), (shortest, longest) = inner, outer
+    if shortest >= most - _slack(most):
+        return True
+    return False if longest < least - _slack(least) else None
+
+
+def _slack(end: float) -> float:
+    return SINGLE * abs(end) if math.isfinite(end) else 0.0
 
 
 def beyond(inner: np.ndarray, outer: np.ndarray) -> tuple[int, ...]:
@@ -58,21 +82,18 @@ def beyond(inner: np.ndarray, outer: np.ndarray) -> tuple[int, ...]:
     return tuple(int(v) for v in np.flatnonzero(outside.reshape(-1, outside.shape[-1]).any(0)))
 
 
-def holds(support: Support, atom: Atom, ranges: Ranges, analytic: bool) -> bool:
+def holds(support: Ends, atom: Atom, ranges: Ranges, analytic: bool) -> bool:
     """Whether a value is always in the support, but for a null set where it is an analytic function of what it varies with.
 
     Elsewhere it may stay at an end, and upper ends are open: as `clip(z, 0, 1)` is 1 where a Uniform has no mass.
     """
-    low, high = ranges.of(atom)
-    if support.kind == "other" or support.lower is None or support.upper is None:
+    (low, high), (_, lower), (upper, _) = ranges.of(atom), support.lower, support.upper
+    if support.kind == "other":
         return False
     if support.kind == "integer":
-        return is_whole(atom, ranges.makers) and support.lower <= low and high <= support.upper
-    lower, upper = (
-        end - sign * abs(end) * SINGLE if math.isfinite(end) else end
-        for end, sign in ((support.lower, 1), (support.upper, -1))
-    )
-    return lower <= low and (high <= upper if analytic or math.isinf(upper) else high < support.upper)
+        return is_whole(atom, ranges.makers) and lower <= low and high <= upper
+    lower, upper = lower - _slack(lower), upper + _slack(upper)
+    return lower <= low and (high <= upper if analytic or math.isinf(upper) else high < upper)
 
 
 def is_whole(atom: Atom, makers: Mapping[Var, Step]) -> bool:
@@ -89,15 +110,6 @@ def is_whole(atom: Atom, makers: Mapping[Var, Step]) -> bool:
         return True
     closed = name in WHOLE or name in PICKS or step.meaning.moves
     return closed and all(is_whole(x, makers) for x in step.inputs)
-
-
-def _reaches(inner: float | None, outer: float | None, sign: int) -> bool | None:
-    """Whether the bound of the outer support is as far out as that of the inner."""
-    if outer is not None and math.isinf(outer):
-        return True
-    if inner is not None and math.isinf(inner):
-        return False if outer is not None else None
-    return None if inner is None or outer is None else sign * outer >= sign * inner
 
 
 def is_asked(step: Step) -> bool:
@@ -177,4 +189,4 @@ def _returns_entries(step: Step) -> bool:
 
 
 def _is_point(step: Step) -> bool:
-    return step.equation.site is not None and step.equation.site.support.name == "point"
+    return step.equation.site is not None and step.equation.site.support.name == POINT

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ppvi.compiler.ir import Masses, Support
+from ppvi.engine.regions import Library, Region, region_of
 from ppvi.ops import Array
 from ppvi.strategies import Distribution
 from ppvi.strategies.zero import log_weights
@@ -18,6 +19,8 @@ from ppvi.strategies.zero import log_weights
 class SiteDistribution(Distribution):
     """A site's distribution as a session sees it; an engine adds its draws, its supports and its names for things."""
 
+    library: Library
+    """What is asked of the framework to find where it has mass."""
     fn: Any
     """The framework's distribution."""
     peeled: Any
@@ -117,10 +120,19 @@ class SiteDistribution(Distribution):
         """Whether an end of the support has a probability, as zero does where it is inflated or behind a hurdle."""
         return self.name.startswith(("Hurdle", "ZeroInflated"))
 
+    @functools.cached_property
+    def region(self) -> Region:
+        """Where it has mass."""
+        return region_of(self.peeled, self.library)
+
     @property
     def support(self) -> Support:
         """Where it has mass, as far as is known while staging; a bound that is an array is left to the checks."""
-        raise NotImplementedError
+        return self.region.support
+
+    def bounds(self) -> list[Array]:
+        """The arrays that the support is given by, the lower end first."""
+        return self.region.bounds
 
     def inside(self, value: Array) -> Array:
         """A draw, moved to the nearest number inside of the support where rounding has put it on an end, or outside.
@@ -143,10 +155,6 @@ class SiteDistribution(Distribution):
         raise NotImplementedError
 
     def clamped(self, value: Array, lower: float | None, upper: float | None) -> Array:
-        raise NotImplementedError
-
-    def bounds(self) -> list[Array]:
-        """Arrays among the bounds of the support, the lower first."""
         raise NotImplementedError
 
 

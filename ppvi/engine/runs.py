@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ppvi.compiler.ir import At, Density
+from ppvi.compiler.ir import POINT, At, Density
 from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
 from ppvi.engine.names import Said, is_discrete
 from ppvi.errors import ProgramError, StrategyError
@@ -175,7 +175,7 @@ class Run:
         session.names.site(name, Said(self.role, where, discrete=is_discrete(site.fn), observed=observed))
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
         density, bounds = session.density(site, self.role, at)
-        if density is not None and density.support.name == "point":
+        if density is not None and density.support.name == POINT:
             self.points.add(name)
         told = Told(name, where, at != "data", density, site.plates)
         if site.infer.get("is_auxiliary"):

@@ -14,7 +14,7 @@ from ppvi.compiler.ir import Support, Var
 from ppvi.engine.arguments import Constants, Programs, copied, name_of
 from ppvi.engine.looking import SCALARS
 from ppvi.engine.world import World, scalar
-from ppvi.numpyro.distributions import support_of
+from ppvi.numpyro.regions import support_of
 
 
 class Structure:

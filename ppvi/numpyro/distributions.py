@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 import zlib
 from typing import Any, Literal
 
@@ -14,13 +13,13 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import lax
 from jax.core import Tracer
-from numpyro.distributions import CategoricalLogits, CategoricalProbs, biject_to, constraints
+from numpyro.distributions import CategoricalLogits, CategoricalProbs
 from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
 
-from ppvi.compiler.ir import Support
 from ppvi.engine import distributions as engine
 from ppvi.numpyro.edges import careful
 from ppvi.numpyro.ops import OPS
+from ppvi.numpyro.regions import LIBRARY, base, onto
 
 
 class SiteDistribution(engine.SiteDistribution):
@@ -31,6 +30,7 @@ class SiteDistribution(engine.SiteDistribution):
     """
 
     ops = OPS
+    library = LIBRARY
 
     def __init__(self, fn: dist.Distribution, baseline_input: jax.Array | None = None):
         self.fn = fn
@@ -118,7 +118,7 @@ class SiteDistribution(engine.SiteDistribution):
     @property
     def _transform(self) -> Any:
         """From the line to the support, without a gradient."""
-        return biject_to(jax.tree.map(lax.stop_gradient, self._constraint()))
+        return jax.tree.map(lax.stop_gradient, onto(self.peeled))
 
     def noise(self, rng: jax.Array, kind: str, number: int, n: int | None = None) -> jax.Array:
         sampler = {"normal": jax.random.normal, "exponential": jax.random.exponential, "uniform": jax.random.uniform}
@@ -126,47 +126,6 @@ class SiteDistribution(engine.SiteDistribution):
 
     def pick(self, rng: jax.Array, log_weights: jax.Array, number: int) -> jax.Array:
         return jax.random.categorical(_numbered(rng, "pick", number), lax.stop_gradient(log_weights), axis=0)
-
-    def bounds(self) -> list[jax.Array]:
-        """Arrays among the bounds of the support, the lower first."""
-        constraint = self._constraint()
-        sides = [getattr(constraint, name, None) for name in ("lower_bound", "upper_bound")]
-        others = [x for x in jax.tree.leaves(constraint) if not any(x is side for side in sides)]
-        return [x for x in (*sides, *others) if isinstance(x, jax.Array)]
-
-    @property
-    def support(self) -> Support:
-        """Where it has mass, as far as is known while staging; a bound that is an array is left to the checks."""
-        return Support("point") if isinstance(base(self.fn), dist.Delta) else support_of(self._constraint())
-
-    def _constraint(self) -> Any:
-        constraint = self.peeled.support
-        while isinstance(constraint, constraints.independent):
-            constraint = constraint.base_constraint
-        return constraint
-
-
-_BOOLEAN = type(constraints.boolean)
-_REALS = (type(constraints.real), constraints.interval, constraints.greater_than, constraints.less_than)
-_INTEGERS = (_BOOLEAN, constraints.integer_interval, constraints.integer_greater_than)
-
-
-def support_of(constraint: Any) -> Support:
-    """What a constraint allows."""
-    name = type(constraint).__name__.strip("_")
-    lower, upper = (0.0, 1.0) if isinstance(constraint, _BOOLEAN) else (-math.inf, math.inf)
-    lower, upper = (_known(getattr(constraint, f"{side}_bound", x)) for side, x in (("lower", lower), ("upper", upper)))
-    if isinstance(constraint, _REALS):
-        return Support(name, "real", lower, upper)
-    if isinstance(constraint, _INTEGERS):
-        return Support(name, "integer", lower, upper)
-    return Support(name)
-
-
-def _known(bound: Any) -> float | None:
-    if isinstance(bound, jax.Array) or np.size(bound) != 1:
-        return None
-    return float(np.reshape(np.asarray(bound), ()))
 
 
 def _numbered(rng: jax.Array, kind: str, number: int) -> jax.Array:
@@ -181,13 +140,6 @@ def peel(fn: dist.Distribution) -> dist.Distribution:
         inner = peel(fn.base_dist)
         events = inner.batch_shape[len(fn.base_dist.batch_shape) :]
         return inner.expand((*fn.batch_shape, *events))
-    return fn
-
-
-def base(fn: dist.Distribution) -> dist.Distribution:
-    """The distribution that a person would name."""
-    while isinstance(fn, MaskedDistribution | Independent | ExpandedDistribution):
-        fn = fn.base_dist
     return fn
 
 

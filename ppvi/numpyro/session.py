@@ -26,11 +26,12 @@ from ppvi.engine.minibatches import Plates
 from ppvi.engine.runs import Arrays, Run, Site, Told
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import markers, source
-from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, support_of, unvalidated
+from ppvi.numpyro.distributions import SiteDistribution, check_same_batch, unvalidated
 from ppvi.numpyro.edges import careful
 from ppvi.numpyro.handlers import Around, Direct, InnerSiteError, current_trace
 from ppvi.numpyro.lifting import run_lifted
 from ppvi.numpyro.ops import OPS
+from ppvi.numpyro.regions import support_of
 from ppvi.numpyro.sharding import split_runs
 from ppvi.strategies import Strategy
 

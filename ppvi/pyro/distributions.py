@@ -15,18 +15,17 @@ from torch.distributions import (
     Transform,
     TransformedDistribution,
     biject_to,
-    constraints,
     transform_to,
 )
-from torch.distributions.independent import Independent
 from torch.distributions.transforms import _InverseTransform
 
-from ppvi.compiler.ir import Origin, Support
+from ppvi.compiler.ir import Origin
 from ppvi.engine import distributions as engine
 from ppvi.pyro.edges import careful
 from ppvi.pyro.located import code_of
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.recipes import How, Recipe, expanded, parts
+from ppvi.pyro.regions import LIBRARY, onto, peel
 from ppvi.pyro.stage import Sampler, draw
 from ppvi.pyro.trees import level
 
@@ -38,6 +37,7 @@ class SiteDistribution(engine.SiteDistribution):
     """
 
     ops = OPS
+    library = LIBRARY
 
     def __init__(self, fn: Any, baseline_input: torch.Tensor | None = None):
         self.fn = unvalidated(fn)
@@ -122,29 +122,11 @@ class SiteDistribution(engine.SiteDistribution):
 
         return draw(rng, [log_weights.detach()], Sampler(one, [picked(log_weights)]))
 
-    def bounds(self) -> list[torch.Tensor]:
-        """Tensors among the bounds of the support, the lower first."""
-        sides = (getattr(self._constraint(), f"{side}_bound", None) for side in ("lower", "upper"))
-        return [x for x in sides if isinstance(x, torch.Tensor)]
-
-    @property
-    def support(self) -> Support:
-        constraint = self._constraint()
-        if constraint is None or self.name == "Delta":
-            return Support("point" if self.name == "Delta" else f"support of {self.name}")
-        return support_of(constraint)
-
-    def _constraint(self) -> Any:
-        constraint = constraint_of(self.peeled)
-        while isinstance(constraint, constraints.independent):
-            constraint = constraint.base_constraint
-        return constraint
-
     def to_real(self, values: torch.Tensor) -> torch.Tensor:
-        return biject_to(self.peeled.support).inv(values)
+        return onto(self.peeled, biject_to).inv(values)
 
     def from_real(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        transform = biject_to(self.peeled.support)
+        transform = onto(self.peeled, biject_to)
         values = transform(x)
         return values, transform.log_abs_det_jacobian(x, values)
 
@@ -220,13 +202,11 @@ def without_masked(fn: Any, value: torch.Tensor) -> torch.Tensor:
 
 def _feasible(fn: Any, like: torch.Tensor) -> torch.Tensor:
     """A point of the support in every lane; NaN where none is known."""
-    constraint = constraint_of(peel(fn))
-    if constraint is None:
-        return torch.full_like(like, math.nan)
-    if support_of(constraint).kind == "integer":
-        return torch.full_like(like, max(support_of(constraint).lower or 0.0, 0.0))
+    support = SiteDistribution(fn).support
+    if support.kind == "integer":
+        return torch.full_like(like, max(support.lower or 0.0, 0.0))
     try:
-        transform = transform_to(constraint)
+        transform = onto(peel(fn), transform_to)
     except NotImplementedError:
         return torch.full_like(like, math.nan)
     return transform(like.new_zeros(transform.inverse_shape(like.shape)))
@@ -235,35 +215,6 @@ def _feasible(fn: Any, like: torch.Tensor) -> torch.Tensor:
 _VARIANCE_ONLY = frozenset({"control_var"})
 """Parameters that no distribution of draws depends on: what Pyro gives for their derivative lessens the variance of others, and
 is no part of the gradient, where theirs is zero."""
-
-_BOOLEAN = type(constraints.boolean)
-_REALS = (
-    type(constraints.real),
-    constraints.interval,
-    constraints.half_open_interval,
-    constraints.greater_than,
-    constraints.greater_than_eq,
-    constraints.less_than,
-)
-_COUNTS = (_BOOLEAN, constraints.integer_interval, type(constraints.nonnegative_integer))
-
-
-def support_of(constraint: Any) -> Support:
-    """What a constraint allows."""
-    name = type(constraint).__name__.strip("_").lower()
-    lower, upper = (0.0, 1.0) if isinstance(constraint, _BOOLEAN) else (-math.inf, math.inf)
-    lower, upper = (_known(getattr(constraint, f"{side}_bound", x)) for side, x in (("lower", lower), ("upper", upper)))
-    if isinstance(constraint, _COUNTS):
-        return Support(name, "integer", lower, upper)
-    return Support(name, "real", lower, upper) if isinstance(constraint, _REALS) else Support(name)
-
-
-def constraint_of(fn: Any) -> Any | None:
-    """The constraint that values satisfy; None where the class, of somebody's own, does not say."""
-    try:
-        return fn.support
-    except NotImplementedError:
-        return None
 
 
 def _has_score(fn: Any) -> bool:
@@ -295,22 +246,11 @@ def _own_rsample(fn: TransformedDistribution) -> bool:
     return type(fn).rsample is not TransformedDistribution.rsample
 
 
-def _known(bound: Any) -> float | None:
-    return None if isinstance(bound, torch.Tensor) else float(bound)
-
-
 def standard(kind: str, shape: Sequence[int]) -> torch.Tensor:
     """Draws of a standard `normal`, `exponential` or `uniform`."""
     empty = torch.empty(tuple(shape))
     fill = {"normal": empty.normal_, "uniform": empty.uniform_, "exponential": empty.exponential_}
     return fill[kind]()
-
-
-def peel(fn: Any) -> Any:
-    """The distribution without masks, and with every axis of independence in its batch shape."""
-    while isinstance(fn, Independent) or hasattr(fn, "_mask"):
-        fn = fn.base_dist
-    return fn
 
 
 def unvalidated(fn: Any) -> Any:

@@ -32,7 +32,7 @@ from ppvi.pyro import source, watched
 from ppvi.pyro.arguments import Params, checked, is_frozen
 from ppvi.pyro.beginnings import Start, first_run, initialise
 from ppvi.pyro.buffers import Modules, places_in, put, unchanged, writing
-from ppvi.pyro.distributions import SiteDistribution, support_of
+from ppvi.pyro.distributions import SiteDistribution
 from ppvi.pyro.gradient import Again, Once, Staging, Surrogate
 from ppvi.pyro.handlers import all_rows
 from ppvi.pyro.keys import STAGING, Key, seeded, seeds
@@ -41,6 +41,7 @@ from ppvi.pyro.lending import Arguments
 from ppvi.pyro.located import Numbers
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.refused import refuse_hooks
+from ppvi.pyro.regions import support_of
 from ppvi.pyro.replay import Replay
 from ppvi.pyro.session import Session
 from ppvi.pyro.stage import DynamicError, registering, stage, what_prevents

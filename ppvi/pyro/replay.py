@@ -271,7 +271,8 @@ def _strategy(name: str, site: SiteDistribution, named: Any, where: str) -> tupl
         raise EngineError(
             f"site {name!r} at {where}: {strategy} learns, and a program that is replayed has no sites to keep states for."
         )
-    if any(bound.requires_grad for bound in site.bounds()) and (strategy.fixed_support or named is None):
+    moves = any(bound.requires_grad and bool(bound.detach().isfinite().any()) for bound in site.bounds())
+    if moves and (strategy.fixed_support or named is None):
         raise moving_support(name, site.name, where, strategy)
     return strategy, named is not None
 

@@ -18,12 +18,13 @@ from ppvi.engine.runs import Run
 from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro import graphs, source, stage
 from ppvi.pyro.buffers import Buffers, SharedNameError
-from ppvi.pyro.distributions import SiteDistribution, evaluate, support_of, without_masked
+from ppvi.pyro.distributions import SiteDistribution, evaluate, without_masked
 from ppvi.pyro.functions import calls_noted
 from ppvi.pyro.handlers import Around, Direct, Reading
 from ppvi.pyro.located import note, within
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.refused import Seed
+from ppvi.pyro.regions import support_of
 from ppvi.pyro.stage import DynamicError
 from ppvi.pyro.trees import level, tree_leaves, tree_map, vmap
 from ppvi.strategies import Strategy
