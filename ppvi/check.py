@@ -7,6 +7,7 @@ from typing import Any
 
 from ppvi.checks import Budget, Report, measure
 from ppvi.checks.paths import one_by_one
+from ppvi.checks.unbiased import RARE
 from ppvi.errors import ProgramError
 
 
@@ -22,6 +23,7 @@ def check_estimator(
     bounds: tuple[float, float] | None = None,
     variance: float | None = None,
     far: float = 1.0,
+    rare: float = RARE,
     progress: bool = True,
 ) -> Report:
     """Is a gradient unbiased? The path-integral test on any estimator: a library's loss, or code written by hand.
@@ -42,9 +44,11 @@ def check_estimator(
     - `alpha`: probability of a wrong verdict, either way. `delta`: the bias that counts as none, relative to the root mean
       square of the gradient; 0.01 by default.
     - `budget`: seconds (30 by default), or a `Budget`.
-    - `bounds`: an interval in which every D = theta' . G - (V(1) - V(0)) per unit length lies, or `variance`, a bound on its
-      variance: the level is then exact and not asymptotic.
+    - `bounds`: an interval in which every D = theta' . G - (V(1) - V(0)) per unit length lies, along paths of lengths from 0.2
+      to 1, or `variance`, a bound on its variance: the level is then exact and not asymptotic.
     - `far`: how far from `params`, in unconstrained parameters, biases are looked for too.
+    - `rare`: probability of the rarest events in which a mean may lie. Nothing is called biased by fewer draws than show them,
+      69,000 by default: of a slow estimator whose draws are all of one kind, 0.01 asks for 690.
 
     **Returns** a `Report`.
     """
@@ -54,6 +58,7 @@ def check_estimator(
         "budget": budget,
         "bounds": bounds,
         "variance": variance,
+        "rare": rare,
         "progress": progress,
     }
     if _on_jax(params):
@@ -64,7 +69,8 @@ def check_estimator(
         raise ProgramError(
             f"check_estimator: params must be a JAX array, a tree of them, or a dict of floats or NumPy arrays, not {params!r}."
         )
-    draw, paths = one_by_one(value_and_grad, params, 0 if key is None else int(key), far)
+    known = bounds is not None or variance is not None
+    draw, paths = one_by_one(value_and_grad, params, 0 if key is None else int(key), far, close=not known)
     return Report(alpha, measure(draw, paths.questions, **options), notes=(paths.said,))
 
 

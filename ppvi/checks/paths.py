@@ -14,6 +14,10 @@ from ppvi.errors import ProgramError
 
 LENGTHS = (0.2, 1.0)
 """Between which the lengths of paths are, in unconstrained parameters, evenly on a logarithmic scale."""
+CLOSE = 1e-2
+"""How much shorter close paths are; where parameters are less than 1, by so much of each."""
+NEAR = "all, close"
+"""What the report calls close paths."""
 GOLDEN = (5**0.5 - 1) / 2
 """By whose multiples, modulo 1, the lengths of any few paths in a row are spread out."""
 EPS = float(np.finfo(np.float32).eps)
@@ -27,7 +31,7 @@ class Paths:
     """Straight paths through points of a vector space, and what is asked of each: x + t v for low <= t <= high.
 
     Each has a length, a direction and a place around its point of its own, by chance: a bias that goes round once along one
-    path does not along the next.
+    path does not along the next. One that goes round many times along all of them is left to those that are close to a point.
     """
 
     questions: tuple[Question, ...]
@@ -45,6 +49,11 @@ class Paths:
     def lengths(self) -> Any:
         return self.high - self.low
 
+    def mirrored(self, u: Any) -> tuple[Any, Any]:
+        """Two distances along each path, that far from either end in units of its length: what grows along a path evenly has
+        the same mean over both wherever they are."""
+        return self.low + u * self.lengths, self.high - u * self.lengths
+
     def at(self, t: Any) -> Any:
         """The points after these distances, `(path,)`."""
         return self.points + t[:, None] * self.directions
@@ -57,7 +66,9 @@ def lay(
     moving: Sequence[int],
     seed: Any,
     far: float,
-    projections: int = 3,
+    projections: int = 2,
+    close: bool = True,
+    alone: bool = True,
 ) -> Paths:
     """At the first point a path for each parameter, and there, at the others and far from it some in all of them at once.
 
@@ -66,7 +77,8 @@ def lay(
     - `points`: vectors by name.
     - `owner`: for each entry of a vector the number of its parameter, whose name is in `names`; only those in `moving` move.
     - `far`: distance of the far point from the first.
-    - `projections`: random directions at each point.
+    - `projections`: random directions at each point; `close`: whether there is one more that is close.
+    - `alone`: whether each parameter moves alone too, unless they are more than `MOST_LEAVES`.
 
     **Raises** `ProgramError` if `far` is no distance.
     """
@@ -78,30 +90,38 @@ def lay(
     others = {name: point for name, point in points.items() if name == given or not np.allclose(point, center)}
     everywhere = {**others, "far": center + far * _unit(rng, free)}
     paths = []
-    if len(moving) <= MOST_LEAVES:
-        paths += [(given, names[i] or "the parameter", center, owner == i) for i in moving]
-    else:
+    if len(moving) > MOST_LEAVES:
         projections *= 2
+    elif alone:
+        paths += [(given, names[i] or "the parameter", center, owner == i) for i in moving]
     for place, point in everywhere.items():
-        paths += [(place, f"all, {i + 1}", point, free) for i in range(projections)]
-    questions = tuple(Question(place, along, int(np.count_nonzero(where))) for place, along, _, where in paths)
+        known = len(paths) == 1  # of one parameter the first path is in all of them
+        paths += [(place, f"all, {i + 1}", point, free) for i in range(known, projections)]
+        paths += [(place, NEAR, point, free * np.where(point, np.minimum(abs(point), 1), 1))] * close
+    is_close = np.array([along == NEAR for _, along, *_ in paths])
     turns = (rng.random() + GOLDEN * np.arange(len(paths))) % 1
     lengths = LENGTHS[0] * (LENGTHS[1] / LENGTHS[0]) ** turns
+    reach = [CLOSE * np.linalg.norm(where) / math.sqrt(max(np.count_nonzero(where), 1)) for *_, where in paths]
+    lengths *= np.where(is_close, reach, 1)
     low = -rng.random(len(paths)) * lengths
     return Paths(
-        questions,
+        tuple(
+            Question(place, along, int(np.count_nonzero(where)), length, near)
+            for (place, along, _, where), length, near in zip(paths, lengths.tolist(), is_close.tolist(), strict=True)
+        ),
         points=np.stack([point for _, _, point, _ in paths]),
         directions=np.stack([_unit(rng, where) for *_, where in paths]),
         low=low,
         high=low + lengths,
         said=f"biases were looked for at {', '.join(everywhere)}, which is {far:g} away in unconstrained parameters, along "
-        f"paths of lengths {lengths.min():.2g} to {lengths.max():.2g}",
+        f"paths of lengths {lengths[~is_close].min():.2g} to {lengths[~is_close].max():.2g}{', and close ones' * close}",
     )
 
 
 def _unit(rng: np.random.Generator, where: Any) -> Any:
+    """A random direction, of length 1, whose entries are as large as these are."""
     direction = rng.normal(size=len(where)) * where
-    return direction / max(np.linalg.norm(direction), 1e-30)
+    return direction / (np.linalg.norm(direction) or 1)
 
 
 def one_by_one(
@@ -110,6 +130,7 @@ def one_by_one(
     seed: int,
     far: float,
     batch: int = 64,
+    close: bool = True,
 ) -> tuple[Callable[[int, int], Draws], Paths]:
     """The draws of an estimator that takes an int seed and a dict of NumPy arrays, and cannot be vectorised.
 
@@ -118,7 +139,7 @@ def one_by_one(
     arrays = {name: np.asarray(value, float) for name, value in params.items()}
     center = np.concatenate([x.ravel() for x in arrays.values()])
     owner = np.concatenate([np.full(x.size, i) for i, x in enumerate(arrays.values())])
-    paths = lay({"given": center}, owner, list(arrays), range(len(arrays)), seed, far, projections=1)
+    paths = lay({"given": center}, owner, list(arrays), range(len(arrays)), seed, far, projections=1, close=close)
     ends = np.cumsum([x.size for x in arrays.values()])[:-1]
 
     def at(point: Any) -> dict[str, Any]:
@@ -135,16 +156,17 @@ def one_by_one(
 
     def draw(number: int, most: int) -> Draws:
         rng = np.random.default_rng([seed, number])
-        differences, components, sizes = (np.zeros((min(most, batch), len(paths.questions))) for _ in range(3))
+        differences, components, spacing = (np.zeros((min(most, batch), len(paths.questions))) for _ in range(3))
         starts, ends = paths.at(paths.low), paths.at(paths.high)
         for i in range(len(differences)):
-            points = paths.at(rng.uniform(paths.low, paths.high))
+            points = [paths.at(t) for t in paths.mirrored(rng.uniform(size=len(paths.lengths)))]
             for j, length in enumerate(paths.lengths):
                 one = int(rng.integers(2**31))
-                component = run(one, points[j])[1] @ paths.directions[j]
+                gradient = sum(run(one, point[j])[1] for point in points) / 2
                 last, first = run(one, ends[j])[0], run(one, starts[j])[0]
-                differences[i, j], components[i, j] = component - (last - first) / length, component
-                sizes[i, j] = (abs(last) + abs(first)) / length
-        return Draws(differences, components, EPS * sizes)
+                components[i, j] = gradient @ paths.directions[j]
+                differences[i, j] = components[i, j] - (last - first) / length
+                spacing[i, j] = EPS * (abs(last) + abs(first) + 2 * np.linalg.norm(gradient * paths.points[j])) / length
+        return Draws(differences, components, spacing)
 
     return draw, paths

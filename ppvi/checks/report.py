@@ -48,6 +48,10 @@ class Measurement:
     outcome: Outcome
     reason: str = ""
     size: int = 1
+    length: float = 0.0
+    """Of the path; 0 at one point."""
+    close: bool = False
+    """Whether the path is a short one, which finds biases of short periods where draws allow it, and decides nothing else."""
     exact: bool = False
     """Whether every outcome of the estimator was gone through, and none drawn."""
 
@@ -78,10 +82,14 @@ class Report:
     @property
     def statistical(self) -> Outcome:
         """The statistical part's verdict."""
-        outcomes = {m.outcome for m in self.measurements}
-        if self.problems or "biased" in outcomes:
+        if self.problems or any(m.outcome == "biased" for m in self.measurements):
             return "biased"
-        return "inconclusive" if "inconclusive" in outcomes or not outcomes else "unbiased within delta"
+        return "inconclusive" if self.undecided or not self.measurements else "unbiased within delta"
+
+    @property
+    def undecided(self) -> tuple[Measurement, ...]:
+        """What draws have left open, close paths aside."""
+        return tuple(m for m in self.measurements if m.outcome == "inconclusive" and not m.close)
 
     @property
     def verdict(self) -> Outcome:
@@ -147,7 +155,7 @@ class Report:
         lines += [f"problem: {problem}" for problem in self.problems]
         lines += [render("measured bias of the gradient", header, rows)] if rows else []
         if self.statistical == "inconclusive" and self.measurements:
-            lines.append(_inconclusive(self.measurements))
+            lines.append(_inconclusive(self.undecided, len(self.measurements)))
         drawn = [m for m in self.measurements if not m.exact and math.isfinite(m.visible)]
         lines += [_limits(drawn)] if drawn else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -159,14 +167,13 @@ class Report:
         proof = "proved from the program; " if self.static is not None and self.static.verdict == "proved" else ""
         if all(math.isinf(m.visible) for m in self.measurements):
             return ": no draw is finite, so that nothing was seen, and a proof is of what is finite"
-        hint = any(m.low > 0 or m.high < 0 for m in self.measurements if m.outcome == "inconclusive")
+        hint = any(m.low > 0 or m.high < 0 for m in self.undecided)
         draws = "draws hint at a bias" if hint else "draws show no bias"
         return f": {proof}{draws}, and are too few to decide"
 
 
-def _inconclusive(measurements: tuple[Measurement, ...]) -> str:
-    open_ones = [m for m in measurements if m.outcome == "inconclusive"]
-    said = f"inconclusive along {len(open_ones)} of {len(measurements)} directions"
+def _inconclusive(open_ones: tuple[Measurement, ...], directions: int) -> str:
+    said = f"inconclusive along {len(open_ones)} of {directions} directions"
     lost = [m for m in open_ones if math.isinf(m.visible)]
     if lost:
         return (
@@ -187,9 +194,12 @@ def _inconclusive(measurements: tuple[Measurement, ...]) -> str:
 def _limits(drawn: list[Measurement]) -> str:
     """What none of the draws could have shown."""
     fewest, widest = min(m.draws for m in drawn), max(drawn, key=lambda m: m.of_coordinate)
+    periods = [m.length for m in drawn if m.length and m.outcome == "unbiased within delta"]
+    period = f" one that goes to and fro within a length of {_short(min(periods))} averages out;" if periods else ""
+    unseen = round(1 / rarest(fewest))
     return (
         f"a bias below {_short(widest.delta)} along a direction counts as none, or below {_short(widest.of_coordinate)} in one "
-        f"coordinate of {widest.size} alone; what lies in events rarer than 1 in {round(1 / rarest(fewest)):,} was not seen."
+        f"coordinate of {widest.size} alone;{period} what lies in events rarer than 1 in {unseen:,} was not seen."
     )
 
 

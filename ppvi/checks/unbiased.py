@@ -6,7 +6,11 @@ Along a path theta(u), 0 <= u <= 1, with u uniform,
 
 where G and V estimate gradient and value, J = E[V]. The gradient is unbiased along the path only if E[D] = 0, whatever
 jumps there are; nothing is differenced to a limit and no oracle is needed. A random path does not let two biases cancel.
-G and V may share their randomness, which leaves the mean of D alone and takes most of its variance.
+G and V may share their randomness, which leaves the mean of D alone and takes most of its variance; the mean of G at u and
+at 1 - u takes what is left where G changes evenly.
+
+Biases of short periods average out along a path, unless it is close to its point, where a value that jumps now and then hides
+them. So a close path may find a bias, and where it is left open the others decide.
 
 Where the gradient itself is known, by enumeration, D is the difference at one point. The engine makes the draws; here
 they are judged.
@@ -43,17 +47,13 @@ class Draws(NamedTuple):
 Draw = Callable[[int, int], tuple[Any, ...]]
 """From the number of a batch, and of draws that it should have at most, to what `Draws` holds."""
 
-FIRST = 8
+FIRST = 4
 """Draws of the first batch; then twice as many each time that one takes a small part of the budget."""
 
 TAIL_DRAWS = 50_000
 """Draws by which tails are judged."""
 RARE = 1e-4
 """Probability of the rarest events in which a mean may lie: there is no verdict on fewer draws than show them."""
-ENOUGH = math.ceil(-math.log(1 - SEEN) / RARE)
-"""Runs of an estimator that show them."""
-LOPSIDED = (10 * RARE) ** -0.5
-"""Skewness of what happens with ten times that probability."""
 ROUNDING = 1e-4
 """Bias relative to the scale that is put down to single precision."""
 DIGITS = 16
@@ -72,6 +72,15 @@ class Question:
     direction: str
     size: int = 1
     """Coordinates that the direction moves."""
+    length: float = 0.0
+    """Of the path; 0 at one point."""
+    close: bool = False
+    """Whether it is there to find a bias, and not to say that there is none."""
+
+
+def enough(rare: float) -> int:
+    """Runs of an estimator that show events of this probability."""
+    return math.ceil(-math.log(1 - SEEN) / rare)
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,7 @@ def measure(
     budget: Budget | float | None = None,
     bounds: tuple[float, float] | None = None,
     variance: float | None = None,
+    rare: float = RARE,
     progress: bool = True,
 ) -> tuple[Measurement, ...]:
     """Draw until every question is answered, one answer is "biased", or the budget is spent.
@@ -110,8 +120,9 @@ def measure(
 
     - `alpha`: probability of any wrong answer, "biased" or "unbiased within delta"; shared by all questions and both.
     - `delta`: bias that counts as none, relative to the gradient's scale; 0.01 by default.
-    - `budget`: seconds, or seconds and draws. Until it is spent there is no verdict on fewer than `ENOUGH` runs, and never a
-      "biased" one: whatever the draws are, their mean may lie in events that are rarer than they have seen.
+    - `rare`: probability of the rarest events in which a mean may lie. On fewer runs than show them there is never a "biased",
+      and no other verdict until the budget is spent.
+    - `budget`: seconds, or seconds and draws.
     - `bounds`: between which every D lies, where that is known: the level is then exact. `variance`: the same for a bound on
       the variance of D. With neither the level is asymptotic.
 
@@ -121,13 +132,11 @@ def measure(
 
     delta = 0.01 if delta is None else delta
     budget = Budget.of(budget)
-    for name, value in (("alpha", alpha), ("delta", delta)):
+    for name, value in (("alpha", alpha), ("delta", delta), ("rare", rare)):
         if not 0 < value < 1:
             raise ProgramError(f"check: {name} must be between 0 and 1, not {value!r}.")
     level = alpha / len(questions)
-    widest = max(question.size for question in questions)
-    together = sum(question.size == widest for question in questions)
-    judge = Judge(len(questions), level, delta, bounds, variance, together)
+    judge = Judge(questions, level, delta, bounds, variance, rare)
     start, batch, size = time.monotonic(), 0, FIRST
     with tqdm(total=100, disable=not progress, desc="check", unit="%", leave=False) as bar:
         while True:
@@ -138,8 +147,9 @@ def measure(
             spent = max((time.monotonic() - start) / budget.seconds, judge.draws / budget.draws)
             bar.update(min(100, round(100 * spent)) - bar.n)
             outcomes = judge.outcomes()
-            if all(outcome is not None for outcome in outcomes) or "biased" in outcomes or spent >= 1:
-                return judge.measurements(questions)
+            open_ones = (q for q, outcome in zip(questions, outcomes, strict=True) if outcome is None and not q.close)
+            if not any(open_ones) or "biased" in outcomes or spent >= 1:
+                return judge.measurements()
 
 
 def exactly(
@@ -176,17 +186,23 @@ class Judge:
 
     def __init__(
         self,
-        tests: int,
+        questions: Sequence[Question],
         level: float,
         delta: float,
-        bounds: tuple[float, float] | None,
-        variance: float | None,
-        together: int = 1,
+        bounds: tuple[float, float] | None = None,
+        variance: float | None = None,
+        rare: float = RARE,
     ):
-        self.tests, self.level, self.delta = tests, level, delta
-        self.together = together
+        self.questions, self.level, self.delta, self.rare = questions, level, delta, rare
+        tests = self.tests = len(questions)
+        widest = max(question.size for question in questions)
+        self.together = sum(question.size == widest for question in questions)
         """Questions of which each would show whatever is rare."""
         self.bounds, self.variance = bounds, variance
+        self.lengths = np.array([question.length for question in questions])
+        self.close = np.array([question.close for question in questions])
+        self.change = 0.0
+        """The largest change of the value along any path."""
         self.components, self.first = Moments(tests), np.zeros((0, tests))
         self.lost = np.zeros(tests, int)
         self.spacing = np.zeros(tests)
@@ -203,6 +219,8 @@ class Judge:
         self.spacing += np.where(finite, spacing, 0.0).sum(0)
         self.lost += (~finite).sum(0)
         self.components.add(np.where(finite, components, 0.0))
+        changes = np.where(finite, components - differences, 0.0) * self.lengths
+        self.change = max(self.change, abs(changes).max())
         differences = np.where(finite, differences, 0.0)
         self.first = np.concatenate([self.first, differences[: max(0, TAIL_DRAWS - len(self.first))]])
         if self.sequence is None:
@@ -234,10 +252,25 @@ class Judge:
         return self.draws * self.together
 
     def is_enough(self) -> bool:
-        """Whether rare events have been drawn, or cannot decide. Where one question has met some, all wait until they have."""
+        """Whether rare events have been drawn, or cannot decide. Where one question has met some, all wait until they have.
+
+        One that has met events of ten times their probability has a skewness to show for it.
+        """
         if not isinstance(self.sequence, Asymptotic):
             return True
-        return self.draws >= ENOUGH or (self.runs >= ENOUGH and abs(self.sequence.skewness()).max() < LOPSIDED)
+        least, lopsided = enough(self.rare), (10 * self.rare) ** -0.5
+        return self.draws >= least or (
+            self.runs >= least and abs(self.sequence.skewness()[~self.close]).max() < lopsided
+        )
+
+    def jumps_seen(self, low: Any, high: Any) -> Any:
+        """Whether jumps of the value along a close path that none of its draws has met cannot make up for a bias.
+
+        They come with less than the probability of the rarest event that would have been seen, and a jump is no larger than
+        the largest change along any path.
+        """
+        unseen = rarest(self.draws) * self.change
+        return ~self.close | (np.where(self.close, np.maximum(low, -high), 0) * self.lengths > unseen)
 
     def outcomes(self, last: bool = False) -> list[Outcome | None]:
         """The answers there are; the last ones, whether or not there will be more draws.
@@ -250,6 +283,7 @@ class Judge:
         heavy = np.zeros(self.tests, bool)
         if self.bounds is None and self.variance is None:
             heavy = self.k_hats() >= HEAVY
+        jumps_seen = self.jumps_seen(low, high)
         found: list[Outcome | None] = []
         for test in range(self.tests):
             if self.lost[test] or (heavy[test] and len(self.first) >= TAIL_DRAWS):
@@ -257,7 +291,7 @@ class Judge:
             elif heavy[test]:
                 found.append(None)  # few draws of few values look heavy, too
             elif low[test] > rounding[test] or high[test] < -rounding[test]:
-                found.append("biased" if self.is_enough() else None)
+                found.append("biased" if self.is_enough() and jumps_seen[test] else None)
             elif low[test] >= -bound[test] and high[test] <= bound[test]:
                 found.append("unbiased within delta" if last or self.is_enough() else None)
             elif low[test] >= -rounding[test] and high[test] <= rounding[test]:
@@ -274,14 +308,14 @@ class Judge:
             self.shapes, self.judged = np.array([k_hat(x) for x in self.first.T]), len(self.first)
         return self.shapes
 
-    def measurements(self, questions: Sequence[Question]) -> tuple[Measurement, ...]:
+    def measurements(self) -> tuple[Measurement, ...]:
         assert self.sequence is not None
         low, high = self.sequence.interval()
         mean, scale, outcomes = self.sequence.mean(), self.scale(), self.outcomes(last=True)
         sd = np.sqrt(self.sequence.variance())
         power = stats.norm.isf(self.level / 2) + stats.norm.ppf(SEEN)
         out = []
-        for i, question in enumerate(questions):
+        for i, question in enumerate(self.questions):
             shape, reason = float(self.k_hats()[i]), ""
             if self.lost[i]:
                 reason = f"inconclusive: {self.lost[i]} draws are not finite"
@@ -303,6 +337,8 @@ class Judge:
                     scale=float(scale[i]),
                     delta=float(self.delta * scale[i]),
                     size=question.size,
+                    length=question.length,
+                    close=question.close,
                     visible=math.inf
                     if self.lost[i]
                     else max(float(power * sd[i] / math.sqrt(self.draws)), float(self.rounding()[i])),

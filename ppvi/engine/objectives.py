@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from ppvi.checks import Budget, Report
+from ppvi.checks.unbiased import RARE
 from ppvi.compiler.examine import examine
 from ppvi.compiler.explain import Explanation, explain
 from ppvi.compiler.findings import Finding, StaticReport
@@ -219,6 +220,7 @@ class Objective:
         budget: Budget | float | None = None,
         against: str | Sequence[str] = ("path", "exact"),
         far: float = 1.0,
+        rare: float = RARE,
         progress: bool = True,
         **kwargs: Any,
     ) -> Report:
@@ -235,6 +237,7 @@ class Objective:
           site is finite; `"quadrature"`, the same with `ppvi.strategies.Quadrature` at continuous sites, where it is cheap and
           has converged; `"reinforce"`, the score function at every site.
         - `far`: the distance of the far point from `params`, in unconstrained parameters.
+        - `rare`: probability of the rarest events in which a mean may lie; see `ppvi.check_estimator`.
 
         **Returns** a `Report`: printable, with `verdict`, `raise_if_biased()` and `to_dict()`.
 
@@ -246,6 +249,7 @@ class Objective:
             "budget": budget,
             "against": against,
             "far": far,
+            "rare": rare,
             "progress": progress,
         }
         return self._check(key, params, args, kwargs, **options)

@@ -22,6 +22,7 @@ from ppvi.checks.unbiased import Draws
 from ppvi.engine.checking import OUTCOMES, Oracle, asked_of, by_outcomes, decided, moving_in, oracles
 from ppvi.engine.outcomes import Outcomes
 from ppvi.errors import ProgramError
+from ppvi.numpyro.magnitudes import with_summands
 from ppvi.numpyro.outcomes import outcomes
 from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import first_run
@@ -149,7 +150,8 @@ def run(
     if not path and not oracles:
         nothing = "nothing was measured: no gradient to compare with is known for these sites; add 'path' to against"
         return Report(alpha, (), static, (*notes, nothing, *missing))
-    curved = curves(params, constraints, points or {}, moving, key, far)
+    known_range = any(options.get(name) is not None for name in ("bounds", "variance"))
+    curved = curves(params, constraints, points or {}, moving, key, far, close=not known_range)
 
     def through(number: int) -> tuple[Any, np.ndarray]:
         point, velocity = curved.at(0.0, curved.points[number], curved.directions[number])
@@ -238,6 +240,7 @@ def curves(
     moving: set[str] | None,
     key: jax.Array,
     far: float,
+    close: bool,
 ) -> Curves:
     """Random paths through parameters with constraints."""
     transforms = {n: biject_to(constraints.get(n, c.real)) for n in params} if isinstance(params, Mapping) else {}
@@ -255,7 +258,7 @@ def curves(
     mine = [i for i, name in enumerate(names) if moving is None or name.split(".")[0] in moving]
     places = {"given": center} | {name: ravel_pytree(free(point))[0] for name, point in points.items()}
     seed = np.asarray(jax.random.key_data(key)).ravel()
-    paths = lay({name: np.asarray(x) for name, x in places.items()}, owner, names, mine, seed, far)
+    paths = lay({name: np.asarray(x) for name, x in places.items()}, owner, names, mine, seed, far, close=close)
     centers, directions = (jnp.asarray(x, center.dtype) for x in (paths.points, paths.directions))
     return Curves(paths, centers, directions, lambda x: back(unravel(x)))
 
@@ -267,18 +270,23 @@ def drawer(
     paths, points, directions = curves.paths, curves.points, curves.directions
     questions = [*paths.questions] if path else []
     eps, dtype = jnp.finfo(points.dtype).eps, points.dtype
-    low, high = jnp.asarray(paths.low, dtype), jnp.asarray(paths.high, dtype)
+    ends = jnp.asarray(np.stack([paths.low, paths.high], -1), dtype)
     given = [i for i, question in enumerate(paths.questions) if question.point == "given"]
     for name in oracles:
         questions += [Question(f"given, {name}", paths.questions[i].direction) for i in given]
         questions.append(Question(f"given, {name}", "the value itself"))
 
-    def along(key: jax.Array, u: jax.Array, low: jax.Array, high: jax.Array, *path: jax.Array) -> Draws:
-        point, velocity = curves.at(low + u * (high - low), *path)
-        component = _dot(velocity, estimate(key, point)[1])
-        first, last = (estimate(key, curves.at(t, *path)[0])[0] for t in (low, high))
-        spacing = eps * (abs(first) + abs(last)) / (high - low)
-        return Draws(component - (last - first) / (high - low), component, spacing)
+    def along(key: jax.Array, inside: jax.Array, ends: jax.Array, *path: jax.Array) -> Draws:
+        def slope(t: jax.Array) -> tuple[jax.Array, jax.Array]:
+            point, velocity = curves.at(t, *path)
+            gradient = estimate(key, point)[1]
+            return _dot(velocity, gradient), _norm(jax.tree.map(jnp.multiply, point, gradient))
+
+        slopes, steps = jax.vmap(slope)(inside)
+        (first, last), sizes = jax.vmap(with_summands(lambda t: estimate(key, curves.at(t, *path)[0])[0]))(ends)
+        component, length = slopes.mean(), ends[1] - ends[0]
+        spacing = eps * (sizes + steps).sum() / length
+        return Draws(component - (last - first) / length, component, spacing)
 
     def beside(oracle: Estimator, key: jax.Array, *path: jax.Array) -> Draws:
         point, velocity = curves.at(0.0, *path)
@@ -297,7 +305,8 @@ def drawer(
         if path:
             keys = jax.random.split(jax.random.fold_in(key, 0), len(paths.questions))
             u = jax.random.uniform(jax.random.fold_in(key, 1), (len(paths.questions),), dtype)
-            found.append(jax.vmap(along)(keys, u, low, high, points, directions))
+            inside = jnp.stack(paths.mirrored(u), -1).astype(dtype)
+            found.append(jax.vmap(along)(keys, inside, ends, points, directions))
         for number, oracle in enumerate(oracles.values()):
             keys = jax.random.split(jax.random.fold_in(key, 2 + number), len(given))
             places = np.asarray(given)
@@ -314,6 +323,10 @@ def drawer(
 def _dot(velocity: Any, gradient: Any) -> jax.Array:
     pairs = zip(jax.tree.leaves(velocity), jax.tree.leaves(gradient), strict=True)
     return sum((jnp.vdot(v, g) for v, g in pairs), start=jnp.zeros(()))
+
+
+def _norm(numbers: Any) -> jax.Array:
+    return jnp.sqrt(_dot(numbers, numbers))
 
 
 def close(left: Any, right: Any) -> bool:

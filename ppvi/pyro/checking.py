@@ -58,7 +58,11 @@ def check(
     space = Space({name: transform_to(start.constraints.get(name, constraints.real)) for name in params}, params)
     points = {"given": space.vector(params), "initial": space.vector({**params, **start.found})}
     seed = key if isinstance(key, int) else int(torch.randint(2**31, (), generator=key))
-    paths = lay(points, space.owner, list(params), [i for i, name in enumerate(params) if name in moving], seed, far)
+    few = (
+        {} if plan is not None else {"projections": 1, "close": False, "alone": False}
+    )  # each draw is a run of the programs
+    numbers = [i for i, name in enumerate(params) if name in moving]
+    paths = lay(points, space.owner, list(params), numbers, seed, far, **few)
 
     seconds = Budget.of(options["budget"]).seconds / 3  # at each of three points at most
 
@@ -102,7 +106,10 @@ class Space:
         """The parameters of a stack of vectors, each stacked."""
         parts = vectors.split([x.numel() for x in self.free.values()], -1)
         pairs = zip(self.free.items(), parts, strict=True)
-        return {name: self.transforms[name](part.reshape(-1, *x.shape).to(x.dtype)) for (name, x), part in pairs}
+        return {
+            name: self.transforms[name](part.reshape(*part.shape[:-1], *x.shape).to(x.dtype))
+            for (name, x), part in pairs
+        }
 
     def through(self, paths: Paths, number: int) -> tuple[Params, np.ndarray]:
         """The parameters that a path goes through, and their velocity there, for unit speed."""
@@ -170,12 +177,15 @@ def drawer(
     def along(rng: np.random.Generator, size: int) -> Draws:
         """With the same random numbers at a point of each path and at both of its ends."""
         one, n = int(rng.integers(2**31)), len(paths.questions)
-        where = np.concatenate([paths.at(rng.uniform(paths.low, paths.high)) for _ in range(size)])
-        component = np.sum(estimates(one, where)[1].reshape(size, n, -1) * directions, -1)
+        inside = zip(*(paths.mirrored(u) for u in rng.uniform(size=(size, n))), strict=True)
+        where = [np.concatenate([paths.at(t) for t in each]) for each in inside]
+        gradients = sum(estimates(one, points)[1] for points in where).reshape(size, n, -1) / 2
+        component = np.sum(gradients * directions, -1)
         last, first = (
             estimates.values(one, np.tile(paths.at(t), (size, 1))).reshape(size, n) for t in (paths.high, paths.low)
         )
-        spacing = eps * (abs(first) + abs(last)) / paths.lengths
+        steps = 2 * np.linalg.norm(gradients * paths.points, axis=-1)
+        spacing = eps * (abs(first) + abs(last) + steps) / paths.lengths
         return Draws(component - (last - first) / paths.lengths, component, spacing)
 
     def beside(oracle: Estimates, rng: np.random.Generator, size: int) -> Draws:

@@ -9,8 +9,9 @@ import pytest
 
 import ppvi
 from ppvi.checks import Question, measure
-from ppvi.checks.paths import LENGTHS, lay
-from ppvi.checks.unbiased import ENOUGH
+from ppvi.checks.paths import CLOSE, LENGTHS, lay
+from ppvi.checks.unbiased import RARE, Judge, enough
+from tests.engines import ENGINES, dist, on, ppl, xp
 
 T = jnp.array([0.37])
 
@@ -42,7 +43,9 @@ def test_periods(estimator, seed):
 
 def test_paths_have_lengths_and_places_of_their_own():
     paths = lay({"given": np.zeros(5)}, np.arange(5), "abcde", range(5), 0, 2.0)
-    assert LENGTHS[0] <= paths.lengths.min() < paths.lengths.max() <= LENGTHS[1]
+    close = np.array([question.close for question in paths.questions])
+    assert LENGTHS[0] <= paths.lengths[~close].min() < paths.lengths[~close].max() <= LENGTHS[1]
+    assert (paths.lengths[close] <= CLOSE).all()
     assert len(np.unique(paths.lengths.round(6))) == len(paths.questions)
     assert (paths.low <= 0).all()
     assert (paths.high >= 0).all()
@@ -97,7 +100,7 @@ def test_no_verdict_before_rare_events_are_drawn():
 
     for draws, outcomes in (
         (5000, ["inconclusive", "unbiased within delta"]),
-        (ENOUGH, ["biased", "unbiased within delta"]),
+        (enough(RARE), ["biased", "unbiased within delta"]),
     ):
         found = [
             measure(always(d), [Question("here", "a")], budget=ppvi.Budget(60, draws), progress=False)
@@ -144,3 +147,115 @@ def test_delta_in_one_coordinate():
     drawn = report.measurements[0]
     assert drawn.of_coordinate == pytest.approx(10 * drawn.delta)
     assert "in one coordinate of 100 alone" in str(report)
+
+
+# Close paths ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", [rounded(200), waves(200)])
+def test_short_periods_show_on_close_paths(estimator):
+    """Along a path of length 0.2 they add up to less than what counts as none."""
+    report = checked(estimator)
+    assert report.verdict == "biased"
+    assert {m.direction for m in report.measurements if abs(m.bias) > 0.2 * m.scale} == {"all, close"}
+
+
+@pytest.mark.parametrize(("slope", "verdict"), [(1.0, "unbiased within delta"), (2.0, "biased")])
+def test_small_parameters_move_by_as_little(slope, verdict):
+    """The sine of t / 1e-8 goes round 1e7 times along a path of length 1."""
+
+    def estimator(key, t):
+        x = t / 1e-8
+        return jnp.sum(jnp.sin(x)), slope * jnp.cos(x) / 1e-8 * (1 + noise(key, t))
+
+    assert checked(estimator, 1e-8 * T, delta=0.05).verdict == verdict
+
+
+def test_jumps_that_no_draw_has_met():
+    """Draws of a close path that are 0.02 on average: by jumps of size 1, of probability 0.02 times its length, it could be 0."""
+    draws, rng = enough(RARE), np.random.default_rng(0)
+    questions = [Question("here", "all", length=0.5), Question("here", "all, close", length=3e-3, close=True)]
+    for change, outcome in ((1.0, None), (0.01, "biased")):
+        judge = Judge(questions, 1e-3, 0.01)
+        differences = np.stack([np.zeros(draws), 0.02 + 0.1 * rng.normal(size=draws)], -1)
+        judge.add(differences, np.stack([np.full(draws, 2 * change), np.ones(draws)], -1))
+        assert judge.outcomes() == ["unbiased within delta", outcome]
+
+
+def test_a_close_path_that_is_left_open_decides_nothing():
+    """A coin by its score, whose value hardly ever changes along a close path, and by 300 then."""
+
+    def estimator(key, t):
+        p = jax.nn.sigmoid(t[0])
+        b = (jax.random.uniform(key) < p).astype(float)
+        return b, jnp.array([b * (b - p)])
+
+    report = checked(estimator, alpha=1e-6, delta=0.05, budget=60)
+    assert report.verdict == "unbiased within delta", report
+    assert {m.outcome for m in report.measurements if m.close} == {"inconclusive"}
+    assert "averages out" in str(report)
+
+
+def test_what_changes_evenly_along_a_path_leaves_no_noise():
+    """Of a square, whose gradient is a line, the mean over a point of a path and its mirror image is the change itself."""
+
+    def estimator(key, t):
+        x = t + jax.random.normal(key, t.shape)
+        return jnp.sum(x**2), 2 * x
+
+    report = checked(estimator)
+    assert report.verdict == "unbiased within delta"
+    assert all(m.visible < 1e-4 * m.scale for m in report.measurements if not m.close)
+
+
+# Slow estimators ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "unbiased within delta"), (0.5, "biased")])
+def test_a_slow_estimator_is_decided_by_a_thousand_draws(factor, verdict):
+    """Where it is known that no event is rarer than 1%."""
+
+    def estimator(seed, params):
+        x = params["x"] + np.random.default_rng(seed).normal(size=2)
+        return np.sin(x).sum(), {"x": factor * np.cos(x)}
+
+    budget = ppvi.Budget(60, 2000)
+    report = ppvi.check_estimator(estimator, {"x": np.zeros(2)}, rare=0.01, delta=0.05, budget=budget, progress=False)
+    assert report.verdict == verdict, report
+
+
+# Parameters of no size, and of a size -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
+def test_parameters_without_entries(engine):
+    def guide():
+        none, one = ppl.param("none", xp.zeros(0)), ppl.param("one", xp.ones(1))
+        ppl.sample("z", dist.Normal(one[0] + none.sum(), 1.0))
+
+    with on(engine):
+        bound = engine.vi.objective(lambda p, q: xp.sin(q.simulate()["z"]), lambda: None, guide)
+        report = bound.check(engine.key(1), bound.init(engine.key(0)), delta=0.05, budget=20, progress=False)
+    assert report.verdict == "unbiased within delta", report
+
+
+# Rates ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["normal", "lopsided"])
+def test_the_stated_rate_of_wrong_verdicts(name):
+    """At a rate of 0.1, of 100 checks of three means that are 0 at most 20 are wrong, but for a chance of 1e-3."""
+    wrong = 0
+    for seed in range(100):
+        rng = np.random.default_rng([seed, 7])
+
+        def draw(number, most, rng=rng):
+            found = rng.normal(size=(2000, 3)) if name == "normal" else rng.exponential(size=(2000, 3)) - 1
+            return found, found + 1
+
+        questions = [Question("here", str(i)) for i in range(3)]
+        found = measure(
+            draw, questions, alpha=0.1, delta=0.05, rare=0.01, budget=ppvi.Budget(60, 20_000), progress=False
+        )
+        wrong += any(m.outcome == "biased" for m in found)
+    assert wrong <= 20

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import ppvi
-from ppvi.checks.unbiased import DIGITS, ENOUGH, ROUNDED, Judge
+from ppvi.checks import Question
+from ppvi.checks.unbiased import DIGITS, RARE, ROUNDED, Judge, enough
+from ppvi.numpyro.magnitudes import with_summands
 from tests.engines import ENGINES, dist, on, ppl, xp
 from tests.saboteurs.test_saboteurs import DroppedScore
 
@@ -90,6 +92,47 @@ def test_what_is_below_the_last_digit():
         (1e-4, 0.1, "unbiased within delta"),
         (4.0, 0.1, "biased"),
     ):
-        judge = Judge(1, 1e-3, 0.01, None, None)
-        judge.add(bias + 1e-3 * rng.normal(size=(ENOUGH, 1)), np.ones((ENOUGH, 1)), np.full((ENOUGH, 1), spacing))
+        judge = Judge([Question("here", "a")], 1e-3, 0.01)
+        draws = enough(RARE)
+        judge.add(bias + 1e-3 * rng.normal(size=(draws, 1)), np.ones((draws, 1)), np.full((draws, 1), spacing))
         assert judge.outcomes() == [outcome]
+
+
+@pytest.mark.parametrize("size", [1e6, 1e8])
+def test_parameters_of_many_digits(size):
+    """A path of length 1 from 1e8 has no numbers to go along; what is said is that it is the arithmetic."""
+
+    def estimate(key, t):
+        x = t - size
+        return jnp.sum(jnp.sin(x)), jnp.cos(x) * (1 + 0.1 * jax.random.normal(key, t.shape))
+
+    report = ppvi.check_estimator(estimate, T + size, key=jax.random.key(1), budget=5, progress=False)
+    assert report.verdict == "inconclusive", report
+    assert ROUNDED in str(report)
+
+
+def test_sums_whose_value_is_small():
+    """What the last digits of 1e6 are does not show in the difference of two such numbers."""
+
+    def estimate(key, t):
+        return jax.lax.optimization_barrier(1e6 + jnp.sum(jnp.sin(t))) - 1e6, jnp.cos(t)
+
+    report = ppvi.check_estimator(estimate, T, key=jax.random.key(1), budget=5, progress=False)
+    assert report.verdict == "inconclusive", report
+    assert ROUNDED in str(report)
+
+
+@pytest.mark.parametrize(
+    ("function", "largest"),
+    [
+        (lambda x: jnp.sum(x) - 7.0, 7.0),
+        (lambda x: 2 * (jnp.sum(1e3 * x) - 3000.0), 6000.0),
+        (lambda x: jnp.exp(jnp.sum(x) - 3.0), 1.0),
+        (lambda x: jnp.where(jnp.arange(3) < 2, x, -1e30).max(), 1.0),
+        (lambda x: jax.nn.softplus(jnp.reshape(x * 1e4 - 1e4, (3, 1)))[0, 0], 1e4),
+    ],
+)
+def test_the_largest_summand(function, largest):
+    value, size = jax.jit(with_summands(function))(jnp.ones(3))
+    assert value == pytest.approx(float(function(jnp.ones(3))))
+    assert size == pytest.approx(largest)

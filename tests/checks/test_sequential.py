@@ -147,7 +147,7 @@ def test_tails():
 def test_heavy_tails_are_inconclusive():
     """Draws of infinite variance are neither passed nor called biased, whatever their mean."""
     for shift in (0.0, 3.0):
-        judge = Judge(1, 1e-3, 0.01, None, None)
+        judge = Judge([Question("here", "a")], 1e-3, 0.01)
         rng = np.random.default_rng(6)
         for _ in range(60):
             judge.add(rng.standard_t(1.2, (1000, 1)) + shift, np.ones((1000, 1)))
@@ -155,10 +155,10 @@ def test_heavy_tails_are_inconclusive():
 
 
 def test_draws_that_are_not_finite():
-    judge = Judge(1, 1e-3, 0.01, None, None)
+    judge = Judge([Question("here", "a")], 1e-3, 0.01)
     judge.add(np.array([[np.nan], [1.0]]), np.ones((2, 1)))
     assert judge.outcomes() == ["inconclusive"]
-    assert "not finite" in judge.measurements([Question("here", "a")])[0].reason
+    assert "not finite" in judge.measurements()[0].reason
 
 
 @pytest.mark.parametrize("options", [{"alpha": 0.0}, {"alpha": 2.0}, {"delta": 0.0}])
