@@ -96,10 +96,11 @@ class Numbers:
         Their derivative is 0 times infinity, as that of exp(log(w)) at w = 0.
         """
         equations = self.program.equations
-        poles = (self.of(equation.outputs[0]) for equation in equations if self._edges.is_pole(equation))
-        if not any(x is not None and np.isinf(x).any() for x in poles):
+        poles = [equation.outputs[0] for equation in equations if self._edges.is_pole(equation)]
+        here = self._run(equations, None, 0.0) if poles else {}
+        if not any(pole in here and _is_infinite(here[pole]) for pole in poles):
             return
-        here, *moved = (self._run(equations, None, step) for step in (0.0, STEP, -STEP))
+        moved = [self._run(equations, None, step) for step in (STEP, -STEP)]
         for equation in equations:
             if any(is_float(out) and out in here for out in equation.outputs):
                 given = [(atom, _read(atom, here)) for atom in equation.inputs]
@@ -117,12 +118,13 @@ class Numbers:
         return {}
 
     def _run(self, equations: Iterable[Equation], seed: int | None, step: float) -> dict[Any, Any]:
-        if (seed, step) not in self._runs:
-            self._runs[seed, step] = {**self.program.constants, **_moved(self.program, self.values, step)}
-        known = self._runs[seed, step]
+        known = self._runs.setdefault((seed, step), {})
         if seed is None:
+            if not known:
+                known |= {**self.program.constants, **_moved(self.program, self.values, step)}
             _evaluate((equation for equation in equations if not _is_random(equation)), known)
         else:
+            known |= self._run(equations, None, step)  # what no draw has a part in
             known |= {var: x for var, x in self._draws(seed) if step and var not in known}
             with self.drawing(seed) as key:
                 known |= {var: key for var in self.program.inputs if var not in self.values}
