@@ -244,7 +244,7 @@ class Rules:
     def values(self) -> Iterator[Finding]:
         """A mean has the infinity or the NaN that is drawn."""
         program = self.plan.program
-        for seed, [value] in self.numbers.together(program.output, runs=FEW):
+        for seed, [value] in self.numbers.together(program.output, runs=1):
             if np.isfinite(value).all():
                 continue
             densities = [equation for equation in program.equations if equation.density is not None]
@@ -363,10 +363,6 @@ class Rules:
             elif step.equation.site is None:
                 waiting.extend((operand, exponential or step.meaning.name == "exp") for operand in step.inputs)
         return list(found)
-
-
-FEW = 2
-"""Runs of the whole program that are looked at for a value that is not finite."""
 
 
 def _is_finite(x: np.ndarray | None) -> bool:

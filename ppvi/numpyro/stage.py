@@ -112,7 +112,7 @@ class Reader:
                 lambda: _identity_flow(inputs),
                 where,
                 linear=(frozenset({0}),),
-                meaning=lambda: meanings.meaning(eqn, call, inner),
+                meaning=functools.cache(lambda: meanings.meaning(eqn, call, inner)),
                 density=eqn.params.get("info"),
                 estimate_of=eqn.params.get("what"),
                 because=eqn.params.get("because"),
@@ -129,7 +129,7 @@ class Reader:
             split=_splitter(eqn, inputs, outputs, where) if name == "reduce_sum" else None,
             effect=bool(eqn.effects) and not outputs,
             differentiable=name != "stop_gradient" and any(rules.is_float(var) for var in eqn.outvars),
-            meaning=lambda: meanings.meaning(eqn, call, inner),
+            meaning=functools.cache(lambda: meanings.meaning(eqn, call, inner)),
         )
 
     def rest(
@@ -188,6 +188,10 @@ def bind(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:
     return out if eqn.primitive.multiple_results else (out,)
 
 
+_random_gamma = jax.jit(jax.random.random_gamma_p.bind, static_argnames="log_space")
+"""A loop, which JAX compiles anew each time that it is run by itself."""
+
+
 def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
     primitive = eqn.primitive
 
@@ -199,6 +203,8 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
 
     if lookup.is_small_lookup(eqn):
         return run_lookup
+    if primitive.name == "random_gamma":
+        return lambda *values: (_random_gamma(*values, **eqn.params),)
     if primitive.name == "abs" and rules.is_float(eqn.invars[0]):
         return _symmetric_abs
 
