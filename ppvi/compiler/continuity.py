@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ppvi.compiler.flat import Flat, Step
-from ppvi.compiler.formula import LINES, Formula, Leaf, Operation, jumps_in
-from ppvi.compiler.ir import Atom, Literal, Origin, Smoothness, Var, is_float, is_real, straight
+from ppvi.compiler.formula import LINES, Formula, Knots, Leaf, Operation, Table, jumps_in
+from ppvi.compiler.ir import Atom, Literal, Origin, Smoothness, Var, is_float, straight
 from ppvi.compiler.ranges import Ranges, pole_of
 
 MOST = 300
@@ -41,6 +41,9 @@ class Known(Protocol):
     def of(self, atom: Atom) -> Any:
         """How a value varies; nothing where it does not."""
 
+    def fixed(self, atom: Atom) -> np.ndarray | None:
+        """The numbers of what depends on nothing."""
+
     def ignored(self, step: Step) -> set[int]:
         """Operands of a selection that play no part."""
         ...
@@ -58,6 +61,7 @@ class Region:
     places: dict[tuple[Any, Axes, Answers], int] = field(default_factory=dict)
     leaves: list[tuple[int, Atom]] = field(default_factory=list)
     operations: list[tuple[int, Step, list[int]]] = field(default_factory=list)
+    tables: dict[Hashable, tuple[float, ...]] = field(default_factory=dict)
     moving: set[int] = field(default_factory=set)
     """Places that vary along a line."""
 
@@ -75,7 +79,7 @@ class Region:
             left, known = only
             place = self.places[key] = self.add(left, axes if left.shape else (), known)
             return place
-        operands = None if step is None or step.meaning.entrywise is None else self._operands(step, axes)
+        operands = None if step is None or not is_entrywise(step, self.known) else self._operands(step, axes)
         children = [] if operands is None else [self.add(*operand, known) for operand in operands]
         place = self.places[key] = len(self.places)
         if operands is None or step is None:
@@ -123,6 +127,9 @@ class Region:
 
     def _operands(self, step: Step, axes: Axes) -> list[tuple[Atom, Axes]] | None:
         """The operands and where their axes lie, or None where entries are mixed."""
+        if step.meaning.entrywise is None:
+            places = straight(step.equation.flow()[0][1] or ())
+            return [(step.inputs[1], tuple(None if a is None else axes[a] for a in places))]
         if not step.meaning.moves:
             return [(atom, axes if atom.shape else ()) for atom in step.inputs[: step.equation.arity]]
         operand, flow = step.inputs[0], step.equation.flow()[0][0]
@@ -140,8 +147,9 @@ class Region:
         return Formula(leaves, tuple(self._operation(*operation) for operation in self.operations), out, large)
 
     def _leaf(self, place: int, atom: Atom) -> Leaf:
-        if isinstance(atom, Literal):
-            values = np.ravel(np.asarray(atom.value)) * 1.0 if is_real(atom) else np.ones(1)
+        value = None if self.known.of(atom) else self.known.fixed(atom)
+        if isinstance(atom, Literal) or value is not None:
+            values = np.ones(1) if value is None else np.ravel(value) * 1.0
             if values.size > 1:
                 values = np.random.default_rng(place).choice(values, LINES)
             return Leaf(place, tuple(values.tolist()), "constant")
@@ -152,7 +160,7 @@ class Region:
 
     def _operation(self, place: int, step: Step, operands: list[int]) -> Operation:
         name, origin, pole = step.meaning.name, step.meaning.origin(), pole_of(step)
-        assert step.meaning.entrywise is not None
+        function = step.meaning.entrywise or self._table(step)
         turns = name != "select_n" and Origin.SAMPLER not in origin
         turns = turns and any(p in self.moving and self.known.switches(step, i) for i, p in enumerate(operands))
         special = Origin.SPECIAL in origin
@@ -162,7 +170,29 @@ class Region:
         )
         known = turns and (special or never or ranges.decided(step))
         side = pole.side if turns and pole is not None else None
-        return Operation(place, step.meaning.entrywise, tuple(operands), name, turns, special, known, side)
+        poles = tuple(operands[i] for i in pole.operands) if turns and pole is not None else ()
+        return Operation(place, function, tuple(operands), name, turns, special, known, side, poles)
+
+    def _table(self, step: Step) -> Table | Knots:
+        """Any numbers in the place of a table's, so that no two pieces meet by chance; those that are searched are in order."""
+        table, key = step.inputs[0], self._numbers(step.inputs[0])
+        if key not in self.tables:
+            rng = np.random.default_rng(len(self.tables))
+            size = next(
+                n for n, axis in zip(table.shape, step.equation.flow()[0][0] or (), strict=True) if axis is None
+            )
+            entries = rng.normal(size=size)
+            if any(s.meaning.name == SEARCH and self._numbers(s.inputs[0]) == key for _, s, _ in self.operations):
+                ends = np.asarray(self.known.fixed(table))[[0, -1]]
+                entries = np.sort([*ends, *rng.uniform(*ends, size=size - 2)])
+            self.tables[key] = tuple(entries.tolist())
+        entries = self.tables[key]
+        return Knots(entries) if step.meaning.name == SEARCH else Table(entries, step.meaning.table == "wraps")
+
+    def _numbers(self, table: Atom) -> Hashable:
+        """What a table is known by: its numbers, or else itself."""
+        value = self.known.fixed(table)
+        return self.known.flat.same(table) if value is None else (value.shape, value.tobytes())
 
     def behind(self, place: int) -> list[Atom]:
         """The leaves that move behind a place."""
@@ -197,6 +227,31 @@ class Region:
         return name in SUMS and alone and unbounded and all(self._is_free(x, alone) for x in step.inputs)
 
 
+SEARCH = "searchsorted"
+
+
+def is_entrywise(step: Step, known: Known) -> bool:
+    """Whether each entry of its output is a function of one number of each operand that varies.
+
+    Looking up is one of the place, in a table that does not vary, and so is searching among constants all of which differ.
+    """
+    if step.meaning.entrywise is not None:
+        return True
+    if not (step.meaning.table or step.meaning.name == SEARCH) or len(step.inputs) != 2 or known.of(step.inputs[0]):
+        return False
+    table, out = step.inputs[0], step.outputs[0]
+    kept, along = (straight(axes or ()) for axes in step.equation.flow()[0][:2])
+    reached = {a for a in (*kept, *along) if a is not None}
+    if kept.count(None) != 1 or any(size > 1 and a not in reached for a, size in enumerate(out.shape)):
+        return False
+    if any(a is None and size > 1 for a, size in zip(along, step.inputs[1].shape, strict=True)):
+        return False
+    if step.meaning.table:
+        return True
+    knots = known.fixed(table)
+    return knots is not None and knots.ndim == 1 and len(knots) > 1 and bool((np.diff(knots) > 0).all())
+
+
 PICKS = frozenset(
     "slice gather dynamic_slice split concatenate stack rev convert_element_type copy pad squeeze".split()
 )
@@ -216,7 +271,8 @@ def jumps(atom: Var, known: Known) -> bool | None:
     found = jumps_in(region.formula(out))
     if not found:
         return None if found is None else False
-    return True if any(map(region.is_free, found)) else None
+    # With the numbers that a table has its pieces may meet all the same.
+    return True if any(map(region.is_free, found)) and not region.tables else None
 
 
 def differ(first: Atom, second: Atom, known: Known) -> bool:

@@ -20,6 +20,7 @@ from ppvi.compiler.ir import Atom, Density, Equation, Program, Smoothness, Var, 
 from ppvi.compiler.linearity import misused
 from ppvi.compiler.numbers import Numbers, possible
 from ppvi.compiler.plan import Plan
+from ppvi.compiler.ranges import pole_of
 from ppvi.compiler.smoothness import Analysis, Source, analyse
 from ppvi.compiler.supports import Ends, Piece, beyond, draw_of, ends, holds, is_asked, is_drawn, pieces, within
 
@@ -119,8 +120,10 @@ class Rules:
             why = "the objective jumps in it, and a pathwise gradient does not see the jump: that part of it is lost."
             if not jump.certain:
                 why = (
-                    "it may make the objective jump, which a pathwise gradient does not see; that could not be decided."
+                    "it may make the objective jump, which a pathwise gradient does not see; that could not be decided"
                 )
+                where = CONTINUOUS.get(jump.step.meaning.name, KEEPING_CLEAR if pole_of(jump.step) else None)
+                why += "." if where is None else f": it is continuous where {where}, which was not shown."
             yield _finding("biased" if jump.certain else "suspect", "jump", subject, jump.step, why, remedy)
 
     def density_jumps(self, own: Var) -> Iterator[Finding]:
@@ -302,7 +305,8 @@ class Rules:
             rule = step.meaning.own_rule
             if rule is None or not any(map(self.analysis.of, step.inputs)):
                 continue
-            problem = rule([self.analysis.ranges.of(atom) for atom in step.inputs])
+            same = [self.analysis.flat.same(atom) for atom in step.inputs]
+            problem = rule([self.analysis.ranges.of(atom) for atom in step.inputs], [same.index(x) for x in same])
             if problem is not None:
                 said, certain = problem
                 remedy = "Correct the rule, or leave the derivative to the framework."
@@ -363,6 +367,15 @@ class Rules:
             elif step.equation.site is None:
                 waiting.extend((operand, exponential or step.meaning.name == "exp") for operand in step.inputs)
         return list(found)
+
+
+CONTINUOUS = {
+    **dict.fromkeys(("solve", "triangular_solve", "slogdet"), "the matrix has an inverse, as A A^T + I has"),
+    "interp": "the knots are constants, each greater than the one before",
+    "searchsorted": "the knots are constants that all differ, and what is looked up beside each of them meets",
+}
+"""Conditions on which operations are continuous."""
+KEEPING_CLEAR = "its operand keeps clear of a pole"
 
 
 def _is_finite(x: np.ndarray | None) -> bool:

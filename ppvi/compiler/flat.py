@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ppvi.compiler.ir import Atom, Equation, Literal, Meaning, Smoothness, Var, is_real
+from ppvi.compiler.ir import Atom, Equation, Literal, Meaning, Smoothness, Var, is_real, straight
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,12 @@ class Flat:
     def atom(self, atom: Atom) -> Atom:
         return self.renamed.get(atom, atom) if isinstance(atom, Var) else atom
 
+    def same(self, atom: Atom) -> Atom:
+        """What an atom is a copy of, entry by entry."""
+        while isinstance(atom, Var) and (step := self.makers.get(atom)) is not None and is_copy(step):
+            atom = step.inputs[0]
+        return atom
+
     def constant(self, atom: Atom) -> float | None:
         """The value of an atom that is one number of the program, repeated or cast perhaps."""
         while isinstance(atom, Var):
@@ -45,6 +51,13 @@ class Flat:
                 return None
             atom = step.inputs[0]
         return float(atom.value) if is_real(atom) and atom.shape == () else None
+
+
+def is_copy(step: Step) -> bool:
+    """Whether it leaves all entries where they are, and as they are."""
+    if step.meaning.name != "copy" and not (step.meaning.moves and step.outputs[0].shape == step.inputs[0].shape):
+        return False
+    return straight(step.equation.flow()[0][0] or ()) == tuple(range(len(step.inputs[0].shape)))
 
 
 SITE = Meaning("site", lambda output, operand: Smoothness.SMOOTH)

@@ -49,6 +49,30 @@ class Leaf(NamedTuple):
     """Whether it varies along a line."""
 
 
+@dataclass(frozen=True)
+class Table:
+    """Numbers that are looked up by their places."""
+
+    entries: tuple[float, ...]
+    wraps: bool
+    """Whether negative places count from the end."""
+
+    def __call__(self, place: Any) -> Any:
+        size, place = len(self.entries), np.nan_to_num(place)
+        place = np.where(self.wraps & (place < 0), place + size, place)
+        return np.asarray(self.entries)[np.clip(place, 0, size - 1).astype(int)]
+
+
+@dataclass(frozen=True)
+class Knots:
+    """Numbers in order, of which it is counted how many are below."""
+
+    entries: tuple[float, ...]
+
+    def __call__(self, x: Any) -> Any:
+        return np.searchsorted(np.asarray(self.entries), x) * 1.0
+
+
 class Operation(NamedTuple):
     """A step of a formula: what it does to the numbers at its operands' places."""
 
@@ -64,6 +88,8 @@ class Operation(NamedTuple):
     """Whether it does not matter that no line meets it."""
     side: Callable[..., Any] | None = None
     """On which side of a pole its operands are, if it may meet one."""
+    poles: tuple[int, ...] = ()
+    """Places of the operands that meet it."""
 
     def state(self, values: Mapping[int, Any]) -> Any:
         """What changes where a switch turns."""
@@ -148,8 +174,25 @@ class Formula:
     def _largest(self) -> float:
         """The largest constant, but for the coefficients of special functions, and for what stands for infinity; at least 1."""
         used = {place for operation in self.operations if not operation.special for place in operation.operands}
-        single = (abs(leaf.values[0]) for leaf in self.leaves if len(leaf.values) == 1 and leaf.place in used)
+        single = [abs(leaf.values[0]) for leaf in self.leaves if len(leaf.values) == 1 and leaf.place in used]
+        for operation in self.operations:
+            if isinstance(operation.function, Table):
+                single.append(len(operation.function.entries))
+            elif isinstance(operation.function, Knots):
+                single += [abs(operation.function.entries[end]) for end in (0, -1)]
         return max((x for x in single if 1.0 < x < 1e6), default=1.0)
+
+    def reaches_ends(self, values: Mapping[int, Any]) -> bool:
+        """Whether the first and the last entry of every table are among what is looked up in it."""
+        least: dict[Table, float] = {}
+        most: dict[Table, float] = {}
+        for operation in self.operations:
+            table = operation.function
+            if isinstance(table, Table):
+                places = values[operation.operands[0]]
+                least[table] = min(least.get(table, math.inf), np.nanmin(places))
+                most[table] = max(most.get(table, -math.inf), np.nanmax(places))
+        return all(least[table] <= 0 and most[table] >= len(table.entries) - 1 for table in least)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -164,19 +207,24 @@ def jumps_in(formula: Formula) -> tuple[int, ...] | None:
 
     grid = along(np.arange(LINES)[:, None], np.linspace(0.0, 1.0, POINTS)[None])
     crossings, unmet = [], False
+    flowing = {leaf.place for leaf in formula.leaves if leaf.moves}
     for switch in formula.operations:
+        if not flowing.isdisjoint(switch.operands) and (not switch.steps or switch.name == "rem"):
+            flowing.add(switch.place)
         if switch.turns:
             state = np.broadcast_to(switch.state(grid), (LINES, POINTS))
             rows, columns = np.nonzero(state[:, 1:] != state[:, :-1])
             chosen = np.random.default_rng(0).permutation(len(rows))[:CROSSINGS]
             if len(rows):
                 crossings.append((switch, rows[chosen], columns[chosen] / (POINTS - 1)))
-            unmet = unmet or not (len(rows) or switch.decided)
+            # What goes by steps has been at its values, and keeps clear of a pole as it goes over to the next.
+            unmet = unmet or not (len(rows) or switch.decided or (switch.poles and flowing.isdisjoint(switch.poles)))
     gaps = _gaps(along, crossings, formula)
     found = [
         switch.place for (switch, _, _), gap in zip(crossings, gaps, strict=True) if (gap[np.isfinite(gap)] > 1).any()
     ]
     endless = any(not np.isfinite(gap).any() or np.isposinf(gap).any() for gap in gaps)
+    unmet = unmet or not formula.reaches_ends(grid)
     if not found and (unmet or endless or (formula.large and _is_steep(formula, start, end, along, grid))):
         return None
     return tuple(found)

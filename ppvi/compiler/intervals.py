@@ -131,6 +131,7 @@ RANGES: dict[str, Callable[..., Range]] = {
     "cumsum": lambda x: (min(x[0], _sum(x)[0]) if x[0] <= 0 else x[0], max(x[1], _sum(x)[1])),
     "reduce_prod": _many,
     "cumprod": _many,
+    **dict.fromkeys(("diag", "diagonals"), lambda x: (min(x[0], 0.0), max(x[1], 0.0))),
     "softplus": _monotone(lambda x: x if x > 30 else max(math.log1p(_exp(x)), TINY)),
     "norm": lambda x: (0.0, math.inf),
     "var": lambda x: (0.0, math.inf),
@@ -154,7 +155,7 @@ RANGES: dict[str, Callable[..., Range]] = {
     "min": lambda x, y: (min(x[0], y[0]), min(x[1], y[1])),
     "pow": _power,
     "clamp": _clamp,
-    "logaddexp": lambda x, y: (max(x[0], y[0]), math.inf),
+    "logaddexp": lambda x, y: (inward(max(x[0], y[0]), 1), math.inf),
 }
 """Bounds of what an operation returns, from those of its operands."""
 

@@ -140,14 +140,17 @@ class Meaning:
     """The operation on double-precision entries, where each entry of the output is a function of one entry each."""
     moves: bool = False
     """Entries are moved or repeated, and not changed."""
+    table: Choice["clips", "wraps"] | None = None
+    """Of an operation that looks up entries of its first operand one by one, at places that the second holds: what it does with
+    negative places. Beyond the ends it has what is there, or NaN."""
     inline: Callable[[Sequence[Atom]], tuple[Sequence[Equation], Sequence[Atom]] | None] | None = None
     """The equations of its body on these operands, and what it returns; None where it is better left whole."""
     loop: Callable[[], Loop] | None = None
     keyed: bool | None = None
     """Whether a random operation is a function of its key, so that equal operands give equal numbers; None if not random."""
-    own_rule: Callable[[Sequence[tuple[float, float]]], tuple[str, bool] | None] | None = None
-    """What is wrong with the derivative rule that a user gave it, given bounds of its operands, and whether that is certain, if
-    anything is; None for an operation without one."""
+    own_rule: Callable[[Sequence[tuple[float, float]], Sequence[int]], tuple[str, bool] | None] | None = None
+    """What is wrong with the derivative rule that a user gave it, and whether that is certain, if anything is, given bounds of
+    its operands and for each the first that is the same value; None for an operation without one."""
     origin: Callable[[], Origin] = lambda: Origin.OTHER
     """Whose code it is."""
     key: Hashable = None

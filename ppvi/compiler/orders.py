@@ -25,8 +25,9 @@ def only_once(plan: Plan) -> str | None:
     moved = {site.outputs[0]: site for site, choice in choices.items() if choice.strategy.route != "credit"}
     sources: dict[Var, Source] = {**{var: var for var in program.params}, **moved}
     analysis = analyse(
-        program.equations, [program.output], sources, program.constants, frozenset(moved), program.supports
+        program.equations, [program.output], sources, program.constants, frozenset(moved), program.supports, held=True
     )
+    # Values held constant that remain refuse it below; those that cancel, as the greatest logit of a softmax, have no part.
     kinds = analysis.of(analysis.flat.atom(program.output))
     kinked = [site_info(site).name for site in moved.values() if kinds.get(site, Smoothness.SMOOTH) > Smoothness.SMOOTH]
     if kinked:

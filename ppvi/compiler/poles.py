@@ -56,6 +56,8 @@ def of_exponent(y: float) -> Pole | None:
 
 POLES: dict[str, Pole] = {
     "div": Pole((1,), lambda x, y: _nonzero(y), lambda x, y: np.sign(y)),
+    "expi": Pole((0,), _nonzero, np.sign),
+    "expn": Pole((1,), lambda n, x: x[0] > 0, lambda n, x: x > 0),
     "log": _above(0),
     "log1p": _above(-1),
     "rsqrt": _above(0),
@@ -89,5 +91,8 @@ BENDS: dict[str, Callable[..., bool]] = {
     "pow": lambda x, y: _is_natural(y) or x[0] > 0,
     **dict.fromkeys(("acos", "asin"), lambda x: x[0] > -1 and x[1] < 1),
     "acosh": lambda x: x[0] > 1,
+    "abs": _nonzero,
+    **dict.fromkeys(("max", "min"), lambda x, y: x[0] > y[1] or y[0] > x[1]),
 }
-"""Operations with a value where they have no derivative, as sqrt(x * x) at 0: whether bounds of all operands exclude that."""
+"""Operations with a value where they have no derivative, as sqrt(x * x) at 0: whether bounds of all operands exclude that, and
+they are smooth."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ppvi.compiler.flat import Step
-from ppvi.compiler.intervals import EVERYTHING, RANGES, integer_power, interval, inward, square
+from ppvi.compiler.intervals import EVERYTHING, POSITIVE, RANGES, integer_power, interval, inward, square
 from ppvi.compiler.ir import POINT, Atom, Literal, Origin, Support, Var, is_float
 from ppvi.compiler.poles import BENDS, POLES, Pole, Range, of_exponent
 
@@ -29,7 +29,7 @@ VISIBLE = frozenset("div log log1p sqrt rsqrt erf_inv ndtri xlogy".split())
 SPECIAL = frozenset("erf_inv ndtri lgamma digamma polygamma zeta igamma igammac regularized_incomplete_beta".split())
 """Special functions that are operations."""
 UNSURE = frozenset(
-    "cholesky eigh _linalg_eigh svd _linalg_svd lu qr solve triangular_solve custom_linear_solve".split()
+    "cholesky eigh _linalg_eigh svd _linalg_svd lu qr slogdet solve triangular_solve custom_linear_solve".split()
 )
 """Operations that return NaN where they fail."""
 
@@ -45,6 +45,8 @@ class Ranges:
     """Whether numbers are as a computer has them, among which what is below 1 may be 1."""
     moves: Callable[[Atom], bool] = lambda atom: True
     """Whether a value varies with draws."""
+    is_factor: Callable[[Atom], bool] = lambda atom: False
+    """Whether a matrix is triangular, and positive on the diagonal."""
     sure: set[Atom] = field(default_factory=set)
     """Values that are never NaN."""
 
@@ -73,6 +75,14 @@ class Ranges:
             return interval(replace(site.support, lower=lower, upper=upper), self.rounded)
         if step.meaning.moves:
             return self.of(inputs[0], depth)
+        if atom.dtype.startswith("complex"):
+            return EVERYTHING
+        if name == "iota":
+            return 0.0, max(atom.shape) - 1.0
+        if name == "diagonal" and self._is_of_matrices(step) and self.is_factor(inputs[0]):
+            return POSITIVE
+        if name == "dot_general" and inputs[0] is inputs[1] and len(inputs[0].shape) == 1:
+            return 0.0, math.inf
         if name == "sort":
             return self.of(inputs[step.outputs.index(atom)], depth)
         if atom is not step.outputs[0] and name not in ("split", "slice"):
@@ -104,6 +114,12 @@ class Ranges:
         """Whether a value is the same number always."""
         low, high = self.of(atom)
         return low == high
+
+    def _is_of_matrices(self, step: Step) -> bool:
+        """Whether an operation keeps the axes of its operand but the last two, and as many of the last as there are rows."""
+        axes, shape = step.equation.flow()[0][0] or (), step.inputs[0].shape
+        kept = list(axes[-2:]) == [None, None] and None not in axes[:-2]
+        return kept and shape[-2] == shape[-1] == step.outputs[0].shape[-1]
 
     def _selected(self, step: Step, depth: int) -> Range:
         """The hull of the cases that may be taken, each where its test holds."""
@@ -233,10 +249,11 @@ class Ranges:
         pieces = Origin.SPECIAL in origin and name not in SPECIAL
         return not (pieces or Origin.SAMPLER in origin or (Origin.DENSITY in origin and name in VISIBLE))
 
-    def bends(self, step: Step) -> bool:
-        """Whether an operation may have a value where it has no derivative."""
+    def bends(self, step: Step) -> bool | None:
+        """Whether an operation may have a value where it has no derivative; None of one that has derivatives everywhere, or of
+        which no more is known."""
         excluded = BENDS.get(step.meaning.name)
-        return excluded is not None and not excluded(*map(self.of, step.inputs))
+        return None if excluded is None else not excluded(*map(self.of, step.inputs))
 
     def is_sure(self, atom: Atom, depth: int = DEPTH) -> bool:
         """Whether nothing behind a value may become NaN, or infinite, as a draw moves."""

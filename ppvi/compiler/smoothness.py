@@ -19,19 +19,22 @@ from typing import Any
 
 import numpy as np
 
-from ppvi.compiler.continuity import differ, jumps
+from ppvi.compiler.constants import Constants
+from ppvi.compiler.continuity import differ, is_entrywise, jumps
 from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.formula import SATURATING, STEEPEST
 from ppvi.compiler.intervals import interval
 from ppvi.compiler.ir import POINT, Atom, Equation, Literal, Loop, Origin, Smoothness, Support, Var, is_float, site_info
+from ppvi.compiler.matrices import Matrices
+from ppvi.compiler.picked import is_in_order
 from ppvi.compiler.ranges import Ranges, pole_of
 from ppvi.compiler.supports import assessed
 
 INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
 
 MAGNIFYING = {"mul": "factor", "div": "factor", "add": "summand", "sub": "summand", "max": "summand"}
-FACTORS = frozenset("slice copy tril stop_gradient rev select_n squeeze".split())
-"""Operations that leave a triangular factor one."""
+INVERTING = frozenset({"triangular_solve", "solve", "slogdet"})
+"""Operations that are continuous in their first operand where it has an inverse."""
 LARGE, SMALL = 1e3, 1e-6
 """A factor of at least, or a summand of at most, is asked about."""
 BENDING = SATURATING | {"clamp", "max", "min", "div", "select_n"}
@@ -60,6 +63,8 @@ class Analysis:
     through: frozenset[Var]
     """Values of sites that are looked at as functions of what is behind them too."""
     ranges: Ranges
+    held: bool = False
+    """Whether what is held constant varies with nothing."""
     causes: dict[Var, Jump] = field(default_factory=dict)
     settled: set[Var] = field(default_factory=set)
     large: dict[Atom, float] = field(default_factory=dict)
@@ -67,9 +72,18 @@ class Analysis:
     exits: dict[Var, Jump] = field(default_factory=dict)
     """Values that leave entrywise code in which they begin to jump."""
     constants: dict[Atom, float | None] = field(default_factory=dict)
+    picks: dict[Step, bool] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.matrices = Matrices(self.ranges, Constants(self.flat.makers).of)
+        self.ranges.is_factor = self.matrices.is_factor
 
     def of(self, atom: Atom) -> Classes:
         return self.classes.get(atom, {}) if isinstance(atom, Var) else {}
+
+    def fixed(self, atom: Atom) -> np.ndarray | None:
+        """The numbers of what depends on nothing."""
+        return self.matrices.constant(atom)
 
     def run(self) -> None:
         for step in self.flat.steps:
@@ -84,7 +98,7 @@ class Analysis:
             return self.of(atom)
         self.settled.add(atom)
         maker = self.flat.makers.get(atom)
-        if maker is None or maker.meaning.entrywise is None or not is_float(atom):
+        if maker is None or not is_entrywise(maker, self) or not is_float(atom):
             return self.of(atom)
         verdict = jumps(atom, self)
         inherited = self._inherited(atom)
@@ -117,7 +131,7 @@ class Analysis:
                 if cause.step not in found or certain:
                     found[cause.step] = Jump(cause.step, certain)
             elif maker is not None:
-                direct = direct and (maker.meaning.entrywise is not None or not self._places(maker))
+                direct = direct and (is_entrywise(maker, self) or not self._places(maker))
                 waiting.extend((operand, direct) for operand in before)
         return list(found.values())
 
@@ -136,7 +150,7 @@ class Analysis:
                 continue
             seen.add(current)
             maker = self.flat.makers[current]
-            if maker.meaning.entrywise is None or (current is not atom and current in self.settled):
+            if not is_entrywise(maker, self) or (current is not atom and current in self.settled):
                 return self.causes.get(current, Jump(maker, certain=False))
             waiting.extend(maker.inputs)
         return None
@@ -155,7 +169,7 @@ class Analysis:
         if step.meaning.loop is not None:
             self._loop(step, step.meaning.loop())
             return
-        entry = step.meaning.entrywise is not None
+        entry = is_entrywise(step, self)
         operands = [self.of(atom) if entry else self.settle(atom) for atom in step.inputs]
         ignored = self.ignored(step)
         name, magnified = step.meaning.name, self._magnified(step)
@@ -188,26 +202,37 @@ class Analysis:
         if self._null(step):
             return INDEPENDENT
         own = JUMP if rule is None else rule(output, operand)
-        if step.meaning.name in ("triangular_solve", "solve") and operand == 0 and not self._is_regular(step):
+        if self.held and step.meaning.name == "stop_gradient":
+            return INDEPENDENT
+        if own is not INDEPENDENT and self._is_in_order(step):
+            return INDEPENDENT if operand else LIPSCHITZ
+        if step.meaning.name in INVERTING and operand == 0:
+            if not self._is_regular(step):
+                return JUMP
+            if step.meaning.name == "slogdet" and output == 0:
+                return INDEPENDENT  # the sign of what is never zero
+        if step.meaning.name == "interp" and operand == 0 and not self._has_knots(step.inputs[1]):
             return JUMP
         pole = None if own in (INDEPENDENT, JUMP) else pole_of(step)
         if pole is not None and operand in pole.operands and self.ranges.has_pole(step):
             return JUMP
-        return LIPSCHITZ if own is SMOOTH and self.ranges.bends(step) else own
+        bends = None if own in (INDEPENDENT, JUMP) else self.ranges.bends(step)
+        return own if bends is None else LIPSCHITZ if bends else SMOOTH
+
+    def _has_knots(self, atom: Atom) -> bool:
+        """Whether numbers are known, and each is greater than the one before."""
+        value = self.fixed(atom)
+        return value is not None and bool((np.diff(value) > 0).all())
+
+    def _is_in_order(self, step: Step) -> bool:
+        if step not in self.picks:
+            self.picks[step] = is_in_order(step, self.flat, self.matrices.constant)
+        return self.picks[step]
 
     def _is_regular(self, step: Step) -> bool:
-        """Whether the matrix of a linear equation is known to have an inverse: a library's own, or a Cholesky factor."""
-        if step.meaning.origin() & (Origin.DENSITY | Origin.SAMPLER):
-            return True
-        atom = step.inputs[0]
-        while isinstance(atom, Var) and (maker := self.flat.makers.get(atom)) is not None:
-            if maker.meaning.name == "cholesky" or maker.equation.site is not None:
-                return True
-            varying = [x for x in maker.inputs if self.of(x)]
-            if len(varying) != 1 or not (maker.meaning.moves or maker.meaning.name in FACTORS):
-                return False
-            [atom] = varying
-        return False
+        """Whether a matrix is known to have an inverse, or is a library's own. One of parameters has it where they stand."""
+        vouched = step.meaning.origin() & (Origin.DENSITY | Origin.SAMPLER)
+        return bool(vouched) or not self.ranges.moves(step.inputs[0]) or self.matrices.is_regular(step.inputs[0])
 
     def _magnified(self, step: Step) -> float | None:
         """How large a multiple it makes, with those behind it, where it may go by steps but for slopes that no draw meets."""
@@ -332,6 +357,7 @@ def analyse(
     constants: Mapping[Var, Any],
     through: frozenset[Var] = frozenset(),
     supports: Mapping[Var, Support] | None = None,
+    held: bool = False,
 ) -> Analysis:
     """Smoothness of everything behind the sinks, in variables that are sources: parameters, and the values of sites.
 
@@ -339,10 +365,11 @@ def analyse(
 
     - `through`: values of sites that are looked at as functions of what is behind them too.
     - `supports`: of inputs that are constrained.
+    - `held`: whether values that are held constant count as such.
     """
     flat = flatten(equations, sinks, lambda site: site.outputs[0] not in through, constants)
     ranges = Ranges(flat.makers, {var: interval(support) for var, support in (supports or {}).items()})
-    analysis = Analysis(flat, {var: {source: SMOOTH} for var, source in sources.items()}, through, ranges)
+    analysis = Analysis(flat, {var: {source: SMOOTH} for var, source in sources.items()}, through, ranges, held)
     for draw, log_prob in assessed(flat):
         # A point outside of the support would show at once, in a log density of -inf.
         density = log_prob.equation.density

@@ -31,6 +31,7 @@ ENTRYWISE: dict[str, Callable[..., Any]] = {
     "sign": np.sign, "sin": np.sin, "sinh": np.sinh, "sqrt": np.sqrt, "square": np.square, "stop_gradient": np.array,
     "sub": np.subtract, "tan": np.tan, "tanh": np.tanh, "xor": np.logical_xor,
     "logaddexp": np.logaddexp, "softplus": lambda x: np.logaddexp(0, x), "trunc": np.trunc, "xlogy": special.xlogy,
+    "expi": special.expi, "hypot": np.hypot,
     "erfcx": special.erfcx, "log_ndtr": special.log_ndtr, "ndtri": special.ndtri,
     "ppvi_log_prob": lambda x, *others: x, "ppvi_estimate": np.array, "ppvi_because": np.array,
 }  # fmt: skip
@@ -47,23 +48,26 @@ LINEAR: dict[str, tuple[frozenset[int], ...]] = {
 """Operands in which an operation on real numbers is jointly linear."""
 
 _SMOOTH = frozenset(
-    """acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e broadcast_in_dim cbrt cholesky
-    complex concatenate conj conv_general_dilated copy copy_p cos cosh cumlogsumexp cumprod cumsum digamma div dot_general erf
-    erf_inv erfc exp exp2 expand_dims expm1 fft igamma igammac imag integer_pow lgamma log log1p logistic mul neg not or pad
-    polygamma pow random_gamma_grad real reduce_and reduce_or reduce_prod reduce_sum reduce_window_sum
+    """acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e broadcast_in_dim cbrt cholesky complex
+    concatenate conj conv_general_dilated copy copy_p cos cosh cumlogsumexp cumprod cumsum digamma div dot_general erf
+    erf_inv erfc exp exp2 expand_dims expm1 fft igamma igammac imag integer_pow lgamma log log1p logistic mul neg not or
+    pad polygamma pow random_gamma_grad real reduce_and reduce_or reduce_prod reduce_sum reduce_window_sum
     regularized_incomplete_beta reshape rev rsqrt select_and_gather_add sin sinh slice split sqrt square squeeze stack
     stop_gradient sub tan tanh tile transpose triangular_solve xor zeta ppvi_estimate ppvi_because ppvi_log_prob
-    optimization_barrier random_gamma
-    erfcx gelu layer_norm log_ndtr log_softmax logaddexp logsumexp mish mvlgamma ndtri sinc softmax softplus solve sum tril var
-    xlogy""".split()
+    optimization_barrier random_gamma bessel_i0 bessel_i1 diag diagonal diagonals erfcx expi expm expn gelu layer_norm
+    log_ndtr log_softmax logaddexp logsumexp mish mse_loss mvlgamma nll_loss polynomial ndtri sinc softmax softplus
+    strict_tril sum tril var xlogy""".split()
 )
 _LIPSCHITZ = frozenset(
-    "abs clamp cummax cummin elu greatest max min norm reduce_max reduce_min reduce_window_max reduce_window_min".split()
+    """abs clamp cummax cummin elu greatest grid_sample huber_loss hypot map_coordinates max min norm reduce_max
+    reduce_min reduce_window_max reduce_window_min""".split()
 )
 _JUMP = frozenset(
     """argmax argmin bitcast_convert_type ceil clz eq flip_a_coin floor ge gt is_finite le lt ne nextafter population_count rem
     round searchsorted shift_left shift_right_arithmetic shift_right_logical sign eq_to le_to lt_to trunc""".split()
 )
+_ONE_OF_SEVERAL = {"solve": 0, "det": 0, "slogdet": 1}
+"""Operations of which one output is smooth, and others are the pivots or the sign that they go with."""
 _CLASSES = {name: s for names, s in ((_SMOOTH, SMOOTH), (_LIPSCHITZ, LIPSCHITZ), (_JUMP, JUMP)) for name in names}
 
 
@@ -71,6 +75,11 @@ def smoothness_of(name: str) -> Callable[[int, int], Smoothness] | None:
     """Of an output in an operand; None where no rule is known."""
     if name == "select_n":
         return lambda output, operand: SMOOTH if operand else JUMP
+    if name == "interp":
+        return lambda output, operand: (LIPSCHITZ, JUMP, SMOOTH)[operand]
+    if name in _ONE_OF_SEVERAL:
+        place = _ONE_OF_SEVERAL[name]
+        return lambda output, operand: SMOOTH if output == place else JUMP
     if name == "ppvi_log_prob":
         return lambda output, operand: INDEPENDENT if operand else SMOOTH
     found = _CLASSES.get(name)

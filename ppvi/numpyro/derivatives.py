@@ -2,13 +2,15 @@
 
     cotangent . df(x) direction = rule(x, cotangent) . direction
 
-at random values within the bounds that the operands have in the program, and cotangents, of several sizes: a rule may be wrong
-far out only, or clip what it is given. The derivative is JAX's own, of the function without the rule; where the two differ,
-central differences decide, since rules are written for functions whose own derivative is not stable.
+at random values within the bounds that the operands have in the program, and cotangents, of several sizes, and beside the
+numbers in the rule's text: a rule may be wrong far out only, or between two numbers, or clip what it is given. The derivative
+is JAX's own, of the function without the rule; where the two differ, central differences decide, since rules are written for
+functions whose own derivative is not stable.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,36 +18,50 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal as JaxLiteral, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun
 
 from ppvi.numpyro import rules
 
 SIZES = (1.0, 0.1, 10.0, 100.0)
 """Of values and of cotangents. At those of the first a rule that disagrees is wrong for certain."""
-POINTS = 8
+POINTS = 32
 """For each size."""
+BESIDE, NEARBY = 4, 0.02
+"""So many points beside each number in the text of the rule, and how near."""
 TOLERANCE, STEP = 2e-3, 1e-2
 
 
-def wrong_rule(eqn: Any, body: ClosedJaxpr, bounds: Sequence[tuple[float, float]]) -> tuple[str, bool] | None:
+def wrong_rule(
+    eqn: Any, body: ClosedJaxpr, bounds: Sequence[tuple[float, float]], alike: Sequence[int]
+) -> tuple[str, bool] | None:
     """Compare a derivative rule with the derivative of the body.
 
     **Arguments**
 
     - `bounds`: of every operand.
+    - `alike`: for each operand the first that is the same value, and varies with it: the rule of a root is right where the
+      function and its solver are of one equation.
 
     **Returns** what is wrong, if anything, and whether that is certain. Points at which the function is not finite are passed
     over.
     """
     rng = np.random.default_rng(0)
-    compared = _comparer(eqn, body)
+
+    def cotangents(size: float) -> list[Any]:
+        return [_normal(rng, var.aval.shape, size) for var in eqn.outvars]
+
+    gradient, compared = _comparer(eqn, body, alike)
     found = {size: [] for size in SIZES}
     for size in SIZES:
         for point in range(POINTS):
-            values = [_at_random(rng, var, size, ends) for var, ends in zip(eqn.invars, bounds, strict=True)]
-            weights = [_normal(rng, var.aval.shape, SIZES[point % len(SIZES)]) for var in eqn.outvars]
-            found[size].append(compared(values, weights, rng))
-    seen = [agrees for size in SIZES for agrees in found[size] if agrees is not None]
+            drawn = [_at_random(rng, var, size, ends) for var, ends in zip(eqn.invars, bounds, strict=True)]
+            values = [drawn[i] for i in alike]
+            found[size].append(compared(values, cotangents(SIZES[point % len(SIZES)]), rng))
+    near, values = [], [_at_random(rng, var, 1.0, ends) for var, ends in zip(eqn.invars, bounds, strict=True)]
+    for number in sorted(_numbers(jax.make_jaxpr(gradient)(values, cotangents(1.0)).jaxpr))[:POINTS] * BESIDE:
+        drawn = [_near(rng, x, number, ends) for x, ends in zip(values, bounds, strict=True)]
+        near.append(compared([drawn[i] for i in alike], cotangents(1.0), rng))
+    seen = [agrees for agrees in (*itertools.chain(*found.values()), *near) if agrees is not None]
     if not seen:
         return "its derivative rule could not be compared with a derivative", False
     wrong = seen.count(False)
@@ -53,8 +69,11 @@ def wrong_rule(eqn: Any, body: ClosedJaxpr, bounds: Sequence[tuple[float, float]
     return (said, False in found[SIZES[0]]) if wrong else None
 
 
-def _comparer(eqn: Any, body: ClosedJaxpr) -> Callable[..., bool | None]:
-    """Whether both agree at given values and cotangents, along a random direction; None where the function is not finite."""
+def _comparer(
+    eqn: Any, body: ClosedJaxpr, alike: Sequence[int]
+) -> tuple[Callable[..., Any], Callable[..., bool | None]]:
+    """The gradient by the rule, and whether both agree at given values and cotangents, along a random direction; None where the
+    function is not finite."""
     plain = jaxpr_as_fun(body)
     real = tuple(i for i, var in enumerate(eqn.invars) if rules.is_float(var))
 
@@ -79,7 +98,8 @@ def _comparer(eqn: Any, body: ClosedJaxpr) -> Callable[..., bool | None]:
     gradient, own, at = jax.jit(by_rule), jax.jit(by_jax), jax.jit(value)
 
     def compared(values: list[Any], weights: list[Any], rng: np.random.Generator) -> bool | None:
-        directions = [_normal(rng, np.shape(values[i])) for i in real]
+        drawn = {i: _normal(rng, np.shape(values[i])) for i in real}
+        directions = [drawn[alike[i]] for i in real]
         terms = [np.asarray(g, float) * d for g, d in zip(gradient(values, weights), directions, strict=True)]
         slope, scale = sum(t.sum() for t in terms), sum(abs(t).sum() for t in terms)
         if not (math.isfinite(scale) and math.isfinite(at(values, weights, directions, 0.0))):
@@ -100,7 +120,26 @@ def _comparer(eqn: Any, body: ClosedJaxpr) -> Callable[..., bool | None]:
             return None
         return abs(middle - slope) <= (0.01 * size if math.isnan(expected) else abs(middle - expected))
 
-    return compared
+    return by_rule, compared
+
+
+def _numbers(jaxpr: Any) -> set[float]:
+    """The numbers in a program's text, beside which it may have other pieces."""
+    found: set[float] = set()
+    for eqn in jaxpr.eqns:
+        found |= {
+            float(x.val) for x in eqn.invars if isinstance(x, JaxLiteral) and rules.is_float(x) and np.ndim(x.val) == 0
+        }
+        bodies = (x for value in eqn.params.values() for x in (value if isinstance(value, tuple) else (value,)))
+        found = found.union(*(_numbers(getattr(x, "jaxpr", x)) for x in bodies if isinstance(x, ClosedJaxpr | Jaxpr)))
+    return {x for x in found if math.isfinite(x)}
+
+
+def _near(rng: np.random.Generator, value: Any, number: float, bounds: tuple[float, float]) -> Any:
+    if not np.issubdtype(np.asarray(value).dtype, np.floating):
+        return value
+    beside = number + NEARBY * max(abs(number), NEARBY) * rng.normal(size=np.shape(value))
+    return np.clip(beside, *bounds).astype(np.asarray(value).dtype)
 
 
 def _put(values: Sequence[Any], places: Sequence[int], others: Sequence[Any]) -> list[Any]:

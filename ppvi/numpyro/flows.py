@@ -17,7 +17,7 @@ from ppvi.compiler.dependence import Dependence, body_flow, join, push
 from ppvi.compiler.ir import Along, AxisMap, Flow, along, further
 from ppvi.numpyro import rules
 
-CALLS = frozenset({"custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"})
+CALLS = frozenset({"jit", "pjit", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"})
 """Operations that run their one body once."""
 
 

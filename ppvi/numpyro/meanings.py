@@ -8,9 +8,10 @@ derivative rule, where a user wrote it, by the derivative of what it is the rule
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal as Choice
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +21,16 @@ import numpyro
 from ppvi.compiler.ir import Equation, Literal, Loop, Meaning, Origin, Smoothness
 from ppvi.engine.algebra import DIGITS, ENTRYWISE, keeps, power, real, smoothness_of, truth, whole
 from ppvi.numpyro import rules
+from ppvi.numpyro.contracts import contract
 from ppvi.numpyro.derivatives import wrong_rule
 
 INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
 
 MOVES = frozenset("broadcast_in_dim reshape squeeze transpose expand_dims copy copy_p".split())
 """Operations that move or repeat entries."""
+
+OF_ONE = frozenset("reduce_sum reduce_prod reduce_max reduce_min slice".split())
+"""Operations that of one entry make this entry."""
 
 LONGEST = 32
 """Rounds of a loop that are read one by one."""
@@ -57,7 +62,15 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
     - `call`: the equation of the outermost call whose body it is in, or itself.
     - `reader`: makes a fresh reader of jaxprs.
     """
-    name = eqn.primitive.name
+    name, whole = eqn.primitive.name, contract(eqn)
+    if whole is not None:
+        return Meaning(
+            whole,
+            smoothness_of(whole),
+            ENTRYWISE.get(whole),
+            origin=lambda: _origin(call.source_info.traceback),
+            key=_key(eqn),
+        )
     if name in ("custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"):
         body = rules.body(eqn)
         assert body is not None
@@ -74,15 +87,34 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
         return Meaning(name, loop=functools.partial(_while, reader, eqn))
     if name == "bitcast_convert_type" and rules.is_float(eqn.outvars[0]):
         name = "random unit"
+    if name == "integer_pow" and _is_complex(eqn):
+        name = "polynomial" if eqn.params["y"] >= 0 else "power of a complex number"
     return Meaning(
         NAMES.get(name, name),
-        smoothness=_smoothness(eqn),
+        smoothness=_smoothness(eqn, name),
         entrywise=entrywise(eqn),
-        moves=name in MOVES,
+        moves=_moves(eqn),
+        table=_table(eqn),
         keyed=True if name.startswith("random_") else None,
         origin=lambda: _origin(call.source_info.traceback),
         key=_key(eqn),
     )
+
+
+def _table(eqn: Any) -> Choice["clips"] | None:
+    name, params = eqn.primitive.name, eqn.params
+    single = name == "dynamic_slice" and math.prod(params["slice_sizes"]) == 1
+    if name == "gather":
+        fill = params["fill_value"]
+        single = eqn.invars[1].aval.shape[-1] == 1 and (fill is None or bool(np.isnan(fill)))
+    return "clips" if single else None
+
+
+def _moves(eqn: Any) -> bool:
+    name = eqn.primitive.name
+    if name in OF_ONE:
+        return math.prod(eqn.invars[0].aval.shape) == math.prod(eqn.outvars[0].aval.shape)
+    return name in MOVES or (name == "pad" and not any(map(any, eqn.params["padding_config"])))
 
 
 def _key(eqn: Any) -> Hashable:
@@ -96,8 +128,7 @@ def _key(eqn: Any) -> Hashable:
     return name, getattr(out, "shape", None), getattr(out, "dtype", None), params
 
 
-def _smoothness(eqn: Any) -> Callable[[int, int], Smoothness] | None:
-    name = eqn.primitive.name
+def _smoothness(eqn: Any, name: str) -> Callable[[int, int], Smoothness] | None:
     if name == "convert_element_type":
         return lambda output, operand: SMOOTH if _keeps(eqn) else JUMP
     if name == "reduce_precision":
@@ -116,6 +147,11 @@ def _smoothness(eqn: Any) -> Callable[[int, int], Smoothness] | None:
     return smoothness_of(name)
 
 
+def _is_complex(eqn: Any) -> bool:
+    dtypes = (getattr(var.aval, "dtype", bool) for var in (*eqn.invars, *eqn.outvars))
+    return any(jnp.issubdtype(dtype, jnp.complexfloating) for dtype in dtypes)
+
+
 def _keeps(eqn: Any) -> bool:
     return keeps(*map(_digits, (eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype)))
 
@@ -127,11 +163,9 @@ def _digits(dtype: Any) -> int | None:
 def entrywise(eqn: Any) -> Callable[..., Any] | None:
     """The operation on single numbers, or None where it is none."""
     name = eqn.primitive.name
-    if any(
-        jnp.issubdtype(getattr(var.aval, "dtype", bool), jnp.complexfloating) for var in (*eqn.invars, *eqn.outvars)
-    ):
+    if _is_complex(eqn):
         return None
-    if name in MOVES:
+    if _moves(eqn):
         return np.asarray
     if name == "integer_pow":
         return power(eqn.params["y"])

@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_
 
 from ppvi.compiler.ir import Atom, Equation, Flow, Literal, Meaning, Program, Var
 from ppvi.numpyro import lookup, meanings, rules, source
+from ppvi.numpyro.contracts import contract
 from ppvi.numpyro.flows import flow, of_body
 from ppvi.numpyro.markers import because_p, estimate_p, log_prob_p, outcome_p, rest_p, site_p
 
@@ -68,7 +69,7 @@ class Reader:
     def read(self, jaxpr: Jaxpr) -> None:
         for eqn in jaxpr.eqns:
             inner = rules.body(eqn)
-            if eqn.primitive.name in INLINED and inner is not None:
+            if eqn.primitive.name in INLINED and inner is not None and contract(eqn) is None:
                 self.inline(eqn, inner)
             else:
                 self.equations.append(self.equation(eqn))

@@ -1,7 +1,6 @@
-"""What the checks need to know of ATen's operations, put into the algebra that they know.
+"""What the checks need to know of ATen's operations: how smooth each is, and whether it moves entries or looks them up.
 
-ATen has scalars among its arguments, broadcasts by itself and has many operations that others are made of. A rule here writes
-a call in terms of the algebra's operations, with literals for scalars and with broadcasts of their own.
+What is made of other operations is written in these (`written`); others are operations of the checks' algebra by another name.
 """
 
 from __future__ import annotations
@@ -11,247 +10,18 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
-from ppvi.compiler.ir import AxisMap, Equation, Literal, Meaning, Origin, Smoothness, Var, is_float
+from ppvi.compiler.ir import Meaning, Origin, Smoothness, Var, is_float
 from ppvi.engine import algebra
-from ppvi.pyro.rules import Call, flow
+from ppvi.pyro.rules import Call
+from ppvi.pyro.written import RULES, Body, norm_of_one
 
-Operand = Var | Literal | float
 JUMP, SMOOTH = Smoothness.JUMP, Smoothness.SMOOTH
 
-
-class Body:
-    """The equations of one call."""
-
-    def __init__(self, call: Call, operands: Sequence[Any], dtype: str, where: Callable[[], str], origin: Origin):
-        self.call = call
-        self.dtype = dtype
-        self.where = where
-        self.origin = origin
-        self.equations: list[Equation] = []
-        self._tensors = iter(operands)
-
-    def arguments(self) -> dict[str, Any]:
-        """By name, with operands in the place of tensors."""
-        return {name: self._filled(value) for name, value in self.call.arguments.items()}
-
-    def _filled(self, value: Any) -> Any:
-        if isinstance(value, list | tuple):
-            return [self._filled(x) for x in value]
-        return next(self._tensors) if value is TENSOR else value
-
-    def op(self, name: str, *operands: Operand, run: Callable[..., Any] | None = None) -> Var:
-        """An operation on single numbers, after broadcasting; `run` where its name alone does not say what it does."""
-        atoms = [self._atom(x) for x in operands]
-        shape = np.broadcast_shapes(*(atom.shape for atom in atoms))
-        laid = [atom if atom.shape in (shape, ()) else self.moved(atom, shape) for atom in atoms]
-        same = tuple(range(len(shape)))
-        return self._add(name, laid, shape, [same if atom.shape else () for atom in laid], run=run)
-
-    def moved(self, atom: Var | Literal, shape: tuple[int, ...]) -> Var:
-        """Entries repeated by broadcasting."""
-        ahead = len(shape) - len(atom.shape)
-        axes = tuple(a + ahead if size == shape[a + ahead] else None for a, size in enumerate(atom.shape))
-        return self._add("broadcast_in_dim", [atom], shape, [axes], atom.dtype)
-
-    def whole(self, name: str, operands: Sequence[Var | Literal], maps: Sequence[AxisMap | None]) -> Var:
-        """An operation that mixes entries, of the shape of the call."""
-        return self._add(name, list(operands), self.call.output, maps)
-
-    def _atom(self, x: Operand) -> Var | Literal:
-        return Literal(np.asarray(x), (), "float32") if isinstance(x, bool | int | float) else x
-
-    def _add(
-        self,
-        name: str,
-        atoms: list[Any],
-        shape: Sequence[int],
-        maps: Sequence[AxisMap | None],
-        dtype: str | None = None,
-        run: Callable[..., Any] | None = None,
-    ) -> Var:
-        out = Var(tuple(shape), dtype or ("bool" if name in _TRUTHS else self.dtype))
-        meaning = Meaning(
-            name,
-            _smoothness(name, atoms[0], out),
-            run or _entrywise(name, atoms[0], out),
-            moves=name == "broadcast_in_dim",
-            origin=lambda: self.origin,
-            key=(name, run, out.dtype, out.shape),
-        )
-        self.equations.append(
-            Equation(
-                name,
-                tuple(atoms),
-                (out,),
-                _never,
-                lambda: [list(maps)],
-                self.where,
-                linear=algebra.LINEAR.get(name, ()) if is_float(out) else (),
-                meaning=lambda: meaning,
-            )
-        )
-        return out
-
-
-class Tensor:
-    """Stands for a tensor among the arguments of a call."""
-
-    def __repr__(self) -> str:
-        return "tensor"
-
-
-TENSOR = Tensor()
-_TRUTHS = frozenset("eq ne lt le gt ge and or not is_finite".split())
-
-
-def _never(*values: Any) -> Any:
-    raise AssertionError("an equation of a check is never run")
-
-
-def _entrywise(name: str, atom: Var | Literal, out: Var) -> Callable[..., Any] | None:
-    if name == "broadcast_in_dim":
-        return np.asarray
-    if name == "convert_element_type":
-        kept = algebra.real if _keeps(atom, out) else None
-        return algebra.truth if out.dtype == "bool" else kept if is_float(out) else algebra.whole
-    return algebra.ENTRYWISE.get(name)
-
-
-def _smoothness(name: str, atom: Var | Literal, out: Var) -> Callable[[int, int], Smoothness] | None:
-    if name == "convert_element_type":
-        rule = SMOOTH if _keeps(atom, out) else JUMP
-        return lambda output, operand: rule
-    return algebra.smoothness_of(name)
-
-
-def _keeps(before: Var | Literal, after: Var) -> bool:
-    return algebra.keeps(*map(_digits, (before, after)))
-
-
-def _digits(atom: Var | Literal) -> int | None:
-    return round(-math.log2(torch.finfo(getattr(torch, atom.dtype)).eps)) if is_float(atom) else None
-
-
-# Rules: from the call's arguments to the algebra -------------------------------------------------------------------------
-
-Rule = Callable[[Body, dict[str, Any]], Var]
-
-
-def _one(name: str) -> Rule:
-    return lambda body, a: body.op(name, a["self"])
-
-
-def _two(name: str) -> Rule:
-    return lambda body, a: body.op(name, a["self"], a["other"])
-
-
-def _sum(name: str, swapped: bool = False) -> Rule:
-    def rule(body: Body, a: dict[str, Any]) -> Var:
-        alpha = a.get("alpha", 1)
-        other = a["other"] if alpha == 1 else body.op("mul", a["other"], float(alpha))
-        return body.op(name, *((other, a["self"]) if swapped else (a["self"], other)))
-
-    return rule
-
-
-def _clamp(body: Body, a: dict[str, Any]) -> Var:
-    low, high = a.get("min", a.get("min_val")), a.get("max", a.get("max_val"))
-    x = a["self"] if low is None else body.op("max", a["self"], low)
-    return x if high is None else body.op("min", x, high)
-
-
-def _power(body: Body, a: dict[str, Any]) -> Var:
-    exponent = a["exponent"]
-    if exponent == 2:
-        return body.op("square", a["self"])
-    if isinstance(exponent, int | float) and exponent == int(exponent):
-        return body.op("integer_pow", a["self"], run=algebra.power(int(exponent)))
-    return body.op("pow", a["self"], exponent)
-
-
-def _softplus(body: Body, a: dict[str, Any]) -> Var:
-    beta = float(a.get("beta", 1))
-    return body.op("div", body.op("softplus", body.op("mul", a["self"], beta)), beta)
-
-
-def _addmm(body: Body, a: dict[str, Any]) -> Var:
-    product = body.whole("dot_general", [a["mat1"], a["mat2"]], flow(body.call)[1:])
-    bias = body.op("mul", a["self"], float(a.get("beta", 1)))
-    return body.op("add", bias, body.op("mul", product, float(a.get("alpha", 1))))
-
-
-def _padded(body: Body, x: Any, value: float) -> Var:
-    return body.whole("pad", [x, Literal(np.asarray(value), (), "float32")], [flow(body.call)[0], ()])
-
-
-def _mean(body: Body, a: dict[str, Any]) -> Var:
-    count = math.prod(body.call.operands[0]) / max(math.prod(body.call.output), 1)
-    return body.op("div", body.whole("sum", [a["self"]], flow(body.call)), float(count))
-
-
-def _quotient(body: Body, a: dict[str, Any]) -> Var:
-    found = body.op("div", a["self"], a["other"])
-    mode = a.get("rounding_mode")
-    return found if mode is None else body.op(mode, found)
-
-
-def _remainder(body: Body, a: dict[str, Any]) -> Var:
-    """Of the divisor's sign."""
-    whole = body.op("floor", body.op("div", a["self"], a["other"]))
-    return body.op("sub", a["self"], body.op("mul", a["other"], whole))
-
-
-RULES: dict[str, Rule] = {
-    **{name: _one(name) for name in """abs acos acosh asin asinh atan atanh ceil cos cosh digamma erf erfc exp exp2 expm1
-        floor lgamma log log1p neg round rsqrt sign sin sinh sqrt square tan tanh trunc""".split()},
-    **{aten: _one(name) for aten, name in (
-        ("sigmoid", "logistic"), ("erfinv", "erf_inv"), ("sgn", "sign"), ("detach", "stop_gradient"), ("clone", "copy"),
-        ("alias", "copy"), ("lift_fresh_copy", "copy"), ("logical_not", "not"), ("bitwise_not", "not"),
-        ("isfinite", "is_finite"), ("special_log_ndtr", "log_ndtr"), ("special_ndtri", "ndtri"), ("special_erfcx", "erfcx"),
-        ("_to_copy", "convert_element_type"))},
-    **{name: _two(name) for name in "atan2 eq ge gt le lt mul ne logaddexp".split()},
-    **{aten: _two(name) for aten, name in (
-        ("maximum", "max"), ("minimum", "min"), ("fmod", "rem"), ("logical_and", "and"),
-        ("bitwise_and", "and"), ("logical_or", "or"), ("bitwise_or", "or"), ("logical_xor", "xor"), ("bitwise_xor", "xor"),
-        ("xlogy", "xlogy"))},
-    "special_xlog1py": lambda body, a: body.op("xlogy", a["self"], body.op("add", 1.0, a["other"])),
-    "add": _sum("add"),
-    "sub": _sum("sub"),
-    "rsub": _sum("sub", swapped=True),
-    "pow": _power,
-    "reciprocal": lambda body, a: body.op("div", 1.0, a["self"]),
-    "log2": lambda body, a: body.op("div", body.op("log", a["self"]), math.log(2)),
-    "log10": lambda body, a: body.op("div", body.op("log", a["self"]), math.log(10)),
-    "isnan": lambda body, a: body.op("not", body.op("is_finite", a["self"])),
-    "isinf": lambda body, a: body.op("not", body.op("is_finite", a["self"])),
-    "nan_to_num": lambda body, a: body.op("select_n", body.op("is_finite", a["self"]), a.get("nan") or 0.0, a["self"]),
-    "clamp": _clamp,
-    "clamp_min": _clamp,
-    "clamp_max": _clamp,
-    "hardtanh": _clamp,
-    "relu": lambda body, a: body.op("max", a["self"], 0.0),
-    "silu": lambda body, a: body.op("mul", a["self"], body.op("logistic", a["self"])),
-    "softplus": _softplus,
-    "log_sigmoid_forward": lambda body, a: body.op("neg", body.op("softplus", body.op("neg", a["self"]))),
-    "where": lambda body, a: body.op("select_n", a["condition"], a["other"], a["self"]),
-    "masked_fill": lambda body, a: body.op("select_n", a["mask"], a["self"], a["value"]),
-    "lerp": lambda body, a: body.op("add", a["self"], body.op("mul", a["weight"], body.op("sub", a["end"], a["self"]))),
-    "addcmul": lambda body, a: body.op(
-        "add", a["self"], body.op("mul", body.op("mul", a["tensor1"], a["tensor2"]), float(a.get("value", 1)))
-    ),
-    "addmm": _addmm,
-    "constant_pad_nd": lambda body, a: _padded(body, a["self"], float(a.get("value", 0))),
-    "diag_embed": lambda body, a: _padded(body, a["self"], 0.0),
-    "mean": _mean,
-    "div": _quotient,
-    "remainder": _remainder,
-    "copy": lambda body, a: body.moved(a["src"], body.call.output),
-}  # fmt: skip
-"""Operations that are written in others."""
-
 MOVES = frozenset("view reshape _unsafe_view expand permute t transpose unsqueeze squeeze flip".split())
+
+OF_ONE = frozenset("sum prod amax amin logsumexp select slice".split())
+"""Operations that of one entry make this entry."""
 
 WHOLE = {
     "sum": "sum", "prod": "reduce_prod", "amax": "greatest", "amin": "greatest", "logsumexp": "logsumexp",
@@ -260,36 +30,49 @@ WHOLE = {
     "stack": "stack", "mm": "dot_general", "bmm": "dot_general", "mv": "dot_general", "dot": "dot_general",
     "convolution": "conv_general_dilated",
     "linalg_cholesky_ex": "cholesky", "linalg_solve_triangular": "triangular_solve",
-    "linalg_inv_ex": "solve", "_linalg_solve_ex": "solve", "diagonal": "slice", "tril": "tril",
+    "linalg_inv_ex": "solve", "_linalg_solve_ex": "solve", "linalg_pinv": "solve", "cholesky_inverse": "solve",
+    "_linalg_det": "det", "_linalg_slogdet": "slogdet", "linalg_matrix_exp": "expm", "linalg_cross": "dot_general",
+    "diag_embed": "diag", "diagonal": "diagonal", "block_diag": "concatenate", "roll": "rev", "tril": "tril",
     "triu": "tril", "var": "var", "mvlgamma": "mvlgamma", "polygamma": "polygamma", "gelu": "gelu", "mish": "mish",
     "argmax": "argmax", "argmin": "argmin", "bernoulli": "flip_a_coin", "searchsorted": "searchsorted",
-    "elu": "elu", "leaky_relu": "elu", "special_i0e": "bessel_i0e", "special_i1e": "bessel_i1e",
-    "linalg_vector_norm": "norm", "trace": "sum", "unbind": "slice",
+    "special_i0e": "bessel_i0e", "special_i1e": "bessel_i1e", "i0": "bessel_i0", "special_i1": "bessel_i1", "sinc": "sinc",
+    "trace": "sum", "unbind": "slice", "std": "norm", "aminmax": "greatest", "mse_loss": "mse_loss",
+    "nll_loss_forward": "nll_loss", "huber_loss": "huber_loss", "smooth_l1_loss": "huber_loss", "complex": "complex",
+    "view_as_real": "real", "view_as_complex": "complex", "_conj": "conj",
+    **dict.fromkeys("elu leaky_relu _prelu_kernel celu hardswish hardsigmoid softshrink".split(), "elu"),
+    **dict.fromkeys("_fft_r2c _fft_c2c _fft_c2r".split(), "fft"),
+    **dict.fromkeys(
+        "avg_pool2d avg_pool3d _adaptive_avg_pool2d upsample_linear1d upsample_bilinear2d".split(), "reduce_window_sum"
+    ),
     **dict.fromkeys("native_layer_norm native_batch_norm _native_batch_norm_legit native_group_norm".split(), "layer_norm"),
 }  # fmt: skip
 """Operations by their name in the algebra, where they are one there."""
 
+NORMS = {"linalg_vector_norm": "ord", "norm": "p", "dist": "p", "_cdist_forward": "p"}
+"""Norms, and the name of the argument that says which; the one of order 0 counts."""
+
 ORDERED = {"_linalg_eigh": 0, "_linalg_svd": 1}
 """Operations of which one output alone is continuous: eigenvalues and singular values in order."""
 
-LOOKUPS = frozenset("index gather index_select embedding take".split())
-PLACES = LOOKUPS | {"scatter", "scatter_add", "index_put", "index_add"}
+LOOKUPS = frozenset("index gather index_select embedding take masked_select".split())
+PLACES = LOOKUPS | {"scatter", "scatter_add", "index_put", "index_add", "scatter_reduce", "index_reduce"}
 """Operations that look things up; only the table and what is put into it is no place."""
 
 
 def meaning(call: Call, inputs: Sequence[Any], out: Var, where: Callable[[], str], origin: Origin) -> Meaning:
     """The meaning of a call of an ATen operation."""
-    name = call.name
-    if name in RULES:
+    name, of_one = call.name, math.prod(call.operands[0]) == math.prod(call.output) if call.operands else False
+    written = norm_of_one if of_one and len(call.operands) == 1 and _whole(call) == "norm" else RULES.get(name)
+    if written is not None:
 
         def inline(operands: Sequence[Any]) -> Any:
             body = Body(call, operands, out.dtype, where, origin)
-            result = RULES[name](body, body.arguments())
+            result = written(body, body.arguments())
             others = [Var(out.shape, out.dtype) for _ in range(call.results - 1)]
             return tuple(body.equations), (result, *others)
 
         return Meaning(name, inline=inline)
-    if name in MOVES:
+    if name in MOVES or (name in OF_ONE and of_one):
         return Meaning(name, lambda output, operand: SMOOTH, np.asarray, moves=True, key=_key(call))
     if name in ("max", "min", "sort", "topk", "kthvalue", "median", "cummax", "cummin", "max_pool2d_with_indices"):
         return Meaning("greatest", lambda output, operand: JUMP if output else Smoothness.LIPSCHITZ)
@@ -302,12 +85,37 @@ def meaning(call: Call, inputs: Sequence[Any], out: Var, where: Callable[[], str
     if name in PLACES:
         real = [i for i, atom in enumerate(inputs) if is_float(atom)]
         known = "gather" if name in LOOKUPS else "scatter"
-        return Meaning(known, lambda output, operand: SMOOTH if operand in real else JUMP)
-    known = WHOLE.get(name)
+        own = Smoothness.LIPSCHITZ if call.arguments.get("reduce") in ("amax", "amin") else SMOOTH
+        table = "wraps" if name in ("index", "gather", "index_select", "embedding") else None
+        return Meaning(known, lambda output, operand: own if operand in real else JUMP, table=table)
+    known = _whole(call)
     rule = None if known is None else algebra.smoothness_of(known)
     return Meaning(
         known or name, rule, origin=lambda: origin, key=None if known is None or name == "bernoulli" else _key(call)
     )
+
+
+def _whole(call: Call) -> str | None:
+    """The operation of the algebra that it is, as its arguments have it."""
+    name, a = call.name, call.arguments
+    if name in NORMS:
+        order = a.get(NORMS[name])
+        return "norm" if order is None or abs(order) >= 1 else None
+    if name == "grid_sampler_2d":
+        return None if a["interpolation_mode"] == NEAREST else "grid_sample"
+    if name == "tril" and a.get("diagonal", 0) < 0:
+        return "strict_tril"
+    if name in ("diagonal", "diag_embed"):
+        taken = name == "diagonal"
+        ndim = len(call.operands[0] if taken else call.output)
+        pair = [a.get("dim1", 0 if taken else -2) % ndim, a.get("dim2", 1 if taken else -1) % ndim]
+        usual = pair == [ndim - 2, ndim - 1] and a.get("offset", 0) == 0
+        return WHOLE[name] if usual else "slice" if taken else "diagonals"
+    return WHOLE.get(name)
+
+
+NEAREST = 1
+"""The mode of a sampler of grids that takes the nearest entry."""
 
 
 def _key(call: Call) -> Hashable:

@@ -16,7 +16,7 @@ from ppvi.compiler.ir import AxisMap
 
 @dataclass(frozen=True)
 class Call:
-    """A call of an operation: its arguments by name, with `meanings.TENSOR` in the place of tensors."""
+    """A call of an operation: its arguments by name, with `written.TENSOR` in the place of tensors."""
 
     name: str
     arguments: dict[str, Any]
@@ -177,6 +177,12 @@ def _gather(call: Call, i: int) -> AxisMap:
     return tuple(a if a != along and before == after else None for a, (before, after) in enumerate(sizes))
 
 
+def _searched(call: Call, i: int) -> AxisMap:
+    """Values among knots in order, of which there is one list."""
+    knots = 1 if call.name == "bucketize" else 0
+    return joint(call, i) if i == knots or len(call.operands[knots]) > 1 else tuple(range(len(call.operands[i])))
+
+
 def _product(call: Call, i: int) -> AxisMap:
     """mm, bmm, mv, dot and addmm: rows of the first and columns of the second."""
     if call.name == "addmm":
@@ -185,7 +191,10 @@ def _product(call: Call, i: int) -> AxisMap:
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys("sum mean logsumexp amax amin prod any all argmax argmin var max min".split(), _reduced),
+    **dict.fromkeys(
+        "sum mean logsumexp amax amin prod any all argmax argmin var std max min linalg_vector_norm norm".split(),
+        _reduced,
+    ),
     **dict.fromkeys("cumsum cumprod logcumsumexp _softmax _log_softmax sort flip".split(), _kept),
     **dict.fromkeys("view reshape _unsafe_view".split(), _view),
     "expand": elementwise,
@@ -199,6 +208,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("cat", "split", "split_with_sizes"), _cut),
     "index": _index,
     "gather": _gather,
+    **dict.fromkeys(("searchsorted", "bucketize"), _searched),
     **dict.fromkeys(("mm", "bmm", "mv", "addmm"), _product),
 }
 """Axis rules of the operations that are not elementwise."""

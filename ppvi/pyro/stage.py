@@ -26,6 +26,7 @@ from ppvi.pyro.graphs import fold, hold_sizes, name_of, shaped_by_draws, trace, 
 from ppvi.pyro.located import Located, Numbers, noting, numbers_noted
 from ppvi.pyro.registry import LIBRARY, in_front, register, registered, registering
 from ppvi.pyro.trees import level, lowered
+from ppvi.pyro.written import TENSOR
 
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
 LIBRARY.define("note(Tensor value, Tensor[] others, int number) -> Tensor")
@@ -314,7 +315,7 @@ class Reader:
 def _named(node: Any) -> dict[str, Any]:
     names = [argument.name for argument in node.target._schema.arguments]
     arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return tree_map_only(torch.fx.Node, lambda _: meanings.TENSOR, arguments)
+    return tree_map_only(torch.fx.Node, lambda _: TENSOR, arguments)
 
 
 def _xlogy(x: Any, y: Any) -> torch.Tensor:

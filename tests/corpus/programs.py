@@ -375,9 +375,7 @@ right(
 right(
     "interpolation",
     of(lambda z: xp.interp(z, xp.array([-1.0, 0.0, 2.0]), xp.array([0.0, 1.0, -1.0]))),
-    "continuous, but by way of a place in a table",
-    verdict="suspect",
-    rule="jump",
+    "its pieces meet at the knots, all of which differ",
     not_on_pyro=ABSENT,
 )
 right(
@@ -393,8 +391,6 @@ right(
     of(lambda z: z[xp.argmax(z)]),
     "it is the maximum, by way of a place",
     guide=pair,
-    verdict="suspect",
-    rule="jump",
 )
 
 # Jumps ----------------------------------------------------------------------------------------------------------------

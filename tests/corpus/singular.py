@@ -196,7 +196,6 @@ right(
     of(lambda z: abs(xp.fft.fft(z)[1])),
     "a norm of linear functions",
     guide=pair,
-    not_on_pyro="complex tensors",
 )
 right(
     "greatest by index",

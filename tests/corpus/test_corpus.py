@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.corpus import distributions, moving, probabilities, programs, singular, zeros  # noqa: F401  (each adds its rows)
+from tests.corpus import contracts, distributions, moving, probabilities, programs, singular, zeros  # noqa: F401  (each adds its rows)
 from tests.engines import ENGINES, PYRO, on
 
 ENTRIES = [*programs.PROVED, *programs.FLAGGED]

@@ -98,6 +98,23 @@ def test_of_a_normal(strategy):
     assert (abs(found.mean(0) - want) < 5 * found.std(0) / len(KEYS) ** 0.5 + 1e-3).all(), (found.mean(0), want)
 
 
+@pytest.mark.parametrize(
+    "f",
+    [jax.nn.softplus, lambda z: jnp.logaddexp(z, 2 * z), lambda z: jax.nn.logsumexp(jnp.stack([z, 0.5 * z, 1.0]))],
+    ids=["softplus", "logaddexp", "log-sum-exp"],
+)
+def test_of_what_is_smooth_though_its_code_has_kinks(f):
+    b = vi.objective(lambda p, q: f(q.simulate()["z"]), lambda: None, normal)
+
+    def mean(params):
+        x, w = np.polynomial.hermite_e.hermegauss(60)
+        return jnp.sum(w * jax.vmap(f)(params["a"] + jnp.exp(params["b"]) * x)) / np.sqrt(2 * np.pi)
+
+    want = flat(jax.hessian(mean)(START))
+    found = jax.jit(jax.vmap(lambda key: flat(jax.hessian(lambda p: b.surrogate(key, p))(START))))(KEYS)
+    assert (abs(found.mean(0) - want) < 5 * found.std(0) / len(KEYS) ** 0.5 + 1e-3).all(), (found.mean(0), want)
+
+
 def test_the_first_derivative_is_as_it_was():
     """What makes the second right adds nothing to the first: (log p - log q) dlog q, without the derivative of log q itself."""
 

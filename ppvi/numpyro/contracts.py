@@ -1,0 +1,55 @@
+"""Functions of JAX that the checks take as a whole, by what they compute, and not by the code that does.
+
+An inverse is a smooth function of a matrix that has one, and its code swaps rows; an integral of an exponential is smooth, and
+its code goes by pieces and in loops until it is near enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ppvi.numpyro import rules
+
+CONTRACTS: dict[tuple[str, str], str] = {
+    **{("numpy/linalg.py", name): name for name in ("slogdet", "det")},
+    **{("numpy/linalg.py", name): "solve" for name in ("solve", "inv", "_pinv")},
+    ("numpy/lax_numpy.py", "diagonal"): "diagonal",
+    ("scipy/linalg.py", "_solve"): "solve",
+    ("scipy/linalg.py", "expm"): "expm",
+    ("scipy/special.py", "expi"): "expi",
+    ("scipy/special.py", "expn"): "expn",
+    ("numpy/ufuncs.py", "hypot"): "hypot",
+    ("numpy/lax_numpy.py", "_interp"): "interp",
+    ("numpy/lax_numpy.py", "searchsorted"): "searchsorted",
+    ("scipy/ndimage.py", "_map_coordinates"): "map_coordinates",
+    ("lax/other.py", "logaddexp"): "logaddexp",
+}
+"""By file and name: the operation of the checks' algebra that it is."""
+
+CALLS = frozenset("jit pjit custom_jvp_call".split())
+
+
+def contract(eqn: Any) -> str | None:
+    """The name in the algebra of a call of such a function; None of any other equation."""
+    body = rules.body(eqn) if eqn.primitive.name in CALLS else None
+    if body is None or not body.jaxpr.debug_info.func_src_info:
+        return None
+    name, _, source = body.jaxpr.debug_info.func_src_info.partition(" at ")
+    path = source.partition(":")[0]
+    found = CONTRACTS.get(("/".join(path.split("/")[-2:]), name)) if "jax/_src/" in path else None
+    other = found in _OTHERWISE and _OTHERWISE[found](eqn)
+    return None if other else found
+
+
+def _rounds(eqn: Any) -> bool:
+    """Whether it is a rounding, or there is one in its body."""
+    body = rules.body(eqn)
+    return eqn.primitive.name == "round" or (body is not None and any(map(_rounds, body.jaxpr.eqns)))
+
+
+_OTHERWISE: dict[str, Callable[[Any], bool]] = {
+    "interp": lambda eqn: len(eqn.invars) != 3,
+    "map_coordinates": _rounds,
+}
+"""Whether a call is another function: one with values of its own beyond the ends, or that takes the nearest entry."""
