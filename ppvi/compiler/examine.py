@@ -13,7 +13,7 @@ from typing import cast
 
 import numpy as np
 
-from ppvi.compiler.findings import Finding, Rule, Severity, StaticReport, in_order
+from ppvi.compiler.findings import Finding, Rule, Severity, StaticReport, in_order, unless
 from ppvi.compiler.flat import Flat, Step, flatten
 from ppvi.compiler.held import stopped
 from ppvi.compiler.ir import Atom, Density, Equation, Program, Smoothness, Var, is_float, site_info
@@ -122,8 +122,7 @@ class Rules:
                 why = (
                     "it may make the objective jump, which a pathwise gradient does not see; that could not be decided"
                 )
-                where = CONTINUOUS.get(jump.step.meaning.name, KEEPING_CLEAR if pole_of(jump.step) else None)
-                why += "." if where is None else f": it is continuous where {where}, which was not shown."
+                why += f"{unless(jump.step.meaning.name, pole_of(jump.step) is not None)}."
             yield _finding("biased" if jump.certain else "suspect", "jump", subject, jump.step, why, remedy)
 
     def density_jumps(self, own: Var) -> Iterator[Finding]:
@@ -367,15 +366,6 @@ class Rules:
             elif step.equation.site is None:
                 waiting.extend((operand, exponential or step.meaning.name == "exp") for operand in step.inputs)
         return list(found)
-
-
-CONTINUOUS = {
-    **dict.fromkeys(("solve", "triangular_solve", "slogdet"), "the matrix has an inverse, as A A^T + I has"),
-    "interp": "the knots are constants, each greater than the one before",
-    "searchsorted": "the knots are constants that all differ, and what is looked up beside each of them meets",
-}
-"""Conditions on which operations are continuous."""
-KEEPING_CLEAR = "its operand keeps clear of a pole"
 
 
 def _is_finite(x: np.ndarray | None) -> bool:

@@ -66,3 +66,17 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Each finding once, the gravest first."""
     order = ("biased", "suspect", "note")
     return tuple(sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.severity)))
+
+
+CONTINUOUS = {
+    **dict.fromkeys(("solve", "triangular_solve", "slogdet"), "the matrix has an inverse, as A A^T + I has"),
+    "interp": "the knots are constants, each greater than the one before",
+    "searchsorted": "the knots are constants that all differ, and what is looked up beside each of them meets",
+}
+"""Conditions on which operations are continuous."""
+
+
+def unless(operation: str, has_pole: bool) -> str:
+    """The condition on which an operation is continuous, of which it could not be shown that it holds."""
+    where = CONTINUOUS.get(operation, "its operand keeps clear of a pole" if has_pole else None)
+    return "" if where is None else f": it is continuous where {where}, which was not shown"

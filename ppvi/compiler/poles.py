@@ -57,7 +57,7 @@ def of_exponent(y: float) -> Pole | None:
 POLES: dict[str, Pole] = {
     "div": Pole((1,), lambda x, y: _nonzero(y), lambda x, y: np.sign(y)),
     "expi": Pole((0,), _nonzero, np.sign),
-    "expn": Pole((1,), lambda n, x: x[0] > 0, lambda n, x: x > 0),
+    "expn": _above(0),
     "log": _above(0),
     "log1p": _above(-1),
     "rsqrt": _above(0),

@@ -26,7 +26,9 @@ TESTS = {"gt": (1, True), "ge": (1, False), "lt": (-1, True), "le": (-1, False)}
 """Comparisons: which operand is the greater where they hold, and whether strictly."""
 VISIBLE = frozenset("div log log1p sqrt rsqrt erf_inv ndtri xlogy".split())
 """Operations beyond whose poles a density is NaN, which nobody overlooks."""
-SPECIAL = frozenset("erf_inv ndtri lgamma digamma polygamma zeta igamma igammac regularized_incomplete_beta".split())
+SPECIAL = frozenset(
+    "erf_inv expi expn ndtri lgamma digamma polygamma zeta igamma igammac regularized_incomplete_beta".split()
+)
 """Special functions that are operations."""
 UNSURE = frozenset(
     "cholesky eigh _linalg_eigh svd _linalg_svd lu qr slogdet solve triangular_solve custom_linear_solve".split()

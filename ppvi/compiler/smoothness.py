@@ -222,7 +222,7 @@ class Analysis:
     def _has_knots(self, atom: Atom) -> bool:
         """Whether numbers are known, and each is greater than the one before."""
         value = self.fixed(atom)
-        return value is not None and bool((np.diff(value) > 0).all())
+        return value is not None and value.ndim == 1 and bool((np.diff(value) > 0).all())
 
     def _is_in_order(self, step: Step) -> bool:
         if step not in self.picks:

@@ -213,6 +213,10 @@ wrong(
     "exponential integral at 0", of(lambda z: jsp.special.expi(z)), "its slope has no mean: there is a pole", "jump",
     verdict="suspect", not_on_pyro=ABSENT,
 )  # fmt: skip
+wrong(
+    "exponential integral E1 at 0", of(lambda z: xp.nan_to_num(jsp.special.exp1(z))), "it has no value below 0", "jump",
+    verdict="suspect", not_on_pyro=ABSENT,
+)  # fmt: skip
 right("log-sum-exp with weights", of(lambda z: xp.log(xp.sum(xp.exp(z) * (1.0 + xp.arange(4))))), SMOOTH, guide=four)
 
 
