@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from ppvi.compiler.flat import Flat, flatten
 from ppvi.compiler.intervals import interval
-from ppvi.compiler.ir import Atom, Equation, Literal, Program, Var, is_float
+from ppvi.compiler.ir import Atom, Equation, Literal, Loop, Program, Var, is_float
 from ppvi.compiler.poles import Range
 from ppvi.compiler.ranges import Ranges
 from ppvi.ops import Array, Ops
@@ -61,67 +61,142 @@ BOUNDED = frozenset("clamp is_finite isfinite nan_to_num sign".split())
 
 def guarded(program: Program, ops: Ops) -> Program:
     """The program, with nothing flowing back through what is not finite."""
-    edges = Edges(program, ops)
-    if not edges:
-        return program
-    infinite, chosen = edges.infinite, _chosen(program)
-    varying: set[Atom] = set(program.params)
-    drawn: set[Atom] = set()
+    edges = Edges.of(program, ops)
+    return replace(program, equations=_guarded_all(edges, program.params, ())) if edges else program
+
+
+def _guarded_all(edges: Edges, params: Collection[Atom], draws: Collection[Atom]) -> tuple[Equation, ...]:
+    """The equations, in what varies with parameters and in what is drawn."""
+    infinite, chosen, ops = edges.infinite, _chosen(edges.equations), edges.ops
+    varying, drawn = set(params), set(draws)
 
     def read(equation: Equation) -> Equation:
         random = equation.site is not None or not drawn.isdisjoint(equation.inputs)
         varies = equation.site is not None or (equation.differentiable and not varying.isdisjoint(equation.inputs))
         drawn.update(var for var in equation.outputs if random)
         varying.update(var for var in equation.outputs if varies and is_float(var))
-        steep, may_not_count = edges.is_steep(equation), random or not chosen.isdisjoint(equation.outputs)
+        may_not_count = random or not chosen.isdisjoint(equation.outputs)
+        if equation.anew is not None:
+            return replace(equation, anew=functools.partial(_guarded_anew, edges, equation, frozenset(varying)))
+        if equation.with_body is not None and varies:
+            return _guarded_loop(edges, equation, varying, may_not_count)
+        steep = edges.is_steep(equation)
         edged = steep or (equation.op not in BOUNDED and not infinite.isdisjoint(equation.outputs))
         if equation.site is not None or not (edged and varies and may_not_count and _is_entrywise(equation)):
             return equation
         return replace(equation, run=_guarded(equation.run, ops, steep, steep and edges.exponent(equation) is not None))
 
-    return replace(program, equations=tuple(map(read, program.equations)))
+    return tuple(map(read, edges.equations))
+
+
+def _guarded_loop(edges: Edges, equation: Equation, varying: Collection[Atom], may_not_count: bool) -> Equation:
+    """A loop of which the body is guarded: what it carries may vary, and be anything."""
+    assert equation.with_body is not None
+    loop, inner = edges.inside(equation)
+    carried = {loop.inputs[i] for _, i in loop.carried}
+    params = carried.union(var for var, atom in zip(loop.inputs, equation.inputs, strict=True) if atom in varying)
+    equations = _guarded_all(inner, params, loop.inputs if may_not_count else ())
+    if all(after is before for after, before in zip(equations, loop.equations, strict=True)):
+        return equation
+
+    def body(*operands: Array) -> list[Array]:
+        values: dict[Atom, Any] = dict(zip(loop.inputs, operands, strict=True))
+
+        def read(atom: Atom) -> Any:
+            return atom.value if isinstance(atom, Literal) else values[atom]
+
+        for step in equations:
+            values.update(zip(step.outputs, step.run(*map(read, step.inputs)), strict=True))
+        return list(map(read, loop.outputs))
+
+    return replace(equation, run=equation.with_body(body))
+
+
+def _guarded_anew(
+    edges: Edges, equation: Equation, varying: frozenset[Atom]
+) -> tuple[Sequence[Equation], Sequence[Atom]]:
+    """The same of what is run anew, at values of its sites that are drawn or chosen."""
+    assert equation.anew is not None
+    equations, results = equation.anew()
+    known: dict[Atom, Range] = {atom: edges.range(atom) for atom in equation.inputs if isinstance(atom, Var)}
+    given = edges.infinite.intersection(equation.inputs)
+    inner = Edges(tuple(equations), tuple(results), {}, known, edges.ops, frozenset(given))
+    return _guarded_all(inner, varying, equation.inputs), results
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Where a program's values may be infinite, or zero, as far as ranges tell."""
+    """Where values may be infinite, or zero, as far as ranges tell."""
 
-    program: Program
+    equations: tuple[Equation, ...]
+    outputs: tuple[Atom, ...]
+    constants: Mapping[Var, Any]
+    known: Mapping[Atom, Range]
+    """Bounds of inputs."""
     ops: Ops
+    given: frozenset[Atom] = frozenset()
+    """Inputs that may be infinite."""
+
+    @classmethod
+    def of(cls, program: Program, ops: Ops) -> Edges:
+        known: dict[Atom, Range] = {var: interval(support, closed=True) for var, support in program.supports.items()}
+        return cls(program.equations, (program.output,), program.constants, known, ops)
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""
         edged = POLES.keys() | STEEP
         met = any(
-            equation.op in edged or any(map(_is_infinite, equation.inputs)) for equation in self.program.equations
+            equation.op in edged or equation.with_body is not None or any(map(_is_infinite, equation.inputs))
+            for equation in self.equations
         )
         return met or any(map(_is_infinite, self._constants))
 
     @property
     def _constants(self) -> list[Literal]:
-        return [Literal(x, var.shape, var.dtype) for var, x in self.program.constants.items()]
+        return [Literal(x, var.shape, var.dtype) for var, x in self.constants.items()]
 
     @functools.cached_property
     def flat(self) -> Flat:
-        return _flat(self.program)
+        sinks = [atom for equation in self.equations if equation.site is not None for atom in equation.inputs]
+        return flatten(self.equations, [*self.outputs, *sinks], lambda site: True, self.constants)
 
     @functools.cached_property
     def ranges(self) -> Ranges:
-        known: dict[Atom, Range] = {
-            var: interval(support, closed=True) for var, support in self.program.supports.items()
-        }
-        return Ranges(self.flat.makers, known, rounded=True)
+        return Ranges(self.flat.makers, dict(self.known), rounded=True)
 
     @functools.cached_property
     def infinite(self) -> set[Atom]:
         """What may be infinite, and what is made of it."""
-        constants = zip(self.program.constants, self._constants, strict=True)
-        found: set[Atom] = {var for var, x in constants if _is_infinite(x)}
-        for equation in self.program.equations:
+        constants = zip(self.constants, self._constants, strict=True)
+        found: set[Atom] = {*self.given, *(var for var, x in constants if _is_infinite(x))}
+        for equation in self.equations:
             met = any(atom in found or _is_infinite(atom) for atom in equation.inputs)
-            if equation.site is None and equation.op not in BOUNDED and (met or self.is_pole(equation)):
+            if equation.with_body is not None and not met:
+                loop, inner = self.inside(equation)
+                found.update(
+                    var for var, atom in zip(equation.outputs, loop.outputs, strict=True) if atom in inner.infinite
+                )
+            elif equation.site is None and equation.op not in BOUNDED and (met or self.is_pole(equation)):
                 found.update(var for var in equation.outputs if is_float(var))
         return found
+
+    def inside(self, equation: Equation) -> tuple[Loop, Edges]:
+        """The body of a loop."""
+        if equation not in self._loops:
+            assert equation.meaning is not None
+            make = equation.meaning().loop
+            assert make is not None
+            loop = make()
+            carried = {i for _, i in loop.carried}
+            operands = [(i, var, atom) for i, (var, atom) in enumerate(zip(loop.inputs, equation.inputs, strict=True))]
+            known: dict[Atom, Range] = {var: self.range(atom) for i, var, atom in operands if i not in carried}
+            given = {var for _, var, atom in operands if atom in self.given or _is_infinite(atom)}
+            self._loops[equation] = loop, Edges(loop.equations, loop.outputs, {}, known, self.ops, frozenset(given))
+        return self._loops[equation]
+
+    @functools.cached_property
+    def _loops(self) -> dict[Equation, tuple[Loop, Edges]]:
+        return {}
 
     def is_pole(self, equation: Equation) -> bool:
         if equation.op == "pow":
@@ -154,19 +229,14 @@ class Edges:
         return self.ranges.of(self.flat.atom(atom))
 
 
-def _chosen(program: Program) -> set[Atom]:
+def _chosen(equations: Sequence[Equation]) -> set[Atom]:
     """What may be infinite where an operation, or a strategy, that is given it chooses among its entries."""
     found: set[Atom] = set()
-    for equation in reversed(program.equations):
+    for equation in reversed(equations):
         carried = equation.op not in FORGETFUL and not found.isdisjoint(equation.outputs)
         if carried or equation.op in CHOOSING or equation.site is not None:
             found.update(equation.inputs)
     return found
-
-
-def _flat(program: Program) -> Flat:
-    sinks = [atom for equation in program.equations if equation.site is not None for atom in equation.inputs]
-    return flatten(program.equations, [program.output, *sinks], lambda site: True, program.constants)
 
 
 def _is_infinite(atom: Atom) -> bool:

@@ -274,6 +274,8 @@ class Equation:
     anew: Callable[[], tuple[Sequence[Equation], Sequence[Atom]]] | None = None
     """For an operation that at the draws of its sites is what it was: its equations as a function of any values of them, and
     what these return."""
+    with_body: Callable[[Callable[..., Sequence[Array]]], Callable[..., Sequence[Array]]] | None = None
+    """For a loop of so many rounds: it, with another function for its body."""
     meaning: Callable[[], Meaning] | None = None
     """For the checks; markers have none."""
     density: Density | None = None

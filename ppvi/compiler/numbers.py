@@ -110,7 +110,7 @@ class Numbers:
 
     @functools.cached_property
     def _edges(self) -> Edges:
-        return Edges(self.program, self.ops)
+        return Edges.of(self.program, self.ops)
 
     @functools.cached_property
     def _runs(self) -> dict[tuple[int | None, float], dict[Any, Any]]:

@@ -130,6 +130,7 @@ class Reader:
             split=_splitter(eqn, inputs, outputs, where) if name == "reduce_sum" else None,
             effect=bool(eqn.effects) and not outputs,
             differentiable=name != "stop_gradient" and any(rules.is_float(var) for var in eqn.outvars),
+            with_body=functools.partial(_scan_of, eqn) if name == "scan" else None,
             meaning=functools.cache(lambda: meanings.meaning(eqn, call, inner)),
         )
 
@@ -215,6 +216,23 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
     # A sum of integers may be asked to add weighted terms, which are real numbers.
     integers = not any(rules.is_float(var) for var in (*eqn.invars, *eqn.outvars))
     return run_on_reals if integers and rules.linear(eqn) else run
+
+
+def _scan_of(eqn: Any, body: Callable[..., Sequence[jax.Array]]) -> Callable[..., Sequence[jax.Array]]:
+    """A loop with another function for its body."""
+    fixed, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    how = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
+
+    def run(*operands: jax.Array) -> Sequence[jax.Array]:
+        def step(carry: Sequence[jax.Array], entries: Sequence[jax.Array]) -> Any:
+            outs = body(*operands[:fixed], *carry, *entries)
+            return outs[:carried], outs[carried:]
+
+        start = fixed + carried
+        carry, stacked = lax.scan(step, list(operands[fixed:start]), list(operands[start:]), **how)
+        return [*carry, *stacked]
+
+    return run
 
 
 def _symmetric_abs(x: jax.Array) -> Sequence[jax.Array]:

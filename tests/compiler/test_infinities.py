@@ -1,9 +1,12 @@
 """Where infinities are guarded: on the way of a gradient alone, where ranges cannot acquit and values may play no part."""
 
+import jax
 import jax.numpy as jnp
 import pytest
+from jax import lax
 
 from ppvi.compiler.infinities import guarded
+from ppvi.compiler.ir import Literal
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.stage import stage
 
@@ -45,13 +48,21 @@ def behind_many_tests(w, x):
     return jnp.log(w)[jnp.argmax(x)]
 
 
+def in_a_loop(w, x):
+    return lax.scan(lambda total, _: (total + jnp.log(w)[jnp.argmax(x)], None), 0.0, None, length=2)[0]
+
+
+def in_a_loop_of_what_is_positive(w, x):
+    return lax.scan(lambda total, _: (total + jnp.log(1 + w * w)[jnp.argmax(x)], None), 0.0, None, length=2)[0]
+
+
 def positive(w, x):
     return jnp.log(1 + jnp.exp(w))[0]
 
 
 CASES = {
     logarithm: 1, logarithm_of_data: 0, product_with_infinity: 1, infinity_or_nothing: 0, positive: 0, square_root: 1, power: 1,
-    of_parameters_alone: 0, behind_many_tests: 1,
+    of_parameters_alone: 0, behind_many_tests: 1, in_a_loop: 1, in_a_loop_of_what_is_positive: 0,
 }  # fmt: skip
 
 
@@ -60,3 +71,17 @@ def test_operations_that_are_guarded(function):
     program = stage(function, jnp.ones(2), jnp.ones(2))
     pairs = zip(program.equations, guarded(program, OPS).equations, strict=True)
     assert sum(before is not after for before, after in pairs) == CASES[function]
+
+
+def test_a_pole_in_a_loop_that_no_value_looks_up():
+    """The derivative of 2 log(w[0]) alone, beside a logarithm of 0 in every round."""
+    program = guarded(stage(in_a_loop, jnp.ones(2), jnp.ones(2)), OPS)
+
+    def value(w):
+        known = dict(zip(program.inputs, (w, jnp.array([1.0, 0.0])), strict=True)) | program.constants
+        for equation in program.equations:
+            arrays = (atom.value if isinstance(atom, Literal) else known[atom] for atom in equation.inputs)
+            known.update(zip(equation.outputs, equation.run(*arrays), strict=True))
+        return known[program.output]
+
+    assert jax.grad(value)(jnp.array([0.5, 0.0])).tolist() == [4.0, 0.0]
