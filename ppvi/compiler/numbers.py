@@ -122,7 +122,7 @@ class Numbers:
         if seed is None:
             if not known:
                 known |= {**self.program.constants, **_moved(self.program, self.values, step)}
-            _evaluate((equation for equation in equations if not _is_random(equation)), known)
+            _evaluate((equation for equation in equations if equation.outputs and not _is_random(equation)), known)
         else:
             known |= self._run(equations, None, step)  # what no draw has a part in
             known |= {var: x for var, x in self._draws(seed) if step and var not in known}
