@@ -21,10 +21,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ppvi.engine.identity import difference, identity
-from ppvi.engine.objectives import Objective, Params
+from ppvi.engine.objectives import Params
 from ppvi.engine.training import State
 from ppvi.errors import ProgramError
+from ppvi.identity import difference, identity
+from ppvi.objective import Objective
 from ppvi.ops import Array
 
 FORMAT = 1

@@ -17,11 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ppvi.checkpoints import Checkpoints, newest
-from ppvi.engine.draws import posterior
-from ppvi.engine.objectives import Objective, Params
-from ppvi.engine.training import CHUNK, State, Trainer, Whose, pairs_of
+from ppvi.draws import posterior
+from ppvi.engine.objectives import Params
+from ppvi.engine.training import CHUNK, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.losses import trends
+from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program
 from ppvi.stopping import TimeLimit
 
@@ -63,7 +64,7 @@ class Fit:
         """Draws from the fitted guide, as ArviZ data; see `posterior`."""
         options: dict[str, Any] = {"draws": draws, "particles": particles, "program": program}
         if key is None and self.key is not None:
-            key = self.objectives[0].another(self.key)
+            key = estimator_of(self.objectives[0]).another(self.key)
         return posterior(self.objectives[0], key, self.params, *self.args, **options, **self.kwargs)
 
     def __str__(self) -> str:
@@ -151,7 +152,8 @@ def fit(
     pairs = pairs_of(objective)
     objectives = tuple(bound for bound, _ in pairs)
     options = {"optimizer": optimizer, "params": params, "averaging": averaging, "mesh": mesh}
-    trainer: Trainer = objectives[0].trainer(pairs, key, args, kwargs, **options)
+    moved = [(estimator_of(bound), whose) for bound, whose in pairs]
+    trainer: Trainer = moved[0][0].trainer(moved, key, args, kwargs, **options)
 
     began = time.monotonic()
 
@@ -205,12 +207,27 @@ def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any)
     """
     objectives = tuple(bound for bound, _ in pairs_of(objective))
     state, params = newest(folder, objectives)
-    array = objectives[0].ops.array
+    array = estimator_of(objectives[0]).ops.array
     return Fit(_mapped(array, params), state, f"loaded from {os.fspath(folder)}", 0.0, objectives, None, args, kwargs)
 
 
 def _mapped(array: Callable[[Any], Any], tree: Any) -> Any:
     return {name: _mapped(array, x) for name, x in tree.items()} if isinstance(tree, dict) else array(tree)
+
+
+def pairs_of(objective: Objective | Sequence[tuple[Objective, Whose]]) -> list[tuple[Objective, Whose]]:
+    """Objectives, and whose parameters each of them moves."""
+    if isinstance(objective, Objective):
+        return [(objective, lambda name: True)]
+    pairs = list(objective)
+    if not pairs or not all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Objective) for pair in pairs
+    ):
+        raise ProgramError(
+            "fit: several objectives are a list of pairs, each an objective from `objective(...)` and whose parameters it "
+            'moves, such as [(wake, "model"), (sleep, "guide")].'
+        )
+    return pairs
 
 
 def _check_count(name: str, value: Any) -> None:

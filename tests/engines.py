@@ -32,6 +32,7 @@ import ppvi.numpyro.session
 import ppvi.pyro
 import ppvi.pyro.outcomes
 import ppvi.pyro.session
+from ppvi.objective import estimator_of
 from tests import distributions
 
 
@@ -141,7 +142,7 @@ NUMPYRO = SimpleNamespace(
     handlers=numpyro.handlers,
     autoguide=numpyro.infer.autoguide,
     vi=ppvi.numpyro,
-    outcomes=ppvi.numpyro.outcomes.outcomes,
+    outcomes=lambda bound, *args, **options: ppvi.numpyro.outcomes.outcomes(estimator_of(bound), *args, **options),
     array=jnp.asarray,
     key=jax.random.key,
     session=ppvi.numpyro.session.Session,
@@ -162,7 +163,7 @@ PYRO = SimpleNamespace(
     handlers=Converting(pyro.poutine),
     autoguide=pyro.infer.autoguide,
     vi=ppvi.pyro,
-    outcomes=ppvi.pyro.outcomes.outcomes,
+    outcomes=lambda bound, *args, **options: ppvi.pyro.outcomes.outcomes(estimator_of(bound), *args, **options),
     array=lambda x: tensor(x) * 1.0,
     key=lambda seed: seed,
     session=ppvi.pyro.session.Session,

@@ -11,7 +11,7 @@ import numpy as np
 from ppvi.checks import Measurement, Question, exactly
 from ppvi.checks.unbiased import OPEN, ROUNDED
 from ppvi.compiler.plan import Plan
-from ppvi.engine.objectives import Objective, Params
+from ppvi.engine.objectives import Estimator, Params
 from ppvi.engine.outcomes import EndlessError, Outcomes
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
@@ -20,7 +20,7 @@ from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
 class Oracle(NamedTuple):
     """Another estimator of an objective's gradient."""
 
-    objective: Objective
+    objective: Estimator
     exact: bool
     """Whether its key makes no difference."""
 
@@ -43,7 +43,7 @@ def asked_of(against: str | Sequence[str]) -> Sequence[str]:
     return against
 
 
-def moving_in(objective: Objective, params: Params, owners: Mapping[str, set[str]]) -> set[str]:
+def moving_in(objective: Estimator, params: Params, owners: Mapping[str, set[str]]) -> set[str]:
     """The parameters that the objective is an objective for."""
     whose = getattr(objective.program, "gradient_of", None)
     return {name for name in params if whose is None or whose in owners.get(name, {whose})}
@@ -55,7 +55,7 @@ def is_random(plan: Plan) -> bool:
 
 
 def oracles(
-    objective: Objective,
+    objective: Estimator,
     plan: Plan,
     params: Params,
     args: tuple[Any, ...],
@@ -73,9 +73,9 @@ def oracles(
     """
     missing: list[str] = []
 
-    def other(finite: Strategy, real: Strategy) -> Objective | None:
+    def other(finite: Strategy, real: Strategy) -> Estimator | None:
         named = {c.info.name: real if c.info.support.kind == "real" else finite for c in plan.choices.values()}
-        made = type(objective)(objective.program, objective.model, objective.guide, strategies=named)
+        made = objective.other(strategies=named)
         try:
             made.staged(params, *args, **kwargs)
         except (StrategyError, ProgramError) as error:
@@ -83,7 +83,7 @@ def oracles(
             return None
         return made
 
-    def settled(*others: Objective | None) -> Oracle | None:
+    def settled(*others: Estimator | None) -> Oracle | None:
         """The last of several objectives, if its gradient is the same as the others' and whatever the key."""
         there = [o for o in others if o is not None]
         if len(there) < len(others):

@@ -8,11 +8,10 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from ppvi.engine.objectives import Objective, Params, Start
+from ppvi.engine.objectives import Params, Start
 from ppvi.errors import ProgramError
 from ppvi.ops import Array
 
-O = TypeVar("O", bound=Objective)  # noqa: E741
 T = TypeVar("T")
 
 
@@ -85,21 +84,6 @@ CHUNK = 1000
 
 Whose = str | Collection[str] | Callable[[str], bool]
 """Which parameters: `"model"` or `"guide"` (whoever is not the model), names, or a predicate on names."""
-
-
-def pairs_of(objective: O | Sequence[tuple[O, Whose]]) -> list[tuple[O, Whose]]:
-    """Objectives, and whose parameters each of them moves."""
-    if isinstance(objective, Objective):
-        return [(objective, lambda name: True)]
-    pairs = list(objective)
-    if not pairs or not all(
-        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Objective) for pair in pairs
-    ):
-        raise ProgramError(
-            "fit: several objectives are a list of pairs, each an objective from `objective(...)` and whose parameters it "
-            'moves, such as [(wake, "model"), (sleep, "guide")].'
-        )
-    return pairs
 
 
 def one_each(optimizer: T | Sequence[T], n: int) -> list[T]:

@@ -28,7 +28,7 @@ from ppvi.numpyro.session import as_key
 from ppvi.numpyro.unstaged import first_run
 
 if TYPE_CHECKING:
-    from ppvi.numpyro.objective import Objective
+    from ppvi.numpyro.objective import Estimator as OfObjective
 
 Estimator = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 """From a key and parameters to an estimate of the objective and of its gradient."""
@@ -51,7 +51,7 @@ class Curves:
 
 
 def check(
-    objective: Objective,
+    objective: OfObjective,
     key: jax.Array,
     params: Any,
     args: tuple[Any, ...],

@@ -39,6 +39,7 @@ from ppvi.numpyro.session import Session, as_key, body_key
 from ppvi.numpyro.stage import read
 from ppvi.numpyro.unstaged import PlainSession, first_run
 from ppvi.numpyro.world import Worlds
+from ppvi.objective import Engine, Objective
 from ppvi.program import Trace
 from ppvi.strategies import Strategy
 
@@ -54,17 +55,12 @@ jax.tree_util.register_pytree_node(
 )
 
 
-class Objective(engine.Objective):
-    """An objective on NumPyro. Calls are jitted; they may also be jitted, vectorised over keys, or sharded by the caller."""
+class Estimator(engine.Estimator):
+    """That of an objective on NumPyro. Calls are jitted; the caller may jit, vectorise and shard them too."""
 
     ops, drawing = OPS, staticmethod(lambda seed: nullcontext(jax.random.key(seed)))
     _lifted = False
     """Whether a program has shown to have sites under control flow."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy has nothing compiled yet."""
-        made = ("worlds", "fixed", "_surrogate", "_gradient", "_update")
-        return {name: value for name, value in vars(self).items() if name not in made}
 
     @cached_property
     def worlds(self) -> Worlds:
@@ -124,7 +120,7 @@ class Objective(engine.Objective):
 
         return Trainer(*args, **options)
 
-    def _check(self, *args: Any, **options: Any) -> Report:
+    def check(self, *args: Any, **options: Any) -> Report:
         from ppvi.numpyro.checking import check
 
         return check(self, *args, **options)
@@ -180,10 +176,6 @@ class Objective(engine.Objective):
         return called([self], call, params, args, kwargs)
 
     def as_loss(self) -> Any:
-        """An object for `loss=` of `numpyro.infer.SVI`, whose model and guide it uses.
-
-        **Raises** `StrategyError` for strategies that learn, for whose states SVI has no place.
-        """
         from ppvi.numpyro.svi import Loss
 
         return Loss(self)
@@ -301,7 +293,7 @@ def objective(
 
     **Returns** an `Objective`.
     """
-    return Objective(program, model, guide, strategies=strategies, maximize=maximize)
+    return Objective(program, model, guide, strategies=strategies, maximize=maximize, engine=Engine("numpyro"))
 
 
 def _checked(params: Params) -> Params:

@@ -20,7 +20,7 @@ from ppvi.numpyro.markers import mark_outcome
 from ppvi.numpyro.ops import JaxOps
 
 if TYPE_CHECKING:
-    from ppvi.numpyro.objective import Objective
+    from ppvi.numpyro.objective import Estimator
 
 QUICK = {
     "xla_backend_optimization_level": 0,
@@ -92,7 +92,7 @@ class LoopOps(JaxOps):
 
 
 def outcomes(
-    objective: Objective,
+    objective: Estimator,
     params: Any,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,

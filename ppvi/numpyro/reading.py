@@ -24,7 +24,7 @@ from ppvi.numpyro.arguments import Structure, is_array, leaf_name, part
 from ppvi.numpyro.unstaged import PlainSession
 
 if TYPE_CHECKING:
-    from ppvi.numpyro.objective import Objective
+    from ppvi.numpyro.objective import Estimator
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class ReadError(EngineError):
 
 
 def called(
-    bounds: Sequence[Objective],
+    bounds: Sequence[Estimator],
     call: Callable[[list[Any], Structure], T],
     params: Any,
     args: tuple[Any, ...],
@@ -90,7 +90,7 @@ def needed(goes: Callable[[Collection[int]], bool], places: Sequence[int], known
 
 
 def _goes(
-    bounds: Sequence[Objective], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], fixed: Collection[int]
+    bounds: Sequence[Estimator], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], fixed: Collection[int]
 ) -> bool:
     """Whether the objectives run with these leaves of their arguments constant and the others traced."""
     leaves, tree = jax.tree.flatten((args, dict(kwargs)))
@@ -111,7 +111,7 @@ def _goes(
 
 
 def _refusal(
-    error: Exception, bounds: Sequence[Objective], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    error: Exception, bounds: Sequence[Estimator], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Exception:
     """The error of a program that reads other numbers than those of NumPy arrays."""
     if not isinstance(error, READS):
@@ -130,7 +130,7 @@ def _refusal(
 
 
 def _read_arrays(
-    bounds: Sequence[Objective], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    bounds: Sequence[Estimator], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> list[str]:
     """The names of the JAX arrays among the arguments without whose numbers the objectives do not run."""
     given = jax.tree.map(lambda x: np.asarray(x) if _is_known(x) else x, (args, dict(kwargs)))

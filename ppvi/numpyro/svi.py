@@ -10,7 +10,7 @@ from numpyro.infer.elbo import ELBO
 
 from ppvi.engine.objectives import Params
 from ppvi.engine.sessions import refuse_learning
-from ppvi.numpyro.objective import Objective
+from ppvi.numpyro.objective import Estimator
 
 
 class Loss(ELBO):
@@ -18,7 +18,7 @@ class Loss(ELBO):
 
     can_infer_discrete = True
 
-    def __init__(self, bound: Objective):
+    def __init__(self, bound: Estimator):
         super().__init__()
         refuse_learning(bound.strategies, "NumPyro")
         self.bound = bound
@@ -46,10 +46,8 @@ class Loss(ELBO):
     ) -> Any:
         return {"loss": self.loss(rng_key, param_map, model, guide, *args, **kwargs), "mutable_state": None}
 
-    def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
+    def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Estimator:
         """The objective on SVI's own model and guide, as SVI may have wrapped them."""
         if model is self.bound.model and guide is self.bound.guide:
             return self.bound
-        return Objective(
-            self.bound.program, model, guide, strategies=self.bound.strategies, maximize=self.bound.maximize
-        )
+        return self.bound.other(model=model, guide=guide)

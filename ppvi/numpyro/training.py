@@ -35,7 +35,7 @@ from ppvi.engine.training import (
 from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import Structure
 from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
-from ppvi.numpyro.objective import Objective
+from ppvi.numpyro.objective import Estimator
 from ppvi.numpyro.reading import called
 from ppvi.numpyro.session import as_key, shapes
 from ppvi.numpyro.sharding import Layout
@@ -62,7 +62,7 @@ class Moving(NamedTuple):
 class Move:
     """What one objective does in a step: a gradient step of its own parameters."""
 
-    bound: Objective
+    bound: Estimator
     names: tuple[str, ...]
     rule: optax.GradientTransformation
     learners: Learners
@@ -98,7 +98,7 @@ class Trainer:
 
     def __init__(
         self,
-        pairs: Sequence[tuple[Objective, Whose]],
+        pairs: Sequence[tuple[Estimator, Whose]],
         key: jax.Array,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],

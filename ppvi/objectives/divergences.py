@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from ppvi.errors import ProgramError
-from ppvi.objectives.elbo import Objective
+from ppvi.objectives.families import Objective, family
 from ppvi.objectives.weights import log_weight, log_weights, normalized, refuse_estimated, refuse_points
 from ppvi.ops import Array
 from ppvi.program import (
@@ -43,6 +43,7 @@ DIVERGENCES: dict[str, Callable[[Array], Array]] = {
 """f as a function of log w, by name."""
 
 
+@family
 def f_divergence(name: str, *, log_evidence: float = 0.0) -> Objective:
     """An f-divergence of the posterior from the guide, to be minimised.
 
@@ -75,6 +76,7 @@ def f_divergence(name: str, *, log_evidence: float = 0.0) -> Objective:
     return minimized(divergence)
 
 
+@family
 def alpha_divergence(alpha: float, *, log_evidence: float = 0.0) -> Objective:
     """Amari's alpha-divergence of the posterior from the guide, to be minimised.
 
@@ -98,6 +100,7 @@ def alpha_divergence(alpha: float, *, log_evidence: float = 0.0) -> Objective:
     return minimized(divergence)
 
 
+@family
 def chi_square(order: float = 2.0, *, log_scale: float = 0.0) -> Objective:
     """Moments of the weight, to be minimised: exp(n CUBO_n), an upper bound of p(x)^n.
 
@@ -119,6 +122,7 @@ def chi_square(order: float = 2.0, *, log_scale: float = 0.0) -> Objective:
     return minimized(moment)
 
 
+@family
 def cubo(particles: int, order: float = 2.0, *, per: Plates | None = None) -> Objective:
     """Chi-square upper bound on the log scale by K draws, to be minimised.
 
@@ -148,6 +152,7 @@ def _check_order(order: float) -> None:
         raise ProgramError(f"the order of a chi-square divergence must be above 1, not {order}.")
 
 
+@family
 def log_variance(particles: int) -> Objective:
     """Half the variance of the log weight, to be minimised in the guide's parameters (VarGrad).
 
@@ -184,6 +189,7 @@ def log_variance(particles: int) -> Objective:
     return without_potential("the value is a variance, the gradient that of KL(q || p)")(minimized(divergence))
 
 
+@family
 def thermodynamic(betas: list[float] | tuple[float, ...], particles: int, *, per: Plates | None = None) -> Objective:
     """Thermodynamic variational objective by K draws, to be maximised.
 

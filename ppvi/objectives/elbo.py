@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ppvi.errors import ProgramError
+from ppvi.objectives.families import Objective, family
 from ppvi.objectives.weights import refuse_estimated, refuse_placed
 from ppvi.ops import Array
 from ppvi.program import Program, kl_divergences
-
-Objective = Callable[[Program, Program], Array]
-"""An objective program: a function of the model and the guide that returns one real number."""
 
 
 def elbo(p: Program, q: Program) -> Array:
@@ -43,6 +41,7 @@ def analytic_elbo(p: Program, q: Program) -> Array:
     return x.log_density - z.log_density + sampled - sum(closed.values())
 
 
+@family
 def beta_elbo(beta: float | Mapping[str, float]) -> Objective:
     """ELBO with weighted divergences, to be maximised.
 
@@ -74,6 +73,7 @@ def beta_elbo(beta: float | Mapping[str, float]) -> Objective:
     return weighted_elbo
 
 
+@family
 def tempered_elbo(temperature: float) -> Objective:
     """ELBO of a tempered model, to be maximised; for annealing, lower the temperature towards 1 from fit to fit.
 

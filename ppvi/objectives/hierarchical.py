@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ppvi.inference import marginal
-from ppvi.objectives.elbo import Objective, elbo
+from ppvi.objectives.elbo import elbo
+from ppvi.objectives.families import Objective, family
 from ppvi.objectives.multi_sample import iwelbo
 from ppvi.ops import Array
 from ppvi.program import Plates, Program
@@ -15,6 +16,7 @@ Reverse = Callable[..., Any]
 """A program of the framework that is called with the kept choices and the objective's arguments, and draws the rest."""
 
 
+@family
 def diwhvi(
     keep: Sequence[str], reverse: Reverse | None, inner: int, outer: int, *, per: Plates | None = None
 ) -> Objective:
@@ -40,6 +42,7 @@ def diwhvi(
     return bound
 
 
+@family
 def iwhvi(keep: Sequence[str], reverse: Reverse | None, particles: int, *, per: Plates | None = None) -> Objective:
     """Importance-weighted hierarchical bound, to be maximised: `diwhvi` with one outer draw.
 
@@ -55,6 +58,7 @@ def iwhvi(keep: Sequence[str], reverse: Reverse | None, particles: int, *, per: 
     return bound
 
 
+@family
 def hvi(keep: Sequence[str], reverse: Reverse | None = None, *, per: Plates | None = None) -> Objective:
     """Hierarchical variational bound, to be maximised: `iwhvi` with one particle.
 
@@ -66,6 +70,7 @@ def hvi(keep: Sequence[str], reverse: Reverse | None = None, *, per: Plates | No
     return iwhvi(keep, reverse, 1, per=per)
 
 
+@family
 def sivi(keep: Sequence[str], particles: int, *, per: Plates | None = None) -> Objective:
     """Semi-implicit variational bound, to be maximised.
 

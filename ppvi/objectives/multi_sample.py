@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ppvi.errors import ProgramError, StrategyError
-from ppvi.objectives.elbo import Objective
+from ppvi.objectives.families import Objective, family
 from ppvi.objectives.weights import log_weights, normalized
 from ppvi.ops import Array
 from ppvi.program import (
@@ -31,6 +31,7 @@ _DREG = "the doubly reparameterised gradient puts the score's part into the weig
 Scalar = Callable[[Array], Array]
 
 
+@family
 def iwelbo(particles: int, *, per: Plates | None = None) -> Objective:
     """Importance-weighted evidence lower bound, to be maximised.
 
@@ -56,6 +57,7 @@ def iwelbo(particles: int, *, per: Plates | None = None) -> Objective:
     return importance_weighted_elbo
 
 
+@family
 def vimco(particles: int, *, per: Plates | None = None) -> Objective:
     """The importance-weighted ELBO with a baseline for each particle's score, to be maximised.
 
@@ -90,6 +92,7 @@ def without_each(log_w: Array) -> Array:
     return logmeanexp(ops.where(itself, others[None], log_w[:, None]))
 
 
+@family
 def renyi(alpha: float, particles: int, *, per: Plates | None = None) -> Objective:
     """Variational Renyi bound by K draws, to be maximised.
 
@@ -116,6 +119,7 @@ def renyi(alpha: float, particles: int, *, per: Plates | None = None) -> Objecti
     return renyi_bound
 
 
+@family
 def vr_max(particles: int, *, per: Plates | None = None) -> Objective:
     """The Renyi bound of order minus infinity by K draws, to be maximised: the best weight takes all.
 
@@ -134,6 +138,7 @@ def vr_max(particles: int, *, per: Plates | None = None) -> Objective:
     return bound
 
 
+@family
 def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None, per: Plates | None = None) -> Objective:
     """The importance-weighted ELBO, or a function of it, by its doubly reparameterised gradient; the former is maximised.
 

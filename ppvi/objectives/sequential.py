@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ppvi.inference import Posterior, normalize, tempered
-from ppvi.objectives.elbo import Objective
+from ppvi.objectives.families import Objective, family
 from ppvi.ops import Array
 from ppvi.program import Program
 
 
+@family
 def fivo(sampler: Callable[[Program, Program], Posterior]) -> Objective:
     """The bound of a sequential Monte Carlo sampler, to be maximised (filtering variational objective).
 
@@ -31,6 +32,7 @@ def fivo(sampler: Callable[[Program, Program], Posterior]) -> Objective:
     return bound
 
 
+@family
 def annealed(
     betas: Sequence[float],
     forward: Callable[..., Any],

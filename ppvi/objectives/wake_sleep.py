@@ -11,7 +11,7 @@ from typing import Any
 
 from ppvi.inference import normalize
 from ppvi.objectives.divergences import cubo
-from ppvi.objectives.elbo import Objective
+from ppvi.objectives.families import Objective, family
 from ppvi.objectives.multi_sample import iwelbo
 from ppvi.ops import Array
 from ppvi.program import Plates, Program, Trace, minimized, moves, without_potential
@@ -20,6 +20,7 @@ Alternating = list[tuple[Objective, str]]
 """Objectives, and whose parameters each moves."""
 
 
+@family
 def forward_kl(arguments: Callable[[Trace], tuple[Any, ...]]) -> Objective:
     """Forward KL divergence by simulating the model, to be minimised: the sleep phase of wake-sleep.
 
@@ -41,6 +42,7 @@ def forward_kl(arguments: Callable[[Trace], tuple[Any, ...]]) -> Objective:
     return moves("guide")(minimized(divergence))
 
 
+@family
 def wake_phase_q(particles: int, *, per: Plates | None = None) -> Objective:
     """Forward KL divergence by sampling-importance-resampling, to be minimised: the wake-phase update of the guide.
 
@@ -62,6 +64,7 @@ def wake_phase_q(particles: int, *, per: Plates | None = None) -> Objective:
     return without_potential("the wake phase holds its draws and weights constant")(minimized(divergence))
 
 
+@family
 def wake_phase_p(particles: int, *, per: Plates | None = None) -> Objective:
     """The importance-weighted ELBO, to be maximised in the model's parameters: the wake-phase update of the model.
 

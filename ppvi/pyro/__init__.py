@@ -13,10 +13,11 @@ try:
 except ImportError as error:
     raise ImportError("ppvi.pyro needs PyTorch and Pyro: install them with pip install 'ppvi[pyro]'.") from error
 
-from ppvi.engine.draws import posterior as posterior
+from ppvi.draws import posterior as posterior
 from ppvi.fit import Fit as Fit, fit as fit
+from ppvi.objective import Objective as Objective
 from ppvi.pyro.handlers import strategies as strategies
 from ppvi.pyro.mcmc import nuts as nuts
-from ppvi.pyro.objective import Objective as Objective, objective as objective
+from ppvi.pyro.objective import objective as objective
 
 del _pyro, _torch

@@ -22,7 +22,7 @@ from ppvi.pyro.stage import what_prevents
 from ppvi.pyro.unstaged import Initialisation
 
 if TYPE_CHECKING:
-    from ppvi.pyro.objective import Objective
+    from ppvi.pyro.objective import Estimator
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Start(engine.Start):
     """Name -> the unconstrained tensor, which for a module's parameter is the module's own."""
 
 
-def initialise(bound: Objective, key: Key, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Start:
+def initialise(bound: Estimator, key: Key, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Start:
     """The parameters that a key begins with."""
     with seeded(key):
         if not bound.has_run:  # with random numbers that later calls do not need
@@ -44,7 +44,7 @@ def initialise(bound: Objective, key: Key, args: tuple[Any, ...], kwargs: Mappin
     return Start(session.found, session.constraints, session.owners, session.learning, session.leaves)
 
 
-def first_run(bound: Objective, key: Key, given: Params, arguments: Arguments) -> Initialisation:
+def first_run(bound: Estimator, key: Key, given: Params, arguments: Arguments) -> Initialisation:
     """A run that finds the parameters that are declared with a value; the others are given."""
     start, modules = functools.partial(Initialisation, bound.strategies, bound.modules, given), bound.modules
 

@@ -20,11 +20,11 @@ from ppvi.pyro.trees import gradients, tree_leaves
 
 if TYPE_CHECKING:
     from ppvi.pyro.keys import Key
-    from ppvi.pyro.objective import Objective, Params
+    from ppvi.pyro.objective import Estimator, Params
 
 
 def check(
-    objective: Objective,
+    objective: Estimator,
     key: Key,
     params: Params,
     args: tuple[Any, ...],
@@ -151,7 +151,7 @@ class Estimates:
 
 
 def one_by_one(
-    objective: Objective, key: int, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    objective: Estimator, key: int, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> torch.Tensor:
     """The surrogate at a stack of parameters, of a program that cannot be vectorised."""
     seeds = np.random.default_rng(key).integers(2**62, size=len(next(iter(params.values()))))

@@ -28,6 +28,7 @@ from ppvi.engine.runs import Handle
 from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import World
 from ppvi.errors import EngineError
+from ppvi.objective import Engine, Objective
 from ppvi.pyro import source, watched
 from ppvi.pyro.arguments import Params, checked, is_frozen
 from ppvi.pyro.beginnings import Start, first_run, initialise
@@ -54,33 +55,24 @@ if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro.sharding import Layout
 
 
-class Objective(engine.Objective):
-    """An objective on Pyro."""
+class Estimator(engine.Estimator):
+    """The gradient estimator of an objective on Pyro."""
 
     ops, drawing = OPS, staticmethod(drawing)
 
-    def __init__(
-        self,
-        program: ObjectiveProgram,
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        *,
-        strategies: Mapping[str, Strategy] | None = None,
-        maximize: bool | None = None,
-        compile: bool = False,
-    ):
-        super().__init__(program, model, guide, strategies=strategies, maximize=maximize)
+    def __init__(self, *parts: Any, compile: bool = False):
+        super().__init__(*parts)
         self.compile = compile
         self.layout: Layout | None = None
-        self._sight = Sight(RULES, {"objective": program, "model": model, "guide": guide})
+        self._sight = Sight(RULES, {"objective": self.program, "model": self.model, "guide": self.guide})
         self._stagings: Stagings[Staging] = Stagings(self._sight.look, source.here)
         self._world: World | None = None
         self.has_run = False
         """Whether autoguides and lazy modules have made themselves."""
         self.modules = Modules()
 
-    def on(self, layout: Layout) -> Objective:
-        """The objective, with its gradients computed on a mesh."""
+    def on_mesh(self, layout: Layout) -> Estimator:
+        """The same with gradients that are computed on a mesh."""
         other = copy.copy(self)
         other.layout, other._stagings = layout, Stagings(self._sight.look, source.here)
         return other
@@ -241,10 +233,6 @@ class Objective(engine.Objective):
         return key + 1 if isinstance(key, int) else key
 
     def as_loss(self) -> Any:
-        """An object for `loss=` of `pyro.infer.SVI`, whose model and guide it uses, with parameters in Pyro's store.
-
-        **Raises** `StrategyError` for strategies that learn, for whose states SVI has no place.
-        """
         from ppvi.pyro.svi import Loss
 
         return Loss(self)
@@ -311,7 +299,7 @@ class Objective(engine.Objective):
 
         return Trainer(*args, **options)
 
-    def _check(self, *args: Any, **options: Any) -> Report:
+    def check(self, *args: Any, **options: Any) -> Report:
         from ppvi.pyro.checking import check
 
         with unchanged(self.modules.places):
@@ -393,4 +381,5 @@ def objective(
 
     **Returns** an `Objective`.
     """
-    return Objective(program, model, guide, strategies=strategies, maximize=maximize, compile=compile)
+    engine = Engine("pyro", compile)
+    return Objective(program, model, guide, strategies=strategies, maximize=maximize, engine=engine)

@@ -19,7 +19,7 @@ from ppvi.pyro.stage import Sampler, draw, registering
 from ppvi.pyro.trees import gradients, vmap
 
 if TYPE_CHECKING:
-    from ppvi.pyro.objective import Objective, Params
+    from ppvi.pyro.objective import Estimator, Params
 
 AT_ONCE = 2048
 """Outcomes side by side."""
@@ -97,7 +97,7 @@ class LoopOps(TorchOps):
 
 
 def outcomes(
-    objective: Objective,
+    objective: Estimator,
     params: Params,
     args: tuple[Any, ...] = (),
     kwargs: Mapping[str, Any] | None = None,

@@ -11,13 +11,13 @@ import torch
 from ppvi.engine.sessions import refuse_learning
 from ppvi.errors import ProgramError
 from ppvi.pyro.beginnings import Start
-from ppvi.pyro.objective import Objective
+from ppvi.pyro.objective import Estimator
 
 
 class Loss:
     """The surrogate, signed so that SVI's descent optimises the objective. Made by `Objective.as_loss`."""
 
-    def __init__(self, bound: Objective):
+    def __init__(self, bound: Estimator):
         refuse_learning(bound.strategies, "Pyro")
         self.bound = bound
         self._start: Start | None = None
@@ -34,12 +34,10 @@ class Loss:
             pyro.param(name)  # SVI moves the parameters whose messages it sees
         return -value if bound.maximize else value
 
-    def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
+    def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Estimator:
         """The objective on SVI's own model and guide."""
         if model is not self.bound.model or guide is not self.bound.guide:
-            self.bound = Objective(
-                self.bound.program, model, guide, strategies=self.bound.strategies, maximize=self.bound.maximize
-            )
+            self.bound = self.bound.other(model=model, guide=guide)
             self._start = None
         return self.bound
 

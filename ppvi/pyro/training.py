@@ -33,7 +33,7 @@ from ppvi.errors import ProgramError
 from ppvi.pyro.keys import Key, drawing_from, random_state, seeded, seeds
 from ppvi.pyro.learning import States, value_and_grads
 from ppvi.pyro.memories import Memory, memory_of
-from ppvi.pyro.objective import Objective, Params
+from ppvi.pyro.objective import Estimator, Params
 from ppvi.pyro.trees import tree_leaves
 from ppvi.pyro.unstaged import Probe
 
@@ -42,7 +42,7 @@ from ppvi.pyro.unstaged import Probe
 class Move:
     """What one objective does in a step: a gradient step of its own parameters."""
 
-    bound: Objective
+    bound: Estimator
     leaves: Mapping[str, torch.Tensor]
     """Its own parameters, unconstrained."""
     memory: Memory
@@ -87,7 +87,7 @@ class Trainer:
 
     def __init__(
         self,
-        pairs: Sequence[tuple[Objective, Whose]],
+        pairs: Sequence[tuple[Estimator, Whose]],
         key: Key,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
@@ -112,7 +112,7 @@ class Trainer:
 
                 layout = Layout(mesh)
                 layout.agree(self.leaves.values())
-                shared = tuple(bound.on(layout) for bound in self.objectives)
+                shared = tuple(bound.on_mesh(layout) for bound in self.objectives)
             random = random_state()
         constrained = self._constrained(self.leaves)
         moves = []
@@ -248,7 +248,7 @@ class Trainer:
         self._at = None
         return None
 
-    def _culprits(self, bound: Objective, random: torch.Tensor, params: Params) -> list[str]:
+    def _culprits(self, bound: Estimator, random: torch.Tensor, params: Params) -> list[str]:
         """The sites whose values or densities are not finite."""
         with torch.random.fork_rng(), torch.no_grad():
             torch.set_rng_state(random)

@@ -17,6 +17,7 @@ import torch
 
 import ppvi
 from ppvi.errors import EngineError, ProgramError
+from ppvi.objective import estimator_of
 from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
 
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
@@ -244,7 +245,7 @@ def test_minibatches_that_are_read_in_python_are_worth_a_word(engine):
 
         def go_through(numbers):
             for n in numbers:
-                bound.staged(params, n, None)
+                estimator_of(bound).staged(params, n, None)
 
         with pytest.warns(UserWarning, match=r"staged 10 times again.*argument 'n'"):
             go_through(np.arange(1, 12))

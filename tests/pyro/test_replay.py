@@ -14,6 +14,7 @@ from pyro.infer import config_enumerate
 
 import ppvi
 import ppvi.pyro as vi
+from ppvi.objective import estimator_of
 from ppvi.objectives import elbo, iwelbo
 from ppvi.strategies import DisARM, RunningMean, SumAndSample
 
@@ -312,7 +313,7 @@ def test_what_needs_a_graph_says_so():
     bound = vi.objective(length, lambda: None, geometric)
     params = bound.init(0)
     with pytest.raises(ppvi.EngineError, match=r"cannot be staged, since it reads a number out of a tensor at .*test_replay.py:\d+"):  # fmt: skip
-        bound.staged(params)
+        estimator_of(bound).staged(params)
     assert bound.prove(params).verdict == "suspect"
     assert "nothing is proved" in str(bound.prove(params))
     runaway = vi.objective(

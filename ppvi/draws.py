@@ -8,9 +8,10 @@ from typing import Any
 import arviz as az
 
 from ppvi.engine.calls import refuse_laplace
-from ppvi.engine.objectives import Objective, Params
+from ppvi.engine.objectives import Params
 from ppvi.engine.runs import Assess, Handle
 from ppvi.inference import normalize
+from ppvi.objective import Objective, estimator_of
 from ppvi.ops import Array
 from ppvi.program import Program, check_count
 
@@ -53,7 +54,7 @@ def posterior(
         joint = p.run(run)
         return {**joint, **run.deterministic}, joint.log_density - z.log_density
 
-    sites, log_weight = objective.many(key, params, args, kwargs, draws, draw)
+    sites, log_weight = estimator_of(objective).many(key, params, args, kwargs, draws, draw)
     return az.from_dict(
         posterior={name: value[None] for name, value in sites.items()}, sample_stats={"log_weight": log_weight[None]}
     )

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from types import CodeType
 from typing import Any
 
-from ppvi.engine.objectives import Objective
+from ppvi.objective import Objective
 
 
 def identity(objectives: Sequence[Objective]) -> dict[str, Any]:
     """The engine, and of each objective its programs, by name and by code, its strategies and its direction."""
     return {
-        "engine": type(objectives[0]).__module__.split(".")[1],
+        "engine": objectives[0].engine.name,
         "python": list(sys.version_info[:2]),
         "objectives": [
             {

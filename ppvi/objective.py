@@ -1,0 +1,316 @@
+"""Objectives: a program over a model and a guide, strategies for what it draws, and a direction, as one value.
+
+An objective holds nothing that its engine finds out about it. Stagings and compiled functions are the engine's, in an
+`Estimator` that equal objectives share and that goes with the last of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Never
+from weakref import WeakKeyDictionary
+
+from ppvi.checks import Budget, Report
+from ppvi.checks.unbiased import RARE
+from ppvi.compiler.explain import Explanation
+from ppvi.compiler.findings import StaticReport
+from ppvi.engine.calls import name_of
+from ppvi.engine.objectives import Estimator, ObjectiveProgram, Params
+from ppvi.engine.sessions import not_a_strategy
+from ppvi.errors import ProgramError, StrategyError
+from ppvi.ops import Array
+from ppvi.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Which framework the programs are of, and what is to be asked of it."""
+
+    name: str
+    """`numpyro` or `pyro`."""
+    compile: bool = False
+    """Whether gradients go through `torch.compile`."""
+
+    def estimator(self, objective: Objective) -> Estimator:
+        """The one of this objective, and of those that are equal to it."""
+        with _TURN:
+            if objective not in _ESTIMATORS:
+                options = {"compile": True} if self.compile else {}
+                made: type[Any] = importlib.import_module(f"ppvi.{self.name}.objective").Estimator
+                _ESTIMATORS[objective] = made(
+                    objective.program,
+                    objective.model,
+                    objective.guide,
+                    objective.strategies,
+                    objective.maximize,
+                    **options,
+                )
+            return _ESTIMATORS[objective]
+
+
+_ESTIMATORS: WeakKeyDictionary[Objective, Estimator] = WeakKeyDictionary()
+_TURN = threading.RLock()
+
+
+class Objective:
+    """A variational objective. Made by `objective`; a value, which compares, hashes, copies and pickles as its parts do.
+
+    **Attributes**
+
+    - `program`, `model`, `guide`: the three programs.
+    - `strategies`: site -> strategy.
+    - `maximize`: whether `fit` and `as_loss` go uphill.
+    - `engine`: which framework the programs are of.
+    """
+
+    __slots__ = ("__weakref__", "_estimator", "engine", "guide", "maximize", "model", "program", "strategies")
+
+    program: ObjectiveProgram
+    model: Callable[..., Any]
+    guide: Callable[..., Any]
+    strategies: Mapping[str, Strategy]
+    maximize: bool
+    engine: Engine
+
+    def __init__(
+        self,
+        program: ObjectiveProgram,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        *,
+        engine: Engine,
+        strategies: Mapping[str, Strategy] | None = None,
+        maximize: bool | None = None,
+    ):
+        for what, fn in (("objective program", program), ("model", model), ("guide", guide)):
+            if not callable(fn) or isinstance(fn, Objective):
+                raise ProgramError(f"the {what} must be a function, not {fn!r}.")
+        _refuse_other_arguments(program)
+        for name, strategy in (strategies or {}).items():
+            if problem := not_a_strategy(strategy):
+                raise StrategyError(f"strategies[{name!r}]: {problem}.")
+        parts = {
+            "program": program,
+            "model": model,
+            "guide": guide,
+            "strategies": MappingProxyType(dict(strategies or {})),
+            "maximize": getattr(program, "maximize", True) if maximize is None else maximize,
+            "engine": engine,
+        }
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
+
+    # A value ------------------------------------------------------------------------------------------------------------
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.program, self.model, self.guide, dict(self.strategies), self.maximize, self.engine
+
+    def __setattr__(self, name: str, value: Any) -> Never:
+        raise ProgramError(f"an objective does not change: make another one, with the {name} that it is to have.")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Objective) and (self is other or self._parts() == other._parts())
+
+    def __hash__(self) -> int:
+        return hash((*map(_hash, (self.program, self.model, self.guide)), *sorted(self.strategies), self.engine))
+
+    def __reduce__(self) -> Any:
+        return _made, self._parts()
+
+    def __repr__(self) -> str:
+        programs = ", ".join(name_of(fn) for fn in (self.program, self.model, self.guide))
+        chosen = f", strategies={dict(self.strategies)}" if self.strategies else ""
+        way = "maximized" if self.maximize else "minimized"
+        return f"Objective({programs}{chosen}; {way}, on {self.engine.name})"
+
+    @property
+    def _made(self) -> Estimator:
+        try:
+            return self._estimator
+        except AttributeError:
+            object.__setattr__(self, "_estimator", self.engine.estimator(self))
+            return self._estimator
+
+    # Verbs --------------------------------------------------------------------------------------------------------------
+
+    def init(self, key: Any, *args: Any, **kwargs: Any) -> Params:
+        """Initial values of every parameter that the objective, its model and its guide declare.
+
+        **Returns** a dict: name -> constrained value.
+
+        **Raises** `ProgramError` if there is no parameter, or if an observation is NaN.
+        """
+        return self._made.init(key, *args, **kwargs)
+
+    def value_and_grad(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> tuple[Array, Params]:
+        """One unbiased estimate of the objective and of its gradient.
+
+        **Arguments**
+
+        - `key`: a JAX key; on Pyro an int seed, a `torch.Generator`, or None for PyTorch's global one.
+        - `params`: name -> constrained value, as from `init`.
+        - `*args`, `**kwargs`: passed to the model and the guide, in trees of lists, tuples and dicts. Arrays of the framework
+          are inputs of the staged program; on NumPyro NumPy arrays and Python floats are too, unless a program reads them in
+          Python, as `len(np.unique(x))` does. Anything else, and NumPy arrays on Pyro, is a constant: it is read at every
+          call, and the program is staged anew where its contents have changed; what changes at every step should be an array.
+          What has no contents to compare (a generator, an open file) is refused, and so is an argument that a Pyro program
+          changes in place. A NumPy array of more than 256 kB that is a constant and may be written to is compared in parts, in
+          their turn: other data are seen at once, a change of a few entries only some calls later.
+
+        **Returns** a scalar, and a dict like `params`.
+
+        **Raises** `ProgramError`, `StrategyError`, `EngineError` on the first call with new shapes.
+
+        **Unbiased when** the strategy of every site is; see their docstrings, and `explain`.
+        """
+        return self._made.value_and_grad(key, params, *args, **kwargs)
+
+    def estimate(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> Array:
+        """One unbiased estimate of the objective, a scalar."""
+        return self._made.estimate(key, params, *args, **kwargs)
+
+    def surrogate(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> Array:
+        """The scalar whose value is `estimate` and whose native gradient in `params` is that of `value_and_grad`.
+
+        Its second derivative has the objective's as its mean where every site has a sum (`Enumerate`, `Quadrature`,
+        `SumAndSample`), `Reinforce` with a constant baseline, or a pathwise strategy in a draw that the objective is smooth in,
+        and nothing is held constant.
+
+        **Raises** `StrategyError` when it is differentiated twice where that is not so.
+        """
+        return self._made.surrogate(key, params, *args, **kwargs)
+
+    def states(self, params: Params, *args: Any, **kwargs: Any) -> Any:
+        """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
+        return self._made.states(params, *args, **kwargs)
+
+    def update(self, key: Any, params: Params, states: Any, *args: Any, **kwargs: Any) -> tuple[Array, Params, Any]:
+        """`value_and_grad` with the strategies in these states, and the states after they have learned from it,
+        which on Pyro are the same objects, moved in place.
+
+        The states that a gradient uses have not seen its draws, so it is unbiased as it would be with fixed ones. `fit` carries
+        them from step to step; `value_and_grad` leaves the strategies as they begin.
+
+        **Arguments**
+
+        - `states`: from `states`, or from the update before.
+        """
+        return self._made.update(key, params, states, *args, **kwargs)
+
+    def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
+        """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
+        return self._made.explain(params, *args, **kwargs)
+
+    def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
+        """The static check: what can be proved of the gradient from the program alone. Printable; see `check`."""
+        return self._made.prove(params, *args, **kwargs)
+
+    def check(
+        self,
+        key: Any,
+        params: Params,
+        *args: Any,
+        alpha: float = 1e-3,
+        delta: float | None = None,
+        budget: Budget | float | None = None,
+        against: str | Sequence[str] = ("path", "exact"),
+        far: float = 1.0,
+        rare: float = RARE,
+        progress: bool = True,
+        **kwargs: Any,
+    ) -> Report:
+        """Is the gradient unbiased? What the program proves, and what a sequential test on draws of it measures.
+
+        **Arguments**
+
+        - `key`, `params`, `*args`, `**kwargs`: as for `value_and_grad`. Biases are looked for at these parameters, at the
+          initial ones, and at a point far from both.
+        - `alpha`: probability of a wrong verdict, either way.
+        - `delta`: the bias that counts as none, relative to the root mean square of the gradient; 0.01 by default.
+        - `budget`: seconds (30 by default), or a `ppvi.Budget` of seconds and draws.
+        - `against`: `"path"`, the change of the objective along random paths; `"exact"`, the enumerated gradient, where every
+          site is finite; `"quadrature"`, the same with `ppvi.strategies.Quadrature` at continuous sites, where it is cheap and
+          has converged; `"reinforce"`, the score function at every site.
+        - `far`: the distance of the far point from `params`, in unconstrained parameters.
+        - `rare`: probability of the rarest events in which a mean may lie; see `ppvi.check_estimator`.
+
+        **Returns** a `Report`: printable, with `verdict`, `raise_if_biased()` and `to_dict()`.
+
+        **Raises** as `value_and_grad` does.
+        """
+        options: dict[str, Any] = {
+            "alpha": alpha,
+            "delta": delta,
+            "budget": budget,
+            "against": against,
+            "far": far,
+            "rare": rare,
+            "progress": progress,
+        }
+        return self._made.check(key, params, args, kwargs, **options)
+
+    def as_loss(self) -> Any:
+        """An object for `loss=` of NumPyro's or Pyro's `SVI`, whose model and guide it uses; on Pyro with parameters in Pyro's
+        store.
+
+        **Raises** `StrategyError` for strategies that learn, for whose states SVI has no place.
+        """
+        return self._made.as_loss()
+
+    @property
+    def loss(self) -> Never:
+        """What SVI looks for in its `loss=`."""
+        raise _no_loss()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Never:
+        raise _no_loss()
+
+
+def estimator_of(objective: Objective) -> Any:
+    """What the engine has made of an objective."""
+    return objective._made
+
+
+def _made(
+    program: Any, model: Any, guide: Any, strategies: Mapping[str, Strategy], maximize: bool, engine: Engine
+) -> Objective:
+    return Objective(program, model, guide, strategies=strategies, maximize=maximize, engine=engine)
+
+
+def _hash(program: Any) -> int:
+    try:
+        return hash(program)
+    except TypeError:
+        return 0
+
+
+class _NoLossError(ProgramError, AttributeError):
+    """An objective has no attribute `loss`, nor is it a function."""
+
+
+def _no_loss() -> ProgramError:
+    return _NoLossError(
+        "an objective is neither a loss nor a function: give SVI loss=objective.as_loss(), or call one of its verbs, such as "
+        "objective.value_and_grad(key, params, ...)."
+    )
+
+
+def _refuse_other_arguments(program: Any) -> None:
+    """A program takes two handles; what takes something else probably makes a program of it."""
+    try:
+        signature = inspect.signature(program)
+    except ValueError:
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise ProgramError(
+            f"the objective program takes two arguments, the model and the guide, but {name_of(program)!r} takes "
+            f"({', '.join(signature.parameters)}): if it makes an objective, call it first, as in "
+            f"objective(iwelbo(5), model, guide)."
+        ) from None

@@ -1,0 +1,70 @@
+"""Families of objectives: functions from numbers, plates and the like to an objective, which is a value.
+
+`iwelbo(3)` is equal to another `iwelbo(3)`, prints as it is written, and pickles as these words.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+from ppvi.ops import Array
+from ppvi.program import Program
+
+P = ParamSpec("P")
+
+Objective = Callable[[Program, Program], Array]
+"""An objective program: a function of the model and the guide that returns one real number."""
+
+
+class Member:
+    """An objective of a family."""
+
+    def __init__(self, family: Callable[..., Member], program: Objective, args: Any, kwargs: Any):
+        self._family, self._program, self._args, self._kwargs = family, program, args, kwargs
+        self.__name__ = repr(self)
+
+    def __call__(self, p: Program, q: Program) -> Array:
+        return self._program(p, q)
+
+    def __getattr__(self, name: str) -> Any:
+        """What programs are marked with, such as their direction."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._program, name)
+
+    def _arguments(self) -> dict[str, Any]:
+        bound = inspect.signature(self._family).bind(*self._args, **self._kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Member) or self._family is not other._family:
+            return NotImplemented if not isinstance(other, Member) else False
+        return self._arguments() == other._arguments()
+
+    def __hash__(self) -> int:
+        return hash((self._family.__qualname__, *self._arguments()))
+
+    def __repr__(self) -> str:
+        given = [_shown(x) for x in self._args] + [f"{name}={_shown(x)}" for name, x in self._kwargs.items()]
+        return f"{self._family.__name__}({', '.join(given)})"
+
+    def __reduce__(self) -> Any:
+        return functools.partial(self._family, **self._kwargs), self._args
+
+
+def family(maker: Callable[P, Objective]) -> Callable[P, Member]:
+    """Make values of the objectives that a function makes."""
+
+    @functools.wraps(maker)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Member:
+        return Member(made, maker(*args, **kwargs), args, kwargs)
+
+    return made
+
+
+def _shown(x: Any) -> str:
+    return x.__name__ if inspect.isroutine(x) else repr(x)

@@ -1,0 +1,135 @@
+"""An objective is a value: it compares, hashes, copies, pickles and prints as its parts do, before use and after."""
+
+import copy
+import gc
+import pickle
+import subprocess
+import sys
+import weakref
+
+import cloudpickle
+import numpy as np
+import pytest
+
+import ppvi
+from ppvi.objective import Objective, estimator_of
+from ppvi.objectives import elbo
+from tests.engines import ENGINES, dist, on, ppl, xp
+
+each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+
+
+def model(y):
+    ppl.sample("y", dist.Normal(ppl.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=y)
+
+
+def guide(y):
+    ppl.sample("z", dist.Normal(ppl.param("loc", xp.array(0.5)), 1.0))
+
+
+def bound_on(engine, program=elbo, **options):
+    return engine.vi.objective(program, model, guide, **options)
+
+
+def value_of(engine, bound):
+    y = engine.array(np.float32(3.0))
+    return float(bound.value_and_grad(engine.key(0), {"loc": engine.array(np.float32(0.5))}, y)[0])
+
+
+@each_engine
+def test_equal_objectives_are_one(engine):
+    with on(engine):
+        bound, other = (bound_on(engine, strategies={"z": ppvi.Reinforce()}) for _ in range(2))
+        assert bound == other
+        assert hash(bound) == hash(other)
+        assert estimator_of(bound) is estimator_of(other)
+        assert len({bound, other, bound_on(engine), bound_on(engine, maximize=False)}) == 3
+        assert bound != bound_on(engine, strategies={"z": ppvi.Reparam()})
+
+
+@each_engine
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_after_use(engine, copied):
+    with on(engine):
+        for program in (elbo, ppvi.objectives.iwelbo(3), ppvi.objectives.beta_elbo({"z": 0.5})):
+            bound = bound_on(engine, program)
+            value = value_of(engine, bound)
+            again = copied(bound)
+            assert again == bound
+            assert value_of(engine, again) == value
+
+
+@each_engine
+def test_closures_by_cloudpickle(engine):
+    with on(engine):
+        shift = engine.array(np.float32(0.25))
+
+        def shifted(p, q):
+            z = q.simulate()
+            return p.log_density(z) - z.log_density + shift
+
+        bound = bound_on(engine, shifted)
+        value = value_of(engine, bound)
+        assert value_of(engine, pickle.loads(cloudpickle.dumps(bound))) == value
+
+
+def test_a_fit_in_another_process(tmp_path):
+    code = "import pickle, sys; fit = pickle.load(open(sys.argv[1], 'rb')); print(float(fit.posterior(draws=5).posterior['z'].sum()))"
+    for engine in ENGINES:
+        with on(engine):
+            fit = engine.vi.fit(
+                bound_on(engine), engine.key(0), engine.array(np.float32(3.0)), num_steps=5, progress=False
+            )
+            (tmp_path / "fit").write_bytes(pickle.dumps(fit))
+            mine = float(fit.posterior(draws=5).posterior["z"].sum())
+        setup = "" if engine is ENGINES[0] else "import tests.engines as e; e._engines.append(e.PYRO); "
+        run = subprocess.run(
+            [sys.executable, "-c", setup + code, tmp_path / "fit"], capture_output=True, text=True, check=True
+        )
+        assert float(run.stdout) == mine
+
+
+@each_engine
+def test_what_an_objective_prints(engine):
+    with on(engine):
+        bound = bound_on(engine, ppvi.objectives.iwelbo(3), strategies={"z": ppvi.Reinforce()})
+        assert repr(bound).startswith("Objective(iwelbo(3), model, guide, strategies={'z': Reinforce(")
+        assert repr(bound).endswith(f"; maximized, on {engine.name.lower()})")
+
+
+def test_objectives_of_the_library_are_values():
+    objectives = ppvi.objectives
+    assert objectives.iwelbo(3) == objectives.iwelbo(3) == pickle.loads(pickle.dumps(objectives.iwelbo(3)))
+    assert objectives.iwelbo(3) != objectives.iwelbo(4)
+    assert objectives.iwelbo(3) != objectives.vimco(3)
+    assert len({objectives.renyi(0.5, 2), objectives.renyi(0.5, 2), objectives.renyi(0.5, 3)}) == 2
+    assert repr(objectives.iwelbo(3, per="data")) == "iwelbo(3, per='data')"
+    assert repr(objectives.cubo(3).maximize) == "False"
+
+
+@each_engine
+def test_nothing_is_left_of_an_objective(engine):
+    with on(engine):
+
+        def made():
+            def own(p, q):
+                return elbo(p, q)
+
+            bound = bound_on(engine, own)
+            value_of(engine, bound)
+            return weakref.ref(bound), weakref.ref(estimator_of(bound))
+
+        dead = [made() for _ in range(3)]
+        gc.collect()
+        assert [ref() for refs in dead for ref in refs] == [None] * 6
+
+
+@each_engine
+def test_an_objective_does_not_change(engine):
+    with on(engine):
+        bound = bound_on(engine)
+        with pytest.raises(ppvi.ProgramError, match="does not change: make another one, with the maximize"):
+            bound.maximize = False
+        with pytest.raises(TypeError):
+            bound.strategies["z"] = ppvi.Reinforce()
+        assert isinstance(bound, Objective)
