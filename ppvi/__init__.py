@@ -4,6 +4,8 @@ Here are the names that need no framework: strategies, objectives, the objective
 `ppvi.numpyro` and, with the extra `ppvi[pyro]`, `ppvi.pyro`. Importing ppvi loads neither JAX nor torch.
 """
 
+from typing import Any
+
 from ppvi import objectives as objectives, strategies as strategies
 from ppvi.check import check_estimator as check_estimator
 from ppvi.checks import Budget as Budget, Report as Report
@@ -23,7 +25,6 @@ from ppvi.expectations import (
     minibatch as minibatch,
     power_of as power_of,
 )
-from ppvi.fit import load as load
 from ppvi.inference import marginal as marginal, normalize as normalize, tempered as tempered
 from ppvi.program import (
     Program as Program,
@@ -48,5 +49,13 @@ from ppvi.strategies import (
     Reparam as Reparam,
     Strategy as Strategy,
 )
+
+
+def load(folder: Any, objective: Any, *args: Any, **kwargs: Any) -> Any:
+    """The fit that was last written to a folder of checkpoints; see `ppvi.fit.load`."""
+    from ppvi.fit import load
+
+    return load(folder, objective, *args, **kwargs)
+
 
 __version__ = "0.1.0"

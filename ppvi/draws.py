@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-
-import arviz as az
+from typing import TYPE_CHECKING, Any
 
 from ppvi.engine.calls import refuse_laplace
 from ppvi.engine.objectives import Params
 from ppvi.engine.runs import Assess, Handle
 from ppvi.inference import normalize
-from ppvi.objective import Objective, estimator_of
+from ppvi.objective import Objective, estimator_of, refuse_collisions
 from ppvi.ops import Array
 from ppvi.program import Program, check_count
+
+if TYPE_CHECKING:  # which takes seconds to import
+    import arviz as az
 
 
 def posterior(
@@ -43,6 +44,11 @@ def posterior(
     **Raises** `ProgramError` where a program knows the rows of a minibatch only, by name of the plate, and of a Laplace
     approximation, of which nothing but the mode has been fitted.
     """
+    import arviz as az
+
+    options = {"draws": draws, "particles": particles, "program": program}
+    refuse_collisions("posterior", [objective], options, posterior)
+    args, kwargs = objective.data(args, kwargs)
     refuse_laplace(objective.guide)
     check_count("posterior: the number of draws", draws)
     check_count("posterior: the number of particles", particles)

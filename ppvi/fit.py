@@ -10,11 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import numpy as np
-from tqdm import tqdm
 
 from ppvi.checkpoints import Checkpoints, newest
 from ppvi.draws import posterior
@@ -22,9 +20,13 @@ from ppvi.engine.objectives import Params
 from ppvi.engine.training import CHUNK, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.losses import trends
-from ppvi.objective import Objective, estimator_of
+from ppvi.objective import Objective, estimator_of, refuse_collisions
 from ppvi.program import Program
 from ppvi.stopping import TimeLimit
+
+if TYPE_CHECKING:  # they take seconds to import
+    import arviz as az
+    from tqdm import tqdm
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,11 @@ class Fit:
     ) -> az.InferenceData:
         """Draws from the fitted guide, as ArviZ data; see `posterior`."""
         options: dict[str, Any] = {"draws": draws, "particles": particles, "program": program}
+        bare = self.objectives[0]
+        on_data = bare if bare.args or bare.kwargs else bare.on(*self.args, **self.kwargs)
         if key is None and self.key is not None:
             key = estimator_of(self.objectives[0]).another(self.key)
-        return posterior(self.objectives[0], key, self.params, *self.args, **options, **self.kwargs)
+        return posterior(on_data, key, self.params, **options)
 
     def __str__(self) -> str:
         if not len(self.losses):
@@ -152,6 +156,9 @@ def fit(
     pairs = pairs_of(objective)
     objectives = tuple(bound for bound, _ in pairs)
     options = {"optimizer": optimizer, "params": params, "averaging": averaging, "mesh": mesh}
+    others = {"num_steps": num_steps, "state": state, "until": until, "callback": callback, "every": every}
+    refuse_collisions("fit", objectives, {**options, **others, "checkpoint": checkpoint, "progress": progress}, fit)
+    args, kwargs = objectives[0].data(args, kwargs)
     moved = [(estimator_of(bound), whose) for bound, whose in pairs]
     trainer: Trainer = moved[0][0].trainer(moved, key, args, kwargs, **options)
 
@@ -308,6 +315,8 @@ def with_fit(interrupt: KeyboardInterrupt, so_far: Fit) -> KeyboardInterrupt:
 
 def progress_bar(num_steps: int, wanted: bool) -> tqdm:
     """A bar for a terminal; where there is none, as in a log, a line every ten seconds."""
+    from tqdm import tqdm
+
     return tqdm(total=num_steps, disable=not wanted, desc="fit", mininterval=0.1 if sys.stderr.isatty() else 10.0)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import operator
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Never
@@ -19,7 +20,7 @@ from ppvi.checks import Budget, Report
 from ppvi.checks.unbiased import RARE
 from ppvi.compiler.explain import Explanation
 from ppvi.compiler.findings import StaticReport
-from ppvi.engine.calls import name_of
+from ppvi.engine.calls import name_of, taken_by
 from ppvi.engine.objectives import Estimator, ObjectiveProgram, Params
 from ppvi.engine.sessions import not_a_strategy
 from ppvi.errors import ProgramError, StrategyError
@@ -66,9 +67,12 @@ class Objective:
     - `strategies`: site -> strategy.
     - `maximize`: whether `fit` and `as_loss` go uphill.
     - `engine`: which framework the programs are of.
+    - `args`, `kwargs`: the data that it is `on`, if it is.
     """
 
-    __slots__ = ("__weakref__", "_estimator", "engine", "guide", "maximize", "model", "program", "strategies")
+    __slots__ = (
+        "__weakref__", "_bare", "_estimator", "args", "engine", "guide", "kwargs", "maximize", "model", "program", "strategies",
+    )  # fmt: skip
 
     program: ObjectiveProgram
     model: Callable[..., Any]
@@ -76,6 +80,8 @@ class Objective:
     strategies: Mapping[str, Strategy]
     maximize: bool
     engine: Engine
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
 
     def __init__(
         self,
@@ -102,10 +108,13 @@ class Objective:
             "maximize": getattr(program, "maximize", True) if maximize is None else maximize,
             "engine": engine,
         }
-        for name, part in parts.items():
-            object.__setattr__(self, name, part)
+        self._set(**parts, args=(), kwargs=MappingProxyType({}), _bare=None)
 
     # A value ------------------------------------------------------------------------------------------------------------
+
+    def _set(self, **parts: Any) -> None:
+        for name, part in parts.items():
+            object.__setattr__(self, name, part)
 
     def _parts(self) -> tuple[Any, ...]:
         return self.program, self.model, self.guide, dict(self.strategies), self.maximize, self.engine
@@ -114,40 +123,66 @@ class Objective:
         raise ProgramError(f"an objective does not change: make another one, with the {name} that it is to have.")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Objective) and (self is other or self._parts() == other._parts())
+        if not isinstance(other, Objective):
+            return NotImplemented
+        mine, theirs = (x._parts() for x in (self, other))
+        return self is other or (mine == theirs and _same(self.args, other.args) and _same(self.kwargs, other.kwargs))
 
     def __hash__(self) -> int:
         return hash((*map(_hash, (self.program, self.model, self.guide)), *sorted(self.strategies), self.engine))
 
     def __reduce__(self) -> Any:
-        return _made, self._parts()
+        return _made, (*self._parts(), self.args, dict(self.kwargs))
 
     def __repr__(self) -> str:
         programs = ", ".join(name_of(fn) for fn in (self.program, self.model, self.guide))
         chosen = f", strategies={dict(self.strategies)}" if self.strategies else ""
         way = "maximized" if self.maximize else "minimized"
-        return f"Objective({programs}{chosen}; {way}, on {self.engine.name})"
+        count = len(self.args) + len(self.kwargs)
+        data = f", on {count} argument{'s' * (count > 1)}" if count else ""
+        return f"Objective({programs}{chosen}; {way}, {self.engine.name}{data})"
 
     @property
     def _made(self) -> Estimator:
         try:
             return self._estimator
         except AttributeError:
-            object.__setattr__(self, "_estimator", self.engine.estimator(self))
+            self._set(_estimator=self.engine.estimator(self._bare or self))
             return self._estimator
+
+    # Data ---------------------------------------------------------------------------------------------------------------
+
+    def on(self, *args: Any, **kwargs: Any) -> Objective:
+        """The objective on data: every verb, and `fit`, `posterior` and `check`, then pass these arguments to the model and the
+        guide, whatever their names.
+
+            bound.on(x, progress=0.3).value_and_grad(key, params)
+        """
+        found = _made(*self._parts())
+        found._set(args=args, kwargs=MappingProxyType(kwargs), _bare=self._bare or self)
+        return found
+
+    def data(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call, or those that the objective is on."""
+        if not (self.args or self.kwargs):
+            return args, kwargs
+        if args or kwargs:
+            raise ProgramError(f"{self!r} has its data from `on`: call its verbs without more arguments.")
+        return self.args, dict(self.kwargs)
 
     # Verbs --------------------------------------------------------------------------------------------------------------
 
-    def init(self, key: Any, *args: Any, **kwargs: Any) -> Params:
+    def init(self, key: Any, /, *args: Any, **kwargs: Any) -> Params:
         """Initial values of every parameter that the objective, its model and its guide declare.
 
         **Returns** a dict: name -> constrained value.
 
         **Raises** `ProgramError` if there is no parameter, or if an observation is NaN.
         """
+        args, kwargs = self.data(args, kwargs)
         return self._made.init(key, *args, **kwargs)
 
-    def value_and_grad(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> tuple[Array, Params]:
+    def value_and_grad(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> tuple[Array, Params]:
         """One unbiased estimate of the objective and of its gradient.
 
         **Arguments**
@@ -168,13 +203,15 @@ class Objective:
 
         **Unbiased when** the strategy of every site is; see their docstrings, and `explain`.
         """
+        args, kwargs = self.data(args, kwargs)
         return self._made.value_and_grad(key, params, *args, **kwargs)
 
-    def estimate(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> Array:
+    def estimate(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> Array:
         """One unbiased estimate of the objective, a scalar."""
+        args, kwargs = self.data(args, kwargs)
         return self._made.estimate(key, params, *args, **kwargs)
 
-    def surrogate(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> Array:
+    def surrogate(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> Array:
         """The scalar whose value is `estimate` and whose native gradient in `params` is that of `value_and_grad`.
 
         Its second derivative has the objective's as its mean where every site has a sum (`Enumerate`, `Quadrature`,
@@ -183,13 +220,15 @@ class Objective:
 
         **Raises** `StrategyError` when it is differentiated twice where that is not so.
         """
+        args, kwargs = self.data(args, kwargs)
         return self._made.surrogate(key, params, *args, **kwargs)
 
-    def states(self, params: Params, *args: Any, **kwargs: Any) -> Any:
+    def states(self, params: Params, /, *args: Any, **kwargs: Any) -> Any:
         """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
+        args, kwargs = self.data(args, kwargs)
         return self._made.states(params, *args, **kwargs)
 
-    def update(self, key: Any, params: Params, states: Any, *args: Any, **kwargs: Any) -> tuple[Array, Params, Any]:
+    def update(self, key: Any, params: Params, states: Any, /, *args: Any, **kwargs: Any) -> tuple[Array, Params, Any]:
         """`value_and_grad` with the strategies in these states, and the states after they have learned from it,
         which on Pyro are the same objects, moved in place.
 
@@ -200,20 +239,24 @@ class Objective:
 
         - `states`: from `states`, or from the update before.
         """
+        args, kwargs = self.data(args, kwargs)
         return self._made.update(key, params, states, *args, **kwargs)
 
-    def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
+    def explain(self, params: Params, /, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
+        args, kwargs = self.data(args, kwargs)
         return self._made.explain(params, *args, **kwargs)
 
-    def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
+    def prove(self, params: Params, /, *args: Any, **kwargs: Any) -> StaticReport:
         """The static check: what can be proved of the gradient from the program alone. Printable; see `check`."""
+        args, kwargs = self.data(args, kwargs)
         return self._made.prove(params, *args, **kwargs)
 
     def check(
         self,
         key: Any,
         params: Params,
+        /,
         *args: Any,
         alpha: float = 1e-3,
         delta: float | None = None,
@@ -252,6 +295,8 @@ class Objective:
             "rare": rare,
             "progress": progress,
         }
+        refuse_collisions("check", [self], options, Objective.check)
+        args, kwargs = self.data(args, kwargs)
         return self._made.check(key, params, args, kwargs, **options)
 
     def as_loss(self) -> Any:
@@ -276,10 +321,51 @@ def estimator_of(objective: Objective) -> Any:
     return objective._made
 
 
+def refuse_collisions(
+    verb: str, objectives: Iterable[Objective], options: Mapping[str, Any], function: Callable[..., Any]
+) -> None:
+    """Refuse an option that the programs have an argument of the name of: nobody knows whose it is.
+
+    **Arguments**
+
+    - `options`: those of the verb, of which its own defaults are not given.
+    - `function`: whose signature has these defaults.
+    """
+    defaults = inspect.signature(function).parameters
+    given = {name for name, value in options.items() if value is not defaults[name].default}
+    for bound in objectives:
+        for role in ("model", "guide"):
+            taken = given & taken_by(getattr(bound, role)) if not (bound.args or bound.kwargs) else set()
+            for name in sorted(taken):
+                raise ProgramError(
+                    f"{verb}: {name}= is an option of {verb} and an argument of the {role} {name_of(getattr(bound, role))}: "
+                    f"give the programs their data by {verb_on(verb)}, so that {name}= is the option alone."
+                )
+
+
+def verb_on(verb: str) -> str:
+    return "objective.on(...).check(key, params)" if verb == "check" else f"{verb}(objective.on(...), ...)"
+
+
 def _made(
-    program: Any, model: Any, guide: Any, strategies: Mapping[str, Strategy], maximize: bool, engine: Engine
+    program: Any,
+    model: Any,
+    guide: Any,
+    strategies: Mapping[str, Strategy],
+    maximize: bool,
+    engine: Engine,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> Objective:
-    return Objective(program, model, guide, strategies=strategies, maximize=maximize, engine=engine)
+    bare = Objective(program, model, guide, strategies=strategies, maximize=maximize, engine=engine)
+    return bare.on(*args, **kwargs) if args or kwargs else bare
+
+
+def _same(mine: Any, theirs: Any) -> bool:
+    """Whether data are the very same: arrays are not compared by what is in them."""
+    if isinstance(mine, Mapping):
+        return mine.keys() == theirs.keys() and all(mine[name] is theirs[name] for name in mine)
+    return len(mine) == len(theirs) and all(map(operator.is_, mine, theirs))
 
 
 def _hash(program: Any) -> int:

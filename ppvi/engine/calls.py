@@ -13,8 +13,9 @@ from ppvi.engine.names import Said
 from ppvi.errors import ProgramError
 
 OPTIONS = (
-    "num_steps", "optimizer", "params", "progress", "mesh", "draws", "particles", "program", "alpha", "delta", "budget",
-    "against", "num_warmup", "num_samples", "num_chains", "target_accept_prob",
+    "num_steps", "optimizer", "params", "progress", "mesh", "state", "until", "callback", "every", "checkpoint",
+    "averaging", "draws", "particles", "program", "alpha", "delta", "budget", "against", "far", "rare", "num_warmup",
+    "num_samples", "num_chains", "target_accept_prob",
 )  # fmt: skip
 """Names of options of the verbs that pass what they do not know on to the programs."""
 
@@ -33,6 +34,12 @@ def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Map
         signature.bind(*args, **kwargs)
     except TypeError as error:
         close = [(name, option) for name in kwargs for option in difflib.get_close_matches(name, OPTIONS, 1)]
+        missing = [x for x in signature.parameters.values() if x.default is x.empty and x.name in OPTIONS]
+        if missing and missing[0].name not in kwargs:
+            return ProgramError(
+                f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. "
+                f"{missing[0].name!r} is the name of an option too: give the programs their arguments by objective.on(...)."
+            )
         hint = "What follows the key, or the params, is passed to both programs: give them what both take"
         if close and close[0][0] not in signature.parameters:
             hint = "The option is called {1!r}, not {0!r}".format(*close[0])
@@ -40,6 +47,17 @@ def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Map
             f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. {hint}."
         )
     return None
+
+
+def taken_by(fn: Callable[..., Any]) -> set[str]:
+    """The names of the arguments of a program."""
+    try:
+        found = inspect.signature(_called(fn)).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    return {
+        parameter.name for parameter in found if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
 
 
 def model_of(fn: Callable[..., Any]) -> Callable[..., Any] | None:

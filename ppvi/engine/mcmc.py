@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
-from typing import Any
-
-import arviz as az
+from typing import TYPE_CHECKING, Any
 
 from ppvi.errors import ProgramError
+
+if TYPE_CHECKING:  # which takes seconds to import
+    import arviz as az
 
 MAX_R_HAT = 1.01
 """Above this R-hat chains are reported as not mixed (Vehtari et al. 2021)."""
@@ -25,6 +26,8 @@ def refuse_discrete(discrete: Collection[str], latent: Collection[str]) -> None:
 
 def diagnosed(data: az.InferenceData) -> az.InferenceData:
     """MCMC draws with groups `r_hat` and `ess` (bulk), and a warning where an R-hat passes 1.01."""
+    import arviz as az
+
     r_hat: Any = az.rhat(data)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not defined in the InferenceData scheme.*")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import jax
 from numpyro.handlers import block, seed, trace
 from numpyro.infer import MCMC, NUTS
@@ -13,6 +12,9 @@ from numpyro.infer import MCMC, NUTS
 from ppvi.engine.mcmc import diagnosed, refuse_discrete
 from ppvi.engine.names import is_discrete
 from ppvi.numpyro.handlers import AllRows
+
+if TYPE_CHECKING:  # which takes seconds to import
+    import arviz as az
 
 
 def is_latent(site: Any) -> bool:
@@ -56,4 +58,6 @@ def nuts(
         progress_bar=progress,
     )
     sampler.run(key, *args, extra_fields=("diverging", "energy", "num_steps", "accept_prob"), **kwargs)
+    import arviz as az
+
     return diagnosed(az.from_numpyro(sampler, log_likelihood=False))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS
@@ -15,6 +14,9 @@ from ppvi.engine.mcmc import diagnosed, refuse_discrete
 from ppvi.engine.names import is_discrete
 from ppvi.pyro.handlers import AllRows, all_rows
 from ppvi.pyro.keys import Key, seeded
+
+if TYPE_CHECKING:  # which takes seconds to import
+    import arviz as az
 
 
 def nuts(
@@ -41,6 +43,8 @@ def nuts(
     **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where
     an R-hat passes 1.01. Hoffman and Gelman 2014.
     """
+    import arviz as az
+
     chains = []
     with seeded(key), all_rows():
         with torch.random.fork_rng(), torch.no_grad(), poutine.trace() as found:

@@ -94,7 +94,7 @@ def test_what_an_objective_prints(engine):
     with on(engine):
         bound = bound_on(engine, ppvi.objectives.iwelbo(3), strategies={"z": ppvi.Reinforce()})
         assert repr(bound).startswith("Objective(iwelbo(3), model, guide, strategies={'z': Reinforce(")
-        assert repr(bound).endswith(f"; maximized, on {engine.name.lower()})")
+        assert repr(bound).endswith(f"; maximized, {engine.name.lower()})")
 
 
 def test_objectives_of_the_library_are_values():
@@ -133,3 +133,50 @@ def test_an_objective_does_not_change(engine):
         with pytest.raises(TypeError):
             bound.strategies["z"] = ppvi.Reinforce()
         assert isinstance(bound, Objective)
+
+
+# Data -------------------------------------------------------------------------------------------------------------------
+
+
+def noisy_model(y, progress, alpha=1.0):
+    ppl.sample("y", dist.Normal(ppl.sample("z", dist.Normal(0.0, alpha)), progress), obs=y)
+
+
+def noisy_guide(y, progress, alpha=1.0):
+    guide(y)
+
+
+@each_engine
+def test_an_objective_on_data(engine):
+    with on(engine):
+        y, half, one = (engine.array(np.float32(x)) for x in (3.0, 0.5, 1.0))
+        bound = engine.vi.objective(elbo, noisy_model, noisy_guide)
+        there = bound.on(y, progress=half)
+        key, params = engine.key(0), {"loc": half}
+        value, _ = bound.value_and_grad(key, params, y, progress=half)
+        assert float(there.value_and_grad(key, params)[0]) == float(value)
+        assert float(there.estimate(key, params)) == float(value)
+        assert there.prove(params).verdict == "proved"
+        assert estimator_of(there) is estimator_of(bound)
+        assert there != bound.on(y, progress=one)
+        assert there == bound.on(y, progress=half)
+        fit = engine.vi.fit(there, key, num_steps=3, progress=False)
+        assert fit.posterior(draws=4).posterior["z"].shape == (1, 4)
+        again = pickle.loads(pickle.dumps(fit))
+        np.testing.assert_array_equal(again.posterior(draws=4).posterior["z"], fit.posterior(draws=4).posterior["z"])
+        assert "on 2 arguments" in repr(there)
+        with pytest.raises(ppvi.ProgramError, match="has its data from `on`"):
+            there.value_and_grad(key, params, y)
+
+
+@each_engine
+def test_an_option_and_an_argument_of_one_name(engine):
+    with on(engine):
+        y, half = (engine.array(np.float32(x)) for x in (3.0, 0.5))
+        bound = engine.vi.objective(elbo, noisy_model, noisy_guide)
+        with pytest.raises(ppvi.ProgramError, match=r"progress= is an option of fit and an argument of the model noisy_model"):
+            engine.vi.fit(bound, engine.key(0), y, progress=False)
+        with pytest.raises(ppvi.ProgramError, match=r"alpha= is an option of check and an argument of the model"):
+            bound.check(engine.key(0), {"loc": half}, y, half, alpha=0.5)
+        with pytest.raises(ppvi.ProgramError, match=r"'progress' is the name of an option too"):
+            engine.vi.fit(bound, engine.key(0), y, num_steps=1)
