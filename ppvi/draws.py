@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ppvi.engine.calls import refuse_laplace
+from ppvi.engine.calls import refuse_collisions, refuse_laplace
 from ppvi.engine.objectives import Params
 from ppvi.engine.runs import Assess, Handle
 from ppvi.inference import normalize
-from ppvi.objective import Objective, estimator_of, refuse_collisions
+from ppvi.objective import Objective, estimator_of
 from ppvi.ops import Array
 from ppvi.program import Program, check_count
 

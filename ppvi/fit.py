@@ -16,11 +16,12 @@ import numpy as np
 
 from ppvi.checkpoints import Checkpoints, newest
 from ppvi.draws import posterior
+from ppvi.engine.calls import refuse_collisions
 from ppvi.engine.objectives import Params
 from ppvi.engine.training import CHUNK, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.losses import trends
-from ppvi.objective import Objective, estimator_of, refuse_collisions
+from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program
 from ppvi.stopping import TimeLimit
 
@@ -323,7 +324,7 @@ def progress_bar(num_steps: int, wanted: bool) -> tqdm:
 def shown(bar: tqdm, state: State, n: int) -> None:
     """Move the bar on by the last `n` steps; its rate does not count the first call, in which compilers run."""
     if bar.n == 0:
-        bar.reset()
+        bar.unpause()
     recent = np.atleast_1d(state.losses[-n:].mean(0))
     bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in recent), refresh=False)
     bar.update(n)

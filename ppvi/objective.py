@@ -10,7 +10,7 @@ import importlib
 import inspect
 import operator
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Never
@@ -20,7 +20,7 @@ from ppvi.checks import Budget, Report
 from ppvi.checks.unbiased import RARE
 from ppvi.compiler.explain import Explanation
 from ppvi.compiler.findings import StaticReport
-from ppvi.engine.calls import name_of, taken_by
+from ppvi.engine.calls import name_of, refuse_collisions
 from ppvi.engine.objectives import Estimator, ObjectiveProgram, Params
 from ppvi.engine.sessions import not_a_strategy
 from ppvi.errors import ProgramError, StrategyError
@@ -319,32 +319,6 @@ class Objective:
 def estimator_of(objective: Objective) -> Any:
     """What the engine has made of an objective."""
     return objective._made
-
-
-def refuse_collisions(
-    verb: str, objectives: Iterable[Objective], options: Mapping[str, Any], function: Callable[..., Any]
-) -> None:
-    """Refuse an option that the programs have an argument of the name of: nobody knows whose it is.
-
-    **Arguments**
-
-    - `options`: those of the verb, of which its own defaults are not given.
-    - `function`: whose signature has these defaults.
-    """
-    defaults = inspect.signature(function).parameters
-    given = {name for name, value in options.items() if value is not defaults[name].default}
-    for bound in objectives:
-        for role in ("model", "guide"):
-            taken = given & taken_by(getattr(bound, role)) if not (bound.args or bound.kwargs) else set()
-            for name in sorted(taken):
-                raise ProgramError(
-                    f"{verb}: {name}= is an option of {verb} and an argument of the {role} {name_of(getattr(bound, role))}: "
-                    f"give the programs their data by {verb_on(verb)}, so that {name}= is the option alone."
-                )
-
-
-def verb_on(verb: str) -> str:
-    return "objective.on(...).check(key, params)" if verb == "check" else f"{verb}(objective.on(...), ...)"
 
 
 def _made(

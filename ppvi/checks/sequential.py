@@ -13,10 +13,10 @@ exact for the first two only. All hold at every time at once: a test may stop wh
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any, Protocol
 
 import numpy as np
-from scipy import stats
 
 from ppvi.errors import ProgramError
 
@@ -102,7 +102,7 @@ class Asymptotic(Moments):
     def interval(self) -> tuple[Floats, Floats]:
         n, r = self.count, self.r
         width = math.sqrt(2 * (n * r + 1) / (n**2 * r) * math.log(math.sqrt(n * r + 1) / self.alpha))
-        z = stats.norm.isf(self.alpha / 2)
+        z = -NormalDist().inv_cdf(self.alpha / 2)
         width = width * np.sqrt(self.variance()) * (1 + self.lopsided() * (2 * z**2 + 1) / (6 * z))
         width = np.where(self.enough(), width, np.inf)
         return self.mean() - width, self.mean() + width

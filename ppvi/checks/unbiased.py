@@ -22,10 +22,10 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from ppvi.checks.report import SEEN, Measurement, Outcome, rarest
 from ppvi.checks.sequential import Asymptotic, Bounded, Catoni, MeanTest, Moments
@@ -313,7 +313,7 @@ class Judge:
         low, high = self.sequence.interval()
         mean, scale, outcomes = self.sequence.mean(), self.scale(), self.outcomes(last=True)
         sd = np.sqrt(self.sequence.variance())
-        power = stats.norm.isf(self.level / 2) + stats.norm.ppf(SEEN)
+        power = -NormalDist().inv_cdf(self.level / 2) + NormalDist().inv_cdf(SEEN)
         out = []
         for i, question in enumerate(self.questions):
             shape, reason = float(self.k_hats()[i]), ""

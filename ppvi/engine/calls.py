@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ppvi.engine.names import Said
@@ -58,6 +58,32 @@ def taken_by(fn: Callable[..., Any]) -> set[str]:
     return {
         parameter.name for parameter in found if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
+
+
+def refuse_collisions(
+    verb: str, objectives: Iterable[Any], options: Mapping[str, Any], function: Callable[..., Any]
+) -> None:
+    """Refuse an option that the programs have an argument of the name of: nobody knows whose it is.
+
+    **Arguments**
+
+    - `options`: those of the verb, of which its own defaults are not given.
+    - `function`: whose signature has these defaults.
+    """
+    defaults = inspect.signature(function).parameters
+    given = {name for name, value in options.items() if value is not defaults[name].default}
+    for bound in objectives:
+        for role in ("model", "guide"):
+            taken = given & taken_by(getattr(bound, role)) if not (bound.args or bound.kwargs) else set()
+            for name in sorted(taken):
+                raise ProgramError(
+                    f"{verb}: {name}= is an option of {verb} and an argument of the {role} {name_of(getattr(bound, role))}: "
+                    f"give the programs their data by {_on_data(verb)}, so that {name}= is the option alone."
+                )
+
+
+def _on_data(verb: str) -> str:
+    return "objective.on(...).check(key, params)" if verb == "check" else f"{verb}(objective.on(...), ...)"
 
 
 def model_of(fn: Callable[..., Any]) -> Callable[..., Any] | None:

@@ -209,7 +209,9 @@ class Estimator(engine.Estimator):
         function: Callable[[Handle, Handle], Any],
     ) -> Any:
         def drawn(kind: type[PlainSession]) -> Any:
-            session, arguments = kind(params, self.strategies, self.modules), self.arguments(args, kwargs)
+            # A session leaves notes on the tensors of parameters, which are the caller's.
+            session = kind({name: x.detach() for name, x in params.items()}, self.strategies, self.modules)
+            arguments = self.arguments(args, kwargs)
             session.plate_rows = Whole()
             with (
                 seeded(key),

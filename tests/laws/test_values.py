@@ -174,7 +174,9 @@ def test_an_option_and_an_argument_of_one_name(engine):
     with on(engine):
         y, half = (engine.array(np.float32(x)) for x in (3.0, 0.5))
         bound = engine.vi.objective(elbo, noisy_model, noisy_guide)
-        with pytest.raises(ppvi.ProgramError, match=r"progress= is an option of fit and an argument of the model noisy_model"):
+        with pytest.raises(
+            ppvi.ProgramError, match=r"progress= is an option of fit and an argument of the model noisy_model"
+        ):
             engine.vi.fit(bound, engine.key(0), y, progress=False)
         with pytest.raises(ppvi.ProgramError, match=r"alpha= is an option of check and an argument of the model"):
             bound.check(engine.key(0), {"loc": half}, y, half, alpha=0.5)
