@@ -20,9 +20,11 @@ import numpyro
 import numpyro.distributions
 import numpyro.handlers
 import numpyro.infer.autoguide
+import numpyro.infer.reparam
 import pyro
 import pyro.distributions
 import pyro.infer.autoguide
+import pyro.infer.reparam
 import pyro.poutine
 import torch
 
@@ -46,7 +48,7 @@ class Namespace:
         return getattr(getattr(_engines[-1], self._name), attribute)
 
 
-xp, nn, ppl, dist, handlers = map(Namespace, ("xp", "nn", "ppl", "dist", "handlers"))
+xp, nn, ppl, dist, handlers, infer = map(Namespace, ("xp", "nn", "ppl", "dist", "handlers", "infer"))
 
 
 # PyTorch under NumPy's names ----------------------------------------------------------------------------------------------
@@ -141,6 +143,7 @@ NUMPYRO = SimpleNamespace(
     dist=SimpleNamespace(**vars(numpyro.distributions), **distributions.NUMPYRO),
     handlers=numpyro.handlers,
     autoguide=numpyro.infer.autoguide,
+    infer=numpyro.infer,
     vi=ppvi.numpyro,
     outcomes=lambda bound, *args, **options: ppvi.numpyro.outcomes.outcomes(estimator_of(bound), *args, **options),
     array=jnp.asarray,
@@ -162,6 +165,7 @@ PYRO = SimpleNamespace(
     dist=Converting(pyro.distributions, constraints=pyro.distributions.constraints, **distributions.PYRO),
     handlers=Converting(pyro.poutine),
     autoguide=pyro.infer.autoguide,
+    infer=pyro.infer,
     vi=ppvi.pyro,
     outcomes=lambda bound, *args, **options: ppvi.pyro.outcomes.outcomes(estimator_of(bound), *args, **options),
     array=lambda x: tensor(x) * 1.0,

@@ -7,6 +7,7 @@ proved.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -38,6 +39,8 @@ class Entry:
     """Why it cannot be written there, if so."""
     on_pyro: str = ""
     """The verdict there, where it is another."""
+    module: str = ""
+    """Where it is written."""
 
     def __str__(self) -> str:
         return self.name
@@ -78,11 +81,13 @@ def of(f, site="z"):
 
 
 def right(name, program, because, guide=normal, model=nothing, verdict="proved", **others):
-    PROVED.append(Entry(name, "unbiased", verdict, because, program, model, guide, **others))
+    module = sys._getframe(1).f_globals["__name__"]
+    PROVED.append(Entry(name, "unbiased", verdict, because, program, model, guide, module=module, **others))
 
 
 def wrong(name, program, because, rule, guide=normal, model=nothing, verdict="biased", **others):
-    FLAGGED.append(Entry(name, "biased", verdict, because, program, model, guide, rule, **others))
+    module = sys._getframe(1).f_globals["__name__"]
+    FLAGGED.append(Entry(name, "biased", verdict, because, program, model, guide, rule, module=module, **others))
 
 
 # Smooth, or continuous with bounded slopes ----------------------------------------------------------------------------
