@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from ppvi.checkpoints import Checkpoints, newest
 from ppvi.draws import posterior
 from ppvi.engine.calls import refuse_collisions
 from ppvi.engine.objectives import Params
-from ppvi.engine.training import CHUNK, State, Trainer, Whose
+from ppvi.engine.training import CHUNK, Data, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.losses import trends
 from ppvi.objective import Objective, estimator_of
@@ -98,6 +99,7 @@ def fit(
     *args: Any,
     optimizer: Any = None,
     num_steps: int = 2000,
+    batches: Iterable[Any] | None = None,
     params: Params | None = None,
     state: State | Fit | None = None,
     until: Rule | Sequence[Rule] = (),
@@ -124,6 +126,9 @@ def fit(
       optimiser of tensors, such as `functools.partial(torch.optim.Adam, lr=0.02)`, or an optimiser and a scheduler of its
       step sizes, or one of `pyro.optim`. Or a list, one for each pair.
     - `num_steps`: number of gradient steps (of each objective), beside those that `state` has behind it.
+    - `batches`: in place of `*args`, what gives the arguments of one step after the other, such as a `DataLoader` of PyTorch: a
+      tuple or a list of them, or a single one. It is gone through again and again, an iterator once. A plate states how many
+      rows there are in all. `state` goes on at its place among the batches.
     - `params`: constrained values to start from instead of the initial ones.
     - `state`: that of a fit before, or that fit, to go on from: its steps and these are the same numbers as all of them in one
       fit, to the bit. Parameters, optimisers' memories and random numbers are the state's, whatever the key.
@@ -157,9 +162,24 @@ def fit(
     pairs = pairs_of(objective)
     objectives = tuple(bound for bound, _ in pairs)
     options = {"optimizer": optimizer, "params": params, "averaging": averaging, "mesh": mesh}
-    others = {"num_steps": num_steps, "state": state, "until": until, "callback": callback, "every": every}
+    others = {
+        "num_steps": num_steps,
+        "state": state,
+        "until": until,
+        "callback": callback,
+        "every": every,
+        "batches": batches,
+    }
     refuse_collisions("fit", objectives, {**options, **others, "checkpoint": checkpoint, "progress": progress}, fit)
     args, kwargs = objectives[0].data(args, kwargs)
+    before = state.state if isinstance(state, Fit) else state
+    stream = None if batches is None else Stream(batches, before.step if before else 0)
+    if stream is not None:
+        if args:
+            raise ProgramError(
+                "fit: batches= are the arguments of the programs: give either them or arguments by position."
+            )
+        args = stream.first()
     moved = [(estimator_of(bound), whose) for bound, whose in pairs]
     trainer: Trainer = moved[0][0].trainer(moved, key, args, kwargs, **options)
 
@@ -168,18 +188,23 @@ def fit(
     def fit_at(state: State, why: str = "it goes on") -> Fit:
         return Fit(trainer.params(state), state, why, time.monotonic() - began, objectives, key, args, kwargs)
 
-    before = state.state if isinstance(state, Fit) else state
     at = trainer.init() if before is None else trainer.restored(before)
     files = None if checkpoint is None else Checkpoints(checkpoint, objectives, at)
-    pace, last, why = Pace(), at.step + num_steps, "all steps taken"
+    pace, last, why, data = Pace(), at.step + num_steps, "all steps taken", (args, kwargs)
     asked = Asked(every, [until] if callable(until) else list(until), callback)
     try:
         with progress_bar(num_steps, progress) as bar:
             while at.step < last:
-                n = pace.steps(int(min(last, asked.next(at.step))) - at.step)
-                after, fine = trainer.advance(at, n)
+                n = 1 if stream else pace.steps(int(min(last, asked.next(at.step))) - at.step)
+                if stream:
+                    batch = stream.next()
+                    if batch is None:
+                        why = "the batches have ended"
+                        break
+                    data = (batch, kwargs)
+                after, fine = trainer.advance(at, n, data)
                 if not fine:
-                    at, cause = failure(trainer, at, n)
+                    at, cause = failure(trainer, at, n, data)
                     raise stopped(cause, fit_at(at, "a number or a parameter was lost"), trainer.remedy)
                 pace.took(n)
                 at = after
@@ -268,6 +293,42 @@ class Asked:
         return next((why for rule in rules if (why := rule(fit))), None)
 
 
+class Stream:
+    """The arguments of one step after the other."""
+
+    def __init__(self, batches: Iterable[Any], step: int):
+        once = isinstance(batches, Iterator)
+        rounds = [batches] if once else itertools.repeat(batches)
+        self._batches = itertools.chain.from_iterable(_not_empty(each) for each in rounds)
+        skipped = 0 if once else step % len(batches) if isinstance(batches, Sized) and len(batches) else step
+        self._batches = itertools.islice(self._batches, skipped, None)
+        self._ahead: list[tuple[Any, ...]] = []
+
+    def first(self) -> tuple[Any, ...]:
+        """The arguments of the step to come."""
+        batch = self.next()
+        if batch is None:
+            raise ProgramError("fit: batches= gives nothing.")
+        self._ahead.append(batch)
+        return batch
+
+    def next(self) -> tuple[Any, ...] | None:
+        """Those of the next step; None after the last."""
+        if self._ahead:
+            return self._ahead.pop()
+        batch = next(self._batches, None)
+        return batch if batch is None else tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+
+
+def _not_empty(batches: Iterable[Any]) -> Iterator[Any]:
+    empty = True
+    for batch in batches:
+        empty = False
+        yield batch
+    if empty:
+        raise ProgramError("fit: batches= gives nothing.")
+
+
 @dataclass
 class Pace:
     """How many steps to take at once: as many as take a quarter of a second, which makes no difference to their numbers."""
@@ -284,13 +345,13 @@ class Pace:
         self.n = min(max(int(n * 0.25 / seconds), 1), 8 * self.n, CHUNK)
 
 
-def failure(trainer: Trainer, state: State, n: int) -> tuple[State, str]:
+def failure(trainer: Trainer, state: State, n: int, data: Data) -> tuple[State, str]:
     """The last good state among the next `n`, and what was wrong with the one after it."""
     for _ in range(n):
-        after, _ = trainer.advance(state, 1)
+        after, _ = trainer.advance(state, 1, data)
         problem = trainer.problem(after)
         if problem is not None:
-            return state, trainer.cause(state) or problem
+            return state, trainer.cause(state, data) or problem
         state = after
     return state, "a number or a parameter was lost, in steps that are others when they are taken again"
 

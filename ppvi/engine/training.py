@@ -58,7 +58,7 @@ class Trainer(Protocol):
         """
         ...
 
-    def advance(self, state: State, n: int) -> tuple[State, bool]:
+    def advance(self, state: State, n: int, data: Data) -> tuple[State, bool]:
         """The state `n` steps on, at most `CHUNK`, and whether all is finite and in its constraints."""
         ...
 
@@ -70,7 +70,7 @@ class Trainer(Protocol):
         """What is wrong with a state after its last step, if anything."""
         ...
 
-    def cause(self, state: State) -> str | None:
+    def cause(self, state: State, data: Data) -> str | None:
         """Where a NaN or an infinity of the step after this state comes from, if it is known."""
         ...
 
@@ -78,6 +78,9 @@ class Trainer(Protocol):
         """Leave the world in this state, which is the last."""
         ...
 
+
+Data = tuple[tuple[Any, ...], dict[str, Any]]
+"""What is passed to the model and the guide."""
 
 CHUNK = 1000
 """The most steps that are taken at once."""

@@ -19,6 +19,7 @@ from numpyro.optim import _NumPyroOptim
 from ppvi.engine.objectives import Params
 from ppvi.engine.training import (
     CHUNK,
+    Data,
     State,
     Whose,
     cause_in,
@@ -109,7 +110,7 @@ class Trainer:
         mesh: Mesh | None = None,
     ):
         self.objectives = tuple(bound for bound, _ in pairs)
-        self.args, self.kwargs, self.averaging, self.layout = args, dict(kwargs), averaging, Layout(mesh)
+        self.averaging, self.layout = averaging, Layout(mesh)
         init_key, self._key = jax.random.split(as_key(key))
         self._impl = jax.random.key_impl(self._key)
         starts = [bound.initialise(init_key, *args, **kwargs) for bound in self.objectives]
@@ -124,7 +125,7 @@ class Trainer:
         learners = [learners_of(plan) if plan else {} for plan in self._plans]
         rules = map(_rule, one_each(optimizer, len(pairs)))
         self.moves = tuple(map(Move, self.objectives, names, rules, learners))
-        self._placed: dict[Structure, list[Any]] = {}
+        self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
         first = self._first()
         paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
         self._names = [jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths]
@@ -162,14 +163,18 @@ class Trainer:
         arrays = {name: jnp.asarray(state.arrays[name], like[name].dtype) for name in self._names}
         return State(self.layout.copy(arrays), state.losses)
 
-    def advance(self, state: State, n: int) -> tuple[State, bool]:
+    def advance(self, state: State, n: int, data: Data) -> tuple[State, bool]:
+        if self._placed[0] is not data:
+            self._placed = data, {}
+
         def call(arrays: list[Any], structure: Structure) -> tuple[Moving, jax.Array, jax.Array]:
-            if structure not in self._placed:
-                self._placed[structure] = self.layout.split(arrays)
-            return self._run(self._moving(state), n, self._placed[structure], structure)
+            placed = self._placed[1]
+            if structure not in placed:
+                placed[structure] = self.layout.split(arrays)
+            return self._run(self._moving(state), n, placed[structure], structure)
 
         with self.layout.partitioned():
-            after, losses, fine = called(self.objectives, call, self._start, self.args, self.kwargs)
+            after, losses, fine = called(self.objectives, call, self._start, *data)
         taken = np.asarray(losses)[:n].reshape(n, *self._several)
         return self._state(after, np.concatenate([state.losses, taken])), bool(fine)
 
@@ -238,14 +243,14 @@ class Trainer:
                     return cause
         return None
 
-    def cause(self, state: State) -> str | None:
-        moving = self._moving(state)
+    def cause(self, state: State, data: Data) -> str | None:
+        moving, (args, kwargs) = self._moving(state), data
         params = self._constrained(self.layout.gathered(moving.params))
         for key, bound in zip(self._keys(moving), self.objectives, strict=True):
             with validation_enabled(False):
                 start = functools.partial(Probe, key, params, bound.strategies)
-                _, probe = bound.evaluate(start, self.args, self.kwargs)
-            value, grads = bound.value_and_grad(key, params, *self.args, **self.kwargs)
+                _, probe = bound.evaluate(start, args, kwargs)
+            value, grads = bound.value_and_grad(key, params, *args, **kwargs)
             bad = [name for name, grad in grads.items() if not _finite(grad)]
             if cause := cause_in(probe.culprits, _finite(value), bad):
                 return cause

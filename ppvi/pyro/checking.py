@@ -179,7 +179,7 @@ def drawer(
         one, n = int(rng.integers(2**31)), len(paths.questions)
         inside = zip(*(paths.mirrored(u) for u in rng.uniform(size=(size, n))), strict=True)
         where = [np.concatenate([paths.at(t) for t in each]) for each in inside]
-        gradients = sum(estimates(one, points)[1] for points in where).reshape(size, n, -1) / 2
+        gradients = np.mean([estimates(one, points)[1] for points in where], axis=0).reshape(size, n, -1)
         component = np.sum(gradients * directions, -1)
         last, first = (
             estimates.values(one, np.tile(paths.at(t), (size, 1))).reshape(size, n) for t in (paths.high, paths.low)

@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributions import transform_to
 
 from ppvi.engine.training import (
+    Data,
     State,
     Whose,
     cause_in,
@@ -98,7 +99,7 @@ class Trainer:
         mesh: DeviceMesh | None = None,
     ):
         self.objectives = shared = tuple(bound for bound, _ in pairs)
-        self.args, self.kwargs, self.averaging = args, dict(kwargs), averaging
+        self.averaging = averaging
         first, later = seeds(key, 2)
         starts = [bound.initialise(first, *args, **kwargs) for bound in self.objectives]
         self.leaves = {name: x for at in starts for name, x in at.leaves.items()}
@@ -198,18 +199,18 @@ class Trainer:
 
     # Steps --------------------------------------------------------------------------------------------------------------
 
-    def advance(self, state: State, n: int) -> tuple[State, bool]:
+    def advance(self, state: State, n: int, data: Data) -> tuple[State, bool]:
         self._go_to(state)
         with drawing_from(_under("random/", state)):
-            losses = torch.stack([self._step(state.step + i) for i in range(1, n + 1)]).cpu().numpy()
+            losses = torch.stack([self._step(state.step + i, data) for i in range(1, n + 1)]).cpu().numpy()
             after = self._now(random_state(), np.concatenate([state.losses, losses.reshape(n, *self._several)]))
         return after, bool(np.isfinite(losses).all()) and self._lost(after) is None
 
-    def _step(self, number: int) -> torch.Tensor:
+    def _step(self, number: int, data: Data) -> torch.Tensor:
         """The losses."""
         losses = []
         for move in self.moves:
-            value, grads = move.gradient(self._constrained(self.leaves), self.args, self.kwargs)
+            value, grads = move.gradient(self._constrained(self.leaves), *data)
             move.move(grads)
             losses.append(-value if move.bound.maximize else value)
         if self.averaging is not None:
@@ -233,14 +234,14 @@ class Trainer:
         finite = bool(np.isfinite(state.losses[-1:]).all())
         return lost if lost or finite else "the objective's value is not finite"
 
-    def cause(self, state: State) -> str | None:
+    def cause(self, state: State, data: Data) -> str | None:
         self._go_to(state)
         with drawing_from(_under("random/", state)):
             for move in self.moves:
                 random, params = torch.get_rng_state(), self._constrained(self.leaves)
-                value, grads = move.gradient(params, self.args, self.kwargs)
+                value, grads = move.gradient(params, *data)
                 bad = [name for name, grad in zip(move.leaves, grads, strict=True) if not bool(grad.isfinite().all())]
-                culprits = self._culprits(move.bound, random, params)
+                culprits = self._culprits(move.bound, random, params, data)
                 if cause := cause_in(culprits, bool(value.isfinite()), bad):
                     self._at = None
                     return cause
@@ -248,12 +249,12 @@ class Trainer:
         self._at = None
         return None
 
-    def _culprits(self, bound: Estimator, random: torch.Tensor, params: Params) -> list[str]:
+    def _culprits(self, bound: Estimator, random: torch.Tensor, params: Params, data: Data) -> list[str]:
         """The sites whose values or densities are not finite."""
         with torch.random.fork_rng(), torch.no_grad():
             torch.set_rng_state(random)
             start = functools.partial(Probe, params, bound.strategies, bound.modules)
-            arguments = bound.arguments(self.args, self.kwargs)
+            arguments = bound.arguments(*data)
             with arguments.lent(arguments.copies()) as (args, kwargs):
                 _, probe = bound.evaluate(start, args, kwargs)
         return probe.culprits

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from ppvi.objective import estimator_of
 from tests.engines import PYRO, double, on
 
 Z = 6.2
@@ -60,7 +61,7 @@ def _on_pyro(objective, params, chunks, size, batch):
     draws = []
     for seed in range(chunks * size // batch):
         leaves = {name: x.expand(batch, *x.shape).requires_grad_() for name, x in params.items()}
-        values = objective.lanes(seed, leaves)
+        values = estimator_of(objective).lanes(seed, leaves)
         grads = torch.autograd.grad(values.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True)
         draws.append((values.detach().numpy(), {k: g.numpy() for k, g in zip(leaves, grads, strict=True)}))
     return draws

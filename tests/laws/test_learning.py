@@ -9,6 +9,7 @@ import torch
 import ppvi
 import ppvi.numpyro as vi
 from ppvi import Enumerate, Reinforce
+from ppvi.objective import estimator_of
 from ppvi.objectives import elbo
 from ppvi.strategies import REBAR, RELAX, NeuralBaseline, RunningMean
 from tests.engines import ENGINES, PYRO, dist, on, ppl, xp
@@ -69,7 +70,7 @@ def moments(engine, bound, params, states, n):
     """Mean and sd of estimates and gradients in these states."""
     if engine is PYRO:
         leaves = {name: value.detach().expand(n, *value.shape).requires_grad_() for name, value in params.items()}
-        values = bound.lanes(2, leaves, (engine.array(X),), values=states.values)
+        values = estimator_of(bound).lanes(2, leaves, (engine.array(X),), values=states.values)
         grads = torch.autograd.grad(values.sum(), list(leaves.values()))
         draws = jax.tree.map(lambda x: x.detach().numpy(), (values, dict(zip(leaves, grads, strict=True))))
     else:

@@ -156,6 +156,47 @@ def test_an_interrupt_has_the_fit_so_far(engine):
         assert_same(run(engine, "one", "adam", 9), run(engine, "one", "adam", 5, state=caught.value.fit))
 
 
+def rowed(engine):
+    def model(x):
+        with ppl.plate("data", 6, subsample_size=len(x)):
+            z = ppl.sample("z", dist.Normal(xp.array(0.0), xp.array(1.0)))
+            ppl.sample("x", dist.Normal(z, xp.array(1.0)), obs=x)
+
+    def guide(x):
+        with ppl.plate("data", 6, subsample_size=len(x)):
+            ppl.sample("z", dist.Normal(ppl.param("slope", xp.array(0.0)) * x, xp.array(0.7)))
+
+    return engine.vi.objective(elbo, model, guide)
+
+
+@each_engine
+def test_a_stream_of_batches(engine):
+    """The last batch is smaller; a step sees one batch, scaled to all rows, and a state goes on at its place among them."""
+    x = np.arange(6, dtype=np.float32)
+    with on(engine):
+        batches = [(engine.array(x[i : i + 4]),) for i in (0, 4)]
+        fit = functools.partial(engine.vi.fit, rowed(engine), engine.key(1), progress=False)
+        whole = fit(batches=batches, num_steps=5)
+        assert_same(whole, fit(batches=batches, num_steps=2, state=fit(batches=batches, num_steps=3)))
+        assert_same(whole, fit(batches=(batch[0] for batch in batches + batches + batches[:1]), num_steps=9))
+        sgd = optax.sgd(1e-3) if engine is NUMPYRO else functools.partial(torch.optim.SGD, lr=1e-3)
+        [slope] = fit(batches=batches[1:], num_steps=1, optimizer=sgd).params.values()
+        # d/ds of the mean of log N(z; 0, 1) + log N(x; z, 1) over the rows 4 and 5, times 6 / 2, at s = 0 is 3 (16 + 25).
+        assert 0.05 < float(slope) < 0.2
+        with pytest.raises(ppvi.ProgramError, match="batches= gives nothing"):
+            fit(batches=[])
+        with pytest.raises(ppvi.ProgramError, match="give either them or arguments by position"):
+            engine.vi.fit(rowed(engine), engine.key(1), batches[0][0], batches=batches)
+
+
+def test_a_loader_of_torch():
+    rows = torch.utils.data.TensorDataset(torch.arange(6.0))
+    loader = torch.utils.data.DataLoader(rows, batch_size=4)
+    with on(PYRO):
+        fit = PYRO.vi.fit(rowed(PYRO), 0, batches=loader, num_steps=5, progress=False)
+    assert fit.losses.shape == (5,)
+
+
 # States and files that do not fit ---------------------------------------------------------------------------------------
 
 

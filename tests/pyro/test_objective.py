@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import ppvi
 import ppvi.pyro as vi
 from ppvi import objectives
+from ppvi.objective import estimator_of
 from ppvi.strategies import Quadrature, SumAndSample
 
 WEIGHT = torch.nn.Parameter(torch.ones(()))
@@ -181,7 +182,7 @@ def test_sequential_runs_are_forgotten_and_run_again(strategy, again):
 
     bound = vi.objective(program, lambda: None, guide, strategies={"b": strategy})
     leaves = {name: value.clone().requires_grad_() for name, value in bound.init(0).items()}
-    value = bound.surrogate_in(None, 0, leaves, (), {})
+    value = estimator_of(bound).surrogate_in(None, 0, leaves, (), {})
     with Exponentials() as counted:
         gradients = torch.autograd.grad(value, [leaves["a"], leaves["phi"]])
     assert counted.count == again

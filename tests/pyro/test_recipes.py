@@ -20,6 +20,7 @@ from torch.distributions.transforms import AffineTransform
 
 import ppvi
 import ppvi.pyro as vi
+from ppvi.objective import estimator_of
 
 LOC = torch.tensor([0.3, -0.2, 1.0])
 TRIL = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.8, 0.0], [-0.3, 0.2, 0.6]])
@@ -139,7 +140,7 @@ def test_moments_of_draws_in_plates_and_runs(case):
             pyro.sample("v", make())
 
     bound = vi.objective(lambda p, q: q.simulate().log_density, program, program)
-    draws = bound.many(0, bound.init(0), (), {}, 3000, lambda p, q: q.simulate()["v"])
+    draws = estimator_of(bound).many(0, bound.init(0), (), {}, 3000, lambda p, q: q.simulate()["v"])
     assert draws.shape == (3000, 4, 3)
     assert close(draws, mean.expand(4, 3))
     apart = draws - mean.numpy()

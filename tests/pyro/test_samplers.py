@@ -15,6 +15,7 @@ from pyro.ops.tensor_utils import safe_cholesky
 
 import ppvi
 import ppvi.pyro as vi
+from ppvi.objective import estimator_of
 
 A = torch.tensor([2.5, 1.7])
 
@@ -115,7 +116,7 @@ def test_a_sampler_that_needs_its_score_is_not_followed_by_the_path():
 def test_what_a_class_does_to_its_draws_is_done(strategy):
     """A Beta of small concentrations rounds to its ends, where AffineBeta puts no draw."""
     bound = total(lambda a: dist.AffineBeta(a[:1] / 1000, a[1:] / 1000, torch.tensor(2.0), torch.tensor(3.0)))
-    draws = bound.many(0, bound.init(0), (), {}, 200, lambda p, q: q.simulate()["v"])
+    draws = estimator_of(bound).many(0, bound.init(0), (), {}, 200, lambda p, q: q.simulate()["v"])
     assert 2 < draws.min() < 2.001
     assert 4.999 < draws.max() < 5
 
