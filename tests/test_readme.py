@@ -1,4 +1,4 @@
-"""The README's programs run as they stand."""
+"""The programs of the README and of the pages that it links run as they stand."""
 
 import re
 from pathlib import Path
@@ -17,26 +17,33 @@ import models.cone
 import ppvi
 import ppvi.numpyro
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL)
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+README, OBJECTIVES = blocks("README.md"), blocks("docs/objectives.md")
 
 
 def test_the_example_and_the_objective_after_it(capsys):
     names = {}
-    exec(BLOCKS[0].replace("num_steps=3000", "num_steps=1000, progress=False"), names)
+    exec(README[0].replace("num_steps=3000", "num_steps=1000, progress=False"), names)
     printed = capsys.readouterr().out
     assert "Enumerate()" in printed
     assert "Fit of 1000 steps" in printed
     np.testing.assert_allclose(names["fit"].params["loc"], [-2.1, 1.9], atol=0.3)
-    exec(BLOCKS[3], names)
+    exec(OBJECTIVES[0], names)
     bound = names["vi"].objective(names["iwelbo"](5), names["model"], names["guide"])
     key = names["jax"].random.key(1)
     assert np.isfinite(bound.estimate(key, names["fit"].params, names["x"]))
-    exec(BLOCKS[4].replace("fit.params, x)", "fit.params, x, budget=5, progress=False)"), names)
+    exec(README[2].replace("fit.params, x)", "fit.params, x, budget=5, progress=False)"), names)
     assert "static check: proved" in capsys.readouterr().out
-    exec(BLOCKS[5], names)
+    exec(OBJECTIVES[1], names)
     assert [whose for _, whose in names["pairs"]] == ["model", "guide"]
     assert [objective.maximize for objective, _ in names["pairs"]] == [True, False]
-    exec(BLOCKS[6], names)
+    exec(OBJECTIVES[2], names)
     bound = names["vi"].objective(names["diwhvi"], models.cone.model, guides.cone.ring)
     library = ppvi.objectives.diwhvi(["x", "y"], None, 5, 5)
     same = names["vi"].objective(library, models.cone.model, guides.cone.ring)
@@ -44,10 +51,26 @@ def test_the_example_and_the_objective_after_it(capsys):
     np.testing.assert_allclose(bound.estimate(key, params, 5.0), same.estimate(key, params, 5.0), rtol=1e-5)
 
 
+def test_fits_that_go_on(tmp_path):
+    names = {}
+    exec(README[0].replace("num_steps=3000", "num_steps=10, progress=False"), names)
+    names["key"], [block] = names["jax"].random.key(0), blocks("docs/fits.md")
+    block = re.sub(r"num_steps=[\d_]+", "num_steps=10, progress=False", block).replace('"run"', repr(str(tmp_path)))
+    exec(block.replace("state=ppvi.load", "num_steps=10, progress=False, state=ppvi.load"), names)
+    assert (names["more"].losses == names["again"].losses).all()
+    assert len(names["more"].losses) == 20
+
+
+def test_every_page_that_is_linked_is_there():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
 def test_the_example_on_pyro(capsys):
     pyro.clear_param_store()
     names = {}
-    exec(BLOCKS[1].replace("num_steps=1000", "num_steps=300, progress=False"), names)
+    exec(README[1].replace("num_steps=1000", "num_steps=300, progress=False"), names)
     assert "engine: staged" in capsys.readouterr().out
     assert abs(float(names["guide"].median()["loc"]) - 1.27) < 0.3
     pyro.clear_param_store()
@@ -55,7 +78,7 @@ def test_the_example_on_pyro(capsys):
 
 def test_a_program_with_a_loop():
     names = {"numpyro": numpyro, "dist": numpyro.distributions, "scan": scan}
-    exec(BLOCKS[2], names)
+    exec(blocks("docs/loops.md")[0], names)
     series, key = jnp.sin(jnp.arange(5.0)), jax.random.key(0)
     bound = ppvi.numpyro.objective(ppvi.objectives.elbo, names["model"], AutoNormal(names["model"]))
     fit = ppvi.numpyro.fit(
@@ -74,7 +97,7 @@ def test_a_program_with_a_loop():
 
 def test_presence_by_one_argument():
     names = {"vi": ppvi.numpyro}
-    exec(BLOCKS[7].replace("vi.objective", "bound = vi.objective"), names)
+    exec(blocks("docs/air.md")[0].replace("vi.objective", "bound = vi.objective"), names)
     assert [str(strategy) for strategy in names["bound"].strategies.values()] == [
         "MeasureValued()",
         "MeasureValued()",
