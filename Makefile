@@ -9,8 +9,8 @@ help:
 	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
 	@echo "make test      set up, then run the tests that fit into a few minutes"
 	@echo "make test-all  the slow laws too"
-	@echo "make random    300 random programs of fixed seeds on each engine, 120 random loops, 500 continuous or mixed"
-	@echo "make fuzz      3000 new random programs, 600 loops, 3000 continuous or mixed, against sums (PROGRAMS=n for another number)"
+	@echo "make random    300 random programs of fixed seeds on each engine, 120 random loops, 500 continuous or mixed, 200 functions"
+	@echo "make fuzz      3000 new random programs, 600 loops, 3000 continuous or mixed, 3000 functions, against sums (PROGRAMS=n for another number)"
 	@echo "make lint      ruff and pyright"
 	@echo "make bench     the benchmarks against hand-written code, NumPyro and Pyro"
 
@@ -34,12 +34,13 @@ test: $(VENV)/dev
 test-all: $(VENV)/dev
 	XLA_FLAGS= $(RUN)/python -m pytest -n 2 --dist worksteal
 
+RANDOM := $(addprefix tests/laws/test_random,.py _loops.py _mixed.py _functions.py)
 random: $(VENV)/dev
-	$(RUN)/python -m pytest -n 2 --dist worksteal -m slow tests/laws/test_random.py tests/laws/test_random_loops.py tests/laws/test_random_mixed.py
+	$(RUN)/python -m pytest -n 2 --dist worksteal -m slow $(RANDOM)
 
 PROGRAMS ?= 3000
 fuzz: $(VENV)/dev
-	PPVI_FUZZ=$(PROGRAMS) $(RUN)/python -m pytest -n 2 --dist worksteal tests/laws/test_random.py tests/laws/test_random_loops.py tests/laws/test_random_mixed.py
+	PPVI_FUZZ=$(PROGRAMS) $(RUN)/python -m pytest -n 2 --dist worksteal $(RANDOM)
 
 lint: $(VENV)/dev
 	$(RUN)/ruff check .

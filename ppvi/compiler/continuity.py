@@ -170,6 +170,8 @@ class Region:
         )
         known = turns and (special or never or ranges.decided(step))
         side = pole.side if turns and pole is not None else None
+        if name == "pow" and operands[-1] in self.moving:
+            function = _power  # whose derivative has a logarithm of the base in it
         poles = tuple(operands[i] for i in pole.operands) if turns and pole is not None else ()
         return Operation(place, function, tuple(operands), name, turns, special, known, side, poles)
 
@@ -250,6 +252,10 @@ def is_entrywise(step: Step, known: Known) -> bool:
         return True
     knots = known.fixed(table)
     return knots is not None and knots.ndim == 1 and len(knots) > 1 and bool((np.diff(knots) > 0).all())
+
+
+def _power(x: Any, y: Any) -> Any:
+    return np.where(np.asarray(x) < 0, np.nan, np.power(x, y))
 
 
 PICKS = frozenset(

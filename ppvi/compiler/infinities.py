@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,8 +36,13 @@ POLES: dict[str, Callable[[Range], bool]] = {
 }
 """Operations that are infinite at finite values of their last operand, and whether these are within its bounds."""
 
-STEEP = frozenset({"sqrt", "pow"})
-"""Operations whose slope may be infinite where their first operand is 0, or whose value is."""
+STEEP: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(("sqrt", "pow", "cbrt"), (0.0,)),
+    "asin": (-1.0, 1.0),
+    "acos": (-1.0, 1.0),
+    "acosh": (1.0,),
+}
+"""Operations whose slope may be infinite, or whose value is, and the numbers at which their first operand has it so."""
 
 CHOOSING = frozenset(
     """gather dynamic_slice select_n cond rest index index_select embedding take where masked_fill max min maximum minimum
@@ -52,7 +58,7 @@ FORGETFUL = frozenset(
 ENTRYWISE = frozenset(
     """mul exp exp2 expm1 logistic sigmoid tanh sqrt square pow integer_pow softplus log_sigmoid_forward logaddexp xlogy
     special_xlog1py erf erfc sin cos silu custom_jvp_call""".split()
-) | frozenset(POLES)
+) | {*POLES, *STEEP}
 """Operations of which a derivative may be infinite, or NaN, where an operand is not finite."""
 
 BOUNDED = frozenset("clamp is_finite isfinite nan_to_num sign".split())
@@ -80,11 +86,13 @@ def _guarded_all(edges: Edges, params: Collection[Atom], draws: Collection[Atom]
             return replace(equation, anew=functools.partial(_guarded_anew, edges, equation, frozenset(varying)))
         if equation.with_body is not None and varies:
             return _guarded_loop(edges, equation, varying, may_not_count)
-        steep = edges.is_steep(equation)
-        edged = steep or (equation.op not in BOUNDED and not infinite.isdisjoint(equation.outputs))
+        steep = edges.steep(equation)
+        edged = bool(steep) or (equation.op not in BOUNDED and not infinite.isdisjoint(equation.outputs))
         if equation.site is not None or not (edged and varies and may_not_count and _is_entrywise(equation)):
             return equation
-        return replace(equation, run=_guarded(equation.run, ops, steep, steep and edges.exponent(equation) is not None))
+        surely = equation.op != "pow" or edges.exponent(equation) is not None
+        slope = -LARGEST if equation.op == "acos" else LARGEST
+        return replace(equation, run=_guarded(equation.run, ops, steep, surely, slope))
 
     return tuple(map(read, edges.equations))
 
@@ -144,7 +152,7 @@ class Edges:
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""
-        edged = POLES.keys() | STEEP
+        edged = POLES.keys() | STEEP.keys()
         met = any(
             equation.op in edged or equation.with_body is not None or any(map(_is_infinite, equation.inputs))
             for equation in self.equations
@@ -205,16 +213,17 @@ class Edges:
         quotient_by_number = equation.op == "div" and len(equation.inputs) == 1
         return equation.op in POLES and not quotient_by_number and POLES[equation.op](self.range(equation.inputs[-1]))
 
-    def is_steep(self, equation: Equation) -> bool:
-        if equation.op not in STEEP or not self.may_be_zero(equation.inputs[0]):
-            return False
-        exponent = self.exponent(equation)
-        return exponent is None or 0 < exponent < 1
+    def steep(self, equation: Equation) -> tuple[float, ...]:
+        """The numbers at which its slope may be infinite, as far as its first operand may be there."""
+        if equation.op not in STEEP:
+            return ()
+        low, high = self.range(equation.inputs[0])
+        exponent = self.exponent(equation) if equation.op == "pow" else None
+        level = exponent is not None and not 0 < exponent < 1
+        return () if level else tuple(end for end in STEEP[equation.op] if low <= end <= high)
 
     def exponent(self, equation: Equation) -> float | None:
         """Of a power, where it is a number of the program's text."""
-        if equation.op == "sqrt":
-            return 0.5
         if len(equation.inputs) == 1:
             at_two = float(equation.run(self.ops.array(2.0))[0])
             return math.log2(at_two) if at_two > 0 else -math.inf
@@ -258,13 +267,14 @@ def _is_entrywise(equation: Equation) -> bool:
 
 
 def _guarded(
-    run: Callable[..., Sequence[Array]], ops: Ops, steep: bool, surely: bool
+    run: Callable[..., Sequence[Array]], ops: Ops, steep: tuple[float, ...], surely: bool, slope: float
 ) -> Callable[..., Sequence[Array]]:
     """The operation, with nothing flowing back where its value is infinite, and the largest slope where only its slope is.
 
     **Arguments**
 
-    - `steep`: whether its slope may be infinite where its first operand is 0; `surely`: whether it is.
+    - `steep`: where its first operand makes its slope infinite; `surely`: whether it does so for certain.
+    - `slope`: the largest number, with the sign of the slope.
     """
 
     def guarded(*operands: Any) -> Sequence[Array]:
@@ -272,11 +282,11 @@ def _guarded(
         kept = is_finite(value)
         if steep:
             x, *others = operands
-            edge = kept & (x == 0)
+            edge = kept & functools.reduce(operator.or_, (x == end for end in steep))
             if not surely:
                 [at_two] = run(ops.where(x == 0, 2, x), *others)  # which tells a power's exponent
                 edge = edge & (at_two > 1) & (at_two < 2)
-            value = ops.where(edge, value + LARGEST * (x - ops.stop_gradient(x)), value)
+            value = ops.where(edge, value + slope * (x - ops.stop_gradient(x)), value)
             kept = kept & ~edge
         [inside] = run(*(ops.where(kept, x, 1) for x in operands))
         return (ops.where(kept, inside, value),)

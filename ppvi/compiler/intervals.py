@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from scipy import special
 
 from ppvi.compiler.ir import Support
 from ppvi.compiler.poles import Range
@@ -107,6 +108,23 @@ def _power(x: Range, y: Range) -> Range:
     return POSITIVE if x[0] > 0 else (0.0, math.inf) if x[0] >= 0 or (whole and y[0] % 2 == 0) else EVERYTHING
 
 
+def _cosh(x: float) -> float:
+    return math.inf if x > 700 else math.cosh(x)
+
+
+def _sine(x: Range) -> Range:
+    """What it is at the ends, and at the turns between them."""
+    if not all(map(math.isfinite, x)):
+        return -1.0, 1.0
+
+    def turns(place: float) -> bool:
+        first, last = (math.floor((end - place) / (2 * math.pi)) for end in x)
+        return first != last
+
+    ends = math.sin(x[0]), math.sin(x[1])
+    return -1.0 if turns(-math.pi / 2) else min(ends), 1.0 if turns(math.pi / 2) else max(ends)
+
+
 RANGES: dict[str, Callable[..., Range]] = {
     "exp": _monotone(_exp),
     "exp2": _monotone(lambda x: _exp(x * math.log(2))),
@@ -114,11 +132,19 @@ RANGES: dict[str, Callable[..., Range]] = {
     "logistic": lambda x: (max(1 / (1 + _exp(-x[0])), TINY), min(1 / (1 + _exp(-x[1])), BELOW_ONE)),
     "tanh": lambda x: (max(math.tanh(x[0]), -BELOW_ONE), min(math.tanh(x[1]), BELOW_ONE)),
     "erf": lambda x: (max(math.erf(x[0]), -BELOW_ONE), min(math.erf(x[1]), BELOW_ONE)),
-    "erfc": lambda x: (TINY, 2 * BELOW_ONE),
+    "erfc": lambda x: (max(math.erfc(x[1]), TINY), min(math.erfc(x[0]), 2 * BELOW_ONE)),
     "atan": _monotone(math.atan),
-    "cos": lambda x: (-1.0, 1.0),
-    "sin": lambda x: (-1.0, 1.0),
-    "cosh": lambda x: (1.0, math.inf),
+    "asin": _monotone(lambda x: math.asin(max(-1.0, min(x, 1.0)))),
+    "acos": lambda x: (math.acos(max(-1.0, min(x[1], 1.0))), math.acos(max(-1.0, min(x[0], 1.0)))),
+    "cos": lambda x: _sine((x[0] + math.pi / 2, x[1] + math.pi / 2)),
+    "sin": lambda x: _sine(x),
+    "cosh": lambda x: (_cosh(_absolute(x)[0]), _cosh(_absolute(x)[1])),
+    "sinh": _monotone(lambda x: math.copysign(math.inf, x) if abs(x) > 700 else math.sinh(x)),
+    "asinh": _monotone(lambda x: x if math.isinf(x) else math.asinh(x)),
+    "acosh": _monotone(lambda x: x if math.isinf(x) else math.acosh(max(x, 1.0))),
+    "atanh": _monotone(lambda x: math.copysign(math.inf, x) if abs(x) > BELOW_ONE else math.atanh(x)),
+    "erf_inv": _monotone(lambda x: math.copysign(math.inf, x) if abs(x) > BELOW_ONE else float(special.erfinv(x))),
+    "ndtri": _monotone(lambda x: float(special.ndtri(max(0.0, min(x, 1.0))))),
     "log": _monotone(_log),
     "log1p": _monotone(_log1p),
     "sqrt": _monotone(_root),
@@ -139,6 +165,8 @@ RANGES: dict[str, Callable[..., Range]] = {
     "log_softmax": lambda x: (-math.inf, 0.0),
     "floor": _monotone(lambda x: x if math.isinf(x) else float(math.floor(x))),
     "ceil": _monotone(lambda x: x if math.isinf(x) else float(math.ceil(x))),
+    "round": _monotone(lambda x: x if math.isinf(x) else float(round(x))),
+    "trunc": _monotone(lambda x: x if math.isinf(x) else float(math.trunc(x))),
     "random unit": lambda x: (1.0, 2.0),  # random bits are cast to a number from here, of which 1 is taken
     "sign": lambda x: (float(np.sign(x[0])), float(np.sign(x[1]))),
     **dict.fromkeys(
@@ -156,6 +184,7 @@ RANGES: dict[str, Callable[..., Range]] = {
     "pow": _power,
     "clamp": _clamp,
     "logaddexp": lambda x, y: (inward(max(x[0], y[0]), 1), math.inf),
+    "hypot": lambda x, y: (max(_absolute(x)[0], _absolute(y)[0]), math.inf),
 }
 """Bounds of what an operation returns, from those of its operands."""
 

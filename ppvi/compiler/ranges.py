@@ -30,6 +30,8 @@ SPECIAL = frozenset(
     "erf_inv expi expn ndtri lgamma digamma polygamma zeta igamma igammac regularized_incomplete_beta".split()
 )
 """Special functions that are operations."""
+ROUNDINGS = frozenset("sign floor ceil round trunc".split())
+"""Operations whose values are whole numbers."""
 UNSURE = frozenset(
     "cholesky eigh _linalg_eigh svd _linalg_svd lu qr slogdet solve triangular_solve custom_linear_solve".split()
 )
@@ -153,17 +155,19 @@ class Ranges:
             return max(low for low, _ in parts), min(high for _, high in parts)
         if name == "not":
             return self._where(step.inputs[0], atom, not truth, depth - 1)
-        if name not in TESTS:
+        differs = name in ("eq", "ne") and truth == (name == "ne")
+        first, second = map(self.moved, step.inputs[:2]) if name in TESTS or differs else (None, None)
+        if second is None or atom not in (first, second):
             return EVERYTHING
+        low, high = self.of(first if atom is second else second, depth)
+        if differs:
+            least, most = self.of(atom, depth)
+            return inward(low, 1) if least == high else -math.inf, inward(high, -1) if most == low else math.inf
         greater, strict = TESTS[name]
         if not truth:
             greater, strict = -greater, not strict
-        first, second = map(self.moved, step.inputs)
-        if atom not in (first, second):
-            return EVERYTHING
         if atom is second:
-            greater, second = -greater, first
-        low, high = self.of(second, depth)
+            greater = -greater
         if greater > 0:
             return (inward(low, 1) if strict else low), math.inf
         return -math.inf, (inward(high, -1) if strict else high)
@@ -196,9 +200,9 @@ class Ranges:
         if name == "not":
             known = self.truth(step.inputs[0], depth - 1)
             return None if known is None else not known
-        if name == "is_finite" or self.asks_for_nan(step):
-            sure = self.is_sure(step.inputs[0], depth - 1)
-            return name != "ne" if sure else None
+        if self.asks_for_number(step):
+            sure = all(self.is_sure(x, depth - 1) for x in step.inputs)
+            return (name == "ne") != (name == "is_finite" or self.asks_for_nan(step)) if sure else None
         return self.compared(step, depth)
 
     def compared(self, step: Step, depth: int = DEPTH) -> bool | None:
@@ -229,11 +233,16 @@ class Ranges:
     def asks_for_nan(self, step: Step) -> bool:
         return step.meaning.name in ("eq", "ne") and self.moved(step.inputs[0]) is self.moved(step.inputs[1])
 
+    def asks_for_number(self, step: Step) -> bool:
+        """Whether a test asks if something is finite, if it is infinite, or if it is NaN."""
+        infinite = step.meaning.name in ("eq", "ne") and any(_is_infinite(x, self.makers) for x in step.inputs)
+        return step.meaning.name == "is_finite" or self.asks_for_nan(step) or infinite
+
     def decided(self, step: Step) -> bool:
-        """Whether a comparison can only go one way, or a sign is always the same."""
-        if step.meaning.name == "sign":
-            low, high = self.of(step.inputs[0])
-            return low > 0 or high < 0
+        """Whether a comparison can only go one way, or a sign or a rounding is always the same."""
+        if step.meaning.name in ROUNDINGS:
+            low, high = self.of(step.outputs[0])
+            return low == high
         return self.compared(step) is not None
 
     def has_pole(self, step: Step, depth: int = DEPTH) -> bool:

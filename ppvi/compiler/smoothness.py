@@ -122,8 +122,9 @@ class Analysis:
             if (current, direct) in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
                 continue
             seen.add((current, direct))
-            direct = direct and (current not in self.settled or self.causes[current].certain)
             maker = self.flat.makers.get(current)
+            asked = current in self.settled and maker is not None and maker.meaning.entrywise is not None
+            direct = direct and (not asked or self.causes[current].certain)
             before = [operand for operand in maker.inputs if JUMP in self.of(operand).values()] if maker else []
             if current in self.exits or not before:
                 cause = self.exits.get(current, self.causes[current])
@@ -131,14 +132,14 @@ class Analysis:
                 if cause.step not in found or certain:
                     found[cause.step] = Jump(cause.step, certain)
             elif maker is not None:
-                direct = direct and (is_entrywise(maker, self) or not self._places(maker))
+                direct = direct and (is_entrywise(maker, self) or not self._hides(maker))
                 waiting.extend((operand, direct) for operand in before)
         return list(found.values())
 
-    def _places(self, step: Step) -> bool:
-        """Whether the operation, not entrywise, jumps in an operand, as a look-up does in the place."""
+    def _hides(self, step: Step) -> bool:
+        """Whether the operation, not entrywise, may be the same on both sides of a jump, as a look-up or a norm may."""
         rule = step.meaning.smoothness
-        return rule is None or any(rule(0, i) is JUMP for i, atom in enumerate(step.inputs) if self.of(atom))
+        return rule is None or any(rule(0, i) >= LIPSCHITZ for i, atom in enumerate(step.inputs) if self.of(atom))
 
     def _inherited(self, atom: Var) -> Jump | None:
         """The jump of a value before entrywise code, if one comes from there."""
@@ -287,8 +288,8 @@ class Analysis:
         which one is never beyond the other. Whether a number is NaN is the same everywhere if it never may be.
         """
         name = step.meaning.name
-        if name == "is_finite" or self.ranges.asks_for_nan(step):
-            return self.ranges.is_sure(step.inputs[0])
+        if self.ranges.asks_for_number(step):
+            return all(map(self.ranges.is_sure, step.inputs))
         if self.ranges.decided(step):
             return True
         asks = name in ("eq", "ne") or self.ranges.touches(step)

@@ -118,9 +118,10 @@ def _moves(eqn: Any) -> bool:
 
 
 def _key(eqn: Any) -> Hashable:
-    name, params, out = eqn.primitive.name, tuple(eqn.params.values()), eqn.outvars[0].aval
+    name, params = eqn.primitive.name, tuple(eqn.params.values())
     if name.startswith(("random_", "ppvi_")) or eqn.effects:
         return None
+    out = eqn.outvars[0].aval
     try:
         hash(params)
     except TypeError:

@@ -32,7 +32,7 @@ Rule = Callable[[Call, int], AxisMap]
 ELEMENTWISE = frozenset(
     """abs acos acosh add addcdiv addcmul alias asin asinh atan atan2 atanh bernoulli bitwise_and bitwise_not bitwise_or
     bitwise_xor ceil clamp clamp_max clamp_min clone copy copysign cos cosh detach digamma div elu eq erf erfc erfinv exp exp2
-    expm1 floor floor_divide fmod ge gelu gt hardtanh isfinite isinf isnan le leaky_relu lerp lgamma lift_fresh_copy log
+    expm1 floor floor_divide fmod ge gelu gt hardtanh hypot isfinite isinf isnan le leaky_relu lerp lgamma lift_fresh_copy log
     log10 log1p log2 log_sigmoid_forward logaddexp logical_and logical_not logical_or logit lt masked_fill maximum minimum mish
     mul nan_to_num ne neg normal polygamma pow reciprocal relu remainder round rsqrt rsub sgn sigmoid sign silu sin
     sinh softplus special_entr special_erfcx special_i0e special_i1e special_log_ndtr special_ndtri special_xlog1py sqrt

@@ -38,6 +38,10 @@ wrong("zero to a power", of(lambda z: xp.pow(xp.zeros(()), nn.relu(z))), "0 ** 0
 wrong("arc tangent of a tangent", of(lambda z: xp.arctan(xp.tan(3 * z))), SIDES, "jump")
 wrong("angle", entries(lambda z, w: xp.arctan2(z, w)), "an angle of pi is one of -pi", "jump", guide=pair)
 wrong("angle of an angle", of(lambda z: xp.arctan2(xp.sin(3 * z), xp.cos(3 * z))), "as the angle", "jump")
+wrong(
+    "power of what may be negative", of(lambda z: xp.exp(-((z ** (z / z)) ** 2))), "z ** 1 is z, and its derivative in the exponent NaN",
+    "jump", verdict="suspect",
+)  # fmt: skip
 wrong("a mean's pole", of(lambda z: 1 / z), "it has no mean", "jump", verdict="suspect")
 wrong(
     "sign of a determinant", of(lambda z: (lambda d: d / abs(d))(z[0] * z[1] - 1.0)), SIDES, "jump", guide=pair,
@@ -49,6 +53,10 @@ wrong(
 )  # fmt: skip
 right("arc tangent of what is positive", of(lambda z: xp.arctan(1 / nn.softplus(z))), "its divisor has no zero")
 right("sinc by hand", of(lambda z: xp.sin(z) / z), "its pole is none: both sides have the limit 1")
+right("hypotenuse", entries(lambda z, w: xp.hypot(z, w)), "its quotient is one by 1 where both are 0", guide=pair)
+right("ceiling of a probability", of(lambda z: xp.ceil(nn.sigmoid(z)) * z), "it is 1")
+right("logarithm of a sine", of(lambda z: xp.log(xp.sin(1 + nn.sigmoid(z)))), "a sine is positive between 1 and 2")
+right("root of an area sine", of(lambda z: xp.sqrt(xp.arcsinh(xp.exp(z)))), "it is positive where its argument is")
 right("double reciprocal", of(lambda z: 1 / (2 + 1 / (1 + z * z))), "no divisor is zero")
 right("logarithm of one less a sigmoid", of(lambda z: xp.log(1 - nn.sigmoid(z))), "a sigmoid is below 1")
 right("Jacobian of tanh", of(lambda z: xp.log(1 - xp.tanh(z) ** 2)), "tanh is within (-1, 1)")

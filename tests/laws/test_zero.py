@@ -114,6 +114,8 @@ def test_the_sum_is_over_what_is_possible(engine, case, law, strategy):
 STEEP = {
     "square root": lambda t, x: (t * x) ** 0.5 if isinstance(x, float) else xp.sqrt(t * x),
     "power": lambda t, x: (t * x) ** 0.7,
+    "arc cosine": lambda t, x: (jnp if isinstance(x, float) else xp).arccos(1 - t * x / 4),
+    "area cosine": lambda t, x: (jnp if isinstance(x, float) else xp).arccosh(1 + t * x),
     "negative power": lambda t, x: t**-0.3 if isinstance(x, float) else xp.where(x > 0, (t * x / 2) ** -0.3, 0.0),
 }
 """Functions that are 0 at x = 0 for all t, where the slope of an operation is infinite."""
