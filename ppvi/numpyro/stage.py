@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun
 
 from ppvi.compiler.ir import Atom, Equation, Flow, Literal, Meaning, Program, Var
@@ -25,6 +26,9 @@ from ppvi.numpyro.markers import because_p, estimate_p, log_prob_p, outcome_p, r
 
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_call"})
 """Operations whose bodies are inlined."""
+
+OF_ONE_RUN = INLINED | {"custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
+"""Operations that run their body once."""
 
 
 def stage(function: Callable[..., jax.Array], params: Any, *inputs: Any) -> Program:
@@ -190,15 +194,36 @@ def bind(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:
     return out if eqn.primitive.multiple_results else (out,)
 
 
+def run_here(body: ClosedJaxpr, values: Sequence[Any]) -> Sequence[Any]:
+    """What a body returns, one operation after the other."""
+    known = {**_zipped(body.jaxpr.constvars, body.consts), **_zipped(body.jaxpr.invars, values)}
+
+    def read(var: Any) -> Any:
+        return var.val if isinstance(var, JaxLiteral) else known[var]
+
+    for eqn in body.jaxpr.eqns:
+        given = [read(var) for var in eqn.invars]
+        inner = rules.body(eqn) if eqn.primitive.name in OF_ONE_RUN else None
+        known |= _zipped(eqn.outvars, bind(eqn, given) if inner is None else run_here(inner, given))
+    return [read(var) for var in body.jaxpr.outvars]
+
+
+def _zipped(names: Sequence[Any], values: Sequence[Any]) -> dict[Any, Any]:
+    return dict(zip(names, values, strict=True))
+
+
 _random_gamma = jax.jit(jax.random.random_gamma_p.bind, static_argnames="log_space")
 """A loop, which JAX compiles anew each time that it is run by itself."""
 
 
 def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
     primitive = eqn.primitive
+    inner = rules.body(eqn) if primitive.name in OF_ONE_RUN else None
 
     def run(*values: jax.Array) -> Sequence[jax.Array]:
-        return bind(eqn, values)
+        # A body that is traced anew would be compiled anew, only to be run once.
+        known = inner is not None and not any(isinstance(value, Tracer) for value in values)
+        return run_here(inner, values) if known else bind(eqn, values)
 
     def run_lookup(table: jax.Array, indices: jax.Array) -> Sequence[jax.Array]:
         return (lookup.look_up(table, indices, eqn.params["mode"], eqn.params["fill_value"]),)
