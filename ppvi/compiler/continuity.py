@@ -6,6 +6,7 @@ a formula in single numbers, and `formula` looks for jumps in it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Region:
 
     known: Known
     places: dict[tuple[Any, Axes, Answers], int] = field(default_factory=dict)
-    leaves: list[tuple[int, Atom]] = field(default_factory=list)
+    leaves: list[tuple[int, Atom, Axes]] = field(default_factory=list)
     operations: list[tuple[int, Step, list[int]]] = field(default_factory=list)
     tables: dict[Hashable, tuple[float, ...]] = field(default_factory=dict)
     moving: set[int] = field(default_factory=set)
@@ -83,7 +84,7 @@ class Region:
         children = [] if operands is None else [self.add(*operand, known) for operand in operands]
         place = self.places[key] = len(self.places)
         if operands is None or step is None:
-            self.leaves.append((place, atom))
+            self.leaves.append((place, atom, axes))
             if self.known.of(atom):
                 self.moving.add(place)
         else:
@@ -140,19 +141,19 @@ class Region:
 
     def formula(self, out: int) -> Formula:
         """Everything about it that its jumps depend on."""
-        leaves = tuple(self._leaf(place, atom) for place, atom in self.leaves)
+        leaves = tuple(self._leaf(*leaf) for leaf in self.leaves)
         large = any(
             atom in self.known.large for _, step, _ in self.operations for atom in (*step.inputs, *step.outputs)
         )
         return Formula(leaves, tuple(self._operation(*operation) for operation in self.operations), out, large)
 
-    def _leaf(self, place: int, atom: Atom) -> Leaf:
+    def _leaf(self, place: int, atom: Atom, axes: Axes) -> Leaf:
         value = None if self.known.of(atom) else self.known.fixed(atom)
         if isinstance(atom, Literal) or value is not None:
-            values = np.ones(1) if value is None else np.ravel(value) * 1.0
-            if values.size > 1:
-                values = np.random.default_rng(place).choice(values, LINES)
-            return Leaf(place, tuple(values.tolist()), "constant")
+            values = np.ones(()) if value is None else np.asarray(value) * 1.0
+            if values.size > 1:  # of one entry of the value in question on each line, in all constants
+                values = values[tuple(_entries(axis) % size for axis, size in zip(axes, values.shape, strict=True))]
+            return Leaf(place, tuple(np.ravel(values).tolist()), "constant")
         if not is_float(atom):
             return Leaf(place, (), "truth" if atom.dtype == "bool" else "integer")
         low, high = self.known.ranges.of(atom)
@@ -202,7 +203,7 @@ class Region:
         for out, _, operands in reversed(self.operations):
             if out in needed:
                 needed.update(operands)
-        return [atom for leaf, atom in self.leaves if leaf in needed and leaf in self.moving]
+        return [atom for leaf, atom, _ in self.leaves if leaf in needed and leaf in self.moving]
 
     def is_free(self, place: int) -> bool:
         """Whether what moves behind a place takes all values within its bounds, each number whatever the others are."""
@@ -227,6 +228,12 @@ class Region:
             map(math.isinf, (end for x in step.inputs if self.known.of(x) for end in self.known.ranges.of(x)))
         )
         return name in SUMS and alone and unbounded and all(self._is_free(x, alone) for x in step.inputs)
+
+
+@functools.cache
+def _entries(axis: int | None) -> np.ndarray:
+    """Places along an axis, one for each line."""
+    return np.random.default_rng(0 if axis is None else axis + 1).integers(0, 2**31, LINES)
 
 
 SEARCH = "searchsorted"
@@ -272,7 +279,7 @@ def jumps(atom: Var, known: Known) -> bool | None:
         out = region.add(atom, tuple(range(len(atom.shape))))
     except (OpenError, RecursionError):
         return None
-    if any(isinstance(leaf, Var) and known.of(leaf) and not is_float(leaf) for _, leaf in region.leaves):
+    if any(isinstance(leaf, Var) and known.of(leaf) and not is_float(leaf) for _, leaf, _ in region.leaves):
         return None
     found = jumps_in(region.formula(out))
     if not found:

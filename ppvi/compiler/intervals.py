@@ -126,7 +126,7 @@ def _sine(x: Range) -> Range:
 
 
 RANGES: dict[str, Callable[..., Range]] = {
-    "exp": _monotone(_exp),
+    "exp": lambda x: (_exp(x[0]), min(_exp(x[1]), BELOW_ONE) if x[1] < 0 else _exp(x[1])),
     "exp2": _monotone(lambda x: _exp(x * math.log(2))),
     "expm1": lambda x: (math.expm1(x[0]) if x[0] > -30 else -BELOW_ONE, math.expm1(x[1]) if x[1] < 700 else math.inf),
     "logistic": lambda x: (max(1 / (1 + _exp(-x[0])), TINY), min(1 / (1 + _exp(-x[1])), BELOW_ONE)),

@@ -195,11 +195,11 @@ class Session(program.Session):
 
     def density(self, site: Site, role: str, at: At) -> tuple[Density | None, Sequence[Array]]:
         """What its mark says of a site's log_prob, and the arrays that say where it has mass."""
-        if not self.marking:
-            return None, ()
-        seen = self.distribution(site.fn)
         # What is masked costs nothing, possible or not.
-        masked = any(True for _ in masks(site.fn))
+        over = [mask for mask, _ in masks(site.fn)]
+        if not self.marking or (at in ("choice", "data") and any(mask is False for mask in over)):
+            return None, ()
+        seen, masked = self.distribution(site.fn), bool(over)
         looked_at = at == "choice" and not self.lifting and not masked
         kind, numbers = seen.masses() if looked_at else (None, [])
         info = Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at, kind, masked)

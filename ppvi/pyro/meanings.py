@@ -55,7 +55,10 @@ ORDERED = {"_linalg_eigh": 0, "_linalg_svd": 1}
 """Operations of which one output alone is continuous: eigenvalues and singular values in order."""
 
 LOOKUPS = frozenset("index gather index_select embedding take masked_select".split())
-PLACES = LOOKUPS | {"scatter", "scatter_add", "index_put", "index_add", "scatter_reduce", "index_reduce"}
+PLACES = LOOKUPS | frozenset(
+    """scatter scatter_add scatter_reduce index_put index_add index_reduce index_copy index_fill masked_scatter
+    select_scatter slice_scatter diagonal_scatter""".split()
+)
 """Operations that look things up; only the table and what is put into it is no place."""
 
 

@@ -208,6 +208,11 @@ def _quotient(body: Body, a: dict[str, Any]) -> Var:
     return found if mode is None else body.op(mode, found)
 
 
+def _heaviside(body: Body, a: dict[str, Any]) -> Var:
+    above = body.op("select_n", body.op("gt", a["self"], 0.0), 0.0, 1.0)
+    return body.op("select_n", body.op("eq", a["self"], 0.0), above, a["values"])
+
+
 def _reduced(entry: Callable[[Body, dict[str, Any]], Var]) -> Rule:
     """Of a loss that is a mean or a sum of entries, or the entries."""
 
@@ -318,6 +323,7 @@ RULES: dict[str, Rule] = {
     "constant_pad_nd": lambda body, a: _padded(body, a["self"], float(a.get("value", 0))),
     "mean": _mean,
     "div": _quotient,
+    "heaviside": _heaviside,
     "remainder": _remainder,
     "copy": lambda body, a: body.moved(a["src"], body.call.output),
 }  # fmt: skip

@@ -46,6 +46,7 @@ for _name, _f in (
     ("tax by brackets", lambda z: xp.where(z < 0.0, 0.1 * z, 0.3 * z - 0.2)),
     ("hysteresis", lambda z: xp.sign(z - 0.4) * 0.5 + z),
     ("fixed cost", lambda z: nn.relu(z) + xp.where(z > 0.0, 0.7, 0.0)),
+    ("exceedance", lambda z: xp.heaviside(z - 0.5, 0.5)),
     ("whole lots", lambda z: 0.25 * xp.ceil(4.0 * z)),
 ):  # fmt: skip
     wrong(f"{_name} loss", of(_f), LOST, "jump")
@@ -209,6 +210,11 @@ def own_log_sigmoid(z):
     return -(xp.maximum(-z, 0.0) + xp.log1p(xp.exp(-abs(z))))
 
 
+def own_log1mexp(z):
+    x = nn.softplus(z)
+    return xp.where(x < 0.7, xp.log(xp.expm1(x)) - x, xp.log1p(-xp.exp(-x)))
+
+
 def box_cox(z):
     """Of a power that is learned, with its limit at 0."""
     return xp.where(z == 0, 0.3, xp.expm1(0.3 * z) / xp.where(z == 0, 1.0, z))
@@ -260,7 +266,7 @@ def or_floor(z):
     return xp.where(z > 0.1, xp.log(xp.where(z > 0.1, z, 1.0)), -10.0)
 
 
-for _f in (own_softplus, own_log_sigmoid, log_of_clipped, root_of_relu, inverse_square, safe_sinc, log_cosh_by_where, box_cox):  # fmt: skip
+for _f in (own_softplus, own_log_sigmoid, own_log1mexp, log_of_clipped, root_of_relu, inverse_square, safe_sinc, log_cosh_by_where, box_cox):  # fmt: skip
     right(_f.__name__.replace("_", " "), of(_f), "its formulas agree where it goes from one to the other")
 for _f in (safe_normalised, cosine, entropy):
     right(_f.__name__.replace("_", " "), of(_f), "its divisor is kept away from zero", guide=triple)

@@ -8,7 +8,7 @@ import numpy as np
 import ppvi
 from ppvi import objectives
 from tests.corpus.programs import LOST, right, wrong
-from tests.engines import dist, handlers, nn, ppl, xp
+from tests.engines import dist, handlers, infer, nn, ppl, xp
 
 X = np.linspace(-1.5, 1.5, 5).astype(np.float32)
 Y = np.array([-1.0, 0.2, 0.1, 0.9, 1.4], np.float32)
@@ -140,8 +140,18 @@ def missing(mean, scale):
     ppl.factor("y", xp.sum(xp.where(seen, log_prob, 0.0)))
 
 
+def interval(mean, scale):
+    """Seen to the next whole number."""
+    low, high = (dist.Normal(mean, scale).cdf(xp.asarray(np.floor(Y) + i)) for i in (0.0, 1.0))
+    ppl.factor("y", xp.sum(xp.log(high - low + 1e-8)))
+
+
 for _f in (censored, censored_by_masks, weibull, tobit, hurdle, heteroscedastic, missing):
     right(_f.__name__.replace("_", " "), objectives.elbo, SMOOTH, guide=NOISY, model=with_noise(_f))
+right(
+    "interval", objectives.elbo, "a distribution function is increasing, so that the logarithm has a positive argument",
+    guide=NOISY, model=with_noise(interval), verdict="suspect",
+)  # fmt: skip
 
 
 def tobit_of_a_draw(mean, scale):
@@ -186,8 +196,14 @@ def of_schools(name):
     return guide
 
 
+def decentered():
+    with handlers.reparam(config={"theta": infer.reparam.LocScaleReparam(0.0)}):
+        schools()
+
+
 right("eight schools", objectives.elbo, SMOOTH, guide=of_schools("theta"), model=schools)
-for _guide in ("AutoDiagonalNormal", "AutoDelta"):
+right("eight schools, decentred", objectives.elbo, SMOOTH, guide=of_schools("theta_decentered"), model=decentered)
+for _guide in ("AutoLowRankMultivariateNormal", "AutoDiagonalNormal", "AutoDelta"):
     right(f"eight schools, {_guide}", objectives.elbo, SMOOTH, guide=_guide, model=schools)
 
 

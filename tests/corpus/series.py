@@ -307,6 +307,15 @@ def gaussian_process():
     ppl.sample("y", dist.MultivariateNormal(xp.zeros(5), kernel(v, length)), obs=xp.asarray(Y))
 
 
+def latent_process():
+    length, eta = (
+        ppl.sample("l", dist.LogNormal(0.0, 1.0)),
+        ppl.sample("eta", dist.Normal(xp.zeros(5), 1.0).to_event(1)),
+    )
+    f = xp.linalg.cholesky(kernel(1.0, length)) @ eta
+    ppl.sample("y", dist.Bernoulli(logits=f).to_event(1), obs=xp.asarray((Y > 0.15) * 1.0))
+
+
 def low_rank():
     """A Hilbert space approximation: eigenfunctions with weights of the spectral density."""
     length, b = ppl.sample("l", dist.LogNormal(0.0, 1.0)), ppl.sample("b", dist.Normal(xp.zeros(3), 1.0).to_event(1))
@@ -324,6 +333,15 @@ def correlated():
 
 
 right("Gaussian process of draws", objectives.elbo, SMOOTH, guide=mean_field((), ("v", "l")), model=gaussian_process)
+right(
+    "latent Gaussian process",
+    objectives.elbo,
+    "the factor exists, as the noise keeps the kernel positive, which is not known of a sum",
+    guide=mean_field(("eta",), ("l",), sizes={"eta": 5}),
+    model=latent_process,
+    verdict="suspect",
+    on_pyro="proved",
+)
 right(
     "spectral approximation", objectives.elbo, SMOOTH, guide=mean_field(("b",), ("l",), sizes={"b": 3}), model=low_rank
 )
@@ -398,6 +416,16 @@ def _reverse(x):
 _reverse.defvjp(lambda x: (x, None), lambda _, cotangent: (-cotangent,))
 
 
+@jax.custom_jvp
+def _log1mexp(x):
+    return xp.where(x < 0.7, xp.log(xp.expm1(x)) - x, xp.log1p(-xp.exp(-x)))
+
+
+@_log1mexp.defjvp
+def _(primals, tangents):
+    return _log1mexp(*primals), tangents[0] / xp.expm1(primals[0])
+
+
 right("gradient penalty", of(lambda z: (jax.grad(net)(z) - 1.0) ** 2), SMOOTH, not_on_pyro=RULES)
 right("clipped slope", of(lambda z: xp.clip(jax.grad(net)(z), -0.5, 0.5)), CONTINUOUS, not_on_pyro=RULES)
 right(
@@ -425,6 +453,12 @@ wrong(
     of(lambda z: flipped(z) ** 2),
     "the rule has the wrong sign",
     "derivative rule",
+    not_on_pyro=RULES,
+)
+right(
+    "own logarithm of 1 - exp(-x)",
+    of(lambda z: _log1mexp(nn.softplus(z))),
+    "the rule is the derivative of both formulas",
     not_on_pyro=RULES,
 )
 right("checkpointed", of(lambda z: jax.checkpoint(net)(z)), SMOOTH, not_on_pyro=RULES)
