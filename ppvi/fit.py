@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,12 @@ from ppvi.checkpoints import Checkpoints, newest
 from ppvi.draws import posterior
 from ppvi.engine.calls import refuse_collisions
 from ppvi.engine.objectives import Params
-from ppvi.engine.training import CHUNK, Data, State, Trainer, Whose
+from ppvi.engine.training import Data, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.losses import trends
 from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program
+from ppvi.steps import History, Pace, Stream
 from ppvi.stopping import TimeLimit
 
 if TYPE_CHECKING:  # they take seconds to import
@@ -190,6 +190,7 @@ def fit(
 
     at = trainer.init() if before is None else trainer.restored(before)
     files = None if checkpoint is None else Checkpoints(checkpoint, objectives, at)
+    history = History(at.losses)
     pace, last, why, data = Pace(), at.step + num_steps, "all steps taken", (args, kwargs)
     asked = Asked(every, [until] if callable(until) else list(until), callback)
     try:
@@ -202,9 +203,9 @@ def fit(
                         why = "the batches have ended"
                         break
                     data = (batch, kwargs)
-                after, fine = trainer.advance(at, n, data)
+                after, fine = taken(trainer, at, n, data, history)
                 if not fine:
-                    at, cause = failure(trainer, at, n, data)
+                    at, cause = failure(trainer, at, n, data, history)
                     raise stopped(cause, fit_at(at, "a number or a parameter was lost"), trainer.remedy)
                 pace.took(n)
                 at = after
@@ -293,62 +294,16 @@ class Asked:
         return next((why for rule in rules if (why := rule(fit))), None)
 
 
-class Stream:
-    """The arguments of one step after the other."""
-
-    def __init__(self, batches: Iterable[Any], step: int):
-        once = isinstance(batches, Iterator)
-        rounds = [batches] if once else itertools.repeat(batches)
-        self._batches = itertools.chain.from_iterable(_not_empty(each) for each in rounds)
-        skipped = 0 if once else step % len(batches) if isinstance(batches, Sized) and len(batches) else step
-        self._batches = itertools.islice(self._batches, skipped, None)
-        self._ahead: list[tuple[Any, ...]] = []
-
-    def first(self) -> tuple[Any, ...]:
-        """The arguments of the step to come."""
-        batch = self.next()
-        if batch is None:
-            raise ProgramError("fit: batches= gives nothing.")
-        self._ahead.append(batch)
-        return batch
-
-    def next(self) -> tuple[Any, ...] | None:
-        """Those of the next step; None after the last."""
-        if self._ahead:
-            return self._ahead.pop()
-        batch = next(self._batches, None)
-        return batch if batch is None else tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+def taken(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, bool]:
+    """The state after the next steps, and whether all is well."""
+    arrays, losses, fine = trainer.advance(state, n, data)
+    return State(arrays, history.after(state.step, losses)), fine
 
 
-def _not_empty(batches: Iterable[Any]) -> Iterator[Any]:
-    empty = True
-    for batch in batches:
-        empty = False
-        yield batch
-    if empty:
-        raise ProgramError("fit: batches= gives nothing.")
-
-
-@dataclass
-class Pace:
-    """How many steps to take at once: as many as take a quarter of a second, which makes no difference to their numbers."""
-
-    n: int = 1
-    began: float = field(default_factory=time.monotonic)
-
-    def steps(self, left: int) -> int:
-        self.began = time.monotonic()
-        return min(self.n, left)
-
-    def took(self, n: int) -> None:
-        seconds = max(time.monotonic() - self.began, 1e-9)
-        self.n = min(max(int(n * 0.25 / seconds), 1), 8 * self.n, CHUNK)
-
-
-def failure(trainer: Trainer, state: State, n: int, data: Data) -> tuple[State, str]:
+def failure(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, str]:
     """The last good state among the next `n`, and what was wrong with the one after it."""
     for _ in range(n):
-        after, _ = trainer.advance(state, 1, data)
+        after, _ = taken(trainer, state, 1, data, history)
         problem = trainer.problem(after)
         if problem is not None:
             return state, trainer.cause(state, data) or problem

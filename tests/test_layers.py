@@ -21,7 +21,7 @@ LAYERS = [
     ["compiler"],
     ["engine"],
     ["objective"],
-    ["draws", "identity", "stopping"],
+    ["draws", "identity", "steps", "stopping"],
     ["checkpoints"],
     ["fit"],
     ["numpyro", "pyro"],

@@ -156,8 +156,10 @@ class Ranges:
         if name == "not":
             return self._where(step.inputs[0], atom, not truth, depth - 1)
         differs = name in ("eq", "ne") and truth == (name == "ne")
-        first, second = map(self.moved, step.inputs[:2]) if name in TESTS or differs else (None, None)
-        if second is None or atom not in (first, second):
+        if name not in TESTS and not differs:
+            return EVERYTHING
+        first, second = map(self.moved, step.inputs[:2])
+        if atom not in (first, second):
             return EVERYTHING
         low, high = self.of(first if atom is second else second, depth)
         if differs:

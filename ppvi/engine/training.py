@@ -15,6 +15,10 @@ from ppvi.ops import Array
 T = TypeVar("T")
 
 
+Arrays = Mapping[str, Array]
+"""All that a step changes, by name."""
+
+
 @dataclass(frozen=True)
 class State:
     """All that a fit needs to go on.
@@ -26,7 +30,7 @@ class State:
     - `losses`: of the steps that were taken, `(step,)`, or `(step, objective)` of several objectives.
     """
 
-    arrays: Mapping[str, Array] = field(repr=False)
+    arrays: Arrays = field(repr=False)
     losses: np.ndarray = field(repr=False)
 
     @property
@@ -58,8 +62,9 @@ class Trainer(Protocol):
         """
         ...
 
-    def advance(self, state: State, n: int, data: Data) -> tuple[State, bool]:
-        """The state `n` steps on, at most `CHUNK`, and whether all is finite and in its constraints."""
+    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
+        """The arrays of the state `n` steps on, at most `CHUNK`; the losses of these steps; whether all is finite and in its
+        constraints."""
         ...
 
     def params(self, state: State) -> Params:

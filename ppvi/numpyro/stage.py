@@ -222,8 +222,9 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
 
     def run(*values: jax.Array) -> Sequence[jax.Array]:
         # A body that is traced anew would be compiled anew, only to be run once.
-        known = inner is not None and not any(isinstance(value, Tracer) for value in values)
-        return run_here(inner, values) if known else bind(eqn, values)
+        if inner is not None and not any(isinstance(value, Tracer) for value in values):
+            return run_here(inner, values)
+        return bind(eqn, values)
 
     def run_lookup(table: jax.Array, indices: jax.Array) -> Sequence[jax.Array]:
         return (lookup.look_up(table, indices, eqn.params["mode"], eqn.params["fill_value"]),)

@@ -19,6 +19,7 @@ from numpyro.optim import _NumPyroOptim
 from ppvi.engine.objectives import Params
 from ppvi.engine.training import (
     CHUNK,
+    Arrays,
     Data,
     State,
     Whose,
@@ -129,7 +130,7 @@ class Trainer:
         first = self._first()
         paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
         self._names = [jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths]
-        self._init = self._state(first, np.zeros((0, *self._several), jnp.zeros(()).dtype))
+        self._init = State(self._arrays(first), np.zeros((0, *self._several), jnp.zeros(()).dtype))
 
     @property
     def _several(self) -> tuple[int, ...]:
@@ -148,8 +149,8 @@ class Trainer:
         # Weak types would make the second call of the loop compile again.
         return self.layout.copy(jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), first))
 
-    def _state(self, moving: Moving, losses: np.ndarray) -> State:
-        return State(dict(zip(self._names, jax.tree.leaves(moving), strict=True)), losses)
+    def _arrays(self, moving: Moving) -> Arrays:
+        return dict(zip(self._names, jax.tree.leaves(moving), strict=True))
 
     def _moving(self, state: State) -> Moving:
         return jax.tree.unflatten(self._tree, state.arrays.values())
@@ -163,7 +164,7 @@ class Trainer:
         arrays = {name: jnp.asarray(state.arrays[name], like[name].dtype) for name in self._names}
         return State(self.layout.copy(arrays), state.losses)
 
-    def advance(self, state: State, n: int, data: Data) -> tuple[State, bool]:
+    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
         if self._placed[0] is not data:
             self._placed = data, {}
 
@@ -175,8 +176,7 @@ class Trainer:
 
         with self.layout.partitioned():
             after, losses, fine = called(self.objectives, call, self._start, *data)
-        taken = np.asarray(losses)[:n].reshape(n, *self._several)
-        return self._state(after, np.concatenate([state.losses, taken])), bool(fine)
+        return self._arrays(after), np.asarray(losses)[:n].reshape(n, *self._several), bool(fine)
 
     @functools.cached_property
     def _run(self) -> Any:

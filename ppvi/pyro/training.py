@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributions import transform_to
 
 from ppvi.engine.training import (
+    Arrays,
     Data,
     State,
     Whose,
@@ -125,8 +126,8 @@ class Trainer:
             moves.append(Move(on_mesh, leaves, memory, states))
         self.moves = tuple(moves)
         self._average = {} if averaging is None else {name: x.detach().clone() for name, x in self.leaves.items()}
-        self._at: State | None = None
-        self._init = self._now(random, np.zeros((0, *self._several), np.float32))
+        self._at: Arrays | None = None
+        self._init = State(self._now(random), np.zeros((0, *self._several), np.float32))
 
     @property
     def _several(self) -> tuple[int, ...]:
@@ -158,24 +159,24 @@ class Trainer:
             yield f"optimizers/{i}/", move.memory
             yield f"learning/{i}/", move.learned
 
-    def _now(self, random: Mapping[str, torch.Tensor], losses: np.ndarray) -> State:
-        """The state in which all is."""
+    def _now(self, random: Mapping[str, torch.Tensor]) -> Arrays:
+        """What all is now."""
         arrays = {name: x.detach().clone() for name, x in self._tensors().items()}
         for prefix, memory in self._memories():
             arrays |= _within(prefix, memory.arrays())
-        self._at = State({**arrays, **_within("random/", random)}, losses)
+        self._at = {**arrays, **_within("random/", random)}
         return self._at
 
     @torch.no_grad()
-    def _go_to(self, state: State) -> None:
-        """Put all into a state."""
-        if state is self._at:
+    def _go_to(self, arrays: Arrays) -> None:
+        """Make all what it was."""
+        if arrays is self._at:
             return
         for prefix, memory in self._memories():
-            memory.load(_under(prefix, state))
+            memory.load(_under(prefix, arrays))
         for name, x in self._tensors().items():
-            x.copy_(state.arrays[name])
-        self._at = state
+            x.copy_(torch.as_tensor(arrays[name]))
+        self._at = arrays
 
     def init(self) -> State:
         return self._init
@@ -194,17 +195,18 @@ class Trainer:
         )
         refuse_other_state(mine, State(theirs, state.losses))
         found = State(arrays | {name: x.to(mine[name]) for name, x in theirs.items()}, state.losses)
-        self._go_to(found)
+        self._go_to(found.arrays)
         return found
 
     # Steps --------------------------------------------------------------------------------------------------------------
 
-    def advance(self, state: State, n: int, data: Data) -> tuple[State, bool]:
-        self._go_to(state)
-        with drawing_from(_under("random/", state)):
+    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
+        self._go_to(state.arrays)
+        with drawing_from(_under("random/", state.arrays)):
             losses = torch.stack([self._step(state.step + i, data) for i in range(1, n + 1)]).cpu().numpy()
-            after = self._now(random_state(), np.concatenate([state.losses, losses.reshape(n, *self._several)]))
-        return after, bool(np.isfinite(losses).all()) and self._lost(after) is None
+            after = self._now(random_state())
+        fine = bool(np.isfinite(losses).all()) and self._lost(after) is None
+        return after, losses.reshape(n, *self._several), fine
 
     def _step(self, number: int, data: Data) -> torch.Tensor:
         """The losses."""
@@ -224,19 +226,19 @@ class Trainer:
 
     @torch.no_grad()
     def params(self, state: State) -> Params:
-        found = self._constrained(_under("params/" if self.averaging is None else "average/", state))
+        found = self._constrained(_under("params/" if self.averaging is None else "average/", state.arrays))
         return {name: value.clone() for name, value in found.items()}
 
     # What goes wrong ----------------------------------------------------------------------------------------------------
 
     def problem(self, state: State) -> str | None:
-        lost = self._lost(state)
+        lost = self._lost(state.arrays)
         finite = bool(np.isfinite(state.losses[-1:]).all())
         return lost if lost or finite else "the objective's value is not finite"
 
     def cause(self, state: State, data: Data) -> str | None:
-        self._go_to(state)
-        with drawing_from(_under("random/", state)):
+        self._go_to(state.arrays)
+        with drawing_from(_under("random/", state.arrays)):
             for move in self.moves:
                 random, params = torch.get_rng_state(), self._constrained(self.leaves)
                 value, grads = move.gradient(params, *data)
@@ -260,9 +262,9 @@ class Trainer:
         return probe.culprits
 
     @torch.no_grad()
-    def _lost(self, state: State) -> str | None:
+    def _lost(self, arrays: Arrays) -> str | None:
         """What is wrong with the parameters, if anything."""
-        for name, leaf in _under("params/", state).items():
+        for name, leaf in _under("params/", arrays).items():
             if leaf.numel() and not float(leaf.abs().max()) < HARMLESS:
                 if not bool(leaf.isfinite().all()):
                     return update_of(name)
@@ -272,7 +274,7 @@ class Trainer:
         return None
 
     def end(self, state: State) -> None:
-        self._go_to(state)
+        self._go_to(state.arrays)
         pyro.get_param_store().set_state({"params": self.leaves, "constraints": self.constraints})
 
 
@@ -289,8 +291,8 @@ def _within(prefix: str, arrays: Mapping[str, torch.Tensor]) -> dict[str, torch.
     return {prefix + name: x for name, x in arrays.items()}
 
 
-def _under(prefix: str, state: State) -> dict[str, Any]:
-    return {name.removeprefix(prefix): x for name, x in state.arrays.items() if name.startswith(prefix)}
+def _under(prefix: str, arrays: Arrays) -> dict[str, Any]:
+    return {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ import torch
 
 import ppvi
 from ppvi.checkpoints import Checkpoints
-from ppvi.fit import Pace
 from ppvi.objectives import elbo
+from ppvi.steps import Pace
 from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
 
 Y = np.array([1.2, 0.4, 2.1, 1.7], np.float32)

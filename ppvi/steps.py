@@ -1,0 +1,83 @@
+"""The steps of a fit: what data each has, how many are taken at once, and what their losses were."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ppvi.engine.training import CHUNK
+from ppvi.errors import ProgramError
+
+
+class Stream:
+    """The arguments of one step after the other."""
+
+    def __init__(self, batches: Iterable[Any], step: int):
+        once = isinstance(batches, Iterator)
+        rounds = [batches] if once else itertools.repeat(batches)
+        self._batches = itertools.chain.from_iterable(_not_empty(each) for each in rounds)
+        skipped = 0 if once else step % len(batches) if isinstance(batches, Sized) and len(batches) else step
+        self._batches = itertools.islice(self._batches, skipped, None)
+        self._ahead: list[tuple[Any, ...]] = []
+
+    def first(self) -> tuple[Any, ...]:
+        """The arguments of the step to come."""
+        batch = self.next()
+        if batch is None:
+            raise ProgramError("fit: batches= gives nothing.")
+        self._ahead.append(batch)
+        return batch
+
+    def next(self) -> tuple[Any, ...] | None:
+        """Those of the next step; None after the last."""
+        if self._ahead:
+            return self._ahead.pop()
+        batch = next(self._batches, None)
+        return batch if batch is None else tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+
+
+def _not_empty(batches: Iterable[Any]) -> Iterator[Any]:
+    empty = True
+    for batch in batches:
+        empty = False
+        yield batch
+    if empty:
+        raise ProgramError("fit: batches= gives nothing.")
+
+
+@dataclass
+class Pace:
+    """How many steps to take at once: as many as take a quarter of a second, which makes no difference to their numbers."""
+
+    n: int = 1
+    began: float = field(default_factory=time.monotonic)
+
+    def steps(self, left: int) -> int:
+        self.began = time.monotonic()
+        return min(self.n, left)
+
+    def took(self, n: int) -> None:
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        self.n = min(max(int(n * 0.25 / seconds), 1), 8 * self.n, CHUNK)
+
+
+class History:
+    """The losses of one fit, in memory that grows by doubling; what it has given away stays as it is."""
+
+    def __init__(self, losses: np.ndarray):
+        self._rows = losses.copy()
+
+    def after(self, step: int, losses: np.ndarray) -> np.ndarray:
+        """All losses, with these after so many steps."""
+        end = step + len(losses)
+        if end > len(self._rows):
+            grown = np.empty((max(2 * len(self._rows), end), *losses.shape[1:]), losses.dtype)
+            grown[:step] = self._rows[:step]
+            self._rows = grown
+        self._rows[step:end] = losses
+        return self._rows[:end]
