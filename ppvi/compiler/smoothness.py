@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from ppvi.compiler.certainty import hands_on
 from ppvi.compiler.constants import Constants
 from ppvi.compiler.continuity import differ, is_entrywise, jumps
 from ppvi.compiler.flat import Flat, Step, flatten
@@ -123,8 +124,6 @@ class Analysis:
                 continue
             seen.add((current, direct))
             maker = self.flat.makers.get(current)
-            asked = current in self.settled and maker is not None and maker.meaning.entrywise is not None
-            direct = direct and (not asked or self.causes[current].certain)
             before = [operand for operand in maker.inputs if JUMP in self.of(operand).values()] if maker else []
             if current in self.exits or not before:
                 cause = self.exits.get(current, self.causes[current])
@@ -132,28 +131,25 @@ class Analysis:
                 if cause.step not in found or certain:
                     found[cause.step] = Jump(cause.step, certain)
             elif maker is not None:
-                direct = direct and (is_entrywise(maker, self) or not self._hides(maker))
+                direct = direct and hands_on(maker, self)
                 waiting.extend((operand, direct) for operand in before)
         return list(found.values())
 
-    def _hides(self, step: Step) -> bool:
-        """Whether the operation, not entrywise, may be the same on both sides of a jump, as a look-up or a norm may."""
-        rule = step.meaning.smoothness
-        return rule is None or any(rule(0, i) >= LIPSCHITZ for i, atom in enumerate(step.inputs) if self.of(atom))
-
     def _inherited(self, atom: Var) -> Jump | None:
-        """The jump of a value before entrywise code, if one comes from there."""
+        """The jump of a value before entrywise code, if one comes from there, and whether it is certain to get through."""
         seen: set[Atom] = set()
-        waiting: list[Atom] = [atom]
+        waiting: list[tuple[Atom, bool]] = [(atom, True)]
         while waiting:
-            current = waiting.pop()
+            current, certain = waiting.pop()
             if current in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
                 continue
             seen.add(current)
             maker = self.flat.makers[current]
             if not is_entrywise(maker, self) or (current is not atom and current in self.settled):
-                return self.causes.get(current, Jump(maker, certain=False))
-            waiting.extend(maker.inputs)
+                cause = self.causes.get(current, Jump(maker, certain=False))
+                return replace(cause, certain=cause.certain and certain)
+            certain = certain and hands_on(maker, self)
+            waiting.extend((operand, certain) for operand in maker.inputs)
         return None
 
     def _site(self, step: Step) -> None:
@@ -190,8 +186,8 @@ class Analysis:
                     self.causes.setdefault(var, Jump(step, certain=False))
                 found.append({source: max(own, c) for source, c in classes.items()})
                 cause = self.causes.get(atom) if isinstance(atom, Var) and JUMP in classes.values() else None
-                if cause is not None and own is JUMP and not entry:
-                    cause = Jump(cause.step, certain=False)  # such as a table between whose entries nothing jumps
+                if cause is not None and not entry and not hands_on(step, self):
+                    cause = replace(cause, certain=False)  # such as a table between whose entries nothing jumps
                 elif cause is None and own is JUMP:
                     cause = Jump(step, certain=entry)
                 if cause is not None:

@@ -74,6 +74,32 @@ right(
     "a sum of squares is zero on a null set", guide=pair,
 )  # fmt: skip
 
+# What hides a jump ----------------------------------------------------------------------------------------------------
+
+
+def beside(f):
+    """The objective of a vector whose first entry jumps in the draw, which is the second."""
+    return of(lambda z: f(xp.stack([xp.sign(z), z])))
+
+
+for _name, _f, _because in (
+    ("norm", lambda a: xp.linalg.norm(a), "of what goes from -1 to 1 the magnitude is the same"),
+    ("sum of squares", lambda a: a @ a, "of what goes from -1 to 1 the square is the same"),
+    ("product", lambda a: xp.cumprod(a, 0)[1], "one factor is 0 where the other jumps"),
+    ("product by hand", lambda a: a[0] * a[1], "one factor is 0 where the other jumps"),
+    ("cosine", lambda a: xp.cos(a), "a cosine is even"),
+    ("clipped entry", lambda a: xp.maximum(a[0], 1.0) + a[1], "it jumps below the bound"),
+    ("other entry", lambda a: a[1] ** 2, "it is the draw"),
+    ("case apart", lambda a: xp.where(a[1] > 1, a[0], 1.0) * a[1], "it jumps where the other case is taken"),
+):
+    right(f"{_name} of what jumps", beside(_f), _because, verdict="suspect")
+for _name, _f in (
+    ("linear function", lambda a: (2 * a - 1) @ weights()),
+    ("exponential", lambda a: xp.exp(a)),
+):
+    wrong(f"{_name} of what jumps", beside(_f), LOST, "jump")
+wrong("quotient of what jumps", of(lambda z: xp.stack([xp.sign(z), z]) / nn.softplus(z)), LOST, "jump")
+
 # Ties -----------------------------------------------------------------------------------------------------------------
 
 WHICH = "it says which entry is the greatest"
@@ -148,7 +174,9 @@ wrong("is a root NaN", of(lambda z: xp.where(xp.isnan(xp.sqrt(z)), 3.0, 0.0)), N
 wrong("is a logarithm itself", of(lambda z: (lambda x: xp.where(x != x, 3.0, 0.0))(xp.log(z))), NONE, "jump")
 wrong("replaced logarithm", of(lambda z: xp.nan_to_num(xp.log(z), nan=5.0)), NONE, "jump")
 wrong("replaced arc sine", of(lambda z: xp.nan_to_num(xp.arcsin(z), nan=5.0)), NONE, "jump")
-wrong("greatest but NaN", of(lambda z: xp.nanmax(-xp.sqrt(z))), NONE, "jump", guide=pair, not_on_pyro=ABSENT)
+wrong(
+    "greatest but NaN", of(lambda z: xp.nanmax(-xp.sqrt(z))), NONE, "jump", guide=pair, verdict="suspect", not_on_pyro=ABSENT
+)  # fmt: skip
 wrong(
     "replaced NaN of a test", of(lambda z: xp.nan_to_num(xp.where(z > 0, xp.nan, z), nan=5.0)), NONE, "jump", verdict="suspect",
 )  # fmt: skip
