@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,13 +47,16 @@ class Checkpoints:
     """What the fit is of."""
     next: float = field(default_factory=time.monotonic)
 
-    def __init__(self, folder: str | PathLike[str], objectives: Sequence[Objective], start: State):
+    def __init__(self, folder: str | PathLike[str], objectives: Sequence[Objective], start: int):
         self.folder, self.what, self.next = Path(folder), identity(objectives), time.monotonic()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProgramError(f"fit: checkpoint= is a folder, and {self.folder} cannot be one: {error}.") from error
         for step, path in _files(self.folder):
-            if step > start.step and _is_usable(path):
+            if step > start and _is_usable(path):
                 raise ProgramError(
-                    f"fit: {self.folder} holds a fit at step {step}, and this one begins at step {start.step}: go on from "
+                    f"fit: {self.folder} holds a fit at step {step}, and this one begins at step {start}: go on from "
                     f"there, with state=ppvi.load({str(self.folder)!r}, objective), or write to another folder."
                 )
 
@@ -64,32 +68,49 @@ class Checkpoints:
             self.next = time.monotonic() + 19 * (time.monotonic() - began)
 
     def write(self, state: State, params: Params) -> None:
-        """Write a state, and then remove the oldest files."""
+        """Write a state, and then remove the oldest files; a warning says where that cannot be done, and the fit goes on."""
+        try:
+            self._write(state, params)
+        except OSError as error:
+            warnings.warn(f"fit: no checkpoint of step {state.step} could be written: {error}.", stacklevel=3)
+
+    def _write(self, state: State, params: Params) -> None:
         arrays = {f"arrays/{name}": _as_numpy(x) for name, x in state.arrays.items()} | {LOSSES: state.losses}
-        arrays |= {f"params/{json.dumps(path)}": _as_numpy(x) for path, x in _paths(params)}
-        header = {"format": FORMAT, "of": self.what, "step": state.step, "digest": _digest(arrays)}
+        leaves: list[Array] = []
+        shape = _shape(params, leaves)
+        arrays |= {f"params/{i}": _as_numpy(x) for i, x in enumerate(leaves)}
+        header = {"format": FORMAT, "of": self.what, "step": state.step, "params": shape, "digest": _digest(arrays)}
         path = self.folder / f"step-{state.step:09d}.safetensors"
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            file.write(save(arrays, {"ppvi": json.dumps(header)}))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                file.write(save(arrays, {"ppvi": json.dumps(header)}))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
         _sync(self.folder)
         for _, old in [(step, old) for step, old in _files(self.folder) if step < state.step][KEPT - 1 :]:
             old.unlink(missing_ok=True)
 
 
-def newest(folder: str | PathLike[str], objectives: Sequence[Objective]) -> tuple[State, Params]:
+def newest(
+    folder: str | PathLike[str], objectives: Sequence[Objective], array: Callable[[Any], Any]
+) -> tuple[State, Params]:
     """The state and the constrained parameters of the newest file that is whole and of these objectives; a warning names every
     newer one and what it is.
+
+    **Arguments**
+
+    - `array`: makes the framework's arrays of NumPy's.
 
     **Raises** `ProgramError` if there is none.
     """
     refused = []
     for _, path in _files(Path(folder)):
         try:
-            found = _read(path, identity(objectives))
+            found = _read(path, identity(objectives), array)
         except UnusableError as error:
             refused.append(f"{path} {error}")
             continue
@@ -103,10 +124,12 @@ def newest(folder: str | PathLike[str], objectives: Sequence[Objective]) -> tupl
 def _files(folder: Path) -> Iterator[tuple[int, Path]]:
     """Steps and files, the last first."""
     found = [(path.stem.removeprefix("step-"), path) for path in folder.glob("step-*.safetensors")]
-    yield from sorted(((int(step), path) for step, path in found if step.isdigit()), reverse=True)
+    yield from sorted(((int(step), path) for step, path in found if re.fullmatch("[0-9]+", step)), reverse=True)
 
 
-def _read(path: Path, what: Mapping[str, Any] | None = None) -> tuple[State, Params]:
+def _read(
+    path: Path, what: Mapping[str, Any] | None = None, array: Callable[[Any], Any] = np.asarray
+) -> tuple[State, Params]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})["ppvi"])
@@ -120,24 +143,30 @@ def _read(path: Path, what: Mapping[str, Any] | None = None) -> tuple[State, Par
     if what is not None and (other := difference(header["of"], what)):
         raise UnusableError(f"is of another fit: {other}")
     of_state = {name.removeprefix("arrays/"): x for name, x in arrays.items() if name.startswith("arrays/")}
-    params: Params = {}
-    for name, x in arrays.items():
-        if name.startswith("params/"):
-            *before, last = json.loads(name.removeprefix("params/"))
-            inside = params
-            for step in before:
-                inside = inside.setdefault(step, {})
-            inside[last] = x
+    params = _built(header["params"], lambda i: array(arrays[f"params/{i}"]))
     return State(of_state, arrays[LOSSES]), params
 
 
-def _paths(params: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Array]]:
-    """The arrays of a tree of dicts, such as a network's parameters, and where they are."""
-    if isinstance(params, Mapping):
-        for name, x in params.items():
-            yield from _paths(x, (*before, name))
-    else:
-        yield before, params
+def _shape(tree: Any, leaves: list[Array]) -> Any:
+    """A tree of dicts, lists and tuples, such as a network's parameters, as JSON, with the numbers of its leaves."""
+    if isinstance(tree, Mapping):
+        return {"dict": {str(name): _shape(x, leaves) for name, x in tree.items()}}
+    if isinstance(tree, list | tuple):
+        return {"list" if isinstance(tree, list) else "tuple": [_shape(x, leaves) for x in tree]}
+    if tree is None:
+        return None
+    leaves.append(tree)
+    return len(leaves) - 1
+
+
+def _built(shape: Any, leaf: Callable[[int], Any]) -> Any:
+    """The tree of this shape."""
+    if not isinstance(shape, dict):
+        return None if shape is None else leaf(shape)
+    [(kind, inside)] = shape.items()
+    if kind == "dict":
+        return {name: _built(x, leaf) for name, x in inside.items()}
+    return {"list": list, "tuple": tuple}[kind](_built(x, leaf) for x in inside)
 
 
 def _is_usable(path: Path) -> bool:
@@ -161,7 +190,7 @@ def _as_numpy(x: Array) -> np.ndarray:
     """An array of a framework; formats that NumPy lacks as float32, which holds all their numbers."""
     if "float8" in str(x.dtype) or "bfloat16" in str(x.dtype):
         x = x.astype(np.float32) if hasattr(x, "astype") else x.float()
-    return np.asarray(x.numpy() if hasattr(x, "numpy") else x, order="C")
+    return np.asarray(x.detach().cpu().numpy() if hasattr(x, "numpy") else x, order="C")
 
 
 def _sync(folder: Path) -> None:

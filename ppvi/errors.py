@@ -53,6 +53,9 @@ class BiasError(PpviError):
         super().__init__(message)
         self.report = report
 
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.report)
+
 
 class BiasWarning(UserWarning):
     """An objective is biased, as is seen while it is staged: at the first gradient or estimate for arguments of new shapes.
@@ -73,3 +76,6 @@ class FitError(PpviError):
     def __init__(self, message: str, fit: Any):
         super().__init__(message)
         self.fit = fit
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.fit)

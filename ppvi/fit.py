@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from ppvi.engine.calls import refuse_collisions
 from ppvi.engine.objectives import Params
 from ppvi.engine.training import Data, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
+from ppvi.identity import difference, identity
 from ppvi.losses import trends
 from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program
@@ -31,7 +34,7 @@ if TYPE_CHECKING:  # they take seconds to import
     from tqdm import tqdm
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """A fitted objective.
 
@@ -96,6 +99,7 @@ Rule = Callable[[Fit], str | None]
 def fit(
     objective: Objective | Sequence[tuple[Objective, Whose]],
     key: Any,
+    /,
     *args: Any,
     optimizer: Any = None,
     num_steps: int = 2000,
@@ -128,7 +132,8 @@ def fit(
     - `num_steps`: number of gradient steps (of each objective), beside those that `state` has behind it.
     - `batches`: in place of `*args`, what gives the arguments of one step after the other, such as a `DataLoader` of PyTorch: a
       tuple or a list of them, or a single one. It is gone through again and again, an iterator once. A plate states how many
-      rows there are in all. `state` goes on at its place among the batches.
+      rows there are in all. `state` goes on at its place among the batches, which
+      are the same ones only where going through them again gives them in the same order.
     - `params`: constrained values to start from instead of the initial ones.
     - `state`: that of a fit before, or that fit, to go on from: its steps and these are the same numbers as all of them in one
       fit, to the bit. Parameters, optimisers' memories and random numbers are the state's, whatever the key.
@@ -153,11 +158,23 @@ def fit(
     nothing, or if `state` or `checkpoint` is of another fit. `EngineError` where a mesh of processes cannot share the gradient:
     strategies that learn or are `sequential`, programs that are replayed, devices other than CPUs.
     """
-    _check_count("num_steps", num_steps)
-    _check_count("every", every)
+    began = time.monotonic()
+    num_steps = _count("num_steps", num_steps)
+    every = _count("every", every)
+    rules = [until] if callable(until) else until
+    if not isinstance(rules, Iterable) or not all(callable(x) and not isinstance(x, type) for x in rules):
+        raise ProgramError(f"fit: until= is a rule, such as ppvi.Plateau(), or a list of them, not {until!r}.")
+    if callback is not None and not callable(callback):
+        raise ProgramError(
+            f"fit: callback= takes the number of steps and the fit so far, and {callback!r} is no function."
+        )
+    if batches is not None and not isinstance(batches, Iterable):
+        raise ProgramError(
+            f"fit: batches= is gone through, as a list or a DataLoader, and not {type(batches).__name__}."
+        )
     if params is not None and state is not None:
         raise ProgramError("fit: params= begins anew and state= goes on: give one of them.")
-    if averaging is not None and not averaging >= 0:
+    if averaging is not None and (not isinstance(averaging, int | float) or not averaging >= 0):
         raise ProgramError(f"fit: averaging must be at least 0, not {averaging!r}.")
     pairs = pairs_of(objective)
     objectives = tuple(bound for bound, _ in pairs)
@@ -171,9 +188,12 @@ def fit(
         "batches": batches,
     }
     refuse_collisions("fit", objectives, {**options, **others, "checkpoint": checkpoint, "progress": progress}, fit)
+    if any(not bound.has_data_of(objectives[0]) for bound in objectives):
+        raise ProgramError("fit: several objectives have the same data: make them all `on` the very same, or none.")
     args, kwargs = objectives[0].data(args, kwargs)
-    before = state.state if isinstance(state, Fit) else state
-    stream = None if batches is None else Stream(batches, before.step if before else 0)
+    before = _started_from(state, objectives)
+    files = None if checkpoint is None else Checkpoints(checkpoint, objectives, before.step if before else 0)
+    stream = None if batches is None else Stream(batches, before.step if before else 0, objectives[0].engine.name)
     if stream is not None:
         if args:
             raise ProgramError(
@@ -183,16 +203,13 @@ def fit(
     moved = [(estimator_of(bound), whose) for bound, whose in pairs]
     trainer: Trainer = moved[0][0].trainer(moved, key, args, kwargs, **options)
 
-    began = time.monotonic()
-
     def fit_at(state: State, why: str = "it goes on") -> Fit:
         return Fit(trainer.params(state), state, why, time.monotonic() - began, objectives, key, args, kwargs)
 
     at = trainer.init() if before is None else trainer.restored(before)
-    files = None if checkpoint is None else Checkpoints(checkpoint, objectives, at)
     history = History(at.losses)
     pace, last, why, data = Pace(), at.step + num_steps, "all steps taken", (args, kwargs)
-    asked = Asked(every, [until] if callable(until) else list(until), callback)
+    asked = Asked(every, list(rules), callback)
     try:
         with progress_bar(num_steps, progress) as bar:
             while at.step < last:
@@ -215,12 +232,13 @@ def fit(
                 if said := asked(at.step, functools.partial(fit_at, at)):
                     why = said
                     break
-    except KeyboardInterrupt as interrupt:
-        raise with_fit(interrupt, fit_at(at, "interrupted")) from None
-    finally:
+    except BaseException as error:
         trainer.end(at)
+        raise with_fit(error, functools.partial(fit_at, at, "interrupted")) from error.__cause__
+    finally:
         if files is not None:
             files.write(at, trainer.params(at))
+    trainer.end(at)
     return fit_at(at, why)
 
 
@@ -240,20 +258,29 @@ def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any)
     **Raises** `ProgramError` if there is none to use.
     """
     objectives = tuple(bound for bound, _ in pairs_of(objective))
-    state, params = newest(folder, objectives)
-    array = estimator_of(objectives[0]).ops.array
-    return Fit(_mapped(array, params), state, f"loaded from {os.fspath(folder)}", 0.0, objectives, None, args, kwargs)
+    state, params = newest(folder, objectives, estimator_of(objectives[0]).ops.array)
+    return Fit(params, state, f"loaded from {os.fspath(folder)}", 0.0, objectives, None, args, kwargs)
 
 
-def _mapped(array: Callable[[Any], Any], tree: Any) -> Any:
-    return {name: _mapped(array, x) for name, x in tree.items()} if isinstance(tree, dict) else array(tree)
+def _started_from(state: Any, objectives: Sequence[Objective]) -> State | None:
+    if isinstance(state, Fit) and (other := difference(identity(state.objectives), identity(objectives))):
+        raise ProgramError(
+            f"fit: state= is of another fit: {other}. Go on with the objective that it is of, or begin anew with params=."
+        )
+    found = state.state if isinstance(state, Fit) else state
+    if not isinstance(found, State | None):
+        raise ProgramError(
+            f"fit: state= is a fit, its .state, or ppvi.load(folder, objective), not {type(state).__name__}; values to start "
+            f"from are params=."
+        )
+    return found
 
 
 def pairs_of(objective: Objective | Sequence[tuple[Objective, Whose]]) -> list[tuple[Objective, Whose]]:
     """Objectives, and whose parameters each of them moves."""
     if isinstance(objective, Objective):
         return [(objective, lambda name: True)]
-    pairs = list(objective)
+    pairs = list(objective) if isinstance(objective, Iterable) else []
     if not pairs or not all(
         isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Objective) for pair in pairs
     ):
@@ -264,9 +291,10 @@ def pairs_of(objective: Objective | Sequence[tuple[Objective, Whose]]) -> list[t
     return pairs
 
 
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
         raise ProgramError(f"fit: {name} must be an int of at least 1, not {value!r}.")
+    return operator.index(value)
 
 
 @dataclass(frozen=True)
@@ -289,7 +317,8 @@ class Asked:
         if not rules and not (due and self.callback):
             return None
         fit = so_far()
-        if due and self.callback and self.callback(step, fit) is True:
+        said = self.callback(step, fit) if due and self.callback else None
+        if said is not None and bool(said):
             return "the callback said so"
         return next((why for rule in rules if (why := rule(fit))), None)
 
@@ -320,14 +349,18 @@ def stopped(cause: str, so_far: Fit, remedy: str) -> FitError:
     return FitError(f"the fit stopped at step {so_far.state.step}: {cause}. {hint}", so_far)
 
 
-def with_fit(interrupt: KeyboardInterrupt, so_far: Fit) -> KeyboardInterrupt:
-    """Ctrl-C loses nothing: the interrupt has the fit so far."""
-    interrupt.fit = so_far  # type: ignore[attr-defined]
-    interrupt.add_note(
-        f"The fit so far, of {so_far.state.step} steps, is the `.fit` of this exception (in a notebook, sys.last_value.fit): "
-        f"fit(..., state=it) goes on from there."
-    )
-    return interrupt
+def with_fit(error: BaseException, so_far: Callable[[], Fit]) -> BaseException:
+    """Nothing is lost: what ends a fit, such as Ctrl-C or an error in a callback, has the fit so far."""
+    if not hasattr(error, "fit"):
+        fit = so_far()
+        with suppress(AttributeError):
+            error.fit = fit  # type: ignore[attr-defined]
+            if fit.state.step:
+                error.add_note(
+                    f"The fit so far, of {fit.state.step} steps, is the `.fit` of this exception (in a notebook, "
+                    f"sys.last_value.fit): fit(..., state=it) goes on from there."
+                )
+    return error
 
 
 def progress_bar(num_steps: int, wanted: bool) -> tqdm:

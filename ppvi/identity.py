@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from ppvi.objective import Objective
@@ -47,7 +48,7 @@ def difference(mine: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
 
 
 def _named(program: Any) -> dict[str, str]:
-    name = getattr(program, "__qualname__", None) or type(program).__qualname__
+    name = getattr(program, "__qualname__", None) or getattr(program, "__name__", None) or type(program).__qualname__
     digest = hashlib.sha256()
     _digest(program, digest.update, set())
     return {"name": name, "code": digest.hexdigest()}
@@ -55,6 +56,9 @@ def _named(program: Any) -> dict[str, str]:
 
 def _digest(program: Any, update: Any, seen: set[int]) -> None:
     """The code of a function, and of the functions that it has closed over or been made of."""
+    if isinstance(program, int | float | complex | str | bytes | bool | None):
+        update(repr(program).encode())
+        return
     if id(program) in seen:
         return
     seen.add(id(program))
@@ -64,16 +68,20 @@ def _digest(program: Any, update: Any, seen: set[int]) -> None:
     code = getattr(program, "__code__", None)
     if isinstance(code, CodeType):
         _digest_code(code, update)
+        given = getattr(program, "__defaults__", None) or (), (getattr(program, "__kwdefaults__", None) or {}).values()
+        for default in itertools.chain(*given):
+            _digest(default, update, seen)
         for cell in getattr(program, "__closure__", None) or ():
             try:
                 _digest(cell.cell_contents, update, seen)
             except ValueError:  # an empty cell
                 update(b"empty")
-    elif isinstance(program, int | float | str | bytes | bool | None):
-        update(repr(program).encode())
     elif callable(model := getattr(program, "model", None)):  # that of an autoguide
         update(type(program).__qualname__.encode())
         _digest(model, update, seen)
+    elif isinstance(call := getattr(type(program), "__call__", None), FunctionType):  # noqa: B004
+        update(type(program).__qualname__.encode())
+        _digest(call, update, seen)
 
 
 def _digest_code(code: CodeType, update: Any) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Never
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from ppvi.checks import Budget, Report
 from ppvi.checks.unbiased import RARE
@@ -24,6 +24,7 @@ from ppvi.engine.calls import name_of, refuse_collisions
 from ppvi.engine.objectives import Estimator, ObjectiveProgram, Params
 from ppvi.engine.sessions import not_a_strategy
 from ppvi.errors import ProgramError, StrategyError
+from ppvi.objectives.families import equal
 from ppvi.ops import Array
 from ppvi.strategies import Strategy
 
@@ -40,10 +41,11 @@ class Engine:
     def estimator(self, objective: Objective) -> Estimator:
         """The one of this objective, and of those that are equal to it."""
         with _TURN:
-            if objective not in _ESTIMATORS:
+            found = _ESTIMATORS.get(objective)
+            if found is None:
                 options = {"compile": True} if self.compile else {}
                 made: type[Any] = importlib.import_module(f"ppvi.{self.name}.objective").Estimator
-                _ESTIMATORS[objective] = made(
+                found = made(
                     objective.program,
                     objective.model,
                     objective.guide,
@@ -51,10 +53,12 @@ class Engine:
                     objective.maximize,
                     **options,
                 )
-            return _ESTIMATORS[objective]
+                _ESTIMATORS[_made(*objective._parts())] = found
+            return found
 
 
-_ESTIMATORS: WeakKeyDictionary[Objective, Estimator] = WeakKeyDictionary()
+_ESTIMATORS: WeakValueDictionary[Objective, Estimator] = WeakValueDictionary()
+"""By objectives that hold none themselves."""
 _TURN = threading.RLock()
 
 
@@ -126,7 +130,8 @@ class Objective:
         if not isinstance(other, Objective):
             return NotImplemented
         mine, theirs = (x._parts() for x in (self, other))
-        return self is other or (mine == theirs and _same(self.args, other.args) and _same(self.kwargs, other.kwargs))
+        alike = self is other or (equal(mine, theirs) and self.has_data_of(other))
+        return bool(alike)
 
     def __hash__(self) -> int:
         return hash((*map(_hash, (self.program, self.model, self.guide)), *sorted(self.strategies), self.engine))
@@ -161,6 +166,12 @@ class Objective:
         found = _made(*self._parts())
         found._set(args=args, kwargs=MappingProxyType(kwargs), _bare=self._bare or self)
         return found
+
+    def has_data_of(self, other: Objective) -> bool:
+        """Whether both are on the very same data, or on none: arrays are not compared by what is in them."""
+        mine, theirs = ((*x.args, *x.kwargs.values()) for x in (self, other))
+        alike = len(self.args) == len(other.args) and list(self.kwargs) == list(other.kwargs)
+        return alike and all(map(operator.is_, mine, theirs))
 
     def data(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a call, or those that the objective is on."""
@@ -333,13 +344,6 @@ def _made(
 ) -> Objective:
     bare = Objective(program, model, guide, strategies=strategies, maximize=maximize, engine=engine)
     return bare.on(*args, **kwargs) if args or kwargs else bare
-
-
-def _same(mine: Any, theirs: Any) -> bool:
-    """Whether data are the very same: arrays are not compared by what is in them."""
-    if isinstance(mine, Mapping):
-        return mine.keys() == theirs.keys() and all(mine[name] is theirs[name] for name in mine)
-    return len(mine) == len(theirs) and all(map(operator.is_, mine, theirs))
 
 
 def _hash(program: Any) -> int:

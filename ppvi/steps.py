@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +18,13 @@ from ppvi.errors import ProgramError
 class Stream:
     """The arguments of one step after the other."""
 
-    def __init__(self, batches: Iterable[Any], step: int):
+    def __init__(self, batches: Iterable[Any], step: int, engine: str):
         once = isinstance(batches, Iterator)
         rounds = [batches] if once else itertools.repeat(batches)
         self._batches = itertools.chain.from_iterable(_not_empty(each) for each in rounds)
-        skipped = 0 if once else step % len(batches) if isinstance(batches, Sized) and len(batches) else step
+        skipped = 0 if once else step % _length(batches) if step else 0
         self._batches = itertools.islice(self._batches, skipped, None)
+        self._foreign = "torch" if engine == "numpyro" else ""
         self._ahead: list[tuple[Any, ...]] = []
 
     def first(self) -> tuple[Any, ...]:
@@ -38,7 +40,18 @@ class Stream:
         if self._ahead:
             return self._ahead.pop()
         batch = next(self._batches, None)
-        return batch if batch is None else tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+        if batch is None:
+            return None
+        parts = batch if isinstance(batch, list | tuple) else (batch,)
+        return tuple(x.numpy() if type(x).__module__ == self._foreign else x for x in parts)
+
+
+def _length(batches: Iterable[Any]) -> int:
+    """How many there are, if they know; else more than anybody goes through."""
+    try:
+        return len(batches) or 1  # type: ignore[arg-type]
+    except TypeError:
+        return sys.maxsize
 
 
 def _not_empty(batches: Iterable[Any]) -> Iterator[Any]:

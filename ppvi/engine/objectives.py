@@ -81,23 +81,23 @@ class Estimator:
 
     # What the engine adds ---------------------------------------------------------------------------------------------
 
-    def initialise(self, key: Any, *args: Any, **kwargs: Any) -> Start:
+    def initialise(self, key: Any, /, *args: Any, **kwargs: Any) -> Start:
         """`init`, with what is known of each parameter."""
         raise NotImplementedError
 
-    def value_and_grad(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> tuple[Array, Params]:
+    def value_and_grad(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> tuple[Array, Params]:
         raise NotImplementedError
 
-    def surrogate(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> Array:
+    def surrogate(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> Array:
         raise NotImplementedError
 
-    def states(self, params: Params, *args: Any, **kwargs: Any) -> Any:
+    def states(self, params: Params, /, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
-    def update(self, key: Any, params: Params, states: Any, *args: Any, **kwargs: Any) -> tuple[Array, Params, Any]:
+    def update(self, key: Any, params: Params, states: Any, /, *args: Any, **kwargs: Any) -> tuple[Array, Params, Any]:
         raise NotImplementedError
 
-    def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
+    def staged(self, params: Params, /, *args: Any, **kwargs: Any) -> Plan:
         """The compiler's plan for arguments of these shapes."""
         raise NotImplementedError
 
@@ -141,17 +141,17 @@ class Estimator:
 
     # What every engine has --------------------------------------------------------------------------------------------
 
-    def init(self, key: Any, *args: Any, **kwargs: Any) -> Params:
+    def init(self, key: Any, /, *args: Any, **kwargs: Any) -> Params:
         return self.initialise(key, *args, **kwargs).params
 
-    def estimate(self, key: Any, params: Params, *args: Any, **kwargs: Any) -> Array:
+    def estimate(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> Array:
         return self.surrogate(key, params, *args, **kwargs)
 
-    def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
+    def explain(self, params: Params, /, *args: Any, **kwargs: Any) -> Explanation:
         plan = self.staged(params, *args, **kwargs)
         return explain(plan, self.examine(plan, params, args, kwargs))
 
-    def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
+    def prove(self, params: Params, /, *args: Any, **kwargs: Any) -> StaticReport:
         return self.examine(self.staged(params, *args, **kwargs), params, args, kwargs)
 
     def examine(self, plan: Plan, params: Params, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> StaticReport:

@@ -19,7 +19,7 @@ Arrays = Mapping[str, Array]
 """All that a step changes, by name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """All that a fit needs to go on.
 

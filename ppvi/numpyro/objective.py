@@ -83,17 +83,17 @@ class Estimator(engine.Estimator):
     def _update(self) -> Any:
         return jax.jit(self._learn, static_argnums=3)
 
-    def initialise(self, key: jax.Array, *args: Any, **kwargs: Any) -> Start:
+    def initialise(self, key: jax.Array, /, *args: Any, **kwargs: Any) -> Start:
         called([self], lambda arrays, structure: None, {}, args, kwargs)  # which refuses what nobody can see into
         start = first_run(lambda begin: self.evaluate(begin, args, kwargs)[1], key, self.strategies)
         self.refuse_no_params(start.params)
         # Weak types would make the second call of a jitted step compile again.
         return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
 
-    def value_and_grad(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
+    def value_and_grad(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
         return self._call(self._gradient, key, params, args, kwargs)
 
-    def surrogate(self, key: jax.Array, params: Params, *args: Any, **kwargs: Any) -> jax.Array:
+    def surrogate(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> jax.Array:
         return self.surrogate_in(None, key, params, args, kwargs)
 
     def surrogate_in(
@@ -107,11 +107,11 @@ class Estimator(engine.Estimator):
         """The surrogate with the strategies in these states."""
         return self._call(self._surrogate, key, params, args, kwargs, values)
 
-    def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
+    def states(self, params: Params, /, *args: Any, **kwargs: Any) -> States:
         return first_states(self.staged(params, *args, **kwargs))
 
     def update(
-        self, key: jax.Array, params: Params, states: States, *args: Any, **kwargs: Any
+        self, key: jax.Array, params: Params, states: States, /, *args: Any, **kwargs: Any
     ) -> tuple[jax.Array, Params, States]:
         return self._call(self._update, key, params, args, kwargs, states)
 
@@ -147,7 +147,7 @@ class Estimator(engine.Estimator):
         return jax.device_get(self._called(lambda arrays, rest: run(keys, params, arrays, rest), params, args, kwargs))
 
     def another(self, key: jax.Array) -> jax.Array:
-        return jax.random.fold_in(key, 1)
+        return jax.random.fold_in(key, 2**31)  # splits of a key are its folds with small numbers
 
     def names_of(self, inputs: Sequence[Var], params: Params) -> dict[Var, str]:
         return names_of(inputs, params)
@@ -159,7 +159,7 @@ class Estimator(engine.Estimator):
         own = zip(inputs, leaves, strict=False)
         return {**dict(own), **dict(zip(inputs[len(leaves) + 1 :], arrays, strict=True))}
 
-    def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
+    def staged(self, params: Params, /, *args: Any, **kwargs: Any) -> Plan:
         return self.laid_out(_checked(params), args, kwargs)[0]
 
     def laid_out(

@@ -129,6 +129,7 @@ class Trainer:
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
         first = self._first()
         paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
+        self._keys_of = [jax.random.key_impl(x) if is_key(x) else None for _, x in paths]
         self._names = [jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths]
         self._init = State(self._arrays(first), np.zeros((0, *self._several), jnp.zeros(()).dtype))
 
@@ -144,16 +145,22 @@ class Trainer:
             unconstrained,
             tuple(move.rule.init(move.mine(unconstrained)) for move in self.moves),
             tuple(first_states(plan) if plan else States({}, {}) for plan in self._plans),
-            unconstrained if self.averaging is not None else {},
+            jax.tree.map(_precise, unconstrained) if self.averaging is not None else {},
         )
         # Weak types would make the second call of the loop compile again.
-        return self.layout.copy(jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), first))
+        return self.layout.copy(jax.tree.map(lambda x: x if is_key(x) else jnp.array(x, jnp.result_type(x)), first))
 
     def _arrays(self, moving: Moving) -> Arrays:
-        return dict(zip(self._names, jax.tree.leaves(moving), strict=True))
+        leaves = (jax.random.key_data(x) if is_key(x) else x for x in jax.tree.leaves(moving))
+        return dict(zip(self._names, leaves, strict=True))
 
     def _moving(self, state: State) -> Moving:
-        return jax.tree.unflatten(self._tree, state.arrays.values())
+        leaves = (state.arrays[name] for name in self._names)
+        kept = [
+            x if impl is None else jax.random.wrap_key_data(x, impl=impl)
+            for x, impl in zip(leaves, self._keys_of, strict=True)
+        ]
+        return jax.tree.unflatten(self._tree, kept)
 
     def init(self) -> State:
         return self._init
@@ -230,7 +237,8 @@ class Trainer:
 
     def params(self, state: State) -> Params:
         moving = self._moving(state)
-        return self._constrained(self.layout.gathered(moving.params if self.averaging is None else moving.average))
+        found = self.layout.gathered(moving.params if self.averaging is None else moving.average)
+        return self._constrained(jax.tree.map(lambda mean, x: jnp.asarray(mean, x.dtype), found, moving.params))
 
     def problem(self, state: State) -> str | None:
         params = self.layout.gathered(self._moving(state).params)
@@ -282,6 +290,15 @@ def _started_from(start: Params, params: Params | None) -> Params:
     refuse_other_shapes({name: start[name] for name in params}, params, shapes)
     given = {name: jax.tree.map(lambda x, y: jnp.asarray(y, x.dtype), start[name], params[name]) for name in params}
     return start | given
+
+
+def is_key(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
+
+
+def _precise(x: jax.Array) -> jax.Array:
+    """In which a mean of many numbers still moves."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _finite(tree: Any) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 
 from ppvi.ops import Array
@@ -43,7 +43,7 @@ class Member:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Member) or self._family is not other._family:
             return NotImplemented if not isinstance(other, Member) else False
-        return self._arguments() == other._arguments()
+        return equal(self._arguments(), other._arguments())
 
     def __hash__(self) -> int:
         return hash((self._family.__qualname__, *self._arguments()))
@@ -54,6 +54,20 @@ class Member:
 
     def __reduce__(self) -> Any:
         return functools.partial(self._family, **self._kwargs), self._args
+
+
+def equal(mine: Any, theirs: Any) -> bool:
+    """Whether two things are equal; those that cannot tell, as arrays of several numbers cannot, where they are one."""
+    if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+        return mine.keys() == theirs.keys() and all(equal(x, theirs[name]) for name, x in mine.items())
+    if isinstance(mine, list | tuple) and type(mine) is type(theirs):
+        return len(mine) == len(theirs) and all(map(equal, mine, theirs))
+    if mine is theirs:
+        return True
+    try:
+        return bool(mine == theirs)
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 def family(maker: Callable[P, Objective]) -> Callable[P, Member]:

@@ -7,6 +7,7 @@ key is done by one of them at a time.
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -60,11 +61,11 @@ def random_state() -> dict[str, torch.Tensor]:
 
 @contextmanager
 def drawing_from(random: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Draws are these random numbers'."""
-    with seeded(0):
+    """Draws are these random numbers', and on other devices some that follow from them."""
+    with seeded(zlib.crc32(random["cpu"].numpy().tobytes())):
         for device, state in random.items():
             if device == "cpu":
                 torch.set_rng_state(state)
-            else:
+            elif int(device.removeprefix("cuda:")) < torch.cuda.device_count():
                 torch.cuda.set_rng_state(state, device)
         yield

@@ -26,17 +26,18 @@ class Memory:
     """Optimisers and schedulers, each with its `state_dict`."""
     hooked: bool = False
     """Whether something hangs on the steps whose own memory nobody sees."""
-    make: Callable[[], Any] = lambda: None
-    """Makes parts that are there after a first step only."""
     fresh: dict[int, Any] = field(default_factory=dict)
     """By the part's number, what it began with."""
+
+    def __post_init__(self) -> None:
+        self.fresh |= {i: copy.deepcopy(part.state_dict()) for i, part in enumerate(self.parts())}
 
     def arrays(self) -> Named:
         """What is in tensors, and the numbers that have changed since the beginning."""
         found: Named = {}
         for i, part in enumerate(self.parts()):
             now, kind = part.state_dict(), type(part).__name__
-            before = dict(_leaves(self.fresh.setdefault(i, copy.deepcopy(now)), kind))
+            before = dict(_leaves(self.fresh[i], kind))
             for path, x in _leaves(now, kind):
                 if isinstance(x, torch.Tensor):
                     found[f"{i}/{kind}/tensors/{path}"] = x.detach().clone()
@@ -54,8 +55,6 @@ class Memory:
             number, kind, what, path = name.split("/", 3)
             by_part.setdefault(int(number), {})[path] = x.clone() if what == "tensors" else x.item()
             kinds[int(number)] = kind
-        if by_part and max(by_part) >= len(self.parts()):
-            self.make()
         parts = self.parts()
         for i, kind in kinds.items():
             mine = type(parts[i]).__name__ if i < len(parts) else "nothing"
@@ -65,8 +64,7 @@ class Memory:
                     f"with the optimizer that the state was made with, or begin anew with params=."
                 )
         for i, part in enumerate(parts):
-            before = self.fresh.setdefault(i, copy.deepcopy(part.state_dict()))
-            part.load_state_dict(_filled(copy.deepcopy(before), _nested(by_part.get(i, {}))))
+            part.load_state_dict(_filled(copy.deepcopy(self.fresh[i]), _nested(by_part.get(i, {}))))
 
 
 def memory_of(optimizer: Any, leaves: list[torch.Tensor]) -> Memory:
@@ -93,25 +91,19 @@ def memory_of(optimizer: Any, leaves: list[torch.Tensor]) -> Memory:
     return Memory(step, lambda: (moving, *schedulers), hooked)
 
 
-def _of_pyro(optimizer: PyroOptim, leaves: list[torch.Tensor]) -> Memory:
-    def parts() -> list[Any]:
-        found = []
-        for leaf in leaves:
-            made = optimizer.optim_objs.get(leaf)
-            if made is None:
-                return found
-            found += [made, made.optimizer] if isinstance(made, LRScheduler) else [made]
-        return found
+def _of_pyro(given: PyroOptim, leaves: list[torch.Tensor]) -> Memory:
+    """That of an optimiser for each leaf, made anew: another fit's is not this one's. A scheduler moves at every step."""
+    optimizer: Any = copy.copy(given)
+    optimizer.optim_objs = {leaf: optimizer._get_optim(leaf) for leaf in leaves}
+    optimizer.grad_clip = {leaf: optimizer._get_grad_clip(leaf) for leaf in leaves}
+    schedulers = [made for made in optimizer.optim_objs.values() if isinstance(made, LRScheduler)]
 
-    def make() -> None:
-        """One step, of gradients of zero."""
-        for leaf in leaves:
-            leaf.grad = torch.zeros_like(leaf)
+    def step() -> None:
         optimizer(leaves)
-        for leaf in leaves:
-            leaf.grad = None
+        for scheduler in schedulers:
+            scheduler.step()
 
-    return Memory(lambda: optimizer(leaves), parts, make=make)
+    return Memory(step, lambda: [*optimizer.optim_objs.values(), *(scheduler.optimizer for scheduler in schedulers)])
 
 
 def _leaves(tree: Any, kind: str, path: str = "") -> Iterator[tuple[str, Any]]:

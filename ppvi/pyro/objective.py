@@ -77,7 +77,7 @@ class Estimator(engine.Estimator):
         other.layout, other._stagings = layout, Stagings(self._sight.look, source.here)
         return other
 
-    def initialise(self, key: Key, *args: Any, **kwargs: Any) -> Start:
+    def initialise(self, key: Key, /, *args: Any, **kwargs: Any) -> Start:
         return initialise(self, key, args, kwargs)
 
     def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
@@ -88,11 +88,11 @@ class Estimator(engine.Estimator):
         self.has_run = True
         return session
 
-    def estimate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def estimate(self, key: Key, params: Params, /, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.no_grad():
             return self.surrogate(key, params, *args, **kwargs)
 
-    def value_and_grad(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Params]:
+    def value_and_grad(self, key: Key, params: Params, /, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Params]:
         staging, arguments = self._prepared(params, args, kwargs)
         tensors = [*params.values(), *arguments.tensors]
         gradient = staging.gradient(len(params), tensors)
@@ -108,7 +108,7 @@ class Estimator(engine.Estimator):
                 value, *grads = gradient(*tensors)
         return value, dict(zip(params, grads, strict=True))
 
-    def surrogate(self, key: Key, params: Params, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def surrogate(self, key: Key, params: Params, /, *args: Any, **kwargs: Any) -> torch.Tensor:
         staging, arguments = self._prepared(params, args, kwargs)
         if torch.is_grad_enabled() and not any(x.requires_grad for x in arguments.tensors):
             tensors = [*params.values(), *arguments.tensors]
@@ -185,11 +185,11 @@ class Estimator(engine.Estimator):
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         return Arguments((self.model, self.guide), self._sight.look, args, kwargs)
 
-    def states(self, params: Params, *args: Any, **kwargs: Any) -> States:
+    def states(self, params: Params, /, *args: Any, **kwargs: Any) -> States:
         return first_states(self._prepared(params, args, kwargs)[0].plan)
 
     def update(
-        self, key: Key, params: Params, states: States, *args: Any, **kwargs: Any
+        self, key: Key, params: Params, states: States, /, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, Params, States]:
         leaves = {name: value.detach().requires_grad_() for name, value in checked(params).items()}
 
@@ -239,11 +239,11 @@ class Estimator(engine.Estimator):
 
         return Loss(self)
 
-    def planned_for(self, params: Params, *args: Any, **kwargs: Any) -> Plan | None:
+    def planned_for(self, params: Params, /, *args: Any, **kwargs: Any) -> Plan | None:
         """The compiler's plan; None of what is replayed."""
         return self._prepared(params, args, kwargs)[0].plan
 
-    def staged(self, params: Params, *args: Any, **kwargs: Any) -> Plan:
+    def staged(self, params: Params, /, *args: Any, **kwargs: Any) -> Plan:
         staging, _ = self._prepared(params, args, kwargs)
         if staging.plan is None:
             raise EngineError(
@@ -252,13 +252,13 @@ class Estimator(engine.Estimator):
             )
         return staging.plan
 
-    def explain(self, params: Params, *args: Any, **kwargs: Any) -> Explanation:
+    def explain(self, params: Params, /, *args: Any, **kwargs: Any) -> Explanation:
         staging, arguments = self._prepared(params, args, kwargs)
         if staging.plan is not None:
             return super().explain(params, *args, **kwargs)
         return watched.explain(self._replay(params, arguments), staging.why)
 
-    def prove(self, params: Params, *args: Any, **kwargs: Any) -> StaticReport:
+    def prove(self, params: Params, /, *args: Any, **kwargs: Any) -> StaticReport:
         staging, arguments = self._prepared(params, args, kwargs)
         if staging.plan is not None:
             return super().prove(params, *args, **kwargs)

@@ -50,6 +50,8 @@ class Move:
     memory: Memory
     """The optimiser's."""
     states: States
+    learned: Memory
+    """That of the strategies' own optimisers."""
 
     def gradient(
         self, params: Params, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -75,11 +77,6 @@ class Move:
         self.memory.step()
         for leaf in self.leaves.values():
             leaf.grad = None
-
-    @property
-    def learned(self) -> Memory:
-        """What the strategies' own optimisers remember."""
-        return Memory(lambda: None, lambda: list(self.states.rules.values()))
 
 
 class Trainer:
@@ -117,15 +114,23 @@ class Trainer:
                 shared = tuple(bound.on_mesh(layout) for bound in self.objectives)
             random = random_state()
         constrained = self._constrained(self.leaves)
+        pyro.get_param_store().set_state(
+            {"params": self.leaves, "constraints": self.constraints}
+        )  # optimisers ask it for names
         moves = []
         for bound, on_mesh, mine, rule in zip(
             self.objectives, shared, names, one_each(optimizer, len(pairs)), strict=True
         ):
             leaves = {name: self.leaves[name] for name in mine}
             memory, states = memory_of(_maker(rule), list(leaves.values())), bound.states(constrained, *args, **kwargs)
-            moves.append(Move(on_mesh, leaves, memory, states))
+            rules = list(states.rules.values())
+            moves.append(Move(on_mesh, leaves, memory, states, Memory(lambda: None, lambda rules=rules: rules)))
         self.moves = tuple(moves)
-        self._average = {} if averaging is None else {name: x.detach().clone() for name, x in self.leaves.items()}
+        # Of such precision that a mean of many numbers still moves.
+        means = {
+            name: x.detach().clone().to(torch.promote_types(x.dtype, torch.float32)) for name, x in self.leaves.items()
+        }
+        self._average = {} if averaging is None else means
         self._at: Arrays | None = None
         self._init = State(self._now(random), np.zeros((0, *self._several), np.float32))
 
@@ -140,7 +145,7 @@ class Trainer:
         buffers: dict[int, tuple[str, torch.Tensor]] = {}
         for i, bound in enumerate(self.objectives):
             for place in bound.modules.places:
-                buffers.setdefault(id(place.tensor), (f"buffers/{i}/{place.path}", place.tensor))
+                buffers.setdefault(id(place.tensor), (f"buffers/{i}/{len(buffers)}/{place.path}", place.tensor))
         learned = {
             f"strategies/{i}/{site}/{j}": x
             for i, move in enumerate(self.moves)
@@ -188,7 +193,7 @@ class Trainer:
                 "beside it, (optimizer, scheduler), which a fit steps itself; or begin anew with params=."
             )
         arrays = {name: torch.as_tensor(x) for name, x in state.arrays.items()}
-        prefixes = tuple(prefix for prefix, _ in self._memories())
+        prefixes = (*(prefix for prefix, _ in self._memories()), "random/cuda")
         mine, theirs = (
             {name: x for name, x in found.items() if not name.startswith(prefixes)}
             for found in (self._init.arrays, arrays)
@@ -202,9 +207,11 @@ class Trainer:
 
     def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
         self._go_to(state.arrays)
+        self._at = None  # whatever happens in between
         with drawing_from(_under("random/", state.arrays)):
-            losses = torch.stack([self._step(state.step + i, data) for i in range(1, n + 1)]).cpu().numpy()
+            losses = torch.stack([self._step(state.step + i, data) for i in range(1, n + 1)]).cpu()
             after = self._now(random_state())
+        losses = (losses if losses.dtype == torch.float64 else losses.float()).numpy()
         fine = bool(np.isfinite(losses).all()) and self._lost(after) is None
         return after, losses.reshape(n, *self._several), fine
 
@@ -218,7 +225,7 @@ class Trainer:
         if self.averaging is not None:
             weight = (self.averaging + 1) / (number + self.averaging)
             for name, mean in self._average.items():
-                mean.lerp_(self.leaves[name].detach(), weight)
+                mean.lerp_(self.leaves[name].detach().to(mean.dtype), weight)
         return torch.stack(losses)
 
     def _constrained(self, leaves: Mapping[str, Any]) -> Params:
@@ -227,7 +234,7 @@ class Trainer:
     @torch.no_grad()
     def params(self, state: State) -> Params:
         found = self._constrained(_under("params/" if self.averaging is None else "average/", state.arrays))
-        return {name: value.clone() for name, value in found.items()}
+        return {name: value.to(self.leaves[name].dtype, copy=True) for name, value in found.items()}
 
     # What goes wrong ----------------------------------------------------------------------------------------------------
 
@@ -238,6 +245,7 @@ class Trainer:
 
     def cause(self, state: State, data: Data) -> str | None:
         self._go_to(state.arrays)
+        self._at = None
         with drawing_from(_under("random/", state.arrays)):
             for move in self.moves:
                 random, params = torch.get_rng_state(), self._constrained(self.leaves)
@@ -245,10 +253,8 @@ class Trainer:
                 bad = [name for name, grad in zip(move.leaves, grads, strict=True) if not bool(grad.isfinite().all())]
                 culprits = self._culprits(move.bound, random, params, data)
                 if cause := cause_in(culprits, bool(value.isfinite()), bad):
-                    self._at = None
                     return cause
                 move.move(grads)
-        self._at = None
         return None
 
     def _culprits(self, bound: Estimator, random: torch.Tensor, params: Params, data: Data) -> list[str]:
