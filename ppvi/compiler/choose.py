@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
 from ppvi.compiler.flat import flatten
 from ppvi.compiler.intervals import interval
-from ppvi.compiler.ir import Atom, Candidate, Equation, Program, SiteInfo, Var, equations_behind, site_info, union
+from ppvi.compiler.ir import (
+    POINT,
+    Atom,
+    Candidate,
+    Equation,
+    Program,
+    SiteInfo,
+    Var,
+    equations_behind,
+    site_info,
+    union,
+)
 from ppvi.compiler.ranges import Ranges
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
@@ -186,7 +197,8 @@ def refuse_moving_supports(program: Program, choices: dict[Equation, Choice]) ->
         if equation.site is None or not bounds or _stay(bounds, program):
             continue
         strategy = choices[equation].strategy
-        if strategy.fixed_support or not equation.site.named:
+        asked = equation.site.named or equation.site.support.name == POINT  # which has no ends that a value could pass
+        if strategy.fixed_support or not asked:
             raise moving_support(equation.site.name, equation.site.distribution, equation.site.where, strategy)
 
 

@@ -276,6 +276,9 @@ class Rules:
         for step in filter(is_asked, self.analysis.flat.steps):
             moving = {source for bound in _bounds(step) for source in self._moving(bound)}
             together = moving.intersection(self.analysis.of(step.inputs[1]))
+            outer = ends(_density(step).support, _bounds(step), self.analysis.ranges)
+            if holds(outer, step.inputs[1], self.analysis.ranges, analytic=False):
+                continue  # no bound ever passes it
             if moving and any(is_drawn(x, self.analysis.flat.makers) for x in (step.inputs[1], *_bounds(step))):
                 certain = _density(step).support.jumps and not together
                 why = f"its support moves with {self._names(moving)}, so that the density jumps as a bound passes the value"

@@ -208,7 +208,9 @@ class Edges:
 
     def is_pole(self, equation: Equation) -> bool:
         if equation.op == "pow":
-            exponent = self.exponent(equation)
+            exponent, (low, _) = self.exponent(equation), self.range(equation.inputs[0])
+            if low < 0 and (exponent is None or exponent % 1):
+                return True  # of a negative number there is no such power
             return self.may_be_zero(equation.inputs[0]) and (exponent is None or exponent < 0)
         quotient_by_number = equation.op == "div" and len(equation.inputs) == 1
         return equation.op in POLES and not quotient_by_number and POLES[equation.op](self.range(equation.inputs[-1]))

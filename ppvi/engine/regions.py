@@ -99,7 +99,7 @@ def region_of(fn: Any, library: Library) -> Region:
     fn = library.unwrapped(fn)
     base = getattr(fn, "base_dist", None)
     if type(fn).__name__ == "Delta":
-        return Region(POINT)
+        return Region(POINT, others=tuple(x for x in (library.number(fn.v),) if not isinstance(x, float)))
     if library.is_image(fn):
         return functools.reduce(
             lambda region, step: _image(region, step, library), steps(fn.transforms), region_of(base, library)

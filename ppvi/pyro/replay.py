@@ -31,6 +31,7 @@ import torch
 
 from ppvi.compiler.choose import moving_support
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
+from ppvi.compiler.ir import POINT
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.sessions import as_strategy, refuse_undrawable
 from ppvi.errors import EngineError, StrategyError
@@ -272,7 +273,7 @@ def _strategy(name: str, site: SiteDistribution, named: Any, where: str) -> tupl
             f"site {name!r} at {where}: {strategy} learns, and a program that is replayed has no sites to keep states for."
         )
     moves = any(bound.requires_grad and bool(bound.detach().isfinite().any()) for bound in site.bounds())
-    if moves and (strategy.fixed_support or named is None):
+    if moves and (strategy.fixed_support if named is not None else site.region.name != POINT):
         raise moving_support(name, site.name, where, strategy)
     return strategy, named is not None
 

@@ -133,3 +133,15 @@ wrong(
     "exp into a shifted exponential", changed(lambda u: xp.exp(u), lambda u: u), "exp(u) is below 1 for some draws", "support",
     verdict="suspect", model=model_of(lambda: image(dist.Exponential(1.0), affine(1.0, 1.0))),
 )  # fmt: skip
+
+# Bounds that never pass a value -------------------------------------------------------------------------------------------
+
+for _name, _bound in (("a square", lambda z: z * z + 2.0), ("exp", lambda z: xp.exp(z) + 1.6), ("softplus", lambda z: nn.softplus(z) + 2.0)):  # fmt: skip
+    right(
+        f"datum below {_name}", density, "the upper end is above the datum whatever the draw is",
+        model=with_location(lambda z, end=_bound: dist.Uniform(0.0, end(z))),
+    )  # fmt: skip
+wrong(
+    "datum that an end passes", density, CUT, "moving density",
+    model=with_location(lambda z: dist.Uniform(0.0, z * z + 0.5)),
+)  # fmt: skip

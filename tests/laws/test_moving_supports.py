@@ -149,3 +149,16 @@ def test_a_path_moves_with_its_support(engine):
     mean = (math.cos(t) - math.sin(t)) / 2
     variance = (1 + (math.cos(2 * t) - 2 * math.sin(2 * t)) / 5) / 2 - mean**2
     assert abs(slope - mean) < 5 * math.sqrt(variance / n)
+
+
+def test_a_point_that_moves_has_no_score(engine):
+    """Its density is of probability one at the point, wherever that is."""
+    with on(engine):
+        program = program_of(lambda t: dist.Delta(t))
+        for strategy in (Reinforce(), LeaveOneOut(2)):
+            bound = engine.vi.objective(mean_sine, nothing, program, strategies={"z": strategy})
+            with pytest.raises(StrategyError, match=r"'z' ~ Delta.*its support moves with a parameter"):
+                bound.value_and_grad(engine.key(1), bound.init(engine.key(0)))
+        bound = engine.vi.objective(mean_sine, nothing, program)
+        _, grads = bound.value_and_grad(engine.key(1), bound.init(engine.key(0)))
+        np.testing.assert_allclose(float(grads["t"]), np.cos(0.6), rtol=1e-6)

@@ -197,6 +197,61 @@ def test_a_loader_of_torch():
     assert fit.losses.shape == (5,)
 
 
+@each_engine
+def test_draws_after_a_fit_are_not_its_own(engine):
+    """With the guide's own draws for the objective, a step's loss is the draw of its step."""
+    with on(engine):
+
+        def guide():
+            ppl.sample("z", dist.Normal(ppl.param("loc", xp.array(0.0)), xp.array(1.0)))
+
+        bound = engine.vi.objective(
+            lambda p, q: q.simulate()["z"], lambda: ppl.sample("z", dist.Normal(0.0, 1.0)), guide
+        )
+        still = optax.sgd(0.0) if engine is NUMPYRO else functools.partial(torch.optim.SGD, lr=0.0)
+        fit = engine.vi.fit(bound, engine.key(0), num_steps=300, optimizer=still, progress=False)
+        draws = np.asarray(fit.posterior(draws=300).posterior["z"]).ravel()
+        assert abs(np.corrcoef(draws, -fit.losses)[0, 1]) < 0.3
+        assert not set(draws.tolist()) & set((-fit.losses).tolist())
+
+
+@each_engine
+def test_what_ends_a_fit_has_it(engine, tmp_path, monkeypatch):
+    def fails(step, fit):
+        if step == 4:
+            raise ZeroDivisionError
+
+    def full(*_):
+        raise OSError("no space left")
+
+    with on(engine):
+        with pytest.raises(ZeroDivisionError) as caught:
+            run(engine, "one", "adam", 9, every=2, callback=fails)
+        assert caught.value.fit.state.step == 4
+        assert run(engine, "one", "adam", 9, every=3, callback=lambda step, fit: np.bool_(True)).state.step == 3
+        monkeypatch.setattr(Checkpoints, "_write", full)
+        with pytest.warns(UserWarning, match="no checkpoint of step 3 could be written: no space left"):
+            assert run(engine, "one", "adam", 3, checkpoint=tmp_path).state.step == 3
+
+
+def test_a_scheduler_of_pyro_moves():
+    rule = pyro.optim.ExponentialLR({"optimizer": torch.optim.SGD, "optim_args": {"lr": 0.02}, "gamma": 0.5})
+    with on(PYRO):
+        fit = run(PYRO, "one", "adam", 4, optimizer=rule)
+        named = run(
+            PYRO, "one", "adam", 2, optimizer=pyro.optim.Adam(lambda name: {"lr": 0.1 if name == "loc" else 0.0})
+        )
+    rates = [float(x) for name, x in fit.state.arrays.items() if name.endswith("param_groups/0/lr")]
+    np.testing.assert_allclose(rates, 0.02 * 0.5**4)
+    assert float(named.params["sd"]) == pytest.approx(0.5)
+    assert float(named.params["loc"]) != 0.0
+
+
+def test_an_error_of_a_fit_is_pickled():
+    error = pickle.loads(pickle.dumps(ppvi.FitError("lost", 3)))
+    assert (str(error), error.fit) == ("lost", 3)
+
+
 # States and files that do not fit ---------------------------------------------------------------------------------------
 
 
@@ -217,6 +272,17 @@ def test_a_state_of_another_fit_is_refused_by_name(engine):
             engine.vi.fit(
                 bounds(engine, "one"), engine.key(7), y, num_steps=2, state=state, optimizer=sgd, progress=False
             )
+        fit = run(engine, "one", "adam", 2)
+        other = engine.vi.objective(ppvi.objectives.iwelbo(2), model, guide)
+        with pytest.raises(
+            ppvi.ProgramError, match=r"state= is of another fit: its program is elbo, and not iwelbo\(2\)"
+        ):
+            engine.vi.fit(other, engine.key(7), y, num_steps=2, state=fit, progress=False)
+        on_data = [(other.on(engine.array(Y)), ["loc"]), (other.on(engine.array(Y + 1)), ["sd"])]
+        with pytest.raises(ppvi.ProgramError, match="several objectives have the same data"):
+            engine.vi.fit(on_data, engine.key(7), num_steps=2, progress=False)
+        with pytest.raises(ppvi.ProgramError, match=r"state= is a fit, its \.state, or ppvi\.load"):
+            run(engine, "one", "adam", 2, state="run")
         with pytest.raises(ppvi.ProgramError, match="params= begins anew and state= goes on"):
             run(engine, "one", "adam", 2, state=state, params={"loc": 1.0})
 

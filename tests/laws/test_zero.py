@@ -255,3 +255,23 @@ def test_strategies_that_draw_by_noise(engine, family, strategy):
         assert (slopes[1::2] == 0).all()
         slopes = slopes[::2]
     assert abs(slopes.mean() - slope) < 5 * slopes.std() / len(slopes) ** 0.5 + 1e-6
+
+
+def test_a_power_that_is_not_there_moves_nothing(engine):
+    """E of z^1.5 where z is positive, and of 0 elsewhere: its slope in the mean is 1.5 E sqrt(z) there."""
+
+    def program(p, q):
+        z = q.simulate()["z"]
+        return xp.where(z > 0, z**1.5, 0.0 * z)
+
+    def guide():
+        ppl.sample("z", dist.Normal(ppl.param("m", xp.array(0.3)), 1.0))
+
+    with on(engine):
+        bound = engine.vi.objective(program, lambda: None, guide)
+        params = bound.init(engine.key(0))
+        slopes = [float(bound.value_and_grad(engine.key(i), params)[1]["m"]) for i in range(30)]
+        assert np.isfinite(slopes).all()
+        assert 0.0 in slopes
+        assert max(slopes) > 0
+        assert bound.prove(params).verdict == "proved"
