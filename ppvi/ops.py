@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 Array = Any
 """A JAX array or a torch tensor; framework-free code only passes it on."""
 
@@ -81,3 +83,8 @@ class Ops(Protocol):
     def one_by_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The same as `vmap`, one entry after the other, each forgotten but for its result and run again for a gradient."""
         ...
+
+
+def as_numpy(x: Any, dtype: Any = None) -> np.ndarray:
+    """A framework's array, on whatever device, as NumPy's."""
+    return np.asarray(x.cpu() if hasattr(x, "cpu") else x, dtype)

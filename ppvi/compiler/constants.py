@@ -14,6 +14,7 @@ import numpy as np
 
 from ppvi.compiler.flat import Step
 from ppvi.compiler.ir import Atom, Literal, Var, is_real, straight
+from ppvi.ops import as_numpy
 
 MOST = 4096
 """Numbers that are computed at most of a constant."""
@@ -29,7 +30,7 @@ class Constants:
 
     def of(self, atom: Atom) -> np.ndarray | None:
         value = self._native(atom)
-        return None if value is None else np.asarray(value)
+        return None if value is None else as_numpy(value)
 
     def _native(self, atom: Atom) -> Any:
         if isinstance(atom, Literal):
@@ -53,7 +54,7 @@ class Constants:
         except (
             Exception
         ):  # an operation that runs on its framework's own arrays only, or not at all outside of a program
-            return _moved(np.asarray(values[0]), step) if step.meaning.moves else None
+            return _moved(as_numpy(values[0]), step) if step.meaning.moves else None
 
 
 def _moved(value: np.ndarray, step: Step) -> np.ndarray | None:

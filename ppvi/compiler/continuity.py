@@ -18,6 +18,7 @@ from ppvi.compiler.flat import Flat, Step
 from ppvi.compiler.formula import LINES, Formula, Knots, Leaf, Operation, Table, jumps_in
 from ppvi.compiler.ir import Atom, Literal, Origin, Smoothness, Var, is_float, straight
 from ppvi.compiler.ranges import Ranges, pole_of
+from ppvi.ops import as_numpy
 
 MOST = 300
 """Operations that are followed back at most."""
@@ -150,7 +151,7 @@ class Region:
     def _leaf(self, place: int, atom: Atom, axes: Axes) -> Leaf:
         value = None if self.known.of(atom) else self.known.fixed(atom)
         if isinstance(atom, Literal) or value is not None:
-            values = np.ones(()) if value is None else np.asarray(value) * 1.0
+            values = np.ones(()) if value is None else as_numpy(value) * 1.0
             if values.size > 1:  # of one entry of the value in question on each line, in all constants
                 values = values[tuple(_entries(axis) % size for axis, size in zip(axes, values.shape, strict=True))]
             return Leaf(place, tuple(np.ravel(values).tolist()), "constant")

@@ -25,7 +25,7 @@ from ppvi.compiler.intervals import interval
 from ppvi.compiler.ir import Atom, Equation, Literal, Loop, Program, Var, is_float
 from ppvi.compiler.poles import Range
 from ppvi.compiler.ranges import Ranges
-from ppvi.ops import Array, Ops
+from ppvi.ops import Array, Ops, as_numpy
 from ppvi.strategies.zero import LARGEST, is_finite
 
 POLES: dict[str, Callable[[Range], bool]] = {
@@ -254,7 +254,7 @@ def _is_infinite(atom: Atom) -> bool:
     if not isinstance(atom, Literal) or not is_float(atom):
         return False
     try:
-        return bool(np.isinf(np.asarray(atom.value, float)).any())
+        return bool(np.isinf(as_numpy(atom.value, float)).any())
     except TypeError:  # a number of a trace outside, which may be anything
         return True
 

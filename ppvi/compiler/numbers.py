@@ -18,7 +18,7 @@ import numpy as np
 
 from ppvi.compiler.infinities import Edges
 from ppvi.compiler.ir import Atom, Equation, Literal, Masses, Program, Var, is_float
-from ppvi.ops import Ops
+from ppvi.ops import Ops, as_numpy
 
 RUNS = 8
 """How many runs are looked at."""
@@ -55,7 +55,7 @@ class Numbers:
         try:
             if atom not in known:  # what has been found is not looked for again
                 known = self._run(_behind(atom, self.program), seed, step)
-            return np.asarray(_read(atom, known), float)
+            return as_numpy(_read(atom, known), float)
         except (KeyError, TypeError):  # not found; or a number of a trace outside, which may be anything
             return None
 
@@ -142,7 +142,7 @@ class Numbers:
         if seed is None:
             return True
         there = self._runs[seed, step]
-        return all(np.array_equal(np.asarray(x), np.asarray(there[var])) for var, x in self._draws(seed))
+        return all(np.array_equal(as_numpy(x), as_numpy(there[var])) for var, x in self._draws(seed))
 
 
 def _behind(atom: Atom, program: Program) -> list[Equation]:
@@ -185,13 +185,13 @@ def _varies(equation: Equation, given: Sequence[tuple[Atom, Any]], there: Mappin
 
     before = equation.run(*(x for _, x in given))
     after = equation.run(*(mixed(atom, x) for atom, x in given))
-    pairs = ((np.asarray(x, float), np.asarray(y, float)) for x, y in zip(before, after, strict=True))
+    pairs = ((as_numpy(x, float), as_numpy(y, float)) for x, y in zip(before, after, strict=True))
     with np.errstate(invalid="ignore"):
         return any((np.isfinite(x) & np.isfinite(y) & (abs(x - y) > MOVED)).any() for x, y in pairs)
 
 
 def _is_infinite(x: Any) -> bool:
-    return bool(np.isinf(np.asarray(x, float)).any())
+    return bool(np.isinf(as_numpy(x, float)).any())
 
 
 def probabilities(masses: Masses, x: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from ppvi.compiler.flat import Step
 from ppvi.compiler.intervals import EVERYTHING, POSITIVE, RANGES, integer_power, interval, inward, square
 from ppvi.compiler.ir import POINT, Atom, Literal, Origin, Support, Var, is_float
 from ppvi.compiler.poles import BENDS, POLES, Pole, Range, of_exponent
+from ppvi.ops import as_numpy
 
 DEPTH = 60
 """Operations that are followed back at most, one behind the other; what is beyond may be anything."""
@@ -189,7 +190,7 @@ class Ranges:
         """What a test finds, if that is always the same."""
         atom = self.moved(atom)
         if isinstance(atom, Literal):
-            values = np.unique(np.asarray(atom.value))
+            values = np.unique(as_numpy(atom.value))
             return bool(values[0]) if values.size == 1 else None
         step = self.makers.get(atom)
         if step is None or atom.dtype != "bool" or not depth:
@@ -305,7 +306,7 @@ def pole_of(step: Step) -> Pole | None:
 
 
 def _of_literal(atom: Literal) -> Range:
-    values = np.asarray(atom.value) if atom.dtype.startswith(("float", "int", "uint", "bool")) else np.asarray(math.nan)
+    values = as_numpy(atom.value) if atom.dtype.startswith(("float", "int", "uint", "bool")) else np.asarray(math.nan)
     return EVERYTHING if not values.size or np.isnan(values).any() else (float(values.min()), float(values.max()))
 
 
@@ -324,9 +325,9 @@ def _literal(atom: Atom, makers: Mapping[Var, Step]) -> Any:
 
 def _is_nan(atom: Atom, makers: Mapping[Var, Step]) -> bool:
     value = _literal(atom, makers)
-    return value is not None and bool(np.isnan(np.asarray(value, float)).all())
+    return value is not None and bool(np.isnan(as_numpy(value, float)).all())
 
 
 def _is_infinite(atom: Atom, makers: Mapping[Var, Step]) -> bool:
     value = _literal(atom, makers)
-    return value is not None and bool(np.isinf(np.asarray(value, float)).any())
+    return value is not None and bool(np.isinf(as_numpy(value, float)).any())

@@ -30,6 +30,7 @@ from ppvi.compiler.matrices import Matrices
 from ppvi.compiler.picked import is_in_order
 from ppvi.compiler.ranges import Ranges, pole_of
 from ppvi.compiler.supports import assessed
+from ppvi.ops import as_numpy
 
 INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
 
@@ -247,7 +248,7 @@ class Analysis:
 
     def _numbers(self, atom: Atom) -> np.ndarray:
         atom = self.ranges.moved(atom)
-        return np.ravel(np.asarray(atom.value, float)) if isinstance(atom, Literal) and is_float(atom) else np.zeros(0)
+        return np.ravel(as_numpy(atom.value, float)) if isinstance(atom, Literal) and is_float(atom) else np.zeros(0)
 
     def switches(self, step: Step, operand: int) -> bool:
         """Whether an operation on single numbers jumps in an operand, or has a pole there."""

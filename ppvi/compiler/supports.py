@@ -18,6 +18,7 @@ from ppvi.compiler.flat import Flat, Step
 from ppvi.compiler.ir import POINT, UNKNOWN, Atom, Literal, Support, Var, is_float, is_real, site_info, straight
 from ppvi.compiler.poles import Range
 from ppvi.compiler.ranges import Ranges
+from ppvi.ops import as_numpy
 
 SINGLE = 1e-6
 """Relative precision of the bounds of a support, which a value may reach."""
@@ -101,7 +102,7 @@ def is_whole(atom: Atom, makers: Mapping[Var, Step]) -> bool:
     if atom.dtype.startswith(("int", "uint", "bool")):
         return True
     if isinstance(atom, Literal):
-        return is_real(atom) and bool((np.asarray(atom.value) % 1 == 0).all())
+        return is_real(atom) and bool((as_numpy(atom.value) % 1 == 0).all())
     step = makers.get(atom)
     if step is None or step.equation.site is not None:
         return step is not None and site_info(step.equation).support.kind == "integer"
