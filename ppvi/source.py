@@ -19,7 +19,7 @@ def code_of(engine: str, libraries: Iterable[str]) -> tuple[str, ...]:
     specs = [find_spec(name) for name in libraries]
     packages = [Path(spec.origin).parent for spec in specs if spec is not None and spec.origin]
     own = [_PPVI / part for part in ("compiler", "engine", "inference", engine, "strategies")]
-    files = [str(_PPVI / name) for name in ("expectations.py", "program.py", "session.py", "source.py", "trace.py")]
+    files = [str(path) for path in (*_PPVI.glob("*.py"), _PPVI / "objectives" / "families.py")]
     return (*(f"{path}/" for path in (*packages, *own)), *files, *_STANDARD, "<frozen")
 
 

@@ -12,6 +12,7 @@ from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
 from ppvi.errors import ProgramError
 from ppvi.numpyro.session import Session
 from ppvi.numpyro.stage import stage
+from ppvi.objective import estimator_of
 from tests.engines import dist, nn, ppl, xp
 from tests.laws.cases import Case, nothing, rows
 from tests.laws.sampling import check
@@ -129,7 +130,7 @@ def _staged(model, guide, params, program):
 
     def run(params, key):
         session = Session(key, params, {})
-        with bound.handles(session, (), {}) as (p, q):
+        with estimator_of(bound).handles(session, (), {}) as (p, q):
             return program(p, q)
 
     bound = vi.objective(program, model, guide)
