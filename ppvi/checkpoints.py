@@ -27,7 +27,7 @@ from ppvi.engine.training import State
 from ppvi.errors import ProgramError
 from ppvi.identity import difference, identity
 from ppvi.objective import Objective
-from ppvi.ops import Array
+from ppvi.ops import Array, as_numpy
 
 FORMAT = 1
 KEPT = 3
@@ -107,10 +107,10 @@ def newest(
 
     **Raises** `ProgramError` if there is none.
     """
-    refused = []
+    refused, what = [], identity(objectives)
     for _, path in _files(Path(folder)):
         try:
-            found = _read(path, identity(objectives), array)
+            found = _read(path, what, array)
         except UnusableError as error:
             refused.append(f"{path} {error}")
             continue
@@ -190,7 +190,7 @@ def _as_numpy(x: Array) -> np.ndarray:
     """An array of a framework; formats that NumPy lacks as float32, which holds all their numbers."""
     if "float8" in str(x.dtype) or "bfloat16" in str(x.dtype):
         x = x.astype(np.float32) if hasattr(x, "astype") else x.float()
-    return np.asarray(x.detach().cpu().numpy() if hasattr(x, "numpy") else x, order="C")
+    return np.asarray(as_numpy(x), order="C")
 
 
 def _sync(folder: Path) -> None:

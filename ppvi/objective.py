@@ -129,9 +129,7 @@ class Objective:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Objective):
             return NotImplemented
-        mine, theirs = (x._parts() for x in (self, other))
-        alike = self is other or (equal(mine, theirs) and self.has_data_of(other))
-        return bool(alike)
+        return self is other or (equal(self._parts(), other._parts()) and self.has_data_of(other))
 
     def __hash__(self) -> int:
         return hash((*map(_hash, (self.program, self.model, self.guide)), *sorted(self.strategies), self.engine))

@@ -94,6 +94,11 @@ Whose = str | Collection[str] | Callable[[str], bool]
 """Which parameters: `"model"` or `"guide"` (whoever is not the model), names, or a predicate on names."""
 
 
+def weight_in_average(step: Any, averaging: float) -> Any:
+    """With which the parameters after so many steps enter their mean (Shamir and Zhang 2013)."""
+    return (averaging + 1) / (step + averaging)
+
+
 def one_each(optimizer: T | Sequence[T], n: int) -> list[T]:
     """An optimiser for each of `n` objectives."""
     if not isinstance(optimizer, list | tuple) or hasattr(optimizer, "_fields"):

@@ -33,6 +33,7 @@ from ppvi.engine.training import (
     step_size_of,
     strayed,
     update_of,
+    weight_in_average,
 )
 from ppvi.errors import ProgramError
 from ppvi.numpyro.arguments import Structure
@@ -213,7 +214,7 @@ class Trainer:
             values.append(value)
         step, average = moving.step + 1, moving.average
         if self.averaging is not None:
-            weight = (self.averaging + 1) / (step + self.averaging)
+            weight = weight_in_average(step, self.averaging)
             average = jax.tree.map(lambda mean, x: mean + (weight * (x - mean)).astype(mean.dtype), average, params)
         return Moving(step, moving.key, params, tuple(memories), tuple(states), average), jnp.stack(values)
 

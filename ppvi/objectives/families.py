@@ -41,9 +41,9 @@ class Member:
         return bound.arguments
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Member) or self._family is not other._family:
-            return NotImplemented if not isinstance(other, Member) else False
-        return equal(self._arguments(), other._arguments())
+        if not isinstance(other, Member):
+            return NotImplemented
+        return self._family is other._family and equal(self._arguments(), other._arguments())
 
     def __hash__(self) -> int:
         return hash((self._family.__qualname__, *self._arguments()))

@@ -30,6 +30,7 @@ from ppvi.engine.training import (
     step_size_of,
     strayed,
     update_of,
+    weight_in_average,
 )
 from ppvi.errors import ProgramError
 from ppvi.pyro.keys import Key, drawing_from, random_state, seeded, seeds
@@ -223,7 +224,7 @@ class Trainer:
             move.move(grads)
             losses.append(-value if move.bound.maximize else value)
         if self.averaging is not None:
-            weight = (self.averaging + 1) / (number + self.averaging)
+            weight = weight_in_average(number, self.averaging)
             for name, mean in self._average.items():
                 mean.lerp_(self.leaves[name].detach().to(mean.dtype), weight)
         return torch.stack(losses)
