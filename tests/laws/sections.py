@@ -17,8 +17,9 @@ from mpmath import mp, mpf
 WIDTHS = tuple(mpf(10) ** -n for n in (9, 16, 23, 30))
 """Distances from a switch, at which the value on either side of it is looked at."""
 DIGITS = 100
-FINE = mpf(10) ** -40
-"""Between ends that are no further apart a switch turns."""
+FINE = mpf(10) ** -60
+"""Between ends that are no further apart a switch turns. It is so much less than the distances that a steep root, which is
+looked at from ends that are not as far from its place, differs on its sides by less than `NONE`."""
 SHRINKS = 0.95
 """A change that is more than so much of what it was over a ten millionth of the distance does not shrink."""
 NONE = 1e-20

@@ -26,6 +26,7 @@ CONTINUOUS = {
     "where(x > 0, x, expm1(x))": lambda x: (x if x > 0 else exp(x) - 1, x > 0),
     "root": lambda x: (sqrt(abs(x)) * sign(x), sign(x)),
     "a root of a root": lambda x: (abs(x) ** mpf("0.05") * (x > 0), x > 0),
+    "a root of a root on both sides": lambda x: (sqrt(sqrt(abs(x))), sign(x)),
     "exp(-1 / x**2)": lambda x: (exp(-1 / x**2), sign(x)),
     "atan(1 / x**2)": lambda x: (atan(1 / x**2), sign(x)),
     "x log |x|": lambda x: (x * log(abs(x)), sign(x)),
