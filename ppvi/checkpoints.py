@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -29,13 +29,27 @@ from ppvi.identity import difference, identity
 from ppvi.objective import Objective
 from ppvi.ops import Array, as_numpy
 
-FORMAT = 1
+FORMAT = 2
+"""The second has several starts."""
 KEPT = 3
 LOSSES = "losses"
 
 
 class UnusableError(Exception):
     """A file that a fit cannot go on from."""
+
+
+class SoFar(Protocol):
+    """What is written of a fit."""
+
+    @property
+    def params(self) -> Params: ...
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def start(self) -> int: ...
 
 
 @dataclass
@@ -46,6 +60,8 @@ class Checkpoints:
     what: dict[str, Any]
     """What the fit is of."""
     next: float = field(default_factory=time.monotonic)
+    written: tuple[int, int] | None = None
+    """Step and start of the last file."""
 
     def __init__(self, folder: str | PathLike[str], objectives: Sequence[Objective], start: int):
         self.folder, self.what, self.next = Path(folder), identity(objectives), time.monotonic()
@@ -60,26 +76,38 @@ class Checkpoints:
                     f"there, with state=ppvi.load({str(self.folder)!r}, objective), or write to another folder."
                 )
 
-    def write_in_time(self, state: State, params: Callable[[], Params]) -> None:
-        """Write a state if that takes less than a twentieth of the time since the last one was written."""
+    def write_in_time(self, so_far: Callable[[], SoFar]) -> None:
+        """Write a fit if that takes less than a twentieth of the time since the last one was written."""
         began = time.monotonic()
         if began >= self.next:
-            self.write(state, params())
+            self.write(so_far())
             self.next = time.monotonic() + 19 * (time.monotonic() - began)
 
-    def write(self, state: State, params: Params) -> None:
-        """Write a state, and then remove the oldest files; a warning says where that cannot be done, and the fit goes on."""
+    def write(self, fit: SoFar) -> None:
+        """Write a fit, unless it is there, and then remove the oldest files; a warning says where that cannot be done, and the
+        fit goes on."""
+        if self.written == (fit.state.step, fit.start):
+            return
         try:
-            self._write(state, params)
+            self._write(fit.state, fit.params, fit.start)
+            self.written = fit.state.step, fit.start
         except OSError as error:
-            warnings.warn(f"fit: no checkpoint of step {state.step} could be written: {error}.", stacklevel=3)
+            warnings.warn(f"fit: no checkpoint of step {fit.state.step} could be written: {error}.", stacklevel=3)
 
-    def _write(self, state: State, params: Params) -> None:
+    def _write(self, state: State, params: Params, start: int) -> None:
         arrays = {f"arrays/{name}": _as_numpy(x) for name, x in state.arrays.items()} | {LOSSES: state.losses}
         leaves: list[Array] = []
         shape = _shape(params, leaves)
         arrays |= {f"params/{i}": _as_numpy(x) for i, x in enumerate(leaves)}
-        header = {"format": FORMAT, "of": self.what, "step": state.step, "params": shape, "digest": _digest(arrays)}
+        header = {
+            "format": FORMAT,
+            "of": self.what,
+            "step": state.step,
+            "starts": state.starts,
+            "start": start,
+            "params": shape,
+            "digest": _digest(arrays),
+        }
         path = self.folder / f"step-{state.step:09d}.safetensors"
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
@@ -97,9 +125,9 @@ class Checkpoints:
 
 def newest(
     folder: str | PathLike[str], objectives: Sequence[Objective], array: Callable[[Any], Any]
-) -> tuple[State, Params]:
-    """The state and the constrained parameters of the newest file that is whole and of these objectives; a warning names every
-    newer one and what it is.
+) -> tuple[State, Params, int]:
+    """The state, the constrained parameters and the start that these are of, of the newest file that is whole and of these
+    objectives; a warning names every newer one and what it is.
 
     **Arguments**
 
@@ -129,7 +157,7 @@ def _files(folder: Path) -> Iterator[tuple[int, Path]]:
 
 def _read(
     path: Path, what: Mapping[str, Any] | None = None, array: Callable[[Any], Any] = np.asarray
-) -> tuple[State, Params]:
+) -> tuple[State, Params, int]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})["ppvi"])
@@ -144,7 +172,7 @@ def _read(
         raise UnusableError(f"is of another fit: {other}")
     of_state = {name.removeprefix("arrays/"): x for name, x in arrays.items() if name.startswith("arrays/")}
     params = _built(header["params"], lambda i: array(arrays[f"params/{i}"]))
-    return State(of_state, arrays[LOSSES]), params
+    return State(of_state, arrays[LOSSES], header.get("starts", 1)), params, header.get("start", 0)
 
 
 def _shape(tree: Any, leaves: list[Array]) -> Any:

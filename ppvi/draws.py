@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ppvi.engine.calls import refuse_collisions, refuse_laplace
+from ppvi.engine.calls import own_options, refuse_laplace, verb
 from ppvi.engine.objectives import Params
 from ppvi.engine.runs import Assess, Handle
 from ppvi.inference import normalize
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # which takes seconds to import
     import arviz as az
 
 
+@verb
 def posterior(
     objective: Objective,
     key: Any,
@@ -44,10 +45,9 @@ def posterior(
     **Raises** `ProgramError` where a program knows the rows of a minibatch only, by name of the plate, and of a Laplace
     approximation, of which nothing but the mode has been fitted.
     """
+    own_options([objective], locals(), posterior)
     import arviz as az
 
-    options = {"draws": draws, "particles": particles, "program": program}
-    refuse_collisions("posterior", [objective], options, posterior)
     args, kwargs = objective.data(args, kwargs)
     refuse_laplace(objective.guide)
     check_count("posterior: the number of draws", draws)

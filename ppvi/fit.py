@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
+import itertools
 import operator
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
@@ -18,7 +19,7 @@ import numpy as np
 
 from ppvi.checkpoints import Checkpoints, newest
 from ppvi.draws import posterior
-from ppvi.engine.calls import refuse_collisions
+from ppvi.engine.calls import own_options, verb
 from ppvi.engine.objectives import Params
 from ppvi.engine.training import Data, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
@@ -26,8 +27,9 @@ from ppvi.identity import difference, identity
 from ppvi.losses import trends
 from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program
+from ppvi.starts import ROUND, Chosen, chosen, leading, one_by_one, taken
 from ppvi.steps import History, Pace, Stream
-from ppvi.stopping import TimeLimit
+from ppvi.stopping import Callback, Rule, asked
 
 if TYPE_CHECKING:  # they take seconds to import
     import arviz as az
@@ -44,6 +46,8 @@ class Fit:
     - `state`: all that the fit needs to go on, as in `fit(..., state=before.state)`.
     - `why`: why it stopped.
     - `seconds`: what the call took that it comes from.
+    - `start`: the number of the start that `params` and `losses` are of.
+    - `chosen`: of several starts, what each of them has reached; None while the fit goes on.
     """
 
     params: Params = field(repr=False)
@@ -54,11 +58,13 @@ class Fit:
     key: Any = field(repr=False)
     args: tuple[Any, ...] = field(repr=False)
     kwargs: Mapping[str, Any] = field(repr=False)
+    start: int = 0
+    chosen: Chosen | None = None
 
     @property
     def losses(self) -> np.ndarray:
         """One estimate per step, `(step,)`, or `(step, objective)` of several; minus what was maximised."""
-        return self.state.losses
+        return self.state.losses_of(self.start)
 
     def posterior(
         self,
@@ -81,21 +87,16 @@ class Fit:
             return "Fit of 0 steps"
         losses, names = ", ".join(trends(self.losses)), list(self.params)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        return (
-            f"Fit of {len(self.losses)} steps ({self.why}): loss {losses}; parameters {', '.join(names[:SHOWN])}{more}"
-        )
+        starts = "" if self.chosen is None else f"; {self.chosen}"
+        shown = ", ".join(names[:SHOWN])
+        return f"Fit of {len(self.losses)} steps ({self.why}): loss {losses}; parameters {shown}{more}{starts}"
 
 
 SHOWN = 8
 """Names that are printed of a fit's parameters."""
 
-Callback = Callable[[int, Fit], Any]
-"""Takes the number of steps taken and the fit so far; stops the fit by returning True."""
 
-Rule = Callable[[Fit], str | None]
-"""Takes the fit so far to why it is to stop, or None."""
-
-
+@verb
 def fit(
     objective: Objective | Sequence[tuple[Objective, Whose]],
     key: Any,
@@ -103,6 +104,7 @@ def fit(
     *args: Any,
     optimizer: Any = None,
     num_steps: int = 2000,
+    num_starts: int | None = None,
     batches: Iterable[Any] | None = None,
     params: Params | None = None,
     state: State | Fit | None = None,
@@ -130,6 +132,12 @@ def fit(
       optimiser of tensors, such as `functools.partial(torch.optim.Adam, lr=0.02)`, or an optimiser and a scheduler of its
       step sizes, or one of `pyro.optim`. Or a list, one for each pair.
     - `num_steps`: number of gradient steps (of each objective), beside those that `state` has behind it.
+    - `num_starts`: so many fits side by side, of which the one is kept that is best in fresh estimates of the bound (of the
+      first objective) at the end; `print(fit)` says what the others have reached. The first is the fit without; the others
+      have keys of their own. What a random function begins, such as `param("loc", lambda key: ...)` on NumPyro, is theirs;
+      parameters that begin alike whatever the key, such as those of autoguides, get uniform noise of +-2 where they have no
+      constraint, less in matrices. A start that is lost to NaN is said in a warning, and the others go on. `callback` and
+      `until` see the one that leads. `state` has all of them; `state=fit, num_starts=1` goes on with the one that was kept.
     - `batches`: in place of `*args`, what gives the arguments of one step after the other, such as a `DataLoader` of PyTorch: a
       tuple or a list of them, or a single one. It is gone through again and again, an iterator once. A plate states how many
       rows there are in all. `state` goes on at its place among the batches, which
@@ -159,87 +167,82 @@ def fit(
     strategies that learn or are `sequential`, programs that are replayed, devices other than CPUs.
     """
     began = time.monotonic()
-    num_steps = _count("num_steps", num_steps)
-    every = _count("every", every)
-    rules = [until] if callable(until) else until
-    if not isinstance(rules, Iterable) or not all(callable(x) and not isinstance(x, type) for x in rules):
-        raise ProgramError(f"fit: until= is a rule, such as ppvi.Plateau(), or a list of them, not {until!r}.")
-    if callback is not None and not callable(callback):
-        raise ProgramError(
-            f"fit: callback= takes the number of steps and the fit so far, and {callback!r} is no function."
-        )
-    if batches is not None and not isinstance(batches, Iterable):
-        raise ProgramError(
-            f"fit: batches= is gone through, as a list or a DataLoader, and not {type(batches).__name__}."
-        )
+    pairs = pairs_of(objective)
+    objectives = tuple(bound for bound, _ in pairs)
+    options = own_options(objectives, locals(), fit)
+    num_steps, ask = _count("num_steps", num_steps), asked(_count("every", every), until, callback)
     if params is not None and state is not None:
         raise ProgramError("fit: params= begins anew and state= goes on: give one of them.")
     if averaging is not None and (not isinstance(averaging, int | float) or not averaging >= 0):
         raise ProgramError(f"fit: averaging must be at least 0, not {averaging!r}.")
-    pairs = pairs_of(objective)
-    objectives = tuple(bound for bound, _ in pairs)
-    options = {"optimizer": optimizer, "params": params, "averaging": averaging, "mesh": mesh}
-    others = {
-        "num_steps": num_steps,
-        "state": state,
-        "until": until,
-        "callback": callback,
-        "every": every,
-        "batches": batches,
-    }
-    refuse_collisions("fit", objectives, {**options, **others, "checkpoint": checkpoint, "progress": progress}, fit)
     if any(not bound.has_data_of(objectives[0]) for bound in objectives):
         raise ProgramError("fit: several objectives have the same data: make them all `on` the very same, or none.")
     args, kwargs = objectives[0].data(args, kwargs)
     before = _started_from(state, objectives)
-    files = None if checkpoint is None else Checkpoints(checkpoint, objectives, before.step if before else 0)
-    stream = None if batches is None else Stream(batches, before.step if before else 0, objectives[0].engine.name)
+    starts = (before.starts if before else 1) if num_starts is None else _count("num_starts", num_starts)
+    steps = before.step if before else 0
+    files = None if checkpoint is None else Checkpoints(checkpoint, objectives, steps)
+    streamed = None if batches is None else functools.partial(Stream, batches, engine=objectives[0].engine.name)
+    stream = None if streamed is None else streamed(steps)
     if stream is not None:
         if args:
             raise ProgramError(
                 "fit: batches= are the arguments of the programs: give either them or arguments by position."
             )
+        if starts > 1:
+            stream.refuse_once("num_starts= compares the starts on batches when all steps are taken")
         args = stream.first()
     moved = [(estimator_of(bound), whose) for bound, whose in pairs]
-    trainer: Trainer = moved[0][0].trainer(moved, key, args, kwargs, **options)
+    passed_on = {name: options[name] for name in ("optimizer", "params", "averaging", "mesh")}
+    trainer: Trainer = moved[0][0].trainer(moved, key, args, kwargs, starts=starts, **passed_on)
 
-    def fit_at(state: State, why: str = "it goes on") -> Fit:
-        return Fit(trainer.params(state), state, why, time.monotonic() - began, objectives, key, args, kwargs)
+    def fit_at(state: State, why: str = "it goes on", best: Chosen | None = None) -> Fit:
+        start = leading(state) if best is None else best.start
+        params = trainer.params(trainer.one(state, start))
+        return Fit(params, state, why, time.monotonic() - began, objectives, key, args, kwargs, start, best)
 
-    at = trainer.init() if before is None else trainer.restored(before)
-    history = History(at.losses)
-    pace, last, why, data = Pace(), at.step + num_steps, "all steps taken", (args, kwargs)
-    asked = Asked(every, list(rules), callback)
+    at = trainer.init() if before is None else trainer.restored(_of(starts, before, state, trainer))
+    history, pace, last, data = History(at.losses), Pace(), at.step + num_steps, (args, kwargs)
+    why, best = "all steps taken", None
     try:
         with progress_bar(num_steps, progress) as bar:
             while at.step < last:
-                n = 1 if stream else pace.steps(int(min(last, asked.next(at.step))) - at.step)
+                n = 1 if stream else pace.steps(int(min(last, ask.next(at.step))) - at.step)
                 if stream:
                     batch = stream.next()
                     if batch is None:
                         why = "the batches have ended"
                         break
                     data = (batch, kwargs)
-                after, fine = taken(trainer, at, n, data, history)
-                if not fine:
-                    at, cause = failure(trainer, at, n, data, history)
-                    raise stopped(cause, fit_at(at, "a number or a parameter was lost"), trainer.remedy)
+                after, lost = taken(trainer, at, n, data, history)
+                if lost.any():
+                    after, causes = one_by_one(trainer, at, n, data, history)
+                    if after.step < at.step + n or not causes:
+                        at = after
+                        raise stopped(causes, fit_at(at, "a number or a parameter was lost"), trainer.remedy)
+                    for cause in causes:
+                        warnings.warn(f"fit: {cause}. The others go on.", stacklevel=2)
                 pace.took(n)
                 at = after
                 shown(bar, at, n)
+                so_far = functools.partial(fit_at, at)
                 if files is not None and at.step < last:
-                    files.write_in_time(at, functools.partial(trainer.params, at))
-                if said := asked(at.step, functools.partial(fit_at, at)):
+                    files.write_in_time(so_far)
+                if said := ask(at.step, so_far):
                     why = said
                     break
+        if starts > 1:
+            fresh = itertools.repeat((data, ROUND)) if streamed is None else _one_each(streamed(0), kwargs)
+            best = chosen(trainer, at, fresh)
     except BaseException as error:
-        trainer.end(at)
-        raise with_fit(error, functools.partial(fit_at, at, "interrupted")) from error.__cause__
+        why = "interrupted"
+        raise with_fit(error, functools.partial(fit_at, at, why)) from error.__cause__
     finally:
+        end = fit_at(at, why, best)
+        trainer.end(trainer.one(at, end.start))
         if files is not None:
-            files.write(at, trainer.params(at))
-    trainer.end(at)
-    return fit_at(at, why)
+            files.write(end)
+    return end
 
 
 def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any) -> Fit:
@@ -258,8 +261,8 @@ def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any)
     **Raises** `ProgramError` if there is none to use.
     """
     objectives = tuple(bound for bound, _ in pairs_of(objective))
-    state, params = newest(folder, objectives, estimator_of(objectives[0]).ops.array)
-    return Fit(params, state, f"loaded from {os.fspath(folder)}", 0.0, objectives, None, args, kwargs)
+    state, params, start = newest(folder, objectives, estimator_of(objectives[0]).ops.array)
+    return Fit(params, state, f"loaded from {os.fspath(folder)}", 0.0, objectives, None, args, kwargs, start)
 
 
 def _started_from(state: Any, objectives: Sequence[Objective]) -> State | None:
@@ -274,6 +277,24 @@ def _started_from(state: Any, objectives: Sequence[Objective]) -> State | None:
             f"from are params=."
         )
     return found
+
+
+def _of(starts: int, before: State, given: Any, trainer: Trainer) -> State:
+    """The state of so many starts: of all, or of the one that a fit has kept."""
+    if starts == 1 < before.starts and isinstance(given, Fit):
+        return trainer.one(before, given.start)
+    if starts != before.starts:
+        raise ProgramError(
+            f"fit: the state to go on from is of {before.starts} starts, and num_starts is {starts}: leave num_starts out to "
+            f"go on with all, or go on from the fit itself, state=fit, with num_starts=1 and the start that it has kept."
+        )
+    return before
+
+
+def _one_each(stream: Stream, kwargs: dict[str, Any]) -> Iterator[tuple[Data, int]]:
+    """Batches, each for one draw."""
+    while (batch := stream.next()) is not None:
+        yield (batch, kwargs), 1
 
 
 def pairs_of(objective: Objective | Sequence[tuple[Objective, Whose]]) -> list[tuple[Objective, Whose]]:
@@ -297,51 +318,9 @@ def _count(name: str, value: Any) -> int:
     return operator.index(value)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Who may stop a fit."""
-
-    every: int
-    rules: Sequence[Rule]
-    callback: Callback | None
-
-    def next(self, step: int) -> float:
-        """The step at which they want to be asked after this one; however many are taken at once, it is the same."""
-        asks = self.callback is not None or not all(isinstance(rule, TimeLimit) for rule in self.rules)
-        return step - step % self.every + self.every if asks else math.inf
-
-    def __call__(self, step: int, so_far: Callable[[], Fit]) -> str | None:
-        """Why the fit is to stop, if it is."""
-        due = step % self.every == 0
-        rules = [rule for rule in self.rules if due or isinstance(rule, TimeLimit)]
-        if not rules and not (due and self.callback):
-            return None
-        fit = so_far()
-        said = self.callback(step, fit) if due and self.callback else None
-        if said is not None and bool(said):
-            return "the callback said so"
-        return next((why for rule in rules if (why := rule(fit))), None)
-
-
-def taken(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, bool]:
-    """The state after the next steps, and whether all is well."""
-    arrays, losses, fine = trainer.advance(state, n, data)
-    return State(arrays, history.after(state.step, losses)), fine
-
-
-def failure(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, str]:
-    """The last good state among the next `n`, and what was wrong with the one after it."""
-    for _ in range(n):
-        after, _ = taken(trainer, state, 1, data, history)
-        problem = trainer.problem(after)
-        if problem is not None:
-            return state, trainer.cause(state, data) or problem
-        state = after
-    return state, "a number or a parameter was lost, in steps that are others when they are taken again"
-
-
-def stopped(cause: str, so_far: Fit, remedy: str) -> FitError:
-    """The error of a fit that has left the finite numbers, or a constraint."""
+def stopped(causes: Sequence[str], so_far: Fit, remedy: str) -> FitError:
+    """The error of a fit that has left the finite numbers, or a constraint, and has no start left."""
+    cause = "; ".join(causes) or "a number or a parameter was lost, in steps that are others when they are taken again"
     held = f"the last parameters that were finite and in their constraints, and {len(so_far.losses)} losses"
     hint = f"The error's `.fit` holds {held}; a smaller step size, or {remedy}, may help."
     if so_far.state.step == 0:
@@ -374,6 +353,6 @@ def shown(bar: tqdm, state: State, n: int) -> None:
     """Move the bar on by the last `n` steps; its rate does not count the first call, in which compilers run."""
     if bar.n == 0:
         bar.unpause()
-    recent = np.atleast_1d(state.losses[-n:].mean(0))
+    recent = np.atleast_1d(state.losses_of(leading(state))[-n:].mean(0))
     bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in recent), refresh=False)
     bar.update(n)

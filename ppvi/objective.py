@@ -20,7 +20,7 @@ from ppvi.checks import Budget, Report
 from ppvi.checks.unbiased import RARE
 from ppvi.compiler.explain import Explanation
 from ppvi.compiler.findings import StaticReport
-from ppvi.engine.calls import name_of, refuse_collisions
+from ppvi.engine.calls import name_of, own_options, verb
 from ppvi.engine.objectives import Estimator, ObjectiveProgram, Params
 from ppvi.engine.sessions import not_a_strategy
 from ppvi.errors import ProgramError, StrategyError
@@ -261,6 +261,7 @@ class Objective:
         args, kwargs = self.data(args, kwargs)
         return self._made.prove(params, *args, **kwargs)
 
+    @verb
     def check(
         self,
         key: Any,
@@ -295,16 +296,7 @@ class Objective:
 
         **Raises** as `value_and_grad` does.
         """
-        options: dict[str, Any] = {
-            "alpha": alpha,
-            "delta": delta,
-            "budget": budget,
-            "against": against,
-            "far": far,
-            "rare": rare,
-            "progress": progress,
-        }
-        refuse_collisions("check", [self], options, Objective.check)
+        options = own_options([self], locals(), Objective.check)
         args, kwargs = self.data(args, kwargs)
         return self._made.check(key, params, args, kwargs, **options)
 

@@ -19,13 +19,24 @@ class Stream:
     """The arguments of one step after the other."""
 
     def __init__(self, batches: Iterable[Any], step: int, engine: str):
-        once = isinstance(batches, Iterator)
+        if not isinstance(batches, Iterable):
+            raise ProgramError(
+                f"fit: batches= is gone through, as a list or a DataLoader, and not {type(batches).__name__}."
+            )
+        self._once = once = isinstance(batches, Iterator)
         rounds = [batches] if once else itertools.repeat(batches)
         self._batches = itertools.chain.from_iterable(_not_empty(each) for each in rounds)
         skipped = 0 if once else step % _length(batches) if step else 0
         self._batches = itertools.islice(self._batches, skipped, None)
         self._foreign = "torch" if engine == "numpyro" else ""
         self._ahead: list[tuple[Any, ...]] = []
+
+    def refuse_once(self, why: str) -> None:
+        """Batches that are gone through once only are refused."""
+        if self._once:
+            raise ProgramError(
+                f"fit: {why}, and batches= is an iterator, which is gone through once: give a list or a DataLoader."
+            )
 
     def first(self) -> tuple[Any, ...]:
         """The arguments of the step to come."""

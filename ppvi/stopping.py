@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +20,13 @@ class SoFar(Protocol):
 
     @property
     def seconds(self) -> float: ...
+
+
+Callback = Callable[[int, Any], Any]
+"""Takes the number of steps taken and the fit so far; stops the fit by returning True."""
+
+Rule = Callable[[Any], str | None]
+"""Takes the fit so far to why it is to stop, or None."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +75,44 @@ class TimeLimit:
 
     def __call__(self, fit: SoFar) -> str | None:
         return f"{self.seconds:g} seconds have passed" if fit.seconds >= self.seconds else None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who may stop a fit."""
+
+    every: int
+    rules: Sequence[Rule]
+    callback: Callback | None
+
+    def next(self, step: int) -> float:
+        """The step at which they want to be asked after this one; however many are taken at once, it is the same."""
+        asks = self.callback is not None or not all(isinstance(rule, TimeLimit) for rule in self.rules)
+        return step - step % self.every + self.every if asks else math.inf
+
+    def __call__(self, step: int, so_far: Callable[[], SoFar]) -> str | None:
+        """Why the fit is to stop, if it is."""
+        due = step % self.every == 0
+        rules = [rule for rule in self.rules if due or isinstance(rule, TimeLimit)]
+        if not rules and not (due and self.callback):
+            return None
+        fit = so_far()
+        said = self.callback(step, fit) if due and self.callback else None
+        if said is not None and bool(said):
+            return "the callback said so"
+        return next((why for rule in rules if (why := rule(fit))), None)
+
+
+def asked(every: int, until: Any, callback: Any) -> Asked:
+    """Those that a fit is given.
+
+    **Raises** `ProgramError` where they are none.
+    """
+    rules = [until] if callable(until) else until
+    if not isinstance(rules, Iterable) or not all(callable(x) and not isinstance(x, type) for x in rules):
+        raise ProgramError(f"fit: until= is a rule, such as ppvi.Plateau(), or a list of them, not {until!r}.")
+    if callback is not None and not callable(callback):
+        raise ProgramError(
+            f"fit: callback= takes the number of steps and the fit so far, and {callback!r} is no function."
+        )
+    return Asked(every, list(rules), callback)

@@ -125,7 +125,7 @@ _activations = Converting(
 
 
 def _param(name: str, value: Any = None, **options: Any) -> Any:
-    return pyro.param(name, *(() if value is None else (tensor(value) * 1.0,)), **options)
+    return pyro.param(name, *(() if value is None else (value if callable(value) else tensor(value) * 1.0,)), **options)
 
 
 def _sample(name: str, fn: Any, obs: Any = None, **options: Any) -> Any:

@@ -22,7 +22,7 @@ LAYERS = [
     ["engine"],
     ["objective"],
     ["draws", "identity", "steps", "stopping"],
-    ["checkpoints"],
+    ["checkpoints", "starts"],
     ["fit"],
     ["numpyro", "pyro"],
     ["check", "compare"],

@@ -7,17 +7,28 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ppvi.engine.names import Said
 from ppvi.errors import ProgramError
 
-OPTIONS = (
-    "num_steps", "optimizer", "params", "progress", "mesh", "state", "until", "callback", "every", "checkpoint",
-    "averaging", "draws", "particles", "program", "alpha", "delta", "budget", "against", "far", "rare", "num_warmup",
-    "num_samples", "num_chains", "target_accept_prob",
-)  # fmt: skip
-"""Names of options of the verbs that pass what they do not know on to the programs."""
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPTIONS: set[str] = set()
+"""Names of options of the verbs."""
+
+
+def verb(function: F) -> F:
+    """A function that passes what it does not know on to the programs; its own options are its arguments by keyword."""
+    OPTIONS.update(options_of(function))
+    return function
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The options of a verb, with their defaults."""
+    found = inspect.signature(function).parameters.values()
+    return {x.name: x.default for x in found if x.kind is x.KEYWORD_ONLY}
+
 
 _INNER = {"AutoGuide": "model", "Messenger": "fn", "Module": "forward"}
 """By the names of classes, in which attribute is that which they call with the arguments that they get."""
@@ -33,7 +44,7 @@ def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Map
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        close = [(name, option) for name in kwargs for option in difflib.get_close_matches(name, OPTIONS, 1)]
+        close = [(name, option) for name in kwargs for option in difflib.get_close_matches(name, sorted(OPTIONS), 1)]
         missing = [x for x in signature.parameters.values() if x.default is x.empty and x.name in OPTIONS]
         if missing and missing[0].name not in kwargs:
             return ProgramError(
@@ -60,18 +71,13 @@ def taken_by(fn: Callable[..., Any]) -> set[str]:
     }
 
 
-def refuse_collisions(
-    verb: str, objectives: Iterable[Any], options: Mapping[str, Any], function: Callable[..., Any]
-) -> None:
-    """Refuse an option that the programs have an argument of the name of: nobody knows whose it is.
+def own_options(objectives: Iterable[Any], called: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """The options among what a verb was called with.
 
-    **Arguments**
-
-    - `options`: those of the verb, of which its own defaults are not given.
-    - `function`: whose signature has these defaults.
+    **Raises** `ProgramError` for one that the programs have an argument of the name of: nobody knows whose it is.
     """
-    defaults = inspect.signature(function).parameters
-    given = {name for name, value in options.items() if value is not defaults[name].default}
+    verb, defaults = function.__name__, options_of(function)
+    given = {name for name, default in defaults.items() if called[name] is not default}
     for bound in objectives:
         for role in ("model", "guide"):
             taken = given & taken_by(getattr(bound, role)) if not (bound.args or bound.kwargs) else set()
@@ -80,6 +86,7 @@ def refuse_collisions(
                     f"{verb}: {name}= is an option of {verb} and an argument of the {role} {name_of(getattr(bound, role))}: "
                     f"give the programs their data by {_on_data(verb)}, so that {name}= is the option alone."
                 )
+    return {name: called[name] for name in defaults}
 
 
 def _on_data(verb: str) -> str:

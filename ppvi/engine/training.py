@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -27,27 +28,43 @@ class State:
 
     - `arrays`: name -> array: unconstrained parameters, memories of optimisers, states of strategies that learn, averages,
       running statistics of modules, and the random numbers to come.
-    - `losses`: of the steps that were taken, `(step,)`, or `(step, objective)` of several objectives.
+    - `losses`: of the steps that were taken, `(step,)`, or `(step, objective)` of several objectives; of several starts
+      `(step, start)` or `(step, start, objective)`, NaN from where a start was lost.
+    - `starts`: how many starts it is of.
     """
 
     arrays: Arrays = field(repr=False)
     losses: np.ndarray = field(repr=False)
+    starts: int = 1
 
     @property
     def step(self) -> int:
         """How many steps were taken."""
         return len(self.losses)
 
+    @property
+    def lost(self) -> np.ndarray:
+        """Which starts were lost, `(start,)`."""
+        if not self.step:
+            return np.zeros(self.starts, bool)
+        return np.isnan(self.losses[-1].reshape(self.starts, -1)).any(1)
+
+    def losses_of(self, start: int) -> np.ndarray:
+        """Those of one start."""
+        return self.losses if self.starts == 1 else self.losses[:, start]
+
     def __repr__(self) -> str:
-        return f"State(step={self.step}, arrays={len(self.arrays)})"
+        several = f", starts={self.starts}" if self.starts > 1 else ""
+        return f"State(step={self.step}, arrays={len(self.arrays)}{several})"
 
 
 class Trainer(Protocol):
-    """Moves the parameters of one objective, or of several in turn, from state to state.
+    """Moves the parameters of one objective, or of several in turn, from state to state; those of several starts side by side.
 
     The steps from a state are the same numbers in however many calls they are taken.
     """
 
+    starts: int
     remedy: str
     """What may keep an update finite."""
 
@@ -62,9 +79,20 @@ class Trainer(Protocol):
         """
         ...
 
-    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
-        """The arrays of the state `n` steps on, at most `CHUNK`; the losses of these steps; whether all is finite and in its
-        constraints."""
+    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:
+        """The arrays of the state `n` steps on, at most `CHUNK`; the losses of these steps; and of which starts, `(start,)`,
+        all is finite and in its constraints."""
+        ...
+
+    def estimates(self, state: State, draws: range, data: Data) -> np.ndarray:
+        """Losses of the first objective at the parameters of every start, `(draw, start)`: the same draws for all, which no
+        step has."""
+        ...
+
+    # Of one start -----------------------------------------------------------------------------------------------------
+
+    def one(self, state: State, start: int) -> State:
+        """The state of one start, as of a fit that has no others."""
         ...
 
     def params(self, state: State) -> Params:
@@ -119,6 +147,58 @@ def step_size_of(optimizer: Any) -> float | None:
     return float(optimizer)
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What the first runs of the objectives of a fit have found."""
+
+    params: Params
+    constraints: dict[str, Any]
+    """Name -> the framework's constraint."""
+    transforms: dict[str, Any]
+    """Name -> the framework's bijection from unconstrained values."""
+    names: list[tuple[str, ...]]
+    """Of each objective, the parameters that it moves."""
+
+    def constrained(self, unconstrained: Mapping[str, Any]) -> Params:
+        return {name: self.transforms[name](value) for name, value in unconstrained.items()}
+
+
+def beginning(whose: Sequence[Whose], found: Sequence[Start], transform_to: Callable[[Any], Any]) -> Beginning:
+    constraints = {name: constraint for start in found for name, constraint in start.constraints.items()}
+    return Beginning(
+        {name: value for start in found for name, value in start.params.items()},
+        constraints,
+        {name: transform_to(constraint) for name, constraint in constraints.items()},
+        [moved(each, start) for each, start in zip(whose, found, strict=True)],
+    )
+
+
+RADIUS = 2.0
+"""Of the noise on what begins alike; NumPyro's `init_to_uniform` has the same."""
+
+
+def apart(
+    first: Sequence[np.ndarray], other: Sequence[np.ndarray], values: Sequence[np.ndarray], seed: int
+) -> list[np.ndarray]:
+    """Where another start than the first begins, in unconstrained space: where its own key says, and else by the first, with
+    uniform noise.
+
+    Noise is on parameters without a constraint; on all where nothing else would tell the starts apart. In arrays of two and
+    more axes, such as a layer's weights, it goes down with the number of entries that are summed over.
+
+    **Arguments**
+
+    - `first`, `other`: the unconstrained parameters that each of their keys begins with.
+    - `values`: the constrained ones of the first.
+    """
+    alike = [np.array_equal(x, y) for x, y in zip(first, other, strict=True)]
+    free = [is_alike and np.array_equal(x, y) for is_alike, x, y in zip(alike, first, values, strict=True)]
+    rng, noisy = np.random.default_rng(seed), free if any(free) or not all(alike) else alike
+    widths = [RADIUS / math.sqrt(math.prod(x.shape[1:])) if x.size else 0.0 for x in first]
+    noise = [width * rng.uniform(-1, 1, x.shape) for width, x in zip(widths, first, strict=True)]
+    return [y + u if is_noisy else y for y, u, is_noisy in zip(other, noise, noisy, strict=True)]
+
+
 def moved(whose: Whose, start: Start) -> tuple[str, ...]:
     """The parameters that an objective moves."""
     names = list(start.params)
@@ -160,7 +240,7 @@ def refuse_other_shapes(start: Params, params: Params, shape_of: Callable[[Any],
 
 
 def refuse_other_state(expected: Mapping[str, Array], state: State) -> None:
-    """A state to go on from must be of the same parameters and optimisers."""
+    """A state to go on from must be of the same parameters and optimisers, and of as many starts."""
     for name in [*expected, *state.arrays]:
         mine, theirs = expected.get(name), state.arrays.get(name)
         if mine is None or theirs is None or tuple(mine.shape) != tuple(theirs.shape):

@@ -9,6 +9,7 @@ import jax
 from numpyro.handlers import block, seed, trace
 from numpyro.infer import MCMC, NUTS
 
+from ppvi.engine.calls import verb
 from ppvi.engine.mcmc import diagnosed, refuse_discrete
 from ppvi.engine.names import is_discrete
 from ppvi.numpyro.handlers import AllRows
@@ -21,6 +22,7 @@ def is_latent(site: Any) -> bool:
     return site["type"] == "sample" and not site["is_observed"]
 
 
+@verb
 def nuts(
     model: Callable[..., Any],
     key: jax.Array,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,9 @@ from ppvi.engine.training import (
     Data,
     State,
     Whose,
+    apart,
+    beginning,
     cause_in,
-    moved,
     one_each,
     positive_part,
     refuse_other_shapes,
@@ -43,6 +44,8 @@ from ppvi.numpyro.reading import called
 from ppvi.numpyro.session import as_key, shapes
 from ppvi.numpyro.sharding import Layout
 from ppvi.numpyro.unstaged import Probe
+
+T = TypeVar("T")
 
 
 class Moving(NamedTuple):
@@ -110,46 +113,68 @@ class Trainer:
         params: Params | None = None,
         averaging: float | None = None,
         mesh: Mesh | None = None,
+        starts: int = 1,
     ):
         self.objectives = tuple(bound for bound, _ in pairs)
-        self.averaging, self.layout = averaging, Layout(mesh)
-        init_key, self._key = jax.random.split(as_key(key))
-        self._impl = jax.random.key_impl(self._key)
-        starts = [bound.initialise(init_key, *args, **kwargs) for bound in self.objectives]
-        self._start = _started_from({name: x for at in starts for name, x in at.params.items()}, params)
-        self.constraints = {name: constraint for at in starts for name, constraint in at.constraints.items()}
-        self.transforms = {name: biject_to(constraint) for name, constraint in self.constraints.items()}
-        names = (moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True))
+        self.averaging, self.layout, self.starts = averaging, Layout(mesh), starts
+        init_key, run_key = jax.random.split(as_key(key))
+        self._impl = jax.random.key_impl(run_key)
+        found = [bound.initialise(init_key, *args, **kwargs) for bound in self.objectives]
+        self._from = beginning([whose for _, whose in pairs], found, biject_to)
+        self._start = _started_from(self._from.params, params)
         self._plans = [
             bound.staged(at.params, *args, **kwargs) if at.learning else None
-            for bound, at in zip(self.objectives, starts, strict=True)
+            for bound, at in zip(self.objectives, found, strict=True)
         ]
         learners = [learners_of(plan) if plan else {} for plan in self._plans]
         rules = map(_rule, one_each(optimizer, len(pairs)))
-        self.moves = tuple(map(Move, self.objectives, names, rules, learners))
+        self.moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
-        first = self._first()
+        unconstrained = {name: self._from.transforms[name].inv(value) for name, value in self._start.items()}
+        first = self._moving_from(run_key, unconstrained)
         paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
         self._keys_of = [jax.random.key_impl(x) if is_key(x) else None for _, x in paths]
         self._names = [jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths]
-        self._init = State(self._arrays(first), np.zeros((0, *self._several), jnp.zeros(()).dtype))
+        all_of_them = [self._arrays(first)]
+        for i in range(1, starts):
+            init_key, run_key = jax.random.split(jax.random.fold_in(as_key(key), 2**31 + i))
+            others = [bound.initialise(init_key, *args, **kwargs).params for bound in self.objectives]
+            other = {name: value for each in others for name, value in each.items()}
+            moving = self._moving_from(run_key, self._apart(unconstrained, other | (params or {}), run_key))
+            all_of_them.append(self._arrays(moving))
+        losses = np.zeros((0, *self._many, *self._several), jnp.zeros(()).dtype)
+        self._init = State(self.layout.copy(self._stacked(all_of_them)), losses, starts)
 
     @property
     def _several(self) -> tuple[int, ...]:
         return () if len(self.moves) == 1 else (len(self.moves),)
 
-    def _first(self) -> Moving:
-        unconstrained = {name: self.transforms[name].inv(value) for name, value in self._start.items()}
+    @property
+    def _many(self) -> tuple[int, ...]:
+        return () if self.starts == 1 else (self.starts,)
+
+    def _moving_from(self, key: jax.Array, unconstrained: Params) -> Moving:
         first = Moving(
             jnp.zeros((), jnp.int32),
-            jax.random.key_data(self._key),
+            jax.random.key_data(key),
             unconstrained,
             tuple(move.rule.init(move.mine(unconstrained)) for move in self.moves),
             tuple(first_states(plan) if plan else States({}, {}) for plan in self._plans),
             jax.tree.map(_precise, unconstrained) if self.averaging is not None else {},
         )
         # Weak types would make the second call of the loop compile again.
-        return self.layout.copy(jax.tree.map(lambda x: x if is_key(x) else jnp.array(x, jnp.result_type(x)), first))
+        return jax.tree.map(lambda x: x if is_key(x) else jnp.array(x, jnp.result_type(x)), first)
+
+    def _apart(self, first: Params, values: Params, key: jax.Array) -> Params:
+        """Unconstrained parameters of another start than the first, whose own key gives these values."""
+        other = {name: self._from.transforms[name].inv(_like(self._start[name], values[name])) for name in first}
+        leaves, tree = jax.tree.flatten(first)
+        trees = ([np.asarray(x) for x in jax.tree.leaves(each)] for each in (first, other, self._start))
+        begun = apart(*trees, seed=int(jax.random.bits(jax.random.fold_in(key, 2**31))))
+        return jax.tree.unflatten(tree, [jnp.asarray(x, like.dtype) for x, like in zip(begun, leaves, strict=True)])
+
+    def _stacked(self, arrays: Sequence[Arrays]) -> Arrays:
+        return {name: jnp.stack([x[name] for x in arrays]) for name in self._names} if self._many else arrays[0]
 
     def _arrays(self, moving: Moving) -> Arrays:
         leaves = (jax.random.key_data(x) if is_key(x) else x for x in jax.tree.leaves(moving))
@@ -170,25 +195,63 @@ class Trainer:
         refuse_other_state(self._init.arrays, state)
         like = self._init.arrays
         arrays = {name: jnp.asarray(state.arrays[name], like[name].dtype) for name in self._names}
-        return State(self.layout.copy(arrays), state.losses)
+        return State(self.layout.copy(arrays), state.losses, state.starts)
 
-    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
+    def one(self, state: State, start: int) -> State:
+        if state.starts == 1:
+            return state
+        return State({name: x[start] for name, x in state.arrays.items()}, state.losses_of(start))
+
+    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:
+        after, losses, fine = self._on(data, functools.partial(self._run, self._moving(state), n))
+        losses = np.moveaxis(np.asarray(losses).reshape(self.starts, CHUNK, len(self.moves)), 1, 0)[:n]
+        return self._arrays(after), losses.reshape(n, *self._many, *self._several), np.asarray(fine).reshape(-1)
+
+    def estimates(self, state: State, draws: range, data: Data) -> np.ndarray:
+        numbers = np.arange(draws.start, draws.stop, dtype=np.uint32)
+        values = self._on(data, functools.partial(self._values, self._moving(state), numbers))
+        return np.asarray(values).reshape(self.starts, len(draws)).T
+
+    def _on(self, data: Data, run: Callable[[list[Any], Structure], T]) -> T:
+        """What a function makes of data on the mesh."""
         if self._placed[0] is not data:
             self._placed = data, {}
 
-        def call(arrays: list[Any], structure: Structure) -> tuple[Moving, jax.Array, jax.Array]:
+        def call(arrays: list[Any], structure: Structure) -> T:
             placed = self._placed[1]
             if structure not in placed:
                 placed[structure] = self.layout.split(arrays)
-            return self._run(self._moving(state), n, placed[structure], structure)
+            return run(placed[structure], structure)
 
         with self.layout.partitioned():
-            after, losses, fine = called(self.objectives, call, self._start, *data)
-        return self._arrays(after), np.asarray(losses)[:n].reshape(n, *self._several), bool(fine)
+            return called(self.objectives, call, self._start, *data)
+
+    @functools.cached_property
+    def _values(self) -> Any:
+        """Losses of the first objective in these draws, at the parameters of every start."""
+        bound, sign = self.objectives[0], -1 if self.objectives[0].maximize else 1
+
+        @functools.partial(jax.jit, static_argnums=3)
+        def values(moving: Moving, draws: jax.Array, arrays: list[Any], structure: Structure) -> jax.Array:
+            args, kwargs = structure.joined(arrays)
+            first = jax.tree.map(lambda x: x[0], moving) if self._many else moving
+            fresh = jax.random.fold_in(self._keys(first)[0], 2**31)
+
+            def one(moving: Moving) -> jax.Array:
+                params = self._from.constrained(self._reached(moving))
+
+                def value(draw: jax.Array) -> jax.Array:
+                    return sign * bound.surrogate(jax.random.fold_in(fresh, draw), params, *args, **kwargs)
+
+                return jax.lax.map(value, draws)
+
+            return jax.vmap(one)(moving) if self._many else one(moving)
+
+        return values
 
     @functools.cached_property
     def _run(self) -> Any:
-        """So many steps. Arrays among the arguments are inputs of it, not constants."""
+        """So many steps, of all starts side by side. Arrays among the arguments are inputs of it, not constants."""
 
         @functools.partial(jax.jit, static_argnums=3)
         def run(moving: Moving, n: int, arrays: list[Any], structure: Structure) -> tuple[Moving, jax.Array, jax.Array]:
@@ -198,9 +261,12 @@ class Trainer:
                 moving, values = self._step(carry[0], args, kwargs)
                 return moving, carry[1].at[i].set(values)
 
-            losses = jnp.zeros((CHUNK, len(self.moves)))
-            moving, losses = jax.lax.fori_loop(0, n, body, (moving, losses))
-            return moving, losses, self._fine(moving, losses)
+            def one(moving: Moving) -> tuple[Moving, jax.Array, jax.Array]:
+                losses = jnp.zeros((CHUNK, len(self.moves)))
+                moving, losses = jax.lax.fori_loop(0, n, body, (moving, losses))
+                return moving, losses, self._fine(moving, losses)
+
+            return jax.vmap(one)(moving) if self._many else one(moving)
 
         return run
 
@@ -208,7 +274,7 @@ class Trainer:
         params, memories, states, values = moving.params, [], [], []
         keys = self._keys(moving)
         for move, key, memory, known in zip(self.moves, keys, moving.optimizers, moving.strategies, strict=True):
-            value, params, memory, known = move.step(key, params, memory, known, self._constrained, args, kwargs)
+            value, params, memory, known = move.step(key, params, memory, known, self._from.constrained, args, kwargs)
             memories.append(memory)
             states.append(known)
             values.append(value)
@@ -222,39 +288,39 @@ class Trainer:
         key = jax.random.fold_in(jax.random.wrap_key_data(moving.key, impl=self._impl), moving.step)
         return list(jax.random.split(key, len(self.moves))) if self._several else [key]
 
-    def _constrained(self, unconstrained: Params) -> Params:
-        return {name: self.transforms[name](value) for name, value in unconstrained.items()}
-
     def _fine(self, moving: Moving, losses: jax.Array) -> jax.Array:
         """Whether all is finite, and positive where it has to be."""
         good = [jnp.isfinite(losses).all(), *(jnp.isfinite(x).all() for x in jax.tree.leaves(moving.params))]
-        for name, value in self._constrained(moving.params).items():
+        for name, value in self._from.constrained(moving.params).items():
             for leaf in jax.tree.leaves(value):
                 good.append(jnp.isfinite(leaf).all())
-                positive = positive_part(leaf, self.constraints[name])
+                positive = positive_part(leaf, self._from.constraints[name])
                 if positive is not None:
                     good.append((positive > 0).all())
         return jnp.stack(good).all()
 
     def params(self, state: State) -> Params:
-        moving = self._moving(state)
-        found = self.layout.gathered(moving.params if self.averaging is None else moving.average)
-        return self._constrained(jax.tree.map(lambda mean, x: jnp.asarray(mean, x.dtype), found, moving.params))
+        return self._from.constrained(self._reached(self.layout.gathered(self._moving(state))))
+
+    def _reached(self, moving: Moving) -> Params:
+        """The unconstrained parameters that a fit gives back."""
+        found = moving.params if self.averaging is None else moving.average
+        return jax.tree.map(lambda mean, x: jnp.asarray(mean, x.dtype), found, moving.params)
 
     def problem(self, state: State) -> str | None:
         params = self.layout.gathered(self._moving(state).params)
         lost = [name for name, value in params.items() if not _finite(value)]
         if lost or not np.isfinite(state.losses[-1:]).all():
             return update_of(lost[0]) if lost else "the objective's value is not finite"
-        for name, value in self._constrained(params).items():
+        for name, value in self._from.constrained(params).items():
             for leaf in jax.tree.leaves(value):
-                if cause := strayed(name, np.asarray(leaf), self.constraints[name]):
+                if cause := strayed(name, np.asarray(leaf), self._from.constraints[name]):
                     return cause
         return None
 
     def cause(self, state: State, data: Data) -> str | None:
         moving, (args, kwargs) = self._moving(state), data
-        params = self._constrained(self.layout.gathered(moving.params))
+        params = self._from.constrained(self.layout.gathered(moving.params))
         for key, bound in zip(self._keys(moving), self.objectives, strict=True):
             with validation_enabled(False):
                 start = functools.partial(Probe, key, params, bound.strategies)
@@ -289,8 +355,12 @@ def _started_from(start: Params, params: Params | None) -> Params:
         return start
     refuse_unknown_params(start, params)
     refuse_other_shapes({name: start[name] for name in params}, params, shapes)
-    given = {name: jax.tree.map(lambda x, y: jnp.asarray(y, x.dtype), start[name], params[name]) for name in params}
-    return start | given
+    return start | {name: _like(start[name], value) for name, value in params.items()}
+
+
+def _like(start: Any, value: Any) -> Any:
+    """A value of a parameter in the formats that it begins in."""
+    return jax.tree.map(lambda x, y: jnp.asarray(y, x.dtype), start, value)
 
 
 def is_key(x: Any) -> bool:

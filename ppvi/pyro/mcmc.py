@@ -10,6 +10,7 @@ from pyro import poutine
 from pyro.infer import MCMC, NUTS
 from pyro.poutine.subsample_messenger import _Subsample
 
+from ppvi.engine.calls import verb
 from ppvi.engine.mcmc import diagnosed, refuse_discrete
 from ppvi.engine.names import is_discrete
 from ppvi.pyro.handlers import AllRows, all_rows
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # which takes seconds to import
     import arviz as az
 
 
+@verb
 def nuts(
     model: Callable[..., Any],
     key: Key,

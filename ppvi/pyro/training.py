@@ -6,7 +6,8 @@ begin at another state than the last one put that back first.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,9 @@ from ppvi.engine.training import (
     Data,
     State,
     Whose,
+    apart,
+    beginning,
     cause_in,
-    moved,
     one_each,
     refuse_other_shapes,
     refuse_other_state,
@@ -96,48 +98,66 @@ class Trainer:
         params: Params | None = None,
         averaging: float | None = None,
         mesh: DeviceMesh | None = None,
+        starts: int = 1,
     ):
         self.objectives = shared = tuple(bound for bound, _ in pairs)
-        self.averaging = averaging
-        first, later = seeds(key, 2)
-        starts = [bound.initialise(first, *args, **kwargs) for bound in self.objectives]
-        self.leaves = {name: x for at in starts for name, x in at.leaves.items()}
-        self.constraints = {name: c for at in starts for name, c in at.constraints.items()}
-        self.transforms = {name: transform_to(c) for name, c in self.constraints.items()}
-        _start_from(self.leaves, self.transforms, params)
-        names = [moved(whose, at) for (_, whose), at in zip(pairs, starts, strict=True)]
+        self.averaging, self.starts = averaging, starts
+        first, later, *more = seeds(key, 2 * starts)
+        found = [bound.initialise(first, *args, **kwargs) for bound in self.objectives]
+        self.leaves = {name: x for at in found for name, x in at.leaves.items()}
+        self._from = beginning([whose for _, whose in pairs], found, transform_to)
+        _start_from(self.leaves, self._from.transforms, params)
+        others = [self._apart(seed, set(params or ()), args, kwargs) for seed in more[::2]]
         with seeded(later):
             if mesh is not None:
                 from ppvi.pyro.sharding import Layout  # which takes a second to import
 
                 layout = Layout(mesh)
-                layout.agree(self.leaves.values())
+                layout.agree([*self.leaves.values(), *(x for other in others for x in other.values())])
                 shared = tuple(bound.on_mesh(layout) for bound in self.objectives)
             random = random_state()
-        constrained = self._constrained(self.leaves)
+        constrained = self._from.constrained(self.leaves)
         pyro.get_param_store().set_state(
-            {"params": self.leaves, "constraints": self.constraints}
+            {"params": self.leaves, "constraints": self._from.constraints}
         )  # optimisers ask it for names
         moves = []
         for bound, on_mesh, mine, rule in zip(
-            self.objectives, shared, names, one_each(optimizer, len(pairs)), strict=True
+            self.objectives, shared, self._from.names, one_each(optimizer, len(pairs)), strict=True
         ):
             leaves = {name: self.leaves[name] for name in mine}
             memory, states = memory_of(_maker(rule), list(leaves.values())), bound.states(constrained, *args, **kwargs)
             rules = list(states.rules.values())
             moves.append(Move(on_mesh, leaves, memory, states, Memory(lambda: None, lambda rules=rules: rules)))
         self.moves = tuple(moves)
-        # Of such precision that a mean of many numbers still moves.
-        means = {
-            name: x.detach().clone().to(torch.promote_types(x.dtype, torch.float32)) for name, x in self.leaves.items()
-        }
-        self._average = {} if averaging is None else means
+        self._average = {} if averaging is None else {name: _precise(x) for name, x in self.leaves.items()}
         self._at: Arrays | None = None
-        self._init = State(self._now(random), np.zeros((0, *self._several), np.float32))
+        all_of_them = [self._now(random)]
+        for other, seed in zip(others, more[1::2], strict=True):
+            with seeded(seed):
+                random = _within("random/", random_state())
+            average = {name: _precise(x) for name, x in other.items()} if self._average else {}
+            all_of_them.append(
+                {**all_of_them[0], **_within("params/", other), **_within("average/", average), **random}
+            )
+        self._init = State(self._joined(all_of_them), np.zeros((0, *self._many, *self._several), np.float32), starts)
+
+    def _apart(self, seed: int, given: Collection[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Params:
+        """The unconstrained parameters that another start than the first begins with, less those that are given to all."""
+        found = [bound.initialise(seed, *args, **kwargs) for bound in self.objectives]
+        own = {name: x for at in found for name, x in at.leaves.items()}
+        other = [self.leaves[name] if name in given else own[name] for name in self.leaves]
+        values = self._from.constrained(self.leaves).values()
+        arrays = ([x.detach().double().cpu().numpy() for x in each] for each in (self.leaves.values(), other, values))
+        begun = zip(self.leaves.items(), apart(*arrays, seed=seed), strict=True)
+        return {name: torch.as_tensor(x, dtype=like.dtype, device=like.device) for (name, like), x in begun}
 
     @property
     def _several(self) -> tuple[int, ...]:
         return () if len(self.moves) == 1 else (len(self.moves),)
+
+    @property
+    def _many(self) -> tuple[int, ...]:
+        return () if self.starts == 1 else (self.starts,)
 
     # States -------------------------------------------------------------------------------------------------------------
 
@@ -184,10 +204,25 @@ class Trainer:
             x.copy_(torch.as_tensor(arrays[name]))
         self._at = arrays
 
+    def _joined(self, arrays: Sequence[Arrays]) -> Arrays:
+        """What all starts have."""
+        if not self._many:
+            return arrays[0]
+        return {name: x for i, each in enumerate(arrays) for name, x in _within(f"starts/{i}/", each).items()}
+
     def init(self) -> State:
         return self._init
 
+    def one(self, state: State, start: int) -> State:
+        if state.starts == 1:
+            return state
+        return State(_under(f"starts/{start}/", state.arrays), state.losses_of(start))
+
     def restored(self, state: State) -> State:
+        restored = [self._restored(self.one(state, i), self.one(self._init, i)) for i in range(self.starts)]
+        return State(self._joined(restored), state.losses, self.starts)
+
+    def _restored(self, state: State, init: State) -> Arrays:
         if state.step and any(move.memory.hooked for move in self.moves):
             raise ProgramError(
                 "fit: the optimizer has step hooks, and what they remember is in no state: let its maker return a scheduler "
@@ -196,17 +231,38 @@ class Trainer:
         arrays = {name: torch.as_tensor(x) for name, x in state.arrays.items()}
         prefixes = (*(prefix for prefix, _ in self._memories()), "random/cuda")
         mine, theirs = (
-            {name: x for name, x in found.items() if not name.startswith(prefixes)}
-            for found in (self._init.arrays, arrays)
+            {name: x for name, x in found.items() if not name.startswith(prefixes)} for found in (init.arrays, arrays)
         )
         refuse_other_state(mine, State(theirs, state.losses))
-        found = State(arrays | {name: x.to(mine[name]) for name, x in theirs.items()}, state.losses)
-        self._go_to(found.arrays)
+        found = arrays | {name: x.to(mine[name]) for name, x in theirs.items()}
+        self._go_to(found)
         return found
 
     # Steps --------------------------------------------------------------------------------------------------------------
 
-    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
+    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:
+        """One start after the other; those that are lost stay where they are."""
+        arrays, losses, fine = [], [], []
+        for i, is_lost in enumerate(state.lost):
+            one = self.one(state, i)
+            still = one.arrays, np.full((n, *self._several), np.nan, np.float32), False
+            after = still if is_lost else self._advance(one, n, data)
+            for found, x in zip((arrays, losses, fine), after, strict=True):
+                found.append(x)
+        return self._joined(arrays), np.stack(losses, 1) if self._many else losses[0], np.array(fine)
+
+    def estimates(self, state: State, draws: range, data: Data) -> np.ndarray:
+        bound, (args, kwargs) = self.objectives[0], data
+        found = np.empty((len(draws), self.starts))
+        base = zlib.crc32(self.one(state, 0).arrays["random/cpu"].numpy().tobytes()) << 20
+        for i in range(self.starts):
+            one = self.one(state, i)
+            self._go_to(one.arrays)
+            params = self.params(one)
+            found[:, i] = [float(bound.estimate(base + draw, params, *args, **kwargs)) for draw in draws]
+        return -found if bound.maximize else found
+
+    def _advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
         self._go_to(state.arrays)
         self._at = None  # whatever happens in between
         with drawing_from(_under("random/", state.arrays)):
@@ -220,7 +276,7 @@ class Trainer:
         """The losses."""
         losses = []
         for move in self.moves:
-            value, grads = move.gradient(self._constrained(self.leaves), *data)
+            value, grads = move.gradient(self._from.constrained(self.leaves), *data)
             move.move(grads)
             losses.append(-value if move.bound.maximize else value)
         if self.averaging is not None:
@@ -229,12 +285,9 @@ class Trainer:
                 mean.lerp_(self.leaves[name].detach().to(mean.dtype), weight)
         return torch.stack(losses)
 
-    def _constrained(self, leaves: Mapping[str, Any]) -> Params:
-        return {name: self.transforms[name](leaf) for name, leaf in leaves.items()}
-
     @torch.no_grad()
     def params(self, state: State) -> Params:
-        found = self._constrained(_under("params/" if self.averaging is None else "average/", state.arrays))
+        found = self._from.constrained(_under("params/" if self.averaging is None else "average/", state.arrays))
         return {name: value.to(self.leaves[name].dtype, copy=True) for name, value in found.items()}
 
     # What goes wrong ----------------------------------------------------------------------------------------------------
@@ -249,7 +302,7 @@ class Trainer:
         self._at = None
         with drawing_from(_under("random/", state.arrays)):
             for move in self.moves:
-                random, params = torch.get_rng_state(), self._constrained(self.leaves)
+                random, params = torch.get_rng_state(), self._from.constrained(self.leaves)
                 value, grads = move.gradient(params, *data)
                 bad = [name for name, grad in zip(move.leaves, grads, strict=True) if not bool(grad.isfinite().all())]
                 culprits = self._culprits(move.bound, random, params, data)
@@ -275,14 +328,14 @@ class Trainer:
             if leaf.numel() and not float(leaf.abs().max()) < HARMLESS:
                 if not bool(leaf.isfinite().all()):
                     return update_of(name)
-                value = self.transforms[name](leaf).double().cpu().numpy()
-                if cause := strayed(name, value, self.constraints[name]):
+                value = self._from.transforms[name](leaf).double().cpu().numpy()
+                if cause := strayed(name, value, self._from.constraints[name]):
                     return cause
         return None
 
     def end(self, state: State) -> None:
         self._go_to(state.arrays)
-        pyro.get_param_store().set_state({"params": self.leaves, "constraints": self.constraints})
+        pyro.get_param_store().set_state({"params": self.leaves, "constraints": self._from.constraints})
 
 
 HARMLESS = 10.0
@@ -292,6 +345,11 @@ HARMLESS = 10.0
 def _maker(optimizer: Any) -> Any:
     step_size = step_size_of(optimizer)
     return optimizer if step_size is None else functools.partial(torch.optim.Adam, lr=step_size)
+
+
+def _precise(x: torch.Tensor) -> torch.Tensor:
+    """A copy in which a mean of many numbers still moves."""
+    return x.detach().clone().to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _within(prefix: str, arrays: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

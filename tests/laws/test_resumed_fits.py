@@ -350,7 +350,7 @@ def spoilt(path, how):
     elif how == "changed":
         content[-3] ^= 1
     elif how == "newer":
-        content = content.replace(b'\\"format\\": 1', b'\\"format\\": 9')
+        content = content.replace(b'\\"format\\": 2', b'\\"format\\": 9')
     elif how == "empty":
         content.clear()
     path.write_bytes(content)
@@ -362,7 +362,7 @@ def spoilt(path, how):
         ("cut off", "is cut off or no checkpoint"),
         ("empty", "is cut off or no checkpoint"),
         ("changed", "has been changed since it was written"),
-        ("newer", "is of format 9, and this version of ppvi reads up to 1"),
+        ("newer", "is of format 9, and this version of ppvi reads up to 2"),
     ],
 )
 def test_a_spoilt_file_is_named_and_the_one_before_is_used(files, how, said):

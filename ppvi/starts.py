@@ -1,0 +1,112 @@
+"""Several starts of a fit: which of them leads, which are lost, and which is kept.
+
+They are compared on the same draws, so that of two bounds only the difference is noisy, and on draws that no step has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ppvi.engine.training import Data, State, Trainer
+from ppvi.steps import History
+
+ROUND, MOST = 100, 1000
+"""Draws that are taken before the starts are compared again, and in all."""
+
+SHOWN = 20
+"""Starts that are printed."""
+
+LEAD = 4.0
+"""Standard errors that tell two starts apart."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The start of a fit that is kept, and what all of them have reached.
+
+    **Attributes**
+
+    - `start`: its number.
+    - `losses`: mean losses of the first objective in fresh draws, `(start,)`; minus what was maximised, NaN of a lost start.
+    - `errors`: their standard errors.
+    """
+
+    start: int
+    losses: np.ndarray
+    errors: np.ndarray
+    draws: int
+
+    def __str__(self) -> str:
+        others = [
+            f"{'lost' if np.isnan(loss) else f'{loss:.5g}'} ({i})"
+            for i, loss in enumerate(self.losses)
+            if i != self.start
+        ]
+        mine = f"{self.losses[self.start]:.5g} +- {self.errors[self.start]:.1g}"
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        return (
+            f"start {self.start} of {len(self.losses)} was kept, whose loss is {mine} in {self.draws} fresh estimates; the "
+            f"others' are {', '.join(others[:SHOWN])}{more}"
+        )
+
+
+def leading(state: State) -> int:
+    """The start whose last losses of the first objective are the lowest on average."""
+    if not state.step:
+        return 0
+    recent = state.losses[-min(state.step, ROUND) :].reshape(-1, state.starts, state.losses[0].size // state.starts)
+    return int(np.argmin(np.where(state.lost, np.inf, recent[:, :, 0].mean(0))))
+
+
+def chosen(trainer: Trainer, state: State, data: Iterator[tuple[Data, int]]) -> Chosen:
+    """Draw until one start is ahead of all others, by several standard errors of the difference, or there are as many draws as
+    steps, or `MOST`.
+
+    **Arguments**
+
+    - `data`: with the number of draws that each is for.
+    """
+    found, lost, most = np.zeros((0, state.starts)), state.lost, min(MOST, max(ROUND, state.step))
+    while True:
+        wanted = len(found) + ROUND
+        while len(found) < wanted:
+            on_data, n = next(data)
+            found = np.concatenate([found, trainer.estimates(state, range(len(found), len(found) + n), on_data)])
+        with np.errstate(invalid="ignore"):
+            means = found.mean(0)
+            best = int(np.argmin(np.where(lost | np.isnan(means), np.inf, means)))
+            behind = found - found[:, [best]]
+            clear = behind.mean(0) > LEAD * behind.std(0, ddof=1) / np.sqrt(len(found))
+            errors = found.std(0, ddof=1) / np.sqrt(len(found))
+        clear |= lost
+        clear[best] = True
+        if clear.all() or len(found) >= most:
+            return Chosen(best, np.where(lost, np.nan, means), errors, len(found))
+
+
+def taken(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, np.ndarray]:
+    """The state after the next steps, and which starts were lost in them."""
+    arrays, losses, fine = trainer.advance(state, n, data)
+    lost = ~fine & ~state.lost
+    if state.starts > 1:
+        gone = (state.lost | (lost & (n == 1))).reshape(1, state.starts, *[1] * (losses.ndim - 2))
+        losses = np.where(gone, np.asarray(np.nan, losses.dtype), losses)
+    return State(arrays, history.after(state.step, losses), state.starts), lost
+
+
+def one_by_one(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, list[str]]:
+    """The state after the next `n` steps, or the last one in which a start is left; and why starts were lost in them."""
+    why = []
+    for _ in range(n):
+        after, lost = taken(trainer, state, 1, data, history)
+        for i in map(int, np.flatnonzero(lost)):
+            which = f"start {i} of {state.starts} was lost at step {state.step}: " if state.starts > 1 else ""
+            cause = trainer.cause(trainer.one(state, i), data) or trainer.problem(trainer.one(after, i))
+            why.append(f"{which}{cause}")
+        if (state.lost | lost).all():
+            break
+        state = after
+    return state, why
