@@ -23,7 +23,7 @@ from ppvi.compiler.ir import SiteInfo
 from ppvi.engine.outcomes import EndlessError
 from ppvi.engine.runs import Arrays, Told
 from ppvi.errors import EngineError, ProgramError
-from ppvi.numpyro import side_by_side, source
+from ppvi.numpyro import _compat, side_by_side, source
 from ppvi.numpyro.markers import (
     given_in,
     given_p,
@@ -37,8 +37,6 @@ from ppvi.numpyro.markers import (
     tell_p,
     told_arrays,
 )
-from ppvi.numpyro.rules import body
-from ppvi.numpyro.stage import INLINED, bind
 from ppvi.strategies.base import STACKS
 
 Found = tuple[list[Any], dict[str, Arrays], dict[int, Any]]
@@ -106,9 +104,9 @@ class Scope:
         if primitive is site_p:
             return [self.site(params, values)]
         if not is_asking(eqn):
-            return bind(eqn, values)
-        inner = body(eqn)
-        if inner is not None and (primitive.name in INLINED or primitive.name.startswith("custom_")):
+            return _compat.bind(eqn, values)
+        inner = _compat.body(eqn)
+        if inner is not None and primitive.name in _compat.INLINED | _compat.RULED:
             return self.evaluate(inner.jaxpr, inner.consts, values)
         return self.control(eqn, values)
 
@@ -214,25 +212,23 @@ _ELSE = ": its value cannot leave that. Move the site out of it; for independent
 
 
 def _scan(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
-    params = eqn.params
-    fixed, carried, length = params["num_consts"], params["num_carry"], params["length"]
-    consts, init, xs = values[:fixed], values[fixed : fixed + carried], values[fixed + carried :]
-    names = given_in(params)
+    body, fixed, carried, how = loop = _compat.scan(eqn)
+    consts, init, xs, length = values[:fixed], values[fixed : loop.start], values[loop.start :], how["length"]
+    names = given_in(eqn.params)
     for name in names:
         if jnp.shape(scope.given[name])[:1] != (length,):
             _refuse_given(eqn, name, jnp.shape(scope.given[name]), length)
-    key, inner = next(scope.keys), [scope.sites.number(info) for info in sites_in(params)]
+    key, inner = next(scope.keys), [scope.sites.number(info) for info in sites_in(eqn.params)]
     given = {name: jnp.asarray(scope.given[name]) for name in names}
     planted = {number: scope.planted[number] for number in inner if number in scope.planted}
 
     def step(carry: Sequence[Any], entry: Any) -> Any:
         given, planted, i, x = entry
         round_ = jax.random.fold_in(key, i)
-        outs, told, operands = scope.bodies(round_, params["jaxpr"], given, planted, [*consts, *carry, *x])
+        outs, told, operands = scope.bodies(round_, body, given, planted, [*consts, *carry, *x])
         return outs[:carried], (outs[carried:], told, operands)
 
     rounds = (given, planted, jnp.arange(length), list(xs))
-    how = {name: params[name] for name in ("length", "reverse", "unroll")}
     carry, (ys, told, operands) = side_by_side.run(step, list(init), rounds, given=2, **how)
     for number in inner:
         scope.sites.mapped[number] += 1
@@ -249,7 +245,7 @@ def _cond(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
         )
 
     args = dict(scope.given), dict(scope.planted), operands
-    branches = [taken(i, branch) for i, branch in enumerate(eqn.params["branches"])]
+    branches = [taken(i, branch) for i, branch in enumerate(_compat.branches(eqn))]
     shapes = [jax.eval_shape(branch, *args) for branch in branches]
     scaled = {name for shape in shapes for name, arrays in shape[1].items() if arrays.scale is not None}
     if scaled:
@@ -307,7 +303,7 @@ def _refuse_unlike(eqn: Any, shapes: Sequence[Found]) -> None:
 
 
 def _remat(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
-    key, inner = next(scope.keys), body(eqn)
+    key, inner = next(scope.keys), _compat.body(eqn)
     assert inner is not None
 
     def run(given: Any, planted: Any, *args: Any) -> Found:
@@ -320,8 +316,7 @@ def _remat(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
 RULES: dict[str, Callable[[Inside, Any, Sequence[Any]], Found]] = {
     "scan": _scan,
     "cond": _cond,
-    "remat2": _remat,
-    "checkpoint": _remat,
+    _compat.REMAT: _remat,
 }
 """How an operation with a body is run anew."""
 

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 from jax.flatten_util import ravel_pytree
-from jax.interpreters.partial_eval import dce_jaxpr
 from numpyro.distributions import biject_to, constraints as c
 
 from ppvi.checks import Budget, Question, Report, measure
@@ -22,6 +20,7 @@ from ppvi.checks.unbiased import Draws
 from ppvi.engine.checking import OUTCOMES, Oracle, asked_of, by_outcomes, decided, moving_in, oracles
 from ppvi.engine.outcomes import Outcomes
 from ppvi.errors import ProgramError
+from ppvi.numpyro import _compat
 from ppvi.numpyro.magnitudes import with_summands
 from ppvi.numpyro.outcomes import outcomes
 from ppvi.numpyro.session import as_key
@@ -182,11 +181,11 @@ def _sane(estimate: Estimator, key: jax.Array, params: Any) -> tuple[list[str], 
     if not all(_equal(first, other) for other in others):
         return [], []
     program, inputs = jax.tree.leaves((key, params)), jax.tree.structure((key, params))
-    jaxpr = jax.make_jaxpr(lambda *leaves: estimate(*jax.tree.unflatten(inputs, leaves)))(*program).jaxpr
-    needed, (by_key, *_) = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    if by_key:
+    closed = jax.make_jaxpr(lambda *leaves: estimate(*jax.tree.unflatten(inputs, leaves)))(*program)
+    needed, used = _compat.only(closed, range(len(closed.jaxpr.outvars)))
+    if 0 in used:
         return [], ["all of 9 keys give the same estimate: it is exact, or what would change it is rare"]
-    if any(name.startswith(DRAWING) for name in _operations(needed)):
+    if any(name.startswith(DRAWING) for name in _operations(needed.jaxpr)):
         return [
             "all of 9 keys give the same estimate: the estimator draws, but not by its key; its randomness is frozen"
         ], []
@@ -224,7 +223,7 @@ DRAWING = ("random_bits", "random_gamma", "threefry", "rng_")
 def _operations(jaxpr: Any) -> Iterator[str]:
     for equation in jaxpr.eqns:
         yield equation.primitive.name
-        for body in jaxprs_in_params(equation.params):
+        for body in _compat.bodies_in(equation.params):
             yield from _operations(body)
 
 
@@ -347,8 +346,8 @@ def _numbers(jaxpr: Any) -> tuple[int, int]:
     largest, total = 1, 0
     for equation in jaxpr.eqns:
         sizes = [math.prod(getattr(var.aval, "shape", ())) for var in equation.outvars]
-        inner = [_numbers(body) for body in jaxprs_in_params(equation.params)]
-        rounds = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
+        inner = [_numbers(body) for body in _compat.bodies_in(equation.params)]
+        rounds = _compat.scan(equation).how["length"] if equation.primitive.name == "scan" else 1
         largest = max(largest, *sizes, *(most for most, _ in inner))
         total += sum(sizes) + rounds * sum(count for _, count in inner)
     return largest, total

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ppvi.numpyro import rules
+from ppvi.numpyro import _compat
 
 CONTRACTS: dict[tuple[str, str], str] = {
     **{("numpy/linalg.py", name): name for name in ("slogdet", "det")},
@@ -27,16 +27,13 @@ CONTRACTS: dict[tuple[str, str], str] = {
 }
 """By file and name: the operation of the checks' algebra that it is."""
 
-CALLS = frozenset("jit pjit custom_jvp_call".split())
-
 
 def contract(eqn: Any) -> str | None:
     """The name in the algebra of a call of such a function; None of any other equation."""
-    body = rules.body(eqn) if eqn.primitive.name in CALLS else None
-    if body is None or not body.jaxpr.debug_info.func_src_info:
+    body = _compat.body(eqn) if eqn.primitive.name in _compat.ONE_RUN else None
+    if body is None:
         return None
-    name, _, source = body.jaxpr.debug_info.func_src_info.partition(" at ")
-    path = source.partition(":")[0]
+    name, path = _compat.written_at(body)
     found = CONTRACTS.get(("/".join(path.split("/")[-2:]), name)) if "jax/_src/" in path else None
     other = found in _OTHERWISE and _OTHERWISE[found](eqn)
     return None if other else found
@@ -44,7 +41,7 @@ def contract(eqn: Any) -> str | None:
 
 def _rounds(eqn: Any) -> bool:
     """Whether it is a rounding, or there is one in its body."""
-    body = rules.body(eqn)
+    body = _compat.body(eqn)
     return eqn.primitive.name == "round" or (body is not None and any(map(_rounds, body.jaxpr.eqns)))
 
 

@@ -18,9 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Literal as JaxLiteral, jaxpr_as_fun
 
-from ppvi.numpyro import rules
+from ppvi.numpyro import _compat, rules
 
 SIZES = (1.0, 0.1, 10.0, 100.0)
 """Of values and of cotangents. At those of the first a rule that disagrees is wrong for certain."""
@@ -83,8 +83,7 @@ def _comparer(
 
     def by_rule(values: Sequence[Any], weights: Sequence[Any]) -> Any:
         def ruled(*xs: Any) -> Any:
-            outputs = eqn.primitive.bind(*_put(values, real, xs), **eqn.primitive.get_bind_params(eqn.params))
-            return weighed(outputs, weights)
+            return weighed(_compat.bind(eqn, _put(values, real, xs)), weights)
 
         return jax.grad(ruled, argnums=tuple(range(len(real))))(*(values[i] for i in real))
 
@@ -130,8 +129,7 @@ def _numbers(jaxpr: Any) -> set[float]:
         found |= {
             float(x.val) for x in eqn.invars if isinstance(x, JaxLiteral) and rules.is_float(x) and np.ndim(x.val) == 0
         }
-        bodies = (x for value in eqn.params.values() for x in (value if isinstance(value, tuple) else (value,)))
-        found = found.union(*(_numbers(getattr(x, "jaxpr", x)) for x in bodies if isinstance(x, ClosedJaxpr | Jaxpr)))
+        found = found.union(*map(_numbers, _compat.bodies_in(eqn.params)))
     return {x for x in found if math.isfinite(x)}
 
 

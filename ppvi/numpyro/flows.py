@@ -15,21 +15,17 @@ from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.dependence import Dependence, body_flow, join, push
 from ppvi.compiler.ir import Along, AxisMap, Flow, along, further
-from ppvi.numpyro import rules
-
-CALLS = frozenset({"jit", "pjit", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"})
-"""Operations that run their one body once."""
+from ppvi.numpyro import _compat, rules
 
 
 def flow(eqn: Any, reader: Callable[[], Any]) -> Flow:
     """The axis maps of an equation, whose bodies fresh readers read."""
-    name, body = eqn.primitive.name, rules.body(eqn)
+    name, body = eqn.primitive.name, _compat.body(eqn)
     if name == "scan":
-        assert body is not None
-        return scan_flow(eqn, of_body(body, reader))
+        return scan_flow(eqn, of_body(_compat.scan(eqn).body, reader))
     if name == "cond":
-        return _branches(eqn, [of_body(branch, reader) for branch in eqn.params["branches"]])
-    return of_body(body, reader) if body is not None and name in CALLS else rules.flow(eqn)
+        return _branches(eqn, [of_body(branch, reader) for branch in _compat.branches(eqn)])
+    return of_body(body, reader) if body is not None and name in _compat.ONE_RUN else rules.flow(eqn)
 
 
 def of_body(body: ClosedJaxpr, reader: Callable[[], Any]) -> Flow:
@@ -53,8 +49,8 @@ def _either(maps: Sequence[AxisMap | None]) -> AxisMap | None:
 
 def scan_flow(eqn: Any, body: Flow) -> Flow:
     """The axis maps of a loop, from those of its body."""
-    fixed, carried = eqn.params["num_consts"], eqn.params["num_carry"]
-    step = Along(0, 1, 1) if eqn.params["reverse"] else Along(0, -1, -1)
+    _, fixed, carried, how = _compat.scan(eqn)
+    step = Along(0, 1, 1) if how["reverse"] else Along(0, -1, -1)
     ndims = [len(var.aval.shape) for var in eqn.invars]
     # Everything is seen as an array over all rounds, whose leading axis is the round.
     seen: list[Dependence[int]] = [

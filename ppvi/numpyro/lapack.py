@@ -20,16 +20,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax._src.lax.linalg import geqp3_p, geqrf_p
 from jax.interpreters import mlir
-from jax.lax import linalg
 
-CALLS = (
-    linalg.cholesky_p, linalg.eig_p, linalg.eigh_p, linalg.hessenberg_p, linalg.householder_product_p, linalg.lu_p,
-    linalg.ormqr_p, linalg.schur_p, linalg.svd_p, linalg.triangular_solve_p, linalg.tridiagonal_p,
-    linalg.tridiagonal_solve_p, geqp3_p, geqrf_p,
-)  # fmt: skip
-"""What jaxlib calls LAPACK for."""
+from ppvi.numpyro import _compat
 
 
 def one_by_one(call: Any, rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +47,5 @@ def one_by_one(call: Any, rule: Callable[..., Any]) -> Callable[..., Any]:
     return lowered
 
 
-for _call in CALLS:
-    mlir.register_lowering(
-        _call, one_by_one(_call, mlir._platform_specific_lowerings["cpu"][_call].rule), platform="cpu"
-    )
+for _call in _compat.LAPACK:
+    mlir.register_lowering(_call, one_by_one(_call, _compat.lowering_on_cpu(_call)), platform="cpu")

@@ -13,7 +13,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal, jaxprs_in_params
+from jax.extend.core import Literal
+
+from ppvi.numpyro import _compat
 
 ADDING = frozenset("add add_any sub reduce_sum cumsum".split())
 PICKING = frozenset(
@@ -21,8 +23,6 @@ PICKING = frozenset(
     optimization_barrier""".split()
 )
 """Operations whose results are entries of what they are given, and add nothing to it."""
-CALLS = frozenset("jit pjit closed_call custom_jvp_call custom_vjp_call remat checkpoint".split())
-"""Operations that do what their body does."""
 
 Sized = tuple[Any, Callable[[], jax.Array]]
 """A value, and the largest number that was added to get it, which few have to tell."""
@@ -48,12 +48,11 @@ def _run(jaxpr: Any, inputs: Sequence[Sized]) -> list[Sized]:
 
     for equation in jaxpr.eqns:
         given, name = [read(atom) for atom in equation.invars], equation.primitive.name
-        bodies = list(jaxprs_in_params(equation.params)) if name in CALLS else []
-        if len(bodies) == 1 and not bodies[0].constvars and len(bodies[0].invars) == len(given):
-            results = _run(bodies[0], given)
+        body = _compat.body(equation) if name in _compat.ONE_RUN else None
+        if body is not None:
+            results = _run(body.jaxpr, [*map(_alone, body.consts), *given])
         else:
-            found = equation.primitive.bind(*(x for x, _ in given), **equation.params)
-            values = found if equation.primitive.multiple_results else [found]
+            values = _compat.bind(equation, [x for x, _ in given])
             results = [(x, functools.cache(functools.partial(_added, name, given, x))) for x in values]
         known.update(zip(equation.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]

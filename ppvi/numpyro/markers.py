@@ -13,13 +13,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, jaxpr_as_fun
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from ppvi.compiler.dependence import Lanes
 from ppvi.compiler.ir import Along, Density, SiteInfo, further
 from ppvi.engine.runs import Arrays, Told
 from ppvi.errors import EngineError
+from ppvi.numpyro import _compat
 
 site_p = Primitive("ppvi_site")
 log_prob_p = Primitive("ppvi_log_prob")
@@ -35,7 +37,7 @@ tell_p.multiple_results = rest_p.multiple_results = True
 for _marker in (site_p, log_prob_p, estimate_p, because_p, outcome_p, given_p):
     _marker.def_abstract_eval(lambda value, *others, **params: value)
 tell_p.def_abstract_eval(lambda *values, **params: values)
-key_p.def_abstract_eval(lambda: jax.typeof(jax.random.key(0)))
+key_p.def_abstract_eval(lambda dtype: ShapedArray((), dtype))
 rest_p.def_abstract_eval(lambda *values, before, **params: values[:before])
 
 # Notes to the checks mean nothing to whoever runs the program. The other markers have no lowering: one that reached
@@ -75,7 +77,7 @@ def mark_lifted(info: SiteInfo, operands: Sequence[jax.Array], mapped: int, past
 
 def ask_key() -> jax.Array:
     """A fresh key, in every round of every loop around."""
-    return key_p.bind()
+    return key_p.bind(dtype=jax.eval_shape(lambda: jax.random.key(0)).dtype)
 
 
 def ask_given(like: jax.Array, name: str, told: Callable[[tuple[int, ...]], None]) -> jax.Array:
@@ -178,9 +180,8 @@ ASKING = frozenset({site_p, key_p, given_p, tell_p, outcome_p})
 
 def asking_in(params: Any) -> Iterator[Any]:
     """The markers, at any depth in the bodies among an operation's parameters, that their surroundings must answer."""
-    leaves = jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, Jaxpr | ClosedJaxpr))
-    for body in (leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf for leaf in leaves):
-        for eqn in body.eqns if isinstance(body, Jaxpr) else ():
+    for body in _compat.bodies_in(params):
+        for eqn in body.eqns:
             yield from (eqn,) if eqn.primitive in ASKING else asking_in(eqn.params)
 
 

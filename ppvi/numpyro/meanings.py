@@ -20,7 +20,7 @@ import numpyro
 
 from ppvi.compiler.ir import Equation, Literal, Loop, Meaning, Origin, Smoothness
 from ppvi.engine.algebra import DIGITS, ENTRYWISE, keeps, power, real, smoothness_of, truth, whole
-from ppvi.numpyro import rules
+from ppvi.numpyro import _compat, rules
 from ppvi.numpyro.contracts import contract
 from ppvi.numpyro.derivatives import wrong_rule
 
@@ -71,10 +71,10 @@ def meaning(eqn: Any, call: Any, reader: Callable[[], Any]) -> Meaning:
             origin=lambda: _origin(call.source_info.traceback),
             key=_key(eqn),
         )
-    if name in ("custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"):
-        body = rules.body(eqn)
+    if name in _compat.ONE_RUN or name in _compat.SPELT:
+        body = _compat.body(eqn)
         assert body is not None
-        users = name.startswith("custom") and not _is_library(body)
+        users = name in _compat.RULED and not _is_library(body)
         own = functools.partial(wrong_rule, eqn, body) if users else None
         return Meaning(name, inline=functools.partial(inlined, reader, body), own_rule=own)
     if name == "cond":
@@ -142,9 +142,8 @@ def _smoothness(eqn: Any, name: str) -> Callable[[int, int], Smoothness] | None:
     if name in _ORDERED:
         # Values in order are continuous; what is carried along, such as their places, is not.
         return lambda output, operand: LIPSCHITZ if (output, operand) == _ORDERED[name] else JUMP
-    if name == "custom_linear_solve" and _is_library(eqn.params["jaxprs"].solve):
-        rest = sum(eqn.params["const_lengths"])
-        return lambda output, operand: JUMP if operand < rest else SMOOTH
+    if name == "custom_linear_solve" and _is_library((solver := _compat.linear_solve(eqn)).solve):
+        return lambda output, operand: JUMP if operand < solver.constants else SMOOTH
     return smoothness_of(name)
 
 
@@ -193,7 +192,7 @@ def _branches(reader: Callable[[], Any], eqn: Any, operands: Sequence[Any]) -> t
     """All branches, and a selection among what they return."""
     index, *rest = operands
     equations, results = [], []
-    for branch in eqn.params["branches"]:
+    for branch in _compat.branches(eqn):
         inner, returned = inlined(reader, branch, rest)
         equations += inner
         results.append(returned)
@@ -221,32 +220,32 @@ def _nowhere(cases: Sequence[Any], var: Any) -> Callable[[], Any]:
 
 def _unrolled(reader: Callable[[], Any], eqn: Any, operands: Sequence[Any]) -> Any:
     """The rounds of a short loop over constants one after the other, such as those of a polynomial."""
-    fixed, carry = eqn.params["num_consts"], eqn.params["num_carry"]
-    over = operands[fixed + carry :]
-    if eqn.params["length"] > LONGEST or len(eqn.outvars) > carry or not all(isinstance(x, Literal) for x in over):
+    body, fixed, carried, how = loop = _compat.scan(eqn)
+    over = operands[loop.start :]
+    if how["length"] > LONGEST or len(eqn.outvars) > carried or not all(isinstance(x, Literal) for x in over):
         return None
-    state, equations = list(operands[fixed : fixed + carry]), []
-    rounds = range(eqn.params["length"])
-    for i in reversed(rounds) if eqn.params["reverse"] else rounds:
+    state, equations = list(operands[fixed : loop.start]), []
+    rounds = range(how["length"])
+    for i in reversed(rounds) if how["reverse"] else rounds:
         entries = [Literal(np.asarray(x.value)[i], x.shape[1:], x.dtype) for x in over]
-        inner, state = inlined(reader, eqn.params["jaxpr"], [*operands[:fixed], *state, *entries])
+        inner, state = inlined(reader, body, [*operands[:fixed], *state, *entries])
         equations += inner
     return equations, state
 
 
 def _scan(reader: Callable[[], Any], eqn: Any) -> Any:
-    constants, carry = eqn.params["num_consts"], eqn.params["num_carry"]
-    return _loop(reader, eqn.params["jaxpr"], [(i, constants + i) for i in range(carry)], ())
+    body, fixed, carried, _ = _compat.scan(eqn)
+    return _loop(reader, body, [(i, fixed + i) for i in range(carried)], ())
 
 
 def _while(reader: Callable[[], Any], eqn: Any) -> Any:
     """The body, to which the constants of the test are added as inputs that it does not use."""
-    tested, constants = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-    loop = _loop(reader, eqn.params["body_jaxpr"], [], ())
+    condition, tested, body, constants = _compat.while_loop(eqn)
+    loop = _loop(reader, body, [], ())
     unused = tuple(reader().variable(var) for var in eqn.invars[:tested])
     start = tested + constants
     carried = tuple((i, start + i) for i in range(len(eqn.outvars)))
-    test = tuple(i if i < tested else i + constants for i in _read_by(eqn.params["cond_jaxpr"].jaxpr))
+    test = tuple(i if i < tested else i + constants for i in _read_by(condition.jaxpr))
     return type(loop)((*unused, *loop.inputs), loop.equations, loop.outputs, carried, test)
 
 
@@ -282,8 +281,8 @@ _LENT = ("custom_derivatives.py", "solves.py")
 
 def _is_library(body: Any) -> bool:
     """Whether a function is a library's own."""
-    source = body.jaxpr.debug_info.func_src_info or ""
-    return any(path in source for path in _LIBRARIES) and not any(name in source for name in _LENT)
+    _, path = _compat.written_at(body)
+    return path.startswith(_LIBRARIES) and not path.endswith(_LENT)
 
 
 _DISTRIBUTIONS = f"{_LIBRARIES[1]}distributions/"

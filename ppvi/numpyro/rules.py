@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ppvi.compiler.ir import Along, AxisMap, Flow
 from ppvi.engine import algebra
@@ -22,8 +21,8 @@ Rule = Callable[[Any, int], AxisMap]
 ELEMENTWISE = frozenset(
     """abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e bitcast_convert_type cbrt ceil
     clamp clz conj convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt
-    igamma igamma_grad_a igammac imag integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter
-    not or polygamma ppvi_estimate ppvi_log_prob population_count pow random_gamma_grad real reduce_precision
+    igamma igamma_grad_a igammac imag integer_pow is_finite le lgamma log log1p log2 logistic lt max min mul ne neg nextafter
+    not one_minus_square or polygamma ppvi_estimate ppvi_log_prob population_count pow random_gamma_grad real reduce_precision
     regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin
     sinh sqrt square stop_gradient sub tan tanh xor zeta""".split()
 )
@@ -278,14 +277,3 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("reduce_window_sum", "reduce_window_max", "reduce_window_min"), _window),
 }
 """Axis rules of the operations that are not elementwise."""
-
-
-def body(eqn: Any) -> ClosedJaxpr | None:
-    """The single body of an operation such as jit, custom_jvp_call or checkpoint."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        body = eqn.params.get(name)
-        if isinstance(body, ClosedJaxpr):
-            return body
-        if isinstance(body, Jaxpr):
-            return ClosedJaxpr(body, ())
-    return None

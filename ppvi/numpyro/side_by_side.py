@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import eval_jaxpr
-from jax.extend.core import ClosedJaxpr, subjaxprs
-from jax.interpreters.partial_eval import dce_jaxpr
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from ppvi.numpyro import _compat
 
 Step = Callable[[list[Any], Any], tuple[list[Any], Any]]
 
@@ -65,12 +65,13 @@ def run(step: Step, init: list[Any], rounds: Sequence[Any], given: int, **how: A
 
 def _only(closed: ClosedJaxpr, wanted: Collection[int]) -> tuple[Callable[[dict[int, Any]], list[Any]], set[int]]:
     """Some of the outputs as a function of the inputs that they need, and which these are."""
-    jaxpr, needed = dce_jaxpr(closed.jaxpr, [number in wanted for number in range(len(closed.jaxpr.outvars))])
-    used = [number for number, need in enumerate(needed) if need]
-    return lambda inputs: eval_jaxpr(jaxpr, closed.consts, *[inputs[number] for number in used]), set(used)
+    part, used = _compat.only(closed, wanted)
+    return lambda inputs: jaxpr_as_fun(part)(*[inputs[number] for number in used]), set(used)
 
 
 def _has_branches(jaxpr: Any) -> bool:
     """Whether it may leave something undone, which rounds side by side would all do."""
-    inner = (_has_branches(body) for body in subjaxprs(jaxpr))
-    return any(eqn.primitive.name in ("cond", "while") for eqn in jaxpr.eqns) or any(inner)
+    return any(
+        eqn.primitive.name in ("cond", "while") or any(map(_has_branches, _compat.bodies_in(eqn.params)))
+        for eqn in jaxpr.eqns
+    )

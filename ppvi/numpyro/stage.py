@@ -19,16 +19,10 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun
 
 from ppvi.compiler.ir import Atom, Equation, Flow, Literal, Meaning, Program, Var
-from ppvi.numpyro import lookup, meanings, rules, source
+from ppvi.numpyro import _compat, lookup, meanings, rules, source
 from ppvi.numpyro.contracts import contract
 from ppvi.numpyro.flows import flow, of_body
 from ppvi.numpyro.markers import because_p, estimate_p, log_prob_p, outcome_p, rest_p, site_p
-
-INLINED = frozenset({"jit", "pjit", "closed_call", "core_call"})
-"""Operations whose bodies are inlined."""
-
-OF_ONE_RUN = INLINED | {"custom_jvp_call", "custom_vjp_call", "checkpoint", "remat2"}
-"""Operations that run their body once."""
 
 
 def stage(function: Callable[..., jax.Array], params: Any, *inputs: Any) -> Program:
@@ -72,8 +66,8 @@ class Reader:
 
     def read(self, jaxpr: Jaxpr) -> None:
         for eqn in jaxpr.eqns:
-            inner = rules.body(eqn)
-            if eqn.primitive.name in INLINED and inner is not None and contract(eqn) is None:
+            inner = _compat.body(eqn)
+            if eqn.primitive.name in _compat.INLINED and inner is not None and contract(eqn) is None:
                 self.inline(eqn, inner)
             else:
                 self.equations.append(self.equation(eqn))
@@ -188,12 +182,6 @@ def _unused() -> Flow:
     raise AssertionError("a site's dependence is the compiler's own rule")
 
 
-def bind(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:
-    """What an equation returns as it stands."""
-    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return out if eqn.primitive.multiple_results else (out,)
-
-
 def run_here(body: ClosedJaxpr, values: Sequence[Any]) -> Sequence[Any]:
     """What a body returns, one operation after the other."""
     known = {**_zipped(body.jaxpr.constvars, body.consts), **_zipped(body.jaxpr.invars, values)}
@@ -203,8 +191,8 @@ def run_here(body: ClosedJaxpr, values: Sequence[Any]) -> Sequence[Any]:
 
     for eqn in body.jaxpr.eqns:
         given = [read(var) for var in eqn.invars]
-        inner = rules.body(eqn) if eqn.primitive.name in OF_ONE_RUN else None
-        known |= _zipped(eqn.outvars, bind(eqn, given) if inner is None else run_here(inner, given))
+        inner = _compat.body(eqn) if eqn.primitive.name in _compat.ONE_RUN else None
+        known |= _zipped(eqn.outvars, _compat.bind(eqn, given) if inner is None else run_here(inner, given))
     return [read(var) for var in body.jaxpr.outvars]
 
 
@@ -218,13 +206,13 @@ _random_gamma = jax.jit(jax.random.random_gamma_p.bind, static_argnames="log_spa
 
 def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
     primitive = eqn.primitive
-    inner = rules.body(eqn) if primitive.name in OF_ONE_RUN else None
+    inner = _compat.body(eqn) if primitive.name in _compat.ONE_RUN else None
 
     def run(*values: jax.Array) -> Sequence[jax.Array]:
         # A body that is traced anew would be compiled anew, only to be run once.
         if inner is not None and not any(isinstance(value, Tracer) for value in values):
             return run_here(inner, values)
-        return bind(eqn, values)
+        return _compat.bind(eqn, values)
 
     def run_lookup(table: jax.Array, indices: jax.Array) -> Sequence[jax.Array]:
         return (lookup.look_up(table, indices, eqn.params["mode"], eqn.params["fill_value"]),)
@@ -246,16 +234,15 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
 
 def _scan_of(eqn: Any, body: Callable[..., Sequence[jax.Array]]) -> Callable[..., Sequence[jax.Array]]:
     """A loop with another function for its body."""
-    fixed, carried = eqn.params["num_consts"], eqn.params["num_carry"]
-    how = {name: eqn.params[name] for name in ("length", "reverse", "unroll")}
+    loop = _compat.scan(eqn)
+    fixed, carried, start = loop.fixed, loop.carried, loop.start
 
     def run(*operands: jax.Array) -> Sequence[jax.Array]:
         def step(carry: Sequence[jax.Array], entries: Sequence[jax.Array]) -> Any:
             outs = body(*operands[:fixed], *carry, *entries)
             return outs[:carried], outs[carried:]
 
-        start = fixed + carried
-        carry, stacked = lax.scan(step, list(operands[fixed:start]), list(operands[start:]), **how)
+        carry, stacked = lax.scan(step, list(operands[fixed:start]), list(operands[start:]), **loop.how)
         return [*carry, *stacked]
 
     return run

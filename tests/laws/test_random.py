@@ -1,11 +1,8 @@
 """Every random finite program has the gradient that summing over its joint values has."""
 
-import os
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 from numpyro.distributions.distribution import validation_enabled
 
@@ -13,12 +10,10 @@ from ppvi.engine.outcomes import EndlessError
 from tests.engines import double, on
 from tests.laws.cases import nothing
 from tests.laws.random_programs import exact_of, guide_of, objective_of, params_of, specs, strategies_of
+from tests.laws.seeds import FIRST, FRESH, each_shard, how_many, how_many_shards
 
-PROGRAMS = int(os.environ.get("PPVI_FUZZ", "300"))
-"""Programs in all; with PPVI_FUZZ set they are new ones each time."""
-SHARDS = 10
-"""Run by `make random`, which is part of continuous integration."""
-FRESH = "PPVI_FUZZ" in os.environ
+PROGRAMS, SHARDS = how_many(300), how_many_shards(10)
+"""On each engine; `make random`, which is part of continuous integration, runs them."""
 
 
 def agree(engine, spec):
@@ -36,7 +31,7 @@ def agree(engine, spec):
             np.testing.assert_allclose(grads[name], grad, rtol=1e-6, atol=1e-6 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("shard", [i if FRESH else pytest.param(i, marks=pytest.mark.slow) for i in range(SHARDS)])
+@each_shard(SHARDS)
 def test_random_programs(engine, shard):
     count = 0
 
@@ -56,5 +51,5 @@ def test_random_programs(engine, shard):
             reject()
         count += 1
 
-    (run if FRESH else seed(shard)(run))()
+    seed(FIRST + shard)(run)()
     assert count >= PROGRAMS // SHARDS

@@ -3,25 +3,21 @@
 `proved` is false where the function jumps or the gradient is not its derivative, `biased` where it does neither.
 """
 
-import os
 import re
 from collections import Counter
 
 import jax
 import numpy as np
-import pytest
 from mpmath import mp
 
 from tests.engines import NUMPYRO, PYRO, double, on, ppl, xp
 from tests.laws.random_functions import FAMILIES, REACH, UnknownError, code_of, exact_of, random_function
 from tests.laws.sections import EndlessError, derivative, jumps, saturates
+from tests.laws.seeds import FIRST, each_shard, how_many, how_many_shards
 
-FRESH = "PPVI_FUZZ" in os.environ
-FUNCTIONS = int(os.environ.get("PPVI_FUZZ", "200"))
-"""Functions in all, half on each engine; with PPVI_FUZZ set they are new ones each time."""
-FIRST = int.from_bytes(os.urandom(4)) if FRESH else 0
+FUNCTIONS, SHARDS = how_many(200), how_many_shards(4)
+"""Half of them on each engine."""
 NUMBERS = {NUMPYRO.name: range(FUNCTIONS // 2), PYRO.name: range(FUNCTIONS // 2, FUNCTIONS)}
-SHARDS = 4
 BATCH = 20
 """Functions that are staged together, each of a site of its own."""
 POINTS = np.linspace(-2.5, 2.5, 40) + 0.003
@@ -90,7 +86,7 @@ def truth_of(function, verdict, values, gradients):
     return None, False
 
 
-@pytest.mark.parametrize("shard", [i if FRESH else pytest.param(i, marks=pytest.mark.slow) for i in range(SHARDS)])
+@each_shard(SHARDS)
 def test_random_functions(engine, shard, record_property):
     numbers = [FIRST + number for number in NUMBERS[engine.name][shard::SHARDS]]
     counts, false = Counter(), []

@@ -1,23 +1,19 @@
 """Every random loop has the gradient that a Python loop over all values of its sites has, by every strategy that fits."""
 
-import os
-
-import pytest
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings
 
 from ppvi.errors import StrategyError
 from tests.engines import NUMPYRO
 from tests.laws.random_loops import case_of, loops
 from tests.laws.sampling import check
+from tests.laws.seeds import FIRST, each_shard, how_many, how_many_shards
 
-LOOPS = int(os.environ.get("PPVI_FUZZ", "600")) // 5
-"""Loops in all, one for every five programs of `make fuzz`; with PPVI_FUZZ set they are new ones each time."""
-SHARDS = 4
-FRESH = "PPVI_FUZZ" in os.environ
+LOOPS, SHARDS = how_many(600) // 5, how_many_shards(4)
+"""One for every five programs of `make fuzz`."""
 DRAWS = 20_000
 
 
-@pytest.mark.parametrize("shard", [i if FRESH else pytest.param(i, marks=pytest.mark.slow) for i in range(SHARDS)])
+@each_shard(SHARDS)
 def test_random_loops(shard):
     count = 0
 
@@ -37,5 +33,5 @@ def test_random_loops(shard):
             reject()
         count += 1
 
-    (run if FRESH else seed(shard)(run))()
+    seed(FIRST + shard)(run)()
     assert count >= LOOPS // SHARDS

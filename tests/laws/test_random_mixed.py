@@ -1,22 +1,16 @@
 """Every random continuous or mixed program has the value and gradient that quadrature has, and no verdict that contradicts them."""
 
-import os
-
 import jax
 import numpy as np
-import pytest
 
 from tests.engines import NUMPYRO, PYRO, on
 from tests.laws.random_mixed import exact_of, guide_of, mixed_program, model_of, objective_of, params_of, strategies_of
 from tests.laws.sampling import Z, moments
+from tests.laws.seeds import FIRST, each_shard, how_many, how_many_shards
 
-FRESH = "PPVI_FUZZ" in os.environ
-PROGRAMS = int(os.environ.get("PPVI_FUZZ", "500"))
-"""Programs in all; with PPVI_FUZZ set they are new ones each time. NumPyro, which compiles each of them, has a quarter;
-the second half of all jump."""
+PROGRAMS, SHARDS = how_many(500), how_many_shards(6)
+"""NumPyro, which compiles each of them, has a quarter; the second half of all jump."""
 NUMBERS = {NUMPYRO.name: range(PROGRAMS // 4), PYRO.name: range(PROGRAMS // 4, PROGRAMS)}
-FIRST = int.from_bytes(os.urandom(4)) if FRESH else 0
-SHARDS = 6
 DRAWS = 10_000
 
 
@@ -38,7 +32,7 @@ def law(engine, mixed):
         assert (error <= Z * standard + rounding).all(), f"{found} +- {standard}, not {truth}\n{proof}"
 
 
-@pytest.mark.parametrize("shard", [i if FRESH else pytest.param(i, marks=pytest.mark.slow) for i in range(SHARDS)])
+@each_shard(SHARDS)
 def test_random_mixed(engine, shard):
     for number in NUMBERS[engine.name][shard::SHARDS]:
         program = (FIRST + number, number >= PROGRAMS // 2)

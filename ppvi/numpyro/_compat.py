@@ -1,0 +1,164 @@
+"""What ppvi reads of JAX's internals, and all that versions of JAX differ in.
+
+JAX promises neither the names of its operations nor their parameters. Here every operation with a body says in words of its own
+what it holds, whichever version made it, and `tests/numpyro/test_compat.py` holds each of them to what the operation does.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+from jax._src.lax.linalg import geqp3_p, geqrf_p
+from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.interpreters import mlir
+from jax.interpreters.partial_eval import dce_jaxpr
+from jax.lax import linalg
+
+SPELT: dict[str, Callable[..., Any]] = {
+    "log2": lambda x, **how: lax.log(x) / math.log(2),
+    "one_minus_square": lambda x: (1 + x) * (1 - x),
+    "unstack": lambda x, axis: [lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])],
+}
+"""Operations that the checks read as what these are made of: some versions of JAX have them, and others spell them out."""
+
+INLINED = frozenset("jit closed_call core_call eval_jaxpr unstack".split())
+"""Operations that are nothing but their body."""
+RULED = frozenset("custom_jvp_call custom_vjp_call call_hi_primitive".split())
+"""Operations whose body has a derivative rule of its own."""
+REMAT = "remat2"
+ONE_RUN = INLINED | RULED | {REMAT}
+"""Operations that run their one body once."""
+
+BODIES = ("jaxpr", "call_jaxpr")
+"""The parameters that hold the one body of an operation."""
+_HIGH = "_prim"
+"""The parameter that holds an operation which is an object, with `params` and an `expand` of its own (JAX 0.11 and later)."""
+
+
+class Scan(NamedTuple):
+    """A loop: the first operands are the same in every round, the next are carried, and the others give each round an entry."""
+
+    body: ClosedJaxpr
+    fixed: int
+    carried: int
+    how: Mapping[str, Any]
+    """The options of `lax.scan`: length, reverse, unroll."""
+
+    @property
+    def start(self) -> int:
+        """The number of the first operand of which each round gets an entry."""
+        return self.fixed + self.carried
+
+
+class While(NamedTuple):
+    """A loop of which a test of what it carries decides how long it runs: the first operands are constants of the test, the
+    next those of the body."""
+
+    test: ClosedJaxpr
+    tested: int
+    body: ClosedJaxpr
+    fixed: int
+
+
+class LinearSolve(NamedTuple):
+    """A solution x of A x = b, with constants of the solver, the operator and their transposes ahead of b."""
+
+    solve: ClosedJaxpr
+    constants: int
+
+
+def scan(eqn: Any) -> Scan:
+    """What an equation of `lax.scan` holds."""
+    params = eqn.params
+    if "ft_in" in params:
+        fixed, carried, _ = map(len, params["ft_in"].unpack())
+    else:
+        fixed, carried = params["num_consts"], params["num_carry"]
+    return Scan(params["jaxpr"], fixed, carried, {name: params[name] for name in ("length", "reverse", "unroll")})
+
+
+def while_loop(eqn: Any) -> While:
+    """What an equation of `lax.while_loop` holds."""
+    params = eqn.params
+    return While(params["cond_jaxpr"], params["cond_nconsts"], params["body_jaxpr"], params["body_nconsts"])
+
+
+def branches(eqn: Any) -> Sequence[ClosedJaxpr]:
+    """The branches of an equation of `lax.cond` or `lax.switch`, whose first operand is the number of one."""
+    return eqn.params["branches"]
+
+
+def linear_solve(eqn: Any) -> LinearSolve:
+    """What an equation of `lax.custom_linear_solve` holds."""
+    return LinearSolve(eqn.params["jaxprs"].solve, sum(eqn.params["const_lengths"]))
+
+
+def body(eqn: Any) -> ClosedJaxpr | None:
+    """The one body of an operation such as jit, custom_jvp_call or checkpoint."""
+    if eqn.primitive.name in SPELT:
+        return _spelt(eqn.primitive.name, eqn.invars[0].aval, **eqn.params)
+    found = next((eqn.params[name] for name in BODIES if name in eqn.params), None)
+    if isinstance(found, ClosedJaxpr):
+        return found
+    if isinstance(found, Jaxpr):
+        return ClosedJaxpr(found, ())
+    return _expanded(eqn.params[_HIGH]) if _HIGH in eqn.params else None
+
+
+@functools.lru_cache(maxsize=256)
+def _spelt(name: str, operand: Any, **params: Any) -> ClosedJaxpr:
+    return jax.make_jaxpr(functools.partial(SPELT[name], **params))(operand)
+
+
+@functools.lru_cache(maxsize=256)
+def _expanded(operation: Any) -> ClosedJaxpr:
+    """The body of an operation that is an object: what it does, in operations that are none."""
+
+    def run(*leaves: Any) -> Sequence[Any]:
+        return jax.tree.leaves(operation.expand(*jax.tree.unflatten(operation.in_tree, leaves)))
+
+    return jax.make_jaxpr(run)(*operation.in_avals_flat)
+
+
+def bodies_in(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
+    """All bodies among the parameters of an operation."""
+    params = params[_HIGH].params if _HIGH in params else params
+    for leaf in jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, Jaxpr | ClosedJaxpr)):
+        if isinstance(leaf, ClosedJaxpr | Jaxpr):
+            yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
+
+
+def bind(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:
+    """What an equation returns as it stands."""
+    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return out if eqn.primitive.multiple_results else (out,)
+
+
+def only(closed: ClosedJaxpr, wanted: Collection[int]) -> tuple[ClosedJaxpr, list[int]]:
+    """What computes some of the outputs, and the numbers of the inputs that it needs, which are its own."""
+    jaxpr, needed = dce_jaxpr(closed.jaxpr, [number in wanted for number in range(len(closed.jaxpr.outvars))])
+    return ClosedJaxpr(jaxpr, closed.consts), [number for number, need in enumerate(needed) if need]
+
+
+def written_at(body: ClosedJaxpr) -> tuple[str, str]:
+    """The name of the function that a body is the trace of, and its file; empty where JAX does not say."""
+    name, _, source = (body.jaxpr.debug_info.func_src_info or "").partition(" at ")
+    return name, source.partition(":")[0]
+
+
+LAPACK = (
+    linalg.cholesky_p, linalg.eig_p, linalg.eigh_p, linalg.hessenberg_p, linalg.householder_product_p, linalg.lu_p,
+    linalg.ormqr_p, linalg.schur_p, linalg.svd_p, linalg.triangular_solve_p, linalg.tridiagonal_p,
+    linalg.tridiagonal_solve_p, geqp3_p, geqrf_p,
+)  # fmt: skip
+"""What jaxlib calls LAPACK for."""
+
+
+def lowering_on_cpu(primitive: Any) -> Callable[..., Any]:
+    """How an operation is lowered on CPUs."""
+    return mlir._platform_specific_lowerings["cpu"][primitive].rule
