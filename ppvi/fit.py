@@ -21,6 +21,7 @@ from ppvi.checkpoints import Checkpoints, newest
 from ppvi.draws import posterior
 from ppvi.engine.calls import own_options, verb
 from ppvi.engine.objectives import Params
+from ppvi.engine.sharding import PeerError
 from ppvi.engine.training import Data, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.identity import difference, identity
@@ -157,12 +158,14 @@ def fit(
     - `mesh`: what shares the work. On NumPyro devices, a `jax.sharding.Mesh`; on Pyro processes on CPUs, from
       `torch.distributed.init_device_mesh`. Arrays among the arguments are split along their leading axis over the axes of the
       mesh, but for one named `"particles"`, which splits the runs of `replicate`. Each process calls `fit` with the whole
-      data. The same key gives the same fit on any mesh, up to rounding.
+      data; the first decides when all stop, and writes the checkpoints. The same key gives the same fit on any mesh, up to
+      rounding.
 
     **Returns** a `Fit`. When Ctrl-C stops it, the KeyboardInterrupt has the fit so far as its `.fit`.
 
     **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite, or a positive parameter zero: it says at
-    which step and where it came from, and holds the fit up to the last good state. `ProgramError` if an objective would move
+    which step and where it came from, and holds the fit up to the last good state; or, on Pyro, when another process of the
+    mesh has died. `ProgramError` if an objective would move
     nothing, or if `state` or `checkpoint` is of another fit. `EngineError` where a mesh of processes cannot share the gradient:
     strategies that learn or are `sequential`, programs that are replayed, devices other than CPUs.
     """
@@ -196,6 +199,8 @@ def fit(
     passed_on = {name: options[name] for name in ("optimizer", "params", "averaging", "mesh")}
     trainer: Trainer = moved[0][0].trainer(moved, key, args, kwargs, starts=starts, **passed_on)
 
+    files = files if trainer.is_first else None
+
     def fit_at(state: State, why: str = "it goes on", best: Chosen | None = None) -> Fit:
         start = leading(state) if best is None else best.start
         params = trainer.params(trainer.one(state, start))
@@ -207,7 +212,7 @@ def fit(
     try:
         with progress_bar(num_steps, progress) as bar:
             while at.step < last:
-                n = 1 if stream else pace.steps(int(min(last, ask.next(at.step))) - at.step)
+                n = 1 if stream else trainer.agreed(pace.steps(int(min(last, ask.next(at.step))) - at.step))
                 if stream:
                     batch = stream.next()
                     if batch is None:
@@ -228,12 +233,20 @@ def fit(
                 so_far = functools.partial(fit_at, at)
                 if files is not None and at.step < last:
                     files.write_in_time(so_far)
-                if said := ask(at.step, so_far):
-                    why = said
+                said = ask(at.step, so_far)
+                if trainer.agreed(bool(said)):
+                    why = said or "the first process said so"
                     break
         if starts > 1:
             fresh = itertools.repeat((data, ROUND)) if streamed is None else _one_each(streamed(0), kwargs)
             best = chosen(trainer, at, fresh)
+    except PeerError as error:
+        why = "a process was lost"
+        raise FitError(
+            f"the fit stopped at step {at.step}: {error}. The error's `.fit` holds the fit so far: begin the processes again "
+            f"with state=it, or with state=ppvi.load(folder, objective) from a checkpoint.",
+            fit_at(at, why),
+        ) from error
     except BaseException as error:
         why = "interrupted"
         raise with_fit(error, functools.partial(fit_at, at, why)) from error.__cause__

@@ -84,7 +84,7 @@ def chosen(trainer: Trainer, state: State, data: Iterator[tuple[Data, int]]) -> 
         clear |= lost
         clear[best] = True
         if clear.all() or len(found) >= most:
-            return Chosen(best, np.where(lost, np.nan, means), errors, len(found))
+            return Chosen(trainer.agreed(best), np.where(lost, np.nan, means), errors, len(found))
 
 
 def taken(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, np.ndarray]:

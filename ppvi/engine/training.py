@@ -67,6 +67,12 @@ class Trainer(Protocol):
     starts: int
     remedy: str
     """What may keep an update finite."""
+    is_first: bool
+    """Whether this process is the first of those that share the fit, and writes for all."""
+
+    def agreed(self, number: int) -> int:
+        """The first process's number, in all of them."""
+        ...
 
     def init(self) -> State:
         """The state before the first step."""

@@ -6,16 +6,18 @@ devices what the program adds up. One key gives the same draws on any mesh, so t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ppvi.engine.sharding import PARTICLES, shareable
+from ppvi.engine.sharding import PARTICLES, different, digest, shareable, unused
 
 
 class Layout:
@@ -24,6 +26,10 @@ class Layout:
     def __init__(self, mesh: Mesh | None):
         # The program is partitioned as a whole, and says nothing of shardings itself.
         self.mesh = None if mesh is None else Mesh(mesh.devices, mesh.axis_names)
+        own = jax.process_index()
+        self.processes = mesh is not None and any(device.process_index != own for device in mesh.devices.flat)
+        """Whether there are several."""
+        self.is_first = own == 0 or not self.processes
 
     @contextmanager
     def partitioned(self) -> Iterator[None]:
@@ -39,8 +45,7 @@ class Layout:
         if self.mesh is None:
             return list(arrays)
         axes = tuple(name for name in self.mesh.axis_names if name != PARTICLES)
-        parts = math.prod(self.mesh.shape[name] for name in axes)
-        goes = shareable([jnp.shape(x) for x in arrays], parts)
+        goes = shareable([jnp.shape(x) for x in arrays], self.mesh.shape)
         specs = [PartitionSpec(axes) if split else PartitionSpec() for split in goes]
         return [self._placed(x, spec) for x, spec in zip(arrays, specs, strict=True)]
 
@@ -52,9 +57,36 @@ class Layout:
         """Arrays of the mesh as arrays of this process."""
         return tree if self.mesh is None else jax.tree.map(jnp.asarray, jax.device_get(tree))
 
+    def agreed(self, number: int) -> int:
+        """The first process's number."""
+        return int(multihost_utils.broadcast_one_to_all(np.int32(number))) if self.processes else number
+
+    def refuse_different(self, what: str, arrays: Iterable[Any]) -> None:
+        """Arrays that the processes have each for itself must be the same."""
+        if self.processes:
+            mine = divmod(digest(np.asarray(x) for x in arrays if getattr(x, "is_fully_addressable", True)), 2**32)
+            if len(np.unique(multihost_utils.process_allgather(np.array(mine, np.uint32)), axis=0)) > 1:
+                raise different(what)
+
+    def refuse_unused(self, traced: Callable[[], ClosedJaxpr]) -> None:
+        """A mesh's axis for particles must split something of the program."""
+        devices = 1 if self.mesh is None else self.mesh.shape.get(PARTICLES, 1)
+        if devices > 1 and not _splits_runs(traced().jaxpr):
+            raise unused(devices)
+
     def _placed(self, x: Any, spec: PartitionSpec) -> Any:
         assert self.mesh is not None
         return jax.device_put(x, NamedSharding(self.mesh, spec))
+
+
+def _splits_runs(jaxpr: Jaxpr) -> bool:
+    """Whether `split_runs` has split some."""
+    return any(
+        PARTICLES in equation.params["sharding"].spec
+        if equation.primitive.name == "sharding_constraint"
+        else any(map(_splits_runs, jaxprs_in_params(equation.params)))
+        for equation in jaxpr.eqns
+    )
 
 
 def split_runs(numbers: jax.Array) -> jax.Array:

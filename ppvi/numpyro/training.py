@@ -143,6 +143,9 @@ class Trainer:
             moving = self._moving_from(run_key, self._apart(unconstrained, other | (params or {}), run_key))
             all_of_them.append(self._arrays(moving))
         losses = np.zeros((0, *self._many, *self._several), jnp.zeros(()).dtype)
+        self.layout.refuse_different("keys or initial parameters", jax.tree.leaves(all_of_them))
+        self.agreed, self.is_first = self.layout.agreed, self.layout.is_first
+        self._is_traced = False
         self._init = State(self.layout.copy(self._stacked(all_of_them)), losses, starts)
 
     @property
@@ -203,7 +206,14 @@ class Trainer:
         return State({name: x[start] for name, x in state.arrays.items()}, state.losses_of(start))
 
     def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:
-        after, losses, fine = self._on(data, functools.partial(self._run, self._moving(state), n))
+        def run(arrays: list[Any], structure: Structure) -> tuple[Moving, jax.Array, jax.Array]:
+            inputs = self._moving(state), n, arrays, structure
+            if not self._is_traced:
+                self.layout.refuse_unused(lambda: self._run.trace(*inputs).jaxpr)
+                self._is_traced = True
+            return self._run(*inputs)
+
+        after, losses, fine = self._on(data, run)
         losses = np.moveaxis(np.asarray(losses).reshape(self.starts, CHUNK, len(self.moves)), 1, 0)[:n]
         return self._arrays(after), losses.reshape(n, *self._many, *self._several), np.asarray(fine).reshape(-1)
 
@@ -220,6 +230,7 @@ class Trainer:
         def call(arrays: list[Any], structure: Structure) -> T:
             placed = self._placed[1]
             if structure not in placed:
+                self.layout.refuse_different("arguments", arrays)
                 placed[structure] = self.layout.split(arrays)
             return run(placed[structure], structure)
 

@@ -118,7 +118,9 @@ class SiteDistribution(engine.SiteDistribution):
 
     def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
         def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
-            return torch.distributions.Categorical(logits=log_weights.movedim(key.ndim, -1)).sample()
+            return torch.distributions.Categorical(
+                logits=log_weights.movedim(key.ndim, -1), validate_args=False
+            ).sample()
 
         return draw(rng, [log_weights.detach()], Sampler(one, [picked(log_weights)]))
 

@@ -7,18 +7,19 @@ which then keeps its part: one key gives the same draws on any mesh, so the esti
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from torch.distributed import ReduceOp, all_reduce
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
 from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from ppvi.engine.sharding import PARTICLES, shareable
+from ppvi.engine.sharding import PARTICLES, PeerError, different, digest, shareable, unused
 from ppvi.errors import EngineError
 from ppvi.pyro.gradient import Gradient
 from ppvi.pyro.graphs import is_random
@@ -35,14 +36,16 @@ class Layout:
                 f'the mesh with init_device_mesh("cpu", ...) and the gloo backend, or fit in one process on the device.'
             )
         self.mesh = mesh
-        self.names = mesh.mesh_dim_names or ("",) * mesh.ndim
+        self.names = mesh.mesh_dim_names or tuple(map(str, range(mesh.ndim)))
+        self.sizes = {name: mesh.size(i) for i, name in enumerate(self.names)}
+        self.is_first = not any(mesh.get_coordinate() or ())
+        self._splits_runs = False
         self.copied: tuple[Placement, ...] = (Replicate(),) * mesh.ndim
 
     def split(self, arrays: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Data on the mesh: each tensor split along its leading axis where that goes, and whole where it does not."""
-        parts = math.prod(self.mesh.size(i) for i, name in enumerate(self.names) if name != PARTICLES)
         placements = [Replicate() if name == PARTICLES else Shard(0) for name in self.names]
-        goes = shareable([x.shape for x in arrays], parts)
+        goes = shareable([x.shape for x in arrays], self.sizes)
         return [self.placed(x, placements) if split else x for x, split in zip(arrays, goes, strict=True)]
 
     def placed(self, x: torch.Tensor, placements: Sequence[Placement]) -> DTensor:
@@ -66,6 +69,7 @@ class Layout:
                 placements[i] = like
             if runs and name == PARTICLES and draw.shape[0] % self.mesh.size(i) == 0:
                 placements[i] = Shard(0)
+                self._splits_runs = True
         return draw if placements == list(self.copied) else self.placed(draw, placements)
 
     @torch.no_grad()
@@ -74,6 +78,37 @@ class Layout:
         for leaf in leaves:
             leaf.copy_(self._first(leaf))
         torch.set_rng_state(self._first(torch.get_rng_state()))
+
+    def agreed(self, number: int) -> int:
+        """The first process's number."""
+        with self.peers():
+            return int(self._first(torch.tensor(number)))
+
+    def refuse_different(self, arrays: Iterable[torch.Tensor]) -> None:
+        """Arguments must be the same in all processes."""
+        found = digest(x.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy() for x in arrays)
+        bounds = torch.tensor([found, -found])
+        with self.peers():
+            for i in range(self.mesh.ndim):
+                all_reduce(bounds, ReduceOp.MIN, self.mesh.get_group(i))
+        if int(bounds[0]) != -int(bounds[1]):
+            raise different("arguments")
+
+    def refuse_unused(self) -> None:
+        """The axis for particles must have split something of the steps that were taken."""
+        if self.sizes.get(PARTICLES, 1) > 1 and not self._splits_runs:
+            raise unused(self.sizes[PARTICLES])
+
+    @contextmanager
+    def peers(self) -> Iterator[None]:
+        """Around what the processes do together."""
+        try:
+            yield
+        except RuntimeError as error:
+            if "gloo" not in str(error):
+                raise
+            what, *_ = str(error).split(". ")
+            raise PeerError(f"another process of the mesh has ended, or does not answer ({what})") from error
 
     def _first(self, x: torch.Tensor) -> torch.Tensor:
         return distribute_tensor(x.detach(), self.mesh, self.copied).to_local()

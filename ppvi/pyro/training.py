@@ -9,7 +9,7 @@ import functools
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyro
@@ -41,6 +41,9 @@ from ppvi.pyro.memories import Memory, memory_of
 from ppvi.pyro.objective import Estimator, Params
 from ppvi.pyro.trees import tree_leaves
 from ppvi.pyro.unstaged import Probe
+
+if TYPE_CHECKING:  # distributed tensors take a second to import
+    from ppvi.pyro.sharding import Layout
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,8 @@ class Trainer:
     ):
         self.objectives = shared = tuple(bound for bound, _ in pairs)
         self.averaging, self.starts = averaging, starts
+        self.layout: Layout | None = None
+        self._shared: Data | None = None
         first, later, *more = seeds(key, 2 * starts)
         found = [bound.initialise(first, *args, **kwargs) for bound in self.objectives]
         self.leaves = {name: x for at in found for name, x in at.leaves.items()}
@@ -112,7 +117,7 @@ class Trainer:
             if mesh is not None:
                 from ppvi.pyro.sharding import Layout  # which takes a second to import
 
-                layout = Layout(mesh)
+                self.layout = layout = Layout(mesh)
                 layout.agree([*self.leaves.values(), *(x for other in others for x in other.values())])
                 shared = tuple(bound.on_mesh(layout) for bound in self.objectives)
             random = random_state()
@@ -210,6 +215,13 @@ class Trainer:
             return arrays[0]
         return {name: x for i, each in enumerate(arrays) for name, x in _within(f"starts/{i}/", each).items()}
 
+    @property
+    def is_first(self) -> bool:
+        return self.layout is None or self.layout.is_first
+
+    def agreed(self, number: int) -> int:
+        return number if self.layout is None else self.layout.agreed(number)
+
     def init(self) -> State:
         return self._init
 
@@ -242,6 +254,17 @@ class Trainer:
 
     def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:
         """One start after the other; those that are lost stay where they are."""
+        if self.layout is None:
+            return self._in_turn(state, n, data)
+        if data is not self._shared:
+            self.layout.refuse_different(self.objectives[0].arguments(*data).tensors)
+            self._shared = data
+        with self.layout.peers():
+            found = self._in_turn(state, n, data)
+        self.layout.refuse_unused()
+        return found
+
+    def _in_turn(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:
         arrays, losses, fine = [], [], []
         for i, is_lost in enumerate(state.lost):
             one = self.one(state, i)

@@ -11,9 +11,9 @@ from tests.numpyro import on_devices
 from tests.processes import free_address, printed, started
 
 
-def on(devices, *arguments):
+def on(devices, *arguments, module="on_devices"):
     flags = f"--xla_force_host_platform_device_count={devices}"
-    return started("tests.numpyro.on_devices", *arguments, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+    return started(f"tests.numpyro.{module}", *arguments, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
 
 
 def same(found, expected):
@@ -42,6 +42,29 @@ def test_two_processes_give_the_fit_of_one():
     for name in ("score", "loop"):
         fit = vi.fit(on_devices.objectives()[name], jax.random.key(0), x, num_steps=5, progress=False)
         same(first[f"{name} data"], [fit.losses.tolist(), {k: np.asarray(v).tolist() for k, v in fit.params.items()}])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_shared_fits_go_on(processes, tmp_path):
+    """From a state, with batches, several starts and an optimiser with a typed key; and what cannot be shared is refused."""
+    if processes == 1:
+        all_of_them = [on(2, tmp_path, module="on_peers")]
+    else:
+        address = free_address()
+        all_of_them = [on(1, tmp_path, address, 2, i, module="on_peers") for i in range(2)]
+    found, *others = map(printed, all_of_them)
+    assert found["whole"] == found["parts"]
+    same(found["alone"], found["whole"])
+    for name in ("noisy", "starts", "batches"):
+        same(*found[name])
+    assert "nothing uses the axis 'particles' of the mesh: the objective has no runs of `replicate`" in found["unused"]
+    assert found["used"] is None
+    for other in others:
+        assert "the processes of the mesh have different arguments" in found["data"]
+        assert "the processes of the mesh have different keys or initial parameters" in found["key"]
+        assert (found.pop("files") > 0, other.pop("files")) == (True, 0)
+        assert found == other
 
 
 def test_a_mesh_of_one_device_is_no_mesh():

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 import ppvi
 import ppvi.pyro as vi
+from ppvi.objective import estimator_of
 from ppvi.objectives import elbo, iwelbo
 from ppvi.pyro.sharding import Layout
 
@@ -125,10 +126,11 @@ def work(mesh=None):
     pyro.clear_param_store()
     bound, x = objectives()["networks"], data(4096)
     params = bound.init(0, x)
-    bound = bound.on(Layout(mesh)) if mesh else bound
-    bound.value_and_grad(0, params, x)
+    estimator = estimator_of(bound)
+    estimator = estimator.on_mesh(Layout(mesh)) if mesh else estimator
+    estimator.value_and_grad(0, params, x)
     with Work() as count:
-        bound.value_and_grad(0, params, x)
+        estimator.value_and_grad(0, params, x)
     return count.numbers
 
 

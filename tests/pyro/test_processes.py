@@ -33,7 +33,27 @@ def test_processes_give_the_fit_of_one(processes):
     assert found["work"] < 1.2 * on_processes.work() / processes
     rows, learner = found["refusals"]
     assert f"no argument has a leading axis that {processes} devices can share; theirs are [(5,)]" in rows
+    assert f"the mesh has for data the axes '0' of {processes}" in rows
     assert "what the strategies of ['z'] learn is kept between gradients: fit it without" in learner
+
+
+@pytest.mark.slow
+def test_processes_decide_together(tmp_path):
+    """Strategies that pick among values share, too; one process stops all and writes; and nobody waits for one that has ended."""
+    address, one = free_address(), {"OMP_NUM_THREADS": "1"}
+    first, second = map(printed, [started("tests.pyro.on_peers", address, 2, i, tmp_path, **one) for i in range(2)])
+    for found in (first, second):
+        assert "the processes of the mesh have different arguments" in found["different"]
+        assert "nothing uses the axis 'particles' of the mesh" in found["unused"]
+        for name in ("DisARM", "UnorderedSet", "starts"):
+            same(*found[name])
+    assert (first["why"], second["why"]) == ("0.5 seconds have passed", "the first process said so")
+    assert first["steps"] == second["steps"]
+    assert (first["files"] > 0, second["files"]) == (True, 0)
+    assert "the fit stopped at step 6: another process of the mesh has ended" in first["error"]
+    assert first["kept"] == 6
+    assert first["seconds"] < 30
+    assert "error" not in second
 
 
 @pytest.fixture
