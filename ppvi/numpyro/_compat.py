@@ -145,6 +145,16 @@ def only(closed: ClosedJaxpr, wanted: Collection[int]) -> tuple[ClosedJaxpr, lis
     return ClosedJaxpr(jaxpr, closed.consts), [number for number, need in enumerate(needed) if need]
 
 
+@functools.cache
+def xla_knows(option: str, value: Any) -> bool:
+    """Whether programs can be compiled with an option of XLA's, of which versions differ."""
+    try:
+        jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
 def written_at(body: ClosedJaxpr) -> tuple[str, str]:
     """The name of the function that a body is the trace of, and its file; empty where JAX does not say."""
     name, _, source = (body.jaxpr.debug_info.func_src_info or "").partition(" at ")

@@ -15,6 +15,7 @@ from jax import lax
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
+from ppvi.numpyro import _compat
 from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.markers import mark_outcome
 from ppvi.numpyro.ops import JaxOps
@@ -115,7 +116,8 @@ def outcomes(
         value = surrogate(plan, LoopOps(), [*jax.tree.leaves(params), key, *arrays])
         return value, lax.stop_gradient(tape.log_probability)
 
-    each = jax.jit(jax.value_and_grad(run, has_aux=True), compiler_options=QUICK)
+    quick = {option: value for option, value in QUICK.items() if _compat.xla_knows(option, value)}
+    each = jax.jit(jax.value_and_grad(run, has_aux=True), compiler_options=quick)
     each = each.lower(params, key, np.zeros(MOST_DRAWS, int)).compile()
     choices = tape.all()
 

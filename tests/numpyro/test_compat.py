@@ -179,6 +179,11 @@ def test_only():
     alike(jaxpr_as_fun(part)(2 * X), [jnp.sin(2 * X) + np.arange(3.0)])
 
 
+def test_xla_knows():
+    assert _compat.xla_knows("xla_backend_optimization_level", 0)
+    assert not _compat.xla_knows("xla_make_tea", True)
+
+
 def test_written_at():
     eqn, _, _ = met(jax.jit(cubed), "jit")
     assert _compat.written_at(_compat.body(eqn)) == ("cubed", __file__)
