@@ -22,7 +22,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ppvi.engine.objectives import Params
+from ppvi.engine.protocol import Params
 from ppvi.engine.training import State
 from ppvi.errors import ProgramError
 from ppvi.identity import difference, identity

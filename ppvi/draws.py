@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ppvi.engine.calls import own_options, refuse_laplace, verb
-from ppvi.engine.objectives import Params
+from ppvi.engine.protocol import Params
 from ppvi.engine.runs import Assess, Handle
 from ppvi.inference import normalize
 from ppvi.objective import Objective, estimator_of

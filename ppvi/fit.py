@@ -20,7 +20,7 @@ import numpy as np
 from ppvi.checkpoints import Checkpoints, newest
 from ppvi.draws import posterior
 from ppvi.engine.calls import own_options, verb
-from ppvi.engine.objectives import Params
+from ppvi.engine.protocol import Params
 from ppvi.engine.sharding import PeerError
 from ppvi.engine.training import Data, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
@@ -197,7 +197,7 @@ def fit(
         args = stream.first()
     moved = [(estimator_of(bound), whose) for bound, whose in pairs]
     passed_on = {name: options[name] for name in ("optimizer", "params", "averaging", "mesh")}
-    trainer: Trainer = moved[0][0].trainer(moved, key, args, kwargs, starts=starts, **passed_on)
+    trainer = objectives[0].engine.trainer(moved, key, args, kwargs, starts=starts, **passed_on)
 
     files = files if trainer.is_first else None
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Never
+from typing import Any, Never, final
 from weakref import WeakValueDictionary
 
 from ppvi.checks import Budget, Report
@@ -21,10 +21,12 @@ from ppvi.checks.unbiased import RARE
 from ppvi.compiler.explain import Explanation
 from ppvi.compiler.findings import StaticReport
 from ppvi.engine.calls import name_of, own_options, verb
-from ppvi.engine.objectives import Estimator, ObjectiveProgram, Params
+from ppvi.engine.checking import check
+from ppvi.engine.formula import Formula, ObjectiveProgram
+from ppvi.engine.protocol import Estimator, Params
 from ppvi.engine.sessions import not_a_strategy
+from ppvi.engine.training import Trainer
 from ppvi.errors import ProgramError, StrategyError
-from ppvi.objectives.families import equal
 from ppvi.ops import Array
 from ppvi.strategies import Strategy
 
@@ -38,30 +40,32 @@ class Engine:
     compile: bool = False
     """Whether gradients go through `torch.compile`."""
 
-    def estimator(self, objective: Objective) -> Estimator:
-        """The one of this objective, and of those that are equal to it."""
+    def estimator(self, formula: Formula) -> Estimator:
+        """The one of this formula, and of those that are equal to it."""
         with _TURN:
-            found = _ESTIMATORS.get(objective)
+            found = _ESTIMATORS.get((formula, self))
             if found is None:
                 options = {"compile": True} if self.compile else {}
-                made: type[Any] = importlib.import_module(f"ppvi.{self.name}.objective").Estimator
-                found = made(
-                    objective.program,
-                    objective.model,
-                    objective.guide,
-                    objective.strategies,
-                    objective.maximize,
-                    **options,
-                )
-                _ESTIMATORS[_made(*objective._parts())] = found
+                found = _ESTIMATORS[formula, self] = self._part("_engine").Estimator(formula, **options)
             return found
 
+    def trainer(self, *args: Any, **options: Any) -> Trainer:
+        """What `fit` moves parameters by."""
+        return self._part("training").Trainer(*args, **options)
 
-_ESTIMATORS: WeakValueDictionary[Objective, Estimator] = WeakValueDictionary()
-"""By objectives that hold none themselves."""
+    def loss(self, estimator: Estimator) -> Any:
+        """What the framework's own SVI takes for its loss."""
+        return self._part("svi").Loss(estimator)
+
+    def _part(self, name: str) -> Any:
+        return importlib.import_module(f"ppvi.{self.name}.{name}")
+
+
+_ESTIMATORS: WeakValueDictionary[tuple[Formula, Engine], Estimator] = WeakValueDictionary()
 _TURN = threading.RLock()
 
 
+@final
 class Objective:
     """A variational objective. Made by `objective`; a value, which compares, hashes, copies and pickles as its parts do.
 
@@ -74,15 +78,8 @@ class Objective:
     - `args`, `kwargs`: the data that it is `on`, if it is.
     """
 
-    __slots__ = (
-        "__weakref__", "_bare", "_estimator", "args", "engine", "guide", "kwargs", "maximize", "model", "program", "strategies",
-    )  # fmt: skip
+    __slots__ = ("__weakref__", "_estimator", "_formula", "args", "engine", "kwargs")
 
-    program: ObjectiveProgram
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
-    strategies: Mapping[str, Strategy]
-    maximize: bool
     engine: Engine
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
@@ -104,24 +101,36 @@ class Objective:
         for name, strategy in (strategies or {}).items():
             if problem := not_a_strategy(strategy):
                 raise StrategyError(f"strategies[{name!r}]: {problem}.")
-        parts = {
-            "program": program,
-            "model": model,
-            "guide": guide,
-            "strategies": MappingProxyType(dict(strategies or {})),
-            "maximize": getattr(program, "maximize", True) if maximize is None else maximize,
-            "engine": engine,
-        }
-        self._set(**parts, args=(), kwargs=MappingProxyType({}), _bare=None)
+        way = getattr(program, "maximize", True) if maximize is None else maximize
+        self._set(_formula=Formula(program, model, guide, dict(strategies or {}), way), engine=engine)
+        self._set(args=(), kwargs=MappingProxyType({}))
+
+    @property
+    def program(self) -> ObjectiveProgram:
+        return self._formula.program
+
+    @property
+    def model(self) -> Callable[..., Any]:
+        return self._formula.model
+
+    @property
+    def guide(self) -> Callable[..., Any]:
+        return self._formula.guide
+
+    @property
+    def strategies(self) -> Mapping[str, Strategy]:
+        return MappingProxyType(dict(self._formula.strategies))
+
+    @property
+    def maximize(self) -> bool:
+        return self._formula.maximize
 
     # A value ------------------------------------------------------------------------------------------------------------
 
-    def _set(self, **parts: Any) -> None:
+    def _set(self, **parts: Any) -> Objective:
         for name, part in parts.items():
             object.__setattr__(self, name, part)
-
-    def _parts(self) -> tuple[Any, ...]:
-        return self.program, self.model, self.guide, dict(self.strategies), self.maximize, self.engine
+        return self
 
     def __setattr__(self, name: str, value: Any) -> Never:
         raise ProgramError(f"an objective does not change: make another one, with the {name} that it is to have.")
@@ -129,13 +138,14 @@ class Objective:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Objective):
             return NotImplemented
-        return self is other or (equal(self._parts(), other._parts()) and self.has_data_of(other))
+        mine, theirs = ((x._formula, x.engine) for x in (self, other))
+        return self is other or (mine == theirs and self.has_data_of(other))
 
     def __hash__(self) -> int:
-        return hash((*map(_hash, (self.program, self.model, self.guide)), *sorted(self.strategies), self.engine))
+        return hash((self._formula, self.engine))
 
     def __reduce__(self) -> Any:
-        return _made, (*self._parts(), self.args, dict(self.kwargs))
+        return _objective, (self._formula, self.engine, self.args, dict(self.kwargs))
 
     def __repr__(self) -> str:
         programs = ", ".join(name_of(fn) for fn in (self.program, self.model, self.guide))
@@ -145,14 +155,6 @@ class Objective:
         data = f", on {count} argument{'s' * (count > 1)}" if count else ""
         return f"Objective({programs}{chosen}; {way}, {self.engine.name}{data})"
 
-    @property
-    def _made(self) -> Estimator:
-        try:
-            return self._estimator
-        except AttributeError:
-            self._set(_estimator=self.engine.estimator(self._bare or self))
-            return self._estimator
-
     # Data ---------------------------------------------------------------------------------------------------------------
 
     def on(self, *args: Any, **kwargs: Any) -> Objective:
@@ -161,9 +163,7 @@ class Objective:
 
             bound.on(x, progress=0.3).value_and_grad(key, params)
         """
-        found = _made(*self._parts())
-        found._set(args=args, kwargs=MappingProxyType(kwargs), _bare=self._bare or self)
-        return found
+        return _objective(self._formula, self.engine, args, kwargs)
 
     def has_data_of(self, other: Objective) -> bool:
         """Whether both are on the very same data, or on none: arrays are not compared by what is in them."""
@@ -189,7 +189,7 @@ class Objective:
         **Raises** `ProgramError` if there is no parameter, or if an observation is NaN.
         """
         args, kwargs = self.data(args, kwargs)
-        return self._made.init(key, *args, **kwargs)
+        return estimator_of(self).initialise(key, *args, **kwargs).params
 
     def value_and_grad(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> tuple[Array, Params]:
         """One unbiased estimate of the objective and of its gradient.
@@ -213,12 +213,12 @@ class Objective:
         **Unbiased when** the strategy of every site is; see their docstrings, and `explain`.
         """
         args, kwargs = self.data(args, kwargs)
-        return self._made.value_and_grad(key, params, *args, **kwargs)
+        return estimator_of(self).value_and_grad(key, params, *args, **kwargs)
 
     def estimate(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> Array:
         """One unbiased estimate of the objective, a scalar."""
         args, kwargs = self.data(args, kwargs)
-        return self._made.estimate(key, params, *args, **kwargs)
+        return estimator_of(self).estimate(key, params, *args, **kwargs)
 
     def surrogate(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> Array:
         """The scalar whose value is `estimate` and whose native gradient in `params` is that of `value_and_grad`.
@@ -230,12 +230,12 @@ class Objective:
         **Raises** `StrategyError` when it is differentiated twice where that is not so.
         """
         args, kwargs = self.data(args, kwargs)
-        return self._made.surrogate(key, params, *args, **kwargs)
+        return estimator_of(self).surrogate(key, params, *args, **kwargs)
 
     def states(self, params: Params, /, *args: Any, **kwargs: Any) -> Any:
         """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
         args, kwargs = self.data(args, kwargs)
-        return self._made.states(params, *args, **kwargs)
+        return estimator_of(self).states(params, *args, **kwargs)
 
     def update(self, key: Any, params: Params, states: Any, /, *args: Any, **kwargs: Any) -> tuple[Array, Params, Any]:
         """`value_and_grad` with the strategies in these states, and the states after they have learned from it,
@@ -249,17 +249,17 @@ class Objective:
         - `states`: from `states`, or from the update before.
         """
         args, kwargs = self.data(args, kwargs)
-        return self._made.update(key, params, states, *args, **kwargs)
+        return estimator_of(self).update(key, params, states, *args, **kwargs)
 
     def explain(self, params: Params, /, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
         args, kwargs = self.data(args, kwargs)
-        return self._made.explain(params, *args, **kwargs)
+        return estimator_of(self).seen(params, *args, **kwargs).explain()
 
     def prove(self, params: Params, /, *args: Any, **kwargs: Any) -> StaticReport:
         """The static check: what can be proved of the gradient from the program alone. Printable; see `check`."""
         args, kwargs = self.data(args, kwargs)
-        return self._made.prove(params, *args, **kwargs)
+        return estimator_of(self).seen(params, *args, **kwargs).prove()
 
     @verb
     def check(
@@ -298,7 +298,9 @@ class Objective:
         """
         options = own_options([self], locals(), Objective.check)
         args, kwargs = self.data(args, kwargs)
-        return self._made.check(key, params, args, kwargs, **options)
+        bound = estimator_of(self)
+        with bound.untouched():
+            return check(bound, key, params, args, kwargs, **options)
 
     def as_loss(self) -> Any:
         """An object for `loss=` of NumPyro's or Pyro's `SVI`, whose model and guide it uses; on Pyro with parameters in Pyro's
@@ -306,7 +308,7 @@ class Objective:
 
         **Raises** `StrategyError` for strategies that learn, for whose states SVI has no place.
         """
-        return self._made.as_loss()
+        return self.engine.loss(estimator_of(self))
 
     @property
     def loss(self) -> Never:
@@ -319,28 +321,16 @@ class Objective:
 
 def estimator_of(objective: Objective) -> Any:
     """What the engine has made of an objective."""
-    return objective._made
-
-
-def _made(
-    program: Any,
-    model: Any,
-    guide: Any,
-    strategies: Mapping[str, Strategy],
-    maximize: bool,
-    engine: Engine,
-    args: tuple[Any, ...] = (),
-    kwargs: Mapping[str, Any] = MappingProxyType({}),
-) -> Objective:
-    bare = Objective(program, model, guide, strategies=strategies, maximize=maximize, engine=engine)
-    return bare.on(*args, **kwargs) if args or kwargs else bare
-
-
-def _hash(program: Any) -> int:
     try:
-        return hash(program)
-    except TypeError:
-        return 0
+        return objective._estimator
+    except AttributeError:
+        objective._set(_estimator=objective.engine.estimator(objective._formula))
+        return objective._estimator
+
+
+def _objective(formula: Formula, engine: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Objective:
+    bare = Objective.__new__(Objective)
+    return bare._set(_formula=formula, engine=engine, args=args, kwargs=MappingProxyType(kwargs))
 
 
 class _NoLossError(ProgramError, AttributeError):

@@ -29,13 +29,16 @@ import pyro.poutine
 import torch
 
 import ppvi.numpyro
-import ppvi.numpyro.outcomes
 import ppvi.numpyro.session
 import ppvi.pyro
-import ppvi.pyro.outcomes
 import ppvi.pyro.session
 from ppvi.objective import estimator_of
 from tests import distributions
+
+
+def exact(bound, params, args=(), kwargs=None, *, limit, seconds=math.inf):
+    """Every outcome of an objective's estimator."""
+    return estimator_of(bound).outcomes(params, args, kwargs or {}, limit, seconds)
 
 
 class Namespace:
@@ -145,7 +148,7 @@ NUMPYRO = SimpleNamespace(
     autoguide=numpyro.infer.autoguide,
     infer=numpyro.infer,
     vi=ppvi.numpyro,
-    outcomes=lambda bound, *args, **options: ppvi.numpyro.outcomes.outcomes(estimator_of(bound), *args, **options),
+    outcomes=exact,
     array=jnp.asarray,
     key=jax.random.key,
     session=ppvi.numpyro.session.Session,
@@ -167,7 +170,7 @@ PYRO = SimpleNamespace(
     autoguide=pyro.infer.autoguide,
     infer=pyro.infer,
     vi=ppvi.pyro,
-    outcomes=lambda bound, *args, **options: ppvi.pyro.outcomes.outcomes(estimator_of(bound), *args, **options),
+    outcomes=exact,
     array=lambda x: tensor(x) * 1.0,
     key=lambda seed: seed,
     session=ppvi.pyro.session.Session,

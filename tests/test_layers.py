@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,23 @@ def test_modules_stay_small():
     """A module past 400 lines has more than one idea."""
     sizes = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in FILES}
     assert max(sizes.values()) <= 400, {name: size for name, size in sizes.items() if size > 400}
+
+
+def test_no_module_needs_itself():
+    """The graph of imports, at any depth in files, has no circle."""
+    names = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in FILES}
+    graph = {name: needed(path, names) - {name} for name, path in names.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
+
+
+def needed(path, names):
+    """The modules of these names that a file imports when it runs."""
+    tree = ast.parse(path.read_text())
+    typed = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    unread = {node for branch in typed for node in ast.walk(branch)}
+    froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n not in unread]
+    found = {node.module for node in froms} | {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
+    return found & names.keys()

@@ -49,6 +49,11 @@ class Paths:
     def lengths(self) -> Any:
         return self.high - self.low
 
+    @property
+    def given(self) -> list[int]:
+        """Those through the first point."""
+        return [i for i, question in enumerate(self.questions) if question.point == self.questions[0].point]
+
     def mirrored(self, u: Any) -> tuple[Any, Any]:
         """Two distances along each path, that far from either end in units of its length: what grows along a path evenly has
         the same mean over both wherever they are."""

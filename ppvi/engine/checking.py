@@ -1,28 +1,34 @@
-"""What checks of objectives share: what they are compared with."""
+"""The check of an objective: the static one, and draws of its gradient against the change of its value and other estimators."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppvi.checks import Measurement, Question, exactly
-from ppvi.checks.unbiased import OPEN, ROUNDED
+from ppvi.checks import Budget, Question, Report, measure
+from ppvi.checks.paths import Paths, lay
+from ppvi.checks.unbiased import OPEN, ROUNDED, Measurement, exactly
+from ppvi.compiler.findings import StaticReport
 from ppvi.compiler.plan import Plan
-from ppvi.engine.objectives import Estimator, Params
 from ppvi.engine.outcomes import EndlessError, Outcomes
+from ppvi.engine.protocol import Args, Estimator, Gradients, Kwargs, Params
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
+
+Known = Callable[[Any], tuple[Outcomes, tuple[Any, np.ndarray]]]
+"""From parameters to every outcome of an estimator there, and the exact value and gradient."""
 
 
 class Oracle(NamedTuple):
     """Another estimator of an objective's gradient."""
 
-    objective: Estimator
-    exact: bool
-    """Whether its key makes no difference."""
+    estimator: Estimator
+    key: Any = None
+    """The one that it is asked with, where it is exact, so that a key makes no difference."""
 
 
 OUTCOMES = 4096
@@ -32,7 +38,105 @@ NODES = ((48, 64), (32, 44))
 """Numbers of nodes that have to agree; fewer where sites are nested and many are too expensive."""
 
 
-def asked_of(against: str | Sequence[str]) -> Sequence[str]:
+def check(
+    bound: Estimator,
+    key: Any,
+    params: Params,
+    args: Args,
+    kwargs: Kwargs,
+    *,
+    against: str | Sequence[str],
+    **options: Any,
+) -> Report:
+    """See `Objective.check`."""
+    against = _asked_of(against)
+    seen = bound.seen(params, *args, **kwargs)
+    static = seen.prove()
+    reason = getattr(bound.formula.program, "no_potential", None)
+    if reason is not None:
+        return Report(options["alpha"], (), static, (f"nothing was measured: {reason}",))
+    start = bound.begun(key, params, args, kwargs)
+    gradients = bound.gradients(key, params, args, kwargs, start)
+    found, missing = {}, ["a program that is replayed has no other gradient to compare with"]
+    if seen.plan is not None:
+        found, missing = _oracles(bound, seen.plan, gradients, params, args, kwargs, against)
+    seconds = Budget.of(options["budget"]).seconds / 3  # at each of three points at most
+
+    def known(point: Params) -> tuple[Outcomes, tuple[Any, np.ndarray]]:
+        value, gradient = found["exact"].estimator.value_and_grad(found["exact"].key, point, *args, **kwargs)
+        return bound.outcomes(point, args, kwargs, OUTCOMES, seconds), (float(value), gradients.flat(gradient))
+
+    return judged(
+        gradients,
+        {"given": params, "initial": {**params, **start.params}},
+        moving=_moving_in(bound, params, start.owners),
+        oracles=found,
+        missing=missing,
+        known=known if "exact" in found else None,
+        static=static,
+        path="path" in against,
+        **options,
+    )
+
+
+def judged(
+    gradients: Gradients,
+    points: Mapping[str, Any],
+    *,
+    moving: set[str] | None = None,
+    oracles: Mapping[str, Oracle] | None = None,
+    missing: Sequence[str] = (),
+    known: Known | None = None,
+    static: StaticReport | None = None,
+    path: bool = True,
+    alpha: float,
+    far: float = 1.0,
+    **options: Any,
+) -> Report:
+    """What `measure`, whose options these are, finds of draws of an estimator.
+
+    **Arguments**
+
+    - `points`: parameters by name, that which is asked about first.
+    - `moving`: parameters of which it is the gradient; None of all.
+    - `missing`: why there are no more oracles.
+    """
+    sanity, oracles = gradients.sanity(), dict(oracles or {})
+    if sanity.problems:
+        return Report(alpha, (), static, sanity.notes, sanity.problems)
+    if not path and not oracles:
+        nothing = "nothing was measured: no gradient to compare with is known for these sites; add 'path' to against"
+        return Report(alpha, (), static, (*sanity.notes, nothing, *missing))
+    is_known = any(options.get(name) is not None for name in ("bounds", "variance"))
+    paths = lay(
+        {name: gradients.vector(point) for name, point in points.items()},
+        gradients.owner,
+        gradients.names,
+        [i for i, root in enumerate(gradients.roots) if moving is None or root in moving],
+        gradients.seed,
+        far,
+        **{"close": not is_known, **gradients.few},
+    )
+    through = functools.partial(_through, gradients, paths)
+    exact = () if known is None else _by_outcomes(paths.questions, through, known, gradients.eps)
+    if exact:
+        oracles.pop("exact")
+    if any(m.outcome == "biased" for m in exact) or sanity.stuck or not (path or oracles):
+        return Report(alpha, exact, static, sanity.notes)
+    questions = [*paths.questions] if path else []
+    for name in oracles:
+        questions += [Question(f"given, {name}", paths.questions[i].direction) for i in paths.given]
+        questions.append(Question(f"given, {name}", "the value itself"))
+    drawn = measure(gradients.drawer(paths, oracles, path), questions, alpha=alpha, **options)
+    return Report(alpha, _decided(exact, drawn), static, (*sanity.notes, paths.said))
+
+
+def _through(gradients: Gradients, paths: Paths, number: int) -> tuple[Any, np.ndarray]:
+    """The parameters that a path goes through, and their velocity there."""
+    return gradients.through(paths.points[number], paths.directions[number])
+
+
+def _asked_of(against: str | Sequence[str]) -> Sequence[str]:
     """What a gradient is to be compared with."""
     against = (against,) if isinstance(against, str) else against
     unknown = sorted(set(against) - {"path", "exact", "quadrature", "reinforce"})
@@ -43,9 +147,9 @@ def asked_of(against: str | Sequence[str]) -> Sequence[str]:
     return against
 
 
-def moving_in(objective: Estimator, params: Params, owners: Mapping[str, set[str]]) -> set[str]:
+def _moving_in(bound: Estimator, params: Params, owners: Mapping[str, set[str]]) -> set[str]:
     """The parameters that the objective is an objective for."""
-    whose = getattr(objective.program, "gradient_of", None)
+    whose = getattr(bound.formula.program, "gradient_of", None)
     return {name for name in params if whose is None or whose in owners.get(name, {whose})}
 
 
@@ -54,28 +158,21 @@ def is_random(plan: Plan) -> bool:
     return any(not isinstance(choice.strategy, Enumerate) for choice in plan.choices.values())
 
 
-def oracles(
-    objective: Estimator,
+def _oracles(
+    bound: Estimator,
     plan: Plan,
+    gradients: Gradients,
     params: Params,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
+    args: Args,
+    kwargs: Kwargs,
     against: Sequence[str],
-    keys: Sequence[Any],
-    close: Callable[[Any, Any], bool],
 ) -> tuple[dict[str, Oracle], list[str]]:
-    """Other estimators of the gradient, by what the report calls them, and why there are no more.
-
-    **Arguments**
-
-    - `keys`: two that differ.
-    - `close`: whether two estimates and their gradients agree.
-    """
+    """Other estimators of the gradient, by what the report calls them, and why there are no more."""
     missing: list[str] = []
 
     def other(finite: Strategy, real: Strategy) -> Estimator | None:
         named = {c.info.name: real if c.info.support.kind == "real" else finite for c in plan.choices.values()}
-        made = objective.other(strategies=named)
+        made = bound.of(replace(bound.formula, strategies=named))
         try:
             made.staged(params, *args, **kwargs)
         except (StrategyError, ProgramError) as error:
@@ -88,12 +185,12 @@ def oracles(
         there = [o for o in others if o is not None]
         if len(there) < len(others):
             return None
-        pairs = zip(keys, there, strict=True)
-        first, *rest = (o.value_and_grad(key, params, *args, **kwargs) for key, o in pairs)
-        if not all(close(first, gradient) for gradient in rest):
+        key, another = gradients.keys
+        first = there[0].value_and_grad(key, params, *args, **kwargs)
+        if not gradients.agree(first, there[-1].value_and_grad(another, params, *args, **kwargs)):
             missing.append("an exact gradient was not found: another key, or more nodes, gave another")
             return None
-        return Oracle(there[-1], exact=True)
+        return Oracle(there[-1], key)
 
     found: dict[str, Oracle | None] = {}
     if "exact" in against and plan.choices:
@@ -103,14 +200,14 @@ def oracles(
         found["by quadrature"] = next((rule for rule in rules if rule is not None), None)
     if "reinforce" in against and plan.choices:
         by_score = other(Reinforce(), Reinforce())
-        found["by score"] = None if by_score is None else Oracle(by_score, exact=False)
+        found["by score"] = None if by_score is None else Oracle(by_score)
     return {name: oracle for name, oracle in found.items() if oracle is not None}, missing
 
 
-def by_outcomes(
+def _by_outcomes(
     questions: Sequence[Question],
     through: Callable[[int], tuple[Any, np.ndarray]],
-    known: Callable[[Any], tuple[Outcomes, tuple[Any, np.ndarray]]],
+    known: Known,
     eps: float,
 ) -> tuple[Measurement, ...]:
     """The bias itself at the point of every path, where the estimator has few outcomes; none where it has many.
@@ -118,7 +215,6 @@ def by_outcomes(
     **Arguments**
 
     - `through`: from the number of a question to the point that its path goes through, and the velocity there.
-    - `known`: from a point to every outcome of the estimator, and the exact value and gradient.
     - `eps`: the last digit of 1.
     """
     found: dict[str, tuple[Outcomes, tuple[Any, np.ndarray]]] = {}
@@ -143,7 +239,7 @@ def by_outcomes(
     return tuple(measurements)
 
 
-def decided(exact: Sequence[Measurement], drawn: Sequence[Measurement]) -> tuple[Measurement, ...]:
+def _decided(exact: Sequence[Measurement], drawn: Sequence[Measurement]) -> tuple[Measurement, ...]:
     """All measurements. Where draws could not tell, since the rounding of the values hides a bias or for want of more of them,
     every outcome, which found none, decides."""
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from ppvi.engine.objectives import Params, Start
+from ppvi.engine.protocol import Params, Start
 from ppvi.errors import ProgramError
 from ppvi.ops import Array
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
+from ppvi.engine.protocol import Args, Kwargs
 from ppvi.numpyro import _compat
 from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.markers import mark_outcome
 from ppvi.numpyro.ops import JaxOps
-
-if TYPE_CHECKING:
-    from ppvi.numpyro.objective import Estimator
 
 QUICK = {
     "xla_backend_optimization_level": 0,
@@ -93,23 +92,24 @@ class LoopOps(JaxOps):
 
 
 def outcomes(
-    objective: Estimator,
+    laid_out: Callable[..., tuple[Plan, list[Any]]],
     params: Any,
-    args: tuple[Any, ...] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
+    args: Args,
+    kwargs: Kwargs,
     limit: int,
-    seconds: float = math.inf,
+    seconds: float,
 ) -> Outcomes:
     """Run an objective's estimator for every outcome of its randomness.
+
+    **Arguments**
+
+    - `laid_out`: from parameters, arguments and a kind of distribution to the plan, and the arrays of the arguments.
 
     **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit or the seconds allow, or
     where noise beside the sites' draws makes a difference.
     """
     tape, key = Tape(limit, seconds), jax.random.key(0)
-    plan, arrays = objective.laid_out(
-        params, args, kwargs or {}, distribution=lambda fn, *others: Taped(tape, fn, *others)
-    )
+    plan, arrays = laid_out(params, args, kwargs, lambda fn, *others: Taped(tape, fn, *others))
 
     def run(params: Any, key: jax.Array, choices: Any) -> tuple[Any, Any]:
         tape.start(choices)

@@ -24,7 +24,7 @@ from ppvi.numpyro.arguments import Structure, is_array, leaf_name, part
 from ppvi.numpyro.unstaged import PlainSession
 
 if TYPE_CHECKING:
-    from ppvi.numpyro.objective import Estimator
+    from ppvi.numpyro._engine import Estimator
 
 T = TypeVar("T")
 
@@ -51,7 +51,9 @@ def called(
     first, kwargs = bounds[0], dict(kwargs)
     leaves, tree = jax.tree.flatten((args, kwargs))
     fixed = first.fixed.get(tree, _NONE)
-    arrays, constants = part(leaves, fixed, lambda i: leaf_name((first.model, first.guide), args, kwargs, i))
+    arrays, constants = part(
+        leaves, fixed, lambda i: leaf_name((first.formula.model, first.formula.guide), args, kwargs, i)
+    )
     structure = first.worlds.structure(tree, leaves, constants)
     try:
         found = call(arrays, structure)
@@ -100,8 +102,10 @@ def _goes(
     def run(params: Any, arrays: list[Any]) -> Any:
         rest = iter(arrays)
         args, kwargs = jax.tree.unflatten(tree, [known[i] if i in known else next(rest) for i in range(len(leaves))])
-        starts = [functools.partial(PlainSession, jax.random.key(0), params, bound.strategies) for bound in bounds]
-        return [bound.evaluate(start, args, kwargs)[0] for bound, start in zip(bounds, starts, strict=True)]
+        starts = [
+            functools.partial(PlainSession, jax.random.key(0), params, bound.formula.strategies) for bound in bounds
+        ]
+        return [bound.formula.evaluate(start, args, kwargs)[0] for bound, start in zip(bounds, starts, strict=True)]
 
     try:
         jax.eval_shape(run, params, arrays)
@@ -139,7 +143,7 @@ def _read_arrays(
     goes = functools.partial(_goes, bounds, params, *given)
     if not goes(places):
         return []
-    programs = (bounds[0].model, bounds[0].guide)
+    programs = (bounds[0].formula.model, bounds[0].formula.guide)
     read = needed(goes, places, frozenset())
     return [leaf_name(programs, args, kwargs, i) for i in sorted(read)]
 

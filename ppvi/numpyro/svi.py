@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 from numpyro.infer.elbo import ELBO
 
-from ppvi.engine.objectives import Params
+from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import refuse_learning
-from ppvi.numpyro.objective import Estimator
+from ppvi.numpyro._engine import Estimator
 
 
 class Loss(ELBO):
@@ -20,7 +21,7 @@ class Loss(ELBO):
 
     def __init__(self, bound: Estimator):
         super().__init__()
-        refuse_learning(bound.strategies, "NumPyro")
+        refuse_learning(bound.formula.strategies, "NumPyro")
         self.bound = bound
 
     def loss(
@@ -33,7 +34,7 @@ class Loss(ELBO):
         **kwargs: Any,
     ) -> jax.Array:
         value = self._on(model, guide).surrogate(rng_key, param_map, *args, **kwargs)
-        return -value if self.bound.maximize else value
+        return -value if self.bound.formula.maximize else value
 
     def loss_with_mutable_state(
         self,
@@ -48,6 +49,6 @@ class Loss(ELBO):
 
     def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Estimator:
         """The objective on SVI's own model and guide, as SVI may have wrapped them."""
-        if model is self.bound.model and guide is self.bound.guide:
+        if model is self.bound.formula.model and guide is self.bound.formula.guide:
             return self.bound
-        return self.bound.other(model=model, guide=guide)
+        return self.bound.of(replace(self.bound.formula, model=model, guide=guide))

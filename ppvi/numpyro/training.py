@@ -16,7 +16,7 @@ from numpyro.distributions import biject_to
 from numpyro.distributions.distribution import validation_enabled
 from numpyro.optim import _NumPyroOptim
 
-from ppvi.engine.objectives import Params
+from ppvi.engine.protocol import Params
 from ppvi.engine.training import (
     CHUNK,
     Arrays,
@@ -37,9 +37,9 @@ from ppvi.engine.training import (
     weight_in_average,
 )
 from ppvi.errors import ProgramError
+from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro.arguments import Structure
 from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
-from ppvi.numpyro.objective import Estimator
 from ppvi.numpyro.reading import called
 from ppvi.numpyro.session import as_key, shapes
 from ppvi.numpyro.sharding import Layout
@@ -91,7 +91,7 @@ class Move:
         def surrogate(mine: Params, values: dict[str, Any]) -> jax.Array:
             return self.bound.surrogate_in(values, key, constrain(params | mine), args, kwargs)
 
-        mine, sign = self.mine(params), -1 if self.bound.maximize else 1
+        mine, sign = self.mine(params), -1 if self.bound.formula.maximize else 1
         value, grads, states = value_grad_and_states(surrogate, self.learners, mine, states)
         updates, memory = self.rule.update(jax.tree.map(lambda g: sign * g, grads), memory, mine)
         return sign * value, params | cast(Params, optax.apply_updates(mine, updates)), memory, states
@@ -240,7 +240,7 @@ class Trainer:
     @functools.cached_property
     def _values(self) -> Any:
         """Losses of the first objective in these draws, at the parameters of every start."""
-        bound, sign = self.objectives[0], -1 if self.objectives[0].maximize else 1
+        bound, sign = self.objectives[0], -1 if self.objectives[0].formula.maximize else 1
 
         @functools.partial(jax.jit, static_argnums=3)
         def values(moving: Moving, draws: jax.Array, arrays: list[Any], structure: Structure) -> jax.Array:
@@ -334,8 +334,8 @@ class Trainer:
         params = self._from.constrained(self.layout.gathered(moving.params))
         for key, bound in zip(self._keys(moving), self.objectives, strict=True):
             with validation_enabled(False):
-                start = functools.partial(Probe, key, params, bound.strategies)
-                _, probe = bound.evaluate(start, args, kwargs)
+                start = functools.partial(Probe, key, params, bound.formula.strategies)
+                _, probe = bound.formula.evaluate(start, args, kwargs)
             value, grads = bound.value_and_grad(key, params, *args, **kwargs)
             bad = [name for name, grad in grads.items() if not _finite(grad)]
             if cause := cause_in(probe.culprits, _finite(value), bad):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
 
-from ppvi.engine.objectives import Start
+from ppvi.engine.protocol import Start
 from ppvi.engine.runs import Site
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import source

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ppvi.engine import objectives as engine
+from ppvi.engine import protocol as engine
+from ppvi.engine.protocol import Params
 from ppvi.errors import EngineError
-from ppvi.pyro.arguments import Params
 from ppvi.pyro.buffers import SharedNameError
 from ppvi.pyro.keys import Key, seeded
 from ppvi.pyro.lending import Arguments
@@ -22,7 +22,7 @@ from ppvi.pyro.stage import what_prevents
 from ppvi.pyro.unstaged import Initialisation
 
 if TYPE_CHECKING:
-    from ppvi.pyro.objective import Estimator
+    from ppvi.pyro._engine import Estimator
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,24 @@ def initialise(bound: Estimator, key: Key, args: tuple[Any, ...], kwargs: Mappin
             with torch.random.fork_rng():
                 bound.first_run(None, {}, args, kwargs)
         session = bound.first_run(None, {}, args, kwargs)
-    bound.refuse_no_params(session.found)
+    bound.formula.refuse_no_params(session.found)
+    return start_of(session)
+
+
+def start_of(session: Initialisation) -> Start:
+    """What a session has found."""
     return Start(session.found, session.constraints, session.owners, session.learning, session.leaves)
 
 
 def first_run(bound: Estimator, key: Key, given: Params, arguments: Arguments) -> Initialisation:
     """A run that finds the parameters that are declared with a value; the others are given."""
-    start, modules = functools.partial(Initialisation, bound.strategies, bound.modules, given), bound.modules
+    start, modules = functools.partial(Initialisation, bound.formula.strategies, bound.modules, given), bound.modules
 
     def attempt(random: torch.Tensor) -> Initialisation:
         torch.set_rng_state(random)
         try:
             with arguments.lent(arguments.copies()) as (args, kwargs):
-                return bound.evaluate(start, args, kwargs)[1]
+                return bound.formula.evaluate(start, args, kwargs)[1]
         except SharedNameError as clash:
             if clash.name in modules.values() and clash.name not in modules.shared:
                 modules.tell_apart(clash.name)

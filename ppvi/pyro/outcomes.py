@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
+from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.pyro.distributions import SiteDistribution, picked, standard
 from ppvi.pyro.keys import seeded
 from ppvi.pyro.ops import TorchOps
@@ -19,7 +21,7 @@ from ppvi.pyro.stage import Sampler, draw, registering
 from ppvi.pyro.trees import gradients, vmap
 
 if TYPE_CHECKING:
-    from ppvi.pyro.objective import Estimator, Params
+    pass
 
 AT_ONCE = 2048
 """Outcomes side by side."""
@@ -97,21 +99,24 @@ class LoopOps(TorchOps):
 
 
 def outcomes(
-    objective: Estimator,
+    laid_out: Callable[..., tuple[Plan, list[Any]]],
     params: Params,
-    args: tuple[Any, ...] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
+    args: Args,
+    kwargs: Kwargs,
     limit: int,
-    seconds: float = math.inf,
+    seconds: float,
 ) -> Outcomes:
     """Run an objective's estimator for every outcome of its randomness.
+
+    **Arguments**
+
+    - `laid_out`: from parameters, arguments and a kind of distribution to the plan, and the arrays of the arguments.
 
     **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit or the seconds allow, or
     where noise beside the sites' draws makes a difference.
     """
     tape = Tape(limit, seconds)
-    plan, arrays = objective.planned(params, args, kwargs or {}, lambda fn, *others: Taped(tape, fn, *others))
+    plan, arrays = laid_out(params, args, kwargs, lambda fn, *others: Taped(tape, fn, *others))
 
     def runs(seed: int, choices: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Probabilities, values and gradients, with the outcomes in front."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -10,15 +11,15 @@ import torch
 
 from ppvi.engine.sessions import refuse_learning
 from ppvi.errors import ProgramError
+from ppvi.pyro._engine import Estimator
 from ppvi.pyro.beginnings import Start
-from ppvi.pyro.objective import Estimator
 
 
 class Loss:
     """The surrogate, signed so that SVI's descent optimises the objective. Made by `Objective.as_loss`."""
 
     def __init__(self, bound: Estimator):
-        refuse_learning(bound.strategies, "Pyro")
+        refuse_learning(bound.formula.strategies, "Pyro")
         self.bound = bound
         self._start: Start | None = None
 
@@ -32,12 +33,12 @@ class Loss:
         value = bound.surrogate(None, {name: store[name] for name in self._start.params}, *args, **kwargs)
         for name in self._start.params:
             pyro.param(name)  # SVI moves the parameters whose messages it sees
-        return -value if bound.maximize else value
+        return -value if bound.formula.maximize else value
 
     def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Estimator:
         """The objective on SVI's own model and guide."""
-        if model is not self.bound.model or guide is not self.bound.guide:
-            self.bound = self.bound.other(model=model, guide=guide)
+        if model is not self.bound.formula.model or guide is not self.bound.formula.guide:
+            self.bound = self.bound.of(replace(self.bound.formula, model=model, guide=guide))
             self._start = None
         return self.bound
 

@@ -17,6 +17,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributions import transform_to
 
+from ppvi.engine.protocol import Params
 from ppvi.engine.training import (
     Arrays,
     Data,
@@ -35,10 +36,10 @@ from ppvi.engine.training import (
     weight_in_average,
 )
 from ppvi.errors import ProgramError
+from ppvi.pyro._engine import Estimator
 from ppvi.pyro.keys import Key, drawing_from, random_state, seeded, seeds
 from ppvi.pyro.learning import States, value_and_grads
 from ppvi.pyro.memories import Memory, memory_of
-from ppvi.pyro.objective import Estimator, Params
 from ppvi.pyro.trees import tree_leaves
 from ppvi.pyro.unstaged import Probe
 
@@ -79,7 +80,7 @@ class Move:
 
     def move(self, grads: Sequence[torch.Tensor]) -> None:
         for leaf, grad in zip(self.leaves.values(), grads, strict=True):
-            leaf.grad = -grad if self.bound.maximize else grad
+            leaf.grad = -grad if self.bound.formula.maximize else grad
         self.memory.step()
         for leaf in self.leaves.values():
             leaf.grad = None
@@ -283,7 +284,7 @@ class Trainer:
             self._go_to(one.arrays)
             params = self.params(one)
             found[:, i] = [float(bound.estimate(base + draw, params, *args, **kwargs)) for draw in draws]
-        return -found if bound.maximize else found
+        return -found if bound.formula.maximize else found
 
     def _advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
         self._go_to(state.arrays)
@@ -301,7 +302,7 @@ class Trainer:
         for move in self.moves:
             value, grads = move.gradient(self._from.constrained(self.leaves), *data)
             move.move(grads)
-            losses.append(-value if move.bound.maximize else value)
+            losses.append(-value if move.bound.formula.maximize else value)
         if self.averaging is not None:
             weight = weight_in_average(number, self.averaging)
             for name, mean in self._average.items():
@@ -338,10 +339,10 @@ class Trainer:
         """The sites whose values or densities are not finite."""
         with torch.random.fork_rng(), torch.no_grad():
             torch.set_rng_state(random)
-            start = functools.partial(Probe, params, bound.strategies, bound.modules)
+            start = functools.partial(Probe, params, bound.formula.strategies, bound.modules)
             arguments = bound.arguments(*data)
             with arguments.lent(arguments.copies()) as (args, kwargs):
-                _, probe = bound.evaluate(start, args, kwargs)
+                _, probe = bound.formula.evaluate(start, args, kwargs)
         return probe.culprits
 
     @torch.no_grad()

@@ -122,19 +122,26 @@ def watch(replay: Replay) -> list[Seen]:
     return [Seen(at, reads.get(name), outside.get(name)) for name, at in places.items()]
 
 
-def explain(replay: Replay, why: str) -> Explanation:
-    """Report on the sites of a few runs."""
-    seen = watch(replay)
-    engine = (
-        f"replay, since {why}. The objective is one term, which depends on every site that is drawn; a strategy of several "
-        f"runs runs the program again for each of them. These are the sites of {RUNS} runs"
-    )
-    return Explanation(tuple(map(_report, seen)), (), _static(replay, seen, why), engine)
+@dataclass(frozen=True)
+class Watching:
+    """An objective that is replayed, as far as it is known: nothing is proved."""
 
+    replay: Replay
+    why: str
+    """It has no graph."""
 
-def examine(replay: Replay, why: str) -> StaticReport:
-    """What can be said without a graph: nothing is proved, and some strategies are suspect, or biased by design."""
-    return _static(replay, watch(replay), why)
+    plan = None
+
+    def prove(self) -> StaticReport:
+        return _static(self.replay, watch(self.replay), self.why)
+
+    def explain(self) -> Explanation:
+        seen = watch(self.replay)
+        engine = (
+            f"replay, since {self.why}. The objective is one term, which depends on every site that is drawn; a strategy of "
+            f"several runs runs the program again for each of them. These are the sites of {RUNS} runs"
+        )
+        return Explanation(tuple(map(_report, seen)), (), _static(self.replay, seen, self.why), engine)
 
 
 def _static(replay: Replay, seen: Sequence[Seen], why: str) -> StaticReport:

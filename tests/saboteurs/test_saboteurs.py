@@ -132,7 +132,7 @@ def test_frozen_key(engine):
     def frozen_seed(key):
         return seeded(0)
 
-    on_pyro = importlib.import_module("ppvi.pyro.objective")
+    on_pyro = importlib.import_module("ppvi.pyro._engine")
     session, seeded = Session.__init__, on_pyro.seeded
     with (
         mock.patch.object(Session, "__init__", frozen_session),

@@ -1,0 +1,57 @@
+"""What is said of an objective that has been staged: its explanation, the static check, and mistakes that show at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from ppvi.compiler.examine import examine
+from ppvi.compiler.explain import Explanation, explain
+from ppvi.compiler.findings import Finding, StaticReport
+from ppvi.compiler.ir import Atom, Program as StagedProgram, Var
+from ppvi.compiler.numbers import Numbers
+from ppvi.compiler.plan import Plan
+from ppvi.engine.protocol import Params
+from ppvi.errors import BiasWarning, ProgramError
+from ppvi.ops import Array, Ops
+from ppvi.source import warn_at
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An objective that was staged, at the parameters and arguments of a call."""
+
+    plan: Plan
+    names: Mapping[Var, str]
+    """Of the parameters, by their variables."""
+    values: Mapping[Var, Array]
+    """Of the program's inputs, less its key."""
+    ops: Ops
+    drawing: Callable[[int], AbstractContextManager[Array]]
+    """In the context the program draws from a seed, which is given to it in this way."""
+
+    def prove(self) -> StaticReport:
+        return examine(self.plan, self.names, Numbers(self.plan.program, self.values, self.ops, self.drawing))
+
+    def explain(self) -> Explanation:
+        return explain(self.plan, self.prove())
+
+
+def warn_of_bias(findings: Iterable[Finding], where: str) -> None:
+    """Say at an objective's first use, which is there in the user's files, what a check would find of its minibatches."""
+    for finding in findings:
+        warn_at(where, f"the objective is biased.\n{finding}", BiasWarning)
+
+
+def refuse_constant(program: StagedProgram, params: Params) -> None:
+    """An objective that depends on no parameter is a mistake."""
+    depends: set[Atom] = set(program.params)
+    for equation in program.equations:
+        if any(atom in depends for atom in equation.inputs):
+            depends.update(equation.outputs)
+    if params and program.output not in depends:
+        raise ProgramError(
+            f"the objective does not depend on any parameter of {sorted(params)}, so its gradient is zero everywhere: did it "
+            f"return the value that it computed?"
+        )

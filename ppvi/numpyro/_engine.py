@@ -1,0 +1,297 @@
+"""The engine of NumPyro: objectives are staged, jitted and differentiated by JAX."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Self, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr
+
+from ppvi.compiler.choose import refuse_unknown
+from ppvi.compiler.examine import misused_estimates
+from ppvi.compiler.infinities import guarded
+from ppvi.compiler.orders import refuse_second
+from ppvi.compiler.plan import Plan, plan
+from ppvi.compiler.surrogate import surrogate
+from ppvi.engine.checking import Oracle
+from ppvi.engine.formula import Formula
+from ppvi.engine.minibatches import Whole
+from ppvi.engine.outcomes import Outcomes
+from ppvi.engine.protocol import Args, Kwargs, Params, Start
+from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
+from ppvi.engine.runs import Handle
+from ppvi.errors import ProgramError
+from ppvi.numpyro import source
+from ppvi.numpyro.arguments import Structure, names_of, supports_of
+from ppvi.numpyro.checking import Gradients, ValueAndGrad
+from ppvi.numpyro.distributions import SiteDistribution
+from ppvi.numpyro.handlers import InnerSiteError
+from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
+from ppvi.numpyro.lifting import lifted, traced_afresh
+from ppvi.numpyro.ops import OPS
+from ppvi.numpyro.orders import derivatives_of
+from ppvi.numpyro.outcomes import outcomes
+from ppvi.numpyro.reading import called
+from ppvi.numpyro.session import Session, as_key, body_key
+from ppvi.numpyro.stage import read
+from ppvi.numpyro.unstaged import PlainSession, first_run
+from ppvi.numpyro.world import Worlds
+from ppvi.program import Trace
+
+T = TypeVar("T")
+
+jax.tree_util.register_pytree_node(
+    Trace,
+    lambda t: (
+        (t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows),
+        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed, t.points),
+    ),
+    lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4], rows=leaves[5]),
+)
+
+
+class Estimator:
+    """See `ppvi.engine.protocol`. Calls are jitted; the caller may jit, vectorise and shard them too."""
+
+    def __init__(self, formula: Formula):
+        self.formula = formula
+        self.worlds = Worlds(objective=formula.program, model=formula.model, guide=formula.guide)
+        self.fixed: dict[Any, frozenset[int]] = {}
+        """By the structure of arguments, those of their leaves that the programs read in Python."""
+        self._lifted = False
+        """Whether a program has shown to have sites under control flow."""
+
+    def of(self, formula: Formula) -> Self:
+        return type(self)(formula)
+
+    @cached_property
+    def _surrogate(self) -> Any:
+        return jax.jit(self._evaluate, static_argnums=3)
+
+    @cached_property
+    def _gradient(self) -> Any:
+        return jax.jit(self._differentiate, static_argnums=3)
+
+    @cached_property
+    def _update(self) -> Any:
+        return jax.jit(self._learn, static_argnums=3)
+
+    def initialise(self, key: jax.Array, /, *args: Any, **kwargs: Any) -> Start:
+        called([self], lambda arrays, structure: None, {}, args, kwargs)  # which refuses what nobody can see into
+        start = self._first_run(key, None, args, kwargs)
+        self.formula.refuse_no_params(start.params)
+        # Weak types would make the second call of a jitted step compile again.
+        return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
+
+    def begun(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> Start:
+        return self._first_run(jax.random.fold_in(as_key(key), 0), params, args, kwargs)
+
+    def _first_run(self, key: jax.Array, given: Params | None, args: Args, kwargs: Kwargs) -> Start:
+        formula = self.formula
+        return first_run(lambda begin: formula.evaluate(begin, args, kwargs)[1], key, formula.strategies, given)
+
+    def value_and_grad(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
+        return self._call(self._gradient, key, params, args, kwargs)
+
+    def estimate(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> jax.Array:
+        return self.surrogate(key, params, *args, **kwargs)
+
+    def surrogate(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> jax.Array:
+        return self.surrogate_in(None, key, params, args, kwargs)
+
+    def surrogate_in(
+        self,
+        values: dict[str, Any] | None,
+        key: jax.Array,
+        params: Params,
+        args: Args,
+        kwargs: Kwargs,
+    ) -> jax.Array:
+        """The surrogate with the strategies in these states."""
+        return self._call(self._surrogate, key, params, args, kwargs, values)
+
+    def states(self, params: Params, /, *args: Any, **kwargs: Any) -> States:
+        return first_states(self.staged(params, *args, **kwargs))
+
+    def update(
+        self, key: jax.Array, params: Params, states: States, /, *args: Any, **kwargs: Any
+    ) -> tuple[jax.Array, Params, States]:
+        return self._call(self._update, key, params, args, kwargs, states)
+
+    def untouched(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def gradients(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs, start: Start) -> Gradients:
+        def of(oracle: Oracle) -> ValueAndGrad:
+            # With one key for all draws, what does not depend on them is computed once.
+            return lambda key, params: oracle.estimator.value_and_grad(
+                key if oracle.key is None else oracle.key, params, *args, **kwargs
+            )
+
+        return Gradients(of(Oracle(self)), as_key(key), params, start.constraints, of)
+
+    def outcomes(self, params: Params, args: Args, kwargs: Kwargs, limit: int, seconds: float = math.inf) -> Outcomes:
+        return outcomes(self.laid_out, params, args, kwargs, limit, seconds)
+
+    def many(
+        self,
+        key: jax.Array,
+        params: Params,
+        args: Args,
+        kwargs: Kwargs,
+        n: int,
+        function: Callable[[Handle, Handle], Any],
+    ) -> Any:
+        @functools.partial(jax.jit, static_argnums=3)
+        @functools.partial(jax.vmap, in_axes=(0, None, None, None))
+        def run(key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Any:
+            args, kwargs = structure.joined(arrays)
+            session = PlainSession(key, params, self.formula.strategies)
+            session.plate_rows = Whole()
+            with self.formula.handles(session, args, kwargs) as (p, q), session.fresh(key):
+                return function(p, q)
+
+        keys = jax.random.split(as_key(key), n)
+        return jax.device_get(self._called(lambda arrays, rest: run(keys, params, arrays, rest), params, args, kwargs))
+
+    def another(self, key: jax.Array) -> jax.Array:
+        return jax.random.fold_in(key, 2**31)  # splits of a key are its folds with small numbers
+
+    def staged(self, params: Params, /, *args: Any, **kwargs: Any) -> Plan:
+        return self.laid_out(_checked(params), args, kwargs)[0]
+
+    def seen(self, params: Params, /, *args: Any, **kwargs: Any) -> Staged:
+        plan, arrays = self.laid_out(_checked(params), args, kwargs)
+        inputs, leaves = plan.program.inputs, jax.tree.leaves(params)
+        values = zip((*inputs[: len(leaves)], *inputs[len(leaves) + 1 :]), (*leaves, *arrays), strict=True)
+        return Staged(plan, names_of(inputs, params), dict(values), OPS, _drawing)
+
+    def laid_out(
+        self, params: Params, args: Args, kwargs: Kwargs, kind: Callable[..., SiteDistribution] = SiteDistribution
+    ) -> tuple[Plan, list[Any]]:
+        """The plan for these arguments, with sites that strategies see as this kind of distribution; and their arrays."""
+
+        def call(arrays: list[Any], structure: Structure) -> tuple[Plan, list[Any]]:
+            return self.planned(jax.random.key(0), params, arrays, structure, kind), arrays
+
+        return self._called(call, params, args, kwargs)
+
+    def _called(self, call: Callable[..., T], params: Params, args: Args, kwargs: Kwargs) -> T:
+        return called([self], call, params, args, kwargs)
+
+    def _call(self, made: Any, key: jax.Array, params: Params, args: Args, kwargs: Kwargs, *states: Any) -> Any:
+        """A jitted function of these arguments, in the world as it is."""
+        if self.worlds.are_many():
+            for function in (self._surrogate, self._gradient, self._update):
+                function.clear_cache()
+        checked = _checked(params)
+        return self._called(
+            lambda arrays, structure: made(key, checked, arrays, structure, *states), checked, args, kwargs
+        )
+
+    # Staging ------------------------------------------------------------------------------------------------------------
+
+    def _evaluate(
+        self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: Any = None
+    ) -> jax.Array:
+        of, leaves = derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays, states)
+        return of.surrogate(leaves)
+
+    def _differentiate(
+        self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure
+    ) -> tuple[jax.Array, Params]:
+        of, leaves = derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays)
+        return of.gradient(leaves)
+
+    def _learn(
+        self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: States
+    ) -> tuple[jax.Array, Params, States]:
+        plan = self.planned(key, params, arrays, structure)
+        learners = learners_of(plan)
+        if not learners:
+            of, leaves = derivatives_of(plan, params, key, arrays)
+            return *of.gradient(leaves), states
+
+        @jax.custom_jvp
+        def learn(
+            key: jax.Array, params: Params, arrays: list[Any], states: States
+        ) -> tuple[jax.Array, Params, States]:
+            def run(params: Params, values: dict[str, Any]) -> jax.Array:
+                return surrogate(plan, OPS, [*jax.tree.leaves(params), key, *arrays], values)
+
+            return value_grad_and_states(run, learners, params, states)
+
+        def refused(primals: Any, tangents: Any) -> Any:
+            refuse_second(plan)
+
+        learn.defjvp(refused)
+        return learn(key, params, arrays, states)
+
+    def planned(
+        self,
+        key: jax.Array,
+        params: Params,
+        arrays: Sequence[Any],
+        structure: Structure,
+        distribution: Callable[..., SiteDistribution] = SiteDistribution,
+    ) -> Plan:
+        """Stage the objective on these arrays, with its sites seen by strategies as this kind of distribution."""
+        ran: list[tuple[dict[str, Any], bool]] = []  # without the session, whose tracers must not outlive it
+
+        def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
+            args, kwargs = structure.joined(arrays)
+            value, session = self.formula.evaluate(
+                lambda: Session(key, params, self.formula.strategies, distribution, self._lifted), args, kwargs
+            )
+            ran.append((session.constraints, session.begun_anew))
+            refuse_unknown(self.formula.strategies, session.drawn)
+            return value
+
+        count = len(jax.tree.leaves(params))
+
+        def trace() -> ClosedJaxpr:
+            with traced_afresh(object()):
+                return jax.make_jaxpr(run)(params, key, *arrays)
+
+        closed = None
+        with suppress(InnerSiteError):
+            closed = trace()
+        if closed is None:
+            self._lifted = True
+            closed = trace()
+        staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
+        self.worlds.traced = True
+        refuse_constant(staged, params)
+        warn_of_bias(misused_estimates(staged), source.here())
+        constraints, begun_anew = ran[-1]
+        supports = supports_of(staged.inputs, params, constraints)
+        staged = replace(staged.live() if begun_anew else staged, supports=supports)
+        return plan(guarded(staged, OPS))
+
+
+def _drawing(seed: int) -> AbstractContextManager[jax.Array]:
+    return nullcontext(jax.random.key(seed))
+
+
+def _checked(params: Params) -> Params:
+    if not isinstance(params, Mapping):
+        raise ProgramError(f"params must be a dict from parameter name to value, not {type(params).__name__}.")
+    for name, value in params.items():
+        for leaf in jax.tree.leaves(value):
+            if not _has_gradient(leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)):
+                raise ProgramError(
+                    f"parameter {name!r} has dtype {jnp.result_type(leaf)}, which has no gradient: make it floating point."
+                )
+    return dict(params)
+
+
+@functools.cache
+def _has_gradient(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)

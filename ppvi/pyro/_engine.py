@@ -1,0 +1,340 @@
+"""The engine of Pyro: objectives are staged with `make_fx`, or replayed, and differentiated by autograd."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import torch
+
+from ppvi.compiler.choose import refuse_unknown
+from ppvi.compiler.examine import misused_estimates
+from ppvi.compiler.infinities import guarded
+from ppvi.compiler.plan import Plan, plan
+from ppvi.compiler.surrogate import surrogate
+from ppvi.engine.arguments import Sight
+from ppvi.engine.formula import Formula
+from ppvi.engine.minibatches import Whole
+from ppvi.engine.outcomes import Outcomes
+from ppvi.engine.protocol import Args, Kwargs, Params, Seen
+from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
+from ppvi.engine.runs import Handle
+from ppvi.engine.stagings import Stagings
+from ppvi.engine.world import World
+from ppvi.errors import EngineError
+from ppvi.pyro import source, watched
+from ppvi.pyro.arguments import checked, is_frozen
+from ppvi.pyro.beginnings import Start, first_run, initialise, start_of
+from ppvi.pyro.buffers import Modules, places_in, put, unchanged, writing
+from ppvi.pyro.checking import Gradients
+from ppvi.pyro.distributions import SiteDistribution
+from ppvi.pyro.gradient import Again, Once, Staging, Surrogate
+from ppvi.pyro.handlers import all_rows
+from ppvi.pyro.keys import STAGING, Key, seeded, seeds
+from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
+from ppvi.pyro.lending import Arguments
+from ppvi.pyro.located import Numbers
+from ppvi.pyro.ops import OPS
+from ppvi.pyro.outcomes import outcomes
+from ppvi.pyro.refused import refuse_hooks
+from ppvi.pyro.regions import support_of
+from ppvi.pyro.replay import Replay
+from ppvi.pyro.session import Session
+from ppvi.pyro.stage import DynamicError, registering, stage, what_prevents
+from ppvi.pyro.trees import tree_map, vmap
+from ppvi.pyro.unstaged import Initialisation, Loops, PlainSession
+from ppvi.pyro.world import RULES, as_staged, drawing, modes
+
+if TYPE_CHECKING:  # distributed tensors take a second to import
+    from ppvi.pyro.sharding import Layout
+
+
+class Estimator:
+    """See `ppvi.engine.protocol`."""
+
+    def __init__(self, formula: Formula, compile: bool = False):
+        self.formula = formula
+        self.compile = compile
+        self.layout: Layout | None = None
+        self._sight = Sight(RULES, {"objective": formula.program, "model": formula.model, "guide": formula.guide})
+        self._stagings: Stagings[Staging] = Stagings(self._sight.look, source.here)
+        self._world: World | None = None
+        self.has_run = False
+        """Whether autoguides and lazy modules have made themselves."""
+        self.modules = Modules()
+
+    def of(self, formula: Formula) -> Self:
+        return type(self)(formula, self.compile)
+
+    def on_mesh(self, layout: Layout) -> Estimator:
+        """The same with gradients that are computed on a mesh."""
+        other = copy.copy(self)
+        other.layout, other._stagings = layout, Stagings(self._sight.look, source.here)
+        return other
+
+    def initialise(self, key: Key, /, *args: Any, **kwargs: Any) -> Start:
+        return initialise(self, key, args, kwargs)
+
+    def begun(self, key: Key, params: Params, args: Args, kwargs: Kwargs) -> Start:
+        return start_of(self.first_run(key, params, args, kwargs))
+
+    def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
+        """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
+        arguments = self.arguments(args, kwargs)
+        self._enter(self._sight.look(arguments.constants))
+        session = first_run(self, key, given, arguments)
+        self.has_run = True
+        return session
+
+    def estimate(self, key: Key, params: Params, /, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with torch.no_grad():
+            return self.surrogate(key, params, *args, **kwargs)
+
+    def value_and_grad(self, key: Key, params: Params, /, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Params]:
+        staging, arguments = self._prepared(params, args, kwargs)
+        tensors = [*params.values(), *arguments.tensors]
+        gradient = staging.gradient(len(params), tensors)
+        with seeded(key):
+            if gradient is None:
+                leaves = [x.detach().requires_grad_() for x in params.values()]
+                named = dict(zip(params, leaves, strict=True))
+                with torch.enable_grad():
+                    value, grads = value_and_grads(
+                        lambda _: self._surrogate(staging, None, named, arguments), leaves, NOTHING_LEARNS
+                    )
+            else:
+                value, *grads = gradient(*tensors)
+        return value, dict(zip(params, grads, strict=True))
+
+    def surrogate(self, key: Key, params: Params, /, *args: Any, **kwargs: Any) -> torch.Tensor:
+        staging, arguments = self._prepared(params, args, kwargs)
+        if torch.is_grad_enabled() and not any(x.requires_grad for x in arguments.tensors):
+            tensors = [*params.values(), *arguments.tensors]
+            gradient = staging.gradient(len(params), tensors)
+            if gradient is not None and staging.plan is not None:
+                if isinstance(key, torch.Generator):
+                    [key] = seeds(key, 1)
+                again = Again(staging.plan, key, torch.get_rng_state() if key is None else None)
+                with seeded(key):
+                    return cast(torch.Tensor, Surrogate.apply(gradient, again, *tensors))
+        why = staging.why or "its arguments have a gradient of their own"
+        with seeded(key):
+            return self._surrogate(staging, None, {n: Once.apply(why, x) for n, x in params.items()}, arguments)
+
+    def surrogate_in(
+        self,
+        values: dict[str, Any] | None,
+        key: Key,
+        params: Params,
+        args: Args,
+        kwargs: Kwargs,
+    ) -> torch.Tensor:
+        """The surrogate with the strategies in these states."""
+        staging, arguments = self._prepared(params, args, kwargs)
+        with seeded(key):
+            return self._surrogate(staging, values, params, arguments)
+
+    def _surrogate(
+        self, staging: Staging, values: dict[str, Any] | None, params: Params, arguments: Arguments
+    ) -> torch.Tensor:
+        if self.layout is not None:
+            raise EngineError(
+                f"the objective has no gradient that a mesh could share, since {staging.why}: fit it without."
+            )
+        with registering(), writing() as writes:
+            if staging.plan is None:
+                value = self._replay(params, arguments).surrogate()
+            else:
+                inputs = [*params.values(), torch.zeros(()), *arguments.tensors]
+                with as_staged():
+                    value = surrogate(staging.plan, OPS, inputs, values)
+        if writes and torch.is_grad_enabled():  # and it is no estimate
+            put(writes.values())
+        return value
+
+    def lanes(
+        self,
+        key: Key,
+        params: Params,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = MappingProxyType({}),
+        values: dict[str, Any] | None = None,
+    ) -> torch.Tensor:
+        """The surrogate at a stack of parameters, with draws of its own at each, and with the strategies in these states."""
+        staging, arguments = self._prepared({name: value[0] for name, value in params.items()}, args, kwargs)
+        assert staging.plan is not None, "only what can be staged is checked"
+        plan, arrays = staging.plan, arguments.tensors
+
+        def one(lane: torch.Tensor, params: Params) -> torch.Tensor:
+            return surrogate(plan, OPS, [*params.values(), lane, *arrays], values)
+
+        with seeded(key), registering():
+            return vmap(one)(torch.zeros(len(next(iter(params.values())))), params)
+
+    def _replay(self, params: Params, arguments: Arguments) -> Replay:
+        copies = arguments.copies()
+
+        def run(session: Session) -> torch.Tensor:
+            with arguments.lent(copies) as (args, kwargs):
+                return self.formula.run(session, args, kwargs)
+
+        return Replay(
+            run, params, self.formula.strategies, self.modules, getattr(self.formula.program, "by_paths", False)
+        )
+
+    def arguments(self, args: Args, kwargs: Kwargs) -> Arguments:
+        return Arguments((self.formula.model, self.formula.guide), self._sight.look, args, kwargs)
+
+    def states(self, params: Params, /, *args: Any, **kwargs: Any) -> States:
+        return first_states(self._prepared(params, args, kwargs)[0].plan)
+
+    def update(
+        self, key: Key, params: Params, states: States, /, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, Params, States]:
+        leaves = {name: value.detach().requires_grad_() for name, value in checked(params).items()}
+
+        def run(values: dict[str, Any]) -> torch.Tensor:
+            return self.surrogate_in(values, key, leaves, args, kwargs)
+
+        value, grads = value_and_grads(run, list(leaves.values()), states)
+        return value, dict(zip(leaves, grads, strict=True)), states
+
+    def many(
+        self,
+        key: Key,
+        params: Params,
+        args: Args,
+        kwargs: Kwargs,
+        n: int,
+        function: Callable[[Handle, Handle], Any],
+    ) -> Any:
+        def drawn(kind: type[PlainSession]) -> Any:
+            # A session leaves notes on the tensors of parameters, which are the caller's.
+            session = kind({name: x.detach() for name, x in params.items()}, self.formula.strategies, self.modules)
+            arguments = self.arguments(args, kwargs)
+            session.plate_rows = Whole()
+            with (
+                seeded(key),
+                registering(),
+                torch.no_grad(),
+                all_rows(),
+                arguments.lent(arguments.copies()) as lent,
+                self.formula.handles(session, *lent) as (p, q),
+            ):
+                return session.draws(lambda: function(p, q), n)
+
+        try:
+            found = drawn(PlainSession)
+        except (RuntimeError, DynamicError) as error:
+            if what_prevents(error) is None:
+                raise
+            found = drawn(Loops)
+        return tree_map(lambda x: x.detach().cpu().numpy(), found)
+
+    def another(self, key: Key) -> Key:
+        return key + 1 if isinstance(key, int) else key
+
+    def staged(self, params: Params, /, *args: Any, **kwargs: Any) -> Plan:
+        staging, _ = self._prepared(params, args, kwargs)
+        if staging.plan is None:
+            raise EngineError(
+                f"the objective cannot be staged, since {staging.why}: it is replayed, and nothing is known of it but its "
+                f"values. Use torch.where, or keep the number a tensor, and name LeaveOneOut() for a site in which it jumps."
+            )
+        return staging.plan
+
+    def seen(self, params: Params, /, *args: Any, **kwargs: Any) -> Seen:
+        staging, arguments = self._prepared(params, args, kwargs)
+        if staging.plan is None:
+            return watched.Watching(self._replay(params, arguments), staging.why)
+        inputs, own = staging.plan.program.inputs, [x.detach() for x in params.values()]
+        values = zip((*inputs[: len(own)], *inputs[len(own) + 1 :]), (*own, *arguments.tensors), strict=True)
+        return Staged(staging.plan, dict(zip(inputs, params, strict=False)), dict(values), OPS, drawing)
+
+    def _prepared(self, params: Params, args: Args, kwargs: Kwargs) -> tuple[Staging, Arguments]:
+        """What was made for arguments of these shapes in the world as it is, and the arguments."""
+        arguments = self.arguments(args, kwargs)
+        shapes = [(name, x.shape, x.dtype, is_frozen(x)) for name, x in checked(params).items()]
+
+        def make(world: World) -> Staging:
+            self._enter(world)
+            numbers: Numbers = []
+            refuse_hooks(world.modules)
+            try:
+                plan, why = self._plan(params, arguments, SiteDistribution, numbers), ""
+            except DynamicError as error:
+                plan, why = None, str(error)
+                warn_of_bias(watched.nonlinear(self._replay(params, arguments)), source.here())
+            return Staging(plan, self.compile, self.layout, why, numbers)
+
+        with seeded(None):
+            self._run_first(params, args, kwargs)
+            world, staging = self._stagings.get((*shapes, arguments.kind, modes()), arguments.constants, make)
+            self._enter(world)
+        return staging, arguments
+
+    def _enter(self, world: World) -> None:
+        """The world is now this one, whose modules have these buffers."""
+        if world is not self._world:
+            self._world, self.modules.places = world, places_in(world.modules)
+
+    def _run_first(self, params: Params, args: Any, kwargs: Any) -> None:
+        """Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph."""
+        if not self.has_run:
+            self.first_run(0, params, args, kwargs)
+
+    def untouched(self) -> AbstractContextManager[None]:
+        return unchanged(self.modules.places)
+
+    def gradients(self, key: Key, params: Params, args: Args, kwargs: Kwargs, start: Start) -> Gradients:
+        return Gradients(self, key, params, args, kwargs, start, self._prepared(params, args, kwargs)[0].plan)
+
+    def outcomes(self, params: Params, args: Args, kwargs: Kwargs, limit: int, seconds: float = math.inf) -> Outcomes:
+        return outcomes(self.laid_out, params, args, kwargs, limit, seconds)
+
+    def laid_out(
+        self,
+        params: Params,
+        args: Args,
+        kwargs: Kwargs,
+        kind: Callable[..., SiteDistribution],
+    ) -> tuple[Plan, list[torch.Tensor]]:
+        """The plan with sites seen by strategies as this kind of distribution; and the tensors among the arguments."""
+        self._run_first(params, args, kwargs)
+        arguments = self.arguments(args, kwargs)
+        return self._plan(checked(params), arguments, kind), arguments.tensors
+
+    def _plan(
+        self,
+        params: Params,
+        arguments: Arguments,
+        distribution: Callable[..., SiteDistribution],
+        numbers: Numbers | None = None,
+    ) -> Plan:
+        names = list(params)
+        ran: list[Session] = []
+
+        def run(*tensors: torch.Tensor) -> torch.Tensor:
+            named, key = dict(zip(names, tensors, strict=False)), tensors[len(names)]
+            start = functools.partial(Session, named, self.formula.strategies, self.modules, distribution, key)
+            with arguments.lent(tensors[len(names) + 1 :]) as (args, kwargs):
+                value, session = self.formula.evaluate(start, args, kwargs)
+            ran.append(session)
+            refuse_unknown(self.formula.strategies, session.drawn)
+            return value
+
+        inputs, tensors = [value.detach() for value in params.values()], arguments.copies()
+        with seeded(STAGING), arguments.lent(tensors):
+            staged = stage(run, inputs, torch.zeros(()), *[x.detach() for x in tensors], numbers=numbers)
+        refuse_constant(staged, params)
+        warn_of_bias(misused_estimates(staged), source.here())
+        constraints, named = ran[-1].constraints, dict(zip(staged.inputs, params, strict=False))
+        supports = {var: support_of(constraints[name]) for var, name in named.items() if name in constraints}
+        staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
+        return plan(guarded(staged, OPS))
