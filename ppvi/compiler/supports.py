@@ -125,7 +125,9 @@ def draw_of(step: Step, makers: Mapping[Var, Step]) -> Step | None:
     while isinstance(atom, Var) and (maker := makers.get(atom)) is not None:
         if maker.equation.site is not None:
             return maker
-        [source, *_] = maker.inputs
+        if not maker.inputs:
+            return None
+        source = maker.inputs[0]
         axes = maker.equation.flow()[0][0] if _returns_entries(maker) and atom.shape == source.shape else None
         if axes is None or straight(axes) != tuple(range(len(atom.shape))):
             return None
