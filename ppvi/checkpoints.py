@@ -6,6 +6,7 @@ digest of the arrays. No code is ever read from it.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -28,9 +29,9 @@ from ppvi.errors import ProgramError
 from ppvi.identity import difference, identity
 from ppvi.objective import Objective
 from ppvi.ops import Array, as_numpy
+from ppvi.trees import mapped
 
 FORMAT = 2
-"""The second has several starts."""
 KEPT = 3
 LOSSES = "losses"
 
@@ -96,16 +97,15 @@ class Checkpoints:
 
     def _write(self, state: State, params: Params, start: int) -> None:
         arrays = {f"arrays/{name}": _as_numpy(x) for name, x in state.arrays.items()} | {LOSSES: state.losses}
-        leaves: list[Array] = []
-        shape = _shape(params, leaves)
-        arrays |= {f"params/{i}": _as_numpy(x) for i, x in enumerate(leaves)}
+        formats = mapped(params, lambda _, x: str(x.dtype).removeprefix("torch."))
+        mapped(params, lambda path, x: arrays.setdefault(f"params/{path}", _as_numpy(x)))
         header = {
             "format": FORMAT,
             "of": self.what,
             "step": state.step,
             "starts": state.starts,
             "start": start,
-            "params": shape,
+            "params": repr(formats),
             "digest": _digest(arrays),
         }
         path = self.folder / f"step-{state.step:09d}.safetensors"
@@ -124,14 +124,14 @@ class Checkpoints:
 
 
 def newest(
-    folder: str | PathLike[str], objectives: Sequence[Objective], array: Callable[[Any], Any]
+    folder: str | PathLike[str], objectives: Sequence[Objective], array: Callable[[Any, str], Any]
 ) -> tuple[State, Params, int]:
     """The state, the constrained parameters and the start that these are of, of the newest file that is whole and of these
     objectives; a warning names every newer one and what it is.
 
     **Arguments**
 
-    - `array`: makes the framework's arrays of NumPy's.
+    - `array`: makes the framework's arrays of NumPy's, in a format by its name.
 
     **Raises** `ProgramError` if there is none.
     """
@@ -156,7 +156,7 @@ def _files(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _read(
-    path: Path, what: Mapping[str, Any] | None = None, array: Callable[[Any], Any] = np.asarray
+    path: Path, what: Mapping[str, Any] | None = None, array: Callable[[Any, str], Any] = lambda x, _: x
 ) -> tuple[State, Params, int]:
     try:
         with safe_open(path, framework="numpy") as file:
@@ -164,37 +164,16 @@ def _read(
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise UnusableError(f"is cut off or no checkpoint ({error})") from error
-    if header.get("format", FORMAT + 1) > FORMAT:
-        raise UnusableError(f"is of format {header.get('format')}, and this version of ppvi reads up to {FORMAT}")
+    if header.get("format") != FORMAT:
+        raise UnusableError(f"is of format {header.get('format')}, and this version of ppvi reads format {FORMAT}")
     if header.get("digest") != _digest(arrays):
         raise UnusableError("has been changed since it was written")
     if what is not None and (other := difference(header["of"], what)):
         raise UnusableError(f"is of another fit: {other}")
     of_state = {name.removeprefix("arrays/"): x for name, x in arrays.items() if name.startswith("arrays/")}
-    params = _built(header["params"], lambda i: array(arrays[f"params/{i}"]))
-    return State(of_state, arrays[LOSSES], header.get("starts", 1)), params, header.get("start", 0)
-
-
-def _shape(tree: Any, leaves: list[Array]) -> Any:
-    """A tree of dicts, lists and tuples, such as a network's parameters, as JSON, with the numbers of its leaves."""
-    if isinstance(tree, Mapping):
-        return {"dict": {str(name): _shape(x, leaves) for name, x in tree.items()}}
-    if isinstance(tree, list | tuple):
-        return {"list" if isinstance(tree, list) else "tuple": [_shape(x, leaves) for x in tree]}
-    if tree is None:
-        return None
-    leaves.append(tree)
-    return len(leaves) - 1
-
-
-def _built(shape: Any, leaf: Callable[[int], Any]) -> Any:
-    """The tree of this shape."""
-    if not isinstance(shape, dict):
-        return None if shape is None else leaf(shape)
-    [(kind, inside)] = shape.items()
-    if kind == "dict":
-        return {name: _built(x, leaf) for name, x in inside.items()}
-    return {"list": list, "tuple": tuple}[kind](_built(x, leaf) for x in inside)
+    formats = ast.literal_eval(header["params"])
+    params = mapped(formats, lambda path, dtype: array(arrays[f"params/{path}"], dtype))
+    return State(of_state, arrays[LOSSES], header["starts"]), params, header["start"]
 
 
 def _is_usable(path: Path) -> bool:

@@ -153,7 +153,8 @@ def fit(
     - `checkpoint`: a folder that the state is written to as the fit goes on, for `ppvi.load(folder, objective)`. The last three
       files are kept; writing takes less than a twentieth of the time.
     - `averaging`: `params` of the fit are a mean over the steps in which the last ones count most: step t enters with weight
-      (a + 1) / (t + a) for `averaging=a`, such as 3; 0 is the plain mean (Shamir and Zhang 2013).
+      (a + 1) / (t + a) for `averaging=a`, such as 3; 0 is the plain mean (Shamir and Zhang 2013). On Pyro modules and the
+      parameter store have the last values and not the mean.
     - `progress`: whether to show a progress bar on a terminal, or a line now and then in a log.
     - `mesh`: what shares the work. On NumPyro devices, a `jax.sharding.Mesh`; on Pyro processes on CPUs, from
       `torch.distributed.init_device_mesh`. Arrays among the arguments are split along their leading axis over the axes of the
@@ -274,7 +275,7 @@ def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any)
     **Raises** `ProgramError` if there is none to use.
     """
     objectives = tuple(bound for bound, _ in pairs_of(objective))
-    state, params, start = newest(folder, objectives, estimator_of(objectives[0]).ops.array)
+    state, params, start = newest(folder, objectives, estimator_of(objectives[0]).in_format)
     return Fit(params, state, f"loaded from {os.fspath(folder)}", 0.0, objectives, None, args, kwargs, start)
 
 

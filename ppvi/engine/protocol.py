@@ -90,6 +90,10 @@ class Estimator(Protocol):
         """`n` plain runs of a function of the two handles, as NumPy arrays with a leading axis."""
         ...
 
+    def in_format(self, x: Any, dtype: str) -> Array:
+        """Numbers from NumPy in the framework's format of this name."""
+        ...
+
     def another(self, key: Any) -> Any:
         """A key that is not used by what was done with this one."""
         ...

@@ -161,6 +161,9 @@ class Estimator:
         keys = jax.random.split(as_key(key), n)
         return jax.device_get(self._called(lambda arrays, rest: run(keys, params, arrays, rest), params, args, kwargs))
 
+    def in_format(self, x: Any, dtype: str) -> jax.Array:
+        return jnp.asarray(x, dtype)
+
     def another(self, key: jax.Array) -> jax.Array:
         return jax.random.fold_in(key, 2**31)  # splits of a key are its folds with small numbers
 

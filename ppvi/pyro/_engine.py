@@ -237,6 +237,9 @@ class Estimator:
             found = drawn(Loops)
         return tree_map(lambda x: x.detach().cpu().numpy(), found)
 
+    def in_format(self, x: Any, dtype: str) -> torch.Tensor:
+        return torch.as_tensor(x).to(getattr(torch, dtype))
+
     def another(self, key: Key) -> Key:
         return key + 1 if isinstance(key, int) else key
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from pyro.optim import PyroOptim
 from torch.optim.lr_scheduler import LRScheduler
 
 from ppvi.errors import EngineError, ProgramError
+from ppvi.trees import mapped
 
 Named = dict[str, torch.Tensor]
 
@@ -37,14 +39,13 @@ class Memory:
         found: Named = {}
         for i, part in enumerate(self.parts()):
             now, kind = part.state_dict(), type(part).__name__
-            before = dict(_leaves(self.fresh[i], kind))
-            for path, x in _leaves(now, kind):
+            before = _leaves(self.fresh[i], kind)
+            for path, x in _leaves(now, kind).items():
                 if isinstance(x, torch.Tensor):
                     found[f"{i}/{kind}/tensors/{path}"] = x.detach().clone()
                 elif x != before.get(path):
-                    found[f"{i}/{kind}/numbers/{path}"] = torch.tensor(
-                        x, dtype=torch.int64 if isinstance(x, int) else torch.float64
-                    )
+                    dtype = torch.float64 if isinstance(x, float) else None  # bools and ints have their own
+                    found[f"{i}/{kind}/numbers/{path}"] = torch.tensor(x, dtype=dtype)
         return found
 
     def load(self, arrays: Named) -> None:
@@ -87,6 +88,7 @@ def memory_of(optimizer: Any, leaves: list[torch.Tensor]) -> Memory:
         for part in (moving, *schedulers):
             part.step()
 
+    _refuse_needy((moving, *schedulers))
     hooked = bool(moving._optimizer_step_pre_hooks or moving._optimizer_step_post_hooks)
     return Memory(step, lambda: (moving, *schedulers), hooked)
 
@@ -98,29 +100,45 @@ def _of_pyro(given: PyroOptim, leaves: list[torch.Tensor]) -> Memory:
     optimizer.grad_clip = {leaf: optimizer._get_grad_clip(leaf) for leaf in leaves}
     schedulers = [made for made in optimizer.optim_objs.values() if isinstance(made, LRScheduler)]
 
+    parts = [*optimizer.optim_objs.values(), *(scheduler.optimizer for scheduler in schedulers)]
+    _refuse_needy(parts)
+
     def step() -> None:
         optimizer(leaves)
         for scheduler in schedulers:
             scheduler.step()
 
-    return Memory(step, lambda: [*optimizer.optim_objs.values(), *(scheduler.optimizer for scheduler in schedulers)])
+    return Memory(step, lambda: parts)
 
 
-def _leaves(tree: Any, kind: str, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors and numbers in a tree of dicts, lists and tuples, and where they are."""
-    if isinstance(tree, torch.Tensor) or (isinstance(tree, int | float) and not isinstance(tree, bool)):
-        yield path.removeprefix("/"), tree
-    elif isinstance(tree, dict):
-        for key, x in tree.items():
-            yield from _leaves(x, kind, f"{path}/{key}")
-    elif isinstance(tree, list | tuple):
-        for i, x in enumerate(tree):
-            yield from _leaves(x, kind, f"{path}/{i}")
-    elif tree is not None and not isinstance(tree, bool | str):
-        raise EngineError(
-            f"fit: {kind} remembers a {type(tree).__name__} at {path.removeprefix('/')}, which a fit cannot keep as numbers: "
-            f"use another optimizer."
-        )
+def _leaves(tree: Any, kind: str) -> dict[str, Any]:
+    """The tensors and numbers of what a part remembers, by where they are."""
+    found: dict[str, Any] = {}
+
+    def keep(path: str, x: Any) -> None:
+        if isinstance(x, torch.Tensor | int | float):
+            found[path] = x
+        elif not isinstance(x, str):
+            raise EngineError(
+                f"fit: {kind} remembers a {type(x).__name__} at {path}, which a fit cannot keep as numbers: use another "
+                f"optimizer."
+            )
+
+    mapped(tree, keep)
+    return found
+
+
+def _refuse_needy(parts: Sequence[Any]) -> None:
+    """What cannot step without being told more than gradients."""
+    for part in parts:
+        _, *arguments = inspect.signature(type(part).step).parameters.values()
+        needs = [x.name for x in arguments if x.default is x.empty]
+        if needs:
+            raise ProgramError(
+                f"fit: a step of {type(part).__name__} needs its {needs[0]}, and a fit gives an optimizer a gradient, which is "
+                f"of other draws at every step, and a scheduler nothing: take an optimizer such as Adam, or a scheduler that "
+                f"goes by the number of steps; `until=ppvi.Plateau()` stops where the loss no longer falls."
+            )
 
 
 def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pyro.optim
@@ -301,6 +302,56 @@ def test_a_schedule_that_no_state_holds_is_refused():
             run(PYRO, "one", "adam", 3, optimizer=hooked, state=part)
 
 
+class Flagged(torch.optim.SGD):
+    """Moves at every other step."""
+
+    def step(self, closure=None):
+        [group] = self.param_groups
+        group["rests"] = not group.get("rests", True)
+        return None if group["rests"] else super().step(closure)
+
+
+def test_flags_of_an_optimiser_go_on():
+    with on(PYRO):
+        options = {"optimizer": functools.partial(Flagged, lr=0.02)}
+        part = run(PYRO, "one", "adam", 3, **options)
+        assert_same(run(PYRO, "one", "adam", 5, **options), run(PYRO, "one", "adam", 2, state=part, **options))
+
+
+def on_plateau(leaves):
+    optimizer = torch.optim.Adam(leaves, lr=0.1)
+    return optimizer, torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "said"),
+    [
+        (torch.optim.LBFGS, "a step of LBFGS needs its closure"),
+        (on_plateau, "a step of ReduceLROnPlateau needs its metrics"),
+        (pyro.optim.PyroOptim(torch.optim.LBFGS, {}), "a step of LBFGS needs its closure"),
+    ],
+    ids=["LBFGS", "ReduceLROnPlateau", "LBFGS of Pyro"],
+)
+def test_what_needs_more_than_gradients_is_refused(optimizer, said):
+    with on(PYRO), pytest.raises(ppvi.ProgramError, match=said):
+        run(PYRO, "one", "adam", 2, optimizer=optimizer)
+
+
+@each_engine
+def test_parameters_are_loaded_in_their_formats(engine, tmp_path):
+    def guide():
+        half = ppl.param("half", start)
+        ppl.sample("z", dist.Normal(xp.array(1.0) * half, xp.array(1.0)))
+
+    with on(engine):
+        start = jnp.array(0.3, jnp.bfloat16) if engine is NUMPYRO else (lambda: torch.tensor(0.3, dtype=torch.bfloat16))
+        bound = engine.vi.objective(elbo, lambda: ppl.sample("z", dist.Normal(xp.array(0.0), xp.array(1.0))), guide)
+        fit = engine.vi.fit(bound, engine.key(0), num_steps=2, progress=False, checkpoint=tmp_path)
+        loaded = ppvi.load(tmp_path, bound)
+        assert str(loaded.params["half"].dtype).endswith("bfloat16")
+        assert float(loaded.params["half"]) == float(fit.params["half"])
+
+
 def test_running_statistics_go_on(tmp_path):
     """Those of a BatchNorm are a part of the state."""
 
@@ -362,7 +413,7 @@ def spoilt(path, how):
         ("cut off", "is cut off or no checkpoint"),
         ("empty", "is cut off or no checkpoint"),
         ("changed", "has been changed since it was written"),
-        ("newer", "is of format 9, and this version of ppvi reads up to 2"),
+        ("newer", "is of format 9, and this version of ppvi reads format 2"),
     ],
 )
 def test_a_spoilt_file_is_named_and_the_one_before_is_used(files, how, said):
