@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -36,11 +37,12 @@ def shareable(shapes: Sequence[Sequence[int]], mesh: Mapping[str, int]) -> list[
     return goes
 
 
-def unused(devices: int) -> ProgramError:
-    """The error of a mesh whose axis for particles has nothing to split."""
-    return ProgramError(
-        f"fit: nothing uses the axis {PARTICLES!r} of the mesh: the objective has no runs of `replicate` whose number its "
-        f"{devices} devices can share evenly. Take such a number, or leave the axis out."
+def warn_unused(devices: int) -> None:
+    """Say that a mesh's axis for particles has nothing to split."""
+    warnings.warn(
+        f"fit: nothing uses the axis {PARTICLES!r} of the mesh, and its {devices} devices do the same: the objective has no "
+        f"runs of `replicate` whose number they can share evenly. Take such a number, or leave the axis out.",
+        stacklevel=6,
     )
 
 

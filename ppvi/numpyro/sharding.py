@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ppvi.engine.sharding import PARTICLES, different, digest, shareable, unused
+from ppvi.engine.sharding import PARTICLES, different, digest, shareable, warn_unused
 
 
 class Layout:
@@ -68,11 +68,11 @@ class Layout:
             if len(np.unique(multihost_utils.process_allgather(np.array(mine, np.uint32)), axis=0)) > 1:
                 raise different(what)
 
-    def refuse_unused(self, traced: Callable[[], ClosedJaxpr]) -> None:
-        """A mesh's axis for particles must split something of the program."""
+    def warn_unused(self, traced: Callable[[], ClosedJaxpr]) -> None:
+        """A mesh's axis for particles is to split something of the program."""
         devices = 1 if self.mesh is None else self.mesh.shape.get(PARTICLES, 1)
         if devices > 1 and not _splits_runs(traced().jaxpr):
-            raise unused(devices)
+            warn_unused(devices)
 
     def _placed(self, x: Any, spec: PartitionSpec) -> Any:
         assert self.mesh is not None

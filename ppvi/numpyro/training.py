@@ -209,7 +209,7 @@ class Trainer:
         def run(arrays: list[Any], structure: Structure) -> tuple[Moving, jax.Array, jax.Array]:
             inputs = self._moving(state), n, arrays, structure
             if not self._is_traced:
-                self.layout.refuse_unused(lambda: self._run.trace(*inputs).jaxpr)
+                self.layout.warn_unused(lambda: self._run.trace(*inputs).jaxpr)
                 self._is_traced = True
             return self._run(*inputs)
 

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distr
 from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from ppvi.engine.sharding import PARTICLES, PeerError, different, digest, shareable, unused
+from ppvi.engine.sharding import PARTICLES, PeerError, different, digest, shareable, warn_unused
 from ppvi.errors import EngineError
 from ppvi.pyro.gradient import Gradient
 from ppvi.pyro.graphs import is_random
@@ -94,10 +94,11 @@ class Layout:
         if int(bounds[0]) != -int(bounds[1]):
             raise different("arguments")
 
-    def refuse_unused(self) -> None:
-        """The axis for particles must have split something of the steps that were taken."""
+    def warn_unused(self) -> None:
+        """The axis for particles is to have split something of the steps that were taken."""
         if self.sizes.get(PARTICLES, 1) > 1 and not self._splits_runs:
-            raise unused(self.sizes[PARTICLES])
+            self._splits_runs = True  # once is enough
+            warn_unused(self.sizes[PARTICLES])
 
     @contextmanager
     def peers(self) -> Iterator[None]:

@@ -262,7 +262,7 @@ class Trainer:
             self._shared = data
         with self.layout.peers():
             found = self._in_turn(state, n, data)
-        self.layout.refuse_unused()
+        self.layout.warn_unused()
         return found
 
     def _in_turn(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:

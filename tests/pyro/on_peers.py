@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import warnings
 
 import pyro
 import torch.distributed as distributed
@@ -32,7 +33,11 @@ def main(address, processes, number, folder):
         init_device_mesh("cpu", (int(processes),), mesh_dim_names=(name,)) for name in ("data", "particles")
     )
     score = objectives()["score"]
-    found = {"different": refusal(line, score, data() + number), "unused": refusal(particles, score, data())}
+    found = {"different": refusal(line, score, data() + number)}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(score, particles)
+    found["unused"] = [str(x.message) for x in caught]
     for strategy in (ppvi.strategies.DisARM(), ppvi.strategies.UnorderedSet(2)):
         name = type(strategy).__name__
         try:

@@ -44,7 +44,7 @@ def test_processes_decide_together(tmp_path):
     first, second = map(printed, [started("tests.pyro.on_peers", address, 2, i, tmp_path, **one) for i in range(2)])
     for found in (first, second):
         assert "the processes of the mesh have different arguments" in found["different"]
-        assert "nothing uses the axis 'particles' of the mesh" in found["unused"]
+        assert "nothing uses the axis 'particles' of the mesh" in "".join(found["unused"])
         for name in ("DisARM", "UnorderedSet", "starts"):
             same(*found[name])
     assert (first["why"], second["why"]) == ("0.5 seconds have passed", "the first process said so")
