@@ -8,8 +8,7 @@ import operator
 import os
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
@@ -18,18 +17,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppvi.checkpoints import Checkpoints, newest
+from ppvi.course import LostError, states
 from ppvi.draws import posterior
 from ppvi.engine.calls import own_options, verb
 from ppvi.engine.protocol import Params
 from ppvi.engine.sharding import PeerError
-from ppvi.engine.training import Data, State, Trainer, Whose
+from ppvi.engine.training import State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.identity import difference, identity
 from ppvi.losses import trends
 from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program
-from ppvi.starts import ROUND, Chosen, chosen, leading, one_by_one, taken
-from ppvi.steps import History, Pace, Stream
+from ppvi.starts import ROUND, Chosen, chosen, leading
+from ppvi.steps import Stream
 from ppvi.stopping import Callback, Rule, asked
 
 if TYPE_CHECKING:  # they take seconds to import
@@ -141,8 +141,9 @@ def fit(
       `until` see the one that leads. `state` has all of them; `state=fit, num_starts=1` goes on with the one that was kept.
     - `batches`: in place of `*args`, what gives the arguments of one step after the other, such as a `DataLoader` of PyTorch: a
       tuple or a list of them, or a single one. It is gone through again and again, an iterator once. A plate states how many
-      rows there are in all. `state` goes on at its place among the batches, which
-      are the same ones only where going through them again gives them in the same order.
+      rows there are in all. `state` goes on at its place among the batches, which are the same ones only where going through
+      them again gives them in the same order. Steps are taken one by one, which on NumPyro costs a call of the compiled
+      step each; it is compiled once for every shape of a batch.
     - `params`: constrained values to start from instead of the initial ones.
     - `state`: that of a fit before, or that fit, to go on from: its steps and these are the same numbers as all of them in one
       fit, to the bit. Parameters, optimisers' memories and random numbers are the state's, whatever the key.
@@ -166,9 +167,9 @@ def fit(
 
     **Raises** `FitError` when an estimate or a parameter becomes NaN or infinite, or a positive parameter zero: it says at
     which step and where it came from, and holds the fit up to the last good state; or, on Pyro, when another process of the
-    mesh has died. `ProgramError` if an objective would move
-    nothing, or if `state` or `checkpoint` is of another fit. `EngineError` where a mesh of processes cannot share the gradient:
-    strategies that learn or are `sequential`, programs that are replayed, devices other than CPUs.
+    mesh has died. `ProgramError` if an objective would move nothing, or if `state` or `checkpoint` is of another fit.
+    `EngineError` where a mesh of processes cannot share the gradient: strategies that learn or are `sequential`, programs that
+    are replayed, devices other than CPUs.
     """
     began = time.monotonic()
     pairs = pairs_of(objective)
@@ -199,7 +200,6 @@ def fit(
     moved = [(estimator_of(bound), whose) for bound, whose in pairs]
     passed_on = {name: options[name] for name in ("optimizer", "params", "averaging", "mesh")}
     trainer = objectives[0].engine.trainer(moved, key, args, kwargs, starts=starts, **passed_on)
-
     files = files if trainer.is_first else None
 
     def fit_at(state: State, why: str = "it goes on", best: Chosen | None = None) -> Fit:
@@ -207,40 +207,29 @@ def fit(
         params = trainer.params(trainer.one(state, start))
         return Fit(params, state, why, time.monotonic() - began, objectives, key, args, kwargs, start, best)
 
-    at = trainer.init() if before is None else trainer.restored(_of(starts, before, state, trainer))
-    history, pace, last, data = History(at.losses), Pace(), at.step + num_steps, (args, kwargs)
-    why, best = "all steps taken", None
+    begun = trainer.init() if before is None else trainer.restored(_of(starts, before, state, trainer))
+    feed = itertools.repeat((args, kwargs)) if stream is None else ((batch, kwargs) for batch in stream)
+    last, due = begun.step + num_steps, ask.next if stream is None else lambda step: step + 1
+    at, why, best = begun, "interrupted", None
     try:
         with progress_bar(num_steps, progress) as bar:
-            while at.step < last:
-                n = 1 if stream else trainer.agreed(pace.steps(int(min(last, ask.next(at.step))) - at.step))
-                if stream:
-                    batch = stream.next()
-                    if batch is None:
-                        why = "the batches have ended"
-                        break
-                    data = (batch, kwargs)
-                after, lost = taken(trainer, at, n, data, history)
-                if lost.any():
-                    after, causes = one_by_one(trainer, at, n, data, history)
-                    if after.step < at.step + n or not causes:
-                        at = after
-                        raise stopped(causes, fit_at(at, "a number or a parameter was lost"), trainer.remedy)
-                    for cause in causes:
-                        warnings.warn(f"fit: {cause}. The others go on.", stacklevel=2)
-                pace.took(n)
-                at = after
-                shown(bar, at, n)
+            for at in states(trainer, begun, last, feed, due):
+                shown(bar, at, at.step - begun.step)
                 so_far = functools.partial(fit_at, at)
-                if files is not None and at.step < last:
+                if files is not None:
                     files.write_in_time(so_far)
                 said = ask(at.step, so_far)
                 if trainer.agreed(bool(said)):
                     why = said or "the first process said so"
                     break
+            else:
+                why = "all steps taken" if at.step == last else "the batches have ended"
         if starts > 1:
-            fresh = itertools.repeat((data, ROUND)) if streamed is None else _one_each(streamed(0), kwargs)
+            fresh = ((data, ROUND) for data in feed) if streamed is None else (((x, kwargs), 1) for x in streamed(0))
             best = chosen(trainer, at, fresh)
+    except LostError as error:
+        at, why = error.state, "a number or a parameter was lost"
+        raise stopped(error.causes, fit_at(at, why), trainer.remedy) from None
     except PeerError as error:
         why = "a process was lost"
         raise FitError(
@@ -305,12 +294,6 @@ def _of(starts: int, before: State, given: Any, trainer: Trainer) -> State:
     return before
 
 
-def _one_each(stream: Stream, kwargs: dict[str, Any]) -> Iterator[tuple[Data, int]]:
-    """Batches, each for one draw."""
-    while (batch := stream.next()) is not None:
-        yield (batch, kwargs), 1
-
-
 def pairs_of(objective: Objective | Sequence[tuple[Objective, Whose]]) -> list[tuple[Objective, Whose]]:
     """Objectives, and whose parameters each of them moves."""
     if isinstance(objective, Objective):
@@ -363,10 +346,12 @@ def progress_bar(num_steps: int, wanted: bool) -> tqdm:
     return tqdm(total=num_steps, disable=not wanted, desc="fit", mininterval=0.1 if sys.stderr.isatty() else 10.0)
 
 
-def shown(bar: tqdm, state: State, n: int) -> None:
-    """Move the bar on by the last `n` steps; its rate does not count the first call, in which compilers run."""
+def shown(bar: tqdm, state: State, steps: int) -> None:
+    """Move the bar on to so many steps; its rate does not count the first call, in which compilers run."""
+    if bar.disable:
+        return
     if bar.n == 0:
         bar.unpause()
-    recent = np.atleast_1d(state.losses_of(leading(state))[-n:].mean(0))
+    recent = np.atleast_1d(state.losses_of(leading(state))[bar.n - steps :].mean(0))
     bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in recent), refresh=False)
-    bar.update(n)
+    bar.update(steps - bar.n)

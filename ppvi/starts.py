@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ppvi.engine.training import Data, State, Trainer
-from ppvi.steps import History
 
 ROUND, MOST = 100, 1000
 """Draws that are taken before the starts are compared again, and in all."""
@@ -85,28 +84,3 @@ def chosen(trainer: Trainer, state: State, data: Iterator[tuple[Data, int]]) -> 
         clear[best] = True
         if clear.all() or len(found) >= most:
             return Chosen(trainer.agreed(best), np.where(lost, np.nan, means), errors, len(found))
-
-
-def taken(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, np.ndarray]:
-    """The state after the next steps, and which starts were lost in them."""
-    arrays, losses, fine = trainer.advance(state, n, data)
-    lost = ~fine & ~state.lost
-    if state.starts > 1:
-        gone = (state.lost | (lost & (n == 1))).reshape(1, state.starts, *[1] * (losses.ndim - 2))
-        losses = np.where(gone, np.asarray(np.nan, losses.dtype), losses)
-    return State(arrays, history.after(state.step, losses), state.starts), lost
-
-
-def one_by_one(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, list[str]]:
-    """The state after the next `n` steps, or the last one in which a start is left; and why starts were lost in them."""
-    why = []
-    for _ in range(n):
-        after, lost = taken(trainer, state, 1, data, history)
-        for i in map(int, np.flatnonzero(lost)):
-            which = f"start {i} of {state.starts} was lost at step {state.step}: " if state.starts > 1 else ""
-            cause = trainer.cause(trainer.one(state, i), data) or trainer.problem(trainer.one(after, i))
-            why.append(f"{which}{cause}")
-        if (state.lost | lost).all():
-            break
-        state = after
-    return state, why

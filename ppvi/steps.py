@@ -15,7 +15,7 @@ from ppvi.engine.training import CHUNK
 from ppvi.errors import ProgramError
 
 
-class Stream:
+class Stream(Iterator[tuple[Any, ...]]):
     """The arguments of one step after the other."""
 
     def __init__(self, batches: Iterable[Any], step: int, engine: str):
@@ -40,19 +40,19 @@ class Stream:
 
     def first(self) -> tuple[Any, ...]:
         """The arguments of the step to come."""
-        batch = self.next()
+        batch = next(self, None)
         if batch is None:
             raise ProgramError("fit: batches= gives nothing.")
         self._ahead.append(batch)
         return batch
 
-    def next(self) -> tuple[Any, ...] | None:
-        """Those of the next step; None after the last."""
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
         if self._ahead:
             return self._ahead.pop()
-        batch = next(self._batches, None)
-        if batch is None:
-            return None
+        batch = next(self._batches)
         parts = batch if isinstance(batch, list | tuple) else (batch,)
         return tuple(x.numpy() if type(x).__module__ == self._foreign else x for x in parts)
 

@@ -23,7 +23,7 @@ LAYERS = [
     ["engine"],
     ["objective"],
     ["draws", "identity", "steps", "stopping"],
-    ["checkpoints", "starts"],
+    ["checkpoints", "course", "starts"],
     ["fit"],
     ["numpyro", "pyro"],
     ["check", "compare"],

@@ -157,8 +157,9 @@ def test_an_interrupt_has_the_fit_so_far(engine):
         assert_same(run(engine, "one", "adam", 9), run(engine, "one", "adam", 5, state=caught.value.fit))
 
 
-def rowed(engine):
+def rowed(engine, told=lambda rows: None):
     def model(x):
+        told(len(x))
         with ppl.plate("data", 6, subsample_size=len(x)):
             z = ppl.sample("z", dist.Normal(xp.array(0.0), xp.array(1.0)))
             ppl.sample("x", dist.Normal(z, xp.array(1.0)), obs=x)
@@ -188,6 +189,20 @@ def test_a_stream_of_batches(engine):
             fit(batches=[])
         with pytest.raises(ppvi.ProgramError, match="give either them or arguments by position"):
             engine.vi.fit(rowed(engine), engine.key(1), batches[0][0], batches=batches)
+
+
+def test_a_ragged_batch_is_compiled_once():
+    """However often it comes, no program runs again in Python."""
+    x, runs = np.arange(6, dtype=np.float32), []
+
+    def fit(steps):
+        bound, before = rowed(NUMPYRO, runs.append), len(runs)
+        NUMPYRO.vi.fit(bound, NUMPYRO.key(1), batches=[x[:4], x[4:]], num_steps=steps, progress=False)
+        return len(runs) - before
+
+    with on(NUMPYRO):
+        assert fit(2) == fit(7) > 0
+        assert set(runs) == {4, 2}
 
 
 def test_a_loader_of_torch():
