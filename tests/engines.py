@@ -123,6 +123,7 @@ _activations = Converting(
     one_hot=lambda x, n: (x[..., None] == torch.arange(n)) * 1.0,
     hard_tanh=torch.nn.functional.hardtanh,
     log_ndtr=torch.special.log_ndtr,
+    gammaln=torch.lgamma,
     xlogy=torch.xlogy,
 )
 
@@ -141,7 +142,12 @@ def _sample(name: str, fn: Any, obs: Any = None, **options: Any) -> Any:
 NUMPYRO = SimpleNamespace(
     name="NumPyro",
     xp=jnp,
-    nn=SimpleNamespace(**vars(jax.nn), log_ndtr=jax.scipy.special.log_ndtr, xlogy=jax.scipy.special.xlogy),
+    nn=SimpleNamespace(
+        **vars(jax.nn),
+        log_ndtr=jax.scipy.special.log_ndtr,
+        gammaln=jax.scipy.special.gammaln,
+        xlogy=jax.scipy.special.xlogy,
+    ),
     ppl=numpyro,
     dist=SimpleNamespace(**vars(numpyro.distributions), **distributions.NUMPYRO),
     handlers=numpyro.handlers,

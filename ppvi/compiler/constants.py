@@ -54,10 +54,10 @@ class Constants:
         except (
             Exception
         ):  # an operation that runs on its framework's own arrays only, or not at all outside of a program
-            return _moved(as_numpy(values[0]), step) if step.meaning.moves else None
+            return moved(as_numpy(values[0]), step) if step.meaning.moves else None
 
 
-def _moved(value: np.ndarray, step: Step) -> np.ndarray | None:
+def moved(value: np.ndarray, step: Step) -> np.ndarray | None:
     """Numbers along other axes, and repeated; None where an axis is cut or joined to another."""
     places, shape = straight(step.equation.flow()[0][0] or ()), step.outputs[0].shape
     if any(place is None and size > 1 for place, size in zip(places, value.shape, strict=True)):

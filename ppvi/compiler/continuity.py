@@ -170,7 +170,7 @@ class Region:
         never = (
             name in ("eq", "ne") and not ranges.asks_for_nan(step) and (self.is_free(place) or self.is_analytic(place))
         )
-        known = turns and (special or never or ranges.decided(step))
+        known = turns and ((special and pole is None) or never or ranges.decided(step))
         side = pole.side if turns and pole is not None else None
         if name == "pow" and operands[-1] in self.moving:
             function = _power  # whose derivative has a logarithm of the base in it

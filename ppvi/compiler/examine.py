@@ -23,6 +23,7 @@ from ppvi.compiler.plan import Plan
 from ppvi.compiler.ranges import pole_of
 from ppvi.compiler.smoothness import Analysis, Source, analyse
 from ppvi.compiler.supports import Ends, Piece, beyond, draw_of, ends, holds, is_asked, is_drawn, pieces, within
+from ppvi.compiler.witnesses import Witnesses
 
 
 def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticReport:
@@ -46,7 +47,7 @@ def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticRep
     analysis = analyse(program.equations, sinks, sources, program.constants, through, program.supports)
     subjects: dict[Source, str] = {site: f"site {choice.info.name!r}" for site, choice in choices.items()}
     subjects |= {var: f"parameter {name!r}" for var, name in names.items()}
-    rules = Rules(plan, analysis, subjects, numbers)
+    rules = Rules(plan, analysis, subjects, numbers, Witnesses(analysis, numbers))
     return StaticReport(
         in_order(
             (
@@ -106,6 +107,7 @@ class Rules:
     analysis: Analysis
     subjects: Mapping[Source, str]
     numbers: Numbers
+    witnesses: Witnesses
 
     def jumps(self, output: Atom) -> Iterator[Finding]:
         """A pathwise gradient does not see a jump."""
@@ -118,12 +120,11 @@ class Rules:
             if subject.startswith("site"):
                 remedy = "Name Reinforce(), LeaveOneOut() or MeasureValued() for the site, which need no continuity."
             why = "the objective jumps in it, and a pathwise gradient does not see the jump: that part of it is lost."
-            if not jump.certain:
-                why = (
-                    "it may make the objective jump, which a pathwise gradient does not see; that could not be decided"
-                )
-                why += f"{unless(jump.step.meaning.name, pole_of(jump.step) is not None)}."
-            yield _finding("biased" if jump.certain else "suspect", "jump", subject, jump.step, why, remedy)
+            certain = self.witnesses.show(jump, cast(Var, output), sources)
+            if not certain:
+                why = "it may make the objective jump, which a pathwise gradient does not see; that could not be "
+                why += f"decided{unless(jump.step.meaning.name, pole_of(jump.step) is not None)}."
+            yield _finding("biased" if certain else "suspect", "jump", subject, jump.step, why, remedy)
 
     def density_jumps(self, own: Var) -> Iterator[Finding]:
         """Nor does a score function see a jump of the density in a parameter."""
@@ -134,7 +135,7 @@ class Rules:
         cause, density = self.analysis.causes[atom], _density(self.analysis.flat.makers[atom])
         why = f"the density of its draw jumps in {self._names(sources)}, and a score function does not see the jump."
         remedy = "Let the distribution's parameters be continuous functions."
-        severity = "biased" if cause.certain else "suspect"
+        severity = "biased" if self.witnesses.show(cause, own, sources) else "suspect"
         yield _finding(severity, "density jump", f"site {density.site!r}", cause.step, why, remedy)
 
     def held(self, kept: Sequence[Atom]) -> Iterator[Finding]:

@@ -206,10 +206,18 @@ class Ranges:
         if self.asks_for_number(step):
             sure = all(self.is_sure(x, depth - 1) for x in step.inputs)
             return (name == "ne") != (name == "is_finite" or self.asks_for_nan(step)) if sure else None
-        return self.compared(step, depth)
+        return self.holds(step, depth)
+
+    def holds(self, step: Step, depth: int = DEPTH) -> bool | None:
+        """What a comparison finds, if that is always the same, be it of NaN, of which only `!=` is true."""
+        found = self.compared(step, depth)
+        for_nan = step.meaning.name == "ne"
+        if found is None or found == for_nan or all(self.is_sure(x, depth - 1) for x in step.inputs):
+            return found
+        return None
 
     def compared(self, step: Step, depth: int = DEPTH) -> bool | None:
-        """Which way a comparison goes, if there is one only."""
+        """Which way a comparison of numbers goes, if there is one only."""
         name = step.meaning.name
         if name not in TESTS and name not in ("eq", "ne"):
             return None
@@ -246,7 +254,7 @@ class Ranges:
         if step.meaning.name in ROUNDINGS:
             low, high = self.of(step.outputs[0])
             return low == high
-        return self.compared(step) is not None
+        return self.holds(step) is not None
 
     def has_pole(self, step: Step, depth: int = DEPTH) -> bool:
         """Whether an operation may meet a pole.
@@ -260,8 +268,12 @@ class Ranges:
         if pole.excluded(*(self.of(x, depth) for x in step.inputs)):
             return False
         name, origin = step.meaning.name, step.meaning.origin()
-        pieces = Origin.SPECIAL in origin and name not in SPECIAL
+        pieces = Origin.SPECIAL in origin and name not in SPECIAL and not self._may_end(step, depth)
         return not (pieces or Origin.SAMPLER in origin or (Origin.DENSITY in origin and name in VISIBLE))
+
+    def _may_end(self, step: Step, depth: int) -> bool:
+        """Whether a logarithm or a root may be given a negative number, as in a special function beyond its domain."""
+        return step.meaning.name in ("log", "sqrt", "rsqrt") and self.of(step.inputs[0], depth)[0] < 0
 
     def bends(self, step: Step) -> bool | None:
         """Whether an operation may have a value where it has no derivative; None of one that has derivatives everywhere, or of

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ppvi.compiler.certainty import hands_on
 from ppvi.compiler.constants import Constants
 from ppvi.compiler.continuity import differ, is_entrywise, jumps
 from ppvi.compiler.flat import Flat, Step, flatten
@@ -50,7 +49,7 @@ Classes = Mapping[Source, Smoothness]
 
 @dataclass(frozen=True)
 class Jump:
-    """Where a value first jumps: the operation, and whether that is certain."""
+    """Where a value first jumps: the operation, and whether that is certain of the value that it enters."""
 
     step: Step
     certain: bool
@@ -117,40 +116,36 @@ class Analysis:
     def all_causes(self, atom: Var) -> list[Jump]:
         """Every place where a value that jumps gets a jump from."""
         found: dict[Step, Jump] = {}
-        seen: set[tuple[Atom, bool]] = set()
-        waiting: list[tuple[Atom, bool]] = [(atom, True)]
+        seen: set[Atom] = set()
+        waiting: list[Atom] = [atom]
         while waiting:
-            current, direct = waiting.pop()
-            if (current, direct) in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
+            current = waiting.pop()
+            if current in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
                 continue
-            seen.add((current, direct))
+            seen.add(current)
             maker = self.flat.makers.get(current)
             before = [operand for operand in maker.inputs if JUMP in self.of(operand).values()] if maker else []
             if current in self.exits or not before:
                 cause = self.exits.get(current, self.causes[current])
-                certain = cause.certain and direct
-                if cause.step not in found or certain:
-                    found[cause.step] = Jump(cause.step, certain)
-            elif maker is not None:
-                direct = direct and hands_on(maker, self)
-                waiting.extend((operand, direct) for operand in before)
+                if cause.step not in found or cause.certain:
+                    found[cause.step] = cause
+            else:
+                waiting.extend(before)
         return list(found.values())
 
     def _inherited(self, atom: Var) -> Jump | None:
-        """The jump of a value before entrywise code, if one comes from there, and whether it is certain to get through."""
+        """The jump of a value before entrywise code, if one comes from there."""
         seen: set[Atom] = set()
-        waiting: list[tuple[Atom, bool]] = [(atom, True)]
+        waiting: list[Atom] = [atom]
         while waiting:
-            current, certain = waiting.pop()
+            current = waiting.pop()
             if current in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
                 continue
             seen.add(current)
             maker = self.flat.makers[current]
             if not is_entrywise(maker, self) or (current is not atom and current in self.settled):
-                cause = self.causes.get(current, Jump(maker, certain=False))
-                return replace(cause, certain=cause.certain and certain)
-            certain = certain and hands_on(maker, self)
-            waiting.extend((operand, certain) for operand in maker.inputs)
+                return self.causes.get(current, Jump(maker, certain=False))
+            waiting.extend(maker.inputs)
         return None
 
     def _site(self, step: Step) -> None:
@@ -187,9 +182,7 @@ class Analysis:
                     self.causes.setdefault(var, Jump(step, certain=False))
                 found.append({source: max(own, c) for source, c in classes.items()})
                 cause = self.causes.get(atom) if isinstance(atom, Var) and JUMP in classes.values() else None
-                if cause is not None and not entry and not hands_on(step, self):
-                    cause = replace(cause, certain=False)  # such as a table between whose entries nothing jumps
-                elif cause is None and own is JUMP:
+                if cause is None and own is JUMP:
                     cause = Jump(step, certain=entry)
                 if cause is not None:
                     self.causes.setdefault(var, cause)

@@ -423,7 +423,7 @@ wrong(
     "the draw jumps as its mean passes 0.25",
     "jump",
     guide=stepping,
-    verdict="suspect",
+    on_pyro="suspect",
 )
 wrong("round", of(lambda z: xp.round(z)), LOST, "jump")
 wrong("sign", of(lambda z: xp.sign(z)), LOST, "jump")

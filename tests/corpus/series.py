@@ -263,7 +263,7 @@ right("Newton's steps in a loop", rounds(newton), SMOOTH, **IN_LOOP)
 wrong("steps until near", of(steps_taken), LOST, "jump", verdict="suspect", **IN_LOOP)
 right("Euler's steps", of(euler), SMOOTH, guide=pair, **IN_LOOP)
 right("Runge and Kutta's steps", of(runge_kutta), SMOOTH, **IN_LOOP)
-wrong("extinction", of(extinct), LOST, "jump", **IN_LOOP)
+wrong("extinction", of(extinct), LOST, "jump", verdict="suspect", **IN_LOOP)
 wrong("rounds of two branches", of(collatz), LOST, "jump", **IN_LOOP)
 right("reflecting walls", of(reflected), CONTINUOUS, **IN_LOOP)
 right("running maximum", of(running_max), CONTINUOUS, **IN_LOOP)
@@ -438,7 +438,6 @@ wrong(
     of(lambda z: (jax.grad(bent)(z) - 1.0) ** 2),
     "the slope jumps",
     "jump",
-    verdict="suspect",
     not_on_pyro=RULES,
 )
 wrong(

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.corpus import (  # noqa: F401  (each adds its rows)
+    cancelling,
     contracts,
     decisions,
     distributions,
