@@ -199,7 +199,14 @@ class Edges:
             operands = [(i, var, atom) for i, (var, atom) in enumerate(zip(loop.inputs, equation.inputs, strict=True))]
             known: dict[Atom, Range] = {var: self.range(atom) for i, var, atom in operands if i not in carried}
             given = {var for _, var, atom in operands if atom in self.given or _is_infinite(atom)}
-            self._loops[equation] = loop, Edges(loop.equations, loop.outputs, {}, known, self.ops, frozenset(given))
+            inner = Edges(loop.equations, loop.outputs, {}, known, self.ops, frozenset(given))
+            # What a round makes infinite is so in the next.
+            while (
+                again := {loop.inputs[i] for out, i in loop.carried if loop.outputs[out] in inner.infinite}
+                - inner.given
+            ):
+                inner = replace(inner, given=inner.given | again)
+            self._loops[equation] = loop, inner
         return self._loops[equation]
 
     @functools.cached_property

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Flag, IntEnum, auto
 from typing import Any, Literal as Choice, NamedTuple
@@ -278,6 +278,9 @@ class Equation:
     """For a loop of so many rounds: it, with another function for its body."""
     meaning: Callable[[], Meaning] | None = None
     """For the checks; markers have none."""
+    numbers: Callable[[Collection[int] | None], Callable[..., Sequence[Array | None]]] | None = None
+    """For the checks, which run it once or twice: what it returns of NumPy's arrays, where that takes less time than `run`, and
+    None perhaps for outputs that are not wanted."""
     density: Density | None = None
     """The identity on the log_prob of a site; further inputs hold the value that it is taken at and bounds of the support."""
     estimate_of: str | None = None
@@ -289,6 +292,22 @@ class Equation:
     def arity(self) -> int:
         """How many operands its value depends on, the first of all: the others of a mark are for the checks."""
         return 1 if self.density is not None else len(self.inputs)
+
+    def at(self, *values: Array) -> Sequence[Array]:
+        """What it returns of numbers."""
+        return self.some_at(None, *values)  # type: ignore[return-value]
+
+    def some_at(self, wanted: frozenset[int] | None, *values: Array) -> Sequence[Array | None]:
+        """Those of its outputs that are wanted, None for others perhaps."""
+        if self.numbers is None:
+            return self.run(*values)
+        if wanted not in self._some:
+            self._some[wanted] = self.numbers(wanted)
+        return self._some[wanted](*values)
+
+    @functools.cached_property
+    def _some(self) -> dict[frozenset[int] | None, Callable[..., Sequence[Array | None]]]:
+        return {}
 
     def without_notes(self) -> Equation:
         """The same with no more operands than its value depends on."""

@@ -8,25 +8,51 @@ infinity.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ppvi.compiler.infinities import Edges
-from ppvi.compiler.ir import Atom, Equation, Literal, Masses, Program, Var, is_float
+from ppvi.compiler.ir import (
+    Atom,
+    Equation,
+    Literal,
+    Masses,
+    Program,
+    Var,
+    is_float,
+    site_info,
+    union,
+)
+from ppvi.compiler.masses import possible, probabilities
 from ppvi.ops import Ops, as_numpy
 
-RUNS = 8
-"""How many runs are looked at."""
+RUNS, OF_LOOPS = 8, 2
+"""How many runs are looked at, and how many where there is a loop, which draws in every round."""
+TURNS = 16
+"""In how many more runs, at most, finite sites take each of their values in turn: each combination of them where that are no
+more, else each value of a site, and of more values so many."""
 STEP = 1e-3
 """How far parameters are moved, to see whether a probability moves with them."""
 MOVED = 1e-6
 SMALLEST = float(np.finfo(np.float32).tiny)
 """What is positive may be 0 below it."""
+
+
+class Run(NamedTuple):
+    """One run of a program."""
+
+    seed: int | None = None
+    """Of its draws; None of what no draw has a part in."""
+    step: float = 0.0
+    """How far parameters are moved, with the draws of finite sites as they were."""
+    turn: int | None = None
+    """In which finite sites take values in turn."""
 
 
 @dataclass(frozen=True)
@@ -37,32 +63,30 @@ class Numbers:
 
     - `values`: the values of its inputs, less its key.
     - `drawing`: a context in which it draws from a seed, which gives the key.
+    - `like`: NumPy's numbers as an array of the kind of another.
     """
 
     program: Program
     values: Mapping[Var, Any]
     ops: Ops
     drawing: Callable[[int], AbstractContextManager[Any]]
+    like: Callable[[np.ndarray, Any], Any]
 
-    def of(self, atom: Atom, seed: int | None = None, step: float = 0.0) -> np.ndarray | None:
-        """An array; None where an input is not known, or where a draw has a part in it and there is no seed.
-
-        **Arguments**
-
-        - `step`: how far parameters are moved, with the draws of finite sites as they were.
-        """
-        known = self._runs.get((seed, step), {})
+    def of(self, atom: Atom, run: Run) -> np.ndarray | None:
+        """An array; None where an input is not known, or where a draw has a part in it and there is no seed."""
+        known = self._runs.get(run, {})
         try:
             if atom not in known:  # what has been found is not looked for again
-                known = self._run(_behind(atom, self.program), seed, step)
+                known = self._run(self._behind(atom), run)
             return as_numpy(_read(atom, known), float)
         except (KeyError, TypeError):  # not found; or a number of a trace outside, which may be anything
             return None
 
     def together(self, *atoms: Atom, runs: int = RUNS) -> Iterator[tuple[int | None, list[np.ndarray]]]:
         """Arrays in one run after the other, by seed; one run where no draw has a part in them, none where they are unknown."""
-        for seed in (None, *range(runs)):
-            found = [self.of(atom, seed) for atom in atoms]
+        loops = any(equation.with_body is not None for atom in atoms for equation in self._behind(atom))
+        for seed in (None, *range(min(runs, OF_LOOPS) if loops else runs)):
+            found = [self.of(atom, Run(seed)) for atom in atoms]
             known = [x for x in found if x is not None]
             if len(known) == len(found):
                 yield seed, known
@@ -75,15 +99,15 @@ class Numbers:
         for seed, [here] in self.together(atom) if self.may_bar(masses, atom) else ():
             now = probabilities(masses, here)
             for step in () if possible(masses, here).all() else (STEP, -STEP):
-                there = self.of(atom, seed, step)
+                there = self.of(atom, Run(seed, step))
                 if there is not None and self._is_of_same_draws(seed, step):
                     rises = ((now == 0) & (probabilities(masses, there) > MOVED)).reshape(-1, now.shape[-1]).any(0)
                     found = rises | found if found.size else rises
         return found
 
     def may_bar(self, masses: Masses, atom: Atom) -> bool:
-        """Whether a distribution may have values of probability zero, as far as ranges tell, which do not look into loops."""
-        if any(_is_loop(equation) for equation in _behind(atom, self.program)):
+        """Whether a distribution may have values of probability zero, as far as ranges tell; they see no branches."""
+        if any(_is_closed(equation) for equation in self._behind(atom)):
             return True
         if masses.endswith("logits"):
             return isinstance(atom, Literal) or atom in self._edges.infinite
@@ -97,15 +121,15 @@ class Numbers:
         """
         equations = self.program.equations
         poles = [equation.outputs[0] for equation in equations if self._edges.is_pole(equation)]
-        here = self._run(equations, None, 0.0) if poles else {}
+        here = self._run(equations, Run()) if poles else {}
         if not any(pole in here and _is_infinite(here[pole]) for pole in poles):
             return
-        moved = [self._run(equations, None, step) for step in (STEP, -STEP)]
+        moved = [self._run(equations, Run(step=step)) for step in (STEP, -STEP)]
         for equation in equations:
             if any(is_float(out) and out in here for out in equation.outputs):
                 given = [(atom, _read(atom, here)) for atom in equation.inputs]
                 met = any(is_float(atom) and _is_infinite(x) for atom, x in given)
-                if met and any(_varies(equation, given, there, self.ops) for there in moved):
+                if met and any(_varies(equation, given, there, self.like) for there in moved):
                     yield equation
 
     @functools.cached_property
@@ -113,56 +137,157 @@ class Numbers:
         return Edges.of(self.program, self.ops)
 
     @functools.cached_property
-    def _runs(self) -> dict[tuple[int | None, float], dict[Any, Any]]:
-        """What has been found so far, by seed and step."""
+    def turns(self) -> list[dict[Equation, int]]:
+        """Which of its values each finite site takes in each of some runs, where that is possible there."""
+        values = [np.unique(np.linspace(0, _most(site), TURNS, dtype=int)) for site in self._finite]
+        sizes = [len(each) for each in values]
+        if math.prod(sizes) <= TURNS:
+            taken = itertools.product(*values)
+        else:
+            taken = zip(*(np.resize(each, max(sizes)) for each in values), strict=True)
+        return [dict(zip(self._finite, map(int, each), strict=True)) for each in taken] if values else []
+
+    def can_be(self, run: Run) -> bool:
+        """Whether what is drawn in it has a density there, as far as the program says: values that are taken may exclude each
+        other."""
+        if run.turn is None:
+            return True
+        own = (e for e in self.program.equations if e.density is not None and e.density.at in ("draw", "credited draw"))
+        found = (self.of(equation.outputs[0], run) for equation in own)
+        return all(x is None or np.isfinite(x).all() for x in found)
+
+    @functools.cached_property
+    def _finite(self) -> list[Equation]:
+        return [e for e in self.program.equations if e.site is not None and e.site.masses is not None]
+
+    @functools.cached_property
+    def _runs(self) -> dict[Run, dict[Any, Any]]:
+        """What has been found so far."""
         return {}
 
-    def _run(self, equations: Iterable[Equation], seed: int | None, step: float) -> dict[Any, Any]:
-        known = self._runs.setdefault((seed, step), {})
-        if seed is None:
+    def _run(self, equations: Sequence[Equation], run: Run) -> dict[Any, Any]:
+        known = self._runs.setdefault(run, {})
+        if run.seed is None:
             if not known:
-                known |= {**self.program.constants, **_moved(self.program, self.values, step)}
-            _evaluate((equation for equation in equations if equation.outputs and not _is_random(equation)), known)
-        else:
-            known |= self._run(equations, None, step)  # what no draw has a part in
-            known |= {var: x for var, x in self._draws(seed) if step and var not in known}
-            with self.drawing(seed) as key:
-                known |= {var: key for var in self.program.inputs if var not in self.values}
-                _evaluate(equations, known)
+                known |= {**self.program.constants, **_moved(self.program, self.values, run.step)}
+            if run.step:
+                known |= self._left(equations, Run(), self.program.params)
+            _evaluate((e for e in equations if e.outputs and not _is_random(e)), known)
+            return known
+        known |= self._run(equations, Run(step=run.step))  # what no draw has a part in
+        if run.step:
+            known |= self._left(equations, Run(run.seed), self.program.params)
+            known |= {var: x for var, x in self._draws(run.seed) if var not in known}
+        if run.turn is not None:
+            known |= self._left(equations, Run(run.seed), {site.outputs[0] for site in self._finite})
+        with self.drawing(run.seed) as key:
+            known |= {var: key for var in self.program.inputs if var not in self.values}
+            _evaluate(equations, known, self._wanted, {} if run.turn is None else self.turns[run.turn], self.like)
         return known
+
+    def _left(self, equations: Sequence[Equation], before: Run, changed: Collection[Atom]) -> dict[Any, Any]:
+        """What is as it was in another run, where these are others."""
+        after = self._after(frozenset(changed))
+        return {var: x for var, x in self._run(equations, before).items() if var not in after}
 
     def _draws(self, seed: int) -> list[tuple[Atom, Any]]:
         """The draws of finite sites, and the sites' values, in the run of a seed."""
-        sites = (e for e in self.program.equations if e.site is not None and e.site.masses is not None)
-        here = self._runs[seed, 0.0]
-        return [(var, here[var]) for site in sites for var in (site.inputs[0], *site.outputs) if var in here]
+        here = self._runs[Run(seed)]
+        return [(var, here[var]) for site in self._finite for var in (site.inputs[0], *site.outputs) if var in here]
 
     def _is_of_same_draws(self, seed: int | None, step: float) -> bool:
         """Whether a loop, which draws anew where parameters have moved, has drawn the same."""
         if seed is None:
             return True
-        there = self._runs[seed, step]
+        there = self._runs[Run(seed, step)]
         return all(np.array_equal(as_numpy(x), as_numpy(there[var])) for var, x in self._draws(seed))
 
+    def _behind(self, atom: Atom) -> list[Equation]:
+        """What it is made by."""
+        bits = self._makers.get(atom, 0)
+        return [equation for i, equation in enumerate(self.program.equations) if bits >> i & 1]
 
-def _behind(atom: Atom, program: Program) -> list[Equation]:
-    """What it is made by."""
-    needed, found = {atom}, []
-    for equation in reversed(program.equations):
-        if not needed.isdisjoint(equation.outputs):
-            found.append(equation)
-            needed.update(equation.inputs)
-    return found[::-1]
+    @functools.cached_property
+    def _makers(self) -> dict[Atom, int]:
+        """For each variable the equations that it needs, as a bit set."""
+        found: dict[Atom, int] = {}
+        for i, equation in enumerate(self.program.equations):
+            found |= dict.fromkeys(equation.outputs, union(found.get(atom, 0) for atom in _needs(equation)) | 1 << i)
+        return found
+
+    @functools.cached_property
+    def _wanted(self) -> set[Atom]:
+        """What another value is made of, and what notes say."""
+        equations = self.program.equations
+        return {self.program.output, *(x for e in equations for x in (_needs(e) if e.density is None else e.inputs))}
+
+    def _after(self, changed: frozenset[Atom]) -> set[Atom]:
+        """What depends on these, which are among it."""
+        if changed not in self._found_after:
+            found = set(changed)
+            for equation in self.program.equations:
+                if not found.isdisjoint(_needs(equation)):
+                    found.update(equation.outputs)
+            self._found_after[changed] = found
+        return self._found_after[changed]
+
+    @functools.cached_property
+    def _found_after(self) -> dict[frozenset[Atom], set[Atom]]:
+        return {}
 
 
-def _evaluate(equations: Iterable[Equation], known: dict[Any, Any]) -> None:
-    """Add what follows from what is known."""
-    for equation in equations:
-        new = any(var not in known for var in equation.outputs)
-        if new and all(isinstance(x, Literal) or x in known for x in equation.inputs):
-            with suppress(TypeError):
-                results = equation.run(*(_read(x, known) for x in equation.inputs))
-                known.update(zip(equation.outputs, results, strict=True))
+def _evaluate(
+    equations: Iterable[Equation],
+    known: dict[Any, Any],
+    wanted: set[Atom] | None = None,
+    taken: Mapping[Equation, int] | None = None,
+    like: Callable[[np.ndarray, Any], Any] = np.asarray,
+) -> None:
+    """Add what follows from what is known, with some sites at the values that are taken."""
+    with np.errstate(all="ignore"):
+        for equation in equations:
+            outputs = equation.outputs if wanted is None else wanted.intersection(equation.outputs)
+            new, needs = any(var not in known for var in outputs), _needs(equation)
+            if new and all(isinstance(x, Literal) or x in known for x in needs):
+                with suppress(TypeError):
+                    operands = [_read(x, known) for x in needs]
+                    if taken and equation in taken:
+                        operands[0] = _taking(equation, taken[equation], operands, like)
+                    places = None
+                    if wanted is not None:
+                        places = frozenset(i for i, var in enumerate(equation.outputs) if var in wanted)
+                    results = zip(equation.outputs, equation.some_at(places, *operands), strict=True)
+                    known.update((var, x) for var, x in results if x is not None)
+
+
+def _needs(equation: Equation) -> Sequence[Atom]:
+    """What its value is made of; a site has operands of strategies besides."""
+    if equation.site is None:
+        return equation.inputs[: equation.arity]
+    return equation.inputs[:1] if equation.site.masses is None else (equation.inputs[0], equation.inputs[-1])
+
+
+def _most(site: Equation) -> int:
+    """The last of a site's values; of numbers of successes, which the program does not say, so many."""
+    info = site_info(site)
+    if info.masses in ("probs", "logits"):
+        return site.inputs[-1].shape[-1] - 1
+    return TURNS - 1 if info.masses == "count probs" else 1
+
+
+def _taking(site: Equation, value: int, operands: Sequence[Any], like: Callable[[np.ndarray, Any], Any]) -> Any:
+    """A value of a site in the lanes where it is possible, what is drawn in others."""
+    info, drawn = site_info(site), as_numpy(operands[0])
+    assert info.masses is not None
+    there, one = possible(info.masses, as_numpy(operands[-1], float)), np.asarray(value)
+    size, is_vector = there.shape[-1], info.distribution.startswith("OneHot")
+    there = there[..., value] if value < size else np.asarray(False)
+    lanes = drawn.ndim - is_vector
+    there = there.all(tuple(range(lanes, there.ndim)))  # whatever value was drawn before, where it depends on that
+    if is_vector:
+        one, there = np.eye(size)[value], np.expand_dims(there, -1)
+    laid = np.where(there, one, drawn)
+    return like(laid, operands[0]) if laid.shape == drawn.shape else operands[0]
 
 
 def _read(atom: Atom, known: Mapping[Any, Any]) -> Any:
@@ -173,18 +298,29 @@ def _is_random(equation: Equation) -> bool:
     return equation.site is not None or (equation.meaning is not None and equation.meaning().keyed is not None)
 
 
-def _is_loop(equation: Equation) -> bool:
-    return equation.op in ("cond", "rest") or (equation.meaning is not None and equation.meaning().loop is not None)
+def _is_closed(equation: Equation) -> bool:
+    """Whether it has a body that is not looked into."""
+    loop = equation.with_body is None and equation.meaning is not None and equation.meaning().loop is not None
+    return loop or equation.op in ("cond", "rest")
 
 
-def _varies(equation: Equation, given: Sequence[tuple[Atom, Any]], there: Mapping[Any, Any], ops: Ops) -> bool:
+def _varies(
+    equation: Equation,
+    given: Sequence[tuple[Atom, Any]],
+    there: Mapping[Any, Any],
+    like: Callable[[np.ndarray, Any], Any],
+) -> bool:
     """Whether its value is finite, and another where what is infinite in its operands has moved."""
 
     def mixed(atom: Atom, x: Any) -> Any:
-        return ops.where(abs(x) < math.inf, x, _read(atom, there)) if is_float(atom) and _is_infinite(x) else x
+        if not (is_float(atom) and _is_infinite(x)):
+            return x
+        here = as_numpy(x)
+        return like(np.where(np.isinf(here), as_numpy(_read(atom, there)), here), x)
 
-    before = equation.run(*(x for _, x in given))
-    after = equation.run(*(mixed(atom, x) for atom, x in given))
+    with np.errstate(all="ignore"):
+        before = equation.at(*(x for _, x in given))
+        after = equation.at(*(mixed(atom, x) for atom, x in given))
     pairs = ((as_numpy(x, float), as_numpy(y, float)) for x, y in zip(before, after, strict=True))
     with np.errstate(invalid="ignore"):
         return any((np.isfinite(x) & np.isfinite(y) & (abs(x - y) > MOVED)).any() for x, y in pairs)
@@ -192,29 +328,6 @@ def _varies(equation: Equation, given: Sequence[tuple[Atom, Any]], there: Mappin
 
 def _is_infinite(x: Any) -> bool:
     return bool(np.isinf(as_numpy(x, float)).any())
-
-
-def probabilities(masses: Masses, x: np.ndarray) -> np.ndarray:
-    """Of each value, `(*lanes, K)`, up to a positive factor, from what a distribution is given by."""
-    with np.errstate(all="ignore"):
-        if masses == "logits":
-            return np.exp(x - x.max(-1, keepdims=True))
-        if masses == "coin logits":
-            return np.stack([1 / (1 + np.exp(x)), 1 / (1 + np.exp(-x))], -1)
-        if masses == "count probs":
-            p, n = x[..., :1], x[..., 1:]
-            k = np.arange(1 + int(n.max()))
-            return np.where(k > 0, p, 1) * np.where(k < n, 1 - p, 1) * (k <= n)
-        return x if masses == "probs" else np.stack([1 - x, x], -1)
-
-
-def possible(masses: Masses, x: np.ndarray) -> np.ndarray:
-    """Which values have a probability that is not zero, `(*lanes, K)`."""
-    if masses == "logits":
-        return x > -np.inf
-    if masses == "coin logits":
-        return np.stack([x < np.inf, x > -np.inf], -1)
-    return probabilities(masses, x) > 0
 
 
 def _moved(program: Program, values: Mapping[Var, Any], step: float) -> dict[Var, Any]:

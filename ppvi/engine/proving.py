@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
+
 from ppvi.compiler.examine import examine
 from ppvi.compiler.explain import Explanation, explain
 from ppvi.compiler.findings import Finding, StaticReport
@@ -30,9 +32,12 @@ class Staged:
     ops: Ops
     drawing: Callable[[int], AbstractContextManager[Array]]
     """In the context the program draws from a seed, which is given to it in this way."""
+    like: Callable[[np.ndarray, Array], Array]
+    """NumPy's numbers as an array of the kind of another, of those that the checks run the program with."""
 
     def prove(self) -> StaticReport:
-        return examine(self.plan, self.names, Numbers(self.plan.program, self.values, self.ops, self.drawing))
+        numbers = Numbers(self.plan.program, self.values, self.ops, self.drawing, self.like)
+        return examine(self.plan, self.names, numbers)
 
     def explain(self) -> Explanation:
         return explain(self.plan, self.prove())

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.choose import refuse_unknown
@@ -35,6 +36,7 @@ from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.handlers import InnerSiteError
 from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro.lifting import lifted, traced_afresh
+from ppvi.numpyro.numbers import KEY, number
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.orders import derivatives_of
 from ppvi.numpyro.outcomes import outcomes
@@ -174,7 +176,8 @@ class Estimator:
         plan, arrays = self.laid_out(_checked(params), args, kwargs)
         inputs, leaves = plan.program.inputs, jax.tree.leaves(params)
         values = zip((*inputs[: len(leaves)], *inputs[len(leaves) + 1 :]), (*leaves, *arrays), strict=True)
-        return Staged(plan, names_of(inputs, params), dict(values), OPS, _drawing)
+        known = {var: number(x) for var, x in values}
+        return Staged(plan, names_of(inputs, params), known, OPS, _drawing, _like)
 
     def laid_out(
         self, params: Params, args: Args, kwargs: Kwargs, kind: Callable[..., SiteDistribution] = SiteDistribution
@@ -279,8 +282,12 @@ class Estimator:
         return plan(guarded(staged, OPS))
 
 
-def _drawing(seed: int) -> AbstractContextManager[jax.Array]:
-    return nullcontext(jax.random.key(seed))
+def _drawing(seed: int) -> AbstractContextManager[np.ndarray]:
+    return nullcontext(np.array(seed, KEY))
+
+
+def _like(x: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.asarray(x, other.dtype)
 
 
 def _checked(params: Params) -> Params:

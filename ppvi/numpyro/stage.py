@@ -9,17 +9,16 @@ jaxpr becomes `ppvi.compiler.ir`: bodies of `jit` are inlined. Sites under contr
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun
 
 from ppvi.compiler.ir import Atom, Equation, Flow, Literal, Meaning, Program, Var
-from ppvi.numpyro import _compat, lookup, meanings, rules, source
+from ppvi.numpyro import _compat, lookup, meanings, numbers, rules, source
 from ppvi.numpyro.contracts import contract
 from ppvi.numpyro.flows import flow, of_body
 from ppvi.numpyro.markers import because_p, estimate_p, log_prob_p, outcome_p, rest_p, site_p
@@ -95,7 +94,9 @@ class Reader:
         where = _where(call)
         if eqn.primitive is site_p:
             info, mapped, past = eqn.params["info"], eqn.params["mapped"], dict(eqn.params["past"])
-            site = Equation(name, inputs, outputs, _first, _unused, where, site=info, mapped=mapped, past=past)
+            site = Equation(
+                name, inputs, outputs, _first, _unused, where, site=info, mapped=mapped, past=past, numbers=_as_is
+            )
             self.sites[outputs[0]] = site
             return site
         if eqn.primitive is rest_p:
@@ -115,6 +116,7 @@ class Reader:
                 density=eqn.params.get("info"),
                 estimate_of=eqn.params.get("what"),
                 because=eqn.params.get("because"),
+                numbers=_as_is,
             )
         return Equation(
             name,
@@ -130,6 +132,7 @@ class Reader:
             differentiable=name != "stop_gradient" and any(rules.is_float(var) for var in eqn.outvars),
             with_body=functools.partial(_scan_of, eqn) if name == "scan" else None,
             meaning=functools.cache(lambda: meanings.meaning(eqn, call, inner)),
+            numbers=functools.partial(numbers.run_of, eqn),
         )
 
     def rest(
@@ -146,10 +149,10 @@ class Reader:
         draws = tuple(self.sites[values[i]].inputs[0] for i in fresh)
         first = before + len(draws)
 
-        def run(*arrays: Any) -> Sequence[Any]:
+        def unless_same(anew: Callable[..., Sequence[Any]], *arrays: Any) -> Sequence[Any]:
             results, draws, values = arrays[:before], arrays[before:first], arrays[first:]
             same = all(draw is values[i] for draw, i in zip(draws, fresh, strict=True))
-            return results if same else jaxpr_as_fun(body)(*values)
+            return results if same else anew(*values)
 
         def axes() -> Flow:
             return [[*[None] * first, *maps] for maps in of_body(body, reader)]
@@ -159,7 +162,18 @@ class Reader:
 
         operands = (*results, *draws, *values)
         meaning, anew = Meaning("rest", inline=inline), functools.partial(inline, operands)
-        return Equation("rest", operands, outputs, run, axes, where, anew=anew, meaning=lambda: meaning)
+        run = functools.partial(unless_same, jaxpr_as_fun(body))
+        return Equation(
+            "rest",
+            operands,
+            outputs,
+            run,
+            axes,
+            where,
+            anew=anew,
+            meaning=lambda: meaning,
+            numbers=lambda wanted: functools.partial(unless_same, numbers.run_of_body(body)),
+        )
 
 
 def _where(eqn: Any) -> Callable[[], str]:
@@ -168,6 +182,10 @@ def _where(eqn: Any) -> Callable[[], str]:
 
 def _first(value: jax.Array, *others: jax.Array) -> tuple[jax.Array]:
     return (value,)
+
+
+def _as_is(wanted: Collection[int] | None) -> Callable[..., tuple[Any]]:
+    return _first
 
 
 def _next_of(tape: Any, mapped: int, lanes: int) -> Callable[..., tuple[jax.Array]]:
@@ -182,36 +200,8 @@ def _unused() -> Flow:
     raise AssertionError("a site's dependence is the compiler's own rule")
 
 
-def run_here(body: ClosedJaxpr, values: Sequence[Any]) -> Sequence[Any]:
-    """What a body returns, one operation after the other."""
-    known = {**_zipped(body.jaxpr.constvars, body.consts), **_zipped(body.jaxpr.invars, values)}
-
-    def read(var: Any) -> Any:
-        return var.val if isinstance(var, JaxLiteral) else known[var]
-
-    for eqn in body.jaxpr.eqns:
-        given = [read(var) for var in eqn.invars]
-        inner = _compat.body(eqn) if eqn.primitive.name in _compat.ONE_RUN else None
-        known |= _zipped(eqn.outvars, _compat.bind(eqn, given) if inner is None else run_here(inner, given))
-    return [read(var) for var in body.jaxpr.outvars]
-
-
-def _zipped(names: Sequence[Any], values: Sequence[Any]) -> dict[Any, Any]:
-    return dict(zip(names, values, strict=True))
-
-
-_random_gamma = jax.jit(jax.random.random_gamma_p.bind, static_argnames="log_space")
-"""A loop, which JAX compiles anew each time that it is run by itself."""
-
-
 def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
-    primitive = eqn.primitive
-    inner = _compat.body(eqn) if primitive.name in _compat.ONE_RUN else None
-
     def run(*values: jax.Array) -> Sequence[jax.Array]:
-        # A body that is traced anew would be compiled anew, only to be run once.
-        if inner is not None and not any(isinstance(value, Tracer) for value in values):
-            return run_here(inner, values)
         return _compat.bind(eqn, values)
 
     def run_lookup(table: jax.Array, indices: jax.Array) -> Sequence[jax.Array]:
@@ -219,9 +209,7 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
 
     if lookup.is_small_lookup(eqn):
         return run_lookup
-    if primitive.name == "random_gamma":
-        return lambda *values: (_random_gamma(*values, **eqn.params),)
-    if primitive.name == "abs" and rules.is_float(eqn.invars[0]):
+    if eqn.primitive.name == "abs" and rules.is_float(eqn.invars[0]):
         return _symmetric_abs
 
     def run_on_reals(*values: jax.Array) -> Sequence[jax.Array]:

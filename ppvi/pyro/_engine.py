@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
 import torch
 
 from ppvi.compiler.choose import refuse_unknown
@@ -258,7 +259,7 @@ class Estimator:
             return watched.Watching(self._replay(params, arguments), staging.why)
         inputs, own = staging.plan.program.inputs, [x.detach() for x in params.values()]
         values = zip((*inputs[: len(own)], *inputs[len(own) + 1 :]), (*own, *arguments.tensors), strict=True)
-        return Staged(staging.plan, dict(zip(inputs, params, strict=False)), dict(values), OPS, drawing)
+        return Staged(staging.plan, dict(zip(inputs, params, strict=False)), dict(values), OPS, drawing, _like)
 
     def _prepared(self, params: Params, args: Args, kwargs: Kwargs) -> tuple[Staging, Arguments]:
         """What was made for arguments of these shapes in the world as it is, and the arguments."""
@@ -341,3 +342,7 @@ class Estimator:
         supports = {var: support_of(constraints[name]) for var, name in named.items() if name in constraints}
         staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
         return plan(guarded(staged, OPS))
+
+
+def _like(x: np.ndarray, other: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(x, dtype=other.dtype, device=other.device)

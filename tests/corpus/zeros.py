@@ -214,3 +214,82 @@ right(
     guide=lambda: ppl.sample("z", dist.Bernoulli(0.0 * ppl.param("p", 0.3) + 1.0)),
     strategies={"z": Reinforce()},
 )
+
+
+# What data make impossible of a value that is hardly ever drawn --------------------------------------------------------
+
+RARE = "at a value that is drawn once in a thousand runs the log density of the data is -inf, and so is the mean"
+POSSIBLE = "no value that is drawn makes the data impossible"
+
+
+def rare_guide(site):
+    """A site that is hardly ever 1."""
+    return lambda: site(0.999, 0.001)
+
+
+def of_label(zero, one):
+    ppl.sample("z", dist.Categorical(probs=nn.softmax(ppl.param("l", xp.log(xp.asarray([zero, one]))))))
+
+
+def of_coin(zero, one):
+    ppl.sample("z", dist.Bernoulli(probs=nn.sigmoid(ppl.param("l", xp.log(xp.asarray(one / zero))))))
+
+
+def of_two_labels(zero, one):
+    of_label(zero, one)
+    ppl.sample("u", dist.Categorical(logits=ppl.param("m", xp.asarray([0.0, 7.0]))))
+
+
+def counted(*rates):
+    """Counts whose rate is looked up by a label."""
+
+    def run():
+        z = ppl.sample("z", dist.Categorical(probs=xp.asarray([0.5, 0.5])))
+        ppl.sample("x", dist.Poisson(xp.asarray(rates)[z]), obs=xp.asarray(3.0))
+
+    return run
+
+
+def counted_by_coin(*rates):
+    def run():
+        z = ppl.sample("z", dist.Bernoulli(0.5))
+        ppl.sample("x", dist.Poisson(rates[0] + (rates[1] - rates[0]) * z), obs=xp.asarray(3.0))
+
+    return run
+
+
+def counted_by_both():
+    """Of a rate that is zero at one of four combinations."""
+    z = ppl.sample("z", dist.Categorical(probs=xp.asarray([0.5, 0.5])))
+    u = ppl.sample("u", dist.Categorical(probs=xp.asarray([0.5, 0.5])))
+    ppl.sample("x", dist.Poisson(xp.asarray([[1.0, 2.0], [0.0, 3.0]])[z, u]), obs=xp.asarray(3.0))
+
+
+RARELY = {"z": Reinforce()}
+for _name, _model, _guide in (
+    ("a label", counted(2.0, 0.0), rare_guide(of_label)),
+    ("a coin", counted_by_coin(2.0, 0.0), rare_guide(of_coin)),
+    ("a label of two", counted_by_both, rare_guide(of_two_labels)),
+):  # fmt: skip
+    wrong(
+        f"impossible data of {_name}",
+        objectives.elbo,
+        RARE,
+        "not finite",
+        model=_model,
+        guide=_guide,
+        verdict="suspect",
+        strategies=RARELY,
+    )
+right(
+    "possible data of a rare label",
+    objectives.elbo,
+    POSSIBLE,
+    model=counted(2.0, 0.1),
+    guide=rare_guide(of_label),
+    strategies=RARELY,
+)
+right(
+    "impossible data of a barred label", objectives.elbo, POSSIBLE, model=counted(2.0, 0.0),
+    guide=program(lambda: dist.Categorical(logits=xp.asarray([0.0, -xp.inf]) + ppl.param("l", 0.1))), strategies=RARELY,
+)  # fmt: skip
