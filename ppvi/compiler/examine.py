@@ -19,7 +19,7 @@ from ppvi.compiler.held import stopped
 from ppvi.compiler.ir import Atom, Density, Equation, Program, Smoothness, Var, is_float, site_info
 from ppvi.compiler.linearity import misused
 from ppvi.compiler.masses import possible
-from ppvi.compiler.numbers import Numbers, Run
+from ppvi.compiler.numbers import Numbers
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.ranges import pole_of
 from ppvi.compiler.smoothness import Analysis, Source, analyse
@@ -248,21 +248,19 @@ class Rules:
     def values(self) -> Iterator[Finding]:
         """A mean has the infinity or the NaN that is drawn."""
         program, numbers = self.plan.program, self.numbers
-        for seed, _ in numbers.together(program.output, runs=1):
-            for run in (Run(seed), *(Run(seed, turn=i) for i in range(len(numbers.turns)) if seed is not None)):
-                value = numbers.of(program.output, run)
-                if value is None or np.isfinite(value).all() or not numbers.can_be(run):
-                    continue
-                densities = [equation for equation in program.equations if equation.density is not None]
-                lost = (e for e in densities if not _is_finite(numbers.of(e.outputs[0], run)))
-                density = next((equation.density for equation in lost), None)
-                made = (e for e in program.equations if program.output in e.outputs)
-                named = ("the objective", "value", next(made).where()) if density is None else _named(density)
-                taken = _taken(numbers, run)
-                why = f"the objective is {value} in a run at these parameters and arguments{taken}, so that it has no mean."
-                remedy = "Look for missing data, parameters beyond their constraints, and data that the model makes impossible."
-                yield Finding("suspect", "not finite", *named, why, remedy)
-                return
+        for value, run in numbers.not_finite(program.output):
+            densities = [equation for equation in program.equations if equation.density is not None]
+            lost = (e for e in densities if not _is_finite(numbers.of(e.outputs[0], run)))
+            density = next((equation.density for equation in lost), None)
+            made = (e for e in program.equations if program.output in e.outputs)
+            named = ("the objective", "value", next(made).where()) if density is None else _named(density)
+            said = numbers.said(run)
+            why = f"the objective is {value} in a run at these parameters and arguments{said}, so that it has no mean."
+            remedy = (
+                "Look for missing data, parameters beyond their constraints, and data that the model makes impossible."
+            )
+            yield Finding("suspect", "not finite", *named, why, remedy)
+            return
 
     def poles(self) -> Iterator[Finding]:
         """What is finite at an infinity has a derivative of 0 times infinity."""
@@ -376,16 +374,6 @@ class Rules:
 
 def _is_finite(x: np.ndarray | None) -> bool:
     return x is None or bool(np.isfinite(x).all())
-
-
-def _taken(numbers: Numbers, run: Run) -> str:
-    """The values that finite sites take in a run, where it was chosen for these."""
-    taken = {} if run.turn is None else numbers.turns[run.turn]
-    return (
-        ", where " + ", ".join(f"{site_info(site).name!r} is {i}" for site, i in list(taken.items())[:3])
-        if taken
-        else ""
-    )
 
 
 def _named(density: Density) -> tuple[str, str, str]:

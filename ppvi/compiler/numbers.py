@@ -147,6 +147,21 @@ class Numbers:
             taken = zip(*(np.resize(each, max(sizes)) for each in values), strict=True)
         return [dict(zip(self._finite, map(int, each), strict=True)) for each in taken] if values else []
 
+    def not_finite(self, atom: Atom) -> Iterator[tuple[np.ndarray, Run]]:
+        """What is infinite or NaN in one run, or as finite sites take their values in turn."""
+        for seed, _ in self.together(atom, runs=1):
+            turns = () if seed is None else range(len(self.turns))
+            for run in (Run(seed), *(Run(seed, turn=i) for i in turns)):
+                value = self.of(atom, run)
+                if value is not None and not np.isfinite(value).all() and self.can_be(run):
+                    yield value, run
+
+    def said(self, run: Run) -> str:
+        """The values that finite sites take in a run, where it was chosen for these."""
+        taken = {} if run.turn is None else self.turns[run.turn]
+        values = ", ".join(f"{site_info(site).name!r} is {value}" for site, value in list(taken.items())[:3])
+        return f", where {values}" if values else ""
+
     def can_be(self, run: Run) -> bool:
         """Whether what is drawn in it has a density there, as far as the program says: values that are taken may exclude each
         other."""
