@@ -24,7 +24,7 @@ from ppvi.engine.calls import name_of, own_options, verb
 from ppvi.engine.checking import check
 from ppvi.engine.formula import Formula, ObjectiveProgram
 from ppvi.engine.protocol import Estimator, Params
-from ppvi.engine.sessions import not_a_strategy
+from ppvi.engine.sites import not_a_strategy
 from ppvi.engine.training import Trainer
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ops import Array

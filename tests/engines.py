@@ -29,9 +29,9 @@ import pyro.poutine
 import torch
 
 import ppvi.numpyro
-import ppvi.numpyro.session
+import ppvi.numpyro.programs
 import ppvi.pyro
-import ppvi.pyro.session
+import ppvi.pyro.programs
 from ppvi.objective import estimator_of
 from tests import distributions
 
@@ -157,7 +157,7 @@ NUMPYRO = SimpleNamespace(
     outcomes=exact,
     array=jnp.asarray,
     key=jax.random.key,
-    session=ppvi.numpyro.session.Session,
+    programs=ppvi.numpyro.programs.NumPyroPrograms,
 )
 PYRO = SimpleNamespace(
     name="Pyro",
@@ -179,7 +179,7 @@ PYRO = SimpleNamespace(
     outcomes=exact,
     array=lambda x: tensor(x) * 1.0,
     key=lambda seed: seed,
-    session=ppvi.pyro.session.Session,
+    programs=ppvi.pyro.programs.PyroPrograms,
 )
 ENGINES = (NUMPYRO, PYRO)
 _engines: list[Any] = [NUMPYRO]

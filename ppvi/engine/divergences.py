@@ -29,7 +29,7 @@ def closed_form(session: Session, q: Counted, p: Counted, ratio: Array) -> Array
     """
     masked = any(mask is not True for counted in (q, p) for mask, _ in masks(counted.fn))
     scales = _same_scale(session, q.scale, p.scale)
-    found = _by_entry(session, q, p) if masked else (session.divergence(q.fn, p.fn), True)
+    found = _by_entry(session, q, p) if masked else (session.engine.divergence(q.fn, p.fn), True)
     if found is None or found[0] is None or scales is False or q.plates != p.plates:
         return None
     divergence, kept_alike = found
@@ -50,8 +50,8 @@ def _same_scale(session: Session, one: Any, other: Any) -> Array | bool:
 
 def _by_entry(session: Session, q: Counted, p: Counted) -> tuple[Array, Array] | None:
     """The divergence of the entries that the guide counts, and where the model counts the same, both of the batch shape."""
-    mine, other = session.distribution(q.fn), session.distribution(p.fn)
-    divergence = session.divergence(mine.peeled, other.peeled)
+    mine, other = session.scope.distribution(q.fn), session.scope.distribution(p.fn)
+    divergence = session.engine.divergence(mine.peeled, other.peeled)
     if divergence is None or not mine.lanes == other.lanes == tuple(divergence.shape):
         return None
     ops, events = session.ops, range(len(q.fn.batch_shape), len(mine.lanes))

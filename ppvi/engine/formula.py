@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.runs import Handle
@@ -15,8 +15,6 @@ from ppvi.objectives.families import equal
 from ppvi.ops import Array
 from ppvi.program import Program, staging
 from ppvi.strategies import Strategy
-
-S = TypeVar("S", bound=Session)
 
 ObjectiveProgram = Callable[[Program, Program], Array]
 
@@ -38,11 +36,13 @@ class Formula:
     def __hash__(self) -> int:
         return hash((*map(_hash, (self.program, self.model, self.guide)), *sorted(self.strategies)))
 
-    def evaluate(self, start: Callable[[], S], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, S]:
+    def evaluate(
+        self, start: Callable[[], Session], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Array, Session]:
         """The value of the objective program in a session that `start` makes, and the session; begun anew in another one
         where a plate that was run over turns out to have a minibatch."""
 
-        def attempt(known: Mapping[str, Stated]) -> tuple[Array, S]:
+        def attempt(known: Mapping[str, Stated]) -> tuple[Array, Session]:
             session = start()
             session.plate_rows, session.begun_anew = Minibatches(known), bool(known)
             return self.run(session, args, kwargs), session
@@ -51,9 +51,9 @@ class Formula:
 
     def run(self, session: Session, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
         """Run the objective program once in a session."""
-        with self.handles(session, args, kwargs) as (p, q), session.direct():
+        with self.handles(session, args, kwargs) as (p, q), session.engine.direct(session):
             value = self.program(p, q)
-            session.refuse_owed()
+            session.owed.refuse()
             session.names.refuse_data_of_the_guide()
         return _real_scalar(value, session, _name(self.program))
 

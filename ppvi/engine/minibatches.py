@@ -10,6 +10,7 @@ anew and knows it from the start (`agreed`). Draws from the guide after a fit ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -137,6 +138,43 @@ class Whole:
         )
 
 
+class Owed:
+    """What an objective has to put in for densities in which the rows of minibatches count once."""
+
+    def __init__(self) -> None:
+        self.scales: dict[str, set[float]] = {}
+        """Of the plates around sites."""
+        self.plates: dict[str, str] = {}
+        """Plates of which nothing has counted the rows for all of them yet, and where that began."""
+
+    def meet(self, plates: Iterable[Plate]) -> None:
+        """Told of the plates around every site."""
+        for plate in plates:
+            self.scales.setdefault(plate.name, set()).add(plate.scale)
+
+    def owe(self, plates: Iterable[str], where: str) -> None:
+        self.plates |= dict.fromkeys(plates, where)
+
+    def settle(self, plates: Iterable[str]) -> float:
+        """How many rows every index of these plates stands for."""
+        for name in plates:
+            self.plates.pop(name, None)
+            if len(self.scales.get(name, ())) != 1:
+                problem = "has minibatches of several sizes" if name in self.scales else "is around no site"
+                raise ProgramError(f"total over plate {name!r}, which {problem}; there are {sorted(self.scales)}.")
+        return math.prod(scale for name in plates for scale in self.scales[name])
+
+    def refuse(self) -> None:
+        """A minibatch that nothing counts for all of its plate."""
+        for name, where in self.plates.items():
+            scales = ", ".join(f"{scale:g}" for scale in sorted(self.scales[name]))
+            raise ProgramError(
+                f"densities per plate {name!r}, asked for at {where}, are those of each row of its minibatch for itself, and "
+                f"the objective never puts in that each stands for {scales} rows: sum over the plate by "
+                f"ppvi.total(x, per={name!r}) instead of x.sum(); for a mean over rows, divide that by their number."
+            )
+
+
 def agreed(attempt: Callable[[Mapping[str, Stated]], T]) -> T:
     """What an evaluation returns, begun anew with what the plates that were run over too early turned out to be."""
     known: dict[str, Stated] = {}
@@ -189,7 +227,7 @@ class Plates:
         before = self.stated.setdefault(stated.plate, stated)
         if before.partial != stated.partial:
             raise _conflict(before, stated, "Give the two different names")
-        held = self.session.plate_rows.hold(stated, self.session.same_rows)
+        held = self.session.plate_rows.hold(stated, self.session.engine.same_rows)
         if held.number != stated.number:
             self.taken[stated.plate] = stated, held
         if held.binds:
@@ -235,7 +273,7 @@ class Plates:
         try:
             yield
         except (ProgramError, ValueError, TypeError, RuntimeError, IndexError) as error:
-            if not self.taken or self.session.is_signal(error):
+            if not self.taken or self.session.engine.is_signal(error):
                 raise
             *_, (stated, held) = self.taken.values()
             raise ProgramError(f"{self.session.plate_rows.misfit(stated, held)}. What went wrong: {error}") from error

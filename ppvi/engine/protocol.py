@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -13,14 +13,20 @@ from ppvi.checks.paths import Paths
 from ppvi.checks.unbiased import Draws
 from ppvi.compiler.explain import Explanation
 from ppvi.compiler.findings import StaticReport
+from ppvi.compiler.ir import Density, SiteInfo, Support
 from ppvi.compiler.plan import Plan
-from ppvi.engine.formula import Formula
 from ppvi.engine.outcomes import Outcomes
-from ppvi.engine.runs import Handle
-from ppvi.ops import Array
+from ppvi.engine.runs import Arrays, Handle, Run, Site, SiteRecord
+from ppvi.ops import Array, Ops
+
+if TYPE_CHECKING:
+    from ppvi.engine.formula import Formula
+    from ppvi.engine.sessions import Scope, Session
 
 Params = dict[str, Any]
 """Name -> constrained value: an array, or a tree of arrays for a module."""
+
+Context = AbstractContextManager[Any]
 
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
@@ -100,7 +106,7 @@ class Estimator(Protocol):
 
     # The check ----------------------------------------------------------------------------------------------------------
 
-    def untouched(self) -> AbstractContextManager[None]:
+    def untouched(self) -> Context:
         """Around what is to leave the programs' modules as they are."""
         ...
 
@@ -188,3 +194,87 @@ class Sanity:
     notes: tuple[str, ...] = ()
     stuck: bool = False
     """Whether what should be random is not, so that draws tell nothing."""
+
+
+class Repeats(Protocol):
+    """How a session runs a function many times."""
+
+    def each(self, session: Session[Any], function: Callable[..., Any], stacks: Sequence[Any], n: int) -> Any: ...
+    def fold(self, session: Session[Any], count: Array, body: Callable[[Array, Any], Any], carry: Any) -> Any: ...
+
+
+class Programs(Repeats, Protocol):
+    """How an engine runs programs in a `ppvi.engine.sessions.Session`; one object serves one session."""
+
+    @property
+    def ops(self) -> Ops: ...
+    @property
+    def marks(self) -> Marks | None: ...  # None where nothing is marked
+
+    # The file and line of the user's code that is running; what is around all that a session runs, and around the objective
+    # program itself, which must not sample; a run of a program, which is told of its sites; and whether an error is the
+    # framework's way to say that it needs numbers where it traces.
+    def here(self) -> str: ...
+    def surroundings(self, session: Session[Any], /) -> Context: ...
+    def direct(self, session: Session[Any], /) -> Context: ...
+    def execute(self, session: Session[Any], run: Run, program: Callable[[], Any]) -> Any: ...
+    def is_signal(self, error: Exception) -> bool: ...
+
+    # Arrays. Rows are the same where they are known to be. The shape of an initial value is None where it would have to be
+    # made, which it is if asked for.
+    def array(self, value: Any, /) -> Array: ...
+    def same_rows(self, rows: Any, others: Any, /) -> bool: ...
+    def shape_of(self, initial: Any, make: bool) -> Any: ...
+    def support_of(self, constraint: Any, /) -> Support: ...
+
+    # Random numbers: a fresh key, or what stands for one, within an `each` one for every run; and draws of no site, of which a
+    # subset is of different numbers below the total, and n >= 0 is geometric with probability (1 - decay) decay^n.
+    def key(self, scope: Scope) -> Any: ...
+    def poisson(self, scope: Scope, rate: float) -> Array: ...
+    def geometric(self, scope: Scope, decay: float) -> Array: ...
+    def subset(self, scope: Scope, total: int, size: int) -> Array: ...
+
+    # Sites. A draw is refused where the framework's own vectorisation would share it, or the program has seeded it; strategies
+    # draw within `drawing`. A choice is along the leading axis of its weights, with these lanes. Of data, masks may leave out
+    # what is not there: a density looks at the rest, and NaN events that no mask covers are missing, None where the data do
+    # not fit. A divergence is KL, by lane, None where no closed form is known.
+    def refuse_draw(self, scope: Scope, name: str, where: str) -> None: ...
+    def drawing(self) -> Context: ...
+    def choosing(self, log_weights: Array, lanes: tuple[int, ...]) -> Any: ...
+    def looked_at(self, fn: Any, value: Array, /) -> Array: ...
+    def missing(self, fn: Any, value: Array) -> int | None: ...
+    def divergence(self, q: Any, p: Any) -> Array | None: ...
+
+    def evaluate(
+        self, fn: Any, value: Array, intermediates: Sequence[Any], relaxed: bool
+    ) -> tuple[Array | None, Exception | None]:
+        """log_prob of a value, which if relaxed may lie outside of the support; None where it does not fit, and why."""
+        ...
+
+    # Many runs of a function are vectorised; or they come one by one, and each changes the scope by its number. A fold is
+    # without a gradient, and each of its runs a separate evaluation: sites are simply drawn, and minibatches are others.
+    def in_turn(self, scope: Scope, n: int) -> Callable[[int], Mapping[str, Any]]: ...
+    def separate_evaluation(self, session: Session[Any], key: Any, i: Any) -> Context: ...
+    def stacked(self, trees: Sequence[Any]) -> Any: ...
+    def repeated(self, tree: Any, n: int) -> Any: ...
+
+
+class Marks(Protocol):
+    """An engine's markers: identities on their first array that the compiler or the checks look for.
+
+    Of a site the other inputs are what `info` says they are. Of a density they are the bounds of the support that are arrays,
+    and last what `info.masses` says.
+    """
+
+    def mark_site(self, info: SiteInfo, key: Any, inputs: Sequence[Array]) -> Array: ...
+    def mark_density(self, log_prob: Array, info: Density, value: Array, bounds: Sequence[Array]) -> Array: ...
+    def mark_estimate(self, value: Array, what: str) -> Array: ...  # an unbiased estimate of an expectation
+    def mark_because(self, value: Array, because: str) -> Array: ...  # held constant, with why no gradient is missed
+
+
+class Bodies(Protocol):
+    """What answers for sites while a program is traced whole, whose bodies' values cannot leave them: what stands for the
+    value that a site is given from outside, and the value that the program goes on with once a site is recorded."""
+
+    def place(self, site: Site, value: Array, role: str, where: str) -> Array: ...
+    def record(self, record: SiteRecord, arrays: Arrays) -> Array: ...

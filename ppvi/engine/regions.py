@@ -60,38 +60,17 @@ class Library(Protocol):
 
     @property
     def ops(self) -> Ops: ...
-
-    def unwrapped(self, fn: Any) -> Any:
-        """The distribution without what changes no value: masks, repetitions, reinterpreted axes."""
-        ...
-
-    def constraint(self, fn: Any) -> Any:
-        """What it declares of its values, or None."""
-        ...
-
-    def number(self, x: Any) -> End:
-        """An end, as a number where it is one."""
-        ...
-
-    def declared(self, constraint: Any) -> Region:
-        """What a constraint allows."""
-        ...
-
-    def is_image(self, fn: Any) -> bool:
-        """Whether it is transformed, and declares the codomain of that."""
-        ...
-
-    def applied(self, transform: Any, x: End) -> End:
-        """A transform of a number, as a number where nothing else has a part in it."""
-        ...
-
-    def arrays(self, transform: Any) -> list[Array]:
-        """The arrays that a transform is given by."""
-        ...
-
-    def sign(self, transform: Any) -> End | None:
-        """Positive where a function of one number increases, negative where it decreases; None where it may do both."""
-        ...
+    # The distribution without what changes no value: masks, repetitions, reinterpreted axes.
+    def unwrapped(self, fn: Any) -> Any: ...
+    def constraint(self, fn: Any) -> Any: ...  # what it declares of its values, or None
+    def number(self, x: Any) -> End: ...  # an end, as a number where it is one
+    def declared(self, constraint: Any) -> Region: ...  # what a constraint allows
+    def is_image(self, fn: Any) -> bool: ...  # whether it is transformed, and declares the codomain of that
+    # A transform of a number, as a number where nothing else has a part in it.
+    def applied(self, transform: Any, x: End) -> End: ...
+    def arrays(self, transform: Any) -> list[Array]: ...  # the arrays that a transform is given by
+    # Positive where a function of one number increases, negative where it decreases; None where it may do both.
+    def sign(self, transform: Any) -> End | None: ...
 
 
 def region_of(fn: Any, library: Library) -> Region:

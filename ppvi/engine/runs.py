@@ -55,7 +55,7 @@ class Arrays(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class SiteRecord:
     """What a run keeps of a site beside its arrays."""
 
     name: str
@@ -111,11 +111,11 @@ class Handle(Program):
         stop_params: bool | str = False,
         **kwargs: Any,
     ) -> Trace:
-        with self.session.held(stop_params):
+        with self.session.constant_params(stop_params):
             return self.run(Simulate(self.role, self.session, given or {}, observe), *args, **kwargs)
 
     def assess(self, choices: Mapping[str, Any], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
-        with self.session.held(stop_params):
+        with self.session.constant_params(stop_params):
             return self.run(Assess(self.role, self.session, choices, strict))
 
     def bind(self, *args: Any, **kwargs: Any) -> Handle:
@@ -126,9 +126,9 @@ class Handle(Program):
         args, kwargs = args or self.args, kwargs or self.kwargs
         program_name = name_of(self.fn)  # noqa: F841  (by which `ppvi.source` says where a site is that no line samples)
         try:
-            returned = self.session.execute(run, functools.partial(self.fn, *args, **kwargs))
+            returned = self.session.engine.execute(self.session, run, functools.partial(self.fn, *args, **kwargs))
         except _FAILURES as error:
-            problem = None if self.session.is_signal(error) else self._problem(error, args, kwargs)
+            problem = None if self.session.engine.is_signal(error) else self._problem(error, args, kwargs)
             if problem is None:
                 raise
             raise problem from error
@@ -177,28 +177,28 @@ class Run:
         density, bounds = session.density(site, self.role, at)
         if density is not None and density.support.name == POINT:
             self.points.add(name)
-        told = Told(name, where, at != "data", density, site.plates)
+        record = SiteRecord(name, where, at != "data", density, site.plates)
         if site.infer.get("is_auxiliary"):
             self.auxiliary.add(name)
-        return session.tell(self, site, told, Arrays(value, log_prob, site.scale, bounds))
+        return session.record(self, site, record, Arrays(value, log_prob, site.scale, bounds))
 
     def refuse_second(self, name: str, where: Callable[[], str]) -> None:
         """Names of sites are unique."""
         if name in self.log_probs:
             raise ProgramError(f"the {self.role} has two sites named {name!r}; the second at {where()}.")
 
-    def record(self, told: Told, arrays: Arrays) -> None:
+    def record(self, record: SiteRecord, arrays: Arrays) -> None:
         """Keep a site."""
-        session, name, log_prob = self.session, told.name, arrays.log_prob
-        if told.density is not None:
-            log_prob = session.marks.mark_density(log_prob, told.density, arrays.value, arrays.bounds)
+        session, name, log_prob = self.session, record.name, arrays.log_prob
+        if record.density is not None and (marks := session.marks) is not None:
+            log_prob = marks.mark_density(log_prob, record.density, arrays.value, arrays.bounds)
         rows = log_prob if arrays.scale is None else arrays.scale * log_prob
-        self.log_probs[name] = of_minibatches(name, rows, told.plates)
-        if any(plate.scale != 1 for plate in told.plates):
+        self.log_probs[name] = of_minibatches(name, rows, record.plates)
+        if any(plate.scale != 1 for plate in record.plates):
             self.rows[name] = rows
-        self.plates[name] = told.plates
-        session.meet(told.plates)
-        if told.latent:
+        self.plates[name] = record.plates
+        session.owed.meet(record.plates)
+        if record.latent:
             self.values[name] = arrays.value
 
     def visit(self, site: Site) -> tuple[Array, Array, At]:
@@ -207,7 +207,7 @@ class Run:
 
     def observe(self, site: Site) -> tuple[Array, Array, At]:
         value = self.session.array(site.observed)
-        return value, self.session.log_prob(site, self.session.looked_at(site.fn, value), self.role), "data"
+        return value, self.session.log_prob(site, self.session.engine.looked_at(site.fn, value), self.role), "data"
 
     def place(self, site: Site, value: Any) -> tuple[Array, Array, At]:
         """Give a latent site a value from outside."""
@@ -240,7 +240,7 @@ class Run:
         ops = self.session.ops
         ndims = {name: len(log_prob.shape) for name, log_prob in self.log_probs.items()}
         scalars = [ops.sum(x, range(ndims[name])) for name, x in self.log_probs.items()]
-        self.session.ran(self.role, self.values, self.log_probs)
+        self.session.recorder.ran(self.role, self.values, self.log_probs)
         return Trace(
             choices=self.values,
             log_probs=self.log_probs,

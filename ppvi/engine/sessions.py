@@ -1,276 +1,264 @@
 """A session: one run of an objective, whatever the framework.
 
-It holds what the runs of the model and the guide share: parameters, keys, strategies, minibatches. An engine's session adds
-the framework's arrays, random numbers and markers.
+It holds what the runs of the model and the guide share: parameters, strategies, minibatches, names; and the *scope*, frozen
+values that hold for a part of the run and come and go with it. How the framework runs a program is its engine's
+(`ppvi.engine.protocol.Programs`). What one kind of session does in another way than others is a value that it is made with:
+how it has parameters, draws sites, has densities and runs a function many times, and who is told of what has happened.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeVar, final
 
-from ppvi import program, strategies
-from ppvi.compiler.ir import At, Candidate, Density, SiteInfo, Support
+from ppvi.compiler.ir import At, Density
 from ppvi.engine.distributions import SiteDistribution, masks, tails
 from ppvi.engine.divergences import closed_form
-from ppvi.engine.minibatches import Minibatches, Rows
+from ppvi.engine.minibatches import Minibatches, Owed, Rows
 from ppvi.engine.names import Names, of_param
-from ppvi.engine.runs import Arrays, Counted, Handle, Run, Site, Told
-from ppvi.errors import ProgramError, StrategyError
+from ppvi.engine.protocol import Bodies, Marks, Programs, Repeats
+from ppvi.engine.runs import Arrays, Counted, Handle, Run, Site, SiteRecord
+from ppvi.engine.sites import Drawn, Place, by_strategies, refuse_shape, strategies_of
+from ppvi.errors import ProgramError
 from ppvi.ops import Array
-from ppvi.program import Plate
-from ppvi.strategies import Distribution, Draw, Strategy, default_strategies
+from ppvi.strategies import Strategy
+
+E = TypeVar("E", bound=Programs)
 
 
-class Marks(Protocol):
-    """An engine's markers: identities on their first array that the compiler or the checks look for."""
+@dataclass(frozen=True)
+class Scope:
+    """What holds for a part of a run. What the first three are is the engine's matter."""
 
-    def mark_site(self, info: SiteInfo, key: Any, inputs: Sequence[Array]) -> Array:
-        """The value of a site: `inputs[0]` is the value, the others what `info` says they are."""
-        ...
+    evaluation: Any
+    """What minibatches depend on, the same throughout one evaluation."""
+    keys: Any
+    """Where fresh keys come from."""
+    lanes: Any
+    """The vectorisations that the session has put around."""
+    distribution: Callable[..., SiteDistribution]
+    """What strategies see of the framework's distributions."""
+    plain: bool = False
+    """Whether sites are simply drawn, and nothing is marked or credited."""
+    constant_params: bool | str = False
+    """Whether parameters are constants for every gradient; or the reason why they are."""
+    constant_draws: bool = False
+    """Whether what is drawn is a constant to the program."""
+    bodies: Bodies | None = None
+    """What answers for sites where a program is traced whole, of which two may be told of that must say the same of one."""
 
-    def mark_density(self, log_prob: Array, info: Density, value: Array, bounds: Sequence[Array]) -> Array:
-        """The log_prob of a site at a value; `bounds` of the support that are arrays, and last what `info.masses` says."""
-        ...
 
-    def mark_estimate(self, value: Array, what: str) -> Array:
-        """An unbiased estimate of an expectation."""
-        ...
+@dataclass(frozen=True)
+class Recorder:
+    """Who is told of what happens in a session."""
 
-    def mark_because(self, value: Array, because: str) -> Array:
-        """A value held constant, with why no gradient through it is missed."""
-        ...
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Made and entered around everything that runs."""
+    ran: Callable[[str, Mapping[str, Array], Mapping[str, Array]], None] = lambda role, values, log_probs: None
+    """Told of every finished run of a program."""
+    estimate: Callable[[Array, str, Sequence[str]], Array] = lambda value, what, plates: value
+    """Told of an unbiased estimate, on the minibatches of these plates; returns it."""
 
 
-class Session(program.Session):
-    """The part of an engine's `ppvi.program.Session` that needs no framework."""
+class Parameters(Protocol):
+    """How a session has parameters."""
 
-    marking = True
-    """Whether sites and densities are marked for the compiler, or simply drawn and computed."""
-    marks: Marks
-    lifting = False
-    """Whether bodies are traced of which two may tell of one site, which must say the same of it."""
+    @property
+    def makes(self) -> bool: ...  # whether from initial values; if not, they are given
 
-    def __init__(
-        self, params: Mapping[str, Any], chosen: Mapping[str, Strategy], distribution: Callable[..., SiteDistribution]
-    ):
-        self.params = params
-        self.chosen = chosen
-        self.distribution = distribution
-        self.drawn: set[str] = set()
-        self.learning = False
-        self.relaxed: set[str] = set()
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
-        self.constraints: dict[str, Any] = {}
-        """Of the parameters that the programs declare."""
-        self.plate_rows: Rows = Minibatches()
-        """How plates get their rows."""
-        self.begun_anew = False
-        """Whether what is staged is not the first beginning of the evaluation."""
-        self.names = Names()
-        """What the programs mean by theirs."""
-        self._held: bool | str = False
-        self._scales: dict[str, set[float]] = {}
-        self._owed: dict[str, str] = {}
+    def value(self, session: Session, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any: ...
 
-    # What the engine adds ---------------------------------------------------------------------------------------------
 
-    def here(self) -> str:
-        """File and line of the user's code that is running."""
-        raise NotImplementedError
+@dataclass(frozen=True)
+class Given:
+    """Parameters are looked up in `params`."""
 
-    def key(self) -> Any:
-        """A fresh key, or what stands for one."""
-        raise NotImplementedError
+    makes: bool = False
 
-    def array(self, value: Any) -> Array:
-        raise NotImplementedError
+    def value(self, session: Session, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
+        if constraint is not None:
+            session.constraints.setdefault(name, constraint)
+        if name not in session.params:
+            raise ProgramError(
+                f"parameter {name!r} of the {role} at {session.here()} is missing from params, which has "
+                f"{sorted(session.params)}: take params from `init`, or add a value under that name."
+            )
+        return session.value_of(name)
 
-    def execute(self, run: Run, program: Callable[[], Any]) -> Any:
-        """What the program returns, with its sites told to the run."""
-        raise NotImplementedError
+
+LogProb = Callable[["Session", Site, Array, str, Sequence[Any]], Array]
+"""How a session has the log_prob of a site's value in a program, from what the value's sampler computed on the way."""
+
+
+def computed(session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any]) -> Array:
+    """Densities are computed, of the site's batch shape, with shapes checked."""
+    relaxed = site.name in session.relaxed
+    try:
+        log_prob, problem = session.engine.evaluate(site.fn, value, intermediates, relaxed)
+    except (NotImplementedError, KeyError) as error:
+        raise ProgramError(
+            f"site {site.name!r} of the {role} at {session.here()}: {type(site.fn).__name__} has no density at a value that "
+            f"this run of it has not drawn ({error}). Use a transform with an inverse, or an objective that asks for the "
+            f"density of its own draws only, such as `elbo` or `iwelbo`."
+        ) from error
+    if log_prob is None:
+        raise misfit(session, site, value, role) from problem
+    return log_prob
+
+
+def misfit(session: Session, site: Site, value: Array, role: str) -> ProgramError:
+    """The error of a value that is of another shape than its site."""
+    fn = site.fn
+    return ProgramError(
+        f"site {site.name!r} of the {role} at {session.here()}: a value of shape {tuple(value.shape)} does not fit "
+        f"{type(fn).__name__} of batch shape {tuple(fn.batch_shape)} and event shape {tuple(fn.event_shape)}. Make the "
+        f"shapes agree, or add to_event or a plate."
+    )
+
+
+@final
+@dataclass(eq=False)
+class Session(Generic[E]):
+    """One run of an objective: an engine, what all of the run shares, and the scope."""
+
+    engine: E
+    params: Mapping[str, Any]
+    chosen: Mapping[str, Strategy]
+    """By the names of sites."""
+    scope: Scope
+    parameters: Parameters = Given()
+    repeats: Repeats | None = None
+    """By default the engine's."""
+    draws: Callable[[Session, Place], Drawn] = by_strategies
+    log_probs: LogProb = computed
+    recorder: Recorder = Recorder()
+    plate_rows: Rows = field(default_factory=Minibatches)
+    """How plates get their rows."""
+    begun_anew: bool = False
+    """Whether what is staged is not the first beginning of the evaluation."""
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    drawn: set[str] = field(default_factory=set)
+    relaxed: set[str] = field(default_factory=set)
+    learning: bool = False
+    """Whether a strategy has a state."""
+    constraints: dict[str, Any] = field(default_factory=dict)
+    """Of the parameters that the programs declare."""
+    names: Names = field(default_factory=Names)
+    """What the programs mean by theirs."""
+    owed: Owed = field(default_factory=Owed)
+
+    def __post_init__(self) -> None:
+        self.ops, self.here, self.array = self.engine.ops, self.engine.here, self.engine.array
 
     @contextmanager
-    def surroundings(self) -> Iterator[None]:
-        """Around everything that the session runs."""
-        yield
+    def within(self, **changes: Any) -> Iterator[None]:
+        """Within another scope, which has these fields."""
+        outer, self.scope = self.scope, replace(self.scope, **changes)
+        try:
+            yield
+        finally:
+            self.scope = outer
 
-    def direct(self) -> AbstractContextManager[Any]:
-        """Around the objective program itself, which may ask for parameters and must not sample."""
-        raise NotImplementedError
+    @property
+    def marks(self) -> Marks | None:
+        """What sites and densities are marked by for the compiler; None where they are not."""
+        return None if self.scope.plain else self.engine.marks
 
-    def refuse_foreign_lanes(self, name: str, where: str) -> None:
-        """Refuse to draw where the framework's vectorisation would share one draw."""
-        raise NotImplementedError
-
-    def support_of(self, constraint: Any) -> Support:
-        """What a constraint allows."""
-        raise NotImplementedError
-
-    def evaluate(self, fn: Any, value: Array, intermediates: Sequence[Any]) -> tuple[Array | None, Exception | None]:
-        """log_prob of a value, or None where it does not fit, and why."""
-        raise NotImplementedError
-
-    def same_rows(self, rows: Any, others: Any) -> bool:
-        """Whether two arrays of rows are known to be equal."""
-        raise NotImplementedError
-
-    def is_signal(self, error: Exception) -> bool:
-        """Whether the framework says by this error that it needs numbers where it traces."""
-        raise NotImplementedError
+    def constant_params(self, stop: bool | str) -> AbstractContextManager[None]:
+        """Parameters are constants for every gradient, if `stop`, which may be the reason."""
+        return self.within(constant_params=self.scope.constant_params or stop) if stop else nullcontext()
 
     # What runs of programs ask for ------------------------------------------------------------------------------------
 
+    @contextmanager
+    def surroundings(self) -> Iterator[None]:
+        with self.engine.surroundings(self), self.recorder.around():
+            yield
+
     def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
-        """The value of a parameter that a program asks for."""
-        if constraint is not None:
-            self.constraints.setdefault(name, constraint)
-        if name not in self.params:
-            raise ProgramError(
-                f"parameter {name!r} of the {role} at {self.here()} is missing from params, which has {sorted(self.params)}: "
-                f"take params from `init`, or add a value under that name."
-            )
-        return self.value_of(name)
+        return self.parameters.value(self, name, initial, constraint, role)
 
     def declare(self, name: str, constraint: Any, initial: Any, role: str) -> None:
         """Told of a parameter to which a program gives an initial value, or a function that makes it."""
-        shape = self.shape_of(initial, self.names.is_of_another(name, role))
-        self.names.param(name, of_param(role, self.here(), constraint, shape, self.support_of))
-        given = self.shape_of(self.params[name], False) if name in self.params else shape
+        engine, makes = self.engine, self.parameters.makes
+        shape = engine.shape_of(initial, makes and self.names.is_of_another(name, role))
+        self.names.param(name, of_param(role, self.here(), constraint, shape, engine.support_of))
+        given = engine.shape_of(self.params[name], False) if name in self.params else shape
         if None not in (shape, given) and shape != given:
             raise ProgramError(
                 f"parameter {name!r} of the {role} at {self.here()} starts with shape {shape}, and its value in params "
                 f"has shape {given}: take params from `init`, or declare the parameter with the shape that it has."
             )
 
-    def shape_of(self, initial: Any, again: bool) -> Any:
-        """Of an initial value; None where it would have to be made. Whether it is declared `again`, by another program."""
-        raise NotImplementedError
-
     def value_of(self, name: str) -> Any:
         """The value of a parameter, held constant where that is asked for."""
         value = self.params[name]
-        return self.ops.tree_map(self._hold, value) if self._held else value
+        return self.ops.tree_map(self._constant, value) if self.scope.constant_params else value
 
-    def _hold(self, x: Array) -> Array:
-        stopped = self.ops.stop_gradient(x)
-        return self.because(stopped, self._held) if isinstance(self._held, str) else stopped
+    def _constant(self, x: Array) -> Array:
+        stopped, why = self.ops.stop_gradient(x), self.scope.constant_params
+        return self.because(stopped, why) if isinstance(why, str) else stopped
+
+    def draw(self, name: str, fn: Any, infer: Mapping[str, Any]) -> Drawn:
+        """Draw a site by its strategies. `infer` may name its `strategy` and its `baseline_input`."""
+        where = self.here()
+        self.engine.refuse_draw(self.scope, name, where)
+        self.drawn.add(name)
+        with self.engine.drawing():
+            site = self.scope.distribution(fn, infer.get("baseline_input"))
+            named = self.chosen.get(name, infer.get("strategy"))
+            at = Place(name, where, site, strategies_of(name, site, named, where), named is not None)
+            self.learning = self.learning or any(strategy.stateful for strategy in at.strategies)
+            if any(strategy.relaxes for strategy in at.strategies):
+                self.relaxed.add(name)
+            value, between, route = self.draws(self, at)
+        if not self.scope.constant_draws:
+            return Drawn(value, between, route)
+        stopped = self.ops.stop_gradient
+        return Drawn(stopped(value), [(transform, stopped(x)) for transform, x in between], route)
 
     def log_prob(self, site: Site, value: Array, role: str, intermediates: Sequence[Any] = ()) -> Array:
-        """log_prob of a site's value, of the site's batch shape, with shapes checked."""
-        fn = site.fn
-        try:
-            log_prob, problem = self.evaluate(self.unvalidated(fn, site.name), value, intermediates)
-        except (NotImplementedError, KeyError) as error:
-            raise ProgramError(
-                f"site {site.name!r} of the {role} at {self.here()}: {type(fn).__name__} has no density at a value that this "
-                f"run of it has not drawn ({error}). Use a transform with an inverse, or an objective that asks for the "
-                f"density of its own draws only, such as `elbo` or `iwelbo`."
-            ) from error
-        if log_prob is None:
-            raise self.misfit(site, value, role) from problem
-        return log_prob
-
-    def misfit(self, site: Site, value: Array, role: str) -> ProgramError:
-        """The error of a value that is of another shape than its site."""
-        fn = site.fn
-        return ProgramError(
-            f"site {site.name!r} of the {role} at {self.here()}: a value of shape {tuple(value.shape)} does not fit "
-            f"{type(fn).__name__} of batch shape {tuple(fn.batch_shape)} and event shape {tuple(fn.event_shape)}. Make the "
-            f"shapes agree, or add to_event or a plate."
-        )
-
-    def looked_at(self, fn: Any, value: Array) -> Array:
-        """What a density looks at of data, of which masks may leave out what is not there."""
-        return value
-
-    def unvalidated(self, fn: Any, name: str) -> Any:
-        """The distribution of a site, which may have to take values from outside of its support."""
-        return fn
+        return self.log_probs(self, site, value, role, intermediates)
 
     def density(self, site: Site, role: str, at: At) -> tuple[Density | None, Sequence[Array]]:
         """What its mark says of a site's log_prob, and the arrays that say where it has mass."""
         # What is masked costs nothing, possible or not.
         over = [mask for mask, _ in masks(site.fn)]
-        if not self.marking or (at in ("choice", "data") and any(mask is False for mask in over)):
+        if self.marks is None or (at in ("choice", "data") and any(mask is False for mask in over)):
             return None, ()
-        seen, masked = self.distribution(site.fn), bool(over)
-        looked_at = at == "choice" and not self.lifting and not masked
+        seen, masked = self.scope.distribution(site.fn), bool(over)
+        looked_at = at == "choice" and self.scope.bodies is None and not masked
         kind, numbers = seen.masses() if looked_at else (None, [])
         info = Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at, kind, masked)
         return info, [*seen.bounds(), *numbers]
 
     def given(self, site: Site, value: Array, role: str) -> Array:
         """The value of a site that comes from outside, with its shape checked."""
+        if self.scope.bodies is not None:
+            return self.scope.bodies.place(site, value, role, self.here())
         shapes = (tuple(site.fn.batch_shape), tuple(site.fn.event_shape))
         refuse_shape(site.name, shapes, role, self.here, tuple(value.shape))
         return value
 
-    def tell(self, run: Run, site: Site, told: Told, arrays: Arrays) -> Array:
+    def record(self, run: Run, site: Site, record: SiteRecord, arrays: Arrays) -> Array:
         """Tell a run of a site; the value that the program goes on with."""
-        run.distributions[told.name] = Counted(site.fn, site.scale, site.plates)
-        run.record(told, arrays)
+        if self.scope.bodies is not None:
+            return self.scope.bodies.record(record, arrays)
+        run.distributions[record.name] = Counted(site.fn, site.scale, site.plates)
+        run.record(record, arrays)
         return arrays.value
 
-    def ran(self, role: str, values: Mapping[str, Array], log_probs: Mapping[str, Array]) -> None:
-        """Told of every finished run of a program."""
-
-    def draw(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[Array, Sequence[Any], str]:
-        """Draw a site by its strategies and mark it. `infer` may name its `strategy` and its `baseline_input`.
-
-        **Returns** its value, the intermediates of its sampler, and the route of its gradient.
-        """
-        where = self.here()
-        self.refuse_foreign_lanes(name, where)
-        self.drawn.add(name)
-        site = self.distribution(fn, infer.get("baseline_input"))
-        strategy = self.chosen.get(name, infer.get("strategy"))
-        refuse_undrawable(name, site, where)
-        fitting = default_strategies(site) if strategy is None else (as_strategy(strategy, name, site, where),)
-        self.learning = self.learning or any(candidate.stateful for candidate in fitting)
-        if any(candidate.relaxes for candidate in fitting):
-            self.relaxed.add(name)
-        key = self.key()
-        try:
-            draws = [candidate.draw(site, key) for candidate in fitting]
-        except NotImplementedError as error:
-            raise StrategyError(
-                f"site {name!r} ~ {site.name} at {where} cannot be drawn: {site.name} has no sampler ({error}). Draw the site "
-                f"from another distribution in the guide."
-            ) from error
-        if not self.marking:
-            return draws[0].value, site.intermediates, fitting[0].route
-        inputs: list[Array] = []
-        candidates = [Candidate(s, self._collect(draw, inputs)) for s, draw in zip(fitting, draws, strict=True)]
-        bounds, (kind, numbers) = site.bounds(), site.masses()
-        info = SiteInfo(
-            name=name,
-            distribution=site.name,
-            where=where,
-            ndim=len(site.lanes),
-            candidates=tuple(candidates),
-            named=strategy is not None,
-            bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
-            support=site.support,
-            masses=kind,
-        )
-        return self.marks.mark_site(info, key, [*inputs, *bounds, *numbers]), site.intermediates, fitting[0].route
-
-    def _collect(self, drawn: Draw, inputs: list[Array]) -> tuple[int | None, ...]:
-        """Append a draw's arrays to a site's inputs; where each field went. Input 1 is the site's key."""
-        places: list[int | None] = []
-        for field in drawn:
-            if field is None:
-                places.append(None)
-                continue
-            inputs.append(self.array(field))
-            places.append(0 if len(inputs) == 1 else len(inputs))
-        return tuple(places)
+    def keep(self, run: Run, name: str, value: Any) -> None:
+        """Tell a run of a deterministic site."""
+        if self.scope.bodies is None:
+            run.deterministic[name] = value
+        else:
+            record = SiteRecord(name, self.here(), latent=False, density=None, deterministic=True)
+            self.scope.bodies.record(record, Arrays(self.array(value), self.ops.zeros(()), None, ()))
 
     # What verbs ask for -----------------------------------------------------------------------------------------------
 
@@ -279,104 +267,60 @@ class Session(program.Session):
         name = getattr(fn, "__name__", type(fn).__name__)
         return Handle(functools.partial(fn, *leading), f"program {name}", self, self.args, self.kwargs)
 
-    @contextmanager
-    def held(self, stop: bool | str) -> Iterator[None]:
-        """Parameters are constants for every gradient, if `stop`, which may be the reason."""
-        outer, self._held = self._held, self._held or stop
-        try:
-            yield
-        finally:
-            self._held = outer
+    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
+        """`function` of every entry along the leading axis of the stacks, `n` of them where there are no stacks."""
+        return (self.repeats or self.engine).each(self, function, stacks, n or self.length(stacks))
+
+    def fold(self, count: Array, body: Callable[[Array, Any], Any], carry: Any) -> Any:
+        """`carry` after `body(i, carry)` for i below `count`, every site simply drawn, without a gradient."""
+        return (self.repeats or self.engine).fold(self, count, body, carry)
+
+    def choice(self, site: str, log_weights: Array, n: int | None) -> Array:
+        """A site that chooses along the leading axis with these log weights, `n` times where `n` is given."""
+        lanes = tuple(log_weights.shape[1:]) if n is None else (n, *log_weights.shape[1:])
+        return self.draw(site, self.engine.choosing(log_weights, lanes), {}).value
 
     def kl(self, q: Counted, p: Counted, ratio: Array) -> Array | None:
         """KL divergence between the distributions of one site, counted and summed; None where no closed form is known."""
         return closed_form(self, q, p, ratio)
 
-    def divergence(self, q: Any, p: Any) -> Array | None:
-        """KL divergence of the framework's distributions, by lane, where it knows a closed form."""
-        raise NotImplementedError
+    def poisson(self, rate: float) -> Array:
+        return self.engine.poisson(self.scope, rate)
 
-    def meet(self, plates: Sequence[Plate]) -> None:
-        """Told of the plates around every site."""
-        for plate in plates:
-            self._scales.setdefault(plate.name, set()).add(plate.scale)
+    def geometric(self, decay: float) -> Array:
+        return self.engine.geometric(self.scope, decay)
+
+    def subset(self, data: Any, size: int) -> tuple[Any, int]:
+        """Rows of the data, drawn without replacement, and how many there are in all."""
+        total = self.length([data])
+        if size > total:
+            raise ProgramError(f"minibatch: there are {total} rows, fewer than a batch of {size}.")
+        rows = self.engine.subset(self.scope, total, size)
+        return self.ops.tree_map(lambda x: self.array(x)[rows], data), total
+
+    def length(self, stacks: Sequence[Any]) -> int:
+        """The size of the leading axis that all arrays share."""
+        sizes: set[tuple[int, ...]] = set()
+        self.ops.tree_map(lambda x: sizes.add(tuple(self.array(x).shape[:1])), list(stacks))
+        if len(sizes) != 1 or sizes == {()}:
+            raise ProgramError(
+                f"each: the stacks must share the size of their leading axis; theirs are {sorted(sizes)}."
+            )
+        return sizes.pop()[0]
 
     def owe(self, plates: Sequence[str]) -> None:
         """Densities are given out in which the rows of these plates' minibatches count once."""
-        self._owed |= dict.fromkeys(plates, self.here())
+        self.owed.owe(plates, self.here())
 
     def settle(self, plates: Sequence[str]) -> float:
         """How many rows every index of these plates stands for, which is asked for a sum over them."""
-        for name in plates:
-            self._owed.pop(name, None)
-            if len(self._scales.get(name, ())) != 1:
-                problem = "has minibatches of several sizes" if name in self._scales else "is around no site"
-                raise ProgramError(f"total over plate {name!r}, which {problem}; there are {sorted(self._scales)}.")
-        return math.prod(scale for name in plates for scale in self._scales[name])
-
-    def refuse_owed(self) -> None:
-        """A minibatch that nothing counts for all of its plate."""
-        for name, where in self._owed.items():
-            scales = ", ".join(f"{scale:g}" for scale in sorted(self._scales[name]))
-            raise ProgramError(
-                f"densities per plate {name!r}, asked for at {where}, are those of each row of its minibatch for itself, and "
-                f"the objective never puts in that each stands for {scales} rows: sum over the plate by "
-                f"ppvi.total(x, per={name!r}) instead of x.sum(); for a mean over rows, divide that by their number."
-            )
+        return self.owed.settle(plates)
 
     def estimate(self, value: Array, what: str, plates: Sequence[str] = ()) -> Array:
         """The value, marked as an unbiased estimate, on the minibatches of these plates."""
-        return self.marks.mark_estimate(value, what) if self.marking else value
+        value = self.recorder.estimate(value, what, plates)
+        return value if self.marks is None else self.marks.mark_estimate(value, what)
 
     def because(self, value: Array, reason: str) -> Array:
         """A value held constant, marked with the reason."""
-        return self.marks.mark_because(value, reason) if self.marking else value
-
-
-Shapes = tuple[tuple[int, ...], tuple[int, ...]]
-"""Batch and event shape of a site."""
-
-
-def refuse_shape(name: str, shapes: Shapes, role: str, where: Callable[[], str], found: tuple[int, ...]) -> None:
-    """A choice has the shape of its site."""
-    batch, event = shapes
-    if found != batch + event:
-        raise ProgramError(
-            f"site {name!r} of the {role} at {where()} has shape {batch + event}, batch {batch} and event {event}, but its "
-            f"choice has shape {found}: give the site the same plates and to_event in the model and the guide."
-        )
-
-
-def refuse_undrawable(name: str, site: SiteDistribution, where: str) -> None:
-    """A draw that would be wrong, or cannot be made."""
-    if site.undrawable:
-        raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {site.undrawable}.")
-
-
-def as_strategy(strategy: Any, name: str, site: Distribution, where: str) -> Strategy:
-    """The strategy that a user named for a site, or a `StrategyError` that says why it cannot be."""
-    problem = not_a_strategy(strategy) or strategy.misfit(site)
-    if problem:
-        raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {problem}.")
-    return strategy
-
-
-def not_a_strategy(strategy: Any) -> str | None:
-    """What is wrong with something that should be a strategy, if anything."""
-    if isinstance(strategy, Strategy):
-        return None
-    if isinstance(strategy, type) and issubclass(strategy, Strategy):
-        return f"{strategy.__name__} is a class; write {strategy.__name__}()"
-    classes = [cls for cls in vars(strategies).values() if isinstance(cls, type) and issubclass(cls, Strategy)]
-    known = ", ".join(sorted(f"{cls.__name__}()" for cls in classes if dataclasses.is_dataclass(cls)))
-    return f"{strategy!r} is not a gradient strategy; in ppvi.strategies there are {known}"
-
-
-def refuse_learning(strategies: Mapping[str, Strategy], library: str) -> None:
-    """Strategies that learn need a loop that carries their states."""
-    for name, strategy in strategies.items():
-        if strategy.stateful:
-            raise StrategyError(
-                f"as_loss: {strategy} of site {name!r} learns from step to step, and {library}'s SVI has no place for its "
-                f"state. Use `fit`, or `Objective.update` in a loop of your own."
-            )
+        return value if self.marks is None else self.marks.mark_because(value, reason)

@@ -16,13 +16,8 @@ from ppvi.source import warn_at
 class Made(Protocol):
     """What was made."""
 
-    def holds(self) -> bool:
-        """Whether the numbers that were read out of arrays when it was made are still there."""
-        ...
-
-    def uses(self, array: object) -> bool:
-        """Whether this array of the world is a part of it."""
-        ...
+    def holds(self) -> bool: ...  # whether the numbers that were read out of arrays when it was made are still there
+    def uses(self, array: object) -> bool: ...  # whether this array of the world is a part of it
 
 
 T = TypeVar("T", bound=Made)

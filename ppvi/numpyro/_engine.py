@@ -28,9 +28,11 @@ from ppvi.engine.outcomes import Outcomes
 from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
+from ppvi.engine.sessions import Session
 from ppvi.errors import ProgramError
 from ppvi.numpyro import source
 from ppvi.numpyro.arguments import Structure, names_of, supports_of
+from ppvi.numpyro.beginnings import first_run
 from ppvi.numpyro.checking import Gradients, ValueAndGrad
 from ppvi.numpyro.distributions import SiteDistribution
 from ppvi.numpyro.handlers import InnerSiteError
@@ -40,10 +42,9 @@ from ppvi.numpyro.numbers import KEY, number
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.orders import derivatives_of
 from ppvi.numpyro.outcomes import outcomes
+from ppvi.numpyro.programs import NumPyroPrograms, as_key, body_key, renewed, scope_of
 from ppvi.numpyro.reading import called
-from ppvi.numpyro.session import Session, as_key, body_key
 from ppvi.numpyro.stage import read
-from ppvi.numpyro.unstaged import PlainSession, first_run
 from ppvi.numpyro.world import Worlds
 from ppvi.program import Trace
 
@@ -155,9 +156,9 @@ class Estimator:
         @functools.partial(jax.vmap, in_axes=(0, None, None, None))
         def run(key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Any:
             args, kwargs = structure.joined(arrays)
-            session = PlainSession(key, params, self.formula.strategies)
+            session = Session(NumPyroPrograms(), params, self.formula.strategies, scope_of(key, plain=True))
             session.plate_rows = Whole()
-            with self.formula.handles(session, args, kwargs) as (p, q), session.fresh(key):
+            with self.formula.handles(session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
                 return function(p, q)
 
         keys = jax.random.split(as_key(key), n)
@@ -253,9 +254,12 @@ class Estimator:
 
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
             args, kwargs = structure.joined(arrays)
-            value, session = self.formula.evaluate(
-                lambda: Session(key, params, self.formula.strategies, distribution, self._lifted), args, kwargs
-            )
+
+            def start() -> Session:
+                engine = NumPyroPrograms(self._lifted)
+                return Session(engine, params, self.formula.strategies, scope_of(key, distribution))
+
+            value, session = self.formula.evaluate(start, args, kwargs)
             ran.append((session.constraints, session.begun_anew))
             refuse_unknown(self.formula.strategies, session.drawn)
             return value

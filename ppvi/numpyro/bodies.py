@@ -21,7 +21,7 @@ from jax.extend.source_info_util import user_context
 
 from ppvi.compiler.ir import SiteInfo
 from ppvi.engine.outcomes import EndlessError
-from ppvi.engine.runs import Arrays, Told
+from ppvi.engine.runs import Arrays, SiteRecord
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import _compat, side_by_side, source
 from ppvi.numpyro.markers import (
@@ -31,11 +31,11 @@ from ppvi.numpyro.markers import (
     key_p,
     names_in,
     outcome_p,
+    record_p,
+    recorded,
     rest_p,
     site_p,
     sites_in,
-    tell_p,
-    told_arrays,
 )
 from ppvi.strategies.base import STACKS
 
@@ -48,7 +48,7 @@ class Sites:
     """The sites that have been met in bodies, by number."""
 
     infos: list[SiteInfo] = field(default_factory=list)
-    told: dict[str, Told] = field(default_factory=dict)
+    records: dict[str, SiteRecord] = field(default_factory=dict)
     mapped: dict[int, int] = field(default_factory=dict)
 
     def number(self, info: SiteInfo) -> int:
@@ -98,8 +98,8 @@ class Scope:
             return [next(self.keys)]
         if primitive is given_p:
             return [self.answer(values[0], **params)]
-        if primitive is tell_p:
-            self.tell(params["told"], told_arrays(values, params["scaled"]))
+        if primitive is record_p:
+            self.record(params["record"], recorded(values, params["scaled"]))
             return values
         if primitive is site_p:
             return [self.site(params, values)]
@@ -110,12 +110,12 @@ class Scope:
             return self.evaluate(inner.jaxpr, inner.consts, values)
         return self.control(eqn, values)
 
-    def answer(self, like: Any, name: str, told: Callable[[tuple[int, ...]], None]) -> Any:
+    def answer(self, like: Any, name: str, check: Callable[[tuple[int, ...]], None]) -> Any:
         value = self.given[name]
-        told(jnp.shape(value))
+        check(jnp.shape(value))
         return jnp.asarray(value)
 
-    def tell(self, told: Told, arrays: Arrays) -> None:
+    def record(self, record: SiteRecord, arrays: Arrays) -> None:
         raise NotImplementedError
 
     def site(self, params: Mapping[str, Any], values: list[Any]) -> Any:
@@ -134,17 +134,17 @@ class Inside(Scope):
         super().__init__(sites, (jax.random.fold_in(key, i) for i in itertools.count()), given)
         self.planted = planted
         self.picks = picks
-        self.told: dict[str, Arrays] = {}
+        self.recorded: dict[str, Arrays] = {}
         self.operands: dict[int, Any] = {}
 
-    def tell(self, told: Told, arrays: Arrays) -> None:
-        if told.name in self.told:
-            raise ProgramError(f"there are two sites named {told.name!r}; the second at {told.where}.")
-        known = self.sites.told.get(told.name)
+    def record(self, record: SiteRecord, arrays: Arrays) -> None:
+        if record.name in self.recorded:
+            raise ProgramError(f"there are two sites named {record.name!r}; the second at {record.where}.")
+        known = self.sites.records.get(record.name)
         # Of two branches that share a name, one that is drawn along its path needs the gradient of its density.
         if known is None or known.density is None or known.density.at == "credited draw":
-            self.sites.told[told.name] = told
-        self.told[told.name] = arrays
+            self.sites.records[record.name] = record
+        self.recorded[record.name] = arrays
 
     def operation(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
         if eqn.primitive is outcome_p:
@@ -178,9 +178,11 @@ class Inside(Scope):
     def control(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
         outs, told, operands = self.anew(eqn, values)
         for name in told:
-            if name in self.told:
-                raise ProgramError(f"there are two sites named {name!r}; the second at {self.sites.told[name].where}.")
-        self.told |= told
+            if name in self.recorded:
+                raise ProgramError(
+                    f"there are two sites named {name!r}; the second at {self.sites.records[name].where}."
+                )
+        self.recorded |= told
         self.operands |= operands
         return outs
 
@@ -201,7 +203,7 @@ class Inside(Scope):
         """A body in one of its rounds."""
         inner = Inside(self.sites, key, given, planted, self.picks)
         outs = inner.evaluate(branch.jaxpr, branch.consts, args)
-        return outs, inner.told, inner.operands
+        return outs, inner.recorded, inner.operands
 
 
 _INSTEAD = {

@@ -21,7 +21,7 @@ from ppvi.engine.protocol import Sanity
 from ppvi.errors import ProgramError
 from ppvi.numpyro import _compat
 from ppvi.numpyro.magnitudes import with_summands
-from ppvi.numpyro.session import as_key
+from ppvi.numpyro.programs import as_key
 
 ValueAndGrad = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 """From a key and parameters to an estimate of the objective and of its gradient."""

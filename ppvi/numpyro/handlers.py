@@ -27,7 +27,8 @@ from ppvi.numpyro import source
 from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:
-    from ppvi.numpyro.session import Session
+    from ppvi.engine.sessions import Session
+    from ppvi.numpyro.programs import NumPyroPrograms
 
 
 def current_trace() -> Any:
@@ -73,7 +74,7 @@ class InnerSiteError(EngineError):
 class Around(Messenger):
     """Around a program: tells its sites to a run, and gives it parameters, keys and minibatches."""
 
-    def __init__(self, run: Run, session: Session, plates: Plates):
+    def __init__(self, run: Run, session: Session[NumPyroPrograms], plates: Plates):
         super().__init__()
         self.run = run
         self.session = session
@@ -101,7 +102,7 @@ class Around(Messenger):
         if held.rows is not None:
             msg["value"] = held.rows
         elif held.partial:
-            msg["value"], msg["kwargs"]["rng_key"] = None, self.session.plate_key(held.plate)
+            msg["value"], msg["kwargs"]["rng_key"] = None, self.session.engine.plate_key(self.session.scope, held.plate)
         elif msg["value"] is None:
             msg["value"] = jnp.arange(held.size)
 
@@ -121,9 +122,11 @@ class Around(Messenger):
 
     def _sample(self, msg: Any) -> None:
         name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
-        if current_trace() is not self.level and not self.session.lifting:
-            self.session.meet_inner_site()
-            msg["value"] = fn.sample(self.session.key(), ()) if msg["value"] is None else msg["value"]
+        if current_trace() is not self.level and self.session.scope.bodies is None:
+            self.session.engine.meet_inner_site(self.session)
+            msg["value"] = (
+                fn.sample(self.session.engine.key(self.session.scope), ()) if msg["value"] is None else msg["value"]
+            )
             return
         if msg["kwargs"].get("sample_shape"):
             msg["fn"] = fn = fn.expand((*msg["kwargs"].pop("sample_shape"), *fn.batch_shape))
@@ -242,7 +245,7 @@ class _Done(Messenger):
 class Direct(Messenger):
     """Around the objective itself: parameters that it declares, and sites that it must not."""
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Session[NumPyroPrograms]):
         super().__init__()
         self.session = session
 
@@ -252,7 +255,7 @@ class Direct(Messenger):
         provide(self.session, msg, "objective")
 
 
-def provide(session: Session, msg: Any, role: str) -> None:
+def provide(session: Session[NumPyroPrograms], msg: Any, role: str) -> None:
     """Give a parameter or a key to a message that asks for one."""
     if msg["value"] is not None:
         return
@@ -264,4 +267,4 @@ def provide(session: Session, msg: Any, role: str) -> None:
             session.declare(msg["name"], constraint, value, role)
         msg["value"] = session.param(msg["name"], initial, constraint, role)
     elif msg["type"] == "prng_key":
-        msg["value"] = session.prng_key()
+        msg["value"] = session.engine.untraced_key(session.scope)

@@ -16,8 +16,10 @@ planted values (`ppvi.compiler.sequences`).
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,37 +31,56 @@ from jax.extend.core import ClosedJaxpr
 from ppvi.compiler.dependence import Lanes, own_axes
 from ppvi.compiler.ir import AxisMap, Candidate, SiteInfo
 from ppvi.compiler.sequences import fitting, groups, meets, pasts, time_of
-from ppvi.engine.minibatches import Plates
-from ppvi.engine.runs import Arrays, Run, Told
+from ppvi.engine.runs import Arrays, Run, Site, SiteRecord
+from ppvi.engine.sites import refuse_shape
 from ppvi.numpyro.bodies import Found, Inside, Scope, Sites
 from ppvi.numpyro.flows import of_body
-from ppvi.numpyro.handlers import Around
-from ppvi.numpyro.markers import is_asking, mark_lifted, rest_p, site_p
+from ppvi.numpyro.markers import ask_given, is_asking, mark_lifted, mark_record, rest_p, site_p
 from ppvi.numpyro.ops import OPS
 from ppvi.numpyro.stage import Reader
 from ppvi.strategies.zero import log_weights
 
 if TYPE_CHECKING:
-    from ppvi.numpyro.session import Session
+    from ppvi.engine.sessions import Session
 
 traced_afresh = jax.make_user_context(None)
 """JAX traces a body once for all programs that share it; markers are of one program only."""
 
 
-def run_lifted(session: Session, run: Run, program: Callable[[], Any], plates: Plates) -> Any:
-    """Run a program whose sites may be under control flow, telling them to the run; what it returns."""
+class Asking:
+    """`ppvi.engine.protocol.Bodies`: sites leave markers for what they are given and for what is recorded of them."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, Any] = {}
+
+    def place(self, site: Site, value: Any, role: str, where: str) -> Any:
+        self.given[site.name] = value
+        # Of a distribution its shapes only: what is traced must not outlive its trace.
+        shapes = (tuple(site.fn.batch_shape), tuple(site.fn.event_shape))
+        check = functools.partial(refuse_shape, site.name, shapes, role, lambda: where)
+        return ask_given(jnp.zeros(site.fn.shape(), value.dtype), site.name, check)
+
+    def record(self, record: SiteRecord, arrays: Arrays) -> Any:
+        return mark_record(record, arrays)
+
+
+def run_lifted(
+    session: Session, run: Run, program: Callable[[], Any], around: Callable[[], AbstractContextManager[Any]]
+) -> Any:
+    """Run a program whose sites may be under control flow, with handlers around it that tell of them; what it returns."""
     static: list[Any] = []
 
     def traced() -> list[Any]:
-        with Around(run, session, plates):
+        with around():
             leaves, structure = jax.tree.flatten(program())
         static[:] = [structure, [None if _is_array(leaf) else leaf for leaf in leaves]]
         return [leaf for leaf in leaves if _is_array(leaf)]
 
-    given: dict[str, Any] = {}
-    with traced_afresh(object()), session.within(given):
+    asking = Asking()
+    with traced_afresh(object()), session.within(bodies=asking):
         closed = jax.make_jaxpr(traced)()
-    outside = Outside(iter(session.key, None), given, session.marking, run)
+    keys = iter(lambda: session.engine.key(session.scope), None)
+    outside = Outside(keys, asking.given, session.marks is not None, run)
     arrays = iter(outside.evaluate(closed.jaxpr, closed.consts, ()))
     structure, leaves = static
     return jax.tree.unflatten(structure, [next(arrays) if leaf is None else leaf for leaf in leaves])
@@ -94,13 +115,13 @@ class Outside(Scope):
         self.marking = marking
         self.run = run
 
-    def tell(self, told: Told, arrays: Arrays) -> None:
+    def record(self, record: SiteRecord, arrays: Arrays) -> None:
         assert self.run is not None
-        if told.deterministic:
-            self.run.deterministic[told.name] = arrays.value
+        if record.deterministic:
+            self.run.deterministic[record.name] = arrays.value
             return
-        self.run.refuse_second(told.name, lambda: told.where)
-        self.run.record(told, arrays)
+        self.run.refuse_second(record.name, lambda: record.where)
+        self.run.record(record, arrays)
 
     def site(self, params: Mapping[str, Any], values: list[Any]) -> Any:
         return site_p.bind(*values, **params)
@@ -110,9 +131,9 @@ class Outside(Scope):
         found = whole.run({}, {})
         if self.marking:
             found = self.marked(whole, found)
-        outs, told, _ = found
-        for name, arrays in told.items():
-            self.tell(self.sites.told[name], arrays)
+        outs, recorded, _ = found
+        for name, arrays in recorded.items():
+            self.record(self.sites.records[name], arrays)
         return outs
 
     def marked(self, whole: Whole, found: Found) -> Found:

@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching, mlir
 
 from ppvi.compiler.dependence import Lanes
 from ppvi.compiler.ir import Along, Density, SiteInfo, further
-from ppvi.engine.runs import Arrays, Told
+from ppvi.engine.runs import Arrays, SiteRecord
 from ppvi.errors import EngineError
 from ppvi.numpyro import _compat
 
@@ -30,13 +30,13 @@ because_p = Primitive("ppvi_because")
 outcome_p = Primitive("ppvi_outcome")
 key_p = Primitive("ppvi_key")
 given_p = Primitive("ppvi_given")
-tell_p = Primitive("ppvi_tell")
+record_p = Primitive("ppvi_record")
 rest_p = Primitive("ppvi_rest")
-tell_p.multiple_results = rest_p.multiple_results = True
+record_p.multiple_results = rest_p.multiple_results = True
 
 for _marker in (site_p, log_prob_p, estimate_p, because_p, outcome_p, given_p):
     _marker.def_abstract_eval(lambda value, *others, **params: value)
-tell_p.def_abstract_eval(lambda *values, **params: values)
+record_p.def_abstract_eval(lambda *values, **params: values)
 key_p.def_abstract_eval(lambda dtype: ShapedArray((), dtype))
 rest_p.def_abstract_eval(lambda *values, before, **params: values[:before])
 
@@ -46,7 +46,7 @@ for _note in (log_prob_p, estimate_p, because_p):
     mlir.register_lowering(_note, lambda ctx, value, *others, **params: [value])
 
 
-# The first four are those of `ppvi.engine.sessions.Marks`.
+# The first four are those of `ppvi.engine.protocol.Marks`.
 
 
 def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> jax.Array:
@@ -80,19 +80,19 @@ def ask_key() -> jax.Array:
     return key_p.bind(dtype=jax.eval_shape(lambda: jax.random.key(0)).dtype)
 
 
-def ask_given(like: jax.Array, name: str, told: Callable[[tuple[int, ...]], None]) -> jax.Array:
-    """The value that a site is given from outside, of this shape; `told` is told of the shape that it has."""
-    return given_p.bind(like, name=name, told=told)
+def ask_given(like: jax.Array, name: str, check: Callable[[tuple[int, ...]], None]) -> jax.Array:
+    """The value that a site is given from outside, of this shape; `check` is told of the shape that it has."""
+    return given_p.bind(like, name=name, check=check)
 
 
-def tell(told: Told, arrays: Arrays) -> jax.Array:
-    """Tell of a site; its value."""
+def mark_record(record: SiteRecord, arrays: Arrays) -> jax.Array:
+    """What is known of a site; its value."""
     scale = () if arrays.scale is None else (_laid_along(jnp.asarray(arrays.scale), jnp.shape(arrays.log_prob)),)
-    return tell_p.bind(arrays.value, arrays.log_prob, *scale, *arrays.bounds, told=told, scaled=bool(scale))[0]
+    return record_p.bind(arrays.value, arrays.log_prob, *scale, *arrays.bounds, record=record, scaled=bool(scale))[0]
 
 
-def told_arrays(values: Sequence[Any], scaled: bool) -> Arrays:
-    """What a site has been told with."""
+def recorded(values: Sequence[Any], scaled: bool) -> Arrays:
+    """The arrays of a site's record."""
     value, log_prob, *others = values
     return Arrays(value, log_prob, others[0] if scaled else None, tuple(others[scaled:]))
 
@@ -134,9 +134,9 @@ def one_key(site: str, where: str) -> str:
     )
 
 
-def _batch_tell(args: Sequence[Any], dims: Sequence[Any], *, told: Told, scaled: bool) -> Any:
+def _batch_record(args: Sequence[Any], dims: Sequence[Any], *, record: SiteRecord, scaled: bool) -> Any:
     raise EngineError(
-        f"site {told.name!r} at {told.where} is inside jax.vmap, so that it has more lanes than it is seen to have. Use a "
+        f"site {record.name!r} at {record.where} is inside jax.vmap, so that it has more lanes than it is seen to have. Use a "
         f"plate for independent copies."
     )
 
@@ -152,7 +152,7 @@ def _batch_rest(
 
 
 def _differentiate_site(primals: Any, tangents: Any, **params: Any) -> Any:
-    info = params["info"] if "info" in params else params["told"]
+    info = params["info"] if "info" in params else params["record"]
     raise EngineError(
         f"site {info.name!r} at {info.where} is drawn inside jax.grad, jvp or a custom derivative rule of the objective: "
         f"the derivative of a draw there has no meaning. Draw outside and differentiate a density instead."
@@ -161,9 +161,9 @@ def _differentiate_site(primals: Any, tangents: Any, **params: Any) -> Any:
 
 batching.primitive_batchers[site_p] = _batch_site
 batching.primitive_batchers[outcome_p] = _batch_outcome
-batching.primitive_batchers[tell_p] = _batch_tell
+batching.primitive_batchers[record_p] = _batch_record
 batching.primitive_batchers[rest_p] = _batch_rest
-ad.primitive_jvps[site_p] = ad.primitive_jvps[tell_p] = _differentiate_site
+ad.primitive_jvps[site_p] = ad.primitive_jvps[record_p] = _differentiate_site
 for _identity in (log_prob_p, estimate_p, because_p):
     batching.primitive_batchers[_identity] = lambda args, dims, p=_identity, **params: (
         p.bind(*_in_front(args, dims), **params),
@@ -175,7 +175,7 @@ for _identity in (log_prob_p, estimate_p, because_p):
     )
 
 
-ASKING = frozenset({site_p, key_p, given_p, tell_p, outcome_p})
+ASKING = frozenset({site_p, key_p, given_p, record_p, outcome_p})
 
 
 def asking_in(params: Any) -> Iterator[Any]:
@@ -202,6 +202,6 @@ def given_in(params: Any) -> list[str]:
 
 def names_in(params: Any) -> list[str]:
     """The names of all sites there."""
-    told = {tell_p: "told", site_p: "info"}
-    found = (eqn.params[told[eqn.primitive]].name for eqn in asking_in(params) if eqn.primitive in told)
+    noted = {record_p: "record", site_p: "info"}
+    found = (eqn.params[noted[eqn.primitive]].name for eqn in asking_in(params) if eqn.primitive in noted)
     return list(dict.fromkeys(found))

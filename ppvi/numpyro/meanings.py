@@ -269,7 +269,7 @@ def _loop(reader: Callable[[], Any], body: Any, carried: Sequence[tuple[int, int
 
 # Whose code it is -----------------------------------------------------------------------------------------------------
 
-_SESSION, _SITES = (str(Path(__file__).with_name(name)) for name in ("session.py", "distributions.py"))
+_PROGRAMS, _SITES = (str(Path(__file__).with_name(name)) for name in ("programs.py", "distributions.py"))
 _EDGES = str(Path(__file__).with_name("edges.py"))
 _LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}/" for module in (jax, numpyro))
 
@@ -312,6 +312,6 @@ def _origin(traceback: Any) -> Origin:
         if sampler and path == _SITES and frame.function_name.endswith(("rsample", "icdf")):
             return origin | Origin.SAMPLER
         if density:
-            return origin | (Origin.DENSITY if path == _SESSION else Origin.OTHER)
+            return origin | (Origin.DENSITY if path == _PROGRAMS else Origin.OTHER)
         sampler = False
     return origin

@@ -17,11 +17,12 @@ import numpy as np
 from jax.core import Tracer
 
 from ppvi.engine.arguments import copied
+from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import KINDS
 from ppvi.errors import EngineError, PpviError
 from ppvi.numpyro import source
 from ppvi.numpyro.arguments import Structure, is_array, leaf_name, part
-from ppvi.numpyro.unstaged import PlainSession
+from ppvi.numpyro.programs import NumPyroPrograms, scope_of
 
 if TYPE_CHECKING:
     from ppvi.numpyro._engine import Estimator
@@ -102,10 +103,12 @@ def _goes(
     def run(params: Any, arrays: list[Any]) -> Any:
         rest = iter(arrays)
         args, kwargs = jax.tree.unflatten(tree, [known[i] if i in known else next(rest) for i in range(len(leaves))])
-        starts = [
-            functools.partial(PlainSession, jax.random.key(0), params, bound.formula.strategies) for bound in bounds
-        ]
-        return [bound.formula.evaluate(start, args, kwargs)[0] for bound, start in zip(bounds, starts, strict=True)]
+
+        def start(strategies: Mapping[str, Any]) -> Session:
+            return Session(NumPyroPrograms(), params, strategies, scope_of(jax.random.key(0), plain=True))
+
+        formulas = [bound.formula for bound in bounds]
+        return [of.evaluate(functools.partial(start, of.strategies), args, kwargs)[0] for of in formulas]
 
     try:
         jax.eval_shape(run, params, arrays)

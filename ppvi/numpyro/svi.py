@@ -10,7 +10,7 @@ import jax
 from numpyro.infer.elbo import ELBO
 
 from ppvi.engine.protocol import Params
-from ppvi.engine.sessions import refuse_learning
+from ppvi.engine.sites import refuse_learning
 from ppvi.numpyro._engine import Estimator
 
 

@@ -17,6 +17,7 @@ from numpyro.distributions.distribution import validation_enabled
 from numpyro.optim import _NumPyroOptim
 
 from ppvi.engine.protocol import Params
+from ppvi.engine.sessions import Recorder, Session
 from ppvi.engine.training import (
     CHUNK,
     Arrays,
@@ -36,14 +37,14 @@ from ppvi.engine.training import (
     update_of,
     weight_in_average,
 )
+from ppvi.engine.unstaged import ONE_BY_ONE, culprits
 from ppvi.errors import ProgramError
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro.arguments import Structure
 from ppvi.numpyro.learning import Learners, States, first_states, learners_of, value_grad_and_states
+from ppvi.numpyro.programs import NumPyroPrograms, as_key, scope_of, shapes
 from ppvi.numpyro.reading import called
-from ppvi.numpyro.session import as_key, shapes
 from ppvi.numpyro.sharding import Layout
-from ppvi.numpyro.unstaged import Probe
 
 T = TypeVar("T")
 
@@ -334,16 +335,25 @@ class Trainer:
         params = self._from.constrained(self.layout.gathered(moving.params))
         for key, bound in zip(self._keys(moving), self.objectives, strict=True):
             with validation_enabled(False):
-                start = functools.partial(Probe, key, params, bound.formula.strategies)
-                _, probe = bound.formula.evaluate(start, args, kwargs)
+                found = _culprits(bound, key, params, args, kwargs)
             value, grads = bound.value_and_grad(key, params, *args, **kwargs)
             bad = [name for name, grad in grads.items() if not _finite(grad)]
-            if cause := cause_in(probe.culprits, _finite(value), bad):
+            if cause := cause_in(found, _finite(value), bad):
                 return cause
         return None
 
     def end(self, state: State) -> None:
         pass
+
+
+def _culprits(bound: Estimator, key: Any, params: Params, args: Any, kwargs: Any) -> list[str]:
+    """The sites whose values or densities are not finite, at the draws of the staged program."""
+
+    def start(recorder: Recorder) -> Session:
+        scope, strategies = scope_of(key, plain=True), bound.formula.strategies
+        return Session(NumPyroPrograms(), params, strategies, scope, repeats=ONE_BY_ONE, recorder=recorder)
+
+    return culprits(lambda begin: bound.formula.evaluate(begin, args, kwargs), start)
 
 
 def _rule(optimizer: Any) -> optax.GradientTransformation:

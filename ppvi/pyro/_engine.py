@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -21,35 +20,34 @@ from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.arguments import Sight
 from ppvi.engine.formula import Formula
-from ppvi.engine.minibatches import Whole
 from ppvi.engine.outcomes import Outcomes
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
+from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import World
 from ppvi.errors import EngineError
 from ppvi.pyro import source, watched
 from ppvi.pyro.arguments import checked, is_frozen
-from ppvi.pyro.beginnings import Start, first_run, initialise, start_of
+from ppvi.pyro.beginnings import Start, first_run, initialise
 from ppvi.pyro.buffers import Modules, places_in, put, unchanged, writing
 from ppvi.pyro.checking import Gradients
 from ppvi.pyro.distributions import SiteDistribution
 from ppvi.pyro.gradient import Again, Once, Staging, Surrogate
-from ppvi.pyro.handlers import all_rows
 from ppvi.pyro.keys import STAGING, Key, seeded, seeds
 from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
 from ppvi.pyro.lending import Arguments
 from ppvi.pyro.located import Numbers
 from ppvi.pyro.ops import OPS
 from ppvi.pyro.outcomes import outcomes
+from ppvi.pyro.plain import many
+from ppvi.pyro.programs import STAGED, PyroPrograms, scope_of
 from ppvi.pyro.refused import refuse_hooks
 from ppvi.pyro.regions import support_of
 from ppvi.pyro.replay import Replay
-from ppvi.pyro.session import Session
-from ppvi.pyro.stage import DynamicError, registering, stage, what_prevents
-from ppvi.pyro.trees import tree_map, vmap
-from ppvi.pyro.unstaged import Initialisation, Loops, PlainSession
+from ppvi.pyro.stage import DynamicError, registering, stage
+from ppvi.pyro.trees import vmap
 from ppvi.pyro.world import RULES, as_staged, drawing, modes
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
@@ -83,15 +81,15 @@ class Estimator:
         return initialise(self, key, args, kwargs)
 
     def begun(self, key: Key, params: Params, args: Args, kwargs: Kwargs) -> Start:
-        return start_of(self.first_run(key, params, args, kwargs))
+        return self.first_run(key, params, args, kwargs)
 
-    def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Initialisation:
+    def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Start:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
         arguments = self.arguments(args, kwargs)
         self._enter(self._sight.look(arguments.constants))
-        session = first_run(self, key, given, arguments)
+        start = first_run(self, key, given, arguments)
         self.has_run = True
-        return session
+        return start
 
     def estimate(self, key: Key, params: Params, /, *args: Any, **kwargs: Any) -> torch.Tensor:
         with torch.no_grad():
@@ -215,28 +213,7 @@ class Estimator:
         n: int,
         function: Callable[[Handle, Handle], Any],
     ) -> Any:
-        def drawn(kind: type[PlainSession]) -> Any:
-            # A session leaves notes on the tensors of parameters, which are the caller's.
-            session = kind({name: x.detach() for name, x in params.items()}, self.formula.strategies, self.modules)
-            arguments = self.arguments(args, kwargs)
-            session.plate_rows = Whole()
-            with (
-                seeded(key),
-                registering(),
-                torch.no_grad(),
-                all_rows(),
-                arguments.lent(arguments.copies()) as lent,
-                self.formula.handles(session, *lent) as (p, q),
-            ):
-                return session.draws(lambda: function(p, q), n)
-
-        try:
-            found = drawn(PlainSession)
-        except (RuntimeError, DynamicError) as error:
-            if what_prevents(error) is None:
-                raise
-            found = drawn(Loops)
-        return tree_map(lambda x: x.detach().cpu().numpy(), found)
+        return many(self, key, params, self.arguments(args, kwargs), n, function)
 
     def in_format(self, x: Any, dtype: str) -> torch.Tensor:
         return torch.as_tensor(x).to(getattr(torch, dtype))
@@ -326,7 +303,11 @@ class Estimator:
 
         def run(*tensors: torch.Tensor) -> torch.Tensor:
             named, key = dict(zip(names, tensors, strict=False)), tensors[len(names)]
-            start = functools.partial(Session, named, self.formula.strategies, self.modules, distribution, key)
+
+            def start() -> Session:
+                engine = PyroPrograms(self.modules, STAGED)
+                return Session(engine, named, self.formula.strategies, scope_of(key, distribution))
+
             with arguments.lent(tensors[len(names) + 1 :]) as (args, kwargs):
                 value, session = self.formula.evaluate(start, args, kwargs)
             ran.append(session)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ from ppvi.session import holding
 from ppvi.strategies import Strategy
 
 if TYPE_CHECKING:
-    from ppvi.pyro.session import Session
+    from ppvi.engine.sessions import Session
+    from ppvi.pyro.programs import PyroPrograms
 
 
 class Strategies(Messenger):
@@ -68,7 +69,7 @@ def strategies(fn: Callable[..., Any], choice: Mapping[str, Strategy]) -> Callab
 class Around(Messenger):
     """Around a program: tells its sites to a run, and gives it parameters and minibatches."""
 
-    def __init__(self, run: Run, session: Session, plates: Plates):
+    def __init__(self, run: Run, session: Session[PyroPrograms], plates: Plates):
         super().__init__()
         self.run = run
         self.session = session
@@ -105,7 +106,11 @@ class Around(Messenger):
                 self.plates.refuse_unstated(name, frame.name)
         shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame), frame.size) for frame in frames]
         plates = self.plates.around(name, shape, dims)
-        with self.session.outside(self.grad):
+        # Densities and credit are the objective's, which has gradients whether or not the program is under `no_grad`; what
+        # the program draws there is a constant to it.
+        constant = self.grad and not torch.is_grad_enabled()
+        draws = self.session.within(constant_draws=True) if constant else nullcontext()
+        with draws, torch.set_grad_enabled(self.grad):
             msg["value"] = self.run.sample(
                 Site(
                     name=name,
@@ -126,7 +131,7 @@ class Around(Messenger):
         if held.rows is not None:
             msg["value"] = held.rows
         elif held.partial:
-            msg["value"] = self.session.subsample(name, held.size, held.number)
+            msg["value"] = self.session.engine.subsample(self.session.scope, name, held.size, held.number)
         elif name not in self.plates.taken:
             msg["value"] = known(fn.sample())
         # Otherwise it has no value: it is of all rows, whatever is stated, and `all_rows` is around.
@@ -183,7 +188,7 @@ def is_guided() -> bool:
 class Direct(Messenger):
     """Around the objective itself: parameters that it declares, and sites that it must not."""
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Session[PyroPrograms]):
         super().__init__()
         self.session = session
 
@@ -195,7 +200,7 @@ class Direct(Messenger):
             raise no_direct_sites(msg["name"], source.here())
 
 
-def provide(session: Session, msg: Any, role: str) -> None:
+def provide(session: Session[PyroPrograms], msg: Any, role: str) -> None:
     """Give a parameter to a message that asks for one."""
     if msg["value"] is not None or msg["done"]:
         return
@@ -205,13 +210,13 @@ def provide(session: Session, msg: Any, role: str) -> None:
     stated = given[1] if len(given) > 1 else msg["kwargs"].get("constraint")
     constraint = stated or constraints.real
     if initial is None:
-        initial, constraint = session.stored(name)
+        initial, constraint = session.engine.stored(name)
     if isinstance(initial, torch.nn.Parameter) and (is_lazy(initial) or not initial.requires_grad):
         msg["value"] = initial  # frozen, and so a constant; or of a module that has to run first
     elif isinstance(initial, torch.nn.Parameter):
         # A module does not look at what it is given, but reads its own, for which `Reading` puts the session's value. The same
         # one may be asked for under several names.
-        value = session.param(session.own_name(initial, name, role), lambda: initial, constraint, role)
+        value = session.param(session.engine.own_name(initial, name, role), lambda: initial, constraint, role)
         msg["value"] = initial if msg["kwargs"].get("event_dim") is None else _with_place(value, value)
     else:
         if initial is not None:
@@ -262,14 +267,15 @@ class Reading(TorchFunctionMode):
     """Where a module reads a parameter of its own, it gets the session's value; and a table is read at a place that is a
     tensor without PyTorch's turning that into a number."""
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Session[PyroPrograms], read: Callable[[Any], Any]):
         super().__init__()
         self.session = session
+        self.read = read
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if (self.session.modules or self.session.buffers.places) and func != _REQUIRES_GRAD:
-            args, kwargs = tree_map(self.session.read, (args, kwargs))
+        if (self.session.engine.modules or self.session.engine.buffers.places) and func != _REQUIRES_GRAD:
+            args, kwargs = tree_map(self.read, (args, kwargs))
         refuse_hook(func)
         if func == _DATA and is_functorch_wrapped_tensor(args[0]):
             raise RuntimeError("accessing `data` of a tensor that is traced")
@@ -277,7 +283,7 @@ class Reading(TorchFunctionMode):
         if func in _LEAVING or (
             func in _MADE_OF and not isinstance(operands[func == torch.Tensor.new_tensor], torch.Tensor)
         ):
-            self.session.read_out(operands)
+            self.session.engine.effects.read_out(self.session, operands)
         out = kwargs.get("out")
         if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
             found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})

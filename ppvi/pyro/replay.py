@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,23 +31,26 @@ import torch
 
 from ppvi.compiler.choose import moving_support
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
-from ppvi.compiler.ir import POINT
+from ppvi.compiler.ir import POINT, Origin
+from ppvi.engine import runs as engine
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
-from ppvi.engine.sessions import as_strategy, refuse_undrawable
+from ppvi.engine.sessions import Recorder, Session, computed
+from ppvi.engine.sites import Drawn, Place
+from ppvi.engine.unstaged import ONE_BY_ONE
 from ppvi.errors import EngineError, StrategyError
 from ppvi.ops import Array
-from ppvi.pyro.buffers import written
+from ppvi.pyro.buffers import Written, written
 from ppvi.pyro.distributions import SiteDistribution
 from ppvi.pyro.ops import OPS
+from ppvi.pyro.programs import Effects, PyroPrograms, drawn, scope_of
 from ppvi.pyro.provenance import Provenance
 from ppvi.pyro.trees import stacked, tree_map
-from ppvi.pyro.unstaged import Loops
-from ppvi.strategies import Draw, LeaveOneOut, Site, Strategy, default_strategies
+from ppvi.strategies import Draw, LeaveOneOut, Site, Strategy
 from ppvi.strategies.alternatives import LIMIT
 
 T = TypeVar("T")
 
-Evaluate = Callable[["Replayed"], torch.Tensor]
+Evaluate = Callable[[Session], torch.Tensor]
 """Runs the objective program once in a session."""
 
 
@@ -96,23 +99,23 @@ class Replay:
 
     def estimate(self, before: Sequence[torch.Tensor]) -> Estimates:
         """The objective, given the values of its first sites."""
-        session = self.session(before, plain=False)
+        run = self.begun(before)
         self.depth += 1
         if self.depth > DEPTH:
             raise self.nested()
-        values, control = self._ended(session)()
+        values, control = self._ended(run)()
         self.depth -= 1
         state = torch.get_rng_state()
-        for tail in reversed(session.pending):
+        for tail in reversed(run.pending):
             done = tail.finish(Stack(tail.k, values, 0.0))
             values, control = done.values, control + done.added
         torch.set_rng_state(state)
         return values, control
 
-    def _ended(self, session: Replayed) -> Callable[[], Estimates]:
+    def _ended(self, run: Replayed) -> Callable[[], Estimates]:
         """Run the program once; the estimate, or what is still to be run for it now that all contexts have been left."""
         try:
-            value = self.evaluate(session)
+            value = self.evaluate(run.session(plain=False))
         except Finished as finished:
             return finished.rest.estimates
         return lambda: ({0: value}, 0.0)
@@ -120,14 +123,14 @@ class Replay:
     @torch.no_grad()
     def draw(self, before: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
         """The objective's value, given the values of its first sites, with the others simply drawn."""
-        return {0: self.evaluate(self.session(before, plain=True))}
+        return {0: self.evaluate(self.begun(before).session(plain=True))}
 
-    def session(self, before: Sequence[torch.Tensor], plain: bool) -> Replayed:
-        """A session for one more run."""
+    def begun(self, before: Sequence[torch.Tensor]) -> Replayed:
+        """One more run."""
         self.runs += 1
         if self.runs > LIMIT:
             raise self.nested()
-        return Replayed(self, before, plain)
+        return Replayed(self, before)
 
     def nested(self) -> StrategyError:
         return StrategyError(
@@ -147,64 +150,55 @@ class Finished(BaseException):
         self.rest = rest
 
 
-class Replayed(Loops):
+class Replayed:
     """A run of an objective, whose first sites have their values already."""
 
-    def __init__(self, replay: Replay, before: Sequence[torch.Tensor], plain: bool):
-        super().__init__(replay.params, replay.chosen, replay.modules)
+    def __init__(self, replay: Replay, before: Sequence[torch.Tensor]):
         self.replay = replay
-        self.plate_rows = Minibatches(replay.plates)
         self.values = list(before)
-        self.plain = plain
         self.pending: list[Tail] = []
         self._next = 0
 
-    @contextmanager
-    def surroundings(self) -> Iterator[None]:
-        with super().surroundings(), nullcontext() if self.plain else self.replay.provenance:
-            yield
+    def session(self, plain: bool) -> Session:
+        """The session of the run, in which sites are simply drawn, or are credited."""
+        around = nullcontext if plain else lambda: self.replay.provenance
+        effects = Effects(None, Origin.OTHER, self.random, self.read_out, self.write)
+        return session_of(
+            self.replay, effects, plain, draws=self.draw, log_probs=self.log_prob, recorder=Recorder(around)
+        )
 
-    def write(self, buffers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        if not self.plain:
-            for buffer, value in buffers:
-                written(buffer, value, 0)
-
-    def draw_site(self, name: str, fn: Any, infer: Mapping[str, Any]) -> tuple[torch.Tensor, Sequence[Any], str]:
-        where, site = self.here(), SiteDistribution(fn, infer.get("baseline_input"))
-        self.refuse_foreign_lanes(name, where)
-        self.drawn.add(name)
-        refuse_undrawable(name, site, where)
-        at = Place(name, where, site, *_strategy(name, site, self.chosen.get(name, infer.get("strategy")), where))
-        if at.strategy.relaxes:
-            self.relaxed.add(name)
+    def draw(self, session: Session, at: Place) -> Drawn:
+        refuse_unreplayable(at)
         if (known := self._known()) is not None:
-            return known, (), at.strategy.route
-        value, between = self.value_at(at)
-        self.values.append(value)
-        return value, between, at.strategy.route
+            return Drawn(known, (), at.strategies[-1].route)
+        drawn = self.drawn(session, at)
+        self.values.append(drawn.value)
+        return drawn
 
-    def value_at(self, at: Place) -> tuple[torch.Tensor, Sequence[Any]]:
-        """The value of a site that is drawn, and what its sampler computed on the way."""
-        if at.strategy.route != "path":
-            return self._credited(at), ()
-        if self.plain or at.is_decided:
-            return at.strategy.draw(at.site, self.key()).value, at.site.intermediates
-        with self.replay.provenance.paused():
-            value = at.strategy.draw(at.site, self.key()).value
+    def drawn(self, session: Session, at: Place) -> Drawn:
+        """A site that is not among those that have their values already."""
+        strategy, provenance = at.strategies[-1], self.replay.provenance
+        if strategy.route != "path":
+            return Drawn(self._credited(session, at, strategy), (), strategy.route)
+        if session.scope.plain or is_decided(at):
+            value = strategy.draw(at.site, session.scope.keys).value
+            return Drawn(value, at.site.intermediates, "path")
+        with provenance.paused():
+            value = strategy.draw(at.site, session.scope.keys).value
         if not value.requires_grad:  # there is no gradient that could be missed
-            return value, at.site.intermediates
+            return Drawn(value, at.site.intermediates, "path")
         undecided = Undecided(self._rest(at, None), at, value)
         self.pending.append(undecided.tail())
-        return undecided.value, undecided.through(at.site.intermediates)
+        return Drawn(undecided.value, undecided.through(at.site.intermediates), "path")
 
-    def _credited(self, at: Place) -> torch.Tensor:
+    def _credited(self, session: Session, at: Place, strategy: Strategy) -> torch.Tensor:
         """A draw that is weighed with the rest, or whose strategy runs the rest itself."""
         with self.replay.provenance.paused():
-            drawn = Draw(*(None if x is None else torch.as_tensor(x) for x in at.strategy.draw(at.site, self.key())))
-        if self.plain:
-            return drawn.value
-        site = Site(at.name, at.site.lanes, drawn, OPS, None)
-        outcome: Any = at.strategy.estimate(site, self._rest(at, drawn.values))
+            fields = strategy.draw(at.site, session.scope.keys)
+            draw = Draw(*(None if x is None else torch.as_tensor(x) for x in fields))
+        if session.scope.plain:
+            return draw.value
+        outcome: Any = strategy.estimate(Site(at.name, at.site.lanes, draw, OPS, None), self._rest(at, draw.values))
         if not isinstance(outcome, Tail):
             raise Finished(outcome)
         self.pending.append(outcome)
@@ -213,30 +207,25 @@ class Replayed(Loops):
     def _rest(self, at: Place, alternatives: torch.Tensor | None) -> Rest:
         return Rest(self.replay, at.name, at.site.lanes, alternatives, tuple(self.values), torch.get_rng_state())
 
-    def random(self, sampler: Callable[[torch.Tensor], torch.Tensor], key: torch.Tensor | None = None) -> torch.Tensor:
+    def random(self, sampler: Callable[[torch.Tensor], torch.Tensor], key: torch.Tensor) -> torch.Tensor:
         if (known := self._known()) is not None:
             return known
-        self.values.append(super().random(sampler, key))
+        self.values.append(drawn(sampler, key))
         return self.values[-1]
 
-    def evaluate(
-        self, fn: Any, value: torch.Tensor, intermediates: Sequence[Any]
-    ) -> tuple[torch.Tensor | None, Exception | None]:
-        self.read_out(SiteDistribution(fn).bounds())
-        return super().evaluate(fn, value, intermediates)
+    def log_prob(
+        self, session: Session, site: engine.Site, value: Any, role: str, intermediates: Sequence[Any]
+    ) -> torch.Tensor:
+        self.read_out(session, SiteDistribution(site.fn).bounds())
+        return computed(session, site, value, role, intermediates)
 
-    def read_out(self, tensors: Any) -> None:
-        if not self.plain:
+    def read_out(self, session: Session, tensors: Any) -> None:
+        if not session.scope.plain:
             self.replay.provenance.read(tensors)
 
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        outer, self.plain = self.plain, True
-        try:
-            with super().apart():
-                yield
-        finally:
-            self.plain = outer
+    def write(self, session: Session, buffers: Written) -> None:
+        for buffer, value in () if session.scope.plain else buffers:
+            written(buffer, value, 0)
 
     def _known(self) -> torch.Tensor | None:
         """What the next draw was in the run before."""
@@ -244,38 +233,33 @@ class Replayed(Loops):
         return self.values[position] if position < len(self.values) else None
 
 
-@dataclass(frozen=True)
-class Place:
-    """A site that a run has reached, and the strategy that it has until its draw is read."""
-
-    name: str
-    where: str
-    site: SiteDistribution
-    strategy: Strategy
-    named: bool
-    """Whether the user has named the strategy."""
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether reads make no difference: to what the user has named, and to what is no draw and has no score."""
-        fn = self.site.peeled
-        while hasattr(fn, "base_dist"):
-            fn = fn.base_dist
-        return self.named or type(fn).__name__ == "Delta"
+def session_of(replay: Replay, effects: Effects, plain: bool, **options: Any) -> Session:
+    """A session for one more run, with these effects."""
+    programs, scope = PyroPrograms(replay.modules, effects), scope_of(plain=plain)
+    session = Session(programs, replay.params, replay.chosen, scope, repeats=ONE_BY_ONE, **options)
+    session.plate_rows = Minibatches(replay.plates)
+    return session
 
 
-def _strategy(name: str, site: SiteDistribution, named: Any, where: str) -> tuple[Strategy, bool]:
-    """The strategy of a site, and whether the user has named it."""
-    *_, last = default_strategies(site)
-    strategy = last if named is None else as_strategy(named, name, site, where)
+def is_decided(at: Place) -> bool:
+    """Whether reads make no difference: to what the user has named, and to what is no draw and has no score."""
+    fn = at.site.peeled
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return at.named or type(fn).__name__ == "Delta"
+
+
+def refuse_unreplayable(at: Place) -> None:
+    """A site whose strategy needs a graph, or does not see that its support moves."""
+    strategy, site = at.strategies[-1], at.site
     if strategy.stateful:
         raise EngineError(
-            f"site {name!r} at {where}: {strategy} learns, and a program that is replayed has no sites to keep states for."
+            f"site {at.name!r} at {at.where}: {strategy} learns, and a program that is replayed has no sites to keep states "
+            f"for."
         )
     moves = any(bound.requires_grad and bool(bound.detach().isfinite().any()) for bound in site.bounds())
-    if moves and (strategy.fixed_support if named is not None else site.region.name != POINT):
-        raise moving_support(name, site.name, where, strategy)
-    return strategy, named is not None
+    if moves and (strategy.fixed_support if at.named else site.region.name != POINT):
+        raise moving_support(at.name, site.name, at.where, strategy)
 
 
 SCORE = LeaveOneOut()

@@ -346,7 +346,7 @@ def _unused() -> Any:
     raise AssertionError("a site's dependence is the compiler's own rule")
 
 
-# Those of `ppvi.engine.sessions.Marks`.
+# Those of `ppvi.engine.protocol.Marks`.
 
 
 def mark_site(info: SiteInfo, key: torch.Tensor, inputs: Sequence[torch.Tensor]) -> torch.Tensor:

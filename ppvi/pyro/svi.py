@@ -9,7 +9,7 @@ from typing import Any
 import pyro
 import torch
 
-from ppvi.engine.sessions import refuse_learning
+from ppvi.engine.sites import refuse_learning
 from ppvi.errors import ProgramError
 from ppvi.pyro._engine import Estimator
 from ppvi.pyro.beginnings import Start

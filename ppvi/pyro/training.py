@@ -40,8 +40,8 @@ from ppvi.pyro._engine import Estimator
 from ppvi.pyro.keys import Key, drawing_from, random_state, seeded, seeds
 from ppvi.pyro.learning import States, value_and_grads
 from ppvi.pyro.memories import Memory, memory_of
+from ppvi.pyro.plain import culprits_of
 from ppvi.pyro.trees import tree_leaves
-from ppvi.pyro.unstaged import Probe
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro.sharding import Layout
@@ -329,21 +329,11 @@ class Trainer:
                 random, params = torch.get_rng_state(), self._from.constrained(self.leaves)
                 value, grads = move.gradient(params, *data)
                 bad = [name for name, grad in zip(move.leaves, grads, strict=True) if not bool(grad.isfinite().all())]
-                culprits = self._culprits(move.bound, random, params, data)
+                culprits = culprits_of(move.bound, random, params, move.bound.arguments(*data))
                 if cause := cause_in(culprits, bool(value.isfinite()), bad):
                     return cause
                 move.move(grads)
         return None
-
-    def _culprits(self, bound: Estimator, random: torch.Tensor, params: Params, data: Data) -> list[str]:
-        """The sites whose values or densities are not finite."""
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.set_rng_state(random)
-            start = functools.partial(Probe, params, bound.formula.strategies, bound.modules)
-            arguments = bound.arguments(*data)
-            with arguments.lent(arguments.copies()) as (args, kwargs):
-                _, probe = bound.formula.evaluate(start, args, kwargs)
-        return probe.culprits
 
     @torch.no_grad()
     def _lost(self, arrays: Arrays) -> str | None:

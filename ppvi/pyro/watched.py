@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,51 +13,61 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from ppvi.compiler.explain import Explanation, SiteReport
 from ppvi.compiler.findings import Finding, StaticReport, in_order
+from ppvi.compiler.ir import Origin
 from ppvi.engine.runs import Site
+from ppvi.engine.sessions import Recorder, Session, computed
+from ppvi.engine.sites import Drawn, Place
 from ppvi.pyro.keys import STAGING, seeded
 from ppvi.pyro.linearity import Linearity
-from ppvi.pyro.replay import SCORE, Place, Replay, Replayed
+from ppvi.pyro.programs import Effects
+from ppvi.pyro.replay import SCORE, Replay, Replayed, is_decided, refuse_unreplayable, session_of
 from ppvi.strategies import Strategy
 
 RUNS = 16
 
 
-class Watched(Replayed):
+class Watched:
     """A run that simply draws, with every draw followed whose strategy a jump of the rest would bias."""
 
     def __init__(self, replay: Replay):
-        super().__init__(replay, (), plain=True)
+        self.replay = replay
+        self.run = Replayed(replay, ())
         self.linearity = Linearity()
         self.followed: list[tuple[Place, int]] = []
         self.impossible: dict[int, Outside] = {}
         """By the draw that a density of -inf depends on."""
 
+    def session(self) -> Session:
+        recorder = Recorder(self.around, estimate=self.linearity.estimate)
+        effects = Effects(None, Origin.OTHER, read_out=self.read_out)
+        return session_of(self.replay, effects, True, draws=self.draw, log_probs=self.log_prob, recorder=recorder)
+
     @contextmanager
-    def surroundings(self) -> Iterator[None]:
-        with super().surroundings(), self.replay.provenance, self.linearity:
+    def around(self) -> Iterator[None]:
+        with self.replay.provenance, self.linearity:
             yield
 
-    def estimate(self, value: torch.Tensor, what: str, plates: Sequence[str] = ()) -> torch.Tensor:
-        return self.linearity.estimate(value, what, plates)
-
-    def value_at(self, at: Place) -> tuple[torch.Tensor, Sequence[Any]]:
-        if at.is_decided:
-            value = super().value_at(at)[0].clone()
-        else:
-            with self.replay.provenance.paused():
-                value = super().value_at(at)[0].clone()
+    def draw(self, session: Session, at: Place) -> Drawn:
+        refuse_unreplayable(at)
+        with nullcontext() if is_decided(at) else self.replay.provenance.paused():
+            value, _, route = self.run.drawn(session, at)
+            value = value.clone()
         self.followed.append((at, self.replay.provenance.follow(value)))
-        return value, ()
+        return Drawn(value, (), route)
 
-    def log_prob(self, site: Site, value: Any, role: str, intermediates: Sequence[Any] = ()) -> Any:
-        found = super().log_prob(site, value, role, intermediates)
+    def log_prob(
+        self, session: Session, site: Site, value: torch.Tensor, role: str, intermediates: Sequence[Any]
+    ) -> torch.Tensor:
+        self.read_out(session, session.scope.distribution(site.fn).bounds())
+        found = computed(session, site, value, role, intermediates)
         with _disable_current_modes():
             outside = bool((found == -math.inf).any())
         for number in self.replay.provenance.behind(found) if outside else ():
-            self.impossible.setdefault(number, Outside(f"{self.distribution(site.fn).name}.log_prob", self.here()))
+            name = session.scope.distribution(site.fn).name
+            self.impossible.setdefault(number, Outside(f"{name}.log_prob", session.here()))
         return found
 
-    def read_out(self, tensors: Any) -> None:
+    def read_out(self, session: Session, tensors: Any) -> None:
         self.replay.provenance.read(tensors)
 
 
@@ -81,8 +91,8 @@ class Seen:
     @property
     def strategy(self) -> Strategy:
         """That of the site, or what it gets for being read."""
-        undecided = self.at.strategy.route == "path" and not self.at.is_decided
-        return SCORE if undecided and self.read else self.at.strategy
+        undecided = self.at.strategies[-1].route == "path" and not is_decided(self.at)
+        return SCORE if undecided and self.read else self.at.strategies[-1]
 
     @property
     def jumps(self) -> bool:
@@ -93,7 +103,7 @@ class Seen:
 
 def _watched(replay: Replay) -> Watched:
     run = Watched(replay)
-    replay.evaluate(run)
+    replay.evaluate(run.session())
     return run
 
 
@@ -204,7 +214,7 @@ def _reason(seen: Seen) -> str:
         return f"named by the user, and biased if the objective jumps where it is read or rounded, at {seen.read}"
     if seen.at.named:
         return "named by the user"
-    if seen.at.strategy.route != "path":
+    if seen.at.strategies[-1].route != "path":
         return "the default of a program that is replayed"
     if seen.strategy.route != "path":
         return f"it is read or rounded at {seen.read}, where the objective may jump"

@@ -9,8 +9,9 @@ import pytest
 import ppvi
 import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
+from ppvi.engine.sessions import Session
 from ppvi.errors import ProgramError
-from ppvi.numpyro.session import Session
+from ppvi.numpyro.programs import NumPyroPrograms, scope_of
 from ppvi.numpyro.stage import stage
 from ppvi.objective import estimator_of
 from tests.engines import dist, nn, ppl, xp
@@ -129,7 +130,7 @@ def _staged(model, guide, params, program):
     """The equations of an objective."""
 
     def run(params, key):
-        session = Session(key, params, {})
+        session = Session(NumPyroPrograms(), params, {}, scope_of(key))
         with estimator_of(bound).handles(session, (), {}) as (p, q):
             return program(p, q)
 

@@ -26,15 +26,15 @@ def test_rows_that_disagree_go_unnoticed(engine):
 
 def test_a_minibatch_of_its_own_for_every_run(engine):
     """Replicates of one evaluation that each draw rows."""
-    session = engine.session
-    name = "plate_key" if hasattr(session, "plate_key") else "subsample"
-    sampled = getattr(session, name)
+    programs = engine.programs
+    name = "plate_key" if hasattr(programs, "plate_key") else "subsample"
+    sampled = getattr(programs, name)
 
-    def anew(self, plate, *sizes):
-        return sampled(self, f"{plate} {next(numbers)}", *sizes)
+    def anew(self, scope, plate, *sizes):
+        return sampled(self, scope, f"{plate} {next(numbers)}", *sizes)
 
     numbers = iter(range(100))
-    with mock.patch.object(session, name, anew), pytest.raises(AssertionError):
+    with mock.patch.object(programs, name, anew), pytest.raises(AssertionError):
         test_plates.test_a_plate_has_one_minibatch_whoever_states_its_size(engine, "guide first", 2, 2)
 
 

@@ -7,9 +7,10 @@ import jax
 import pytest
 
 from ppvi import expectations
+from ppvi.engine.sessions import Session
 from ppvi.inference.marginal import Marginal
 from ppvi.inference.posterior import Posterior
-from ppvi.numpyro.session import Session
+from ppvi.numpyro.programs import NumPyroPrograms
 from tests.engines import NUMPYRO, double
 from tests.laws import test_expectations, test_objectives, test_programs
 from tests.laws.sampling import check
@@ -75,12 +76,12 @@ def test_backward_kernel_left_out_of_the_weight(engine):
 
 def test_resampling_scores_left_out(engine):
     """As in the common FIVO gradient."""
-    choice = engine.session.choice
+    choice = Session.choice
 
     def uncredited(self, site, log_weights, n):
         return choice(self, site, self.ops.stop_gradient(log_weights), n)
 
-    with mock.patch.object(engine.session, "choice", uncredited), pytest.raises(AssertionError):
+    with mock.patch.object(Session, "choice", uncredited), pytest.raises(AssertionError):
         test_objectives.test_fivo_with_its_resampling_scores(engine)
 
 
@@ -95,15 +96,18 @@ def test_plain_function_of_an_estimate():
 @pytest.mark.slow
 def test_one_minibatch_for_all_runs_of_a_product():
     """The factors of exp_of have to be independent, minibatches included."""
-    apart = Session.apart
+    separate = NumPyroPrograms.separate_evaluation
 
     @contextmanager
-    def sharing(session, key):
-        root = session.root
-        with apart(session, key):
-            session.root = root
+    def sharing(self, session, key, i):
+        evaluation = session.scope.evaluation
+        with separate(self, session, key, i), session.within(evaluation=evaluation):
             yield
 
     case = next(case for case in test_expectations.CASES if "subsampled" in case.name)
-    with mock.patch.object(Session, "apart", sharing), jax.enable_x64(False), pytest.raises(AssertionError):
+    with (
+        mock.patch.object(NumPyroPrograms, "separate_evaluation", sharing),
+        jax.enable_x64(False),
+        pytest.raises(AssertionError),
+    ):
         check(NUMPYRO, case, case.strategies[0], batch=100)

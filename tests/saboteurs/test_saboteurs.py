@@ -9,7 +9,6 @@ import pytest
 
 import ppvi
 from ppvi.compiler import continuation as compiler, terms
-from ppvi.numpyro.session import Session
 from ppvi.strategies import phantom
 from tests.engines import xp
 from tests.laws import test_exact, test_statistical
@@ -126,16 +125,16 @@ def test_scale_in_the_score(engine):
 def test_frozen_key(engine):
     """One key for every evaluation: all seeds give the same draw."""
 
-    def frozen_session(self, key, *others):
-        session(self, jax.random.key(0), *others)
+    def frozen_scope(key, *others):
+        return scope_of(jax.random.key(0), *others)
 
     def frozen_seed(key):
         return seeded(0)
 
-    on_pyro = importlib.import_module("ppvi.pyro._engine")
-    session, seeded = Session.__init__, on_pyro.seeded
+    on_numpyro, on_pyro = (importlib.import_module(f"ppvi.{name}._engine") for name in ("numpyro", "pyro"))
+    scope_of, seeded = on_numpyro.scope_of, on_pyro.seeded
     with (
-        mock.patch.object(Session, "__init__", frozen_session),
+        mock.patch.object(on_numpyro, "scope_of", frozen_scope),
         mock.patch.object(on_pyro, "seeded", frozen_seed),
         pytest.raises(AssertionError),
     ):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ppvi.engine import divergences
-from ppvi.engine.sessions import Session
+from ppvi.engine.minibatches import Owed
 from ppvi.numpyro import markers
 from ppvi.program import Trace
 from tests.engines import double
@@ -30,7 +30,7 @@ def test_scale_inside_the_logarithm(engine):
 
     with (
         mock.patch.object(Trace, "_kept", scaled),
-        mock.patch.object(Session, "settle", lambda self, plates: self._owed.clear() or 1.0),
+        mock.patch.object(Owed, "settle", lambda self, plates: self.plates.clear() or 1.0),
         pytest.raises(AssertionError),
     ):
         per_row(engine)
@@ -38,7 +38,7 @@ def test_scale_inside_the_logarithm(engine):
 
 def test_minibatch_that_stands_for_itself(engine):
     with (
-        mock.patch.object(Session, "settle", lambda self, plates: self._owed.clear() or 1.0),
+        mock.patch.object(Owed, "settle", lambda self, plates: self.plates.clear() or 1.0),
         pytest.raises(AssertionError),
     ):
         per_row(engine)

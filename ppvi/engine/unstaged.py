@@ -1,0 +1,84 @@
+"""What sessions do that stage nothing, to find parameters, to draw, or to look for NaN: the values that they are made with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ppvi.engine.protocol import Repeats
+from ppvi.engine.runs import Site
+from ppvi.engine.sessions import Recorder, Session, misfit
+from ppvi.errors import ProgramError
+from ppvi.ops import Array
+
+
+class Once:
+    """A function is run once for all its runs, outside of any vectorisation, and a fold not at all."""
+
+    def each(self, session: Session, function: Callable[..., Any], stacks: Sequence[Any], n: int) -> Any:
+        result = function(*session.ops.tree_map(lambda x: x[0], list(stacks)))
+        return session.engine.repeated(result, n)
+
+    def fold(self, session: Session, count: Array, body: Callable[[Array, Any], Any], carry: Any) -> Any:
+        return session.ops.tree_map(session.array, carry)
+
+
+class OneByOne:
+    """Runs come one after the other, so that a program may branch on what it draws."""
+
+    def each(self, session: Session, function: Callable[..., Any], stacks: Sequence[Any], n: int) -> Any:
+        tree_map, runs = session.ops.tree_map, []
+        changes = session.engine.in_turn(session.scope, n)
+        for i in range(n):
+            with session.within(**changes(i)):
+                runs.append(function(*tree_map(lambda x, i=i: x[i], list(stacks))))
+        return session.engine.stacked(runs)
+
+    def fold(self, session: Session, count: Array, body: Callable[[Array, Any], Any], carry: Any) -> Any:
+        key = session.engine.key(session.scope)
+        for i in range(int(count)):
+            with session.engine.separate_evaluation(session, key, i):
+                carry = body(session.array(i), carry)
+        return session.ops.tree_map(session.array, carry)
+
+
+ONCE: Repeats = Once()
+ONE_BY_ONE: Repeats = OneByOne()
+
+
+def unseen(session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any]) -> Array:
+    """No densities, of which the parameters that a program has do not depend; but data are looked at for NaN."""
+    bad = session.engine.missing(site.fn, value)
+    if bad is None:
+        raise misfit(session, site, value, role)
+    if bad:
+        raise ProgramError(
+            f"site {site.name!r} of the {role} at {session.here()} observes {bad} NaN among {math.prod(value.shape)} values: "
+            f"drop them, or give the site an obs_mask= and impute them."
+        )
+    return session.ops.zeros(tuple(site.fn.batch_shape))
+
+
+def culprits(evaluate: Callable[[Callable[[], Session]], Any], start: Callable[[Recorder], Session]) -> list[str]:
+    """The sites whose values or densities are not finite, where an objective is evaluated in a session on arrays."""
+    found: list[str] = []
+
+    def ran(role: str, values: Mapping[str, Array], log_probs: Mapping[str, Array]) -> None:
+        for name, log_prob in log_probs.items():
+            if name in values and not bool(_finite(values[name]).all()):
+                found.append(f"site {name!r} of the {role} has a value that is not finite")
+            flat = log_prob.reshape(-1)
+            if not bool(_finite(flat).all()):
+                found.append(f"site {name!r} of the {role} has log_prob {float(flat[~_finite(flat)][0])}")
+
+    def begin() -> Session:
+        found.clear()  # of an evaluation that is begun anew
+        return start(Recorder(ran=ran))
+
+    evaluate(begin)
+    return found
+
+
+def _finite(x: Array) -> Array:
+    return x * 0.0 == 0
