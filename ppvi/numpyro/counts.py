@@ -1,8 +1,11 @@
-"""Densities of counts, safe where a probability is zero.
+"""Densities of counts, safe where a probability is zero or a logit is.
 
 JAX takes the derivative of x log(y) in y as weight / y, times x. For a Bernoulli of probability 0, y is the smallest number
 there is, and the weight of a score or of a likelihood makes weight / y infinite: at a draw x = 0 the derivative is NaN.
 Here x / y is taken first, and is 0 where x is.
+
+NumPyro writes log(1 + e^l) as max(l, 0) + log(1 + e^-|l|), whose derivative at l = 0, where logits often begin, is JAX's for
+one side of max and of |l|: 1, and not 1/2.
 """
 
 from __future__ import annotations
@@ -27,7 +30,24 @@ def _safe(function: Any, log: Callable[..., Any], shift: int) -> Callable[..., A
     return safe
 
 
+def _cross_entropy(logits: Any, value: Any) -> Any:
+    """-log_prob of a Bernoulli."""
+    known = jnp.isfinite(logits)
+    finite = jnp.where(known, logits, 0.0)
+    return jnp.where(known, jax.nn.softplus(finite) - finite * value, jnp.inf * jnp.logical_xor(value, logits > 0))
+
+
+@discrete.validate_sample
+def _binomial(self: Any, value: Any) -> Any:
+    """log_prob of a Binomial."""
+    n = jnp.asarray(self.total_count, jnp.result_type(float))
+    choices = special.gammaln(n + 1) - special.gammaln(value + 1) - special.gammaln(n - value + 1)
+    return value * self.logits - n * jax.nn.softplus(self.logits) + choices
+
+
 COUNTS = (
+    (discrete, "binary_cross_entropy_with_logits", _cross_entropy),
+    (discrete.BinomialLogits, "log_prob", _binomial),
     (discrete, "xlogy", _safe(special.xlogy, jnp.log, 0)),
     (discrete, "xlog1py", _safe(special.xlog1py, jnp.log1p, 1)),
 )

@@ -67,7 +67,7 @@ class StochasticPerturbation(OneByOne):
             x, following = ops.choose(support, index)[0], ops.choose(support, after)[0]
             held = ops.choose(ops.stop_gradient(probs), index)[0]
             rate = -ops.choose(ops.cumsum(probs, 0), index)[0] / held
-        lots = ops.moveaxis(dist.noise(rng, "uniform", 0, n=2), 0, -1)
+        lots = 1 - ops.moveaxis(dist.noise(rng, "uniform", 0, n=2), 0, -1)
         return Draw(x, values=ops.stack([following, x]), weights=ops.stack([rate, -rate]), inputs=lots)
 
     def elsewhere(self, site: Site, coupled: Mapping[int, int], k: Continuation) -> Terms:
@@ -92,20 +92,23 @@ def _next_possible(ops: Ops, probs: Array) -> Array:
     return ops.stack(following[::-1])
 
 
-def _one_of(site: Site, coupled: Mapping[int, int]) -> tuple[Array, int]:
-    """Which lane of those that are coupled has drawn the highest lot, and how many they are."""
-    first, second = site.inputs[..., 0], site.inputs[..., 1]
-    highest = first == _highest(site, first, coupled)
+def _one_of(site: Site, coupled: Mapping[int, int]) -> tuple[Array, Array]:
+    """Which lane of those that are coupled has drawn the highest lot, and how many have drawn one: where a branch passes over
+    the site it is 0."""
+    ops, first, second = site.ops, site.inputs[..., 0], site.inputs[..., 1]
+    highest = first == _over(site, coupled, ops.max, first)
     # Of a million lanes two are likely to share the highest number of a float.
-    second = site.ops.where(highest, second, -1.0)
-    return second == _highest(site, second, coupled), math.prod(site.lanes[axis] for axis in coupled)
+    second = ops.where(highest, second, -1.0)
+    drawn = _over(site, coupled, lambda x, axis: ops.sum(x, [axis]), ops.where(first > 0, 1.0, 0.0))
+    return second == _over(site, coupled, ops.max, second), drawn
 
 
-def _highest(site: Site, x: Array, axes: Iterable[int]) -> Array:
+def _over(site: Site, axes: Iterable[int], reduce: Callable[[Array, int], Array], x: Array) -> Array:
+    """`x` over these axes, each of which stays with the size 1."""
     shape = list(site.lanes)
     for axis in axes:
         shape[axis] = 1
-        x = site.ops.reshape(site.ops.max(x, axis), shape)
+        x = site.ops.reshape(reduce(x, axis), shape)
     return x
 
 

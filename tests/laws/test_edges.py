@@ -143,3 +143,20 @@ def test_a_library_is_as_it_was_when_the_last_thread_has_left(engine):
         what()
         for owner, name, function in care().others if others else care().own:
             assert getattr(owner, name) is function
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("seen", [0.0, 1.0])
+def test_a_logit_of_zero_has_the_slope_of_its_neighbours(engine, seen, count):
+    """d/dl log_prob(k) = k - n sigmoid(l) of a Binomial, and of a Bernoulli, which is one of n = 1."""
+
+    def model():
+        logits = ppl.param("logits", xp.zeros(3))
+        with ppl.plate("rows", 3):
+            fn = dist.Bernoulli(logits=logits) if count == 1 else dist.Binomial(count, logits=logits)
+            ppl.sample("y", fn, obs=xp.asarray([seen] * 3))
+
+    with on(engine):
+        bound = engine.vi.objective(lambda p, q: p.log_density({}), model, nothing)
+        _, grads = bound.value_and_grad(engine.key(0), {"logits": xp.zeros(3)})
+        assert np.asarray(grads["logits"]).tolist() == [seen - count / 2] * 3

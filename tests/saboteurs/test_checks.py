@@ -9,6 +9,7 @@ import pytest
 from ppvi.checks.paths import Paths, lay
 from ppvi.checks.sequential import Asymptotic
 from ppvi.checks.unbiased import Judge
+from ppvi.engine import checking as engine_checking
 from ppvi.numpyro import checking
 from tests.checks import test_far_and_rare as laws, test_rounding as rounding
 
@@ -19,7 +20,7 @@ def fails(law, *args):
 
 
 def test_paths_that_are_all_long():
-    with mock.patch.object(checking, "lay", lambda *args, close, **options: lay(*args, close=False, **options)):
+    with mock.patch.object(engine_checking, "lay", lambda *args, close, **options: lay(*args, close=False, **options)):
         fails(laws.test_short_periods_show_on_close_paths, laws.rounded(200))
 
 
@@ -28,7 +29,7 @@ def test_paths_of_one_length():
         paths = lay(*args, **options)
         return Paths(paths.questions, paths.points, paths.directions, 0 * paths.low, 0 * paths.low + 1.0, paths.said)
 
-    with mock.patch.object(checking, "lay", alike):
+    with mock.patch.object(engine_checking, "lay", alike):
         fails(laws.test_periods, laws.waves(1), 0)
 
 
