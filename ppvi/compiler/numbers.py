@@ -82,6 +82,10 @@ class Numbers:
         except (KeyError, TypeError):  # not found; or a number of a trace outside, which may be anything
             return None
 
+    def all(self, seed: int) -> dict[Any, Any]:
+        """All numbers in the run of a seed."""
+        return dict(self._run(self.program.equations, Run(seed)))
+
     def together(self, *atoms: Atom, runs: int = RUNS) -> Iterator[tuple[int | None, list[np.ndarray]]]:
         """Arrays in one run after the other, by seed; one run where no draw has a part in them, none where they are unknown."""
         loops = any(equation.with_body is not None for atom in atoms for equation in self._behind(atom))

@@ -6,7 +6,6 @@ certain. A source is moved along a line, the random numbers as they were, and wh
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -129,7 +128,7 @@ class Witnesses:
 
     def _line(self, source: Var, code: Sequence[Equation] | Sequence[Step]) -> Line:
         """A line through the value of a source in a run."""
-        known = dict(self._run)
+        known = self.numbers.all(0)
         start = known[source] * 1.0
         direction = 1 + 0.37 * start + 0.11 * start**2  # another one for every number
         moving: set[Atom] = {source}
@@ -152,9 +151,9 @@ class Witnesses:
 
         def run(*values: Any) -> Sequence[Any]:
             if isinstance(step, Equation):
-                return equation.run(*values)
+                return equation.at(*values)
             try:
-                return equation.run(*(self.numbers.ops.array(x) if isinstance(x, np.ndarray) else x for x in values))
+                return equation.at(*(self.numbers.ops.array(x) if isinstance(x, np.ndarray) else x for x in values))
             except AssertionError:  # of a body that is written for the checks alone
                 found = _of_numbers(step, list(map(as_numpy, values)))
             if found is None:
@@ -168,15 +167,6 @@ class Witnesses:
         random = equation.meaning is not None and equation.meaning().keyed is False
         return Operation(step.inputs, step.outputs, again if random else run)
 
-    @functools.cached_property
-    def _run(self) -> Mapping[Var, Any]:
-        """All values of the program in one run."""
-        program = self.numbers.program
-        with self.numbers.drawing(0) as key:
-            known = dict.fromkeys(program.inputs, key) | program.constants | dict(self.numbers.values)
-            for equation in program.equations:
-                known.update(zip(equation.outputs, equation.run(*_read(equation.inputs, known)), strict=True))
-        return known
 
 
 def _of_numbers(step: Step, values: Sequence[np.ndarray]) -> np.ndarray | None:
