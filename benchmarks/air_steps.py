@@ -2,7 +2,7 @@
 
 Table 2 of Becker, Lew et al. 2024. All contenders use the same networks, the separable spatial transformer among them, and
 the same images; each runs in a process of its own, and they take turns (`benchmarks.turns`). The code by hand has the flags
-of XLA that ppvi sets (`ppvi.numpyro.xla`), the others their own. Run with
+of XLA that ppvi sets (`ppvi.numpyro._xla`), the others their own. Run with
 
     python -m benchmarks.air_steps [--genjax PYTHON]
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ppvi.tables import render
+from ppvi._tables import render
 
 PACKAGES = ("ppvi", "jax", "numpyro", "torch", "pyro-ppl")
 _tables: dict[str, dict[str, Sequence]] = {}

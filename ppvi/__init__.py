@@ -6,48 +6,48 @@ Here are the names that need no framework: strategies, objectives, the objective
 
 from typing import Any
 
-from ppvi import objectives as objectives, strategies as strategies
-from ppvi.check import check_estimator as check_estimator
-from ppvi.checks import Budget as Budget, Report as Report
-from ppvi.compare import Comparison as Comparison, compare as compare
+from ppvi import objectives, strategies
+from ppvi._check import check_estimator
+from ppvi._compare import Comparison, compare
+from ppvi.checks import Budget, Report
 from ppvi.errors import (
-    BiasError as BiasError,
-    BiasWarning as BiasWarning,
-    EngineError as EngineError,
-    FitError as FitError,
-    PpviError as PpviError,
-    ProgramError as ProgramError,
-    StrategyError as StrategyError,
+    BiasError,
+    BiasWarning,
+    EngineError,
+    FitError,
+    PpviError,
+    ProgramError,
+    StrategyError,
 )
 from ppvi.expectations import (
-    exp_of as exp_of,
-    log_of as log_of,
-    minibatch as minibatch,
-    power_of as power_of,
+    exp_of,
+    log_of,
+    minibatch,
+    power_of,
 )
-from ppvi.inference import marginal as marginal, normalize as normalize, tempered as tempered
+from ppvi.inference import marginal, normalize, tempered
 from ppvi.program import (
-    Program as Program,
-    Trace as Trace,
-    each as each,
-    handle as handle,
-    logmeanexp as logmeanexp,
-    minimized as minimized,
-    replicate as replicate,
-    stop_gradient as stop_gradient,
-    total as total,
+    Program,
+    Trace,
+    each,
+    handle,
+    logmeanexp,
+    minimized,
+    replicate,
+    stop_gradient,
+    total,
 )
-from ppvi.stopping import Plateau as Plateau, TimeLimit as TimeLimit
+from ppvi.stopping import Plateau, TimeLimit
 from ppvi.strategies import (
-    ARM as ARM,
-    DisARM as DisARM,
-    Enumerate as Enumerate,
-    LeaveOneOut as LeaveOneOut,
-    LocalExpectation as LocalExpectation,
-    MeasureValued as MeasureValued,
-    Reinforce as Reinforce,
-    Reparam as Reparam,
-    Strategy as Strategy,
+    ARM,
+    DisARM,
+    Enumerate,
+    LeaveOneOut,
+    LocalExpectation,
+    MeasureValued,
+    Reinforce,
+    Reparam,
+    Strategy,
 )
 
 
@@ -59,3 +59,52 @@ def load(folder: Any, objective: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ARM",
+    "BiasError",
+    "BiasWarning",
+    "Budget",
+    "Comparison",
+    "DisARM",
+    "EngineError",
+    "Enumerate",
+    "FitError",
+    "LeaveOneOut",
+    "LocalExpectation",
+    "MeasureValued",
+    "Plateau",
+    "PpviError",
+    "Program",
+    "ProgramError",
+    "Reinforce",
+    "Reparam",
+    "Report",
+    "Strategy",
+    "StrategyError",
+    "TimeLimit",
+    "Trace",
+    "check_estimator",
+    "compare",
+    "each",
+    "exp_of",
+    "handle",
+    "load",
+    "log_of",
+    "logmeanexp",
+    "marginal",
+    "minibatch",
+    "minimized",
+    "normalize",
+    "objectives",
+    "power_of",
+    "replicate",
+    "stop_gradient",
+    "strategies",
+    "tempered",
+    "total",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

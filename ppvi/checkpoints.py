@@ -23,13 +23,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ppvi._identity import difference, identity
+from ppvi._ops import Array, as_numpy
+from ppvi._trees import mapped
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import State
 from ppvi.errors import ProgramError
-from ppvi.identity import difference, identity
 from ppvi.objective import Objective
-from ppvi.ops import Array, as_numpy
-from ppvi.trees import mapped
 
 FORMAT = 2
 KEPT = 3

@@ -17,8 +17,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ppvi._ops import Array
 from ppvi.errors import ProgramError
-from ppvi.ops import Array
 from ppvi.program import check_count, each, session, stop_gradient
 
 _SLOPE = "the gradient of a function of an expectation is its slope, estimated apart, times that of the expectation"

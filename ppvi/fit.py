@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppvi._course import LostError, states
+from ppvi._draws import posterior
+from ppvi._identity import difference, identity
+from ppvi._losses import trends
+from ppvi._starts import ROUND, Chosen, chosen, leading
+from ppvi._steps import Stream
 from ppvi.checkpoints import Checkpoints, newest
-from ppvi.course import LostError, states
-from ppvi.draws import posterior
 from ppvi.engine.calls import own_options, verb
 from ppvi.engine.protocol import Params
 from ppvi.engine.sharding import PeerError
 from ppvi.engine.training import State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
-from ppvi.identity import difference, identity
-from ppvi.losses import trends
 from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program
-from ppvi.starts import ROUND, Chosen, chosen, leading
-from ppvi.steps import Stream
 from ppvi.stopping import Callback, Rule, asked
 
 if TYPE_CHECKING:  # they take seconds to import

@@ -16,10 +16,9 @@ from types import MappingProxyType
 from typing import Any, Never, final
 from weakref import WeakValueDictionary
 
+from ppvi._ops import Array
 from ppvi.checks import Budget, Report
 from ppvi.checks.unbiased import RARE
-from ppvi.compiler.explain import Explanation
-from ppvi.compiler.findings import StaticReport
 from ppvi.engine.calls import name_of, own_options, verb
 from ppvi.engine.checking import check
 from ppvi.engine.formula import Formula, ObjectiveProgram
@@ -27,7 +26,8 @@ from ppvi.engine.protocol import Estimator, Params
 from ppvi.engine.sites import not_a_strategy
 from ppvi.engine.training import Trainer
 from ppvi.errors import ProgramError, StrategyError
-from ppvi.ops import Array
+from ppvi.proofs.explain import Explanation
+from ppvi.proofs.findings import StaticReport
 from ppvi.strategies import Strategy
 
 
@@ -46,7 +46,7 @@ class Engine:
             found = _ESTIMATORS.get((formula, self))
             if found is None:
                 options = {"compile": True} if self.compile else {}
-                found = _ESTIMATORS[formula, self] = self._part("_engine").Estimator(formula, **options)
+                found = _ESTIMATORS[formula, self] = self._part("engine").Estimator(formula, **options)
             return found
 
     def trainer(self, *args: Any, **options: Any) -> Trainer:
@@ -58,7 +58,7 @@ class Engine:
         return self._part("svi").Loss(estimator)
 
     def _part(self, name: str) -> Any:
-        return importlib.import_module(f"ppvi.{self.name}.{name}")
+        return importlib.import_module(f"ppvi.{self.name}._{name}")
 
 
 _ESTIMATORS: WeakValueDictionary[tuple[Formula, Engine], Estimator] = WeakValueDictionary()

@@ -18,16 +18,16 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from ppvi.errors import ProgramError
-from ppvi.ops import Array
-from ppvi.session import Session as Session, session as session, staging as staging
-from ppvi.trace import (
+from ppvi._ops import Array
+from ppvi._session import Session as Session, session as session, staging as staging
+from ppvi._trace import (
     Plate as Plate,
     Plates as Plates,
     Trace as Trace,
     of_minibatches as of_minibatches,
     plate_names as plate_names,
 )
+from ppvi.errors import ProgramError
 
 T = TypeVar("T")
 

@@ -29,9 +29,9 @@ import pyro.poutine
 import torch
 
 import ppvi.numpyro
-import ppvi.numpyro.programs
+import ppvi.numpyro._programs
 import ppvi.pyro
-import ppvi.pyro.programs
+import ppvi.pyro._programs
 from ppvi.objective import estimator_of
 from tests import distributions
 
@@ -157,7 +157,7 @@ NUMPYRO = SimpleNamespace(
     outcomes=exact,
     array=jnp.asarray,
     key=jax.random.key,
-    programs=ppvi.numpyro.programs.NumPyroPrograms,
+    programs=ppvi.numpyro._programs.NumPyroPrograms,
 )
 PYRO = SimpleNamespace(
     name="Pyro",
@@ -179,7 +179,7 @@ PYRO = SimpleNamespace(
     outcomes=exact,
     array=lambda x: tensor(x) * 1.0,
     key=lambda seed: seed,
-    programs=ppvi.pyro.programs.PyroPrograms,
+    programs=ppvi.pyro._programs.PyroPrograms,
 )
 ENGINES = (NUMPYRO, PYRO)
 _engines: list[Any] = [NUMPYRO]

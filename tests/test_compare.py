@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import ppvi
-from ppvi.compare import threshold
+from ppvi._compare import threshold
 
 RNG = np.random.default_rng(0)
 AT = {"mu": np.array(1.0), "beta": np.array([10.0, 20.0]), "gamma": np.arange(6.0).reshape(2, 3) + 30}

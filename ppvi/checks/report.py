@@ -127,7 +127,7 @@ class Report:
         }
 
     def __str__(self) -> str:
-        from ppvi.tables import render
+        from ppvi._tables import render
 
         header = (
             "at",

@@ -7,10 +7,13 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from ppvi.analysis.inlined import flatten
+from ppvi.analysis.intervals import interval
+from ppvi.analysis.ranges import Ranges
 from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
-from ppvi.compiler.flat import flatten
-from ppvi.compiler.intervals import interval
-from ppvi.compiler.ir import (
+from ppvi.compiler.terms import Decomposition, Sites, Term
+from ppvi.errors import StrategyError
+from ppvi.ir import (
     POINT,
     Atom,
     Candidate,
@@ -22,9 +25,6 @@ from ppvi.compiler.ir import (
     site_info,
     union,
 )
-from ppvi.compiler.ranges import Ranges
-from ppvi.compiler.terms import Decomposition, Sites, Term
-from ppvi.errors import StrategyError
 from ppvi.strategies import Draw, Strategy
 from ppvi.strategies.alternatives import LIMIT
 

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ppvi.compiler.apart import laid, split
+from ppvi._ops import Array, Ops
+from ppvi.compiler.assignments import Table, tabulate
 from ppvi.compiler.choose import Choice, coupled
 from ppvi.compiler.dependence import Lanes, site_lanes
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
-from ppvi.compiler.ir import Along, Atom, Equation, Literal, Var, site_info, union
+from ppvi.compiler.lanewise import laid, split
 from ppvi.compiler.plan import Plan
-from ppvi.compiler.rows import Table, tabulate
-from ppvi.ops import Array, Ops
+from ppvi.ir import Along, Atom, Equation, Literal, Var, site_info, union
 from ppvi.strategies import Draw, Site
 
 Group = frozenset[int]

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
-from ppvi.compiler.ir import Along, Atom, AxisMap, Equation, Flow, Var, along
+from ppvi.ir import Along, Atom, AxisMap, Equation, Flow, Var, along
 
 WIDEST = 8
 """The most neighbouring lanes that a window has; a wider one reaches to the end."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
-from ppvi.ops import Array, Ops
+from ppvi._ops import Array, Ops
 from ppvi.strategies.zero import counted, varied
 
 Estimates = tuple[dict[int, Array], Array]

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from ppvi.compiler.flat import Flat, flatten
-from ppvi.compiler.intervals import interval
-from ppvi.compiler.ir import Atom, Equation, Literal, Loop, Program, Var, is_float
-from ppvi.compiler.poles import Range
-from ppvi.compiler.ranges import Ranges
-from ppvi.ops import Array, Ops, as_numpy
+from ppvi._ops import Array, Ops, as_numpy
+from ppvi.analysis.inlined import Flat, flatten
+from ppvi.analysis.intervals import interval
+from ppvi.analysis.poles import Range
+from ppvi.analysis.ranges import Ranges
+from ppvi.ir import Atom, Equation, Literal, Loop, Program, Var, is_float
 from ppvi.strategies.zero import LARGEST, is_finite
 
 POLES: dict[str, Callable[[Range], bool]] = {

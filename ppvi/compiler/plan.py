@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ppvi._ops import Ops
 from ppvi.compiler.choose import Choice, choose, first_candidate, refuse_moving_supports
 from ppvi.compiler.dependence import join, own_lanes, propagate, site_lanes
-from ppvi.compiler.ir import Atom, Equation, Program, Var, equations_behind, union
 from ppvi.compiler.terms import Decomposition, Sites, Term, decompose
-from ppvi.ops import Ops
+from ppvi.ir import Atom, Equation, Program, Var, equations_behind, union
 
 
 @dataclass(frozen=True)

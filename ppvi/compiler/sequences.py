@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from ppvi.compiler.dependence import Dependence, Lanes, join, push
-from ppvi.compiler.ir import Along, AxisMap, SiteInfo, along
 from ppvi.errors import StrategyError
+from ppvi.ir import Along, AxisMap, SiteInfo, along
 from ppvi.strategies import Strategy
 
 S = TypeVar("S", bound=Hashable)

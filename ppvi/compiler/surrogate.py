@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ppvi._ops import Array, Ops
 from ppvi.compiler.continuation import Env, Group, Rest, draw_of
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
-from ppvi.compiler.ir import Atom, Equation, union
 from ppvi.compiler.plan import Plan, initial_states
 from ppvi.errors import StrategyError
-from ppvi.ops import Array, Ops
+from ppvi.ir import Atom, Equation, union
 
 
 def surrogate(
@@ -32,7 +32,7 @@ def surrogate(
     **Arguments**
 
     - `states`: of the strategies that have one, as from `initial_states`, which are used where none are given.
-    - `again`: whether it is to be differentiated again (`ppvi.compiler.orders`). Then nothing is dropped for the sake of the
+    - `again`: whether it is to be differentiated again (`ppvi.proofs.orders`). Then nothing is dropped for the sake of the
       first derivative's variance alone.
     """
     env = Env()

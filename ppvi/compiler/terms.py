@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ppvi.compiler.dependence import Dependence, breadth, push
-from ppvi.compiler.ir import Atom, Equation, Program, Var
+from ppvi.ir import Atom, Equation, Program, Var
 
 Sites = Dependence[Equation]
 """Dependence of a variable on sites, each the equation that draws it."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ppvi.compiler.ir import Smoothness
+from ppvi.ir import Smoothness
 
 INDEPENDENT, SMOOTH, LIPSCHITZ, JUMP = Smoothness
 

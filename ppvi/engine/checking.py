@@ -12,11 +12,11 @@ import numpy as np
 from ppvi.checks import Budget, Question, Report, measure
 from ppvi.checks.paths import Paths, lay
 from ppvi.checks.unbiased import OPEN, ROUNDED, Measurement, exactly
-from ppvi.compiler.findings import StaticReport
 from ppvi.compiler.plan import Plan
 from ppvi.engine.outcomes import EndlessError, Outcomes
 from ppvi.engine.protocol import Args, Estimator, Gradients, Kwargs, Params
 from ppvi.errors import ProgramError, StrategyError
+from ppvi.proofs.findings import StaticReport
 from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
 
 Known = Callable[[Any], tuple[Outcomes, tuple[Any, np.ndarray]]]

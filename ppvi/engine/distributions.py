@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ppvi.compiler.ir import Masses, Support
+from ppvi._ops import Array
 from ppvi.engine.regions import Library, Region, region_of
-from ppvi.ops import Array
+from ppvi.ir import Masses, Support
 from ppvi.strategies import Distribution
 from ppvi.strategies.zero import log_weights
 
@@ -212,7 +212,7 @@ _TAILS = (
 
 
 def tails(name: str) -> int | None:
-    """How heavy a distribution's tails are, as `ppvi.compiler.ir.Density` has it."""
+    """How heavy a distribution's tails are, as `ppvi.ir.Density` has it."""
     return next((weight for weight, names in enumerate(_TAILS) if name in names), None)
 
 

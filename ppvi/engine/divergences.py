@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ppvi._ops import Array
 from ppvi.engine.distributions import masks
 from ppvi.engine.runs import Counted
-from ppvi.ops import Array
 from ppvi.program import of_minibatches
 
 if TYPE_CHECKING:

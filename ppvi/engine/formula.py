@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from ppvi._ops import Array
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.errors import ProgramError
 from ppvi.objectives.families import equal
-from ppvi.ops import Array
 from ppvi.program import Program, staging
 from ppvi.strategies import Strategy
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ppvi.compiler.ir import Support
 from ppvi.errors import ProgramError
+from ppvi.ir import Support
 
 REALS = Support("real", "real", -math.inf, math.inf)
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ppvi._ops import Array
 from ppvi.engine.distributions import SiteDistribution
 from ppvi.errors import EngineError
-from ppvi.ops import Array
 
 T = TypeVar("T")
 

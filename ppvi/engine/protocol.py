@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
+from ppvi._ops import Array, Ops
 from ppvi.checks.paths import Paths
 from ppvi.checks.unbiased import Draws
-from ppvi.compiler.explain import Explanation
-from ppvi.compiler.findings import StaticReport
-from ppvi.compiler.ir import Density, SiteInfo, Support
 from ppvi.compiler.plan import Plan
 from ppvi.engine.outcomes import Outcomes
 from ppvi.engine.runs import Arrays, Handle, Run, Site, SiteRecord
-from ppvi.ops import Array, Ops
+from ppvi.ir import Density, SiteInfo, Support
+from ppvi.proofs.explain import Explanation
+from ppvi.proofs.findings import StaticReport
 
 if TYPE_CHECKING:
     from ppvi.engine.formula import Formula

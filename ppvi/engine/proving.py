@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ppvi.compiler.examine import examine
-from ppvi.compiler.explain import Explanation, explain
-from ppvi.compiler.findings import Finding, StaticReport
-from ppvi.compiler.ir import Atom, Program as StagedProgram, Var
-from ppvi.compiler.numbers import Numbers
+from ppvi._ops import Array, Ops
+from ppvi._source import warn_at
 from ppvi.compiler.plan import Plan
 from ppvi.engine.protocol import Params
 from ppvi.errors import BiasWarning, ProgramError
-from ppvi.ops import Array, Ops
-from ppvi.source import warn_at
+from ppvi.ir import Atom, Program as StagedProgram, Var
+from ppvi.proofs.examine import examine
+from ppvi.proofs.explain import Explanation, explain
+from ppvi.proofs.findings import Finding, StaticReport
+from ppvi.proofs.numbers import Numbers
 
 
 @dataclass(frozen=True)

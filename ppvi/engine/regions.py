@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from ppvi.compiler.ir import POINT, UNKNOWN, Support
-from ppvi.ops import Array, Ops
+from ppvi._ops import Array, Ops
+from ppvi.ir import POINT, UNKNOWN, Support
 
 End = Any
 """An end of an interval: a number that is known while staging, or an array."""

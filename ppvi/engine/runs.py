@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ppvi.compiler.ir import POINT, At, Density
+from ppvi._ops import Array
 from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
 from ppvi.engine.names import Said, is_discrete
 from ppvi.errors import ProgramError, StrategyError
-from ppvi.ops import Array
+from ppvi.ir import POINT, At, Density
 from ppvi.program import Plate, Program, Trace, of_minibatches
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Handle(Program):
     def run(self, run: Run, *args: Any, **kwargs: Any) -> Trace:
         """One run of the program. Arguments default to those of the objective's call."""
         args, kwargs = args or self.args, kwargs or self.kwargs
-        program_name = name_of(self.fn)  # noqa: F841  (by which `ppvi.source` says where a site is that no line samples)
+        program_name = name_of(self.fn)  # noqa: F841  (by which `ppvi._source` says where a site is that no line samples)
         try:
             returned = self.session.engine.execute(self.session, run, functools.partial(self.fn, *args, **kwargs))
         except _FAILURES as error:

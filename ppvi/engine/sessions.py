@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, final
 
-from ppvi.compiler.ir import At, Density
+from ppvi._ops import Array
 from ppvi.engine.distributions import SiteDistribution, masks, tails
 from ppvi.engine.divergences import closed_form
 from ppvi.engine.minibatches import Minibatches, Owed, Rows
@@ -23,7 +23,7 @@ from ppvi.engine.protocol import Bodies, Marks, Programs, Repeats
 from ppvi.engine.runs import Arrays, Counted, Handle, Run, Site, SiteRecord
 from ppvi.engine.sites import Drawn, Place, by_strategies, refuse_shape, strategies_of
 from ppvi.errors import ProgramError
-from ppvi.ops import Array
+from ppvi.ir import At, Density
 from ppvi.strategies import Strategy
 
 E = TypeVar("E", bound=Programs)

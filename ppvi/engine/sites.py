@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ppvi import strategies
-from ppvi.compiler.ir import Candidate, SiteInfo
+from ppvi._ops import Array
 from ppvi.engine.distributions import SiteDistribution
 from ppvi.errors import ProgramError, StrategyError
-from ppvi.ops import Array
+from ppvi.ir import Candidate, SiteInfo
 from ppvi.strategies import Distribution, Draw, Strategy, default_strategies
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
 
+from ppvi._source import warn_at
 from ppvi.engine.arguments import Constants
 from ppvi.engine.world import World
-from ppvi.source import warn_at
 
 
 class Made(Protocol):

@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from ppvi._ops import Array
 from ppvi.engine.protocol import Params, Start
 from ppvi.errors import ProgramError
-from ppvi.ops import Array
 
 T = TypeVar("T")
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ppvi._ops import Array
 from ppvi.engine.protocol import Repeats
 from ppvi.engine.runs import Site
 from ppvi.engine.sessions import Recorder, Session, misfit
 from ppvi.errors import ProgramError
-from ppvi.ops import Array
 
 
 class Once:

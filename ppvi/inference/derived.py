@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from ppvi._ops import Array
 from ppvi.errors import ProgramError
-from ppvi.ops import Array
 from ppvi.program import Plate, Plates, Program, Trace, handle, of_minibatches, plate_names, session, total
 
 Conditional = Program | Callable[..., Any]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.inference.derived import Bound, Conditional, Derived, arrays, conditional, joint_trace, layout, within
-from ppvi.ops import Array
 from ppvi.program import Plates, Program, Trace, check_count, logmeanexp, replicate, session
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.inference.derived import (
     Bound,
@@ -19,7 +20,6 @@ from ppvi.inference.derived import (
     within,
     without_auxiliary,
 )
-from ppvi.ops import Array
 from ppvi.program import Plates, Program, Trace, check_count, each, logmeanexp, plate_names, replicate, session, total
 
 

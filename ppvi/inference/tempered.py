@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.inference.derived import Derived
-from ppvi.ops import Array
 from ppvi.program import Program, Trace
 
 

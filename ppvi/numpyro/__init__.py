@@ -7,11 +7,17 @@ fit = vi.fit(bound, key, x)
 print(ppvi.compare(fit, vi.nuts(model, key, x)))
 """
 
-from ppvi.numpyro import xla as xla, lapack as lapack  # isort: skip  (before anything that might compute)
+from ppvi.numpyro import _xla, _lapack  # noqa: F401  # isort: skip  (before anything that might compute)
 
-from ppvi.draws import posterior as posterior
-from ppvi.fit import Fit as Fit, fit as fit
-from ppvi.numpyro.handlers import strategies as strategies
-from ppvi.numpyro.mcmc import nuts as nuts
-from ppvi.numpyro.objective import objective as objective
-from ppvi.objective import Objective as Objective
+from ppvi._draws import posterior
+from ppvi.fit import Fit, fit
+from ppvi.numpyro._handlers import strategies
+from ppvi.numpyro._mcmc import nuts
+from ppvi.numpyro._objective import objective
+from ppvi.objective import Objective
+
+__all__ = ["Fit", "Objective", "fit", "nuts", "objective", "posterior", "strategies"]
+
+
+def __dir__() -> list[str]:
+    return __all__

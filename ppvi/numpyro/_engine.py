@@ -16,9 +16,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.choose import refuse_unknown
-from ppvi.compiler.examine import misused_estimates
 from ppvi.compiler.infinities import guarded
-from ppvi.compiler.orders import refuse_second
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.checking import Oracle
@@ -30,23 +28,25 @@ from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.errors import ProgramError
-from ppvi.numpyro import source
-from ppvi.numpyro.arguments import Structure, names_of, supports_of
-from ppvi.numpyro.beginnings import first_run
-from ppvi.numpyro.checking import Gradients, ValueAndGrad
-from ppvi.numpyro.distributions import SiteDistribution
-from ppvi.numpyro.handlers import InnerSiteError
-from ppvi.numpyro.learning import States, first_states, learners_of, value_grad_and_states
-from ppvi.numpyro.lifting import lifted, traced_afresh
-from ppvi.numpyro.numbers import KEY, number
-from ppvi.numpyro.ops import OPS
-from ppvi.numpyro.orders import derivatives_of
-from ppvi.numpyro.outcomes import outcomes
-from ppvi.numpyro.programs import NumPyroPrograms, as_key, body_key, renewed, scope_of
-from ppvi.numpyro.reading import called
-from ppvi.numpyro.stage import read
-from ppvi.numpyro.world import Worlds
+from ppvi.numpyro import _source as source
+from ppvi.numpyro._arguments import Structure, names_of, supports_of
+from ppvi.numpyro._beginnings import first_run
+from ppvi.numpyro._checking import Gradients, ValueAndGrad
+from ppvi.numpyro._distributions import SiteDistribution
+from ppvi.numpyro._handlers import InnerSiteError
+from ppvi.numpyro._learning import States, first_states, learners_of, value_grad_and_states
+from ppvi.numpyro._lifting import lifted, traced_afresh
+from ppvi.numpyro._numbers import KEY, number
+from ppvi.numpyro._ops import OPS
+from ppvi.numpyro._orders import derivatives_of
+from ppvi.numpyro._outcomes import outcomes
+from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, renewed, scope_of
+from ppvi.numpyro._reading import called
+from ppvi.numpyro._stage import read
+from ppvi.numpyro._world import Worlds
 from ppvi.program import Trace
+from ppvi.proofs.examine import misused_estimates
+from ppvi.proofs.orders import refuse_second
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ import itertools
 import math
 from collections.abc import Callable
 
+from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.objectives.families import Objective, family
 from ppvi.objectives.weights import log_weight, log_weights, normalized, refuse_estimated, refuse_points
-from ppvi.ops import Array
 from ppvi.program import (
     Plates,
     Program,

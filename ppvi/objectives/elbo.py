@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.objectives.families import Objective, family
 from ppvi.objectives.weights import refuse_estimated, refuse_placed
-from ppvi.ops import Array
 from ppvi.program import Program, kl_divergences
 
 

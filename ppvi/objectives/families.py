@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec
 
-from ppvi.ops import Array
+from ppvi._ops import Array
 from ppvi.program import Program
 
 P = ParamSpec("P")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ppvi._ops import Array
 from ppvi.inference import marginal
 from ppvi.objectives.elbo import elbo
 from ppvi.objectives.families import Objective, family
 from ppvi.objectives.multi_sample import iwelbo
-from ppvi.ops import Array
 from ppvi.program import Plates, Program
 
 Reverse = Callable[..., Any]

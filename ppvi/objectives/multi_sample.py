@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ppvi._ops import Array
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.objectives.families import Objective, family
 from ppvi.objectives.weights import log_weights, normalized
-from ppvi.ops import Array
 from ppvi.program import (
     Plates,
     Program,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ppvi._ops import Array
 from ppvi.inference import Posterior, normalize, tempered
 from ppvi.objectives.families import Objective, family
-from ppvi.ops import Array
 from ppvi.program import Program
 
 

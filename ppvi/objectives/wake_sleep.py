@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ppvi._ops import Array
 from ppvi.inference import normalize
 from ppvi.objectives.divergences import cubo
 from ppvi.objectives.families import Objective, family
 from ppvi.objectives.multi_sample import iwelbo
-from ppvi.ops import Array
 from ppvi.program import Plates, Program, Trace, minimized, moves, without_potential
 
 Alternating = list[tuple[Objective, str]]

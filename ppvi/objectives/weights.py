@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ppvi._ops import Array
 from ppvi.errors import ProgramError
-from ppvi.ops import Array
 from ppvi.program import Plates, Program, Trace, replicate, session
 
 

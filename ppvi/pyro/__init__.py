@@ -13,11 +13,17 @@ try:
 except ImportError as error:
     raise ImportError("ppvi.pyro needs PyTorch and Pyro: install them with pip install 'ppvi[pyro]'.") from error
 
-from ppvi.draws import posterior as posterior
-from ppvi.fit import Fit as Fit, fit as fit
-from ppvi.objective import Objective as Objective
-from ppvi.pyro.handlers import strategies as strategies
-from ppvi.pyro.mcmc import nuts as nuts
-from ppvi.pyro.objective import objective as objective
+from ppvi._draws import posterior
+from ppvi.fit import Fit, fit
+from ppvi.objective import Objective
+from ppvi.pyro._handlers import strategies
+from ppvi.pyro._mcmc import nuts
+from ppvi.pyro._objective import objective
 
 del _pyro, _torch
+
+__all__ = ["Fit", "Objective", "fit", "nuts", "objective", "posterior", "strategies"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from ppvi.compiler.choose import refuse_unknown
-from ppvi.compiler.examine import misused_estimates
 from ppvi.compiler.infinities import guarded
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
@@ -28,30 +27,31 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import World
 from ppvi.errors import EngineError
-from ppvi.pyro import source, watched
-from ppvi.pyro.arguments import checked, is_frozen
-from ppvi.pyro.beginnings import Start, first_run, initialise
-from ppvi.pyro.buffers import Modules, places_in, put, unchanged, writing
-from ppvi.pyro.checking import Gradients
-from ppvi.pyro.distributions import SiteDistribution
-from ppvi.pyro.gradient import Again, Once, Staging, Surrogate
-from ppvi.pyro.keys import STAGING, Key, seeded, seeds
-from ppvi.pyro.learning import NOTHING_LEARNS, States, first_states, value_and_grads
-from ppvi.pyro.lending import Arguments
-from ppvi.pyro.located import Numbers
-from ppvi.pyro.ops import OPS
-from ppvi.pyro.outcomes import outcomes
-from ppvi.pyro.plain import many
-from ppvi.pyro.programs import STAGED, PyroPrograms, scope_of
-from ppvi.pyro.refused import refuse_hooks
-from ppvi.pyro.regions import support_of
-from ppvi.pyro.replay import Replay
-from ppvi.pyro.stage import DynamicError, registering, stage
-from ppvi.pyro.trees import vmap
-from ppvi.pyro.world import RULES, as_staged, drawing, modes
+from ppvi.proofs.examine import misused_estimates
+from ppvi.pyro import _source as source, _watched as watched
+from ppvi.pyro._arguments import checked, is_frozen
+from ppvi.pyro._beginnings import Start, first_run, initialise
+from ppvi.pyro._buffers import Modules, places_in, put, unchanged, writing
+from ppvi.pyro._checking import Gradients
+from ppvi.pyro._distributions import SiteDistribution
+from ppvi.pyro._gradient import Again, Once, Staging, Surrogate
+from ppvi.pyro._keys import STAGING, Key, seeded, seeds
+from ppvi.pyro._learning import NOTHING_LEARNS, States, first_states, value_and_grads
+from ppvi.pyro._lending import Arguments
+from ppvi.pyro._located import Numbers
+from ppvi.pyro._ops import OPS
+from ppvi.pyro._outcomes import outcomes
+from ppvi.pyro._plain import many
+from ppvi.pyro._programs import STAGED, PyroPrograms, scope_of
+from ppvi.pyro._refused import refuse_hooks
+from ppvi.pyro._regions import support_of
+from ppvi.pyro._replay import Replay
+from ppvi.pyro._stage import DynamicError, registering, stage
+from ppvi.pyro._trees import vmap
+from ppvi.pyro._world import RULES, as_staged, drawing, modes
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
-    from ppvi.pyro.sharding import Layout
+    from ppvi.pyro._sharding import Layout
 
 
 class Estimator:

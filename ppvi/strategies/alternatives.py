@@ -15,8 +15,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
-from ppvi.ops import Array, Ops
 from ppvi.strategies.base import Continuation, Site, Strategy, Terms, phantom
 
 LIMIT = 4096

@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
-from ppvi.ops import Array, Ops
 
 
 class Distribution(Protocol):

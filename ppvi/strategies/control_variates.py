@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from ppvi.ops import Array, Ops
+from ppvi._ops import Array, Ops
 from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Terms, phantom
 from ppvi.strategies.relaxed import Relaxation, check_temperature, mixed, softmax
 from ppvi.strategies.zero import floored

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ppvi.ops import Array, Ops
+from ppvi._ops import Array, Ops
 from ppvi.strategies.alternatives import Together
 from ppvi.strategies.base import Distribution, Draw, needs_finite
 from ppvi.strategies.zero import NEGLIGIBLE, floored

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ppvi.ops import Array
+from ppvi._ops import Array
 from ppvi.strategies.alternatives import repeated
 from ppvi.strategies.base import (
     Continuation,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ppvi.ops import Array
+from ppvi._ops import Array
 from ppvi.strategies.alternatives import OneByOne, others
 from ppvi.strategies.base import Distribution, Draw, needs_finite
 

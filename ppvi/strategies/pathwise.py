@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
-from ppvi.ops import Array, Ops
 from ppvi.strategies.alternatives import OneByOne
 from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, check_at_least
 

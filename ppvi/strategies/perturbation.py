@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
-from ppvi.ops import Array, Ops
 from ppvi.strategies.alternatives import OneByOne
 from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Terms
 from ppvi.strategies.zero import NEGLIGIBLE, pickable

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
-from ppvi.ops import Array, Ops
 from ppvi.strategies.base import Distribution, Draw, Strategy, needs_finite
 from ppvi.strategies.zero import floored
 

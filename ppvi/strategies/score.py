@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ppvi.ops import Array, Ops
+from ppvi._ops import Array, Ops
 from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, check_at_least, phantom
 from ppvi.strategies.baselines import Baseline, NeuralBaseline
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ppvi.ops import Array, Ops
+from ppvi._ops import Array, Ops
 from ppvi.strategies.alternatives import OneByOne
 from ppvi.strategies.base import Distribution, Draw, check_at_least, needs_finite
 from ppvi.strategies.zero import NEGLIGIBLE, floored, pickable

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from ppvi.ops import Array, Ops
+from ppvi._ops import Array, Ops
 
 NEGLIGIBLE = 1e-30
 """What is not greater is the probability zero, which has a derivative all the same."""

@@ -9,7 +9,7 @@ import pytest
 
 import ppvi
 from ppvi.engine.outcomes import EndlessError, Tape
-from ppvi.numpyro.checking import _batch_size
+from ppvi.numpyro._checking import _batch_size
 
 
 def test_an_estimator_of_a_hundredth_of_a_second():

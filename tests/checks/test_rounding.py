@@ -8,7 +8,7 @@ import pytest
 import ppvi
 from ppvi.checks import Question
 from ppvi.checks.unbiased import DIGITS, RARE, ROUNDED, Judge, enough
-from ppvi.numpyro.magnitudes import with_summands
+from ppvi.numpyro._magnitudes import with_summands
 from tests.engines import ENGINES, dist, on, ppl, xp
 from tests.saboteurs.test_saboteurs import DroppedScore
 

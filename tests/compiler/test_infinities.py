@@ -6,9 +6,9 @@ import pytest
 from jax import lax
 
 from ppvi.compiler.infinities import guarded
-from ppvi.compiler.ir import Literal
-from ppvi.numpyro.ops import OPS
-from ppvi.numpyro.stage import stage
+from ppvi.ir import Literal
+from ppvi.numpyro._ops import OPS
+from ppvi.numpyro._stage import stage
 
 TABLE = jnp.array([0.3, 0.0])
 

@@ -12,8 +12,8 @@ from numpyro import handlers
 
 import ppvi.numpyro as vi
 from ppvi.compiler.continuation import align
-from ppvi.compiler.ir import Along, along
-from ppvi.numpyro.ops import OPS
+from ppvi.ir import Along, along
+from ppvi.numpyro._ops import OPS
 from ppvi.objectives import elbo
 
 KEY = jax.random.key(0)

@@ -132,7 +132,7 @@ def test_powers_that_have_no_edge(engine, f, slope):
 
 
 def test_a_library_is_as_it_was_when_the_last_thread_has_left(engine):
-    care = import_module(f"ppvi.{'numpyro' if engine is NUMPYRO else 'pyro'}.edges").careful
+    care = import_module(f"ppvi.{'numpyro' if engine is NUMPYRO else 'pyro'}._edges").careful
     first, second = care(), care()
     for what, others in (
         (first.__enter__, True),

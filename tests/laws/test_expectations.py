@@ -11,8 +11,8 @@ import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
 from ppvi.engine.sessions import Session
 from ppvi.errors import ProgramError
-from ppvi.numpyro.programs import NumPyroPrograms, scope_of
-from ppvi.numpyro.stage import stage
+from ppvi.numpyro._programs import NumPyroPrograms, scope_of
+from ppvi.numpyro._stage import stage
 from ppvi.objective import estimator_of
 from tests.engines import dist, nn, ppl, xp
 from tests.laws.cases import Case, nothing, rows

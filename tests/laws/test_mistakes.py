@@ -150,7 +150,7 @@ def test_mistakes(engine, name):
         make(engine)
 
 
-@pytest.mark.parametrize("source", [ppvi.numpyro.source, ppvi.pyro.source], ids=["NumPyro", "Pyro"])
+@pytest.mark.parametrize("source", [ppvi.numpyro._source, ppvi.pyro._source], ids=["NumPyro", "Pyro"])
 def test_a_function_called_as_what_runs_programs_is_the_users(source):
     def run():
         program_name = [source.here()]

@@ -102,7 +102,7 @@ ENDS = {
 def test_the_support_is_the_image_of_that_of_the_base(engine, name):
     make, lower, upper = ENDS[name]
     with on(engine):
-        region = import_module(f"{engine.vi.__name__}.distributions").SiteDistribution(make()).region
+        region = import_module(f"{engine.vi.__name__}._distributions").SiteDistribution(make()).region
         assert region.kind == "real"
         np.testing.assert_allclose([float(region.lower), float(region.upper)], [lower, upper], rtol=1e-6)
 

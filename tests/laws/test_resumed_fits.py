@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import ppvi
+from ppvi._steps import Pace
 from ppvi.checkpoints import Checkpoints
 from ppvi.objectives import elbo
-from ppvi.steps import Pace
 from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
 
 Y = np.array([1.2, 0.4, 2.1, 1.7], np.float32)

@@ -9,9 +9,9 @@ import torch
 from jax.sharding import Mesh
 
 import ppvi
+from ppvi._steps import Pace
 from ppvi.engine.training import apart
 from ppvi.objectives import elbo
-from ppvi.steps import Pace
 from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
 from tests.laws.test_resumed_fits import assert_same, bounds, rowed, run
 

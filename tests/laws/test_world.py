@@ -24,7 +24,7 @@ from ppvi.engine.arguments import Constants
 from ppvi.engine.snapshots import BLOCK, Content
 from ppvi.engine.stagings import KINDS, Stagings
 from ppvi.engine.world import World
-from ppvi.pyro.world import modes
+from ppvi.pyro._world import modes
 from tests.engines import NUMPYRO, dist, handlers, on, ppl, xp
 
 FACTOR = 1.0

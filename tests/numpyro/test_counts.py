@@ -9,7 +9,7 @@ import pytest
 
 import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, MeasureValued, Reinforce
-from ppvi.numpyro.edges import careful
+from ppvi.numpyro._edges import careful
 from ppvi.objectives import elbo
 from ppvi.strategies import ARM, LocalExpectation
 

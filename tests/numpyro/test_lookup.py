@@ -6,10 +6,10 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 
-from ppvi.compiler.ir import Var
-from ppvi.numpyro.distributions import SiteDistribution, peel
-from ppvi.numpyro.ops import OPS
-from ppvi.numpyro.stage import stage
+from ppvi.ir import Var
+from ppvi.numpyro._distributions import SiteDistribution, peel
+from ppvi.numpyro._ops import OPS
+from ppvi.numpyro._stage import stage
 
 TABLES = {"vector": (3,), "rows": (4, 2), "matrices": (2, 3, 2), "one row": (1,)}
 LABELS = jnp.array([[0, 2, -1], [1, 1, 7]])

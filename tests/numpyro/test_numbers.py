@@ -7,8 +7,8 @@ import pytest
 from jax import lax
 from scipy import stats
 
-from ppvi.numpyro import numbers
-from ppvi.numpyro.arithmetic import KEY
+from ppvi.numpyro import _numbers as numbers
+from ppvi.numpyro._arithmetic import KEY
 
 EDGES = np.array([0.0, -0.0, 1.0, -2.5, np.inf, -np.inf, np.nan, 1e-30, 88.0, -90.0, 3e38, 0.5], np.float32)
 WHOLE = np.array([0, 1, -7, 5, 2**31 - 1, -(2**31)], np.int32)

@@ -14,8 +14,8 @@ import pytest
 from jax import lax
 
 from ppvi.compiler.dependence import propagate
-from ppvi.compiler.ir import Along, Var, along
-from ppvi.numpyro.stage import Reader
+from ppvi.ir import Along, Var, along
+from ppvi.numpyro._stage import Reader
 
 X = (4, 3, 5)
 INF = math.inf

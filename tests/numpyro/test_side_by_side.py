@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from ppvi.numpyro import side_by_side
+from ppvi.numpyro import _parallel_scan as side_by_side
 
 KEY = jax.random.key(0)
 ROUNDS = 5

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ppvi.numpyro.xla import FLAG, without_fused_sums
+from ppvi.numpyro._xla import FLAG, without_fused_sums
 
 PROGRAM = """
 import jax, jax.numpy as jnp, ppvi.numpyro

@@ -17,7 +17,7 @@ import ppvi
 import ppvi.pyro as vi
 from ppvi.objective import estimator_of
 from ppvi.objectives import elbo, iwelbo
-from ppvi.pyro.sharding import Layout
+from ppvi.pyro._sharding import Layout
 
 ROWS = 64
 

@@ -9,7 +9,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._pytree import tree_leaves
 
 import ppvi
-from ppvi.pyro.sharding import Layout
+from ppvi.pyro._sharding import Layout
 from tests.processes import free_address, printed, started
 from tests.pyro import on_processes
 

@@ -10,7 +10,7 @@ from ppvi.checks.paths import Paths, lay
 from ppvi.checks.sequential import Asymptotic
 from ppvi.checks.unbiased import Judge
 from ppvi.engine import checking as engine_checking
-from ppvi.numpyro import checking
+from ppvi.numpyro import _checking as checking
 from tests.checks import test_far_and_rare as laws, test_rounding as rounding
 
 

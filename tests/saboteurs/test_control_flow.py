@@ -6,7 +6,7 @@ import pytest
 
 import ppvi
 from ppvi.compiler import continuation
-from ppvi.numpyro import bodies, lifting
+from ppvi.numpyro import _bodies as bodies, _lifting as lifting
 from tests.numpyro import test_control_flow as laws
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from tests.laws import test_moving_supports as laws
 
 
 def library(engine):
-    return import_module(f"{engine.vi.__name__}.regions").Library
+    return import_module(f"{engine.vi.__name__}._regions").Library
 
 
 def test_a_support_that_is_declared(engine):

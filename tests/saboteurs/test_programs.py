@@ -10,7 +10,7 @@ from ppvi import expectations
 from ppvi.engine.sessions import Session
 from ppvi.inference.marginal import Marginal
 from ppvi.inference.posterior import Posterior
-from ppvi.numpyro.programs import NumPyroPrograms
+from ppvi.numpyro._programs import NumPyroPrograms
 from tests.engines import NUMPYRO, double
 from tests.laws import test_expectations, test_objectives, test_programs
 from tests.laws.sampling import check

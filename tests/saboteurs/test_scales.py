@@ -7,7 +7,7 @@ import pytest
 
 from ppvi.engine import divergences
 from ppvi.engine.minibatches import Owed
-from ppvi.numpyro import markers
+from ppvi.numpyro import _markers as markers
 from ppvi.program import Trace
 from tests.engines import double
 from tests.laws import test_masks, test_minibatches

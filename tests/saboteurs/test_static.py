@@ -5,10 +5,10 @@ from unittest import mock
 
 import pytest
 
-from ppvi.compiler import continuity, examine, formula, smoothness
-from ppvi.compiler.ranges import Ranges
-from ppvi.compiler.smoothness import Analysis
-from ppvi.compiler.witnesses import Witnesses
+from ppvi.analysis.ranges import Ranges
+from ppvi.proofs import continuity, examine, formula, smoothness
+from ppvi.proofs.smoothness import Analysis
+from ppvi.proofs.witnesses import Witnesses
 from tests.corpus import test_corpus as corpus
 from tests.engines import PYRO
 

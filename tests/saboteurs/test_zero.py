@@ -9,7 +9,7 @@ import pytest
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation
 from ppvi.compiler import estimates
 from ppvi.engine.distributions import SiteDistribution
-from ppvi.numpyro import edges
+from ppvi.numpyro import _edges as edges
 from tests.engines import NUMPYRO
 from tests.laws import test_edges, test_zero
 

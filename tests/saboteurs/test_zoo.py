@@ -11,7 +11,7 @@ import pytest
 import ppvi
 from ppvi import objectives
 from ppvi.compiler import continuation
-from ppvi.numpyro import stage
+from ppvi.numpyro import _stage as stage
 from ppvi.objectives import multi_sample
 from ppvi.strategies import (
     REBAR,

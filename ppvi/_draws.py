@@ -1,0 +1,66 @@
+"""Draws from a guide at given parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ppvi._ops import Array
+from ppvi.engine.calls import own_options, refuse_laplace, verb
+from ppvi.engine.protocol import Params
+from ppvi.engine.runs import Assess, Handle
+from ppvi.inference import normalize
+from ppvi.objective import Objective, estimator_of
+from ppvi.program import Program, check_count
+
+if TYPE_CHECKING:  # which takes seconds to import
+    import arviz as az
+
+
+@verb
+def posterior(
+    objective: Objective,
+    key: Any,
+    params: Params,
+    *args: Any,
+    draws: int = 1000,
+    particles: int = 1,
+    program: Callable[[Program, Program], Program] | None = None,
+    **kwargs: Any,
+) -> az.InferenceData:
+    """Draws from a guide at given parameters, as ArviZ data with one chain.
+
+    **Arguments**
+
+    - `draws`: number of draws.
+    - `particles`: K; each draw is chosen among K by importance weight (sampling-importance-resampling), which is the
+      posterior that an importance-weighted bound with K particles fits (Cremer et al. 2017).
+    - `program`: takes the model and the guide to the program to draw from, the guide itself by default; such as
+      `lambda p, q: ppvi.marginal(q, ["x"], reverse, 5)`, whose importance weights need not know the auxiliary sites.
+
+    **Returns** `InferenceData` with groups `posterior` (the model's latent and deterministic sites) and `sample_stats`,
+    whose `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics. Plates are of all
+    their rows, in order, where the programs state a minibatch, too.
+
+    **Raises** `ProgramError` where a program knows the rows of a minibatch only, by name of the plate, and of a Laplace
+    approximation, of which nothing but the mode has been fitted.
+    """
+    own_options([objective], locals(), posterior)
+    import arviz as az
+
+    args, kwargs = objective.data(args, kwargs)
+    refuse_laplace(objective.guide)
+    check_count("posterior: the number of draws", draws)
+    check_count("posterior: the number of particles", particles)
+
+    def draw(p: Handle, q: Handle) -> tuple[dict[str, Array], Array]:
+        made = q if program is None else program(p, q)
+        z = (made if particles == 1 else normalize(p, made, particles)).simulate()
+        run = Assess("model", p.session, z, strict=False)
+        joint = p.run(run)
+        return {**joint, **run.deterministic}, joint.log_density - z.log_density
+
+    sites, log_weight = estimator_of(objective).many(key, params, args, kwargs, draws, draw)
+    return az.from_dict(
+        posterior={name: value[None] for name, value in sites.items()}, sample_stats={"log_weight": log_weight[None]}
+    )

@@ -1,0 +1,1 @@
+"""Where the values of a staged program lie; knows no framework."""

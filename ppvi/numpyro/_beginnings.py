@@ -1,0 +1,98 @@
+"""The first run of an objective, on arrays: it finds the parameters that the programs declare, with their initial values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+
+from ppvi.engine.protocol import Start
+from ppvi.engine.sessions import Session
+from ppvi.engine.unstaged import ONCE, unseen
+from ppvi.errors import EngineError
+from ppvi.numpyro._handlers import InnerSiteError, current_trace
+from ppvi.numpyro._programs import NumPyroPrograms, scope_of, shapes
+from ppvi.strategies import Strategy
+
+
+class Found:
+    """Parameters are found: they are made where they are declared with a value, and are given where they are not.
+
+    Where what is drawn is traced, they are traced too.
+    """
+
+    makes = True
+
+    def __init__(self, engine: NumPyroPrograms):
+        self.engine = engine
+        self.level = current_trace()
+        self.values: dict[str, Any] = {}
+        self.owners: dict[str, set[str]] = {}
+
+    def value(self, session: Session, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
+        self.owners.setdefault(name, set()).add(role)
+        if name not in self.values:
+            value = initial()
+            if value is None:
+                return self.engine.traced(session.params.get(name))
+            if current_trace() is not self.level:
+                raise EngineError(
+                    f"parameter {name!r} at {session.here()} is first declared inside a JAX transformation (jit, scan, vmap "
+                    f"or grad), which its initial value cannot leave. Declare it outside and use its value inside."
+                )
+            self.values[name] = value
+            session.constraints[name] = constraint
+            session.names.made(name, shapes(value))
+        return self.engine.traced(self.values[name])
+
+
+def first_run(
+    evaluate: Callable[[Callable[[], Session]], Session],
+    key: jax.Array,
+    chosen: Mapping[str, Strategy],
+    given: Mapping[str, Any] | None = None,
+) -> Start:
+    """What is found where an objective is evaluated in a session that is made for it, which is returned.
+
+    What depends on parameters and draws is traced only, for to compile it operation by operation takes seconds; unless an
+    initial value depends on it, or a site is under control flow.
+    """
+    found: list[Start] = []
+
+    def run(token: jax.Array | None) -> Start:
+        def start() -> Session:
+            engine = NumPyroPrograms(token=token)
+            options = {"parameters": Found(engine), "repeats": ONCE, "log_probs": unseen}
+            return Session(engine, given or {}, chosen, scope_of(key, plain=True), **options)
+
+        session = evaluate(start)
+        parameters: Any = session.parameters
+        # Without the session, whose tracers must not outlive it.
+        return Start(parameters.values, session.constraints, parameters.owners, session.learning)
+
+    def traced(token: jax.Array) -> None:
+        start = run(token)
+        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(start.params)):
+            found.append(start)
+
+    with suppress(*NEEDS_VALUES), jax.ensure_compile_time_eval():
+        jax.eval_shape(traced, jnp.zeros(()))
+    if not found:
+        found.append(run(None))
+    return found[0]
+
+
+NEEDS_VALUES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.UnexpectedTracerError,
+    InnerSiteError,
+)
+"""What is raised where numbers are looked at that are traced only, or where a function with a derivative rule of its own
+meets a parameter of its surroundings."""

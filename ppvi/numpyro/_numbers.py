@@ -1,0 +1,195 @@
+"""Equations run by NumPy: those with a body as their bodies say, those without a rule by JAX.
+
+JAX compiles each operation that it runs by itself, which for a run or two of a program takes a thousand times as long as the
+numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
+
+from ppvi.numpyro import _compat
+from ppvi.numpyro._arithmetic import COMPUTES, KEY, MOVES, SHRINKS, key_of, words_of
+
+Run = Callable[..., Sequence[Any]]
+
+LONGEST = 1000
+"""Rounds of a loop that are run by NumPy; JAX takes less time for more."""
+
+
+def number(x: Any) -> np.ndarray:
+    """An array as NumPy has it; a key is a number."""
+    if _is_key(getattr(x, "dtype", None)):
+        return key_of(np.asarray(jax.random.key_data(x)))
+    return _without_smallest(np.asarray(x, jnp.result_type(x)))
+
+
+def run_of(eqn: Any, wanted: Collection[int] | None = None) -> Run:
+    """What an equation of a jaxpr returns, of NumPy's arrays; of a loop these outputs alone, where only they are wanted."""
+    name, native = eqn.primitive.name, _by_jax(eqn)
+    body = _scan(eqn, wanted) if name == "scan" else _BODIES[name](eqn) if name in _BODIES else None
+    if body is not None:
+        return body
+    rule = MOVES.get(name) or COMPUTES.get(name)
+    if rule is None:
+        return native
+    given, made = ([_dtype(var) for var in side] for side in (eqn.invars, eqn.outvars))
+    finish = _without_smallest if name in SHRINKS and made[0].kind == "f" else lambda x: x
+
+    def run(*values: Any) -> Sequence[Any]:
+        try:
+            found = rule(eqn.params, *map(_as_given, values, given))
+        except (TypeError, np.exceptions.DTypePromotionError):  # a precision that NumPy has not
+            return native(*values)
+        results = found if eqn.primitive.multiple_results else (found,)
+        return [finish(np.asarray(x, dtype)) for x, dtype in zip(results, made, strict=True)]
+
+    return run
+
+
+def _as_given(x: Any, dtype: np.dtype) -> np.ndarray:
+    if type(x) is np.ndarray:
+        return x
+    return number(x) if dtype is KEY else _without_smallest(np.asarray(x, dtype))
+
+
+def _without_smallest(x: np.ndarray) -> np.ndarray:
+    """What is too small to be a normal number is 0, as XLA has it."""
+    if x.dtype.kind != "f":
+        return x
+    small = np.abs(x) < _smallest(x.dtype)
+    return np.where(small, np.copysign(x.dtype.type(0), x), x) if small.any() else x
+
+
+@functools.cache
+def _smallest(dtype: np.dtype) -> Any:
+    return dtype.type(jnp.finfo(dtype).tiny)
+
+
+def _is_key(dtype: Any) -> bool:
+    return not (dtype is None or isinstance(dtype, np.dtype)) and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
+def _dtype(var: Any) -> np.dtype:
+    dtype = getattr(var.aval, "dtype", np.dtype(bool))
+    return KEY if _is_key(dtype) else np.dtype(dtype)
+
+
+def _by_jax(eqn: Any) -> Run:
+    def array(x: Any, aval: Any) -> Any:
+        if _is_key(aval.dtype):
+            impl = aval.dtype._impl
+            return jax.random.wrap_key_data(jnp.asarray(words_of(number(x), *impl.key_shape)), impl=impl.name)
+        return jnp.asarray(x, aval.dtype)
+
+    def run(*values: Any) -> Sequence[Any]:
+        given = [array(x, var.aval) for x, var in zip(values, eqn.invars, strict=True)]
+        return list(map(number, _compat.bind(eqn, given)))
+
+    return run
+
+
+# Bodies ---------------------------------------------------------------------------------------------------------------
+
+
+def run_of_body(body: ClosedJaxpr, wanted: Collection[int] | None = None) -> Run:
+    """What a body returns, one operation after the other; None for what is not wanted."""
+    constants = dict(zip(body.jaxpr.constvars, map(number, body.consts), strict=True))
+    places = range(len(body.jaxpr.outvars)) if wanted is None else wanted
+
+    def atoms(variables: Sequence[Any]) -> list[Any]:
+        """The numbers of those that have them before it is run."""
+        return [_as_given(x.val, _dtype(x)) if isinstance(x, Literal) else constants.get(x, x) for x in variables]
+
+    steps = []
+    for eqn in _behind(body.jaxpr.eqns, [body.jaxpr.outvars[i] for i in places]):
+        step, inputs = run_of(eqn), atoms(eqn.invars)
+        if not eqn.effects and all(isinstance(x, np.ndarray) for x in inputs):
+            constants |= zip(eqn.outvars, step(*inputs), strict=True)
+        else:
+            steps.append((step, inputs, eqn.outvars))
+    results = atoms(body.jaxpr.outvars)
+
+    def run(*values: Any) -> Sequence[Any]:
+        known = dict(zip(body.jaxpr.invars, values, strict=True))
+
+        def read(x: Any) -> Any:
+            return x if isinstance(x, np.ndarray) else known[x]
+
+        for step, inputs, outputs in steps:
+            known.update(zip(outputs, step(*map(read, inputs)), strict=True))
+        return [read(x) if i in places else None for i, x in enumerate(results)]
+
+    return run
+
+
+def _behind(eqns: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+    """The equations that these need."""
+    needed, found = {x for x in outputs if not isinstance(x, Literal)}, []
+    for eqn in reversed(eqns):
+        if not needed.isdisjoint(eqn.outvars):
+            found.append(eqn)
+            needed.update(x for x in eqn.invars if not isinstance(x, Literal))
+    return found[::-1]
+
+
+def _scan(eqn: Any, wanted: Collection[int] | None) -> Run | None:
+    p = eqn.params
+    fixed, carried, length = p["num_consts"], p["num_consts"] + p["num_carry"], p["length"]
+    if not 0 < length <= LONGEST:
+        return None
+    body = run_of_body(p["jaxpr"], None if wanted is None else {*range(p["num_carry"]), *wanted})
+
+    def run(*values: Any) -> Sequence[Any]:
+        state, over = values[fixed:carried], [np.asarray(x) for x in values[carried:]]
+        stacked: list[Any] = [None] * length
+        for i in reversed(range(length)) if p["reverse"] else range(length):
+            out = body(*values[:fixed], *state, *(np.asarray(x[i]) for x in over))
+            state, stacked[i] = out[: len(state)], out[len(state) :]
+        return [*state, *(None if ys[0] is None else np.stack(ys) for ys in zip(*stacked, strict=True))]
+
+    return run
+
+
+def _while(eqn: Any) -> Run:
+    p = eqn.params
+    tested, fixed = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    test, body = run_of_body(p["cond_jaxpr"]), run_of_body(p["body_jaxpr"])
+
+    def run(*values: Any) -> Sequence[Any]:
+        state = values[fixed:]
+        while test(*values[:tested], *state)[0]:
+            state = body(*values[tested:fixed], *state)
+        return state
+
+    return run
+
+
+def _cond(eqn: Any) -> Run:
+    branches = eqn.params["branches"]
+
+    def run(which: Any, *values: Any) -> Sequence[Any]:
+        return run_of_body(branches[np.clip(int(which), 0, len(branches) - 1)])(*values)
+
+    return run
+
+
+def _once(eqn: Any) -> Run | None:
+    body = _compat.body(eqn)
+    return None if body is None else run_of_body(body)
+
+
+_BODIES: dict[str, Callable[[Any], Run | None]] = {
+    "while": _while,
+    "cond": _cond,
+    "random_unwrap": lambda eqn: lambda key: [words_of(number(key), eqn.outvars[0].aval.shape[-1])],
+    **dict.fromkeys(_compat.ONE_RUN, _once),
+}
+"""How to run what has no single rule."""

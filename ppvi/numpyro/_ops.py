@@ -1,0 +1,115 @@
+"""`ppvi._ops.Ops` on JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+
+class JaxOps:
+    """JAX's side of the protocol."""
+
+    def exp(self, x: jax.Array) -> jax.Array:
+        return jnp.exp(x)
+
+    def log(self, x: jax.Array) -> jax.Array:
+        return jnp.log(x)
+
+    def moveaxis(self, x: jax.Array, source: int, target: int) -> jax.Array:
+        return jnp.moveaxis(x, source, target)
+
+    def reshape(self, x: jax.Array, shape: Sequence[int]) -> jax.Array:
+        return jnp.reshape(x, shape)
+
+    def transpose(self, x: jax.Array, axes: Sequence[int]) -> jax.Array:
+        return jnp.transpose(x, axes)
+
+    def concatenate(self, xs: Sequence[jax.Array]) -> jax.Array:
+        return jnp.concatenate(list(xs))
+
+    def stack(self, xs: Sequence[jax.Array]) -> jax.Array:
+        return jnp.stack([jnp.asarray(x) for x in jnp.broadcast_arrays(*xs)])
+
+    def tree_map(self, function: Callable[..., jax.Array], *trees: Any) -> Any:
+        return jax.tree.map(function, *trees)
+
+    def zeros(self, shape: Sequence[int]) -> jax.Array:
+        return jnp.zeros(shape)
+
+    def array(self, x: Any) -> jax.Array:
+        return jnp.asarray(x, jnp.result_type(float))
+
+    def stop_gradient(self, x: jax.Array) -> jax.Array:
+        return lax.stop_gradient(x)
+
+    def sum(self, x: jax.Array, axes: Sequence[int]) -> jax.Array:
+        return jnp.sum(x, axis=tuple(axes)) if len(axes) else x
+
+    def mean(self, x: jax.Array, axis: int) -> jax.Array:
+        return jnp.mean(x, axis=axis)
+
+    def logsumexp(self, x: jax.Array, axis: int) -> jax.Array:
+        return jax.scipy.special.logsumexp(x, axis=axis)
+
+    def logaddexp(self, x: Any, y: Any) -> jax.Array:
+        return jnp.logaddexp(x, y)
+
+    def max(self, x: jax.Array, axis: int) -> jax.Array:
+        return jnp.max(x, axis=axis)
+
+    def cumsum(self, x: jax.Array, axis: int) -> jax.Array:
+        return jnp.cumsum(x, axis=axis)
+
+    def argsort(self, x: jax.Array, axis: int) -> jax.Array:
+        return jnp.argsort(x, axis=axis)
+
+    def choose(self, values: jax.Array, index: Any) -> jax.Array:
+        if isinstance(index, np.ndarray):
+            columns, kinds = np.unique(index.reshape(len(index), -1), axis=1, return_inverse=True)
+            if columns.shape[1] <= FEW:
+                return _choose_rows(values, columns.T, kinds.reshape(index.shape[1:]))
+        index = index.reshape(index.shape + (1,) * (values.ndim - index.ndim))
+        shape = (index.shape[0], *values.shape[1:])
+        return jnp.take_along_axis(values, jnp.broadcast_to(index, shape), axis=0)
+
+    def linear_coefficients(
+        self, function: Callable[..., jax.Array], arguments: Sequence[tuple[Sequence[int], str]]
+    ) -> tuple[jax.Array, Sequence[jax.Array]]:
+        reals = [(shape, dtype if jnp.issubdtype(dtype, jnp.floating) else float) for shape, dtype in arguments]
+        constant, pull = jax.vjp(function, *[jnp.zeros(shape, dtype) for shape, dtype in reals])
+        return constant, pull(jnp.ones_like(constant))
+
+    def where(self, condition: jax.Array, x: Any, y: Any) -> jax.Array:
+        return jnp.where(condition, x, y)
+
+    def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.vmap(function)
+
+    def one_by_one(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        run = jax.checkpoint(function)
+        return lambda *args: lax.map(lambda entry: run(*entry), args)
+
+
+FEW = 8
+"""The most kinds of lanes for which rows are taken whole."""
+
+
+def _choose_rows(values: jax.Array, columns: np.ndarray, kinds: np.ndarray) -> jax.Array:
+    """Whole rows by the index of each kind of lane, and of these the lanes of that kind.
+
+    The gradient of a gather is a scatter, which on a CPU is an update after the other, here one a row and not one an entry.
+    """
+    whole = np.arange(len(values))
+    first, *others = (values if np.array_equal(column, whole) else values[column] for column in columns)
+    kinds = kinds.reshape(kinds.shape + (1,) * (values.ndim - 1 - kinds.ndim))
+    for kind, rows in enumerate(others, 1):
+        first = jnp.where(kinds == kind, rows, first)
+    return first
+
+
+OPS = JaxOps()

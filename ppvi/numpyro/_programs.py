@@ -1,0 +1,271 @@
+"""How programs run on JAX: keys, lanes, minibatches and markers.
+
+One evaluation of the objective sees one minibatch: a plate's subsample depends on the evaluation's key and the plate's name
+only, so the model, the guide and every particle agree on it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import lax
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from ppvi.engine.minibatches import Plates
+from ppvi.engine.protocol import Marks
+from ppvi.engine.runs import Run
+from ppvi.engine.sessions import Scope, Session
+from ppvi.errors import EngineError, ProgramError
+from ppvi.numpyro import _markers as markers, _source as source
+from ppvi.numpyro._distributions import SiteDistribution, check_same_batch, missing, unvalidated
+from ppvi.numpyro._edges import careful
+from ppvi.numpyro._handlers import Around, Direct, InnerSiteError, current_trace
+from ppvi.numpyro._lifting import run_lifted
+from ppvi.numpyro._ops import OPS
+from ppvi.numpyro._regions import support_of
+from ppvi.numpyro._sharding import split_runs
+
+
+def as_key(key: Any) -> jax.Array:
+    """A typed JAX key, from either kind of key."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ():
+        return key
+    if dtype == jnp.uint32 and shape == jax.random.PRNGKey(0).shape:
+        return jax.random.wrap_key_data(key)
+    found = f"an array of shape {shape} and dtype {dtype}" if shape is not None else f"{key!r}"
+    raise ProgramError(f"the key must be one JAX key, such as jax.random.key(0), not {found}; it comes first.")
+
+
+def body_key(key: jax.Array) -> jax.Array:
+    """The key of what an objective draws in bodies of its own."""
+    return jax.random.fold_in(as_key(key), zlib.crc32(b"bodies"))
+
+
+class Keys(NamedTuple):
+    """Where fresh keys come from."""
+
+    counted: Iterator[jax.Array]
+    run: Any = None
+    """The number of the run of an `each` among all its runs, which is folded in; None outside of one."""
+
+
+def scope_of(
+    key: Any, distribution: Callable[..., SiteDistribution] = SiteDistribution, *, plain: bool = False
+) -> Scope:
+    """The scope that an evaluation with this key begins in."""
+    root = as_key(key)
+    return Scope(root, Keys(_counted(root)), (), distribution, plain)
+
+
+def renewed(scope: Scope, key: jax.Array, run: Any = None) -> Mapping[str, Any]:
+    """What changes in a scope where keys come from this key, under a vectorisation of the session's own."""
+    return {"keys": Keys(_counted(key), run), "lanes": (*scope.lanes, current_trace())}
+
+
+class NumPyroPrograms:
+    """`ppvi.engine.protocol.Programs`.
+
+    **Arguments**
+
+    - `lifted`: whether programs are lifted at once, for one of them has sites in bodies.
+    - `token`: an array that is traced, by which what is drawn is traced too.
+    """
+
+    ops = OPS
+    marks: Marks | None = markers
+    here, support_of = staticmethod(source.here), staticmethod(support_of)
+    array, looked_at = staticmethod(jnp.asarray), staticmethod(lambda fn, value: value)
+    direct = staticmethod(Direct)
+
+    def __init__(self, lifted: bool = False, token: jax.Array | None = None):
+        self.lifted = lifted
+        self.token = token
+        self._inner = False
+        self._level = current_trace()
+
+    def surroundings(self, session: Session[NumPyroPrograms]) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def drawing(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def execute(self, session: Session[NumPyroPrograms], run: Run, program: Callable[[], Any]) -> Any:
+        """Programs with sites in bodies, of loops for one, are lifted; whether one has any shows when it runs as if not."""
+        plates = Plates(session, run.role)
+        with plates.explained():
+            if not self.lifted:
+                self._inner = False
+                with Around(run, session, plates):
+                    returned = program()
+                if not self._inner:
+                    return returned
+                run.clear()
+            return run_lifted(session, run, program, lambda: Around(run, session, plates))
+
+    def meet_inner_site(self, session: Session[NumPyroPrograms]) -> None:
+        """Told of a site in a body of a program that runs as if it had none."""
+        if session.marks is not None or self.token is not None:
+            raise InnerSiteError("this program is to be lifted")
+        self._inner = True
+
+    def is_signal(self, error: Exception) -> bool:
+        return isinstance(error, jax.errors.JAXTypeError | jax.errors.JAXIndexError)
+
+    def same_rows(self, rows: Any, others: Any) -> bool:
+        # A constant of the program that is traced is lowered to its value.
+        one, other = (x.full_lower() if isinstance(x, Tracer) else x for x in (rows, others))
+        return one is other or (
+            not (isinstance(one, Tracer) or isinstance(other, Tracer)) and np.array_equal(one, other)
+        )
+
+    def shape_of(self, initial: Any, make: bool) -> Any:
+        if not callable(initial):
+            return shapes(initial)
+        return shapes(jax.eval_shape(initial)) if make else None
+
+    # Random numbers ---------------------------------------------------------------------------------------------------
+
+    def key(self, scope: Scope) -> jax.Array:
+        return self.traced(self.untraced_key(scope))
+
+    def untraced_key(self, scope: Scope) -> jax.Array:
+        """The key of what a program draws without a site, such as the initial weights of a module.
+
+        Keys of runs are told apart by one fold of the run's number, however deep the nesting: splitting a key for each run
+        first, and folding it then, costs as much again as the draws of a small program.
+        """
+        if scope.bodies is not None or self._in_a_body(scope):
+            return markers.ask_key()
+        key = next(scope.keys.counted)
+        return key if scope.keys.run is None else jax.random.fold_in(key, scope.keys.run)
+
+    def traced(self, value: Any) -> Any:
+        return value if self.token is None else lax.optimization_barrier((value, self.token))[0]
+
+    def _in_a_body(self, scope: Scope) -> bool:
+        """Whether an operation of the objective is traced that runs this more than once, or not at all."""
+        trace = current_trace()
+        return not scope.plain and trace is not self._level and not any(trace is lanes for lanes in scope.lanes)
+
+    def plate_key(self, scope: Scope, name: str) -> jax.Array:
+        """The key of a plate's minibatch, the same throughout one evaluation."""
+        return jax.random.fold_in(scope.evaluation, zlib.crc32(name.encode()))
+
+    def poisson(self, scope: Scope, rate: float) -> jax.Array:
+        return jax.random.poisson(self.key(scope), rate)
+
+    def geometric(self, scope: Scope, decay: float) -> jax.Array:
+        return jax.random.geometric(self.key(scope), 1 - decay) - 1
+
+    def subset(self, scope: Scope, total: int, size: int) -> jax.Array:
+        return jax.random.choice(self.key(scope), total, (size,), replace=False)
+
+    # Sites ------------------------------------------------------------------------------------------------------------
+
+    def refuse_draw(self, scope: Scope, name: str, where: str) -> None:
+        trace = current_trace()
+        # JAX does not export the class; a law draws under a foreign vmap and expects this error.
+        if type(trace).__name__ == "BatchTrace" and not any(trace is lanes for lanes in scope.lanes):
+            raise EngineError(markers.one_key(name, where))
+
+    def choosing(self, log_weights: jax.Array, lanes: tuple[int, ...]) -> dist.Distribution:
+        return dist.CategoricalLogits(jnp.broadcast_to(jnp.moveaxis(log_weights, 0, -1), (*lanes, len(log_weights))))
+
+    def evaluate(
+        self, fn: dist.Distribution, value: Any, intermediates: Sequence[Any], relaxed: bool
+    ) -> tuple[jax.Array | None, Exception | None]:
+        fn = unvalidated(fn) if relaxed else fn
+        try:
+            with careful():
+                log_prob: Any = fn.log_prob(value, list(intermediates)) if intermediates else fn.log_prob(value)
+            return (log_prob if check_same_batch(log_prob, value, fn) else None), None
+        except (TypeError, ValueError) as error:
+            return None, error
+
+    def missing(self, fn: dist.Distribution, value: Any) -> int | None:
+        bad = missing(fn, value)
+        try:
+            jnp.broadcast_shapes(value.shape, fn.shape())
+        except ValueError:
+            return bad or None
+        return bad
+
+    def divergence(self, q: dist.Distribution, p: dist.Distribution) -> jax.Array | None:
+        try:
+            return dist.kl_divergence(q, p)
+        except NotImplementedError:
+            return None
+
+    # Runs of a function -----------------------------------------------------------------------------------------------
+
+    def each(
+        self, session: Session[NumPyroPrograms], function: Callable[..., Any], stacks: Sequence[Any], n: int
+    ) -> Any:
+        changes = self.in_turn(session.scope, n)
+
+        def run(i: jax.Array, *entries: Any) -> Any:
+            with session.within(**changes(i)):
+                return function(*entries)
+
+        return jax.vmap(run)(split_runs(jnp.arange(n, dtype=jnp.uint32)), *stacks)
+
+    def in_turn(self, scope: Scope, n: int) -> Callable[[Any], Mapping[str, Any]]:
+        base, outer = next(scope.keys.counted), scope.keys.run
+
+        def changes(i: Any) -> Mapping[str, Any]:
+            i = jnp.uint32(i)
+            return renewed(scope, base, i if outer is None else outer * n + i)
+
+        return changes
+
+    def fold(
+        self, session: Session[NumPyroPrograms], count: Any, body: Callable[[jax.Array, Any], Any], carry: Any
+    ) -> Any:
+        key = self.key(session.scope)
+
+        def run(i: jax.Array, carry: Any) -> Any:
+            with self.separate_evaluation(session, key, i):
+                return jax.tree.map(jnp.asarray, body(i, carry))
+
+        def loop() -> Any:
+            return lax.fori_loop(0, count, run, jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(float)), carry))
+
+        # A loop of unknown length has no reverse mode, so nothing that it closes over may carry a gradient into it.
+        closed, shape = jax.make_jaxpr(loop, return_shape=True)()
+        reason = "a plain run, which stands for a number"
+        stopped = ClosedJaxpr(closed.jaxpr, [session.because(lax.stop_gradient(x), reason) for x in closed.consts])
+        return jax.tree.unflatten(jax.tree.structure(shape), jaxpr_as_fun(stopped)())
+
+    def separate_evaluation(
+        self, session: Session[NumPyroPrograms], key: jax.Array, i: Any
+    ) -> AbstractContextManager[None]:
+        own = jax.random.fold_in(key, i)
+        changes = renewed(session.scope, own)
+        return session.within(plain=True, evaluation=own, distribution=SiteDistribution, **changes)
+
+    def stacked(self, trees: Sequence[Any]) -> Any:
+        return jax.tree.map(lambda *xs: jnp.stack(xs), *trees)
+
+    def repeated(self, tree: Any, n: int) -> Any:
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *jnp.shape(x))), tree)
+
+
+def shapes(tree: Any) -> Any:
+    """The shape of an array, or a tree of them."""
+    return tree.shape if hasattr(tree, "shape") else jax.tree.map(jnp.shape, tree)
+
+
+def _counted(key: jax.Array) -> Iterator[jax.Array]:
+    count = 0
+    while True:
+        yield jax.random.fold_in(key, count)
+        count += 1

@@ -1,0 +1,27 @@
+"""Where in the user's code something happened, as JAX and the interpreter have it."""
+
+from __future__ import annotations
+
+from traceback import extract_tb
+from typing import Any
+
+from ppvi._source import code_of, innermost, running
+from ppvi.engine.runs import Handle
+
+_LIBRARY = code_of("numpyro", ("jax", "jaxlib", "numpyro", "optax", "flax", "equinox", "numpy", "scipy"))
+
+
+def here() -> str:
+    """File and line of the user's frame that is running now."""
+    return running(_LIBRARY, Handle.run.__code__)
+
+
+def of(traceback: Any) -> str:
+    """File and line of the user's frame in a JAX traceback."""
+    return innermost(((frame.file_name, frame.line_num) for frame in (traceback.frames if traceback else ())), _LIBRARY)
+
+
+def of_error(error: BaseException) -> str:
+    """File and line of the user's frame that raised it."""
+    frames = [(frame.filename, frame.lineno or 0) for frame in extract_tb(error.__traceback__)]
+    return innermost(reversed(frames), _LIBRARY)

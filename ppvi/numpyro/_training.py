@@ -1,0 +1,397 @@
+"""Training on JAX: steps run in one jitted loop, which is compiled once for any number of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from numpyro.distributions import biject_to
+from numpyro.distributions.distribution import validation_enabled
+from numpyro.optim import _NumPyroOptim
+
+from ppvi.engine.protocol import Params
+from ppvi.engine.sessions import Recorder, Session
+from ppvi.engine.training import (
+    CHUNK,
+    Arrays,
+    Data,
+    State,
+    Whose,
+    apart,
+    beginning,
+    cause_in,
+    one_each,
+    positive_part,
+    refuse_other_shapes,
+    refuse_other_state,
+    refuse_unknown_params,
+    step_size_of,
+    strayed,
+    update_of,
+    weight_in_average,
+)
+from ppvi.engine.unstaged import ONE_BY_ONE, culprits
+from ppvi.errors import ProgramError
+from ppvi.numpyro._arguments import Structure
+from ppvi.numpyro._engine import Estimator
+from ppvi.numpyro._learning import Learners, States, first_states, learners_of, value_grad_and_states
+from ppvi.numpyro._programs import NumPyroPrograms, as_key, scope_of, shapes
+from ppvi.numpyro._reading import called
+from ppvi.numpyro._sharding import Layout
+
+T = TypeVar("T")
+
+
+class Moving(NamedTuple):
+    """What a step changes."""
+
+    step: jax.Array
+    key: jax.Array
+    """Raw: every step has its own, folded from this one."""
+    params: Params
+    """Unconstrained."""
+    optimizers: tuple[Any, ...]
+    """One for each objective."""
+    strategies: tuple[States, ...]
+    """What the strategies of each objective have learned."""
+    average: Params
+    """Of the unconstrained parameters over the steps; empty where it is not asked for."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one objective does in a step: a gradient step of its own parameters."""
+
+    bound: Estimator
+    names: tuple[str, ...]
+    rule: optax.GradientTransformation
+    learners: Learners
+
+    def mine(self, params: Params) -> Params:
+        return {name: params[name] for name in self.names}
+
+    def step(
+        self,
+        key: jax.Array,
+        params: Params,
+        memory: Any,
+        states: States,
+        constrain: Callable[[Params], Params],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[jax.Array, Params, Any, States]:
+        """The loss; the parameters, the optimiser's memory and the strategies' states after the step."""
+
+        def surrogate(mine: Params, values: dict[str, Any]) -> jax.Array:
+            return self.bound.surrogate_in(values, key, constrain(params | mine), args, kwargs)
+
+        mine, sign = self.mine(params), -1 if self.bound.formula.maximize else 1
+        value, grads, states = value_grad_and_states(surrogate, self.learners, mine, states)
+        updates, memory = self.rule.update(jax.tree.map(lambda g: sign * g, grads), memory, mine)
+        return sign * value, params | cast(Params, optax.apply_updates(mine, updates)), memory, states
+
+
+class Trainer:
+    """Moves the parameters of objectives on JAX; a `ppvi.engine.training.Trainer`."""
+
+    remedy = "optax.clip_by_global_norm"
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[Estimator, Whose]],
+        key: jax.Array,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        optimizer: Any = None,
+        params: Params | None = None,
+        averaging: float | None = None,
+        mesh: Mesh | None = None,
+        starts: int = 1,
+    ):
+        self.objectives = tuple(bound for bound, _ in pairs)
+        self.averaging, self.layout, self.starts = averaging, Layout(mesh), starts
+        init_key, run_key = jax.random.split(as_key(key))
+        self._impl = jax.random.key_impl(run_key)
+        found = [bound.initialise(init_key, *args, **kwargs) for bound in self.objectives]
+        self._from = beginning([whose for _, whose in pairs], found, biject_to)
+        self._start = _started_from(self._from.params, params)
+        self._plans = [
+            bound.staged(at.params, *args, **kwargs) if at.learning else None
+            for bound, at in zip(self.objectives, found, strict=True)
+        ]
+        learners = [learners_of(plan) if plan else {} for plan in self._plans]
+        rules = map(_rule, one_each(optimizer, len(pairs)))
+        self.moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
+        self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
+        unconstrained = {name: self._from.transforms[name].inv(value) for name, value in self._start.items()}
+        first = self._moving_from(run_key, unconstrained)
+        paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
+        self._keys_of = [jax.random.key_impl(x) if is_key(x) else None for _, x in paths]
+        self._names = [jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths]
+        all_of_them = [self._arrays(first)]
+        for i in range(1, starts):
+            init_key, run_key = jax.random.split(jax.random.fold_in(as_key(key), 2**31 + i))
+            others = [bound.initialise(init_key, *args, **kwargs).params for bound in self.objectives]
+            other = {name: value for each in others for name, value in each.items()}
+            moving = self._moving_from(run_key, self._apart(unconstrained, other | (params or {}), run_key))
+            all_of_them.append(self._arrays(moving))
+        losses = np.zeros((0, *self._many, *self._several), jnp.zeros(()).dtype)
+        self.layout.refuse_different("keys or initial parameters", jax.tree.leaves(all_of_them))
+        self.agreed, self.is_first = self.layout.agreed, self.layout.is_first
+        self._is_traced = False
+        self._init = State(self.layout.copy(self._stacked(all_of_them)), losses, starts)
+
+    @property
+    def _several(self) -> tuple[int, ...]:
+        return () if len(self.moves) == 1 else (len(self.moves),)
+
+    @property
+    def _many(self) -> tuple[int, ...]:
+        return () if self.starts == 1 else (self.starts,)
+
+    def _moving_from(self, key: jax.Array, unconstrained: Params) -> Moving:
+        first = Moving(
+            jnp.zeros((), jnp.int32),
+            jax.random.key_data(key),
+            unconstrained,
+            tuple(move.rule.init(move.mine(unconstrained)) for move in self.moves),
+            tuple(first_states(plan) if plan else States({}, {}) for plan in self._plans),
+            jax.tree.map(_precise, unconstrained) if self.averaging is not None else {},
+        )
+        # Weak types would make the second call of the loop compile again.
+        return jax.tree.map(lambda x: x if is_key(x) else jnp.array(x, jnp.result_type(x)), first)
+
+    def _apart(self, first: Params, values: Params, key: jax.Array) -> Params:
+        """Unconstrained parameters of another start than the first, whose own key gives these values."""
+        other = {name: self._from.transforms[name].inv(_like(self._start[name], values[name])) for name in first}
+        leaves, tree = jax.tree.flatten(first)
+        trees = ([np.asarray(x) for x in jax.tree.leaves(each)] for each in (first, other, self._start))
+        begun = apart(*trees, seed=int(jax.random.bits(jax.random.fold_in(key, 2**31))))
+        return jax.tree.unflatten(tree, [jnp.asarray(x, like.dtype) for x, like in zip(begun, leaves, strict=True)])
+
+    def _stacked(self, arrays: Sequence[Arrays]) -> Arrays:
+        return {name: jnp.stack([x[name] for x in arrays]) for name in self._names} if self._many else arrays[0]
+
+    def _arrays(self, moving: Moving) -> Arrays:
+        leaves = (jax.random.key_data(x) if is_key(x) else x for x in jax.tree.leaves(moving))
+        return dict(zip(self._names, leaves, strict=True))
+
+    def _moving(self, state: State) -> Moving:
+        leaves = (state.arrays[name] for name in self._names)
+        kept = [
+            x if impl is None else jax.random.wrap_key_data(x, impl=impl)
+            for x, impl in zip(leaves, self._keys_of, strict=True)
+        ]
+        return jax.tree.unflatten(self._tree, kept)
+
+    def init(self) -> State:
+        return self._init
+
+    def restored(self, state: State) -> State:
+        refuse_other_state(self._init.arrays, state)
+        like = self._init.arrays
+        arrays = {name: jnp.asarray(state.arrays[name], like[name].dtype) for name in self._names}
+        return State(self.layout.copy(arrays), state.losses, state.starts)
+
+    def one(self, state: State, start: int) -> State:
+        if state.starts == 1:
+            return state
+        return State({name: x[start] for name, x in state.arrays.items()}, state.losses_of(start))
+
+    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:
+        def run(arrays: list[Any], structure: Structure) -> tuple[Moving, jax.Array, jax.Array]:
+            inputs = self._moving(state), n, arrays, structure
+            if not self._is_traced:
+                self.layout.warn_unused(lambda: self._run.trace(*inputs).jaxpr)
+                self._is_traced = True
+            return self._run(*inputs)
+
+        after, losses, fine = self._on(data, run)
+        losses = np.moveaxis(np.asarray(losses).reshape(self.starts, CHUNK, len(self.moves)), 1, 0)[:n]
+        return self._arrays(after), losses.reshape(n, *self._many, *self._several), np.asarray(fine).reshape(-1)
+
+    def estimates(self, state: State, draws: range, data: Data) -> np.ndarray:
+        numbers = np.arange(draws.start, draws.stop, dtype=np.uint32)
+        values = self._on(data, functools.partial(self._values, self._moving(state), numbers))
+        return np.asarray(values).reshape(self.starts, len(draws)).T
+
+    def _on(self, data: Data, run: Callable[[list[Any], Structure], T]) -> T:
+        """What a function makes of data on the mesh."""
+        if self._placed[0] is not data:
+            self._placed = data, {}
+
+        def call(arrays: list[Any], structure: Structure) -> T:
+            placed = self._placed[1]
+            if structure not in placed:
+                self.layout.refuse_different("arguments", arrays)
+                placed[structure] = self.layout.split(arrays)
+            return run(placed[structure], structure)
+
+        with self.layout.partitioned():
+            return called(self.objectives, call, self._start, *data)
+
+    @functools.cached_property
+    def _values(self) -> Any:
+        """Losses of the first objective in these draws, at the parameters of every start."""
+        bound, sign = self.objectives[0], -1 if self.objectives[0].formula.maximize else 1
+
+        @functools.partial(jax.jit, static_argnums=3)
+        def values(moving: Moving, draws: jax.Array, arrays: list[Any], structure: Structure) -> jax.Array:
+            args, kwargs = structure.joined(arrays)
+            first = jax.tree.map(lambda x: x[0], moving) if self._many else moving
+            fresh = jax.random.fold_in(self._keys(first)[0], 2**31)
+
+            def one(moving: Moving) -> jax.Array:
+                params = self._from.constrained(self._reached(moving))
+
+                def value(draw: jax.Array) -> jax.Array:
+                    return sign * bound.surrogate(jax.random.fold_in(fresh, draw), params, *args, **kwargs)
+
+                return jax.lax.map(value, draws)
+
+            return jax.vmap(one)(moving) if self._many else one(moving)
+
+        return values
+
+    @functools.cached_property
+    def _run(self) -> Any:
+        """So many steps, of all starts side by side. Arrays among the arguments are inputs of it, not constants."""
+
+        @functools.partial(jax.jit, static_argnums=3)
+        def run(moving: Moving, n: int, arrays: list[Any], structure: Structure) -> tuple[Moving, jax.Array, jax.Array]:
+            args, kwargs = structure.joined(arrays)
+
+            def body(i: jax.Array, carry: tuple[Moving, jax.Array]) -> tuple[Moving, jax.Array]:
+                moving, values = self._step(carry[0], args, kwargs)
+                return moving, carry[1].at[i].set(values)
+
+            def one(moving: Moving) -> tuple[Moving, jax.Array, jax.Array]:
+                losses = jnp.zeros((CHUNK, len(self.moves)))
+                moving, losses = jax.lax.fori_loop(0, n, body, (moving, losses))
+                return moving, losses, self._fine(moving, losses)
+
+            return jax.vmap(one)(moving) if self._many else one(moving)
+
+        return run
+
+    def _step(self, moving: Moving, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Moving, jax.Array]:
+        params, memories, states, values = moving.params, [], [], []
+        keys = self._keys(moving)
+        for move, key, memory, known in zip(self.moves, keys, moving.optimizers, moving.strategies, strict=True):
+            value, params, memory, known = move.step(key, params, memory, known, self._from.constrained, args, kwargs)
+            memories.append(memory)
+            states.append(known)
+            values.append(value)
+        step, average = moving.step + 1, moving.average
+        if self.averaging is not None:
+            weight = weight_in_average(step, self.averaging)
+            average = jax.tree.map(lambda mean, x: mean + (weight * (x - mean)).astype(mean.dtype), average, params)
+        return Moving(step, moving.key, params, tuple(memories), tuple(states), average), jnp.stack(values)
+
+    def _keys(self, moving: Moving) -> list[jax.Array]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(moving.key, impl=self._impl), moving.step)
+        return list(jax.random.split(key, len(self.moves))) if self._several else [key]
+
+    def _fine(self, moving: Moving, losses: jax.Array) -> jax.Array:
+        """Whether all is finite, and positive where it has to be."""
+        good = [jnp.isfinite(losses).all(), *(jnp.isfinite(x).all() for x in jax.tree.leaves(moving.params))]
+        for name, value in self._from.constrained(moving.params).items():
+            for leaf in jax.tree.leaves(value):
+                good.append(jnp.isfinite(leaf).all())
+                positive = positive_part(leaf, self._from.constraints[name])
+                if positive is not None:
+                    good.append((positive > 0).all())
+        return jnp.stack(good).all()
+
+    def params(self, state: State) -> Params:
+        return self._from.constrained(self._reached(self.layout.gathered(self._moving(state))))
+
+    def _reached(self, moving: Moving) -> Params:
+        """The unconstrained parameters that a fit gives back."""
+        found = moving.params if self.averaging is None else moving.average
+        return jax.tree.map(lambda mean, x: jnp.asarray(mean, x.dtype), found, moving.params)
+
+    def problem(self, state: State) -> str | None:
+        params = self.layout.gathered(self._moving(state).params)
+        lost = [name for name, value in params.items() if not _finite(value)]
+        if lost or not np.isfinite(state.losses[-1:]).all():
+            return update_of(lost[0]) if lost else "the objective's value is not finite"
+        for name, value in self._from.constrained(params).items():
+            for leaf in jax.tree.leaves(value):
+                if cause := strayed(name, np.asarray(leaf), self._from.constraints[name]):
+                    return cause
+        return None
+
+    def cause(self, state: State, data: Data) -> str | None:
+        moving, (args, kwargs) = self._moving(state), data
+        params = self._from.constrained(self.layout.gathered(moving.params))
+        for key, bound in zip(self._keys(moving), self.objectives, strict=True):
+            with validation_enabled(False):
+                found = _culprits(bound, key, params, args, kwargs)
+            value, grads = bound.value_and_grad(key, params, *args, **kwargs)
+            bad = [name for name, grad in grads.items() if not _finite(grad)]
+            if cause := cause_in(found, _finite(value), bad):
+                return cause
+        return None
+
+    def end(self, state: State) -> None:
+        pass
+
+
+def _culprits(bound: Estimator, key: Any, params: Params, args: Any, kwargs: Any) -> list[str]:
+    """The sites whose values or densities are not finite, at the draws of the staged program."""
+
+    def start(recorder: Recorder) -> Session:
+        scope, strategies = scope_of(key, plain=True), bound.formula.strategies
+        return Session(NumPyroPrograms(), params, strategies, scope, repeats=ONE_BY_ONE, recorder=recorder)
+
+    return culprits(lambda begin: bound.formula.evaluate(begin, args, kwargs), start)
+
+
+def _rule(optimizer: Any) -> optax.GradientTransformation:
+    """An optimiser of optax; a number is Adam's step size."""
+    step_size = step_size_of(optimizer)
+    if step_size is not None:
+        return optax.adam(step_size)
+    optax_has = callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))
+    if isinstance(optimizer, type | _NumPyroOptim) or not optax_has:
+        kind = type(optimizer)
+        name = getattr(optimizer, "__qualname__", None) or f"an instance of {kind.__module__}.{kind.__name__}"
+        raise ProgramError(
+            f"fit: the optimizer must be one of optax, such as optax.adam(0.01), or the step size of Adam, not {name}."
+        )
+    return optimizer
+
+
+def _started_from(start: Params, params: Params | None) -> Params:
+    if params is None:
+        return start
+    refuse_unknown_params(start, params)
+    refuse_other_shapes({name: start[name] for name in params}, params, shapes)
+    return start | {name: _like(start[name], value) for name, value in params.items()}
+
+
+def _like(start: Any, value: Any) -> Any:
+    """A value of a parameter in the formats that it begins in."""
+    return jax.tree.map(lambda x, y: jnp.asarray(y, x.dtype), start, value)
+
+
+def is_key(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key)
+
+
+def _precise(x: jax.Array) -> jax.Array:
+    """In which a mean of many numbers still moves."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _finite(tree: Any) -> bool:
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,73 @@
+"""What JAX and NumPyro programs read outside of their arrays (`ppvi.engine.world`), as a static argument of a jit."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.core import Tracer
+from numpyro.distributions.distribution import Distribution
+from numpyro.primitives import CondIndepStackFrame, plate
+
+from ppvi.engine.arguments import Constants, Sight
+from ppvi.engine.stagings import LIMIT, Stagings
+from ppvi.engine.world import Rules, World
+from ppvi.numpyro import _source as source
+from ppvi.numpyro._arguments import Structure
+from ppvi.numpyro._handlers import current_trace
+
+RULES = Rules(
+    arrays=(jax.Array,),
+    ignored=(plate, CondIndepStackFrame),
+    hidden=frozenset(
+        """prototype_trace plates _prototype_frames _prototype_plate_sizes _prototype_frame_full_sizes _init_locs
+        _postprocess_fn _potential_fn _potential_fn_gen""".split()
+    ),
+)
+TOP = current_trace()
+"""What records nothing."""
+
+
+class Worlds:
+    """The last states of the world that a few programs read."""
+
+    def __init__(self, **programs: Any):
+        self.sight = Sight(RULES, programs)
+        self.stagings: Stagings[Structure] = Stagings(self.look, source.here)
+        self.made = 0
+        self.traced = False
+        """Whether programs have been traced since the last call."""
+
+    def structure(self, tree: Any, leaves: Sequence[Any], constants: Constants) -> Structure:
+        """That of such arguments in the world as it is, with the modes of NumPyro."""
+        make = functools.partial(self._make, tree, leaves, constants)
+        return self.stagings.get(_kind(tree), constants, make)[1]
+
+    def settle(self, constants: Constants, structure: Structure) -> None:
+        """After a call: what programs have changed themselves when they were traced is no change of the world, as all side
+        effects are none to JAX."""
+        if self.traced:
+            self.stagings.renew(_kind(structure.tree), constants, structure)
+            self.traced = False
+
+    def are_many(self) -> bool:
+        """Whether so many were made since this was last true that what was compiled for them is to be dropped."""
+        many = self.made > 2 * LIMIT
+        self.made = 0 if many else self.made
+        return many
+
+    def look(self, constants: Constants) -> World:
+        world = self.sight.look(constants)
+        traced = any(isinstance(fact.value, Tracer) for fact in world.facts)
+        world.passing = traced and type(current_trace()) is not type(TOP)
+        return world
+
+    def _make(self, tree: Any, leaves: Sequence[Any], constants: Constants, world: World) -> Structure:
+        self.made += 1
+        return Structure(tree, leaves, constants, world)
+
+
+def _kind(tree: Any) -> Any:
+    return Distribution._validate_args, tree

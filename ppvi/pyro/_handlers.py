@@ -1,0 +1,329 @@
+"""Effect handlers: how Pyro tells what a program does to a run of `ppvi.engine.runs`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pyro.distributions import constraints
+from pyro.poutine.guide import GuideMessenger
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.subsample_messenger import SubsampleMessenger, _Subsample
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+from ppvi._session import holding
+from ppvi.engine.minibatches import Plates, Stated, Whole
+from ppvi.engine.runs import Run, Site, no_direct_sites, own_scale, unknown_site
+from ppvi.pyro import _graphs as graphs, _source as source
+from ppvi.pyro._buffers import batch_norm
+from ppvi.pyro._refused import refuse_hook
+from ppvi.strategies import Strategy
+
+if TYPE_CHECKING:
+    from ppvi.engine.sessions import Session
+    from ppvi.pyro._programs import PyroPrograms
+
+
+class Strategies(Messenger):
+    """Made by `strategies`."""
+
+    def __init__(self, choice: Mapping[str, Strategy]):
+        super().__init__()
+        self.choice = dict(choice)
+        self.seen: set[str] = set()
+
+    def __enter__(self) -> Strategies:
+        self.seen = set()
+        return super().__enter__()
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        super().__exit__(kind, error, traceback)
+        unknown = sorted(self.choice.keys() - self.seen)
+        if kind is None and unknown:
+            raise unknown_site(unknown[0], self.seen)
+
+    def _pyro_sample(self, msg: Any) -> None:
+        self.seen.add(msg["name"])
+        if msg["name"] in self.choice:
+            msg["infer"] = {**msg["infer"], "strategy": self.choice[msg["name"]]}
+
+
+def strategies(fn: Callable[..., Any], choice: Mapping[str, Strategy]) -> Callable[..., Any]:
+    """A program with gradient strategies set by site name.
+
+        guide = ppvi.pyro.strategies(guide, {"z": ppvi.Enumerate()})
+
+    `infer={"strategy": ...}` at the site does the same; `objective(..., strategies=...)` overrides both.
+    """
+    return Strategies(choice)(fn)
+
+
+class Around(Messenger):
+    """Around a program: tells its sites to a run, and gives it parameters and minibatches."""
+
+    def __init__(self, run: Run, session: Session[PyroPrograms], plates: Plates):
+        super().__init__()
+        self.run = run
+        self.session = session
+        self.plates = plates
+        self.grad = torch.is_grad_enabled()
+
+    def _pyro_param(self, msg: Any) -> None:
+        provide(self.session, msg, self.run.role)
+
+    def _postprocess_message(self, msg: Any) -> None:
+        """Plates take rows where they are of fewer than all; where they are of all in another order, these are taken here."""
+        if msg["type"] in ("param", "subsample") and msg["kwargs"].get("event_dim") is not None:
+            for plate in _PYRO_STACK:
+                if not isinstance(plate, SubsampleMessenger):
+                    continue
+                rows = self.plates.in_order_of(plate.name)
+                axis = None if rows is None else plate.dim - msg["kwargs"]["event_dim"]
+                if axis is not None and msg["value"].ndim >= -axis and msg["value"].shape[axis] != 1:
+                    msg["value"] = _with_place(msg["value"].index_select(axis, rows), msg["value"])
+
+    def _pyro_sample(self, msg: Any) -> None:
+        name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
+        msg["stop"] = msg["done"] = True
+        if isinstance(fn, _Subsample):
+            self._plate(msg)
+            return
+        if msg["infer"].get("_deterministic"):
+            self.run.deterministic[name] = msg["value"]
+            return
+        if msg["is_observed"] and is_guided():
+            return
+        for frame in frames:
+            if frame.full_size not in (None, frame.size):
+                self.plates.refuse_unstated(name, frame.name)
+        shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame), frame.size) for frame in frames]
+        plates = self.plates.around(name, shape, dims)
+        # Densities and credit are the objective's, which has gradients whether or not the program is under `no_grad`; what
+        # the program draws there is a constant to it.
+        constant = self.grad and not torch.is_grad_enabled()
+        draws = self.session.within(constant_draws=True) if constant else nullcontext()
+        with draws, torch.set_grad_enabled(self.grad):
+            msg["value"] = self.run.sample(
+                Site(
+                    name=name,
+                    fn=fn if msg["mask"] is None else fn.mask(msg["mask"]),
+                    observed=msg["value"] if msg["is_observed"] else None,
+                    fixed=None if msg["is_observed"] else msg["value"],
+                    scale=own_scale(msg["scale"], plates),
+                    infer=msg["infer"],
+                    plates=plates,
+                )
+            )
+
+    def _plate(self, msg: Any) -> None:
+        name, fn = msg["name"], msg["fn"]
+        held = self.plates.meet(stated_by(msg, self.run.role))
+        if msg["value"] is not None:
+            return
+        if held.rows is not None:
+            msg["value"] = held.rows
+        elif held.partial:
+            msg["value"] = self.session.engine.subsample(self.session.scope, name, held.size, held.number)
+        elif name not in self.plates.taken:
+            msg["value"] = known(fn.sample())
+        # Otherwise it has no value: it is of all rows, whatever is stated, and `all_rows` is around.
+
+
+def _round(frame: Any) -> int | None:
+    """Which of the rows of a plate this is, where Python runs over it, perhaps several times."""
+    return None if frame.dim is not None else (frame.counter - 1) % frame.size
+
+
+class AllRows(Messenger):
+    """Around a model whose posterior is drawn from: its plates are of all rows, where `all_rows` is around."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if isinstance(msg["fn"], _Subsample):
+            Whole().hold(stated_by(msg, "model"), graphs.same)
+            if msg["fn"].subsample_size is not None:
+                msg["fn"], msg["done"] = _Subsample(msg["fn"].size, None), True
+
+
+def stated_by(msg: Any, role: str) -> Stated:
+    """What a message says of a plate."""
+    fn, rows = msg["fn"], msg["value"]
+    count = fn.subsample_size if rows is None else len(rows)
+    given = None if rows is None or in_order(torch.as_tensor(rows), fn.size) else torch.as_tensor(rows)
+    return Stated(msg["name"], fn.size, count, given, role, source.here())
+
+
+def in_order(rows: torch.Tensor, size: int) -> bool:
+    """Whether rows are known to be all of them in order: what is traced is, if it is made as these are."""
+    return tuple(rows.shape) == (size,) and any(graphs.same(rows, made(size)) for made in (torch.arange, np.arange))
+
+
+def known(rows: torch.Tensor) -> torch.Tensor:
+    """The numbers of all rows of a plate as `Rows`."""
+    rows.__class__ = Rows
+    return rows
+
+
+class Rows(torch.Tensor):
+    """The numbers of all rows of a plate, which are known: `for i in pyro.plate("p", 4)` is a loop of Python's."""
+
+    __torch_function__: Any = torch._C._disabled_torch_function_impl  # pyright: ignore
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter([torch.tensor(i) for i in range(len(self))])
+
+
+def is_guided() -> bool:
+    """Whether the model is running that a guide made of effects goes through: its data and factors are no part of the guide."""
+    return any(isinstance(messenger, GuideMessenger) for messenger in _PYRO_STACK)
+
+
+class Direct(Messenger):
+    """Around the objective itself: parameters that it declares, and sites that it must not."""
+
+    def __init__(self, session: Session[PyroPrograms]):
+        super().__init__()
+        self.session = session
+
+    def _pyro_param(self, msg: Any) -> None:
+        provide(self.session, msg, "objective")
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["value"] is None and not msg["done"]:
+            raise no_direct_sites(msg["name"], source.here())
+
+
+def provide(session: Session[PyroPrograms], msg: Any, role: str) -> None:
+    """Give a parameter to a message that asks for one."""
+    if msg["value"] is not None or msg["done"]:
+        return
+    msg["stop"] = True  # a trace of SVI's around a staging must not see what is staged
+    name, *given = msg["args"]
+    initial = given[0] if given else msg["kwargs"].get("init_tensor")
+    stated = given[1] if len(given) > 1 else msg["kwargs"].get("constraint")
+    constraint = stated or constraints.real
+    if initial is None:
+        initial, constraint = session.engine.stored(name)
+    if isinstance(initial, torch.nn.Parameter) and (is_lazy(initial) or not initial.requires_grad):
+        msg["value"] = initial  # frozen, and so a constant; or of a module that has to run first
+    elif isinstance(initial, torch.nn.Parameter):
+        # A module does not look at what it is given, but reads its own, for which `Reading` puts the session's value. The same
+        # one may be asked for under several names.
+        value = session.param(session.engine.own_name(initial, name, role), lambda: initial, constraint, role)
+        msg["value"] = initial if msg["kwargs"].get("event_dim") is None else _with_place(value, value)
+    else:
+        if initial is not None:
+            session.declare(name, stated, initial, role)
+        value = session.param(name, initial if callable(initial) else lambda: initial, constraint, role)
+        # A constrained value is computed where it is asked for.
+        stops = constraint is not constraints.real and not torch.is_grad_enabled()
+        msg["value"] = _with_place(value.detach() if stops else value, value)
+    msg["done"] = True
+
+
+def _with_place(value: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+    """A parameter's value with its unconstrained one, with which plates that take a minibatch of it leave a note."""
+    value.unconstrained = getattr(stored, "unconstrained", lambda: stored)  # type: ignore[attr-defined]
+    return value
+
+
+def all_rows() -> AbstractContextManager[bool]:
+    """Plates that get no rows are of all rows, however many they state. (Pyro refuses rows that are more or fewer than stated,
+    but lets none pass.)"""
+    return holding(_all_rows, True)
+
+
+_all_rows: ContextVar[bool] = ContextVar("all_rows", default=False)
+
+
+def _installed() -> Any:
+    """Pyro's own function that finds the rows of a plate, once `_subsample` is in its place."""
+    native = SubsampleMessenger._subsample
+    SubsampleMessenger._subsample = staticmethod(_subsample)  # type: ignore[method-assign]
+    _subsample.native = getattr(native, "native", native)  # type: ignore[attr-defined]
+    return _subsample.native  # type: ignore[attr-defined]
+
+
+def _subsample(*stated: Any) -> Any:
+    size, count, rows = _native(*stated)
+    return (
+        (size, size, known(torch.arange(size)))
+        if _all_rows.get() and rows is None and size > 0
+        else (size, count, rows)
+    )
+
+
+_native = _installed()
+
+
+class Reading(TorchFunctionMode):
+    """Where a module reads a parameter of its own, it gets the session's value; and a table is read at a place that is a
+    tensor without PyTorch's turning that into a number."""
+
+    def __init__(self, session: Session[PyroPrograms], read: Callable[[Any], Any]):
+        super().__init__()
+        self.session = session
+        self.read = read
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if (self.session.engine.modules or self.session.engine.buffers.places) and func != _REQUIRES_GRAD:
+            args, kwargs = tree_map(self.read, (args, kwargs))
+        refuse_hook(func)
+        if func == _DATA and is_functorch_wrapped_tensor(args[0]):
+            raise RuntimeError("accessing `data` of a tensor that is traced")
+        operands = (*args, *kwargs.values())
+        if func in _LEAVING or (
+            func in _MADE_OF and not isinstance(operands[func == torch.Tensor.new_tensor], torch.Tensor)
+        ):
+            self.session.engine.effects.read_out(self.session, operands)
+        out = kwargs.get("out")
+        if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
+            found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})
+            return out.copy_(found) if found.shape == out.shape else func(*args, **kwargs)
+        if func is torch.nn.functional.batch_norm:
+            return batch_norm(*args, **kwargs)
+        return _looked_up(*args) if func == torch.Tensor.__getitem__ else func(*args, **kwargs)
+
+
+def _looked_up(table: torch.Tensor, index: Any) -> torch.Tensor:
+    """`table[index]`, with places of no axes taken as places along an axis of size one, which is then left out."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    single = [i for i, item in enumerate(items) if _is_place(item) and item.ndim == 0]
+    if not single:
+        return table[index]
+    if any(_is_place(item) and item.ndim for item in items):
+        return table[tuple(item[None] if i in single else item for i, item in enumerate(items))]
+    for ahead in [i for i, item in enumerate(items) if item is ...]:
+        named = sum(item is not None for item in items) - 1
+        items[ahead : ahead + 1] = [slice(None)] * (table.ndim - named)
+        single = [i for i, item in enumerate(items) if _is_place(item)]
+    kept = [i for i, item in enumerate(items) if not isinstance(item, int)]
+    found = table[tuple(slice(None) if i in single else item for i, item in enumerate(items))]
+    for i in reversed(single):
+        found = found.movedim(kept.index(i), 0)[items[i][None]][0]
+    return found
+
+
+def _is_place(item: Any) -> bool:
+    return isinstance(item, torch.Tensor) and item.dtype not in (torch.bool, torch.uint8)
+
+
+_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
+"""Through which a program reads and writes past autograd, which no graph has a word for."""
+
+_REQUIRES_GRAD = torch.Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+"""By which modules tell what they train."""
+
+_LEAVING = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__})
+"""By which numbers leave PyTorch without an operation."""
+
+_MADE_OF = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor})
+"""By which they do among Python's own, to come back in a new tensor."""

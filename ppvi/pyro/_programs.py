@@ -1,0 +1,254 @@
+"""How programs run on PyTorch: keys of runs, minibatches, parameters and buffers of modules."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
+from torch.distributions import constraints, transform_to
+
+from ppvi.engine.distributions import uncovered
+from ppvi.engine.minibatches import Plates
+from ppvi.engine.protocol import Marks
+from ppvi.engine.runs import Run
+from ppvi.engine.sessions import Scope, Session
+from ppvi.errors import EngineError
+from ppvi.ir import Origin
+from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage
+from ppvi.pyro._buffers import Buffers, SharedNameError, Written
+from ppvi.pyro._distributions import SiteDistribution, evaluate, without_masked
+from ppvi.pyro._functions import calls_noted
+from ppvi.pyro._handlers import Around, Direct, Reading
+from ppvi.pyro._located import note, within
+from ppvi.pyro._ops import OPS
+from ppvi.pyro._refused import Seed
+from ppvi.pyro._regions import support_of
+from ppvi.pyro._stage import DynamicError
+from ppvi.pyro._trees import level, stacked, tree_leaves, tree_map, vmap
+
+
+class Evaluation(NamedTuple):
+    """What minibatches depend on."""
+
+    key: torch.Tensor
+    rows: dict[str, torch.Tensor]
+    """Of minibatches that are drawn, by plate."""
+
+
+def scope_of(
+    key: torch.Tensor | None = None,
+    distribution: Callable[..., SiteDistribution] = SiteDistribution,
+    *,
+    plain: bool = False,
+) -> Scope:
+    """The scope that an evaluation begins in. A key is a tensor with an axis for every `each` around, by which samplers know
+    how many runs there are."""
+    root = torch.zeros(()) if key is None else key
+    return Scope(Evaluation(root, {}), root, level(), distribution, plain)
+
+
+def drawn(sampler: Callable[[torch.Tensor], torch.Tensor], key: torch.Tensor) -> torch.Tensor:
+    """A draw of no site, for every run a draw of its own."""
+    return stage.draw(key, (), stage.Sampler(sampler))
+
+
+def refuse_traced(session: Session[PyroPrograms], tensors: Any) -> None:
+    """Of a trace, numbers that leave PyTorch where nothing else would see it would stay as they are for ever."""
+    if any(isinstance(x, torch.Tensor) and is_functorch_wrapped_tensor(x) for x in tree_leaves(tensors)):
+        raise DynamicError(f"it reads a number out of a tensor at {source.here()}")
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What becomes of what happens beside the values of sites; by default nothing."""
+
+    marks: Marks | None = None
+    origin: Origin = Origin.STRATEGY
+    """Whose code draws are."""
+    random: Callable[[Callable[[torch.Tensor], torch.Tensor], torch.Tensor], torch.Tensor] = drawn
+    """A draw of no site, by a sampler with a key."""
+    read_out: Callable[[Session, Any], None] = refuse_traced
+    """Told of tensors whose numbers leave PyTorch where nothing else would see it."""
+    write: Callable[[Session, Written], None] = lambda session, buffers: None
+    """Told at the end what is to be in the buffers of modules."""
+
+
+def _read_out(session: Session[PyroPrograms], tensors: Any) -> None:
+    refuse_traced(session, tensors)
+    note(tensors)
+
+
+def _write(session: Session, buffers: Written) -> None:
+    for buffer, value in buffers:
+        stage.mark_write(buffer, value)
+
+
+STAGED = Effects(stage, read_out=_read_out, write=_write)
+
+
+@dataclass(eq=False)
+class PyroPrograms:
+    """`ppvi.engine.protocol.Programs`."""
+
+    modules: MutableMapping[torch.nn.Parameter, str]
+    """Parameters that belong to modules, and their names, which runs of the objective add to."""
+    effects: Effects = Effects()
+    named: dict[str, torch.nn.Parameter] = field(default_factory=dict)
+
+    ops = OPS
+    here, support_of, same_rows = staticmethod(source.here), staticmethod(support_of), staticmethod(graphs.same)
+    array, looked_at, direct = staticmethod(torch.as_tensor), staticmethod(without_masked), staticmethod(Direct)
+
+    def __post_init__(self) -> None:
+        self.buffers = Buffers(getattr(self.modules, "places", ()))
+        self.marks = self.effects.marks
+
+    @contextmanager
+    def surroundings(self, session: Session[PyroPrograms]) -> Iterator[None]:
+        # The checks of values that distributions and Pyro make are no part of any graph, and what modules put into the
+        # parameter store is of this session only.
+        store, self._seed = pyro.get_param_store(), Seed()
+        self._stored = store.get_state()
+        with store.scope(), pyro.validation_enabled(False):
+            try:
+                read = functools.partial(self.read, session)
+                with Reading(session, read), calls_noted(read):
+                    yield
+                self._seed.refuse_another()
+            finally:
+                ended = self.buffers.ended()
+            self.effects.write(session, ended)
+
+    def execute(self, session: Session[PyroPrograms], run: Run, program: Callable[[], Any]) -> Any:
+        plates = Plates(session, run.role)
+        with plates.explained(), Around(run, session, plates):
+            return program()
+
+    def is_signal(self, error: Exception) -> bool:
+        return isinstance(error, RecursionError) or stage.what_prevents(error) is not None
+
+    def shape_of(self, initial: Any, make: bool) -> Any:
+        if callable(initial) and make:
+            with torch.random.fork_rng():
+                initial = initial()
+        return None if callable(initial) else tuple(torch.as_tensor(initial).shape)
+
+    # Parameters and buffers of modules --------------------------------------------------------------------------------
+
+    def stored(self, name: str) -> tuple[torch.Tensor | None, Any]:
+        """The value and the constraint that Pyro's parameter store has: a module puts its constrained parameters there before
+        it asks for them, and a program may ask for what was there before."""
+        for state in (pyro.get_param_store().get_state(), self._stored):
+            if name in state["params"]:
+                constraint = state["constraints"][name]
+                return transform_to(constraint)(state["params"][name]), constraint
+        return None, constraints.real
+
+    def own_name(self, parameter: torch.nn.Parameter, name: str, role: str) -> str:
+        """The name of a module's parameter, of which no other has the same."""
+        shared = getattr(self.modules, "shared", ())
+        known = self.modules.setdefault(parameter, f"{role}.{name}" if name in shared else name)
+        if self.named.setdefault(known, parameter) is not parameter:
+            raise SharedNameError(known, role, self.here())
+        return known
+
+    def read(self, session: Session[PyroPrograms], x: Any) -> Any:
+        """What stands for a tensor that may be a module's parameter, which where parameters are made is itself."""
+        own = isinstance(x, torch.nn.Parameter) and x.requires_grad and not session.parameters.makes
+        name = self.modules.get(x) if own else None
+        return self.buffers.read(x) if name is None else session.value_of(name)
+
+    # Random numbers ---------------------------------------------------------------------------------------------------
+
+    def key(self, scope: Scope) -> torch.Tensor:
+        return scope.keys
+
+    def subsample(self, scope: Scope, name: str, total: int, size: int) -> torch.Tensor:
+        """Rows of a plate's minibatch, the same throughout one evaluation."""
+        key, rows = scope.evaluation
+        if name not in rows:
+            rows[name] = self.effects.random(lambda key: _rows(key, total, size), key)
+        return rows[name]
+
+    def poisson(self, scope: Scope, rate: float) -> torch.Tensor:
+        return self.effects.random(lambda key: torch.poisson(torch.full(key.shape, rate)), scope.keys)
+
+    def geometric(self, scope: Scope, decay: float) -> torch.Tensor:
+        return self.effects.random(lambda key: torch.empty(key.shape).geometric_(1 - decay) - 1, scope.keys)
+
+    def subset(self, scope: Scope, total: int, size: int) -> torch.Tensor:
+        return self.effects.random(lambda key: _rows(key, total, size), scope.keys)
+
+    # Sites ------------------------------------------------------------------------------------------------------------
+
+    def refuse_draw(self, scope: Scope, name: str, where: str) -> None:
+        self._seed.refuse_another()
+        if level() != scope.lanes:
+            raise EngineError(
+                f"site {name!r} at {where} is drawn under torch.vmap or torch.func, where every lane would share one draw. Use "
+                f"ppvi.replicate(n, thunk), which draws afresh in every run, or a plate."
+            )
+
+    def drawing(self) -> AbstractContextManager[Any]:
+        return within(self.effects.origin)
+
+    def choosing(self, log_weights: torch.Tensor, lanes: tuple[int, ...]) -> torch.distributions.Distribution:
+        logits = log_weights.movedim(0, -1).expand(*lanes, len(log_weights))
+        return torch.distributions.Categorical(logits=logits, validate_args=False)
+
+    def evaluate(
+        self, fn: Any, value: torch.Tensor, intermediates: Sequence[Any], relaxed: bool
+    ) -> tuple[torch.Tensor | None, Exception | None]:
+        return evaluate(fn, value, intermediates)
+
+    def missing(self, fn: Any, value: torch.Tensor) -> int:
+        if not value.is_floating_point():
+            return 0
+        return uncovered(value.isnan().cpu().numpy(), fn, lambda mask: torch.as_tensor(mask).detach().cpu().numpy())
+
+    def divergence(self, q: Any, p: Any) -> torch.Tensor | None:
+        try:
+            return torch.distributions.kl_divergence(q, p)
+        except NotImplementedError:
+            return None
+
+    # Runs of a function -----------------------------------------------------------------------------------------------
+
+    def each(self, session: Session[PyroPrograms], function: Callable[..., Any], stacks: Sequence[Any], n: int) -> Any:
+        def run(key: torch.Tensor, *entries: Any) -> Any:
+            own = session.within(keys=session.scope.keys + key, lanes=level())
+            with own, self.buffers.side_by_side(key) as ended:
+                found = function(*entries)
+                self.effects.write(session, ended())
+                return found
+
+        return vmap(run)(torch.zeros(n), *stacks)
+
+    def in_turn(self, scope: Scope, n: int) -> Callable[[int], Mapping[str, Any]]:
+        return lambda i: {}
+
+    def fold(self, session: Session[PyroPrograms], count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+        raise DynamicError("it runs a program as many times as a draw says")
+
+    @contextmanager
+    def separate_evaluation(self, session: Session[PyroPrograms], key: torch.Tensor, i: Any) -> Iterator[None]:
+        own = session.scope.evaluation._replace(rows={})
+        with torch.no_grad(), session.within(plain=True, evaluation=own):
+            yield
+
+    def stacked(self, trees: Sequence[Any]) -> Any:
+        return stacked(*trees)
+
+    def repeated(self, tree: Any, n: int) -> Any:
+        return tree_map(lambda x: torch.as_tensor(x).expand(n, *torch.as_tensor(x).shape), tree)
+
+
+def _rows(key: torch.Tensor, total: int, size: int) -> torch.Tensor:
+    """Different numbers below the total, for every run."""
+    return torch.rand(*key.shape, total).argsort(-1)[..., :size]

@@ -1,0 +1,162 @@
+"""Provenance: on which draws a number depends that Python reads out of a tensor, or that jumps.
+
+Every operation goes through PyTorch's dispatcher. There a mode hands on the marks of draws from operands to results, by the
+memory that they lie in: views and what is done in place are followed too, whatever library's code does it and whether it has
+a derivative or not.
+
+A *read* is an operation whose result is data-dependent by PyTorch's own tags, such as `item()`, or whose shape is; `numpy()`
+and the like, which no dispatcher sees, say so themselves. A *jump* is one that rounds a real number, or that makes something
+of a number that is none, such as a comparison's or an index, and depends on a draw. Nothing jumps in a library's own density
+or sampler, whose selections leave out what is impossible, nor in a `torch.autograd.Function`, which states its derivative.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ppvi.ir import Origin
+from ppvi.pyro import _source as source
+from ppvi.pyro._located import READING, origin
+
+
+class Marks:
+    """Sets of numbers by the memory that tensors lie in, each as the bits of an int."""
+
+    def __init__(self) -> None:
+        self._marks: dict[int, tuple[StorageWeakRef, int]] = {}
+        """Where a storage lies -> its numbers. A weak reference keeps the place from being used again."""
+
+    def __bool__(self) -> bool:
+        return bool(self._marks)
+
+    def add(self, tensor: torch.Tensor, numbers: int) -> None:
+        storage = tensor.untyped_storage()
+        reference, before = self._marks.get(storage._cdata) or (StorageWeakRef(storage), 0)
+        self._marks[storage._cdata] = reference, before | numbers
+
+    def behind(self, operands: Any) -> int:
+        """The numbers of any of these operands."""
+        found = 0
+        for tensor in strided(operands):
+            if mark := self._marks.get(tensor.untyped_storage()._cdata):
+                found |= mark[1]
+        return found
+
+
+def each(numbers: int) -> Iterator[int]:
+    """The numbers of a set."""
+    while numbers:
+        yield (numbers & -numbers).bit_length() - 1
+        numbers &= numbers - 1
+
+
+class Provenance(TorchDispatchMode):
+    """The marks of draws, and the reads and jumps that depend on them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws = 0
+        self.reads: dict[int, str] = {}
+        """The number of a draw -> file and line of the first read or jump that depends on it."""
+        self._paused = False
+        self._marks = Marks()
+
+    def follow(self, draw: torch.Tensor) -> int:
+        """Follow what is computed from a draw; its number."""
+        number, self.draws = self.draws, self.draws + 1
+        self._marks.add(draw, 1 << number)
+        return number
+
+    def read(self, tensors: Any) -> None:
+        """Python reads numbers out of tensors, or they jump."""
+        for number in each(self._marks.behind(tensors)):
+            if number not in self.reads:
+                self.reads[number] = source.here()
+
+    def behind(self, tensor: torch.Tensor) -> set[int]:
+        """The draws that a tensor depends on."""
+        return set(each(self._marks.behind(tensor)))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is computed here is not followed."""
+        outer, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = outer
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, kind = kwargs or {}, kind_of(func)
+        operands = () if self._paused or not self._marks else (*args[kind.first :], *kwargs.values())
+        behind = self._marks.behind(operands)
+        if not behind:
+            return func(*args, **kwargs)
+        users = origin() is Origin.OTHER
+        if kind.reads or (users and (kind.rounds or kwargs.get("rounding_mode"))):
+            self.read(operands)
+        result = func(*args, **kwargs)
+        results = list(strided((result, *(args[i] for i in kind.writes if i < len(args)))))
+        if results:
+            self.read([x for x in strided(operands) if not _is_real(x)])
+        for tensor in results:
+            if users or _is_real(tensor):
+                self._marks.add(tensor, behind)
+        return result
+
+
+def strided(tree: Any) -> Iterator[torch.Tensor]:
+    """The tensors of lists and tuples that lie in memory."""
+    for part in tree if isinstance(tree, list | tuple) else (tree,):
+        if isinstance(part, torch.Tensor):
+            if part.layout is torch.strided:
+                yield part
+        elif isinstance(part, list | tuple):
+            yield from strided(part)
+
+
+def _is_real(x: torch.Tensor) -> bool:
+    return x.dtype.is_floating_point or x.dtype.is_complex
+
+
+class Kind(NamedTuple):
+    """What is known of an operation."""
+
+    name: str
+    """In ATen, without overload, whether or not it changes its operand in place."""
+    reads: bool
+    rounds: bool
+    first: int
+    """The first of its operands of which it takes more than shape and dtype."""
+    writes: tuple[int, ...]
+    """The places of the operands that it changes."""
+
+
+@functools.cache
+def kind_of(func: Any) -> Kind:
+    name = func._schema.name.removeprefix("aten::").rstrip("_")
+    arguments = enumerate(func._schema.arguments)
+    return Kind(
+        name=name,
+        reads=name not in _MASKED and not READING.isdisjoint(func.tags),
+        rounds=name in _ROUNDING,
+        first=int(name in ("fill", "copy") or name.startswith("new_") or name.endswith("_like")),
+        writes=tuple(i for i, x in arguments if x.alias_info is not None and x.alias_info.is_write),
+    )
+
+
+_MASKED = frozenset({"index", "masked_select"})
+"""Operations of whose operands only masks decide how many entries they give."""
+
+_ROUNDING = frozenset(
+    """sign sgn round floor ceil trunc fix frac fmod remainder floor_divide heaviside copysign nextafter frexp hardshrink
+    threshold histc bernoulli poisson binomial""".split()
+)
+"""Operations from real numbers to real numbers that jump."""

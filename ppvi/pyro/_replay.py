@@ -1,0 +1,374 @@
+"""Objectives that cannot be staged, since they read numbers out of tensors: run, and run again.
+
+A program that branches in Python on what it draws has no graph. It is run as it is instead: at a site whose strategy needs
+one run of the rest, the run goes on and is weighed when it ends; where a strategy needs several, the run is left, with all
+plates and handlers that it is in, and the program is run again from its beginning for each of them, with the values that its
+sites have had so far. Of the objective nothing is known but its value: it is one term, in which all lanes of every site are
+coupled.
+
+A site for which the user names nothing goes by the path of its draw if it can, for as long as nothing that depends on the
+draw is read or jumps (`ppvi.pyro._provenance`): Python reads no number, and the program uses no comparison, no rounding and no
+index. Otherwise the objective may jump there: the draw is then a constant for every gradient, and is weighed by its score.
+Which of both is known when the run ends, and not before (`Undecided`). Neither changes the draws; whether a draw is read or
+jumps is a function of draws that have been read before, which are constants; so the estimate is unbiased either way.
+
+That holds for what the program itself computes. A library's density is taken to be continuous where it is not zero, and draws
+are taken to stay where it is not (`ppvi.pyro._watched` looks whether they do); of supports that move with a draw it is
+known that they jump. A `torch.autograd.Function` has the derivative that it states.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from ppvi._ops import Array
+from ppvi.compiler.choose import moving_support
+from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
+from ppvi.engine import runs as engine
+from ppvi.engine.minibatches import Minibatches, Stated, agreed
+from ppvi.engine.sessions import Recorder, Session, computed
+from ppvi.engine.sites import Drawn, Place
+from ppvi.engine.unstaged import ONE_BY_ONE
+from ppvi.errors import EngineError, StrategyError
+from ppvi.ir import POINT, Origin
+from ppvi.pyro._buffers import Written, written
+from ppvi.pyro._distributions import SiteDistribution
+from ppvi.pyro._ops import OPS
+from ppvi.pyro._programs import Effects, PyroPrograms, drawn, scope_of
+from ppvi.pyro._provenance import Provenance
+from ppvi.pyro._trees import stacked, tree_map
+from ppvi.strategies import Draw, LeaveOneOut, Site, Strategy
+from ppvi.strategies.alternatives import LIMIT
+
+T = TypeVar("T")
+
+Evaluate = Callable[[Session], torch.Tensor]
+"""Runs the objective program once in a session."""
+
+
+DEPTH = 64
+"""The most strategies of several runs that may nest; each takes a part of the stack."""
+
+
+class Replay:
+    """One evaluation of an objective."""
+
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        params: Mapping[str, Any],
+        chosen: Mapping[str, Strategy],
+        modules: MutableMapping[Any, str],
+        by_paths: bool = False,
+    ):
+        self.evaluate = evaluate
+        self.params = params
+        self.chosen = chosen
+        self.modules = modules
+        self.by_paths = by_paths
+        """Whether the objective's formula holds for draws that carry their own gradient only."""
+        self.provenance = Provenance()
+        self.runs = self.depth = 0
+        self.plates: Mapping[str, Stated] = {}
+        """What is known of plates before a run."""
+
+    def surrogate(self) -> torch.Tensor:
+        """The scalar whose value is the estimate and whose gradient is the gradient estimate."""
+        try:
+            values, control = self.agreed(lambda: self.estimate([]))
+        except RecursionError as error:
+            raise self.nested() from error
+        return values[0] + control
+
+    def agreed(self, function: Callable[[], T]) -> T:
+        """What a function of whole runs returns, with every plate of them at its minibatch."""
+
+        def attempt(known: Mapping[str, Stated]) -> T:
+            self.plates, self.depth = known, 0
+            return function()
+
+        return agreed(attempt)
+
+    def estimate(self, before: Sequence[torch.Tensor]) -> Estimates:
+        """The objective, given the values of its first sites."""
+        run = self.begun(before)
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise self.nested()
+        values, control = self._ended(run)()
+        self.depth -= 1
+        state = torch.get_rng_state()
+        for tail in reversed(run.pending):
+            done = tail.finish(Stack(tail.k, values, 0.0))
+            values, control = done.values, control + done.added
+        torch.set_rng_state(state)
+        return values, control
+
+    def _ended(self, run: Replayed) -> Callable[[], Estimates]:
+        """Run the program once; the estimate, or what is still to be run for it now that all contexts have been left."""
+        try:
+            value = self.evaluate(run.session(plain=False))
+        except Finished as finished:
+            return finished.rest.estimates
+        return lambda: ({0: value}, 0.0)
+
+    @torch.no_grad()
+    def draw(self, before: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+        """The objective's value, given the values of its first sites, with the others simply drawn."""
+        return {0: self.evaluate(self.begun(before).session(plain=True))}
+
+    def begun(self, before: Sequence[torch.Tensor]) -> Replayed:
+        """One more run."""
+        self.runs += 1
+        if self.runs > LIMIT:
+            raise self.nested()
+        return Replayed(self, before)
+
+    def nested(self) -> StrategyError:
+        return StrategyError(
+            f"one gradient ran the program {self.runs} times and was not done: strategies of several runs, such as "
+            f"Enumerate(), nest at sites that follow each other. Reinforce() needs one run, whatever follows."
+        )
+
+
+class Finished(BaseException):
+    """A strategy runs the rest of the program itself, and the run that reached it need not go on.
+
+    No `Exception`, so that it is none of those that a program catches.
+    """
+
+    def __init__(self, rest: Later):
+        super().__init__()
+        self.rest = rest
+
+
+class Replayed:
+    """A run of an objective, whose first sites have their values already."""
+
+    def __init__(self, replay: Replay, before: Sequence[torch.Tensor]):
+        self.replay = replay
+        self.values = list(before)
+        self.pending: list[Tail] = []
+        self._next = 0
+
+    def session(self, plain: bool) -> Session:
+        """The session of the run, in which sites are simply drawn, or are credited."""
+        around = nullcontext if plain else lambda: self.replay.provenance
+        effects = Effects(None, Origin.OTHER, self.random, self.read_out, self.write)
+        return session_of(
+            self.replay, effects, plain, draws=self.draw, log_probs=self.log_prob, recorder=Recorder(around)
+        )
+
+    def draw(self, session: Session, at: Place) -> Drawn:
+        refuse_unreplayable(at)
+        if (known := self._known()) is not None:
+            return Drawn(known, (), at.strategies[-1].route)
+        drawn = self.drawn(session, at)
+        self.values.append(drawn.value)
+        return drawn
+
+    def drawn(self, session: Session, at: Place) -> Drawn:
+        """A site that is not among those that have their values already."""
+        strategy, provenance = at.strategies[-1], self.replay.provenance
+        if strategy.route != "path":
+            return Drawn(self._credited(session, at, strategy), (), strategy.route)
+        if session.scope.plain or is_decided(at):
+            value = strategy.draw(at.site, session.scope.keys).value
+            return Drawn(value, at.site.intermediates, "path")
+        with provenance.paused():
+            value = strategy.draw(at.site, session.scope.keys).value
+        if not value.requires_grad:  # there is no gradient that could be missed
+            return Drawn(value, at.site.intermediates, "path")
+        undecided = Undecided(self._rest(at, None), at, value)
+        self.pending.append(undecided.tail())
+        return Drawn(undecided.value, undecided.through(at.site.intermediates), "path")
+
+    def _credited(self, session: Session, at: Place, strategy: Strategy) -> torch.Tensor:
+        """A draw that is weighed with the rest, or whose strategy runs the rest itself."""
+        with self.replay.provenance.paused():
+            fields = strategy.draw(at.site, session.scope.keys)
+            draw = Draw(*(None if x is None else torch.as_tensor(x) for x in fields))
+        if session.scope.plain:
+            return draw.value
+        outcome: Any = strategy.estimate(Site(at.name, at.site.lanes, draw, OPS, None), self._rest(at, draw.values))
+        if not isinstance(outcome, Tail):
+            raise Finished(outcome)
+        self.pending.append(outcome)
+        return outcome.value
+
+    def _rest(self, at: Place, alternatives: torch.Tensor | None) -> Rest:
+        return Rest(self.replay, at.name, at.site.lanes, alternatives, tuple(self.values), torch.get_rng_state())
+
+    def random(self, sampler: Callable[[torch.Tensor], torch.Tensor], key: torch.Tensor) -> torch.Tensor:
+        if (known := self._known()) is not None:
+            return known
+        self.values.append(drawn(sampler, key))
+        return self.values[-1]
+
+    def log_prob(
+        self, session: Session, site: engine.Site, value: Any, role: str, intermediates: Sequence[Any]
+    ) -> torch.Tensor:
+        self.read_out(session, SiteDistribution(site.fn).bounds())
+        return computed(session, site, value, role, intermediates)
+
+    def read_out(self, session: Session, tensors: Any) -> None:
+        if not session.scope.plain:
+            self.replay.provenance.read(tensors)
+
+    def write(self, session: Session, buffers: Written) -> None:
+        for buffer, value in () if session.scope.plain else buffers:
+            written(buffer, value, 0)
+
+    def _known(self) -> torch.Tensor | None:
+        """What the next draw was in the run before."""
+        position, self._next = self._next, self._next + 1
+        return self.values[position] if position < len(self.values) else None
+
+
+def session_of(replay: Replay, effects: Effects, plain: bool, **options: Any) -> Session:
+    """A session for one more run, with these effects."""
+    programs, scope = PyroPrograms(replay.modules, effects), scope_of(plain=plain)
+    session = Session(programs, replay.params, replay.chosen, scope, repeats=ONE_BY_ONE, **options)
+    session.plate_rows = Minibatches(replay.plates)
+    return session
+
+
+def is_decided(at: Place) -> bool:
+    """Whether reads make no difference: to what the user has named, and to what is no draw and has no score."""
+    fn = at.site.peeled
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return at.named or type(fn).__name__ == "Delta"
+
+
+def refuse_unreplayable(at: Place) -> None:
+    """A site whose strategy needs a graph, or does not see that its support moves."""
+    strategy, site = at.strategies[-1], at.site
+    if strategy.stateful:
+        raise EngineError(
+            f"site {at.name!r} at {at.where}: {strategy} learns, and a program that is replayed has no sites to keep states "
+            f"for."
+        )
+    moves = any(bound.requires_grad and bool(bound.detach().isfinite().any()) for bound in site.bounds())
+    if moves and (strategy.fixed_support if at.named else site.region.name != POINT):
+        raise moving_support(at.name, site.name, at.where, strategy)
+
+
+SCORE = LeaveOneOut()
+"""The default for draws that are read."""
+
+
+class Undecided:
+    """A draw that carries its own gradient unless what depends on it is read or jumps."""
+
+    def __init__(self, k: Rest, at: Place, drawn: torch.Tensor):
+        self.k, self.at = k, at
+        self.value = Held.apply(self, drawn)
+        self.number = k.replay.provenance.follow(self.value)
+
+    @property
+    def is_read(self) -> bool:
+        return self.number in self.k.replay.provenance.reads
+
+    def through(self, intermediates: Sequence[Any]) -> Sequence[Any]:
+        """What its sampler computed on the way, which is held constant where the draw is."""
+        return [(transform, tree_map(lambda x: Held.apply(self, x), x)) for transform, x in intermediates]
+
+    def tail(self) -> Tail:
+        return Tail(self.k, lambda: self.k.run(self.value), (self.weighed,), value=self.value)
+
+    def weighed(self, terms: Stack) -> Stack:
+        """The rest, by the path or by the score of the draw."""
+        if not self.is_read:
+            return terms
+        if self.k.replay.by_paths:
+            raise StrategyError(
+                f"site {self.at.name!r} at {self.at.where}: Python reads, or the program compares or rounds, a number that "
+                f"depends on it at {self.k.replay.provenance.reads[self.number]}. The objective holds for draws that carry "
+                f"their own gradient, and it may jump in this one. Use an objective such as `iwelbo`, for any draws."
+            )
+        # A seed of its own: the numbers that follow in the stream are those of the rest, in every run of it.
+        torch.default_generator.manual_seed(zlib.crc32(self.k.state.numpy().tobytes()))
+        draws = torch.cat([self.value.detach()[None], self.at.site.samples(torch.zeros(()), SCORE.n - 1)])
+        site = Site(self.at.name, self.at.site.lanes, SCORE.around(self.at.site, draws), OPS, None)
+        outcome: Any = SCORE.estimate(site, self.k)
+        return outcome.finish(terms)
+
+
+class Held(torch.autograd.Function):
+    """The identity, through which no gradient goes to a draw that has been read."""
+
+    @staticmethod
+    def forward(ctx: Any, undecided: Undecided, drawn: torch.Tensor) -> torch.Tensor:
+        ctx.undecided = undecided
+        return drawn.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return None, None if ctx.undecided.is_read else gradient
+
+
+@dataclass(frozen=True)
+class Rest:
+    """`k`: the rest of the objective after a site, by replay. It runs when the run that reached the site is over."""
+
+    replay: Replay
+    name: str
+    lanes: tuple[int, ...]
+    alternatives: torch.Tensor | None
+    before: tuple[torch.Tensor, ...]
+    state: torch.Tensor
+    """Of the random numbers, the same for every run of the rest."""
+
+    ops = OPS
+
+    def __call__(self, value: Array) -> Tail:
+        return Tail(self, lambda: self.run(value), value=value)
+
+    def run(self, value: Array) -> Estimates:
+        torch.set_rng_state(self.state)
+        return self.replay.estimate([*self.before, value])
+
+    def each(self, values: Array, *, sequential: bool = False) -> Later:
+        return Later(self, lambda: stacked(*[self.run(value) for value in values]))
+
+    def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Later:
+        return self.each(self.ops.choose(values, index), sequential=sequential)
+
+    def value(self, value: Array) -> Later:
+        return Later(self, lambda: (self._plain(value), 0.0))
+
+    def value_each(self, values: Array) -> Later:
+        return Later(self, lambda: (stacked(*[self._plain(value) for value in values]), 0.0))
+
+    def value_where(self, value: Array, values: Array, chosen: np.ndarray) -> Later:
+        marks = self.ops.array(chosen) > 0
+        marks = marks.reshape(len(chosen), 1, *chosen.shape[1:], *[1] * (values.ndim - chosen.ndim))
+        return self.value_each(torch.where(marks, values, value).flatten(0, 1))
+
+    def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Rest]]:
+        coupled = {axis: size for axis, size in enumerate(self.lanes) if size > 1}
+        if self.alternatives is not None and len(self.alternatives) ** math.prod(self.lanes) > LIMIT:
+            raise StrategyError(
+                f"site {self.name!r}: the lanes {self.lanes} of a site in a program that is replayed are coupled, and their "
+                f"alternatives are too many. LeaveOneOut() or Reinforce() cost one run whatever is coupled."
+            )
+        return [(coupled, self)]
+
+    def along(self, i: int, weight: Array) -> Array:
+        return self.ops.sum(weight, range(len(self.lanes)))
+
+    def within(self, i: int, log_weight: Array, first: Array, runs: int) -> Array:
+        return self.along(i, log_weight)
+
+    def _plain(self, value: Array) -> dict[int, torch.Tensor]:
+        torch.set_rng_state(self.state)
+        return self.replay.draw([*self.before, value])

@@ -1,0 +1,384 @@
+"""Training on PyTorch. What is moved are the unconstrained tensors themselves: those of modules, in place, as any PyTorch
+optimiser does, and for the others those that Pyro's parameter store holds afterwards. A state is a copy of them, and steps that
+begin at another state than the last one put that back first.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyro
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributions import transform_to
+
+from ppvi.engine.protocol import Params
+from ppvi.engine.training import (
+    Arrays,
+    Data,
+    State,
+    Whose,
+    apart,
+    beginning,
+    cause_in,
+    one_each,
+    refuse_other_shapes,
+    refuse_other_state,
+    refuse_unknown_params,
+    step_size_of,
+    strayed,
+    update_of,
+    weight_in_average,
+)
+from ppvi.errors import ProgramError
+from ppvi.pyro._engine import Estimator
+from ppvi.pyro._keys import Key, drawing_from, random_state, seeded, seeds
+from ppvi.pyro._learning import States, value_and_grads
+from ppvi.pyro._memories import Memory, memory_of
+from ppvi.pyro._plain import culprits_of
+from ppvi.pyro._trees import tree_leaves
+
+if TYPE_CHECKING:  # distributed tensors take a second to import
+    from ppvi.pyro._sharding import Layout
+
+
+@dataclass(frozen=True)
+class Move:
+    """What one objective does in a step: a gradient step of its own parameters."""
+
+    bound: Estimator
+    leaves: Mapping[str, torch.Tensor]
+    """Its own parameters, unconstrained."""
+    memory: Memory
+    """The optimiser's."""
+    states: States
+    learned: Memory
+    """That of the strategies' own optimisers."""
+
+    def gradient(
+        self, params: Params, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The objective's estimate and gradient, at constrained parameters that are functions of the leaves."""
+        if self.states.values:
+            return value_and_grads(
+                lambda values: self.bound.surrogate_in(values, None, params, args, kwargs),
+                list(self.leaves.values()),
+                self.states,
+            )
+        value, slopes = self.bound.value_and_grad(None, {n: x.detach() for n, x in params.items()}, *args, **kwargs)
+        pulled = {name: x for name, x in params.items() if x is not self.leaves.get(name) and name in self.leaves}
+        if pulled:
+            leaves = [self.leaves[name] for name in pulled]
+            grads = torch.autograd.grad(list(pulled.values()), leaves, [slopes[name] for name in pulled])
+            slopes |= dict(zip(pulled, grads, strict=True))
+        return value, [slopes[name] for name in self.leaves]
+
+    def move(self, grads: Sequence[torch.Tensor]) -> None:
+        for leaf, grad in zip(self.leaves.values(), grads, strict=True):
+            leaf.grad = -grad if self.bound.formula.maximize else grad
+        self.memory.step()
+        for leaf in self.leaves.values():
+            leaf.grad = None
+
+
+class Trainer:
+    """Moves the parameters of objectives on PyTorch; a `ppvi.engine.training.Trainer`."""
+
+    remedy = "torch.nn.utils.clip_grad_norm_ in an optimiser of your own"
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[Estimator, Whose]],
+        key: Key,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        optimizer: Any = None,
+        params: Params | None = None,
+        averaging: float | None = None,
+        mesh: DeviceMesh | None = None,
+        starts: int = 1,
+    ):
+        self.objectives = shared = tuple(bound for bound, _ in pairs)
+        self.averaging, self.starts = averaging, starts
+        self.layout: Layout | None = None
+        self._shared: Data | None = None
+        first, later, *more = seeds(key, 2 * starts)
+        found = [bound.initialise(first, *args, **kwargs) for bound in self.objectives]
+        self.leaves = {name: x for at in found for name, x in at.leaves.items()}
+        self._from = beginning([whose for _, whose in pairs], found, transform_to)
+        _start_from(self.leaves, self._from.transforms, params)
+        others = [self._apart(seed, set(params or ()), args, kwargs) for seed in more[::2]]
+        with seeded(later):
+            if mesh is not None:
+                from ppvi.pyro._sharding import Layout  # which takes a second to import
+
+                self.layout = layout = Layout(mesh)
+                layout.agree([*self.leaves.values(), *(x for other in others for x in other.values())])
+                shared = tuple(bound.on_mesh(layout) for bound in self.objectives)
+            random = random_state()
+        constrained = self._from.constrained(self.leaves)
+        pyro.get_param_store().set_state(
+            {"params": self.leaves, "constraints": self._from.constraints}
+        )  # optimisers ask it for names
+        moves = []
+        for bound, on_mesh, mine, rule in zip(
+            self.objectives, shared, self._from.names, one_each(optimizer, len(pairs)), strict=True
+        ):
+            leaves = {name: self.leaves[name] for name in mine}
+            memory, states = memory_of(_maker(rule), list(leaves.values())), bound.states(constrained, *args, **kwargs)
+            rules = list(states.rules.values())
+            moves.append(Move(on_mesh, leaves, memory, states, Memory(lambda: None, lambda rules=rules: rules)))
+        self.moves = tuple(moves)
+        self._average = {} if averaging is None else {name: _precise(x) for name, x in self.leaves.items()}
+        self._at: Arrays | None = None
+        all_of_them = [self._now(random)]
+        for other, seed in zip(others, more[1::2], strict=True):
+            with seeded(seed):
+                random = _within("random/", random_state())
+            average = {name: _precise(x) for name, x in other.items()} if self._average else {}
+            all_of_them.append(
+                {**all_of_them[0], **_within("params/", other), **_within("average/", average), **random}
+            )
+        self._init = State(self._joined(all_of_them), np.zeros((0, *self._many, *self._several), np.float32), starts)
+
+    def _apart(self, seed: int, given: Collection[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Params:
+        """The unconstrained parameters that another start than the first begins with, less those that are given to all."""
+        found = [bound.initialise(seed, *args, **kwargs) for bound in self.objectives]
+        own = {name: x for at in found for name, x in at.leaves.items()}
+        other = [self.leaves[name] if name in given else own[name] for name in self.leaves]
+        values = self._from.constrained(self.leaves).values()
+        arrays = ([x.detach().double().cpu().numpy() for x in each] for each in (self.leaves.values(), other, values))
+        begun = zip(self.leaves.items(), apart(*arrays, seed=seed), strict=True)
+        return {name: torch.as_tensor(x, dtype=like.dtype, device=like.device) for (name, like), x in begun}
+
+    @property
+    def _several(self) -> tuple[int, ...]:
+        return () if len(self.moves) == 1 else (len(self.moves),)
+
+    @property
+    def _many(self) -> tuple[int, ...]:
+        return () if self.starts == 1 else (self.starts,)
+
+    # States -------------------------------------------------------------------------------------------------------------
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """What is moved in place, beside what optimisers remember."""
+        buffers: dict[int, tuple[str, torch.Tensor]] = {}
+        for i, bound in enumerate(self.objectives):
+            for place in bound.modules.places:
+                buffers.setdefault(id(place.tensor), (f"buffers/{i}/{len(buffers)}/{place.path}", place.tensor))
+        learned = {
+            f"strategies/{i}/{site}/{j}": x
+            for i, move in enumerate(self.moves)
+            for site, tree in move.states.values.items()
+            for j, x in enumerate(tree_leaves(tree))
+        }
+        return {
+            **{f"params/{name}": x for name, x in self.leaves.items()},
+            **{f"average/{name}": x for name, x in self._average.items()},
+            **learned,
+            **dict(buffers.values()),
+        }
+
+    def _memories(self) -> Iterator[tuple[str, Memory]]:
+        for i, move in enumerate(self.moves):
+            yield f"optimizers/{i}/", move.memory
+            yield f"learning/{i}/", move.learned
+
+    def _now(self, random: Mapping[str, torch.Tensor]) -> Arrays:
+        """What all is now."""
+        arrays = {name: x.detach().clone() for name, x in self._tensors().items()}
+        for prefix, memory in self._memories():
+            arrays |= _within(prefix, memory.arrays())
+        self._at = {**arrays, **_within("random/", random)}
+        return self._at
+
+    @torch.no_grad()
+    def _go_to(self, arrays: Arrays) -> None:
+        """Make all what it was."""
+        if arrays is self._at:
+            return
+        for prefix, memory in self._memories():
+            memory.load(_under(prefix, arrays))
+        for name, x in self._tensors().items():
+            x.copy_(torch.as_tensor(arrays[name]))
+        self._at = arrays
+
+    def _joined(self, arrays: Sequence[Arrays]) -> Arrays:
+        """What all starts have."""
+        if not self._many:
+            return arrays[0]
+        return {name: x for i, each in enumerate(arrays) for name, x in _within(f"starts/{i}/", each).items()}
+
+    @property
+    def is_first(self) -> bool:
+        return self.layout is None or self.layout.is_first
+
+    def agreed(self, number: int) -> int:
+        return number if self.layout is None else self.layout.agreed(number)
+
+    def init(self) -> State:
+        return self._init
+
+    def one(self, state: State, start: int) -> State:
+        if state.starts == 1:
+            return state
+        return State(_under(f"starts/{start}/", state.arrays), state.losses_of(start))
+
+    def restored(self, state: State) -> State:
+        restored = [self._restored(self.one(state, i), self.one(self._init, i)) for i in range(self.starts)]
+        return State(self._joined(restored), state.losses, self.starts)
+
+    def _restored(self, state: State, init: State) -> Arrays:
+        if state.step and any(move.memory.hooked for move in self.moves):
+            raise ProgramError(
+                "fit: the optimizer has step hooks, and what they remember is in no state: let its maker return a scheduler "
+                "beside it, (optimizer, scheduler), which a fit steps itself; or begin anew with params=."
+            )
+        arrays = {name: torch.as_tensor(x) for name, x in state.arrays.items()}
+        prefixes = (*(prefix for prefix, _ in self._memories()), "random/cuda")
+        mine, theirs = (
+            {name: x for name, x in found.items() if not name.startswith(prefixes)} for found in (init.arrays, arrays)
+        )
+        refuse_other_state(mine, State(theirs, state.losses))
+        found = arrays | {name: x.to(mine[name]) for name, x in theirs.items()}
+        self._go_to(found)
+        return found
+
+    # Steps --------------------------------------------------------------------------------------------------------------
+
+    def advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:
+        """One start after the other; those that are lost stay where they are."""
+        if self.layout is None:
+            return self._in_turn(state, n, data)
+        if data is not self._shared:
+            self.layout.refuse_different(self.objectives[0].arguments(*data).tensors)
+            self._shared = data
+        with self.layout.peers():
+            found = self._in_turn(state, n, data)
+        self.layout.warn_unused()
+        return found
+
+    def _in_turn(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, np.ndarray]:
+        arrays, losses, fine = [], [], []
+        for i, is_lost in enumerate(state.lost):
+            one = self.one(state, i)
+            still = one.arrays, np.full((n, *self._several), np.nan, np.float32), False
+            after = still if is_lost else self._advance(one, n, data)
+            for found, x in zip((arrays, losses, fine), after, strict=True):
+                found.append(x)
+        return self._joined(arrays), np.stack(losses, 1) if self._many else losses[0], np.array(fine)
+
+    def estimates(self, state: State, draws: range, data: Data) -> np.ndarray:
+        bound, (args, kwargs) = self.objectives[0], data
+        found = np.empty((len(draws), self.starts))
+        base = zlib.crc32(self.one(state, 0).arrays["random/cpu"].numpy().tobytes()) << 20
+        for i in range(self.starts):
+            one = self.one(state, i)
+            self._go_to(one.arrays)
+            params = self.params(one)
+            found[:, i] = [float(bound.estimate(base + draw, params, *args, **kwargs)) for draw in draws]
+        return -found if bound.formula.maximize else found
+
+    def _advance(self, state: State, n: int, data: Data) -> tuple[Arrays, np.ndarray, bool]:
+        self._go_to(state.arrays)
+        self._at = None  # whatever happens in between
+        with drawing_from(_under("random/", state.arrays)):
+            losses = torch.stack([self._step(state.step + i, data) for i in range(1, n + 1)]).cpu()
+            after = self._now(random_state())
+        losses = (losses if losses.dtype == torch.float64 else losses.float()).numpy()
+        fine = bool(np.isfinite(losses).all()) and self._lost(after) is None
+        return after, losses.reshape(n, *self._several), fine
+
+    def _step(self, number: int, data: Data) -> torch.Tensor:
+        """The losses."""
+        losses = []
+        for move in self.moves:
+            value, grads = move.gradient(self._from.constrained(self.leaves), *data)
+            move.move(grads)
+            losses.append(-value if move.bound.formula.maximize else value)
+        if self.averaging is not None:
+            weight = weight_in_average(number, self.averaging)
+            for name, mean in self._average.items():
+                mean.lerp_(self.leaves[name].detach().to(mean.dtype), weight)
+        return torch.stack(losses)
+
+    @torch.no_grad()
+    def params(self, state: State) -> Params:
+        found = self._from.constrained(_under("params/" if self.averaging is None else "average/", state.arrays))
+        return {name: value.to(self.leaves[name].dtype, copy=True) for name, value in found.items()}
+
+    # What goes wrong ----------------------------------------------------------------------------------------------------
+
+    def problem(self, state: State) -> str | None:
+        lost = self._lost(state.arrays)
+        finite = bool(np.isfinite(state.losses[-1:]).all())
+        return lost if lost or finite else "the objective's value is not finite"
+
+    def cause(self, state: State, data: Data) -> str | None:
+        self._go_to(state.arrays)
+        self._at = None
+        with drawing_from(_under("random/", state.arrays)):
+            for move in self.moves:
+                random, params = torch.get_rng_state(), self._from.constrained(self.leaves)
+                value, grads = move.gradient(params, *data)
+                bad = [name for name, grad in zip(move.leaves, grads, strict=True) if not bool(grad.isfinite().all())]
+                culprits = culprits_of(move.bound, random, params, move.bound.arguments(*data))
+                if cause := cause_in(culprits, bool(value.isfinite()), bad):
+                    return cause
+                move.move(grads)
+        return None
+
+    @torch.no_grad()
+    def _lost(self, arrays: Arrays) -> str | None:
+        """What is wrong with the parameters, if anything."""
+        for name, leaf in _under("params/", arrays).items():
+            if leaf.numel() and not float(leaf.abs().max()) < HARMLESS:
+                if not bool(leaf.isfinite().all()):
+                    return update_of(name)
+                value = self._from.transforms[name](leaf).double().cpu().numpy()
+                if cause := strayed(name, value, self._from.constraints[name]):
+                    return cause
+        return None
+
+    def end(self, state: State) -> None:
+        self._go_to(state.arrays)
+        pyro.get_param_store().set_state({"params": self.leaves, "constraints": self._from.constraints})
+
+
+HARMLESS = 10.0
+"""Unconstrained numbers below this are far from where a transform leaves the numbers, even those of half precision."""
+
+
+def _maker(optimizer: Any) -> Any:
+    step_size = step_size_of(optimizer)
+    return optimizer if step_size is None else functools.partial(torch.optim.Adam, lr=step_size)
+
+
+def _precise(x: torch.Tensor) -> torch.Tensor:
+    """A copy in which a mean of many numbers still moves."""
+    return x.detach().clone().to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _within(prefix: str, arrays: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {prefix + name: x for name, x in arrays.items()}
+
+
+def _under(prefix: str, arrays: Arrays) -> dict[str, Any]:
+    return {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
+
+
+@torch.no_grad()
+def _start_from(leaves: Mapping[str, torch.Tensor], transforms: Mapping[str, Any], params: Params | None) -> None:
+    if params is not None:
+        refuse_unknown_params(dict(leaves), params)
+        start = {name: transforms[name](leaves[name]) for name in params}
+        refuse_other_shapes(start, params, lambda x: tuple(torch.as_tensor(x).shape))
+        for name, value in params.items():
+            leaves[name].copy_(transforms[name].inv(torch.as_tensor(value).detach()))
