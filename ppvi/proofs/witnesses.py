@@ -87,7 +87,8 @@ class Witnesses:
         found = [source.outputs[0] if isinstance(source, Equation) else source for source in sources]
         moving = [x for x in found if isinstance(x, Var) and x not in self.analysis.through]
         try:
-            return jump.certain and any(self._shows(source, jump.step, output) for source in moving)
+            with np.errstate(all="ignore"):
+                return jump.certain and any(self._shows(source, jump.step, output) for source in moving)
         except (KeyError, TypeError, RuntimeError):  # an operation that does not run outside of its program
             return False
 
@@ -150,15 +151,13 @@ class Witnesses:
         equation = step if isinstance(step, Equation) else step.equation
 
         def run(*values: Any) -> Sequence[Any]:
-            if isinstance(step, Equation):
-                return equation.at(*values)
             try:
-                return equation.at(*(self.numbers.ops.array(x) if isinstance(x, np.ndarray) else x for x in values))
+                return equation.at(*values)
             except AssertionError:  # of a body that is written for the checks alone
-                found = _of_numbers(step, list(map(as_numpy, values)))
+                found = None if isinstance(step, Equation) else _of_numbers(step, list(map(as_numpy, values)))
             if found is None:
                 raise TypeError
-            return [found]
+            return [self.numbers.like(found, values[0])]
 
         def again(*values: Any) -> Sequence[Any]:
             with self.numbers.drawing(seed):
