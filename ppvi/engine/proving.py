@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import numpy as np
-
 from ppvi._ops import Array, Ops
 from ppvi._source import warn_at
 from ppvi.compiler.plan import Plan
@@ -32,7 +30,7 @@ class Staged:
     ops: Ops
     drawing: Callable[[int], AbstractContextManager[Array]]
     """In the context the program draws from a seed, which is given to it in this way."""
-    like: Callable[[np.ndarray, Array], Array]
+    like: Callable[..., Array]
     """NumPy's numbers as an array of the kind of another, of those that the checks run the program with."""
 
     def prove(self) -> StaticReport:

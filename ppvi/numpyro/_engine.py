@@ -290,8 +290,8 @@ def _drawing(seed: int) -> AbstractContextManager[np.ndarray]:
     return nullcontext(np.array(seed, KEY))
 
 
-def _like(x: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.asarray(x, other.dtype)
+def _like(x: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+    return np.asarray(x, None if other is None else other.dtype)
 
 
 def _checked(params: Params) -> Params:

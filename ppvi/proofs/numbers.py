@@ -63,14 +63,14 @@ class Numbers:
 
     - `values`: the values of its inputs, less its key.
     - `drawing`: a context in which it draws from a seed, which gives the key.
-    - `like`: NumPy's numbers as an array of the kind of another.
+    - `like`: NumPy's numbers as an array of the engine's, or of the kind of another.
     """
 
     program: Program
     values: Mapping[Var, Any]
     ops: Ops
     drawing: Callable[[int], AbstractContextManager[Any]]
-    like: Callable[[np.ndarray, Any], Any]
+    like: Callable[..., Any]
 
     def of(self, atom: Atom, run: Run) -> np.ndarray | None:
         """An array; None where an input is not known, or where a draw has a part in it and there is no seed."""

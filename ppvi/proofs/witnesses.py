@@ -152,12 +152,12 @@ class Witnesses:
 
         def run(*values: Any) -> Sequence[Any]:
             try:
-                return equation.at(*values)
+                return equation.at(*(self.numbers.like(x) if isinstance(x, np.ndarray) else x for x in values))
             except AssertionError:  # of a body that is written for the checks alone
                 found = None if isinstance(step, Equation) else _of_numbers(step, list(map(as_numpy, values)))
             if found is None:
                 raise TypeError
-            return [self.numbers.like(found, values[0])]
+            return [found]
 
         def again(*values: Any) -> Sequence[Any]:
             with self.numbers.drawing(seed):

@@ -325,5 +325,5 @@ class Estimator:
         return plan(guarded(staged, OPS))
 
 
-def _like(x: np.ndarray, other: torch.Tensor) -> torch.Tensor:
-    return torch.as_tensor(x, dtype=other.dtype, device=other.device)
+def _like(x: np.ndarray, other: torch.Tensor | None = None) -> torch.Tensor:
+    return torch.as_tensor(x) if other is None else torch.as_tensor(x, dtype=other.dtype, device=other.device)

@@ -200,7 +200,7 @@ def sampled(order):
 
 
 right("grid between entries", of(sampled(1)), MEET, guide=pair)
-wrong("nearest entry of a grid", of(sampled(0)), LOST, "jump", guide=pair)
+wrong("nearest entry of a grid", of(sampled(0)), LOST, "jump", guide=pair, on_pyro="suspect")
 
 # Special functions ----------------------------------------------------------------------------------------------------
 

@@ -149,7 +149,7 @@ wrong(
     "after few rounds it goes by steps",
     "jump",
     guide=triple,
-    verdict="suspect",
+    on_pyro="suspect",
 )
 for _f in (kendall, share_above):
     wrong(_f.__name__.replace("_", " "), of(_f), LOST, "jump", guide=triple)

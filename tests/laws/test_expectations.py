@@ -131,7 +131,7 @@ def _staged(model, guide, params, program):
 
     def run(params, key):
         session = Session(NumPyroPrograms(), params, {}, scope_of(key))
-        with estimator_of(bound).handles(session, (), {}) as (p, q):
+        with estimator_of(bound).formula.handles(session, (), {}) as (p, q):
             return program(p, q)
 
     bound = vi.objective(program, model, guide)

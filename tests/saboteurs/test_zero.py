@@ -31,9 +31,7 @@ def test_a_difference_from_infinity(engine):
 
 
 def test_gradients_through_infinity(engine):
-    unguarded = mock.patch.object(
-        sys.modules[f"{engine.vi.__name__}.objective"], "guarded", lambda program, ops: program
-    )
+    unguarded = mock.patch.object(sys.modules[f"{engine.vi.__name__}._engine"], "guarded", lambda program, ops: program)
     with unguarded, pytest.raises(AssertionError):
         sum_over_what_is_possible(engine, "the logarithm of a zero", "logits of -inf", Enumerate())
 
