@@ -15,7 +15,7 @@ from tests.laws.random_functions import FAMILIES, REACH, UnknownError, code_of, 
 from tests.laws.sections import EndlessError, derivative, jumps, saturates
 from tests.laws.seeds import FIRST, each_shard, how_many, how_many_shards
 
-FUNCTIONS, SHARDS = how_many(200), how_many_shards(4)
+FUNCTIONS, SHARDS = how_many(2000), how_many_shards(20)
 """Half of them on each engine."""
 NUMBERS = {NUMPYRO.name: range(FUNCTIONS // 2), PYRO.name: range(FUNCTIONS // 2, FUNCTIONS)}
 BATCH = 20
