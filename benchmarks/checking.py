@@ -91,9 +91,9 @@ def static(rounds: int = 15):
         ratios, estimator = [], estimator_of(bound)
         for _ in range(rounds):
             start = time.process_time()
-            plan = estimator.staged(params, X, Y)
+            seen = estimator.seen(params, X, Y)
             middle = time.process_time()
-            estimator.examine(plan, params, (X, Y), {})
+            seen.prove()
             ratios.append((time.process_time() - middle) / (middle - start))
         rows.append((name, summary(np.array(ratios))))
     table("static check, in units of staging", ("program", "median [min, max]"), rows)
