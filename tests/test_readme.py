@@ -80,7 +80,7 @@ def test_a_program_with_a_loop():
     names = {"numpyro": numpyro, "dist": numpyro.distributions, "scan": scan}
     exec(blocks("docs/loops.md")[0], names)
     series, key = jnp.sin(jnp.arange(5.0)), jax.random.key(0)
-    bound = ppvi.numpyro._objective(ppvi.objectives.elbo, names["model"], AutoNormal(names["model"]))
+    bound = ppvi.numpyro.objective(ppvi.objectives.elbo, names["model"], AutoNormal(names["model"]))
     fit = ppvi.numpyro.fit(
         bound,
         key,

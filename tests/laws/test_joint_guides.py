@@ -116,7 +116,7 @@ def test_a_density_is_not_remembered_from_a_run_with_other_parameters(name):
 
     with on(PYRO):
         objective = OBJECTIVES[name]
-        found, wanted = (ppvi.pyro._objective(objective, model, guide) for guide in (flow, plain))
+        found, wanted = (ppvi.pyro.objective(objective, model, guide) for guide in (flow, plain))
         for seed in (1, 2):
             value, grads = found.value_and_grad(seed, found.init(0))
             expected, others = wanted.value_and_grad(seed, wanted.init(0))
@@ -127,6 +127,6 @@ def test_a_density_is_not_remembered_from_a_run_with_other_parameters(name):
 def test_a_flow_without_an_inverse_has_no_density_at_other_values():
     with on(PYRO):
         guide = pyro.infer.autoguide.AutoNormalizingFlow(model, pyro.distributions.transforms.planar)
-        bound = ppvi.pyro._objective(objectives.dreg(2), model, guide)
+        bound = ppvi.pyro.objective(objectives.dreg(2), model, guide)
         with pytest.raises(ProgramError, match=r"AutoNormalizingFlow_latent.*has no density at a value"):
             bound.value_and_grad(0, bound.init(0))

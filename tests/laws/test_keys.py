@@ -150,7 +150,7 @@ def test_keys_of_another_generator(kind):
     """E z^2 = m^2 + 1 at m = 1/2, by draws of XLA's own generator; the variances of z^2 and of 2 z are 3 and 4."""
     with jax.default_prng_impl("rbg"):
         key = jax.random.key(0) if kind == "typed" else jax.random.PRNGKey(0)
-        bound = ppvi.numpyro._objective(
+        bound = ppvi.numpyro.objective(
             lambda p, q: ppvi.replicate(20_000, lambda: q.simulate()["z"] ** 2).mean(), continuous, normal
         )
         value, grads = bound.value_and_grad(key, bound.init(key, Y), Y)

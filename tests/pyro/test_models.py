@@ -55,7 +55,7 @@ def test_marginal_guide_of_the_cone():
     ours = vi.objective(program, models.cone_pyro.model, guides.cone_pyro.ring)
     params = ours.init(0, models.cone_pyro.OBSERVED)
     found = torch.stack([ours.estimate(i, params, models.cone_pyro.OBSERVED) for i in range(300)])
-    theirs = ppvi.numpyro._objective(program, models.cone.model, guides.cone.ring)
+    theirs = ppvi.numpyro.objective(program, models.cone.model, guides.cone.ring)
     start = theirs.init(jax.random.key(0), 5.0)
     keys = jax.random.split(jax.random.key(1), 2000)
     expected = jax.vmap(lambda key: theirs.estimate(key, start, 5.0))(keys)
