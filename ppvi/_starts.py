@@ -76,7 +76,7 @@ def chosen(trainer: Trainer, state: State, data: Iterator[tuple[Data, int]]) -> 
             found = np.concatenate([found, trainer.estimates(state, range(len(found), len(found) + n), on_data)])
         with np.errstate(invalid="ignore"):
             means = found.mean(0)
-            best = int(np.argmin(np.where(lost | np.isnan(means), np.inf, means)))
+            best = int(np.argmin(np.where(lost, np.inf, np.nan_to_num(means, nan=np.finfo(float).max))))
             behind = found - found[:, [best]]
             clear = behind.mean(0) > LEAD * behind.std(0, ddof=1) / np.sqrt(len(found))
             errors = found.std(0, ddof=1) / np.sqrt(len(found))

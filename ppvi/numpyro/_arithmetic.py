@@ -200,7 +200,8 @@ def _cast(p: Params, x: Any) -> Any:
 def _quotient(x: Any, y: Any) -> Any:
     if x.dtype.kind == "f":
         return np.divide(x, y)
-    return np.where(y == 0, np.array(-1).astype(x.dtype), np.trunc(np.divide(x, np.where(y == 0, 1, y), dtype=float)))
+    by = np.where(y == 0, np.ones_like(y), y)
+    return np.where(y == 0, np.array(-1).astype(x.dtype), x // by + ((x % by != 0) & ((x < 0) != (by < 0))))
 
 
 def _remainder(x: Any, y: Any) -> Any:
@@ -220,9 +221,10 @@ def _select(p: Params, which: Any, *cases: Any) -> Any:
 
 def _product(p: Params, x: Any, y: Any) -> Any:
     (cx, cy), (bx, by) = p["dimension_numbers"]
+    x, y = (z if p["preferred_element_type"] is None else z.astype(p["preferred_element_type"]) for z in (x, y))
     fx, fy = ([d for d in range(z.ndim) if d not in (*c, *b)] for z, c, b in ((x, cx, bx), (y, cy, by)))
     batch, k = [x.shape[d] for d in bx], int(np.prod([x.shape[d] for d in cx]))
-    left = np.transpose(x, (*bx, *fx, *cx)).reshape(*batch, -1 if k else int(np.prod([x.shape[d] for d in fx])), k)
+    left = np.transpose(x, (*bx, *fx, *cx)).reshape(*batch, int(np.prod([x.shape[d] for d in fx])), k)
     right = np.transpose(y, (*by, *cy, *fy)).reshape(*batch, k, int(np.prod([y.shape[d] for d in fy])))
     return np.matmul(left, right).reshape([*batch, *(x.shape[d] for d in fx), *(y.shape[d] for d in fy)])
 

@@ -28,6 +28,8 @@ def number(x: Any) -> np.ndarray:
     """An array as NumPy has it; a key is a number."""
     if _is_key(getattr(x, "dtype", None)):
         return key_of(np.asarray(jax.random.key_data(x)))
+    if type(x) is np.ndarray and x.dtype == KEY:
+        return x
     return _without_smallest(np.asarray(x, jnp.result_type(x)))
 
 
@@ -41,14 +43,19 @@ def run_of(eqn: Any, wanted: Collection[int] | None = None) -> Run:
     if rule is None:
         return native
     given, made = ([_dtype(var) for var in side] for side in (eqn.invars, eqn.outvars))
+    applies = name == "scatter" and eqn.params["update_jaxpr"] is not None
+    if applies or any(dtype.kind == "V" for dtype in (*given, *made)):  # precisions that NumPy has not
+        return native
     finish = _without_smallest if name in SHRINKS and made[0].kind == "f" else lambda x: x
 
     def run(*values: Any) -> Sequence[Any]:
         try:
             found = rule(eqn.params, *map(_as_given, values, given))
-        except (TypeError, np.exceptions.DTypePromotionError):  # a precision that NumPy has not
+        except (TypeError, ValueError, IndexError):  # an empty array for one
             return native(*values)
         results = found if eqn.primitive.multiple_results else (found,)
+        if any(np.shape(x) != var.aval.shape for x, var in zip(results, eqn.outvars, strict=True)):
+            return native(*values)
         return [finish(np.asarray(x, dtype)) for x, dtype in zip(results, made, strict=True)]
 
     return run

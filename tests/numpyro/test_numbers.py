@@ -48,6 +48,13 @@ CASES = {
     "matrices": (lambda x: (jnp.linalg.cholesky(x), jnp.linalg.cholesky(-x), jnp.linalg.solve(x, x[0])), SQUARE),
     "special functions": (lambda x: (lax.lgamma(x), lax.erf(x), lax.erf_inv(x / 5), lax.digamma(x), lax.igamma(x, x)), TABLE + 1),
     "loops": (lambda x: (loop(x), search(x), branch(x), jax.jit(jnp.cos)(x), jax.nn.softplus(x)), EDGES),
+    "quotients of halves": (lambda x: (x / 4, x[0] / x, jnp.sort(x), x.astype(jnp.int32)), jnp.array([1.5, 2.0, np.inf, -3.5, np.nan], jnp.bfloat16)),
+    "functions of places": (lambda x: (x.at[0].apply(jnp.sqrt), x.at[PLACES].set(7.0)), TABLE),
+    "nothing": (lambda x: (jnp.max(x, initial=0.5), jnp.einsum("bij,bjk->bik", x, x.swapaxes(1, 2)), x.sum()), np.zeros((0, 2, 3), np.float32)),
+    "bits": (lambda x: lax.bitcast_convert_type(x, jnp.uint8), TABLE),
+    "wider products": (lambda x: lax.dot(x, x, preferred_element_type=jnp.int32), np.full((2, 2), 100, np.int8)),
+    "large integers": (lambda x: (lax.div(x, jnp.int32(3)), lax.div(x, jnp.int32(-3))), np.array([2**31 - 1, -(2**31), 2**30 + 1], np.int32)),
+    "keys of 64 bits": (lambda x: jax.random.key_data(jax.random.wrap_key_data(x)), np.array([5, 7], np.uint32)),
     "halves": (lambda x: (x * 3, jnp.exp(x), x.sum(), lax.lgamma(x)), jnp.array([1.5, 2.0], jnp.bfloat16)),
 }  # fmt: skip
 
