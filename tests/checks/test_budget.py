@@ -17,9 +17,13 @@ def test_an_estimator_of_a_hundredth_of_a_second():
         time.sleep(0.01)
         return 0.0, {"x": np.zeros(1)}
 
-    start = time.monotonic()
-    ppvi.check_estimator(slow, {"x": np.zeros(1)}, budget=0.5, progress=False)
-    assert time.monotonic() - start < 1.5
+    def check(budget):
+        start = time.monotonic()
+        ppvi.check_estimator(slow, {"x": np.zeros(1)}, budget=budget, progress=False)
+        return time.monotonic() - start
+
+    check(0.01)  # which loads what is imported when it is used
+    assert check(0.5) < 1.5
 
 
 def test_rounds_count_as_work():
