@@ -119,7 +119,7 @@ class Objective:
 
     @property
     def strategies(self) -> Mapping[str, Strategy]:
-        return MappingProxyType(dict(self._formula.strategies))
+        return MappingProxyType(self._formula.strategies)
 
     @property
     def maximize(self) -> bool:

@@ -26,7 +26,7 @@ class Formula:
     program: ObjectiveProgram
     model: Callable[..., Any]
     guide: Callable[..., Any]
-    strategies: Mapping[str, Strategy] = field(default_factory=dict)
+    strategies: dict[str, Strategy] = field(default_factory=dict)
     """Site -> strategy."""
     maximize: bool = True
 

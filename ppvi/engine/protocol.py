@@ -119,7 +119,8 @@ class Estimator(Protocol):
     def outcomes(self, params: Params, args: Args, kwargs: Kwargs, limit: int, seconds: float) -> Outcomes:
         """Every outcome of the estimator.
 
-        **Raises** `EndlessError` where they are infinitely many, or more than the limit or the seconds allow.
+        **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit or the seconds allow,
+        or where noise beside the sites' draws makes a difference.
         """
         ...
 

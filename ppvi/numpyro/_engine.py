@@ -22,7 +22,7 @@ from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.checking import Oracle
 from ppvi.engine.formula import Formula
 from ppvi.engine.minibatches import Whole
-from ppvi.engine.outcomes import Outcomes
+from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
@@ -39,7 +39,7 @@ from ppvi.numpyro._lifting import lifted, traced_afresh
 from ppvi.numpyro._numbers import KEY, number
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._orders import derivatives_of
-from ppvi.numpyro._outcomes import outcomes
+from ppvi.numpyro._outcomes import Tape, Taped, every_outcome
 from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, renewed, scope_of
 from ppvi.numpyro._reading import called
 from ppvi.numpyro._stage import read
@@ -141,7 +141,9 @@ class Estimator:
         return Gradients(of(Oracle(self)), as_key(key), params, start.constraints, of)
 
     def outcomes(self, params: Params, args: Args, kwargs: Kwargs, limit: int, seconds: float = math.inf) -> Outcomes:
-        return outcomes(self.laid_out, params, args, kwargs, limit, seconds)
+        tape = Tape(limit, seconds)
+        plan, arrays = self.laid_out(params, args, kwargs, functools.partial(Taped, tape))
+        return gone_through(tape, every_outcome(tape, plan, params, arrays))
 
     def many(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +15,7 @@ from jax import lax
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
-from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
-from ppvi.engine.protocol import Args, Kwargs
+from ppvi.engine.outcomes import MOST_DRAWS, Outcomes
 from ppvi.numpyro import _compat
 from ppvi.numpyro._distributions import SiteDistribution
 from ppvi.numpyro._markers import mark_outcome
@@ -91,25 +90,9 @@ class LoopOps(JaxOps):
         return self.vmap(function)
 
 
-def outcomes(
-    laid_out: Callable[..., tuple[Plan, list[Any]]],
-    params: Any,
-    args: Args,
-    kwargs: Kwargs,
-    limit: int,
-    seconds: float,
-) -> Outcomes:
-    """Run an objective's estimator for every outcome of its randomness.
-
-    **Arguments**
-
-    - `laid_out`: from parameters, arguments and a kind of distribution to the plan, and the arrays of the arguments.
-
-    **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit or the seconds allow, or
-    where noise beside the sites' draws makes a difference.
-    """
-    tape, key = Tape(limit, seconds), jax.random.key(0)
-    plan, arrays = laid_out(params, args, kwargs, lambda fn, *others: Taped(tape, fn, *others))
+def every_outcome(tape: Tape, plan: Plan, params: Any, arrays: Sequence[Any]) -> Callable[[int], Outcomes]:
+    """From the seed of what is not on the tape to every outcome of a plan whose samplers read the tape."""
+    key = jax.random.key(0)
 
     def run(params: Any, key: jax.Array, choices: Any) -> tuple[Any, Any]:
         tape.start(choices)
@@ -130,4 +113,4 @@ def outcomes(
         }
         return Outcomes(np.exp(log_probabilities), values, named)
 
-    return gone_through(tape, every)
+    return every

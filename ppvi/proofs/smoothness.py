@@ -13,7 +13,7 @@ computed from a jump jumps. Before such a value leaves entrywise code, it is ask
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,38 +115,37 @@ class Analysis:
 
     def all_causes(self, atom: Var) -> list[Jump]:
         """Every place where a value that jumps gets a jump from."""
+
+        def before(value: Var) -> list[Atom]:
+            maker = None if value in self.exits else self.flat.makers.get(value)
+            return [operand for operand in maker.inputs if JUMP in self.of(operand).values()] if maker else []
+
         found: dict[Step, Jump] = {}
-        seen: set[Atom] = set()
-        waiting: list[Atom] = [atom]
-        while waiting:
-            current = waiting.pop()
-            if current in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
-                continue
-            seen.add(current)
-            maker = self.flat.makers.get(current)
-            before = [operand for operand in maker.inputs if JUMP in self.of(operand).values()] if maker else []
-            if current in self.exits or not before:
-                cause = self.exits.get(current, self.causes[current])
+        for value in self._jumping(atom, before):
+            if not before(value):
+                cause = self.exits.get(value, self.causes[value])
                 if cause.step not in found or cause.certain:
                     found[cause.step] = cause
-            else:
-                waiting.extend(before)
         return list(found.values())
 
     def _inherited(self, atom: Var) -> Jump | None:
         """The jump of a value before entrywise code, if one comes from there."""
+        for value in self._jumping(atom, lambda value: self.flat.makers[value].inputs):
+            maker = self.flat.makers[value]
+            if not is_entrywise(maker, self) or (value is not atom and value in self.settled):
+                return self.causes.get(value, Jump(maker, certain=False))
+        return None
+
+    def _jumping(self, atom: Var, before: Callable[[Var], Iterable[Atom]]) -> Iterator[Var]:
+        """A value and those behind it that jump, as far as `before` leads."""
         seen: set[Atom] = set()
         waiting: list[Atom] = [atom]
         while waiting:
             current = waiting.pop()
-            if current in seen or not isinstance(current, Var) or JUMP not in self.of(current).values():
-                continue
-            seen.add(current)
-            maker = self.flat.makers[current]
-            if not is_entrywise(maker, self) or (current is not atom and current in self.settled):
-                return self.causes.get(current, Jump(maker, certain=False))
-            waiting.extend(maker.inputs)
-        return None
+            if current not in seen and isinstance(current, Var) and JUMP in self.of(current).values():
+                seen.add(current)
+                yield current
+                waiting.extend(before(current))
 
     def _site(self, step: Step) -> None:
         [var] = step.outputs

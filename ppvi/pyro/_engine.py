@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -19,7 +20,7 @@ from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.arguments import Sight
 from ppvi.engine.formula import Formula
-from ppvi.engine.outcomes import Outcomes
+from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
@@ -40,7 +41,7 @@ from ppvi.pyro._learning import NOTHING_LEARNS, States, first_states, value_and_
 from ppvi.pyro._lending import Arguments
 from ppvi.pyro._located import Numbers
 from ppvi.pyro._ops import OPS
-from ppvi.pyro._outcomes import outcomes
+from ppvi.pyro._outcomes import Tape, Taped, every_outcome
 from ppvi.pyro._plain import many
 from ppvi.pyro._programs import STAGED, PyroPrograms, scope_of
 from ppvi.pyro._refused import refuse_hooks
@@ -277,7 +278,9 @@ class Estimator:
         return Gradients(self, key, params, args, kwargs, start, self._prepared(params, args, kwargs)[0].plan)
 
     def outcomes(self, params: Params, args: Args, kwargs: Kwargs, limit: int, seconds: float = math.inf) -> Outcomes:
-        return outcomes(self.laid_out, params, args, kwargs, limit, seconds)
+        tape = Tape(limit, seconds)
+        plan, arrays = self.laid_out(params, args, kwargs, functools.partial(Taped, tape))
+        return gone_through(tape, every_outcome(tape, plan, params, arrays))
 
     def laid_out(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,8 +11,8 @@ import torch
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
-from ppvi.engine.outcomes import MOST_DRAWS, Outcomes, gone_through
-from ppvi.engine.protocol import Args, Kwargs, Params
+from ppvi.engine.outcomes import MOST_DRAWS, Outcomes
+from ppvi.engine.protocol import Params
 from ppvi.pyro._distributions import SiteDistribution, picked, standard
 from ppvi.pyro._keys import seeded
 from ppvi.pyro._ops import TorchOps
@@ -98,25 +98,8 @@ class LoopOps(TorchOps):
         return self.one_by_one(function)
 
 
-def outcomes(
-    laid_out: Callable[..., tuple[Plan, list[Any]]],
-    params: Params,
-    args: Args,
-    kwargs: Kwargs,
-    limit: int,
-    seconds: float,
-) -> Outcomes:
-    """Run an objective's estimator for every outcome of its randomness.
-
-    **Arguments**
-
-    - `laid_out`: from parameters, arguments and a kind of distribution to the plan, and the arrays of the arguments.
-
-    **Raises** `EndlessError` where a site is not finite, where there are more outcomes than the limit or the seconds allow, or
-    where noise beside the sites' draws makes a difference.
-    """
-    tape = Tape(limit, seconds)
-    plan, arrays = laid_out(params, args, kwargs, lambda fn, *others: Taped(tape, fn, *others))
+def every_outcome(tape: Tape, plan: Plan, params: Params, arrays: Sequence[Any]) -> Callable[[int], Outcomes]:
+    """From the seed of what is not on the tape to every outcome of a plan whose samplers read the tape."""
 
     def runs(seed: int, choices: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Probabilities, values and gradients, with the outcomes in front."""
@@ -140,4 +123,4 @@ def outcomes(
         probabilities, values, *grads = (torch.cat(xs).numpy() for xs in zip(*parts, strict=True))
         return Outcomes(probabilities, values, dict(zip(params, grads, strict=True)))
 
-    return gone_through(tape, every)
+    return every
