@@ -206,6 +206,18 @@ class Region:
                 needed.update(operands)
         return [atom for leaf, atom, _ in self.leaves if leaf in needed and leaf in self.moving]
 
+    def may_meet_corner(self, formula: Formula) -> bool:
+        """Whether draws may meet what no line meets: a pole of several operands where it ends, as that of atan2 at the origin.
+
+        They do not where these are made of one number, which lines are of, or of draws of different sites.
+        """
+        corners = (op for op in formula.operations if len(self.moving.intersection(op.poles)) > 1)
+        return not all(self._is_apart(op.place) for op in corners)
+
+    def _is_apart(self, place: int) -> bool:
+        sites = [{x for x in self.known.of(atom) if not isinstance(x, Var)} for atom in self.behind(place)]
+        return sum(map(len, sites)) == len(set().union(*sites))
+
     def is_free(self, place: int) -> bool:
         """Whether what moves behind a place takes all values within its bounds, each number whatever the others are."""
         moving = self.behind(place)
@@ -282,9 +294,10 @@ def jumps(atom: Var, known: Known) -> bool | None:
         return None
     if any(isinstance(leaf, Var) and known.of(leaf) and not is_float(leaf) for _, leaf, _ in region.leaves):
         return None
-    found = jumps_in(region.formula(out))
+    formula = region.formula(out)
+    found = jumps_in(formula)
     if not found:
-        return None if found is None else False
+        return None if found is None or region.may_meet_corner(formula) else False
     # With the numbers that a table has its pieces may meet all the same.
     return True if any(map(region.is_free, found)) and not region.tables else None
 

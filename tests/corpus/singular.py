@@ -17,6 +17,11 @@ def entries(f):
     return lambda p, q: (lambda z: f(z[0], z[1]))(q.simulate()["z"])
 
 
+def two():
+    for name in ("z", "w"):
+        ppl.sample(name, dist.Normal(ppl.param(f"loc of {name}", 0.3), 1.0))
+
+
 def weights():
     return xp.array(WEIGHTS)
 
@@ -39,6 +44,14 @@ wrong("arc tangent of a tangent", of(lambda z: xp.arctan(xp.tan(3 * z))), SIDES,
 wrong("angle", entries(lambda z, w: xp.arctan2(z, w)), "an angle of pi is one of -pi", "jump", guide=pair)
 wrong("angle of an angle", of(lambda z: xp.arctan2(xp.sin(3 * z), xp.cos(3 * z))), "as the angle", "jump")
 wrong(
+    "angle through the origin", of(lambda z: xp.arctan2(z * z, xp.sort(xp.stack([z, z]))[0])), "it goes from pi to 0 where both are 0",
+    "jump", verdict="suspect",
+)  # fmt: skip
+wrong(
+    "bounded logarithm of zero", of(lambda z: xp.maximum(z, xp.maximum(xp.log(z - z), -0.3))), "its derivative is 0 times infinity",
+    "jump", verdict="suspect",
+)  # fmt: skip
+wrong(
     "power of what may be negative", of(lambda z: xp.exp(-((z ** (z / z)) ** 2))), "z ** 1 is z, and its derivative in the exponent NaN",
     "jump", verdict="suspect",
 )  # fmt: skip
@@ -53,6 +66,10 @@ wrong(
 )  # fmt: skip
 right("arc tangent of what is positive", of(lambda z: xp.arctan(1 / nn.softplus(z))), "its divisor has no zero")
 right("sinc by hand", of(lambda z: xp.sin(z) / z), "its pole is none: both sides have the limit 1")
+right(
+    "half an angle of two sites", lambda p, q: (lambda z: xp.arctan2(abs(z["z"]), z["w"]))(q.simulate()), "no draws meet the origin",
+    guide=two,
+)  # fmt: skip
 right("hypotenuse", entries(lambda z, w: xp.hypot(z, w)), "its quotient is one by 1 where both are 0", guide=pair)
 right("ceiling of a probability", of(lambda z: xp.ceil(nn.sigmoid(z)) * z), "it is 1")
 right("logarithm of a sine", of(lambda z: xp.log(xp.sin(1 + nn.sigmoid(z)))), "a sine is positive between 1 and 2")

@@ -275,7 +275,9 @@ ARITHMETIC = {
     "power -1": Op(lambda x: x**-1, lambda x: over(mpf(1), x), zero),
     "power -2": Op(lambda x: x**-2.0, lambda x: over(mpf(1), x * x), zero),
     "power": Op(lambda c, x: x**c, lambda c, x: power(x, mpf(c)), zero, ((0.5, 1.5, 2.5, -0.5, 2.0, 3.0, 1.0),)),
-    "exponential": Op(lambda c, x: c**x, lambda c, x: power(mpf(c), x), numbers=((0.0, 0.5, 1.0, 2.0, 3.0),)),
+    "exponential": Op(
+        lambda c, x: c**x, lambda c, x: power(mpf(c), x), lambda c, x: c == 0 and sign(x), ((0.0, 0.5, 1.0, 2.0, 3.0),)
+    ),
     "add": Op(lambda x, y: x + y, lambda x, y: x + y, operands=2),
     "sub": Op(lambda x, y: x - y, lambda x, y: x - y, operands=2),
     "mul": Op(lambda x, y: x * y, product, operands=2),
