@@ -66,6 +66,8 @@ class Trace(Mapping[str, Array]):
     """Of a marginal: the run of the whole program."""
     rows: Mapping[str, Array] = field(default_factory=dict)
     """Of sites on minibatches: `log_probs` with every row counted once, whatever it stands for."""
+    present: Mapping[str, Array] = field(default_factory=dict)
+    """Of sites in branches: whether the run has the site, in each round of the loops around the branch."""
     distributions: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The engine's own objects for each site, while the run is not yet stacked with others."""
 

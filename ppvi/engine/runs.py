@@ -52,6 +52,8 @@ class Arrays(NamedTuple):
     """None for 1."""
     bounds: Sequence[Array]
     """Those of the support that are arrays, the lower first; and last what says which values are possible."""
+    present: Array | None = None
+    """Whether the run has the site, in each round of the loops around a branch; None where it is in none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +150,10 @@ class Handle(Program):
 class Run:
     """What both ways of running a program share: the record of its sites."""
 
-    def __init__(self, role: str, session: Session):
+    def __init__(self, role: str, session: Session, given: Mapping[str, Any]):
         self.role = role
         self.session = session
+        self.given = given
         self.clear()
 
     def clear(self) -> None:
@@ -165,6 +168,7 @@ class Run:
         self.credited: set[str] = set()
         self.placed: set[str] = set()
         self.points: set[str] = set()
+        self.present: dict[str, Array] = {}
         self.distributions: dict[str, Any] = {}
 
     def sample(self, site: Site) -> Array:
@@ -189,7 +193,7 @@ class Run:
 
     def record(self, record: SiteRecord, arrays: Arrays) -> None:
         """Keep a site."""
-        session, name, log_prob = self.session, record.name, arrays.log_prob
+        session, name, log_prob = self.session, record.name, self.agreeing(record.name, arrays)
         if record.density is not None and (marks := session.marks) is not None:
             log_prob = marks.mark_density(log_prob, record.density, arrays.value, arrays.bounds)
         rows = log_prob if arrays.scale is None else arrays.scale * log_prob
@@ -200,6 +204,19 @@ class Run:
         session.owed.meet(record.plates)
         if record.latent:
             self.values[name] = arrays.value
+        if arrays.present is not None:
+            self.present[name] = arrays.present
+
+    def agreeing(self, name: str, arrays: Arrays) -> Array:
+        """The log_prob of a site. A run that has the site in other rounds than the run which its value is of is impossible."""
+        log_prob, known = arrays.log_prob, getattr(self.given, "present", None)
+        if known is None or name not in self.given or known.get(name) is arrays.present is None:
+            return log_prob
+        ops, shape = self.session.ops, log_prob.shape
+        everywhere = ops.zeros(()) == 0
+        both = (everywhere if x is None else x for x in (known.get(name), arrays.present))
+        one, other = (ops.reshape(x, (*x.shape, *[1] * (len(shape) - len(x.shape)))) for x in both)
+        return ops.where(one == other, log_prob, -math.inf)
 
     def visit(self, site: Site) -> tuple[Array, Array, At]:
         """The value of a latent site, its log_prob without scale, and what that is taken at."""
@@ -254,6 +271,7 @@ class Run:
             pathwise=frozenset(self.pathwise),
             placed=frozenset(self.placed),
             points=frozenset(self.points),
+            present=self.present,
             distributions=self.distributions,
         )
 
@@ -262,8 +280,7 @@ class Simulate(Run):
     """Draw every latent site by its strategy, but for those that are given."""
 
     def __init__(self, role: str, session: Session, given: Mapping[str, Any], observing: bool = True):
-        super().__init__(role, session)
-        self.given = given
+        super().__init__(role, session, given)
         self.observing = observing
 
     def visit(self, site: Site) -> tuple[Array, Array, At]:
@@ -293,27 +310,26 @@ class Assess(Run):
     """Give every latent site the value that it has among the choices."""
 
     def __init__(self, role: str, session: Session, choices: Mapping[str, Any], strict: bool = True):
-        super().__init__(role, session)
-        self.choices = choices
+        super().__init__(role, session, choices)
         self.strict = strict
 
     def visit(self, site: Site) -> tuple[Array, Array, At]:
-        if site.name not in self.choices and site.fixed is not None:
+        if site.name not in self.given and site.fixed is not None:
             return self.fix(site)
-        if site.name not in self.choices:
+        if site.name not in self.given:
             where = f"{self.session.here()}{self.session.names.observed(site.name)}"
-            auxiliary = getattr(self.choices, "auxiliary", frozenset())
+            auxiliary = getattr(self.given, "auxiliary", frozenset())
             by_hand = f" {draw_by_hand([site.name])}" if is_discrete(site.fn) else ""
             raise ProgramError(
                 f"latent site {site.name!r} of the {self.role} at {where} has no value among the choices "
-                f"{sorted(set(self.choices) - auxiliary)}: sample it in the guide under that name, or observe it with "
+                f"{sorted(set(self.given) - auxiliary)}: sample it in the guide under that name, or observe it with "
                 f"obs=.{by_hand}"
             )
-        return self.place(site, self.choices[site.name])
+        return self.place(site, self.given[site.name])
 
     def finish(self, returned: Any) -> Trace:
         if self.strict:
-            self.refuse_unused(self.choices)
+            self.refuse_unused(self.given)
         return super().finish(returned)
 
 

@@ -61,6 +61,7 @@ def layout(trace: Trace, sites: Iterable[str], values: Mapping[str, Array] | Non
         plates={site: trace.plates[site] for site in sites},
         batch_ndims={site: trace.batch_ndims[site] for site in sites},
         auxiliary=trace.auxiliary.intersection(sites),
+        present={site: trace.present[site] for site in sites if site in trace.present},
     )
 
 
@@ -72,6 +73,7 @@ def with_auxiliary(target: Trace, drawn: Trace | None) -> Trace:
     return replace(
         target,
         choices={**target.choices, **{site: drawn[site] for site in others}},
+        present={**drawn.present, **target.present},
         plates={**target.plates, **{site: drawn.plates[site] for site in others}},
         batch_ndims={**target.batch_ndims, **{site: drawn.batch_ndims[site] for site in others}},
         auxiliary=frozenset(others),
@@ -92,7 +94,11 @@ def merged(old: Trace | None, new: Trace | None) -> Trace:
     """The choices of a step together with those before it."""
     before, after = old or {}, new or {}
     return Trace(
-        choices={**before, **after}, log_probs={}, log_density=None, auxiliary=new.auxiliary if new else frozenset()
+        choices={**before, **after},
+        log_probs={},
+        log_density=None,
+        auxiliary=new.auxiliary if new else frozenset(),
+        present={**(old.present if old else {}), **(new.present if new else {})},
     )
 
 
@@ -111,6 +117,7 @@ def joint_trace(label: str, per: Plates | None, log_density: Array, choices: Tra
         plates={**choices.plates, label: frames},
         batch_ndims={**choices.batch_ndims, label: len(names)},
         auxiliary=choices.auxiliary,
+        present=choices.present,
         whole=whole,
     )
 

@@ -249,9 +249,16 @@ def _cond(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     args = dict(scope.given), dict(scope.planted), operands
     branches = [taken(i, branch) for i, branch in enumerate(_compat.branches(eqn))]
     shapes = [jax.eval_shape(branch, *args) for branch in branches]
+    several = [name for shape in shapes for name in shape[1]]
     scaled = {name for shape in shapes for name, arrays in shape[1].items() if arrays.scale is not None}
-    if scaled:
-        branches = [_scaling(branch, scaled) for branch in branches]
+    passed = {
+        name
+        for shape in shapes
+        for name, arrays in shape[1].items()
+        if scope.sites.records[name].latent and (several.count(name) < len(shapes) or arrays.present is not None)
+    }
+    if scaled or passed:
+        branches = [_alike(branch, scaled, passed) for branch in branches]
         shapes = [jax.eval_shape(branch, *args) for branch in branches]
     told = functools.reduce(lambda a, b: b | a, (shape[1] for shape in shapes))
     drawn = functools.reduce(lambda a, b: b | a, (shape[2] for shape in shapes))
@@ -269,18 +276,20 @@ def _cond(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     return lax.switch(index, [whole(branch) for branch in branches], *args)
 
 
-def _scaling(branch: Callable[..., Found], names: Collection[str]) -> Callable[..., Found]:
-    """A branch in which these sites have a scale for every entry, as they may have in another branch."""
+def _alike(branch: Callable[..., Found], scaled: Collection[str], passed: Collection[str]) -> Callable[..., Found]:
+    """A branch in which some sites have a scale for every entry, and some say that they are there, as in another branch."""
 
-    def entrywise(name: str, arrays: Arrays) -> Arrays:
-        if name not in names:
+    def alike(name: str, arrays: Arrays) -> Arrays:
+        if name in passed and arrays.present is None:
+            arrays = arrays._replace(present=jnp.ones((), bool))
+        if name not in scaled:
             return arrays
         scale = jnp.ones(()) if arrays.scale is None else arrays.scale
         return arrays._replace(scale=jnp.broadcast_to(scale, arrays.log_prob.shape).astype(arrays.log_prob.dtype))
 
     def run(*args: Any) -> Found:
         outs, told, operands = branch(*args)
-        return outs, {name: entrywise(name, arrays) for name, arrays in told.items()}, operands
+        return outs, {name: alike(name, arrays) for name, arrays in told.items()}, operands
 
     return run
 

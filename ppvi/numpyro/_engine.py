@@ -53,10 +53,10 @@ T = TypeVar("T")
 jax.tree_util.register_pytree_node(
     Trace,
     lambda t: (
-        (t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows),
+        (t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows, t.present),
         (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed, t.points),
     ),
-    lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4], rows=leaves[5]),
+    lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4], rows=leaves[5], present=leaves[6]),
 )
 
 

@@ -249,16 +249,16 @@ class Rules:
         """A mean has the infinity or the NaN that is drawn."""
         program, numbers = self.plan.program, self.numbers
         for value, run in numbers.not_finite(program.output):
-            densities = [equation for equation in program.equations if equation.density is not None]
-            lost = (e for e in densities if not _is_finite(numbers.of(e.outputs[0], run)))
-            density = next((equation.density for equation in lost), None)
+            densities = [e for e in program.equations if e.density is not None]
+            density = next((e.density for e in densities if not _is_finite(numbers.of(e.outputs[0], run))), None)
             made = (e for e in program.equations if program.output in e.outputs)
             named = ("the objective", "value", next(made).where()) if density is None else _named(density)
             said = numbers.said(run)
             why = f"the objective is {value} in a run at these parameters and arguments{said}, so that it has no mean."
             remedy = (
-                "Look for missing data, parameters beyond their constraints, and data that the model makes impossible."
+                "Look for missing data, parameters beyond their constraints, data that the model makes impossible, "
             )
+            remedy += "and sites in branches that the other program takes in other runs."
             yield Finding("suspect", "not finite", *named, why, remedy)
             return
 

@@ -82,8 +82,10 @@ def gradients(value: torch.Tensor, inputs: Sequence[torch.Tensor], again: bool =
 pytree.register_pytree_node(
     Trace,
     lambda t: (
-        [t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows],
+        [t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows, t.present],
         (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed, t.points),
     ),
-    lambda leaves, aux: Trace(*list(leaves)[:4], *aux, whole=list(leaves)[4], rows=list(leaves)[5]),
+    lambda leaves, aux: Trace(
+        *list(leaves)[:4], *aux, **dict(zip(("whole", "rows", "present"), list(leaves)[4:], strict=True))
+    ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -29,6 +29,8 @@ ZOO = (
     Enumerate(), Enumerate(sequential=True), LocalExpectation(), MeasureValued(), UnorderedSet(2), SumAndSample(), StochasticPerturbation(),
     ARM(), DisARM(), Reinforce(), LeaveOneOut(2), LeaveOneOut(3),
 )  # fmt: skip
+OF_BOTH = ("elbo", "weight")
+"""Objectives of the model too. A weight is 0, and a bound -inf, where the model takes other branches than its guide."""
 MOST_DRAWS = 7
 """The most draws of a program, which takes all their values."""
 
@@ -41,6 +43,8 @@ class Body:
     """Of each site."""
     carry: Any
     out: Any
+    branch: Any = None
+    """An expression; the last site is drawn in a branch, where this is positive. None for no branch."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,6 @@ class Loop:
     how: str
     """The control flow around the body."""
     reverse: bool
-    branch: Any
-    """An expression; the last site is drawn in a branch, where this is positive. None for no branch."""
     guide: Body
     model: Body
     objective: str
@@ -74,13 +76,13 @@ def evaluate(expression, scope):
     return scope[expression]
 
 
-def run_round(loop, body, carry, x, a, draw, cond):
+def run_round(body, carry, x, a, draw, cond):
     """The next carry, and the round's output. `draw(site, logits)` is a value, `cond(test, value)` that of a branch or 0."""
     scope: dict[Any, Any] = {"carry": carry, "x": x} | {("a", i): a[i] for i in range(3)}
     for i, expression in enumerate(body.logits):
         logits = evaluate(expression, scope)
-        if loop.branch is not None and i == len(body.logits) - 1:
-            test = evaluate(loop.branch, {**scope, ("site", i): 0.0}) > 0
+        if body.branch is not None and i == len(body.logits) - 1:
+            test = evaluate(body.branch, {**scope, ("site", i): 0.0}) > 0
             scope["site", i] = cond(test, lambda logits=logits, i=i: draw(i, logits))
         else:
             scope["site", i] = draw(i, logits)
@@ -108,7 +110,7 @@ def program_of(loop, body, observed):
         a, start = numpyro.param("a"), 0.1 * jnp.ones(())
 
         def step(carry, x):
-            carry, out = run_round(loop, body, carry, x, a, draw, cond)
+            carry, out = run_round(body, carry, x, a, draw, cond)
             if observed:
                 numpyro.sample("y", dist.Normal(out, 1.0), obs=x)
             return carry, out
@@ -139,9 +141,16 @@ CONTROL = {
 }  # fmt: skip
 
 
+def weight(p, q):
+    z = q.simulate()
+    return jnp.exp(p.log_density(z) - z.log_density)
+
+
 def objective_of(loop):
     if loop.objective == "elbo":
         return ppvi.objectives.elbo
+    if loop.objective == "weight":
+        return weight
 
     def objective(p, q):
         z = q.simulate()
@@ -158,8 +167,10 @@ def objective_of(loop):
 
 
 def unrolled(loop, body, values, params, observed):
-    """Log probability of the values of the sites, `(rounds, sites)`; carry, outputs and the values as they are seen."""
+    """Log probability of the values of the sites, `(rounds, sites)`; carry, outputs, the values as they are seen, and whether
+    the last site is drawn, `(rounds,)`."""
     log_prob, carry, outs, seen = 0.0, 0.1, [0.0] * loop.rounds, [[0.0] * len(body.logits) for _ in range(loop.rounds)]
+    drawn: list[Any] = [True] * loop.rounds
     rounds = range(loop.rounds)
     for t in reversed(rounds) if loop.reverse else rounds:
         here: dict[int, Any] = {}
@@ -169,17 +180,24 @@ def unrolled(loop, body, values, params, observed):
             return values[t, i]
 
         def cond(test, value, t=t, here=here):
-            drawn, last = value(), len(body.logits) - 1
+            value, last, drawn[t] = value(), len(body.logits) - 1, test
             # A site that is passed over is 0, once: its other value has no probability.
             here[last] = jnp.where(test, here[last], -1e9 * values[t, last])
-            return jnp.where(test, drawn, 0.0)
+            return jnp.where(test, value, 0.0)
 
-        carry, outs[t] = run_round(loop, body, carry, loop.data[t], params["a"], draw, cond)
+        carry, outs[t] = run_round(body, carry, loop.data[t], params["a"], draw, cond)
         log_prob += sum(here.values())
         if observed:
             log_prob += -0.5 * (loop.data[t] - outs[t]) ** 2 - 0.5 * np.log(2 * np.pi)
         seen[t] = [values[t, i] for i in range(len(body.logits))]
-    return log_prob, carry, jnp.stack([jnp.asarray(out) for out in outs]), jnp.stack([jnp.stack(row) for row in seen])
+    seen = jnp.stack([jnp.stack(row) for row in seen])
+    return (
+        log_prob,
+        carry,
+        jnp.stack([jnp.asarray(out) for out in outs]),
+        seen,
+        jnp.stack([jnp.asarray(x) for x in drawn]),
+    )
 
 
 def exact_of(loop):
@@ -187,9 +205,12 @@ def exact_of(loop):
     table = np.array(list(itertools.product((0.0, 1.0), repeat=loop.rounds * sites))).reshape(-1, loop.rounds, sites)
 
     def one(values, params):
-        log_q, carry, outs, seen = unrolled(loop, loop.guide, values, params, observed=False)
-        if loop.objective == "elbo":
-            value = unrolled(loop, loop.model, values, params, observed=True)[0] - log_q
+        log_q, carry, outs, seen, drawn = unrolled(loop, loop.guide, values, params, observed=False)
+        if loop.objective in OF_BOTH:
+            log_p, *_, theirs = unrolled(loop, loop.model, values, params, observed=True)
+            possible = (drawn == theirs).all() & (log_q > -1e8)
+            ratio = jnp.where(possible, log_p - log_q, 0.0)
+            value = ratio if loop.objective == "elbo" else jnp.where(possible, jnp.exp(ratio), 0.0)
         else:
             stacks = [seen[:, i] for i in range(sites)]
             value = couple(loop, stacks, None if loop.how == "fori" else outs, carry, params["phi"])
@@ -200,8 +221,8 @@ def exact_of(loop):
 
 def case_of(loop, n):
     a, phi = np.array(loop.params[:3]), np.array(loop.params[3])
-    params = {"a": a} if loop.objective == "elbo" else {"a": a, "phi": phi}
-    model = program_of(loop, loop.model, observed=True) if loop.objective == "elbo" else nothing
+    params = {"a": a} if loop.objective in OF_BOTH else {"a": a, "phi": phi}
+    model = program_of(loop, loop.model, observed=True) if loop.objective in OF_BOTH else nothing
     guide = program_of(loop, loop.guide, observed=False)
     return Case("a random loop", objective_of(loop), model, guide, params, exact_of(loop), (), n=n)
 
@@ -245,17 +266,21 @@ def bodies(draw, sites):
 def loops(draw):
     sites = draw(st.sampled_from([1, 1, 2]))
     how = draw(st.sampled_from(sorted(CONTROL)))
-    objective = draw(st.sampled_from(["stacked", "returned", "both", *["elbo"] * 2 * (how != "fori")]))
-    # A carry of the model is not the guide's: a density is of choices that both make.
+    objective = draw(st.sampled_from(["stacked", "returned", "both", *["elbo", *OF_BOTH] * (how != "fori")]))
+    # A carry of the model is not the guide's: a bound is of choices that both make.
     tested = [leaf for leaf in ["x", *leaves(sites - 1)] if not (leaf == "carry" and objective == "elbo")]
-    branch = draw(st.one_of(st.none(), st.none(), expressions(tested)))
+    branch, other = (draw(st.one_of(st.none(), st.none(), expressions(tested))) for _ in range(2))
+    bodies_of = (draw(bodies(sites)) for _ in range(2))
+    guide, model = (
+        replace(body, branch=x)
+        for body, x in zip(bodies_of, [branch, other if objective == "weight" else branch], strict=True)
+    )
     return Loop(
         rounds=draw(st.integers(2, MOST_DRAWS // sites)),
         how=how,
         reverse=draw(st.booleans()),
-        branch=branch,
-        guide=draw(bodies(sites)),
-        model=draw(bodies(sites)),
+        guide=guide,
+        model=model,
         objective=objective,
         strategies=tuple(draw(st.sampled_from(ZOO)) for _ in range(sites)),
         data=tuple(draw(st.sampled_from(DATA)) for _ in range(MOST_DRAWS)),

@@ -22,8 +22,7 @@ BRANCH = Loop(
     rounds=3,
     how="scan",
     reverse=False,
-    branch=("mul", ("a", 1), "x"),
-    guide=Body(logits=(("mul", ("a", 1), ("a", 0)),), carry=("a", 2), out=("site", 0)),
+    guide=Body(logits=(("mul", ("a", 1), ("a", 0)),), carry=("a", 2), out=("site", 0), branch=("mul", ("a", 1), "x")),
     model=Body(logits=("x",), carry="carry", out="carry"),
     objective="stacked",
     strategies=(StochasticPerturbation(),),
@@ -33,8 +32,12 @@ BRANCH = Loop(
 FOUND = {
     "a lane that a branch passes over draws no lot": BRANCH,
     "a logit of 0": replace(
-        BRANCH, branch=None, guide=replace(BRANCH.guide, logits=(("add", ("a", 0), ("half", ("a", 1))),)), params=(0.4, -0.8, 0.7, 0.7), strategies=(Reinforce(),),
+        BRANCH, guide=replace(BRANCH.guide, branch=None, logits=(("add", ("a", 0), ("half", ("a", 1))),)), params=(0.4, -0.8, 0.7, 0.7), strategies=(Reinforce(),),
     ),
+    "a model that branches otherwise": replace(
+        BRANCH, objective="weight", model=replace(BRANCH.model, branch=("add", "carry", ("neg", "x")), carry=("neg", ("site", 0))), strategies=(Reinforce(),),
+    ),
+    "a model that does not branch": replace(BRANCH, objective="weight", strategies=(Reinforce(),)),
 }  # fmt: skip
 """Loops whose gradients were wrong."""
 

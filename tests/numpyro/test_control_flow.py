@@ -19,7 +19,7 @@ from numpyro.contrib.control_flow import cond, scan
 
 import ppvi
 import ppvi.numpyro as vi
-from ppvi import EngineError, ProgramError, StrategyError, strategies
+from ppvi import EngineError, FitError, ProgramError, StrategyError, strategies
 from ppvi.objectives import elbo, iwelbo
 from tests.engines import double
 
@@ -873,6 +873,46 @@ def test_a_choice_without_a_value_for_every_round():
         program=elbo,
         model=guide,
     )
+
+
+def where_positive(drawn, observed=False):
+    """A loop whose rounds may draw a site; `drawn(x, b)` says which."""
+
+    def program():
+        a = numpyro.param("a", 0.3)
+
+        def step(total, x):
+            b = numpyro.sample("b", dist.Bernoulli(0.4))
+            z = lax.cond(drawn(x, b), lambda: numpyro.sample("z", dist.Normal(a, 1.0)), lambda: 0.0)
+            if observed:
+                numpyro.sample("y", dist.Normal(z, 1.0), obs=x)
+            return total + z, None
+
+        return lax.scan(step, 0.0, jnp.array([-1.0, 0.5, 2.0]))[0]
+
+    return program
+
+
+BRANCHES = {
+    "fewer": (lambda x, b: x > 1, False),
+    "more": (lambda x, b: x > -2, True),
+    "drawn": (lambda x, b: b > 0, False),
+}
+"""Which rounds of one of the programs draw the site, and whether it is the guide; those of the other are where x > 0."""
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_a_model_that_branches_otherwise_than_its_guide(name):
+    """It cannot make what the guide draws: the density of that is 0, as the fit and the static check say of the site."""
+    (drawn, of_guide), positive = BRANCHES[name], lambda x, b: x > 0
+    guide, model = (where_positive(drawn if of_guide is own else positive, not own) for own in (True, False))
+    bound = vi.objective(elbo, model, guide)
+    (finding,) = bound.prove(bound.init(KEY)).findings
+    assert finding.subject == "site 'z'"
+    assert "branches that the other program takes" in finding.remedy
+    if name == "drawn":
+        with pytest.raises(FitError, match="site 'z' of the model has log_prob -inf"):
+            vi.fit(bound, KEY, num_steps=20, progress=False)
 
 
 def test_two_sites_of_one_name():

@@ -262,6 +262,21 @@ def test_runs_whose_number_is_drawn():
     assert abs(mean - math.exp(0.3)) < 5 * error
 
 
+@pytest.mark.parametrize(("drawn", "message"), [(True, r"latent site 'x'.* has no value"), (False, "choices have 'x'")])
+def test_a_model_that_branches_otherwise_than_its_guide(drawn, message):
+    def program(condition):
+        def run():
+            z = pyro.sample("z", dist.Bernoulli(pyro.param("p", torch.tensor(0.4))))
+            if condition(z):
+                pyro.sample("x", dist.Normal(0.0, 1.0))
+
+        return run
+
+    bound = vi.objective(elbo, program(lambda z: drawn), program(lambda z: z > 0))
+    with pytest.raises(ppvi.ProgramError, match=message):
+        _ = [bound.value_and_grad(seed, {"p": torch.tensor(0.4)}) for seed in range(20)]
+
+
 @pytest.mark.parametrize(
     ("strategies", "error", "message"),
     [
