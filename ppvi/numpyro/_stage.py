@@ -29,6 +29,7 @@ from ppvi.numpyro import (
 from ppvi.numpyro._contracts import contract
 from ppvi.numpyro._flows import flow, of_body
 from ppvi.numpyro._markers import because_p, estimate_p, log_prob_p, outcome_p, rest_p, site_p
+from ppvi.numpyro._symmetric import symmetric
 
 
 def stage(function: Callable[..., jax.Array], params: Any, *inputs: Any) -> Program:
@@ -38,7 +39,7 @@ def stage(function: Callable[..., jax.Array], params: Any, *inputs: Any) -> Prog
 
 def read(closed: ClosedJaxpr, params: int) -> Program:
     """A traced objective as a program; so many parameters come first among its inputs."""
-    reader = Reader()
+    reader, closed = Reader(), symmetric(closed)
     variables = [reader.variable(v) for v in closed.jaxpr.invars]
     constants = {reader.variable(v): x for v, x in zip(closed.jaxpr.constvars, closed.consts, strict=True)}
     reader.read(closed.jaxpr)
@@ -216,8 +217,6 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
 
     if lookup.is_small_lookup(eqn):
         return run_lookup
-    if eqn.primitive.name == "abs" and rules.is_float(eqn.invars[0]):
-        return _symmetric_abs
 
     def run_on_reals(*values: jax.Array) -> Sequence[jax.Array]:
         return run(*_promoted(values)) if any(map(_is_real, values)) else run(*values)
@@ -241,15 +240,6 @@ def _scan_of(eqn: Any, body: Callable[..., Sequence[jax.Array]]) -> Callable[...
         return [*carry, *stacked]
 
     return run
-
-
-def _symmetric_abs(x: jax.Array) -> Sequence[jax.Array]:
-    """|x| of derivative 0 at 0, midway between its two sides, as JAX has it for max(x, 0).
-
-    JAX's own abs takes one side, 1. Stable formulas of smooth functions, such as the max(x, 0) + log1p(exp(-|x|)) of a
-    Bernoulli density in its logit x, are right at 0 only if both take the middle, and 0 is where logits begin.
-    """
-    return (x * lax.stop_gradient(jnp.sign(x)),)
 
 
 def _is_real(value: Any) -> bool:
