@@ -7,8 +7,10 @@ numbers.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ from ppvi.numpyro._arithmetic import COMPUTES, KEY, MOVES, SHRINKS, key_of, word
 Run = Callable[..., Sequence[Any]]
 
 LONGEST = 1000
-"""Rounds of a loop that are run by NumPy; JAX takes less time for more."""
+"""Rounds of a loop, and of the loops in it, that are run by NumPy; JAX takes less time for more."""
 
 
 def number(x: Any) -> np.ndarray:
@@ -147,43 +149,63 @@ def _behind(eqns: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     return found[::-1]
 
 
+_LEFT: ContextVar[Iterator[int] | None] = ContextVar("left", default=None)
+
+
+@contextmanager
+def _rounds() -> Iterator[Iterator[int]]:
+    """The rounds that NumPy may still run of the outermost loop around and of all loops in it together."""
+    outer = _LEFT.get()
+    token = _LEFT.set(iter(range(LONGEST)) if outer is None else outer)
+    try:
+        yield cast(Iterator[int], _LEFT.get())
+    finally:
+        _LEFT.reset(token)
+
+
 def _scan(eqn: Any, wanted: Collection[int] | None) -> Run | None:
-    p = eqn.params
-    fixed, carried, length = p["num_consts"], p["num_consts"] + p["num_carry"], p["length"]
+    inner, fixed, carried, how = loop = _compat.scan(eqn)
+    start, length, native = loop.start, how["length"], _by_jax(eqn)
     if not 0 < length <= LONGEST:
         return None
-    body = run_of_body(p["jaxpr"], None if wanted is None else {*range(p["num_carry"]), *wanted})
+    body = run_of_body(inner, None if wanted is None else {*range(carried), *wanted})
 
     def run(*values: Any) -> Sequence[Any]:
-        state, over = values[fixed:carried], [np.asarray(x) for x in values[carried:]]
+        state, over = values[fixed:start], [np.asarray(x) for x in values[start:]]
         stacked: list[Any] = [None] * length
-        for i in reversed(range(length)) if p["reverse"] else range(length):
-            out = body(*values[:fixed], *state, *(np.asarray(x[i]) for x in over))
-            state, stacked[i] = out[: len(state)], out[len(state) :]
+        with _rounds() as left:
+            for i in reversed(range(length)) if how["reverse"] else range(length):
+                if next(left, None) is None:
+                    return native(*values)
+                out = body(*values[:fixed], *state, *(np.asarray(x[i]) for x in over))
+                state, stacked[i] = out[:carried], out[carried:]
         return [*state, *(None if ys[0] is None else np.stack(ys) for ys in zip(*stacked, strict=True))]
 
     return run
 
 
 def _while(eqn: Any) -> Run:
-    p = eqn.params
-    tested, fixed = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
-    test, body = run_of_body(p["cond_jaxpr"]), run_of_body(p["body_jaxpr"])
+    (condition, tested, inner, count), native = _compat.while_loop(eqn), _by_jax(eqn)
+    test, body, fixed = run_of_body(condition), run_of_body(inner), tested + count
 
     def run(*values: Any) -> Sequence[Any]:
         state = values[fixed:]
-        while test(*values[:tested], *state)[0]:
-            state = body(*values[tested:fixed], *state)
+        with _rounds() as left:
+            while test(*values[:tested], *state)[0]:
+                if next(left, None) is None:
+                    return native(*values[:fixed], *state)  # from where it is
+                state = body(*values[tested:fixed], *state)
         return state
 
     return run
 
 
 def _cond(eqn: Any) -> Run:
-    branches = eqn.params["branches"]
+    branches = _compat.branches(eqn)
+    taken = functools.cache(lambda which: run_of_body(branches[which]))
 
     def run(which: Any, *values: Any) -> Sequence[Any]:
-        return run_of_body(branches[np.clip(int(which), 0, len(branches) - 1)])(*values)
+        return taken(min(max(int(which), 0), len(branches) - 1))(*values)
 
     return run
 

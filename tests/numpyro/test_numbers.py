@@ -1,5 +1,7 @@
 """Operations by NumPy are JAX's: the same numbers of the same precision, at what is infinite, missing or too small too."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,22 @@ def branch(x):
     return lax.cond(x.sum() > 3, lambda x: x * 2, lambda x: x - 1, x)
 
 
+def rounds(x, n):
+    """x after so many rounds."""
+    return lax.scan(lambda x, _: (jnp.sin(x) + 0.9, None), x, length=n)[0]
+
+
+def until(x, n):
+    return lax.while_loop(lambda s: s[1] < n, lambda s: (jnp.sin(s[0]) + 0.9, s[1] + 1), (x, 0))[0]
+
+
+LONG = {
+    "a search": lambda x: until(x, 5000),
+    "a loop in a loop": lambda x: lax.scan(lambda x, _: (rounds(x, 60), None), x, length=60)[0],
+    "a search in a loop": lambda x: lax.scan(lambda x, _: (until(x, 300), None), x, length=20)[0],
+    "a loop in a search": lambda x: lax.while_loop(lambda s: s[1] < 99, lambda s: (rounds(s[0], 99), s[1] + 1), (x, 0))[0],
+    "a loop in a branch in a loop": lambda x: lax.map(lambda y: lax.cond(y > 0, lambda y: rounds(y, 500), lambda y: y, y), x),
+}  # fmt: skip
 CASES = {
     "arithmetic": (lambda x: (x + x, x - x, x * x, x / x, x**2, 1 / x, x * 1e-20, abs(x), -x), EDGES),
     "exponentials": (lambda x: (jnp.exp(x), jnp.expm1(x), jnp.tanh(x), jax.nn.sigmoid(x), jnp.log(jnp.exp(x))), EDGES),
@@ -74,6 +92,16 @@ def test_the_same_numbers(name):
         np.testing.assert_allclose(
             np.asarray(mine, float), np.asarray(theirs, float), 4e-3 if x.dtype == "bfloat16" else 3e-5, 1e-6
         )
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_loops_are_run_by_jax(name, monkeypatch):
+    """However they are nested, NumPy runs so many rounds and no more."""
+    count, function, x = itertools.count(), LONG[name], np.array([0.3, 2.0, -1.0, 0.7], np.float32)
+    monkeypatch.setitem(numbers.COMPUTES, "sin", lambda p, x: (next(count), np.sin(x))[1])
+    [mine] = by_numpy(function, x)
+    np.testing.assert_allclose(mine, function(jnp.asarray(x)), 1e-5)
+    assert 0 < next(count) <= numbers.LONGEST
 
 
 def test_what_is_too_small_is_zero():
