@@ -229,6 +229,23 @@ def _product(p: Params, x: Any, y: Any) -> Any:
     return np.matmul(left, right).reshape([*batch, *(x.shape[d] for d in fx), *(y.shape[d] for d in fy)])
 
 
+def _inside(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Of numbers that are finite and not 0; at ends JAX has values of its own, NaN where there is a limit."""
+
+    def inside(p: Params, *xs: Any) -> Any:
+        if any((np.isinf(x) | (x == 0)).any() for x in xs):
+            raise ValueError("an end")
+        return function(*xs)
+
+    return inside
+
+
+def _shifted(p: Params, x: Any, by: Any) -> Any:
+    """With the first bit drawn along, which is a sign or not."""
+    signed = f"i{x.dtype.itemsize}"
+    return np.right_shift(x.view(signed), by.view(signed)).view(x.dtype)
+
+
 def _reduced(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda p, x: function(x, axis=tuple(p["axes"]))
 
@@ -290,17 +307,18 @@ COMPUTES: dict[str, Callable[..., Any]] = {
     "cummin": _accumulated(np.minimum.accumulate),
     "cumprod": _accumulated(np.cumprod),
     "cumsum": _accumulated(np.cumsum),
+    "digamma": _inside(special.digamma),
     "div": lambda p, x, y: _quotient(x, y),
     "dot_general": _product,
-    "igamma": lambda p, a, x: special.gammainc(a, x),
-    "igammac": lambda p, a, x: special.gammaincc(a, x),
+    "igamma": _inside(special.gammainc),
+    "igammac": _inside(special.gammaincc),
     "integer_pow": lambda p, x: x * x if p["y"] == 2 else np.power(x, p["y"]),
     "iota": lambda p, *sizes: _broadcast(
         {"shape": p["shape"], "broadcast_dimensions": (p["dimension"],)}, np.arange(p["shape"][p["dimension"]])
     ),
     "not": lambda p, x: np.invert(x),
     "or": lambda p, x, y: np.bitwise_or(x, y),
-    "polygamma": lambda p, n, x: special.polygamma(n, x),
+    "polygamma": _inside(special.polygamma),
     "random_bits": _bits,
     "random_fold_in": lambda p, key, data: _hash(key ^ _hash(data.astype(KEY) + _STEP)),
     "random_gamma": _gamma,
@@ -319,7 +337,7 @@ COMPUTES: dict[str, Callable[..., Any]] = {
     "scatter-add": _scatter(np.add.at),
     "scatter-mul": _scatter(np.multiply.at),
     "shift_left": lambda p, x, y: np.left_shift(x, y),
-    "shift_right_arithmetic": lambda p, x, y: np.right_shift(x, y),
+    "shift_right_arithmetic": _shifted,
     "shift_right_logical": lambda p, x, y: np.right_shift(
         x.view(f"u{x.dtype.itemsize}"), y.view(f"u{y.dtype.itemsize}")
     ),

@@ -70,8 +70,8 @@ def _as_given(x: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def _without_smallest(x: np.ndarray) -> np.ndarray:
-    """What is too small to be a normal number is 0, as XLA has it."""
-    if x.dtype.kind != "f":
+    """What is too small to be a normal number is 0, as XLA has it; of halves nothing is, which it computes in float32."""
+    if x.dtype.kind != "f" or x.dtype.itemsize < 4:
         return x
     small = np.abs(x) < _smallest(x.dtype)
     return np.where(small, np.copysign(x.dtype.type(0), x), x) if small.any() else x

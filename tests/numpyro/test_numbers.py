@@ -1,6 +1,7 @@
 """Operations by NumPy are JAX's: the same numbers of the same precision, at what is infinite, missing or too small too."""
 
 import itertools
+from contextlib import suppress
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 from jax import lax
 from scipy import stats
 
+from ppvi.engine.algebra import ENTRYWISE
 from ppvi.numpyro import _numbers as numbers
 from ppvi.numpyro._arithmetic import KEY
 
@@ -65,6 +67,7 @@ CASES = {
     "writes": (lambda x: (x.at[PLACES].set(7.0), x.at[PLACES, 1].add(2.0), lax.dynamic_update_slice(x, x[:1], (3, 1))), TABLE),
     "matrices": (lambda x: (jnp.linalg.cholesky(x), jnp.linalg.cholesky(-x), jnp.linalg.solve(x, x[0])), SQUARE),
     "special functions": (lambda x: (lax.lgamma(x), lax.erf(x), lax.erf_inv(x / 5), lax.digamma(x), lax.igamma(x, x)), TABLE + 1),
+    "incomplete gamma functions": (lambda x: [f(x[:, None], x[None]) for f in (lax.igamma, lax.igammac)], EDGES[[0, 2, 3, 4, 5, 6, 8, 11]]),
     "loops": (lambda x: (loop(x), search(x), branch(x), jax.jit(jnp.cos)(x), jax.nn.softplus(x)), EDGES),
     "quotients of halves": (lambda x: (x / 4, x[0] / x, jnp.sort(x), x.astype(jnp.int32)), jnp.array([1.5, 2.0, np.inf, -3.5, np.nan], jnp.bfloat16)),
     "functions of places": (lambda x: (x.at[0].apply(jnp.sqrt), x.at[PLACES].set(7.0)), TABLE),
@@ -102,6 +105,61 @@ def test_long_loops_are_run_by_jax(name, monkeypatch):
     [mine] = by_numpy(function, x)
     np.testing.assert_allclose(mine, function(jnp.asarray(x)), 1e-5)
     assert 0 < next(count) <= numbers.LONGEST
+
+
+WIDTHS = [f"{kind}{8 * 2**n}" for kind in ("int", "uint") for n in range(4)]
+DTYPES = ["float16", "float32", "float64", *WIDTHS, "bool"]
+SPELT = {"and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "not": "bitwise_not"}
+OPERATIONS = {
+    **{name: getattr(lax, SPELT.get(name, name), None) for name in ENTRYWISE},
+    **{f"to {dtype}": lambda x, dtype=dtype: x.astype(dtype) for dtype in DTYPES},
+    "to even": lambda x: lax.round(x, lax.RoundingMethod.TO_NEAREST_EVEN),
+    **{name: getattr(lax, name) for name in ("shift_left", "shift_right_arithmetic", "shift_right_logical")},
+    **{name: getattr(lax, name) for name in ("polygamma", "bessel_i0e", "bessel_i1e")},
+    **{f"power {n}": lambda x, n=n: lax.integer_pow(x, n) for n in (-2, -1, 0, 2, 3)},
+}
+
+
+def grid(dtype):
+    """Zeros, ones, ends, and what is beyond them."""
+    if dtype == "bool":
+        return np.array([False, True])
+    if dtype.startswith("float"):
+        info = np.finfo(dtype)
+        near = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -3.0, 88.0, -90.0, 1e4, np.inf, -np.inf, np.nan]
+        return np.array([*near, 1 - info.eps, info.max, info.min, info.tiny, -info.tiny, info.eps], dtype)
+    info = np.iinfo(dtype)
+    values = (0, 1, -1, 2, -2, 3, 7, 8, 31, -7, 100, info.min, info.min + 1, info.max - 1, info.max)
+    return np.array(sorted({x for x in values if info.min <= x <= info.max}), dtype)
+
+
+def known(*values):
+    """The operations that are of as many numbers of this kind."""
+    for name, operation in OPERATIONS.items():
+        with suppress(TypeError, ValueError):
+            jax.eval_shape(operation, *values)
+            yield name
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_same_numbers_at_ends(dtype):
+    """Of every operation on single numbers, but for the sign of zero, which JAX promises of none."""
+    x, rtol, atol = grid(dtype), *{"float16": (4e-3, 1e-6), "float64": (1e-11, 1e-14)}.get(dtype, (3e-5, 1e-6))
+    with jax.enable_x64(dtype.endswith("64")):
+        for values in ([x], [np.ravel(each) for each in np.meshgrid(x, x)]):
+            found = list(known(*values))
+
+            def every(*xs):
+                return [OPERATIONS[name](*xs) for name in found]
+
+            for name, mine, theirs in zip(found, by_numpy(every, *values), jax.jit(every)(*values), strict=True):
+                theirs = np.asarray(theirs)
+                assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype), name
+                if theirs.dtype.kind == "f":
+                    np.testing.assert_allclose(mine, theirs, rtol, atol, err_msg=name)
+                else:
+                    np.testing.assert_array_equal(mine, theirs, name)
 
 
 def test_what_is_too_small_is_zero():
