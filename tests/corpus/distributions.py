@@ -3,9 +3,11 @@ that are observed or changed before their density is taken."""
 
 from __future__ import annotations
 
+from jax import lax
+
 import ppvi
 from ppvi import objectives
-from tests.corpus.programs import bit, of, right, wrong
+from tests.corpus.programs import ABSENT, bit, of, right, wrong
 from tests.engines import dist, nn, ppl, xp
 
 # Held constant in a site's own parameters ------------------------------------------------------------------------------------
@@ -101,6 +103,10 @@ right(
 right(
     "observed at a draw on the line", density, INSIDE, model=observing(lambda: dist.Normal(0.5, 1.0), lambda z: 2.0 * z)
 )
+right(
+    "observed at a clamped draw", density, "a clamp is continuous, and inside of the support",
+    model=observing(lambda: dist.Exponential(1.0), lambda z: lax.clamp(0.1, z, 5.0)), not_on_pyro=ABSENT,
+)  # fmt: skip
 wrong("shifted Beta", shifted, CUT_OFF, "support", verdict="suspect", model=model_of(lambda: dist.Uniform(0.0, 1.0)), guide=learned_beta)  # fmt: skip
 wrong("negative Gamma", changed(lambda z: -z), CUT_OFF, "support", verdict="suspect", model=model_of(lambda: dist.Gamma(2.0, 1.0)), guide=learned_beta)  # fmt: skip
 right(

@@ -2,10 +2,11 @@
 
 from unittest import mock
 
+import numpy as np
 import pytest
 
 import ppvi
-from ppvi.compiler import continuation
+from ppvi.compiler import continuation, lanewise
 from ppvi.numpyro import _bodies as bodies, _lifting as lifting
 from tests.numpyro import test_control_flow as laws
 
@@ -25,6 +26,16 @@ def test_weights_where_a_branch_is_passed_over():
     """Zeros for log_probs, as if every value were certain."""
     with mock.patch.object(ppvi.Enumerate, "absent", lambda self, draw: draw), pytest.raises(AssertionError):
         laws.test_drawn_by_a_program("branch", {"x": ppvi.Enumerate(), "b": ppvi.Enumerate()})
+
+
+def test_lanes_run_again_that_are_the_next():
+    """The round that is run at its alternative is not the one whose weight it has."""
+
+    def next_round(chosen, *lanes):
+        return lanewise.laid(np.roll(chosen, 1, 1), *lanes)
+
+    with mock.patch.object(continuation, "laid", next_round), pytest.raises(AssertionError):
+        laws.test_rounds_that_meet_in_what_is_stacked(ppvi.LocalExpectation())
 
 
 def test_one_key_for_all_rounds():

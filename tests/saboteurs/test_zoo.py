@@ -15,7 +15,7 @@ import ppvi
 import ppvi.numpyro
 from ppvi import objectives
 from ppvi.compiler import continuation
-from ppvi.numpyro import _stage as stage
+from ppvi.numpyro import _orders as orders, _stage as stage
 from ppvi.objectives import multi_sample
 from ppvi.strategies import (
     REBAR,
@@ -31,7 +31,15 @@ from ppvi.strategies import (
     unordered,
 )
 from tests.engines import xp
-from tests.laws import test_exact, test_objectives, test_pathwise, test_relaxations, test_statistical, test_zoo
+from tests.laws import (
+    test_exact,
+    test_objectives,
+    test_pathwise,
+    test_relaxations,
+    test_second_derivatives as second,
+    test_statistical,
+    test_zoo,
+)
 from tests.laws.cases import CASES, nothing
 from tests.laws.sampling import check
 
@@ -277,6 +285,19 @@ def test_absolute_value_differentiated_from_one_side(run):
     assert slope() == 0.5
     with mock.patch.object(stage, "symmetric", lambda closed: closed):
         assert slope() != 0.5
+
+
+def test_second_derivatives_of_what_is_right_to_the_first_order():
+    """A draw's own log density has a gradient of mean zero, which is left out of the first derivative, and no such curvature."""
+    once = orders.surrogate
+    with mock.patch.object(orders, "surrogate", lambda *given: once(*given[:4])), pytest.raises(AssertionError):
+        second.test_of_finite_sites((ppvi.Reinforce(), ppvi.Enumerate()), "derivative of the gradient")
+
+
+def test_second_derivatives_through_a_kink():
+    """Along the path of a draw the curvature is lost that lies in a kink."""
+    with mock.patch.object(orders, "refuse_second"), pytest.raises(pytest.fail.Exception):
+        second.test_refused("a kink")
 
 
 def test_plain_evaluations_of_some_terms_only(engine):
