@@ -163,7 +163,7 @@ def tobit_of_a_draw(mean, scale):
 def outliers_cut(mean, scale):
     """Rows that are far from the mean are left out."""
     z = (xp.asarray(Y) - mean) / scale
-    ppl.factor("y", xp.sum(xp.where(abs(z) < 2.0, -0.5 * z**2 - xp.log(scale) + 1.0, 0.0)))
+    ppl.factor("y", xp.sum(xp.where(abs(z) < 1.0, -0.5 * z**2 - xp.log(scale), 0.0)))
 
 
 def outliers_winsorised(mean, scale):
