@@ -98,6 +98,11 @@ def linear_solve(eqn: Any) -> LinearSolve:
     return LinearSolve(eqn.params["jaxprs"].solve, sum(eqn.params["const_lengths"]))
 
 
+def applies(eqn: Any) -> bool:
+    """Whether it is `x.at[i].apply(f)`, of which JAX knows no derivative: f may be any code."""
+    return eqn.primitive.name == "scatter" and eqn.params["update_jaxpr"] is not None
+
+
 def body(eqn: Any) -> ClosedJaxpr | None:
     """The one body of an operation such as jit, custom_jvp_call or checkpoint."""
     if eqn.primitive.name in SPELT:

@@ -45,8 +45,7 @@ def run_of(eqn: Any, wanted: Collection[int] | None = None) -> Run:
     if rule is None:
         return native
     given, made = ([_dtype(var) for var in side] for side in (eqn.invars, eqn.outvars))
-    applies = name == "scatter" and eqn.params["update_jaxpr"] is not None
-    if applies or any(dtype.kind == "V" for dtype in (*given, *made)):  # precisions that NumPy has not
+    if _compat.applies(eqn) or any(dtype.kind == "V" for dtype in (*given, *made)):  # precisions that NumPy has not
         return native
     finish = _without_smallest if name in SHRINKS and made[0].kind == "f" else lambda x: x
 

@@ -134,6 +134,8 @@ def _smoothness(eqn: Any, name: str) -> Callable[[int, int], Smoothness] | None:
         return lambda output, operand: SMOOTH if _keeps(eqn) else JUMP
     if name == "reduce_precision":
         return lambda output, operand: SMOOTH if eqn.params["mantissa_bits"] >= DIGITS else JUMP
+    if _compat.applies(eqn):
+        return None
     if name in _INDEXED:
         first = _INDEXED[name]
         places = (first,) if name.startswith("scatter") else range(first, len(eqn.invars))

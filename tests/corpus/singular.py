@@ -231,6 +231,9 @@ right(
     "solution for what is drawn", of(lambda z: xp.linalg.solve(xp.eye(2) * 3 + xp.ones((2, 2)), z[:, None])[0, 0]),
     "linear in it", guide=pair,
 )  # fmt: skip
+wrong(
+    "function of a place", of(lambda z: xp.stack([z, z]).at[0].apply(xp.sign)), LOST, "jump", verdict="suspect", not_on_pyro=ABSENT
+)  # fmt: skip
 wrong("few digits", of(lambda z: lax.reduce_precision(z, 8, 2)), LOST, "jump", verdict="suspect", not_on_pyro=ABSENT)
 for _name in ("float16", "bfloat16"):
     wrong(

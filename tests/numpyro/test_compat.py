@@ -196,3 +196,12 @@ def test_written_at():
 @pytest.mark.parametrize("primitive", _compat.LAPACK, ids=str)
 def test_lowering_on_cpu(primitive):
     assert callable(_compat.lowering_on_cpu(primitive))
+
+
+def test_functions_of_places():
+    """They are told from values of places, and have no derivative: where they have one, they need a rule."""
+    applied, _, _ = met(lambda x: x.at[0].apply(jnp.sign), "scatter")
+    placed, _, _ = met(lambda x: x.at[0].set(1.0), "scatter")
+    assert (_compat.applies(applied), _compat.applies(placed)) == (True, False)
+    with pytest.raises(NotImplementedError, match="scatter_apply"):
+        jax.grad(lambda x: x.at[0].apply(jnp.sin).sum())(X)
