@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -36,6 +36,10 @@ OUTCOMES = 4096
 
 NODES = ((48, 64), (32, 44))
 """Numbers of nodes that have to agree; fewer where sites are nested and many are too expensive."""
+
+
+NAMES = {"exact": "exact", "quadrature": "by quadrature", "reinforce": "by score"}
+"""What the report calls the gradients that one may ask to compare with."""
 
 
 def check(
@@ -139,7 +143,7 @@ def _through(gradients: Gradients, paths: Paths, number: int) -> tuple[Any, np.n
 def _asked_of(against: str | Sequence[str]) -> Sequence[str]:
     """What a gradient is to be compared with."""
     against = (against,) if isinstance(against, str) else against
-    unknown = sorted(set(against) - {"path", "exact", "quadrature", "reinforce"})
+    unknown = sorted(set(against) - {"path", *NAMES})
     if unknown or not against:
         raise ProgramError(
             f"check: against must name some of 'path', 'exact', 'quadrature' and 'reinforce', not {unknown or against!r}."
@@ -168,40 +172,53 @@ def _oracles(
     against: Sequence[str],
 ) -> tuple[dict[str, Oracle], list[str]]:
     """Other estimators of the gradient, by what the report calls them, and why there are no more."""
-    missing: list[str] = []
 
-    def other(finite: Strategy, real: Strategy) -> Estimator | None:
+    def other(finite: Strategy, real: Strategy) -> Estimator | str:
+        """The objective with these strategies, or why there is none."""
         named = {c.info.name: real if c.info.support.kind == "real" else finite for c in plan.choices.values()}
         made = bound.of(replace(bound.formula, strategies=named))
         try:
             made.staged(params, *args, **kwargs)
         except (StrategyError, ProgramError) as error:
-            missing.append(str(error))
-            return None
+            return str(error)
         return made
 
-    def settled(*others: Estimator | None) -> Oracle | None:
+    def settled(differs: str, *others: Estimator | str) -> Oracle | str:
         """The last of several objectives, if its gradient is the same as the others' and whatever the key."""
-        there = [o for o in others if o is not None]
-        if len(there) < len(others):
-            return None
-        key, another = gradients.keys
+        for one in others:
+            if isinstance(one, str):
+                return one
+        there, (key, another) = [one for one in others if not isinstance(one, str)], gradients.keys
         first = there[0].value_and_grad(key, params, *args, **kwargs)
-        if not gradients.agree(first, there[-1].value_and_grad(another, params, *args, **kwargs)):
-            missing.append("an exact gradient was not found: another key, or more nodes, gave another")
-            return None
-        return Oracle(there[-1], key)
+        same = gradients.agree(first, there[-1].value_and_grad(another, params, *args, **kwargs))
+        return Oracle(there[-1], key) if same else differs
 
-    found: dict[str, Oracle | None] = {}
-    if "exact" in against and plan.choices:
-        found["exact"] = settled(*[other(Enumerate(), Enumerate())] * 2)
-    if "quadrature" in against and plan.choices:
-        rules = (settled(*(other(Enumerate(), Quadrature(n)) for n in nodes)) for nodes in NODES)
-        found["by quadrature"] = next((rule for rule in rules if rule is not None), None)
-    if "reinforce" in against and plan.choices:
-        by_score = other(Reinforce(), Reinforce())
-        found["by score"] = None if by_score is None else Oracle(by_score)
-    return {name: oracle for name, oracle in found.items() if oracle is not None}, missing
+    def tries(asked: str) -> Iterator[Oracle | str]:
+        if asked == "exact":
+            differs = "an exact gradient was not found: another key gave another"
+            yield settled(differs, *[other(Enumerate(), Enumerate())] * 2)
+        elif asked == "quadrature":
+            for n in NODES:
+                differs = (
+                    f"no gradient was found by quadrature: {n[0]} nodes gave another than {n[1]}, or another key did"
+                )
+                yield settled(differs, *(other(Enumerate(), Quadrature(nodes)) for nodes in n))
+        else:
+            made = other(Reinforce(), Reinforce())
+            yield made if isinstance(made, str) else Oracle(made)
+
+    found: dict[str, Oracle] = {}
+    missing: dict[str, None] = {}
+    for asked, name in NAMES.items():
+        reasons: list[str] = []
+        for one in tries(asked) if asked in against and plan.choices else ():
+            if not isinstance(one, str):
+                found[name] = one
+                break
+            reasons.append(one)
+        else:
+            missing |= dict.fromkeys(reasons)
+    return found, list(missing)
 
 
 def _by_outcomes(

@@ -14,6 +14,7 @@ from numpyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField
 
 import ppvi
 import ppvi.numpyro as vi
+from ppvi.engine import checking
 from ppvi.strategies import GumbelSoftmax
 from tests.laws import test_objectives
 from tests.laws.cases import CASES, CHAIN_PARAMS, chain_guide, chain_objective, nothing
@@ -110,6 +111,21 @@ def test_against_quadrature(strategy, verdict):
     assert report.statistical == verdict, report
     assert {m.point for m in report.measurements} == {"given, by quadrature"}
     assert "the value itself" in {m.direction for m in report.measurements}
+
+
+def test_what_no_rule_of_quadrature_finds(monkeypatch):
+    """It is said of the rules that were asked for, and only where none of them found it."""
+    bound = vi.objective(lambda p, q: jnp.cos(40 * q.simulate()["z"]), nothing, normal_guide)
+    report = bound.check(KEY, bound.init(KEY), against="quadrature", progress=False)
+    assert [note for note in report.notes if "nodes gave another" in note or "exact" in note] == [
+        f"no gradient was found by quadrature: {few} nodes gave another than {many}, or another key did"
+        for few, many in ((48, 64), (32, 44))
+    ]
+    monkeypatch.setattr(checking, "NODES", ((2, 3), (48, 64)))
+    bound = vi.objective(lambda p, q: jnp.cos(2 * q.simulate()["z"]), nothing, normal_guide)
+    report = bound.check(KEY, bound.init(KEY), delta=0.1, against="quadrature", progress=False)
+    assert {m.point for m in report.measurements} == {"given, by quadrature"}
+    assert not [note for note in report.notes if "was not found" in note or "nodes gave another" in note]
 
 
 def test_every_outcome():
