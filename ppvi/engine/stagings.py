@@ -20,7 +20,9 @@ class Made(Protocol):
     def uses(self, array: object) -> bool: ...  # whether this array of the world is a part of it
 
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T", bound=Made)
+V = TypeVar("V")
 
 Key = tuple[Hashable, tuple[Hashable, ...]]
 """The kind of a call, and the numbers among its arguments."""
@@ -36,6 +38,37 @@ MANY = 10
 
 
 @dataclass
+class Recent(Generic[K, V]):
+    """What was made for the kinds of calls that came last."""
+
+    here: Callable[[], str]
+    """File and line of the user's that calls."""
+    dropped: int = 0
+    made: OrderedDict[K, V] = field(default_factory=OrderedDict)
+    """Those that were used last come last."""
+    lock: RLock = field(default_factory=RLock)
+
+    def get(self, kind: K, make: Callable[[], V]) -> V:
+        with self.lock:
+            found = self.made[kind] if kind in self.made else make()
+            self.use(kind, found)
+            return found
+
+    def use(self, kind: K, thing: V) -> None:
+        self.made[kind] = thing
+        self.made.move_to_end(kind)
+        if len(self.made) > KINDS:
+            self.made.popitem(last=False)
+            self.dropped += 1
+            if self.dropped == MANY:
+                warn_at(
+                    self.here(),
+                    f"the objective is called with more than {KINDS} kinds of arguments, and is staged again for those that "
+                    f"come back: give arrays fewer shapes, as by padding and masks.",
+                )
+
+
+@dataclass
 class Stagings(Generic[T]):
     """The last things made, by the kind of call."""
 
@@ -43,10 +76,11 @@ class Stagings(Generic[T]):
     here: Callable[[], str]
     """File and line of the user's that calls."""
     changes: int = 0
-    dropped: int = 0
-    _made: OrderedDict[Key, list[tuple[World, T]]] = field(default_factory=OrderedDict)
-    """With the world that each was made in; those that were used last come first, of kinds last."""
-    _lock: RLock = field(default_factory=RLock)
+    _recent: Recent[Key, list[tuple[World, T]]] = field(init=False)
+    """With the world that each was made in; those that were used last come first."""
+
+    def __post_init__(self) -> None:
+        self._recent = Recent(self.here)
 
     def __reduce__(self) -> Any:
         """A copy has nothing made yet."""
@@ -54,22 +88,20 @@ class Stagings(Generic[T]):
 
     def get(self, kind: Hashable, constants: Constants, make: Callable[[World], T]) -> tuple[World, T]:
         """What was made for such a call in the world as it is, and that world."""
-        with self._lock:
+        with self._recent.lock:
             key = kind, constants.numbers
-            known = self._made.get(key, [])
+            known = self._recent.made.get(key, [])
             for i, pair in enumerate(known):
                 if pair[0].is_current(constants.things) and pair[1].holds():
                     if i:
                         known.insert(0, known.pop(i))
-                    if len(self._made) > 1:
-                        self._made.move_to_end(key)
-                    return pair
+                    return self._used(key, known, 0, pair)
             return self._looked(key, constants, make, known)
 
     def renew(self, kind: Hashable, constants: Constants, thing: T) -> None:
         """What has changed since this was used is no change."""
-        with self._lock:
-            known = self._made.get((kind, constants.numbers), [])
+        with self._recent.lock:
+            known = self._recent.made.get((kind, constants.numbers), [])
             if known and known[0][1] is thing:
                 world = self.look(constants)
                 known[0] = (known[0][0] if world.passing else world, thing)
@@ -94,22 +126,12 @@ class Stagings(Generic[T]):
         if i:
             known.insert(0, known.pop(i))
         known[0] = pair
-        self._made[key] = known
-        self._made.move_to_end(key)
-        if len(self._made) > KINDS:
-            self._made.popitem(last=False)
-            self.dropped += 1
-            if self.dropped == MANY:
-                warn_at(
-                    self.here(),
-                    f"the objective is called with more than {KINDS} kinds of arguments, and is staged again for those that "
-                    f"come back: give arrays fewer shapes, as by padding and masks.",
-                )
+        self._recent.use(key, known)
         return pair
 
     def _other_number(self, key: Key, constants: Constants) -> str | None:
         """The argument whose number is another one than at the last such call."""
-        before = next((numbers for kind, numbers in reversed(self._made) if kind == key[0]), None)
+        before = next((numbers for kind, numbers in reversed(self._recent.made) if kind == key[0]), None)
         pairs = zip(before, constants.numbers, strict=True) if before else ()
         return next((constants.name(i) for i, (x, y) in enumerate(pairs) if x != y), None)
 

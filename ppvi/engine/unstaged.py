@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ppvi._ops import Array
 from ppvi.engine.protocol import Repeats
 from ppvi.engine.runs import Site
@@ -47,7 +49,7 @@ ONCE: Repeats = Once()
 ONE_BY_ONE: Repeats = OneByOne()
 
 
-def unseen(session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any]) -> Array:
+def unseen(session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any]) -> np.ndarray:
     """No densities, of which the parameters that a program has do not depend; but data are looked at for NaN."""
     bad = session.engine.missing(site.fn, value)
     if bad is None:
@@ -57,7 +59,7 @@ def unseen(session: Session, site: Site, value: Array, role: str, intermediates:
             f"site {site.name!r} of the {role} at {session.here()} observes {bad} NaN among {math.prod(value.shape)} values: "
             f"drop them, or give the site an obs_mask= and impute them."
         )
-    return session.ops.zeros(tuple(site.fn.batch_shape))
+    return np.zeros(tuple(site.fn.batch_shape), np.float32)
 
 
 def culprits(evaluate: Callable[[Callable[[], Session]], Any], start: Callable[[Recorder], Session]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,10 @@ from jax.core import Tracer
 
 from ppvi.engine.arguments import Constants, Programs, copied, name_of
 from ppvi.engine.looking import SCALARS
+from ppvi.engine.stagings import Recent
 from ppvi.engine.world import World, scalar
 from ppvi.ir import Support, Var
+from ppvi.numpyro import _source as source
 from ppvi.numpyro._regions import support_of
 
 
@@ -22,6 +24,7 @@ class Structure:
 
     def __init__(self, tree: Any, leaves: Sequence[Any], constants: Constants, world: World):
         self.tree = tree
+        self._made: Recent[Hashable, dict[Hashable, Any]] = Recent(source.here)
         self._leaves = [n if n in (ARRAY, THING) else x for n, x in zip(constants.numbers, leaves, strict=True)]
         self._kept = world.kept() if constants.things else {}
         self._things = copied(constants.things, self._kept)
@@ -31,6 +34,11 @@ class Structure:
 
     def uses(self, array: object) -> bool:
         return not isinstance(array, Tracer)  # one that an earlier trace has left behind
+
+    def made(self, *arrays: Any) -> dict[Hashable, Any]:
+        """What was made for trees of arrays of these shapes: plans and compiled functions, which are dropped with this."""
+        leaves, tree = jax.tree.flatten(arrays)
+        return self._made.get((tree, *map(jax.typeof, leaves)), dict)
 
     def joined(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with these arrays."""

@@ -66,7 +66,12 @@ def first_run(
     def run(token: jax.Array | None) -> Start:
         def start() -> Session:
             engine = NumPyroPrograms(token=token)
-            options = {"parameters": Found(engine), "repeats": ONCE, "log_probs": unseen}
+
+            options = {
+                "parameters": Found(engine),
+                "repeats": ONCE,
+                "log_probs": lambda *site: engine.traced(unseen(*site)),
+            }
             return Session(engine, given or {}, chosen, scope_of(key, plain=True), **options)
 
         session = evaluate(start)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, Self, TypeVar
 
 import jax
@@ -41,7 +40,7 @@ from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._orders import derivatives_of
 from ppvi.numpyro._outcomes import Tape, Taped, every_outcome
 from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, renewed, scope_of
-from ppvi.numpyro._reading import called
+from ppvi.numpyro._reading import called, parted
 from ppvi.numpyro._stage import read
 from ppvi.numpyro._world import Worlds
 from ppvi.program import Trace
@@ -74,20 +73,8 @@ class Estimator:
     def of(self, formula: Formula) -> Self:
         return type(self)(formula)
 
-    @cached_property
-    def _surrogate(self) -> Any:
-        return jax.jit(self._evaluate, static_argnums=3)
-
-    @cached_property
-    def _gradient(self) -> Any:
-        return jax.jit(self._differentiate, static_argnums=3)
-
-    @cached_property
-    def _update(self) -> Any:
-        return jax.jit(self._learn, static_argnums=3)
-
     def initialise(self, key: jax.Array, /, *args: Any, **kwargs: Any) -> Start:
-        called([self], lambda arrays, structure: None, {}, args, kwargs)  # which refuses what nobody can see into
+        self.worlds.look(parted(self, args, kwargs)[-1])  # which refuses what nobody can see into
         start = self._first_run(key, None, args, kwargs)
         self.formula.refuse_no_params(start.params)
         # Weak types would make the second call of a jitted step compile again.
@@ -101,7 +88,7 @@ class Estimator:
         return first_run(lambda begin: formula.evaluate(begin, args, kwargs)[1], key, formula.strategies, given)
 
     def value_and_grad(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
-        return self._call(self._gradient, key, params, args, kwargs)
+        return self._call(self._differentiate, key, params, args, kwargs)
 
     def estimate(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> jax.Array:
         return self.surrogate(key, params, *args, **kwargs)
@@ -118,7 +105,7 @@ class Estimator:
         kwargs: Kwargs,
     ) -> jax.Array:
         """The surrogate with the strategies in these states."""
-        return self._call(self._surrogate, key, params, args, kwargs, values)
+        return self._call(self._evaluate, key, params, args, kwargs, values)
 
     def states(self, params: Params, /, *args: Any, **kwargs: Any) -> States:
         return first_states(self.staged(params, *args, **kwargs))
@@ -126,7 +113,7 @@ class Estimator:
     def update(
         self, key: jax.Array, params: Params, states: States, /, *args: Any, **kwargs: Any
     ) -> tuple[jax.Array, Params, States]:
-        return self._call(self._update, key, params, args, kwargs, states)
+        return self._call(self._learn, key, params, args, kwargs, states)
 
     def untouched(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -163,8 +150,10 @@ class Estimator:
             with self.formula.handles(session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
                 return function(p, q)
 
-        keys = jax.random.split(as_key(key), n)
-        return jax.device_get(self._called(lambda arrays, rest: run(keys, params, arrays, rest), params, args, kwargs))
+        keys, checked = jax.random.split(as_key(key), n), _checked(params)
+        return jax.device_get(
+            self._called(lambda arrays, rest: run(keys, checked, arrays, rest), checked, args, kwargs)
+        )
 
     def in_format(self, x: Any, dtype: str) -> jax.Array:
         return jnp.asarray(x, dtype)
@@ -188,39 +177,46 @@ class Estimator:
         """The plan for these arguments, with sites that strategies see as this kind of distribution; and their arrays."""
 
         def call(arrays: list[Any], structure: Structure) -> tuple[Plan, list[Any]]:
-            return self.planned(jax.random.key(0), params, arrays, structure, kind), arrays
+            key = jax.random.key(0)
+            if kind is SiteDistribution:
+                return self.planned(key, params, arrays, structure), arrays
+            return self._plan(key, params, arrays, structure, kind), arrays
 
         return self._called(call, params, args, kwargs)
 
     def _called(self, call: Callable[..., T], params: Params, args: Args, kwargs: Kwargs) -> T:
         return called([self], call, params, args, kwargs)
 
-    def _call(self, made: Any, key: jax.Array, params: Params, args: Args, kwargs: Kwargs, *states: Any) -> Any:
-        """A jitted function of these arguments, in the world as it is."""
-        if self.worlds.are_many():
-            for function in (self._surrogate, self._gradient, self._update):
-                function.clear_cache()
+    def _call(
+        self, function: Callable[..., T], key: jax.Array, params: Params, args: Args, kwargs: Kwargs, *states: Any
+    ) -> T:
+        """A method of these arguments, compiled for such ones in the world as it is."""
         checked = _checked(params)
-        return self._called(
-            lambda arrays, structure: made(key, checked, arrays, structure, *states), checked, args, kwargs
-        )
+
+        def call(arrays: list[Any], structure: Structure) -> T:
+            made, name = structure.made(checked, arrays), function.__name__
+            if name not in made:
+                made[name] = jax.jit(functools.partial(function, structure))
+            return made[name](key, checked, arrays, *states)
+
+        return self._called(call, checked, args, kwargs)
 
     # Staging ------------------------------------------------------------------------------------------------------------
 
     def _evaluate(
-        self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: Any = None
+        self, structure: Structure, key: jax.Array, params: Params, arrays: list[Any], states: Any = None
     ) -> jax.Array:
         of, leaves = derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays, states)
         return of.surrogate(leaves)
 
     def _differentiate(
-        self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure
+        self, structure: Structure, key: jax.Array, params: Params, arrays: list[Any]
     ) -> tuple[jax.Array, Params]:
         of, leaves = derivatives_of(self.planned(key, params, arrays, structure), params, key, arrays)
         return of.gradient(leaves)
 
     def _learn(
-        self, key: jax.Array, params: Params, arrays: list[Any], structure: Structure, states: States
+        self, structure: Structure, key: jax.Array, params: Params, arrays: list[Any], states: States
     ) -> tuple[jax.Array, Params, States]:
         plan = self.planned(key, params, arrays, structure)
         learners = learners_of(plan)
@@ -243,13 +239,20 @@ class Estimator:
         learn.defjvp(refused)
         return learn(key, params, arrays, states)
 
-    def planned(
+    def planned(self, key: jax.Array, params: Params, arrays: Sequence[Any], structure: Structure) -> Plan:
+        """The plan for such arguments, staged once for keys of a kind and modes of JAX."""
+        made, kind = structure.made(params, arrays), (jax.typeof(key), _modes.trace().jaxpr)
+        if kind not in made:
+            made[kind] = self._plan(key, params, arrays, structure, SiteDistribution)
+        return made[kind]
+
+    def _plan(
         self,
         key: jax.Array,
         params: Params,
         arrays: Sequence[Any],
         structure: Structure,
-        distribution: Callable[..., SiteDistribution] = SiteDistribution,
+        distribution: Callable[..., SiteDistribution],
     ) -> Plan:
         """Stage the objective on these arrays, with its sites seen by strategies as this kind of distribution."""
         ran: list[tuple[dict[str, Any], bool]] = []  # without the session, whose tracers must not outlive it
@@ -286,6 +289,10 @@ class Estimator:
         supports = supports_of(staged.inputs, params, constraints)
         staged = replace(staged.live() if begun_anew else staged, supports=supports)
         return plan(guarded(staged, OPS))
+
+
+_modes = jax.jit(lambda: None)
+"""JAX traces it once in each state of its own configuration."""
 
 
 def _drawing(seed: int) -> AbstractContextManager[np.ndarray]:

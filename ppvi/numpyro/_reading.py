@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ppvi.engine.arguments import copied
+from ppvi.engine.arguments import Constants, copied
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import KINDS
 from ppvi.errors import EngineError, PpviError
@@ -49,12 +49,9 @@ def called(
     kwargs: Mapping[str, Any],
 ) -> T:
     """`call` of the arguments as arrays and structure, those constant whose numbers the programs read."""
-    first, kwargs = bounds[0], dict(kwargs)
-    leaves, tree = jax.tree.flatten((args, kwargs))
-    fixed = first.fixed.get(tree, _NONE)
-    arrays, constants = part(
-        leaves, fixed, lambda i: leaf_name((first.formula.model, first.formula.guide), args, kwargs, i)
-    )
+    first = bounds[0]
+    leaves, tree = jax.tree.flatten((args, dict(kwargs)))
+    fixed, arrays, constants = parted(first, args, kwargs)
     structure = first.worlds.structure(tree, leaves, constants)
     try:
         found = call(arrays, structure)
@@ -78,7 +75,13 @@ def called(
     return called(bounds, call, params, args, kwargs)
 
 
-_NONE: frozenset[int] = frozenset()
+def parted(
+    bound: Estimator, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[frozenset[int], list[Any], Constants]:
+    """The leaves that are known to be read; those that are traced, and those that are constant."""
+    leaves, tree = jax.tree.flatten((args, dict(kwargs)))
+    fixed, programs = bound.fixed.get(tree, frozenset()), (bound.formula.model, bound.formula.guide)
+    return fixed, *part(leaves, fixed, lambda i: leaf_name(programs, args, kwargs, i))
 
 
 def needed(goes: Callable[[Collection[int]], bool], places: Sequence[int], known: frozenset[int]) -> frozenset[int]:

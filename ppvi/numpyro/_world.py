@@ -12,7 +12,7 @@ from numpyro.distributions.distribution import Distribution
 from numpyro.primitives import CondIndepStackFrame, plate
 
 from ppvi.engine.arguments import Constants, Sight
-from ppvi.engine.stagings import LIMIT, Stagings
+from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import Rules, World
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure
@@ -36,13 +36,12 @@ class Worlds:
     def __init__(self, **programs: Any):
         self.sight = Sight(RULES, programs)
         self.stagings: Stagings[Structure] = Stagings(self.look, source.here)
-        self.made = 0
         self.traced = False
         """Whether programs have been traced since the last call."""
 
     def structure(self, tree: Any, leaves: Sequence[Any], constants: Constants) -> Structure:
         """That of such arguments in the world as it is, with the modes of NumPyro."""
-        make = functools.partial(self._make, tree, leaves, constants)
+        make = functools.partial(Structure, tree, leaves, constants)
         return self.stagings.get(_kind(tree), constants, make)[1]
 
     def settle(self, constants: Constants, structure: Structure) -> None:
@@ -52,21 +51,11 @@ class Worlds:
             self.stagings.renew(_kind(structure.tree), constants, structure)
             self.traced = False
 
-    def are_many(self) -> bool:
-        """Whether so many were made since this was last true that what was compiled for them is to be dropped."""
-        many = self.made > 2 * LIMIT
-        self.made = 0 if many else self.made
-        return many
-
     def look(self, constants: Constants) -> World:
         world = self.sight.look(constants)
         traced = any(isinstance(fact.value, Tracer) for fact in world.facts)
         world.passing = traced and type(current_trace()) is not type(TOP)
         return world
-
-    def _make(self, tree: Any, leaves: Sequence[Any], constants: Constants, world: World) -> Structure:
-        self.made += 1
-        return Structure(tree, leaves, constants, world)
 
 
 def _kind(tree: Any) -> Any:

@@ -87,10 +87,11 @@ def initialise(bound: Estimator, key: Key, args: tuple[Any, ...], kwargs: Mappin
 
 def first_run(bound: Estimator, key: Key, given: Params, arguments: Arguments) -> Start:
     """A run that finds the parameters that are declared with a value; the others are given."""
-    modules, strategies, options = bound.modules, bound.formula.strategies, {"repeats": ONCE, "log_probs": unseen}
 
     def begin() -> Session:
-        return Session(PyroPrograms(modules), given, strategies, scope_of(), parameters=Found(), **options)
+        engine, strategies = PyroPrograms(bound.modules), bound.formula.strategies
+        options = {"repeats": ONCE, "log_probs": lambda *site: torch.as_tensor(unseen(*site))}
+        return Session(engine, given, strategies, scope_of(), parameters=Found(), **options)
 
     def attempt(random: torch.Tensor) -> Start:
         torch.set_rng_state(random)
@@ -100,8 +101,8 @@ def first_run(bound: Estimator, key: Key, given: Params, arguments: Arguments) -
             found: Any = session.parameters
             return Start(found.values, session.constraints, found.owners, session.learning, found.leaves)
         except SharedNameError as clash:
-            if clash.name in modules.values() and clash.name not in modules.shared:
-                modules.tell_apart(clash.name)
+            if clash.name in bound.modules.values() and clash.name not in bound.modules.shared:
+                bound.modules.tell_apart(clash.name)
                 return attempt(random)
             raise
 

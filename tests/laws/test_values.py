@@ -6,15 +6,17 @@ import pickle
 import subprocess
 import sys
 import weakref
+from unittest import mock
 
 import cloudpickle
+import jax
 import numpy as np
 import pytest
 
 import ppvi
 from ppvi.objective import Objective, estimator_of
 from ppvi.objectives import elbo
-from tests.engines import ENGINES, dist, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
 
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 
@@ -185,3 +187,44 @@ def test_an_option_and_an_argument_of_one_name(engine):
             bound.check(engine.key(0), {"loc": half}, y, half, alpha=0.5)
         with pytest.raises(ppvi.ProgramError, match=r"'progress' is the name of an option too"):
             engine.vi.fit(bound, engine.key(0), y, num_steps=1)
+
+
+@each_engine
+def test_verbs_stage_once_between_them(engine):
+    """For arguments of the same shapes a plan is made once, whichever verb comes first, and for others once more."""
+    with on(engine):
+        bound = bound_on(engine, lambda p, q: elbo(p, q))  # equal to no other
+        kind = type(estimator_of(bound))
+        one, other = engine.array(np.float32(3.0)), engine.array(np.ones(2, np.float32))
+        params = bound.init(engine.key(0), one)
+        verbs = (
+            lambda y: bound.explain(params, y),
+            lambda y: bound.prove(params, y),
+            lambda y: bound.estimate(engine.key(1), params, y),
+            lambda y: bound.value_and_grad(engine.key(1), params, y),
+        )
+        with mock.patch.object(kind, "_plan", autospec=True, side_effect=kind._plan) as made:
+            for verb in (*verbs, *verbs[::-1]):
+                verb(one)
+            bound.check(engine.key(0), params, one, against="path", budget=2.0, progress=False)
+            assert made.call_count == 1
+            verbs[-1](other)
+            verbs[0](one)
+            verbs[0](other)
+            assert made.call_count == 2
+
+
+def test_modes_of_jax_are_told_apart():
+    """What is staged in single precision is not what runs in double."""
+
+    def wide(y):
+        ppl.sample("y", dist.Normal(ppl.sample("z", dist.Normal(0.0, xp.ones(()))), 1.0), obs=y)
+
+    with on(NUMPYRO):
+        bound = NUMPYRO.vi.objective(elbo, wide, guide)
+        params, y = {"loc": np.float32(0.5)}, np.float32(3.0)
+        found = bound.prove(params, y)
+        with jax.enable_x64(True):
+            assert bound.prove(params, y).verdict == found.verdict
+            assert bound.estimate(NUMPYRO.key(0), params, y).dtype == np.float64
+        assert bound.estimate(NUMPYRO.key(0), params, y).dtype == np.float32
