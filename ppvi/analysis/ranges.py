@@ -52,6 +52,8 @@ class Ranges:
     """Whether a value varies with draws."""
     is_factor: Callable[[Atom], bool] = lambda atom: False
     """Whether a matrix is triangular, and positive on the diagonal."""
+    is_regular: Callable[[Atom], bool] = lambda atom: False
+    """Whether a matrix is known to be positive definite, or such a factor, and its determinant positive."""
     sure: set[Atom] = field(default_factory=set)
     """Values that are never NaN."""
 
@@ -92,6 +94,8 @@ class Ranges:
             return self.of(inputs[step.outputs.index(atom)], depth)
         if atom is not step.outputs[0] and name not in ("split", "slice"):
             return EVERYTHING
+        if name == "det" and self.is_regular(inputs[0]):
+            return POSITIVE
         if name == "convert_element_type":
             x = self.of(inputs[0], depth)
             cut = is_float(inputs[0]) and not is_float(atom)

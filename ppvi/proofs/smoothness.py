@@ -77,7 +77,7 @@ class Analysis:
 
     def __post_init__(self) -> None:
         self.matrices = Matrices(self.ranges, Constants(self.flat.makers).of)
-        self.ranges.is_factor = self.matrices.is_factor
+        self.ranges.is_factor, self.ranges.is_regular = self.matrices.is_factor, self.matrices.is_regular
 
     def of(self, atom: Atom) -> Classes:
         return self.classes.get(atom, {}) if isinstance(atom, Var) else {}

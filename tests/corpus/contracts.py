@@ -58,6 +58,7 @@ for _name, _f in (
     ("inverse", lambda z: xp.linalg.inv(gram(z))[0, 1]),
     ("sign of the determinant", lambda z: xp.linalg.slogdet(gram(z))[0]),
     ("log determinant", lambda z: xp.linalg.slogdet(gram(z))[1]),
+    ("logarithm of the determinant", lambda z: xp.log(xp.linalg.det(gram(z)))),
     ("Cholesky factor", lambda z: xp.log(xp.diagonal(xp.linalg.cholesky(gram(z)))).sum()),
     ("pseudoinverse", lambda z: xp.linalg.pinv(gram(z))[0, 0]),
     ("tanh of an inverse", lambda z: xp.tanh(xp.linalg.inv(gram(z))[0, 0])),
@@ -94,6 +95,7 @@ MAY_BE_SINGULAR = "as the matrix goes by one that is singular, the value goes fr
 for _name, _f in (
     ("tanh of a solution of any matrix", lambda z: xp.tanh(xp.linalg.solve(square(z), ones()))[0, 0]),
     ("tanh of an inverse of any matrix", lambda z: xp.tanh(xp.linalg.inv(square(z))[0, 0])),
+    ("which determinants are positive", lambda z: xp.where(xp.linalg.det(gram(z) - xp.eye(2)) > 0, 1.0, 0.0)),
     ("sign of any determinant", lambda z: xp.linalg.slogdet(square(z))[0]),
     ("a square with a number added", lambda z: xp.tanh(xp.linalg.inv(square(z) @ square(z) + 0.5 * xp.eye(2))[0, 0])),
     ("a Gram matrix with a number taken away", lambda z: xp.tanh(xp.linalg.inv(gram(z) - xp.eye(2))[0, 0])),
