@@ -293,6 +293,13 @@ class Equation:
         """How many operands its value depends on, the first of all: the others of a mark are for the checks."""
         return 1 if self.density is not None else len(self.inputs)
 
+    @functools.cached_property
+    def needs(self) -> tuple[Atom, ...]:
+        """What its value is made of; a site has operands of strategies besides."""
+        if self.site is None:
+            return self.inputs[: self.arity]
+        return self.inputs[:1] if self.site.masses is None else (self.inputs[0], self.inputs[-1])
+
     def at(self, *values: Array) -> Sequence[Array]:
         """What it returns of numbers."""
         return self.some_at(None, *values)  # type: ignore[return-value]

@@ -65,9 +65,8 @@ BOUNDED = frozenset("clamp is_finite isfinite nan_to_num sign".split())
 """Operations that are finite whatever they are given."""
 
 
-def guarded(program: Program, ops: Ops) -> Program:
+def guarded(program: Program, edges: Edges) -> Program:
     """The program, with nothing flowing back through what is not finite."""
-    edges = Edges.of(program, ops)
     return replace(program, equations=_guarded_all(edges, program.params, ())) if edges else program
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from ppvi._ops import Ops
 from ppvi.compiler.choose import Choice, choose, first_candidate, refuse_moving_supports
 from ppvi.compiler.dependence import join, own_lanes, propagate, site_lanes
+from ppvi.compiler.infinities import Edges, guarded
 from ppvi.compiler.terms import Decomposition, Sites, Term, decompose
 from ppvi.ir import Atom, Equation, Program, Var, equations_behind, union
 
@@ -23,6 +24,7 @@ class Plan:
     """Everything that the surrogate needs, found once per staging."""
 
     program: Program
+    edges: Edges
     equations: tuple[Equation, ...]
     terms: tuple[Term, ...]
     tail: tuple[Equation, ...]
@@ -42,11 +44,13 @@ class Plan:
     """For each term the equations behind it that run after a credited site, as a bit set."""
 
 
-def plan(program: Program) -> Plan:
-    """Analyse a staged program and choose a strategy for every site.
+def plan(program: Program, ops: Ops) -> Plan:
+    """Guard and analyse a staged program, and choose a strategy for every site.
 
     **Raises** `StrategyError` where a strategy would be biased or would cost more than `LIMIT` runs.
     """
+    edges = Edges.of(program, ops)
+    program = guarded(program, edges)
     sites = [equation for equation in program.equations if equation.site is not None]
     credited = {site for site in sites if first_candidate(site).strategy.route != "path"}
     equation_of = {site.site: site for site in credited}
@@ -79,6 +83,7 @@ def plan(program: Program) -> Plan:
     wanted = effects | union(needs) | coefficients
     return Plan(
         program=program,
+        edges=edges,
         equations=parts.equations,
         terms=parts.terms,
         tail=parts.tail,

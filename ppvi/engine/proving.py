@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from ppvi._ops import Array, Ops
+from ppvi._ops import Array
 from ppvi._source import warn_at
 from ppvi.compiler.plan import Plan
 from ppvi.engine.protocol import Params
@@ -27,14 +27,13 @@ class Staged:
     """Of the parameters, by their variables."""
     values: Mapping[Var, Array]
     """Of the program's inputs, less its key."""
-    ops: Ops
     drawing: Callable[[int], AbstractContextManager[Array]]
     """In the context the program draws from a seed, which is given to it in this way."""
     like: Callable[..., Array]
     """NumPy's numbers as an array of the kind of another, of those that the checks run the program with."""
 
     def prove(self) -> StaticReport:
-        numbers = Numbers(self.plan.program, self.values, self.ops, self.drawing, self.like)
+        numbers = Numbers(self.plan.program, self.plan.edges, self.values, self.drawing, self.like)
         return examine(self.plan, self.names, numbers)
 
     def explain(self) -> Explanation:

@@ -15,7 +15,6 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.choose import refuse_unknown
-from ppvi.compiler.infinities import guarded
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.checking import Oracle
@@ -169,7 +168,7 @@ class Estimator:
         inputs, leaves = plan.program.inputs, jax.tree.leaves(params)
         values = zip((*inputs[: len(leaves)], *inputs[len(leaves) + 1 :]), (*leaves, *arrays), strict=True)
         known = {var: number(x) for var, x in values}
-        return Staged(plan, names_of(inputs, params), known, OPS, _drawing, _like)
+        return Staged(plan, names_of(inputs, params), known, _drawing, _like)
 
     def laid_out(
         self, params: Params, args: Args, kwargs: Kwargs, kind: Callable[..., SiteDistribution] = SiteDistribution
@@ -288,7 +287,7 @@ class Estimator:
         constraints, begun_anew = ran[-1]
         supports = supports_of(staged.inputs, params, constraints)
         staged = replace(staged.live() if begun_anew else staged, supports=supports)
-        return plan(guarded(staged, OPS))
+        return plan(staged, OPS)
 
 
 _modes = jax.jit(lambda: None)

@@ -87,7 +87,7 @@ def _is_key(dtype: Any) -> bool:
 
 def _dtype(var: Any) -> np.dtype:
     dtype = getattr(var.aval, "dtype", np.dtype(bool))
-    return KEY if _is_key(dtype) else np.dtype(dtype)
+    return dtype if isinstance(dtype, np.dtype) else KEY if _is_key(dtype) else np.dtype(dtype)
 
 
 def _by_jax(eqn: Any) -> Run:

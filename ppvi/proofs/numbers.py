@@ -11,13 +11,13 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppvi._ops import Ops, as_numpy
+from ppvi._ops import as_numpy
 from ppvi.compiler.infinities import Edges
 from ppvi.ir import (
     Atom,
@@ -61,14 +61,15 @@ class Numbers:
 
     **Arguments**
 
+    - `edges`: where its values may be infinite.
     - `values`: the values of its inputs, less its key.
     - `drawing`: a context in which it draws from a seed, which gives the key.
     - `like`: NumPy's numbers as an array of the engine's, or of the kind of another.
     """
 
     program: Program
+    edges: Edges
     values: Mapping[Var, Any]
-    ops: Ops
     drawing: Callable[[int], AbstractContextManager[Any]]
     like: Callable[..., Any]
 
@@ -114,8 +115,8 @@ class Numbers:
         if any(_is_closed(equation) for equation in self._behind(atom)):
             return True
         if masses.endswith("logits"):
-            return isinstance(atom, Literal) or atom in self._edges.infinite
-        low, high = self._edges.range(atom)
+            return isinstance(atom, Literal) or atom in self.edges.infinite
+        low, high = self.edges.range(atom)
         return low <= SMALLEST or (masses != "probs" and high >= 1)
 
     def forgotten(self) -> Iterator[Equation]:
@@ -124,7 +125,7 @@ class Numbers:
         Their derivative is 0 times infinity, as that of exp(log(w)) at w = 0.
         """
         equations = self.program.equations
-        poles = [equation.outputs[0] for equation in equations if self._edges.is_pole(equation)]
+        poles = [equation.outputs[0] for equation in equations if self.edges.is_pole(equation)]
         here = self._run(equations, Run()) if poles else {}
         if not any(pole in here and _is_infinite(here[pole]) for pole in poles):
             return
@@ -135,10 +136,6 @@ class Numbers:
                 met = any(is_float(atom) and _is_infinite(x) for atom, x in given)
                 if met and any(_varies(equation, given, there, self.like) for there in moved):
                     yield equation
-
-    @functools.cached_property
-    def _edges(self) -> Edges:
-        return Edges.of(self.program, self.ops)
 
     @functools.cached_property
     def turns(self) -> list[dict[Equation, int]]:
@@ -231,21 +228,21 @@ class Numbers:
         """For each variable the equations that it needs, as a bit set."""
         found: dict[Atom, int] = {}
         for i, equation in enumerate(self.program.equations):
-            found |= dict.fromkeys(equation.outputs, union(found.get(atom, 0) for atom in _needs(equation)) | 1 << i)
+            found |= dict.fromkeys(equation.outputs, union(found.get(atom, 0) for atom in equation.needs) | 1 << i)
         return found
 
     @functools.cached_property
     def _wanted(self) -> set[Atom]:
         """What another value is made of, and what notes say."""
         equations = self.program.equations
-        return {self.program.output, *(x for e in equations for x in (_needs(e) if e.density is None else e.inputs))}
+        return {self.program.output, *(x for e in equations for x in (e.needs if e.density is None else e.inputs))}
 
     def _after(self, changed: frozenset[Atom]) -> set[Atom]:
         """What depends on these, which are among it."""
         if changed not in self._found_after:
             found = set(changed)
             for equation in self.program.equations:
-                if not found.isdisjoint(_needs(equation)):
+                if not found.isdisjoint(equation.needs):
                     found.update(equation.outputs)
             self._found_after[changed] = found
         return self._found_after[changed]
@@ -265,25 +262,19 @@ def _evaluate(
     """Add what follows from what is known, with some sites at the values that are taken."""
     with np.errstate(all="ignore"):
         for equation in equations:
-            outputs = equation.outputs if wanted is None else wanted.intersection(equation.outputs)
-            new, needs = any(var not in known for var in outputs), _needs(equation)
-            if new and all(isinstance(x, Literal) or x in known for x in needs):
-                with suppress(TypeError):
-                    operands = [_read(x, known) for x in needs]
-                    if taken and equation in taken:
-                        operands[0] = _taking(equation, taken[equation], operands, like)
-                    places = None
-                    if wanted is not None:
-                        places = frozenset(i for i, var in enumerate(equation.outputs) if var in wanted)
-                    results = zip(equation.outputs, equation.some_at(places, *operands), strict=True)
-                    known.update((var, x) for var, x in results if x is not None)
-
-
-def _needs(equation: Equation) -> Sequence[Atom]:
-    """What its value is made of; a site has operands of strategies besides."""
-    if equation.site is None:
-        return equation.inputs[: equation.arity]
-    return equation.inputs[:1] if equation.site.masses is None else (equation.inputs[0], equation.inputs[-1])
+            outputs, needs = equation.outputs, equation.needs
+            places = None if wanted is None else frozenset([i for i, var in enumerate(outputs) if var in wanted])
+            new = any(var not in known for i, var in enumerate(outputs) if places is None or i in places)
+            if not new or any(x not in known and not isinstance(x, Literal) for x in needs):
+                continue
+            operands = [_read(x, known) for x in needs]
+            try:
+                if taken and equation in taken:
+                    operands[0] = _taking(equation, taken[equation], operands, like)
+                found = equation.some_at(places, *operands)
+            except TypeError:  # of what is no array
+                continue
+            known.update((var, x) for var, x in zip(outputs, found, strict=True) if x is not None)
 
 
 def _most(site: Equation) -> int:

@@ -227,15 +227,18 @@ class Analysis:
     def _magnified(self, step: Step) -> float | None:
         """How large a multiple it makes, with those behind it, where it may go by steps but for slopes that no draw meets."""
         before = [self.large[atom] for atom in step.inputs if atom in self.large]
-        kind, factor = MAGNIFYING.get(step.meaning.name), 1.0
-        if kind is not None and not step.meaning.origin():
+        kind, factor, is_small = MAGNIFYING.get(step.meaning.name), 1.0, False
+        if kind is not None:
             numbers = [np.abs(x[np.isfinite(x) & (x != 0)]) for x in map(self._numbers, step.inputs)]
             if kind == "summand":
-                before += [1.0] if any(x.min(initial=1) <= SMALL for x in numbers) else []
+                is_small = any(x.min(initial=1) <= SMALL for x in numbers)
             else:
                 factor = max(x.max(initial=0) for x in numbers) or 1.0
                 if step.meaning.name == "div" and numbers[1].size:
                     factor = 1 / numbers[1].min()
+            if (is_small or before or factor >= LARGE) and step.meaning.origin():
+                factor, is_small = 1.0, False  # what a library multiplies by
+        before += [1.0] if is_small else []
         return factor * max(before, default=1.0) if before or factor >= LARGE else None
 
     def _numbers(self, atom: Atom) -> np.ndarray:

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from ppvi.compiler.choose import refuse_unknown
-from ppvi.compiler.infinities import guarded
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.arguments import Sight
@@ -237,7 +236,7 @@ class Estimator:
             return watched.Watching(self._replay(params, arguments), staging.why)
         inputs, own = staging.plan.program.inputs, [x.detach() for x in params.values()]
         values = zip((*inputs[: len(own)], *inputs[len(own) + 1 :]), (*own, *arguments.tensors), strict=True)
-        return Staged(staging.plan, dict(zip(inputs, params, strict=False)), dict(values), OPS, drawing, _like)
+        return Staged(staging.plan, dict(zip(inputs, params, strict=False)), dict(values), drawing, _like)
 
     def _prepared(self, params: Params, args: Args, kwargs: Kwargs) -> tuple[Staging, Arguments]:
         """What was made for arguments of these shapes in the world as it is, and the arguments."""
@@ -325,7 +324,7 @@ class Estimator:
         constraints, named = ran[-1].constraints, dict(zip(staged.inputs, params, strict=False))
         supports = {var: support_of(constraints[name]) for var, name in named.items() if name in constraints}
         staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
-        return plan(guarded(staged, OPS))
+        return plan(staged, OPS)
 
 
 def _like(x: np.ndarray, other: torch.Tensor | None = None) -> torch.Tensor:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from ppvi.compiler.infinities import guarded
+from ppvi.compiler.infinities import Edges, guarded
 from ppvi.ir import Literal
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._stage import stage
@@ -69,13 +69,14 @@ CASES = {
 @pytest.mark.parametrize("function", CASES, ids=lambda function: function.__name__)
 def test_operations_that_are_guarded(function):
     program = stage(function, jnp.ones(2), jnp.ones(2))
-    pairs = zip(program.equations, guarded(program, OPS).equations, strict=True)
+    pairs = zip(program.equations, guarded(program, Edges.of(program, OPS)).equations, strict=True)
     assert sum(before is not after for before, after in pairs) == CASES[function]
 
 
 def test_a_pole_in_a_loop_that_no_value_looks_up():
     """The derivative of 2 log(w[0]) alone, beside a logarithm of 0 in every round."""
-    program = guarded(stage(in_a_loop, jnp.ones(2), jnp.ones(2)), OPS)
+    staged = stage(in_a_loop, jnp.ones(2), jnp.ones(2))
+    program = guarded(staged, Edges.of(staged, OPS))
 
     def value(w):
         known = dict(zip(program.inputs, (w, jnp.array([1.0, 0.0])), strict=True)) | program.constants
