@@ -234,7 +234,7 @@ def _gaps(
     along: Callable[..., dict[int, Any]], crossings: Sequence[tuple[Operation, Any, Any]], formula: Formula
 ) -> Sequence[Any]:
     """For each switch how much the value jumps where it turns, between these points and the next of the grid, as a multiple of
-    what counts as none; infinite where the value has no limit."""
+    what counts as none; infinite where the value has no limit, or is a number on one side alone."""
     if not crossings:
         return []
     _, lines, places = zip(*crossings, strict=True)
@@ -276,7 +276,8 @@ def _gaps(
         none = sum(abs(x - side[0]) for side in (left, right) for x in (side[1], *side[4:]))
         unlimited = np.logical_or(*(_has_no_limit(*side[:4]) for side in (left, right)))
         gap = abs(left[0] - right[0]) / (MARGIN * none + TINY)
-        gap = np.where(unlimited & (left[0] != right[0]) & ~(gap > 1), np.inf, gap)
+        one_sided = np.isfinite(left[0]) != np.isfinite(right[0])
+        gap = np.where(one_sided | (unlimited & (left[0] != right[0]) & ~(gap > 1)), np.inf, gap)
     return np.split(gap, ends[:-1])
 
 

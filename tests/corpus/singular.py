@@ -64,6 +64,10 @@ wrong(
     "tanh of a solution", of(lambda z: xp.tanh(xp.linalg.solve(xp.eye(2) * z, xp.ones((2, 1))))[0, 0]), SIDES, "jump",
     verdict="suspect",
 )  # fmt: skip
+wrong(
+    "pole beside what is 1", of(lambda z: (lambda a: xp.sinh(xp.exp(xp.where(a > -0.3, a + 0.3, 0.0))))(xp.arctanh(z))),
+    "it is infinite as the draw comes to 1, and 1 beyond", "jump", verdict="suspect",
+)  # fmt: skip
 right("arc tangent of what is positive", of(lambda z: xp.arctan(1 / nn.softplus(z))), "its divisor has no zero")
 right("sinc by hand", of(lambda z: xp.sin(z) / z), "its pole is none: both sides have the limit 1")
 right(

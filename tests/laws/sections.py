@@ -17,6 +17,9 @@ from mpmath import mp, mpf
 WIDTHS = tuple(mpf(10) ** -n for n in (9, 16, 23, 30))
 """Distances from a switch, at which the value on either side of it is looked at."""
 DIGITS = 100
+MANY = 1000
+"""Digits in which a hyperbolic tangent of hundreds is not 1."""
+DOUBLE = 15
 FINE = mpf(10) ** -60
 """Between ends that are no further apart a switch turns. It is so much less than the distances that a steep root, which is
 looked at from ends that are not as far from its place, differs on its sides by less than `NONE`."""
@@ -118,14 +121,21 @@ def jumps(function: Function, grid: Sequence[float], most: int = 60) -> Iterator
             yield left
 
 
-def saturates(function: Function, grid: Sequence[float]) -> bool:
+def saturates(function: Function, grid: Sequence[float], digits: int = DIGITS) -> bool:
     """Whether double precision has other states of switches, as where it takes what is nearly 1 for 1."""
 
     def states(digits: int) -> list[Hashable]:
         with mp.workdps(digits):
             return [function(mpf(x))[1] for x in grid]
 
-    return states(15) != states(DIGITS)
+    return states(DOUBLE) != states(digits)
+
+
+def shows(function: Function, place: mpf) -> bool:
+    """Whether double precision has another number on the two sides of a place, and not the same of what has saturated."""
+    with mp.workdps(DOUBLE):
+        left, right = (function(place + sign * WIDTHS[0] * (1 + abs(place)))[0] for sign in (-1, 1))
+    return left != right
 
 
 def derivative(function: Function, x: float) -> mpf:

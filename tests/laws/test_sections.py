@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from mpmath import atan, cos, exp, floor, inf, isnan, log, mp, mpf, nan, sign, sin, sqrt
+from mpmath import acos, atan, cos, erf, exp, floor, inf, isnan, log, mp, mpf, nan, sign, sin, sqrt, tanh
 
-from tests.laws.sections import EndlessError, derivative, jumps
+from tests.laws.sections import MANY, EndlessError, derivative, jumps, saturates, shows
 
 GRID = np.linspace(-4, 4, 200) + 0.00271
 
@@ -56,3 +56,12 @@ def test_endless_jumps_are_not_gone_through():
 def test_derivative():
     with mp.workdps(40):
         assert abs(derivative(lambda x: (sin(x * x), None), 1.25) - 2.5 * cos(mpf(1.25) ** 2)) < 1e-30
+
+
+def test_what_double_precision_has():
+    """erf(6) is 1 in it, tanh(150) in a hundred digits too."""
+    assert shows(lambda x: (sign(x), x > 0), mpf(0))
+    assert not shows(lambda x: (acos(erf(6 + 0.1 * (x > 0))), x > 0), mpf(0))
+    below_one = lambda x: (tanh(150 * x), tanh(150 * x) < 1)  # noqa: E731
+    assert not saturates(below_one, [1.0])
+    assert saturates(below_one, [1.0], MANY)
