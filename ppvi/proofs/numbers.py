@@ -36,7 +36,7 @@ RUNS, OF_LOOPS = 8, 2
 """How many runs are looked at, and how many where there is a loop, which draws in every round."""
 TURNS = 16
 """In how many more runs, at most, finite sites take each of their values in turn: each combination of them where that are no
-more, else each value of a site, and of more values so many."""
+more, else each value of a site, all sites together and then in combinations at random; and of more values so many."""
 STEP = 1e-3
 """How far parameters are moved, to see whether a probability moves with them."""
 MOVED = 1e-6
@@ -145,7 +145,10 @@ class Numbers:
         if math.prod(sizes) <= TURNS:
             taken = itertools.product(*values)
         else:
-            taken = zip(*(np.resize(each, max(sizes)) for each in values), strict=True)
+            rng = np.random.default_rng(0)
+            mixed = (rng.permutation(np.resize(each, TURNS)) for each in values)
+            ways = (np.append(np.resize(x, max(sizes)), y)[:TURNS] for x, y in zip(values, mixed, strict=True))
+            taken = zip(*ways, strict=True)
         return [dict(zip(self._finite, map(int, each), strict=True)) for each in taken] if values else []
 
     def not_finite(self, atom: Atom) -> Iterator[tuple[np.ndarray, Run]]:

@@ -265,11 +265,24 @@ def counted_by_both():
     ppl.sample("x", dist.Poisson(xp.asarray([[1.0, 2.0], [0.0, 3.0]])[z, u]), obs=xp.asarray(3.0))
 
 
+def of_coins(*probs):
+    for i, prob in enumerate(probs):
+        logit = ppl.param(f"l{i}", xp.log(xp.asarray(prob / (1 - prob))))
+        ppl.sample("z" if i == 0 else f"z{i}", dist.Bernoulli(probs=nn.sigmoid(logit)))
+
+
+def counted_by_coins():
+    """Of a rate that is zero where the first of five coins is 1 and the last is 0."""
+    z = [ppl.sample("z" if i == 0 else f"z{i}", dist.Bernoulli(0.5)) for i in range(5)]
+    ppl.sample("x", dist.Poisson(2.0 - 2.0 * z[0] * (1 - z[4])), obs=xp.asarray(3.0))
+
+
 RARELY = {"z": Reinforce()}
 for _name, _model, _guide in (
     ("a label", counted(2.0, 0.0), rare_guide(of_label)),
     ("a coin", counted_by_coin(2.0, 0.0), rare_guide(of_coin)),
     ("a label of two", counted_by_both, rare_guide(of_two_labels)),
+    ("two of five coins", counted_by_coins, lambda: of_coins(0.001, 0.5, 0.5, 0.5, 0.999)),
 ):  # fmt: skip
     wrong(
         f"impossible data of {_name}",
