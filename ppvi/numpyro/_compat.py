@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from jax import lax
@@ -18,6 +18,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.interpreters import mlir
 from jax.interpreters.partial_eval import dce_jaxpr
 from jax.lax import linalg
+
+Body = TypeVar("Body", Jaxpr, ClosedJaxpr)
 
 SPELT: dict[str, Callable[..., Any]] = {
     "log2": lambda x, **how: lax.log(x) / math.log(2),
@@ -133,9 +135,21 @@ def _expanded(operation: Any) -> ClosedJaxpr:
 def bodies_in(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
     """All bodies among the parameters of an operation."""
     params = params[_HIGH].params if _HIGH in params else params
-    for leaf in jax.tree.leaves(list(params.values()), is_leaf=lambda x: isinstance(x, Jaxpr | ClosedJaxpr)):
-        if isinstance(leaf, ClosedJaxpr | Jaxpr):
+    for leaf in jax.tree.leaves(list(params.values()), is_leaf=is_body):
+        if is_body(leaf):
             yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
+
+
+def is_body(x: Any) -> bool:
+    """Whether it is a program, with its constants or without."""
+    return isinstance(x, Jaxpr | ClosedJaxpr)
+
+
+def with_equations(body: Body, equation: Callable[[Any], Any]) -> Body:
+    """A program with the same constants that has other equations, each given by that of the program."""
+    if isinstance(body, Jaxpr):  # JAX 0.11's ClosedJaxpr is another name of it
+        return body.replace(eqns=[equation(eqn) for eqn in body.eqns])
+    return body.replace(jaxpr=with_equations(body.jaxpr, equation))
 
 
 def bind(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.extend.core import ClosedJaxpr, Jaxpr, jaxprs_in_params
+from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ppvi.engine.sharding import PARTICLES, different, digest, shareable, warn_unused
+from ppvi.numpyro import _compat
 
 
 class Layout:
@@ -84,7 +85,7 @@ def _splits_runs(jaxpr: Jaxpr) -> bool:
     return any(
         PARTICLES in equation.params["sharding"].spec
         if equation.primitive.name == "sharding_constraint"
-        else any(map(_splits_runs, jaxprs_in_params(equation.params)))
+        else any(map(_splits_runs, _compat.bodies_in(equation.params)))
         for equation in jaxpr.eqns
     )
 

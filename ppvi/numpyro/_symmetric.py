@@ -7,17 +7,15 @@ operation of the same name, which differs in its derivative.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive
+from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from ppvi.numpyro import _compat, _rules as rules
-
-Body = TypeVar("Body", Jaxpr, ClosedJaxpr)
 
 abs_p = Primitive(lax.abs_p.name)
 abs_p.def_impl(lax.abs)
@@ -27,11 +25,9 @@ batching.defvectorized(abs_p)
 ad.defjvp(abs_p, lambda dx, x: dx * jnp.sign(x))
 
 
-def symmetric(body: Body) -> Body:
+def symmetric(body: _compat.Body) -> _compat.Body:
     """A program with the symmetric |x|."""
-    if isinstance(body, ClosedJaxpr):
-        return body.replace(jaxpr=symmetric(body.jaxpr))
-    return body.replace(eqns=[_symmetric(eqn) for eqn in body.eqns])
+    return _compat.with_equations(body, _symmetric)
 
 
 def _symmetric(eqn: Any) -> Any:
@@ -39,8 +35,5 @@ def _symmetric(eqn: Any) -> Any:
         return eqn.replace(primitive=abs_p)
     if next(_compat.bodies_in(eqn.params), None) is None:
         return eqn
-    return eqn.replace(params=jax.tree.map(lambda x: symmetric(x) if _is_body(x) else x, eqn.params, is_leaf=_is_body))
-
-
-def _is_body(x: Any) -> bool:
-    return isinstance(x, Jaxpr | ClosedJaxpr)
+    params = jax.tree.map(lambda x: symmetric(x) if _compat.is_body(x) else x, eqn.params, is_leaf=_compat.is_body)
+    return eqn.replace(params=params)

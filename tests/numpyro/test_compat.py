@@ -163,6 +163,20 @@ def test_bodies_in(name):
     assert INNERMOST[name] in operations(jax.make_jaxpr(BODIES[name])(X).jaxpr)
 
 
+def test_with_equations():
+    """A program keeps what it holds, whether that is given to it or is one of its constants."""
+
+    def program(x):
+        return jnp.sin(x) + X * jax.jit(jnp.cos)(x)
+
+    def exchanged(eqn):
+        return eqn.replace(primitive=lax.exp_p, params={"accuracy": None}) if eqn.primitive is lax.sin_p else eqn
+
+    found = _compat.with_equations(jax.make_jaxpr(program)(X), exchanged)
+    assert _compat.is_body(found)
+    alike(jaxpr_as_fun(found)(2 * X), [jnp.exp(2 * X) + X * jnp.cos(2 * X)])
+
+
 @pytest.mark.parametrize("name", _compat.SPELT)
 def test_an_operation_is_what_it_is_spelt_as(name):
     spelt = {"log2": jnp.log2, "one_minus_square": lambda x: 1 - x**2, "unstack": lambda x: jnp.unstack(x, axis=0)}

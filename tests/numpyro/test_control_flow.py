@@ -20,6 +20,7 @@ from numpyro.contrib.control_flow import cond, scan
 import ppvi
 import ppvi.numpyro as vi
 from ppvi import EngineError, FitError, ProgramError, StrategyError, strategies
+from ppvi.numpyro import _compat
 from ppvi.objectives import elbo, iwelbo
 from tests.engines import double
 
@@ -390,7 +391,7 @@ def test_random_walk(length, strategy):
 
 def size(jaxpr):
     """The number of operations, in bodies too."""
-    return sum(1 + sum(map(size, jax.core.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+    return sum(1 + sum(map(size, _compat.bodies_in(eqn.params))) for eqn in jaxpr.eqns)
 
 
 @pytest.mark.parametrize("strategy", [SCORE, LOO], ids=str)
