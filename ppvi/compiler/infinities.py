@@ -37,7 +37,7 @@ POLES: dict[str, Callable[[Range], bool]] = {
 """Operations that are infinite at finite values of their last operand, and whether these are within its bounds."""
 
 STEEP: dict[str, tuple[float, ...]] = {
-    **dict.fromkeys(("sqrt", "pow", "cbrt"), (0.0,)),
+    **dict.fromkeys(("sqrt", "pow", "cbrt", "xlogx", "special_entr"), (0.0,)),
     "asin": (-1.0, 1.0),
     "acos": (-1.0, 1.0),
     "acosh": (1.0,),
@@ -90,7 +90,7 @@ def _guarded_all(edges: Edges, params: Collection[Atom], draws: Collection[Atom]
         if equation.site is not None or not (edged and varies and may_not_count and _is_entrywise(equation)):
             return equation
         surely = equation.op != "pow" or edges.exponent(equation) is not None
-        slope = -LARGEST if equation.op == "acos" else LARGEST
+        slope = -LARGEST if equation.op in ("acos", "xlogx") else LARGEST
         return replace(equation, run=_guarded(equation.run, ops, steep, surely, slope))
 
     return tuple(map(read, edges.equations))

@@ -293,7 +293,7 @@ class Reader:
             return (out,) if single else out
 
         name = node.target._schema.name.removeprefix("aten::")
-        target = {"copy": _copy, "xlogy": _xlogy}.get(name, node.target)
+        target = {"copy": _copy, "xlogy": _xlogy, "hypot": _hypot}.get(name, node.target)
         call = rules.Call(name, _named(node), tuple(x.shape for x in inputs), outputs[0].shape, len(outputs))
         floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
         return Equation(
@@ -323,6 +323,12 @@ def _xlogy(x: Any, y: Any) -> torch.Tensor:
     none = (torch.as_tensor(x) == 0) & (torch.as_tensor(y) == 0)
     inside = (torch.where(none, 1, torch.as_tensor(value)) for value in (x, y))
     return torch.where(none, 0, torch.xlogy(*inside))
+
+
+def _hypot(x: Any, y: Any) -> torch.Tensor:
+    """The hypotenuse, without the 0 / 0 that PyTorch has for a derivative where both sides are 0."""
+    none = (torch.as_tensor(x) == 0) & (torch.as_tensor(y) == 0)
+    return torch.where(none, 0, torch.hypot(torch.where(none, 1, x), torch.as_tensor(y)))
 
 
 def _copy(x: torch.Tensor, other: torch.Tensor, *options: Any) -> torch.Tensor:

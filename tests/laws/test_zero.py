@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce
 from ppvi.objectives import elbo
@@ -114,6 +115,8 @@ def test_the_sum_is_over_what_is_possible(engine, case, law, strategy):
 STEEP = {
     "square root": lambda t, x: (t * x) ** 0.5 if isinstance(x, float) else xp.sqrt(t * x),
     "power": lambda t, x: (t * x) ** 0.7,
+    "entropy": lambda t, x: (torch if isinstance(x, torch.Tensor) else jax.scipy).special.entr(t * x),
+    "hypotenuse": lambda t, x: (jnp if isinstance(x, float) else xp).hypot(t * x, x * t / 2),
     "arc cosine": lambda t, x: (jnp if isinstance(x, float) else xp).arccos(1 - t * x / 4),
     "area cosine": lambda t, x: (jnp if isinstance(x, float) else xp).arccosh(1 + t * x),
     "negative power": lambda t, x: t**-0.3 if isinstance(x, float) else xp.where(x > 0, (t * x / 2) ** -0.3, 0.0),
