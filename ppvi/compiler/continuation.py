@@ -276,7 +276,9 @@ class Rest:
             if place.width > 1:
                 others = place._replace(last=start - 1) if backward else place._replace(first=start + 1)
                 found = found + align(self.ops, log_weight, _with(reach, time, others), term.shape)
-        # Near the ends of an axis there are fewer lanes than runs were made for, or none, and several runs are the same.
+        # Near the ends of an axis there are fewer lanes than runs were made for, or none, and several runs are the same. Of
+        # K^2 runs for pairs (z_i, z_{i+1}) the last entry, which has z_i alone, meets each value K times: its sum is K times
+        # what it should be, so that log K is subtracted; an entry that has no lane counts in all K^2 and loses log K^2.
         missing = _present(reach, self.lanes, term.shape) - 1
         return found + self.ops.array(math.log(runs) * missing) if missing.any() else found
 

@@ -97,7 +97,12 @@ def _sites(atom: Atom, dependence: dict[Var, Sites]) -> Sites:
 
 
 def _separable(equations: Sequence[Equation], dependence: dict[Var, Sites]) -> tuple[set[Atom], set[Atom]]:
-    """Variables behind which a linear walk finds something more finely separated, and sites' own log_probs."""
+    """Variables behind which a linear walk finds something more finely separated, and sites' own log_probs.
+
+    In sum_i l_i(z_i) - log q(z) + log p(y | theta), with theta a parameter, the difference and the sum are gainful: behind the
+    one is a number that depends on no draw, behind the other a vector whose entry i depends on lane i alone. log q(z) is the
+    site's own, and log p(y | theta) is *fixed*: a density that no draw reaches, which is parted off with no weight of theirs.
+    """
     gainful: set[Atom] = set()
     own: set[Atom] = set()
     fixed: set[Atom] = set()

@@ -224,6 +224,11 @@ class Runs(Terms, Protocol):
 
         An entry of a term has the weights of the lanes that it is a function of; of several in a row the first has its weight
         in `first`.
+
+        With K = 3 runs of a site of 2 lanes, log weights w are `(3, 2)`. A term t `(3, 2)` that is along the lanes becomes
+        sum_k e^w[k, i] t[k, i], `(2,)`; one that couples them, `(3,)`, sum_k e^(w[k, 0] + w[k, 1]) t[k]. Of a chain, whose
+        term i is a function of lanes i and i + 1, the weight is that of lane i in `first` and of lane i + 1 in w: the
+        probability of one value, times that of the other given it.
         """
         ...
 
@@ -255,7 +260,11 @@ class Continuation(Protocol):
 
     def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Runs:
         """The same in C runs: in run c the lanes have `values[index[c]]`, `(C, *lanes)` with size 1 along axes that no term
-        couples. What depends on fewer lanes than the terms do is run for fewer assignments."""
+        couples. What depends on fewer lanes than the terms do is run for fewer assignments.
+
+        With 2 values and terms of neighbours among 3 lanes, C = 4 runs have every pair of neighbours at all 4 assignments:
+        `index` is [[0, 0, 0], [0, 1, 0], [1, 0, 1], [1, 1, 1]].
+        """
         ...
 
     def value(self, value: Array) -> Terms:
@@ -268,7 +277,11 @@ class Continuation(Protocol):
 
     def value_where(self, value: Array, values: Array, chosen: np.ndarray) -> Runs:
         """The same in C K runs, one stack of K after the other: in the runs of stack c the lanes that `chosen[c]` marks,
-        `(C, *lanes)` with size 1 along axes that no term couples, have the K values, and the other lanes have `value`."""
+        `(C, *lanes)` with size 1 along axes that no term couples, have the K values, and the other lanes have `value`.
+
+        With value [a, b], values [[0, 0], [1, 1]] and chosen [[True, False], [False, True]] the four runs are at [0, b],
+        [1, b], [a, 0] and [a, 1].
+        """
         ...
 
     def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Continuation]]:
