@@ -23,6 +23,7 @@ from ppvi.ir import Atom, AxisMap, Density, Equation, Meaning, Origin, Program, 
 from ppvi.pyro import _functions as functions, _rules as rules, _semantics as meanings
 from ppvi.pyro._buffers import written
 from ppvi.pyro._graphs import fold, hold_sizes, name_of, shaped_by_draws, trace, without_mutation
+from ppvi.pyro._instead import INSTEAD
 from ppvi.pyro._located import Located, Numbers, noting, numbers_noted
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered, registering
 from ppvi.pyro._trees import level, lowered
@@ -293,7 +294,7 @@ class Reader:
             return (out,) if single else out
 
         name = node.target._schema.name.removeprefix("aten::")
-        target = {"copy": _copy, "xlogy": _xlogy, "hypot": _hypot}.get(name, node.target)
+        target = INSTEAD.get(name, node.target)
         call = rules.Call(name, _named(node), tuple(x.shape for x in inputs), outputs[0].shape, len(outputs))
         floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
         return Equation(
@@ -316,24 +317,6 @@ def _named(node: Any) -> dict[str, Any]:
     names = [argument.name for argument in node.target._schema.arguments]
     arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     return tree_map_only(torch.fx.Node, lambda _: TENSOR, arguments)
-
-
-def _xlogy(x: Any, y: Any) -> torch.Tensor:
-    """x log y, without the 0 / 0 that PyTorch has for a derivative where both are 0, as at a count of 0 of a rate of 0."""
-    none = (torch.as_tensor(x) == 0) & (torch.as_tensor(y) == 0)
-    inside = (torch.where(none, 1, torch.as_tensor(value)) for value in (x, y))
-    return torch.where(none, 0, torch.xlogy(*inside))
-
-
-def _hypot(x: Any, y: Any) -> torch.Tensor:
-    """The hypotenuse, without the 0 / 0 that PyTorch has for a derivative where both sides are 0."""
-    none = (torch.as_tensor(x) == 0) & (torch.as_tensor(y) == 0)
-    return torch.where(none, 0, torch.hypot(torch.where(none, 1, x), torch.as_tensor(y)))
-
-
-def _copy(x: torch.Tensor, other: torch.Tensor, *options: Any) -> torch.Tensor:
-    """What a filling of memory in place becomes, for which PyTorch has no derivative."""
-    return other.to(x.dtype).expand(x.shape).clone()
 
 
 def _identity(inputs: Sequence[Atom]) -> list[Any]:

@@ -1,0 +1,30 @@
+"""Operations in place of ATen's, which have no derivative, or NaN for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+
+def _xlogy(x: Any, y: Any) -> torch.Tensor:
+    """x log y, without the 0 / 0 that PyTorch has for a derivative where both are 0, as at a count of 0 of a rate of 0."""
+    none = (torch.as_tensor(x) == 0) & (torch.as_tensor(y) == 0)
+    inside = (torch.where(none, 1, torch.as_tensor(value)) for value in (x, y))
+    return torch.where(none, 0, torch.xlogy(*inside))
+
+
+def _hypot(x: Any, y: Any) -> torch.Tensor:
+    """The hypotenuse, without the 0 / 0 that PyTorch has for a derivative where both sides are 0."""
+    none = (torch.as_tensor(x) == 0) & (torch.as_tensor(y) == 0)
+    return torch.where(none, 0, torch.hypot(torch.where(none, 1, x), torch.as_tensor(y)))
+
+
+def _copy(x: torch.Tensor, other: torch.Tensor, *options: Any) -> torch.Tensor:
+    """What a filling of memory in place becomes, for which PyTorch has no derivative."""
+    return other.to(x.dtype).expand(x.shape).clone()
+
+
+INSTEAD: dict[str, Callable[..., torch.Tensor]] = {"copy": _copy, "xlogy": _xlogy, "hypot": _hypot}
+"""By ATen's name."""
