@@ -10,8 +10,6 @@ from ppvi.compiler import continuation, lanewise
 from ppvi.numpyro import _bodies as bodies, _lifting as lifting
 from tests.numpyro import test_control_flow as laws
 
-pytestmark = pytest.mark.slow
-
 
 def test_credit_that_forgets_earlier_rounds():
     """A draw is credited with what it enters, and not with what it makes of later draws."""
