@@ -294,7 +294,7 @@ class Reader:
             return (out,) if single else out
 
         name = node.target._schema.name.removeprefix("aten::")
-        target = INSTEAD.get(name, node.target)
+        target: Any = INSTEAD.get(name, node.target)
         call = rules.Call(name, _named(node), tuple(x.shape for x in inputs), outputs[0].shape, len(outputs))
         floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
         return Equation(
