@@ -41,10 +41,19 @@ class Place:
     """Whether the user has named the strategy."""
 
 
+def route_of(strategy: Strategy, site: SiteDistribution) -> str:
+    """How the gradient reaches a distribution; of what is credited, the density's own gradient has mean zero.
+
+    Not where the support moves, as that of a Uniform with its bounds: E[d log q(z)] is what the support loses, and stays.
+    """
+    moves = strategy.route == "credit" and not strategy.fixed_support and bool(site.bounds())
+    return "both" if moves else strategy.route
+
+
 def by_strategies(session: Session, at: Place) -> Drawn:
     """Draw a site by every strategy that it may have, and mark it; or by the first, where nothing is marked."""
     key = session.engine.key(session.scope)
-    site, route = at.site, at.strategies[0].route
+    site, route = at.site, route_of(at.strategies[0], at.site)
     try:
         draws = [strategy.draw(site, key) for strategy in at.strategies]
     except NotImplementedError as error:

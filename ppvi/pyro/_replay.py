@@ -35,7 +35,7 @@ from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
 from ppvi.engine import runs as engine
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.sessions import Recorder, Session, computed
-from ppvi.engine.sites import Drawn, Place
+from ppvi.engine.sites import Drawn, Place, route_of
 from ppvi.engine.unstaged import ONE_BY_ONE
 from ppvi.errors import EngineError, StrategyError
 from ppvi.ir import POINT, Origin
@@ -170,7 +170,7 @@ class Replayed:
     def draw(self, session: Session, at: Place) -> Drawn:
         refuse_unreplayable(at)
         if (known := self._known()) is not None:
-            return Drawn(known, (), at.strategies[-1].route)
+            return Drawn(known, (), route_of(at.strategies[-1], at.site))
         drawn = self.drawn(session, at)
         self.values.append(drawn.value)
         return drawn
@@ -179,7 +179,7 @@ class Replayed:
         """A site that is not among those that have their values already."""
         strategy, provenance = at.strategies[-1], self.replay.provenance
         if strategy.route != "path":
-            return Drawn(self._credited(session, at, strategy), (), strategy.route)
+            return Drawn(self._credited(session, at, strategy), (), route_of(strategy, at.site))
         if session.scope.plain or is_decided(at):
             value = strategy.draw(at.site, session.scope.keys).value
             return Drawn(value, at.site.intermediates, "path")

@@ -19,6 +19,9 @@ from ppvi.strategies.base import Distribution, Draw, needs_finite
 Pairs = list[tuple[Array, Array]]
 """Alternative values, each with the weight whose derivative multiplies the rest there."""
 
+DIGIT = 2.0**-23
+"""The last of a number in single precision."""
+
 Decomposition = tuple[Array, Array | None, Pairs]
 """A draw, its own weight if it is an alternative too, and the others."""
 
@@ -115,10 +118,13 @@ def _beta(dist: Distribution, rng: Any) -> Decomposition:
 
 
 def _uniform(dist: Distribution, rng: Any) -> Decomposition:
-    """dq/dhigh = (point mass at high - q) / width, dq/dlow = (q - point mass at low) / width."""
+    """dq/dhigh = (point mass at high - q) / width, dq/dlow = (q - point mass at low) / width.
+
+    The point at `high` is a digit below it, since PyTorch counts the end itself as outside.
+    """
     x, low, high = dist.sample(rng), dist.parameter("low"), dist.parameter("high")
     width = dist.ops.stop_gradient(high - low)
-    return x, (low - high) / width, [(high, high / width), (low, -low / width)]
+    return x, (low - high) / width, [(high - DIGIT * (abs(low) + abs(high)), high / width), (low, -low / width)]
 
 
 def _score(dist: Distribution, rng: Any, **held: Array) -> Decomposition:

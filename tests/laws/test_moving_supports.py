@@ -10,8 +10,9 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from ppvi import LeaveOneOut, Reinforce, Reparam
+from ppvi import LeaveOneOut, MeasureValued, Reinforce, Reparam
 from ppvi.errors import StrategyError
+from ppvi.objectives import elbo
 from ppvi.strategies import Quadrature
 from tests.engines import dist, on, ppl, xp
 from tests.laws.cases import nothing
@@ -162,3 +163,32 @@ def test_a_point_that_moves_has_no_score(engine):
         bound = engine.vi.objective(mean_sine, nothing, program)
         _, grads = bound.value_and_grad(engine.key(1), bound.init(engine.key(0)))
         np.testing.assert_allclose(float(grads["t"]), np.cos(0.6), rtol=1e-6)
+
+
+C = -math.log(2 * math.pi) / 2
+OF_THE_DENSITY = {
+    "the entropy alone": (lambda p, q: -q.simulate().log_density, lambda h: 1 / h),
+    "an ELBO": (elbo, lambda h: -h / 3 + 1 / h),
+    "a product": (
+        lambda p, q: -p.log_density(z := q.simulate()) * z.log_density,
+        lambda h: -h / 3 * math.log(h) + C / h - h / 6,
+    ),
+}
+"""Objectives of z ~ U(0, h) beside a standard normal model, with E log p = C - h^2 / 6 and log q = -log h, and their derivatives."""
+
+
+@pytest.mark.parametrize("name", OF_THE_DENSITY)
+def test_the_density_of_a_support_that_moves_has_a_derivative(engine, name):
+    """E d log q(z) = -1 / h, and not 0: as the support widens, mass is lost from every point of it. Within 4 standard errors."""
+    (program, exact), n = OF_THE_DENSITY[name], 600
+    with on(engine):
+        bound = engine.vi.objective(
+            program,
+            lambda: ppl.sample("z", dist.Normal(xp.array(0.0), 1.0)),
+            lambda: ppl.sample("z", dist.Uniform(xp.array(0.0), ppl.param("h", xp.array(0.8)))),
+            strategies={"z": MeasureValued()},
+        )
+        params = {"h": xp.array(0.8)}
+        draws = [float(bound.value_and_grad(engine.key(i), params)[1]["h"]) for i in range(n)]
+        assert bound.prove(params).verdict == "proved"
+    assert abs(np.mean(draws) - exact(0.8)) < 4 * np.std(draws) / n**0.5 + 1e-5
