@@ -318,14 +318,15 @@ class Rules:
                 )
 
     def strategies(self) -> Iterator[Finding]:
-        """Strategies that are biased by design."""
+        """Strategies that are biased by design, or take something on the user's word."""
         for choice in self.plan.choices.values():
-            if not choice.strategy.unbiased:
-                site, remedy = choice.info, "Take one that is unbiased, such as LeaveOneOut() or DisARM()."
-                why = "the strategy is biased by design."
-                yield Finding(
-                    "biased", "strategy", f"site {site.name!r}", str(choice.strategy), site.where, why, remedy
-                )
+            strategy, site = choice.strategy, choice.info
+            named = f"site {site.name!r}", str(strategy), site.where
+            if not strategy.unbiased:
+                remedy = "Take one that is unbiased, such as LeaveOneOut() or DisARM()."
+                yield Finding("biased", "strategy", *named, "the strategy is biased by design.", remedy)
+            if strategy.assumes:
+                yield Finding("note", "assumption", *named, f"assumed: {strategy.assumes}")
 
     def tails(self, output: Atom) -> Iterator[Finding]:
         """Weights that are averaged without their logarithm need a guide of heavier tails."""

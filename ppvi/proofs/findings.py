@@ -58,7 +58,10 @@ class StaticReport:
         return "\n".join((f"static check: {self.verdict}", *granted, *map(str, self.findings)))
 
 
-GRANTED = "taken for granted: that the objective and its gradient have means, but for densities whose tails are known"
+GRANTED = (
+    "taken for granted: that the objective and its gradient have means, but for densities whose tails are known, and that "
+    "distributions draw what their densities say"
+)
 """What a proof does not look at."""
 
 

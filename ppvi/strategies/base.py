@@ -302,6 +302,8 @@ class Strategy:
     """Whether the estimator's expectation is the gradient, where the strategy fits."""
     fixed_support: ClassVar[bool] = True
     """Whether the estimator is biased when the support moves with a parameter."""
+    assumes: ClassVar[str] = ""
+    """What is taken on the user's word where it is used, which the static check repeats."""
 
     chained: ClassVar[Literal["draw", "draws", "chain"] | None] = None
     """How it fits lanes that are drawn one after the other, each given those before: by the rest at the draw alone; by

@@ -134,10 +134,11 @@ class BoundaryReparam(OneByOne):
     surfaces: tuple[float | tuple[tuple[float, ...], float], ...]
     gap: float = 1e-5
     route: ClassVar[Literal["credit", "path", "both"]] = "both"
+    assumes: ClassVar[str] = "the objective jumps in the site on the surfaces that are named, and nowhere else."
 
     @property
     def needs_continuity(self) -> bool:
-        return False  # beyond its surfaces it does; those are the user's word
+        return False  # beyond its surfaces it does
 
     def __post_init__(self) -> None:
         if not isinstance(self.surfaces, tuple) or not self.surfaces:
