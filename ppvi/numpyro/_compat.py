@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax._src.lax.linalg import geqp3_p, geqrf_p
 from jax.extend.core import ClosedJaxpr, Jaxpr
@@ -153,8 +155,10 @@ def with_equations(body: Body, equation: Callable[[Any], Any]) -> Body:
 
 
 def bind(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:
-    """What an equation returns as it stands."""
-    out = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    """What an equation returns as it stands. A derivative rule may index its residuals by what is traced, as NumPy's arrays
+    cannot be."""
+    arrays = [jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in values]
+    out = eqn.primitive.bind(*arrays, **eqn.primitive.get_bind_params(eqn.params))
     return out if eqn.primitive.multiple_results else (out,)
 
 

@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from flax import linen, nnx
+from jax.experimental.ode import odeint
 from numpyro import handlers
 from numpyro.contrib.module import flax_module, nnx_module
 from numpyro.distributions import constraints
@@ -458,3 +459,23 @@ def test_a_folded_normal_has_a_density_at_its_draws():
     values, grads = jax.vmap(bound.value_and_grad, (0, None))(jax.random.split(KEY, 4000), {"m": jnp.array(0.4)})
     np.testing.assert_allclose(values.mean(), 1.16, atol=0.15)
     np.testing.assert_allclose(grads["m"].mean(), 0.8, atol=0.2)
+
+
+def test_a_differential_equation_has_the_gradient_of_its_solution():
+    """y' = -z y from 1 is e^-z at 1; the rule of its derivative indexes the times, which are numbers of the text."""
+
+    def solved(z):
+        return odeint(lambda y, t, k: -k * y, 1.0, jnp.array([0.0, 1.0]), z)[1]
+
+    def program(solve):
+        def model():
+            numpyro.sample("x", dist.Normal(solve(numpyro.sample("z", dist.Normal(0.0, 1.0))), 1.0), obs=0.7)
+
+        def guide():
+            numpyro.sample("z", dist.Normal(numpyro.param("loc", 0.3), 0.5))
+
+        return vi.objective(ppvi.objectives.elbo, model, guide)
+
+    key, params = jax.random.key(0), {"loc": 0.3}
+    found, exact = (program(solve).value_and_grad(key, params) for solve in (solved, lambda z: jnp.exp(-z)))
+    np.testing.assert_allclose([found[0], found[1]["loc"]], [exact[0], exact[1]["loc"]], rtol=1e-4)
