@@ -55,7 +55,8 @@ def _named(program: Any) -> dict[str, str]:
 
 
 def _digest(program: Any, update: Any, seen: set[int]) -> None:
-    """The code of a function, and of the functions that it has closed over or been made of."""
+    """The code of a function, and of what it has closed over, been made of, or names in its module: numbers and texts, and
+    functions and classes of the same package."""
     if isinstance(program, int | float | complex | str | bytes | bool | None):
         update(repr(program).encode())
         return
@@ -76,12 +77,29 @@ def _digest(program: Any, update: Any, seen: set[int]) -> None:
                 _digest(cell.cell_contents, update, seen)
             except ValueError:  # an empty cell
                 update(b"empty")
+        package, known = _package(program), getattr(program, "__globals__", {})
+        for thing in (known[name] for name in sorted(_names(code)) if name in known):
+            if not isinstance(thing, FunctionType | type) or _package(thing) == package:
+                _digest(thing, update, seen)
+    elif isinstance(program, type):
+        for name, part in vars(program).items():
+            if isinstance(part, FunctionType) or not name.startswith("__"):  # Python's own notes have line numbers
+                _digest(part, update, seen)
     elif callable(model := getattr(program, "model", None)):  # that of an autoguide
         update(type(program).__qualname__.encode())
         _digest(model, update, seen)
     elif isinstance(call := getattr(type(program), "__call__", None), FunctionType):  # noqa: B004
         update(type(program).__qualname__.encode())
         _digest(call, update, seen)
+
+
+def _package(thing: Any) -> str:
+    return str(getattr(thing, "__module__", "")).partition(".")[0]
+
+
+def _names(code: CodeType) -> set[str]:
+    """Those in the code, and in the functions in it."""
+    return {*code.co_names}.union(*(_names(x) for x in code.co_consts if isinstance(x, CodeType)))
 
 
 def _digest_code(code: CodeType, update: Any) -> None:

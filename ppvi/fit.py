@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import operator
 import os
 import sys
@@ -178,8 +179,8 @@ def fit(
     num_steps, ask = _count("num_steps", num_steps), asked(_count("every", every), until, callback)
     if params is not None and state is not None:
         raise ProgramError("fit: params= begins anew and state= goes on: give one of them.")
-    if averaging is not None and (not isinstance(averaging, int | float) or not averaging >= 0):
-        raise ProgramError(f"fit: averaging must be at least 0, not {averaging!r}.")
+    if averaging is not None and (not isinstance(averaging, int | float) or not 0 <= averaging < math.inf):
+        raise ProgramError(f"fit: averaging must be a finite number of at least 0, not {averaging!r}.")
     if any(not bound.has_data_of(objectives[0]) for bound in objectives):
         raise ProgramError("fit: several objectives have the same data: make them all `on` the very same, or none.")
     args, kwargs = objectives[0].data(args, kwargs)

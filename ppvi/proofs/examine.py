@@ -266,9 +266,7 @@ class Rules:
         """What is finite at an infinity has a derivative of 0 times infinity."""
         for equation in self.numbers.forgotten():
             sources = {x for atom in equation.inputs for x in self.analysis.of(self.analysis.flat.atom(atom))}
-            why = (
-                "it is given an infinity here and varies with parameters near here: its derivative is 0 times infinity."
-            )
+            why = "it is given an infinity and varies with parameters near here: its derivative is 0 times infinity."
             remedy = "Write it without the infinity, w for exp(log(w)); or keep the parameters inside."
             yield Finding("biased", "pole", self._names(sources), equation.op, equation.where(), why, remedy)
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import ppvi
+from ppvi import _identity
 from ppvi._steps import Pace
 from ppvi.checkpoints import Checkpoints
 from ppvi.objectives import elbo
@@ -483,3 +484,37 @@ def killed(name, folder, seconds):
         process.kill()
     out, _ = process.communicate(timeout=300)
     return out.splitlines()[-1] if process.returncode == 0 else None
+
+
+SCALE = 2.0
+
+
+def drawn_with(scale):
+    return dist.Normal(0.0, scale)
+
+
+class Twice:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def half(self):
+        return 0.5
+
+
+def of_its_module():
+    ppl.sample("z", drawn_with(SCALE * Twice(1.0).half()))
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("SCALE", 3.0), ("drawn_with", lambda scale: dist.Cauchy(0.0, scale)), ("Twice", type("Twice", (Twice,), {"half": lambda self: 2}))],
+)  # fmt: skip
+def test_a_model_is_what_its_code_names_too(monkeypatch, name, other):
+    before = _identity.identity([NUMPYRO.vi.objective(elbo, of_its_module, of_its_module)])
+    assert (
+        _identity.difference(before, _identity.identity([NUMPYRO.vi.objective(elbo, of_its_module, of_its_module)]))
+        is None
+    )
+    monkeypatch.setitem(of_its_module.__globals__, name, other)
+    now = _identity.identity([NUMPYRO.vi.objective(elbo, of_its_module, of_its_module)])
+    assert _identity.difference(before, now) == "the code of its model of_its_module was another"
