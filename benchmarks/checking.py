@@ -88,8 +88,9 @@ def static(rounds: int = 15):
     ):
         bound = vi.objective(objective, model, guide)
         params = bound.init(KEY, X, Y)
-        ratios, estimator = [], estimator_of(bound)
+        ratios, known = [], estimator_of(bound)
         for _ in range(rounds):
+            estimator = known.of(known.formula)  # which has staged nothing yet
             start = time.process_time()
             seen = estimator.seen(params, X, Y)
             middle = time.process_time()
