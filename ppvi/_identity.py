@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import Any
 
+from ppvi.engine.code import names_in
 from ppvi.objective import Objective
 
 
@@ -78,7 +79,7 @@ def _digest(program: Any, update: Any, seen: set[int]) -> None:
             except ValueError:  # an empty cell
                 update(b"empty")
         package, known = _package(program), getattr(program, "__globals__", {})
-        for thing in (known[name] for name in sorted(_names(code)) if name in known):
+        for thing in (known[name] for name in sorted(names_in(code).names) if name in known):
             if not isinstance(thing, FunctionType | type) or _package(thing) == package:
                 _digest(thing, update, seen)
     elif isinstance(program, type):
@@ -95,11 +96,6 @@ def _digest(program: Any, update: Any, seen: set[int]) -> None:
 
 def _package(thing: Any) -> str:
     return str(getattr(thing, "__module__", "")).partition(".")[0]
-
-
-def _names(code: CodeType) -> set[str]:
-    """Those in the code, and in the functions in it."""
-    return {*code.co_names}.union(*(_names(x) for x in code.co_consts if isinstance(x, CodeType)))
 
 
 def _digest_code(code: CodeType, update: Any) -> None:

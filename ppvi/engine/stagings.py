@@ -93,9 +93,7 @@ class Stagings(Generic[T]):
             known = self._recent.made.get(key, [])
             for i, pair in enumerate(known):
                 if pair[0].is_current(constants.things) and pair[1].holds():
-                    if i:
-                        known.insert(0, known.pop(i))
-                    return self._used(key, known, 0, pair)
+                    return self._used(key, known, i, pair)
             return self._looked(key, constants, make, known)
 
     def renew(self, kind: Hashable, constants: Constants, thing: T) -> None:

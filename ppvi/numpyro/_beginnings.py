@@ -66,7 +66,6 @@ def first_run(
     def run(token: jax.Array | None) -> Start:
         def start() -> Session:
             engine = NumPyroPrograms(token=token)
-
             options = {
                 "parameters": Found(engine),
                 "repeats": ONCE,

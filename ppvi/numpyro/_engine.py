@@ -73,7 +73,7 @@ class Estimator:
         return type(self)(formula)
 
     def initialise(self, key: jax.Array, /, *args: Any, **kwargs: Any) -> Start:
-        self.worlds.look(parted(self, args, kwargs)[-1])  # which refuses what nobody can see into
+        self.worlds.look(parted(self, args, kwargs).constants)  # which refuses what nobody can see into
         start = self._first_run(key, None, args, kwargs)
         self.formula.refuse_no_params(start.params)
         # Weak types would make the second call of a jitted step compile again.

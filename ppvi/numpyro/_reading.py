@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -50,8 +50,7 @@ def called(
 ) -> T:
     """`call` of the arguments as arrays and structure, those constant whose numbers the programs read."""
     first = bounds[0]
-    leaves, tree = jax.tree.flatten((args, dict(kwargs)))
-    fixed, arrays, constants = parted(first, args, kwargs)
+    leaves, tree, fixed, arrays, constants = parted(first, args, kwargs)
     structure = first.worlds.structure(tree, leaves, constants)
     try:
         found = call(arrays, structure)
@@ -75,13 +74,22 @@ def called(
     return called(bounds, call, params, args, kwargs)
 
 
-def parted(
-    bound: Estimator, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[frozenset[int], list[Any], Constants]:
-    """The leaves that are known to be read; those that are traced, and those that are constant."""
+class Parted(NamedTuple):
+    """The arguments of a call."""
+
+    leaves: list[Any]
+    tree: Any
+    fixed: frozenset[int]
+    """The leaves that are known to be read."""
+    arrays: list[Any]
+    """Those that are traced."""
+    constants: Constants
+
+
+def parted(bound: Estimator, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Parted:
     leaves, tree = jax.tree.flatten((args, dict(kwargs)))
     fixed, programs = bound.fixed.get(tree, frozenset()), (bound.formula.model, bound.formula.guide)
-    return fixed, *part(leaves, fixed, lambda i: leaf_name(programs, args, kwargs, i))
+    return Parted(leaves, tree, fixed, *part(leaves, fixed, lambda i: leaf_name(programs, args, kwargs, i)))
 
 
 def needed(goes: Callable[[Collection[int]], bool], places: Sequence[int], known: frozenset[int]) -> frozenset[int]:
