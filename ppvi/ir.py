@@ -3,7 +3,7 @@
 An engine stages an objective into a `Program`: a list of equations over variables, each carrying what the passes need
 to know of its operation and nothing more: how to run it, where each axis of its operands goes (`flow`), in which
 operands it is linear, and the user's file and line. Sample sites are equations too: identities on the drawn value that
-carry a `SiteInfo`.
+carry a `SiteInfo`. What else an equation may be beside an operation says its `role`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import operator
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Flag, IntEnum, auto
-from typing import Any, Literal as Choice, NamedTuple
+from typing import Any, Generic, Literal as Choice, NamedTuple, TypeVar
 
 from ppvi._ops import Array
 from ppvi.strategies import Draw, Strategy
@@ -57,25 +57,21 @@ Flow = Sequence[Sequence[AxisMap | None]]
 """`flow[output][operand]`: an axis map, or None where the output does not depend on the operand at all."""
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Var:
     """A variable: assigned once, compared by identity."""
 
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, shape: tuple[int, ...], dtype: str):
-        self.shape = shape
-        self.dtype = dtype
+    shape: tuple[int, ...]
+    dtype: str
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Literal:
     """A constant of the program."""
 
-    __slots__ = ("dtype", "shape", "value")
-
-    def __init__(self, value: Any, shape: tuple[int, ...], dtype: str):
-        self.value = value
-        self.shape = shape
-        self.dtype = dtype
+    value: Any
+    shape: tuple[int, ...]
+    dtype: str
 
 
 Atom = Var | Literal
@@ -227,11 +223,9 @@ At = Choice["draw", "credited draw", "choice", "data"]
 
 @dataclass(frozen=True)
 class Density:
-    """What is known of a log_prob when it is staged."""
+    """The identity on the log_prob of a site; further inputs hold the value that it is taken at and bounds of the support."""
 
     site: str
-    role: str
-    """Whose site it is: the model's, the guide's."""
     distribution: str
     where: str
     support: Support
@@ -245,8 +239,65 @@ class Density:
     """Whether a mask may leave the value out."""
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """The identity on an unbiased estimate of an expectation, of which a nonlinear function is biased."""
+
+    of: str
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The identity on a value held constant, and why no gradient through it is missed."""
+
+    because: str
+
+
+Note = Density | Estimate | Constant
+"""What is said of a value, whose further inputs are for the checks."""
+
+
 @dataclass(frozen=True, eq=False)
-class Equation:
+class Sited:
+    """The identity on the draw of a site."""
+
+    info: SiteInfo
+    mapped: int = 0
+    """The number of leading axes that vectorisation and loops have added."""
+    past: Mapping[SiteInfo, tuple[Along | None, ...]] = field(default_factory=dict)
+    """In a loop: the sites whose earlier draws it is drawn given, itself among them, and along which lanes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Summed:
+    """A sum over axes; and the same in two steps, the given axes of the operand in the second, None if one is empty."""
+
+    split: Callable[[frozenset[int]], tuple[Equation, Equation] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Looped:
+    """A loop of so many rounds; and it, with another function for its body."""
+
+    with_body: Callable[[Callable[..., Sequence[Array]]], Callable[..., Sequence[Array]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """An operation whose sites have been lifted out of it, which at their draws is what it was."""
+
+    anew: Callable[[], tuple[Sequence[Equation], Sequence[Atom]]]
+    """Its equations as a function of any values of them, and what these return."""
+
+
+Role = Sited | Note | Summed | Looped | Lifted | None
+"""What an equation is to the passes, beside an operation."""
+
+R = TypeVar("R", bound=Role, covariant=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Equation(Generic[R]):
     """One operation."""
 
     op: str
@@ -260,45 +311,35 @@ class Equation:
     """Groups of operands in which the operation is jointly linear, whatever the other operands are."""
     additive: bool = False
     """A sum or a difference, so that an operand which depends on no site is a summand and not a coefficient."""
-    split: Callable[[frozenset[int]], tuple[Equation, Equation] | None] | None = None
-    """For a sum over axes: the same in two steps, the given axes of the operand in the second; None if one is empty."""
     effect: bool = False
     """Run for its side effect."""
     differentiable: bool = True
     """Whether a gradient passes through."""
-    site: SiteInfo | None = None
-    mapped: int = 0
-    """For a site: the number of leading axes that vectorisation and loops have added."""
-    past: Mapping[SiteInfo, tuple[Along | None, ...]] = field(default_factory=dict)
-    """For a site in a loop: the sites whose earlier draws it is drawn given, itself among them, and along which lanes."""
-    anew: Callable[[], tuple[Sequence[Equation], Sequence[Atom]]] | None = None
-    """For an operation that at the draws of its sites is what it was: its equations as a function of any values of them, and
-    what these return."""
-    with_body: Callable[[Callable[..., Sequence[Array]]], Callable[..., Sequence[Array]]] | None = None
-    """For a loop of so many rounds: it, with another function for its body."""
+    role: R = None  # pyright: ignore[reportAssignmentType]
     meaning: Callable[[], Meaning] | None = None
     """For the checks; markers have none."""
     numbers: Callable[[Collection[int] | None], Callable[..., Sequence[Array | None]]] | None = None
     """For the checks, which run it once or twice: what it returns of NumPy's arrays, where that takes less time than `run`, and
     None perhaps for outputs that are not wanted."""
-    density: Density | None = None
-    """The identity on the log_prob of a site; further inputs hold the value that it is taken at and bounds of the support."""
-    estimate_of: str | None = None
-    """The identity on an unbiased estimate of an expectation, of which a nonlinear function is biased: what it is."""
-    because: str | None = None
-    """The identity on a value held constant: why no gradient through it is missed."""
+
+    @property
+    def is_site(self) -> bool:
+        return isinstance(self.role, Sited)
 
     @property
     def arity(self) -> int:
-        """How many operands its value depends on, the first of all: the others of a mark are for the checks."""
-        return 1 if self.density is not None else len(self.inputs)
+        """How many operands its value depends on, the first of all."""
+        return 1 if isinstance(self.role, Note) else len(self.inputs)
 
     @functools.cached_property
     def needs(self) -> tuple[Atom, ...]:
         """What its value is made of; a site has operands of strategies besides."""
-        if self.site is None:
-            return self.inputs[: self.arity]
-        return self.inputs[:1] if self.site.masses is None else (self.inputs[0], self.inputs[-1])
+        match self.role:
+            case Sited(SiteInfo(masses=None)):
+                return self.inputs[:1]
+            case Sited():
+                return (self.inputs[0], self.inputs[-1])
+        return self.inputs[: self.arity]
 
     def at(self, *values: Array) -> Sequence[Array]:
         """What it returns of numbers."""
@@ -318,16 +359,9 @@ class Equation:
 
     def without_notes(self) -> Equation:
         """The same with no more operands than its value depends on."""
-        if self.arity == len(self.inputs):
-            return self
-        return replace(
-            self, inputs=self.inputs[: self.arity], flow=lambda: [maps[: self.arity] for maps in self.flow()]
-        )
-
-    @property
-    def own_draw(self) -> bool:
-        """Whether it is a site's log_prob at its own draw, and the draw carries no gradient."""
-        return self.density is not None and self.density.at == "credited draw"
+        n = self.arity
+        same = n == len(self.inputs)
+        return self if same else replace(self, inputs=self.inputs[:n], flow=lambda: [x[:n] for x in self.flow()])
 
 
 @dataclass(frozen=True)
@@ -362,9 +396,3 @@ def equations_behind(equations: tuple[Equation, ...]) -> dict[Atom | Equation, i
 def union(sets: Iterable[int]) -> int:
     """The union of bit sets."""
     return functools.reduce(operator.or_, sets, 0)
-
-
-def site_info(site: Equation) -> SiteInfo:
-    """What is known of a site equation."""
-    assert site.site is not None
-    return site.site

@@ -84,7 +84,7 @@ def flatten(
     def read(equations: Iterable[Equation], where: Callable[[], str] | None) -> None:
         for equation in equations:
             inputs = tuple(renamed.get(atom, atom) if isinstance(atom, Var) else atom for atom in equation.inputs)
-            meaning = SITE if equation.site is not None else _meaning(equation)
+            meaning = SITE if equation.is_site else _meaning(equation)
             line = where or equation.where
             body = meaning.inline(inputs) if meaning.inline is not None else None
             if meaning.own_rule is not None:
@@ -126,10 +126,10 @@ def _behind(
     for equation in reversed(equations):
         if any(var in needed for var in equation.outputs):
             found.append(equation)
-            if equation.site is None:
+            if not equation.is_site:
                 needed.update(equation.inputs)
                 continue
-            needed.update(equation.inputs[i] for i in equation.site.bounds)
+            needed.update(equation.inputs[i] for i in equation.role.info.bounds)
             if not fresh(equation):
                 needed.add(equation.inputs[0])
     return found[::-1]

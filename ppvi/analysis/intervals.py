@@ -170,8 +170,7 @@ RANGES: dict[str, Callable[..., Range]] = {
     "random unit": lambda x: (1.0, 2.0),  # random bits are cast to a number from here, of which 1 is taken
     "sign": lambda x: (float(np.sign(x[0])), float(np.sign(x[1]))),
     **dict.fromkeys(
-        """greatest copy stop_gradient slice gather dynamic_slice rev cummax cummin split reduce_precision
-        ppvi_log_prob ppvi_estimate ppvi_because""".split(),
+        """greatest copy stop_gradient slice gather dynamic_slice rev cummax cummin split reduce_precision ppvi_note""".split(),
         lambda x, *others: x,
     ),
     "add": _total,

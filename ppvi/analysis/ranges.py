@@ -74,8 +74,8 @@ class Ranges:
 
     def _made(self, atom: Var, step: Step, depth: int) -> Range:
         name, inputs = step.meaning.name, step.inputs
-        if step.equation.site is not None:
-            site = step.equation.site
+        if step.equation.is_site:
+            site = step.equation.role.info
             if site.support.name == POINT:
                 return self.of(inputs[0], depth)
             (lower, _), (_, upper) = self.ends(site.support, [inputs[i] for i in site.bounds], depth)
@@ -292,7 +292,7 @@ class Ranges:
             current = waiting.pop()
             step = self.makers.get(current) if isinstance(current, Var) else None
             known = current in seen or current in self.sure or not self.moves(current)
-            if step is None or known or step.equation.site is not None:
+            if step is None or known or step.equation.is_site:
                 continue
             seen.add(current)
             if step.meaning.name in UNSURE or self.has_pole(step, depth) or self._leaves(step, depth):

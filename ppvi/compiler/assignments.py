@@ -9,14 +9,14 @@ fixed distances from its own place, and its variable is a table with an axis of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ppvi._ops import Array, Ops
-from ppvi.ir import Atom, Equation, Var, along
+from ppvi.ir import Atom, Equation, Lifted, Var, along
 
 
 class Values(Protocol):
@@ -78,13 +78,13 @@ def tabulate(
 def _run(equation: Equation, tables: dict[Var, Table], wanted: Collection[Atom], env: Values, ops: Ops) -> bool:
     """Run an equation if it can be."""
     inputs = {i: tables[atom] for i, atom in enumerate(equation.inputs) if isinstance(atom, Var) and atom in tables}
-    if equation.site is not None:
+    if equation.is_site:
         return False
     if not inputs:
         env.run(equation)
         return True
-    if equation.anew is not None:
-        return _run_anew(equation, equation.anew, tables, wanted, env, ops)
+    if isinstance(equation.role, Lifted):
+        return _run_anew(equation, tables, wanted, env, ops)
     moved = _moved(equation, inputs)
     if moved is None:
         return False
@@ -107,14 +107,9 @@ def _run(equation: Equation, tables: dict[Var, Table], wanted: Collection[Atom],
 
 
 def _run_anew(
-    equation: Equation,
-    anew: Callable[[], tuple[Sequence[Equation], Sequence[Atom]]],
-    tables: dict[Var, Table],
-    wanted: Collection[Atom],
-    env: Values,
-    ops: Ops,
+    equation: Equation[Lifted], tables: dict[Var, Table], wanted: Collection[Atom], env: Values, ops: Ops
 ) -> bool:
-    body, results = anew()
+    body, results = equation.role.anew()
     inner, _ = tabulate(tables, body, results, env, ops)
     for var, atom in zip(equation.outputs, results, strict=True):
         if isinstance(atom, Var) and atom in inner:

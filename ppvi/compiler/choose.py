@@ -13,18 +13,7 @@ from ppvi.analysis.ranges import Ranges
 from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
-from ppvi.ir import (
-    POINT,
-    Atom,
-    Candidate,
-    Equation,
-    Program,
-    SiteInfo,
-    Var,
-    equations_behind,
-    site_info,
-    union,
-)
+from ppvi.ir import POINT, Atom, Candidate, Equation, Program, Sited, SiteInfo, Var, equations_behind, union
 from ppvi.strategies import Draw, Strategy
 from ppvi.strategies.alternatives import LIMIT
 
@@ -36,7 +25,7 @@ SMALL_SUPPORT = 16
 class Choice:
     """The strategy of a site, and why."""
 
-    equation: Equation
+    equation: Equation[Sited]
     candidate: Candidate
     coupling: Callable[[], str] | None
     """Where its lanes are coupled, if they are; found only when somebody asks."""
@@ -57,11 +46,11 @@ class Choice:
 
     @property
     def info(self) -> SiteInfo:
-        return site_info(self.equation)
+        return self.equation.role.info
 
 
 def choose(
-    sites: list[Equation],
+    sites: list[Equation[Sited]],
     parts: Decomposition,
     dependence: dict[Var, Sites],
     terms_of: dict[Equation, frozenset[int]],
@@ -78,7 +67,7 @@ def choose(
         place = None
         if widest is not None and coupled(site, widest):
             place = functools.partial(coupling, parts.equations, dependence, site, widest)
-        *preferred, last = site_info(site).candidates
+        *preferred, last = site.role.info.candidates
         cheap = (c for c in preferred if place is None and support_size(site, c) <= SMALL_SUPPORT)
         cheap = (c for c in cheap if _most_runs(site, c, mine, total) <= LIMIT)
         candidate = next(cheap, last)
@@ -91,43 +80,43 @@ def choose(
     return choices
 
 
-def first_candidate(site: Equation) -> Candidate:
+def first_candidate(site: Equation[Sited]) -> Candidate:
     """The candidate that a site prefers. Candidates of one site have one route."""
-    return site_info(site).candidates[0]
+    return site.role.info.candidates[0]
 
 
-def support_size(site: Equation, candidate: Candidate) -> int:
+def support_size(site: Equation[Sited], candidate: Candidate) -> int:
     """Number of alternative values that a candidate keeps, 1 if none."""
     values = candidate.place("values")
-    return 1 if values is None else site.inputs[values].shape[site.mapped]
+    return 1 if values is None else site.inputs[values].shape[site.role.mapped]
 
 
-def runs(site: Equation, candidate: Candidate, term: Term) -> int:
+def runs(site: Equation[Sited], candidate: Candidate, term: Term) -> int:
     """Differentiable runs of a term that a candidate costs."""
     return candidate.strategy.runs(support_size(site, candidate), _coupled_lanes(site, term))
 
 
-def evaluations(site: Equation, candidate: Candidate, term: Term) -> int:
+def evaluations(site: Equation[Sited], candidate: Candidate, term: Term) -> int:
     """Plain evaluations of a term that a candidate costs beside its runs."""
     return candidate.strategy.evaluations(support_size(site, candidate), _coupled_lanes(site, term))
 
 
-def _coupled_lanes(site: Equation, term: Term) -> int:
+def _coupled_lanes(site: Equation[Sited], term: Term) -> int:
     return math.prod(coupled(site, term).values())
 
 
-def _most_runs(site: Equation, candidate: Candidate, terms: dict[int, Term], total: list[int]) -> int:
+def _most_runs(site: Equation[Sited], candidate: Candidate, terms: dict[int, Term], total: list[int]) -> int:
     return max((total[i] * runs(site, candidate, term) for i, term in terms.items()), default=1)
 
 
-def coupled(site: Equation, term: Term) -> dict[int, int]:
+def coupled(site: Equation[Sited], term: Term) -> dict[int, int]:
     """The lane axes of a site that a term couples, each with how many lanes in a row an entry of the term depends on."""
     sized = zip(term.reach[site], site_lanes(site), strict=True)
     widths = (size if place is None else min(place.width, size) for place, size in sized)
     return {axis: int(width) for axis, width in enumerate(widths) if width > 1}
 
 
-def coupling(equations: tuple[Equation, ...], dependence: dict[Var, Sites], site: Equation, term: Term) -> str:
+def coupling(equations: tuple[Equation, ...], dependence: dict[Var, Sites], site: Equation[Sited], term: Term) -> str:
     """Where lanes of a site that were apart first meet on the way to a term: "operation at file:line"."""
     behind = union(equations_behind(equations).get(part.atom, 0) for part in term.parts)
     for i, equation in enumerate(equations):
@@ -137,22 +126,22 @@ def coupling(equations: tuple[Equation, ...], dependence: dict[Var, Sites], site
             apart = min((breadth(lanes) for lanes in before), default=math.inf)
             if any(breadth(lanes) > max(apart, breadth(own_lanes(site))) for lanes in after):
                 return f"{equation.op} at {equation.where()}"
-    return f"the site itself at {site_info(site).where}"
+    return f"the site itself at {site.role.info.where}"
 
 
-def _lanes(dependence: dict[Var, Sites], atom: Atom, site: Equation) -> Lanes | None:
+def _lanes(dependence: dict[Var, Sites], atom: Atom, site: Equation[Sited]) -> Lanes | None:
     return dependence.get(atom, {}).get(site) if isinstance(atom, Var) else None
 
 
 # Messages -------------------------------------------------------------------------------------------------------------
 
 
-def _reason(site: Equation, candidate: Candidate, place: Callable[[], str] | None) -> str:
-    if site_info(site).named:
+def _reason(site: Equation[Sited], candidate: Candidate, place: Callable[[], str] | None) -> str:
+    if site.role.info.named:
         return "named by the user"
     if candidate.strategy.route == "path":
         return "reparameterised sampler, support free of parameters"
-    if len(site_info(site).candidates) == 1:
+    if len(site.role.info.candidates) == 1:
         return "no reparameterised sampler, no finite support"
     if candidate is first_candidate(site):
         return f"finite support of {support_size(site, candidate)}, lanes separable in every term"
@@ -161,8 +150,8 @@ def _reason(site: Equation, candidate: Candidate, place: Callable[[], str] | Non
     return f"finite support, but more than {SMALL_SUPPORT} values or more than {LIMIT} runs"
 
 
-def _too_expensive(site: Equation, candidate: Candidate, runs: int, place: Callable[[], str] | None) -> str:
-    info, size = site_info(site), support_size(site, candidate)
+def _too_expensive(site: Equation[Sited], candidate: Candidate, runs: int, place: Callable[[], str] | None) -> str:
+    info, size = site.role.info, support_size(site, candidate)
     if place is not None:
         cause = f"its lanes {site_lanes(site)} are coupled by {place()}"
     else:
@@ -185,21 +174,20 @@ def refuse_unknown(strategies: Iterable[str], drawn: Collection[str]) -> None:
 
 def refuse_moving_supports(program: Program, choices: dict[Equation, Choice]) -> None:
     """A support that moves with a parameter biases a score function, and is no default for anything."""
-    if not any(site_info(site).bounds for site in choices):
+    if not any(site.role.info.bounds for site in choices):
         return
     moving = set(program.params)
     for equation in program.equations:
         carries = equation.differentiable and any(atom in moving for atom in equation.inputs)
-        if carries and (equation.site is None or choices[equation].strategy.route != "credit"):
+        if carries and (not equation.is_site or choices[equation].strategy.route != "credit"):
             moving.update(equation.outputs)
-        bounds = [equation.inputs[i] for i in equation.site.bounds] if equation.site is not None else ()
-        bounds = [bound for bound in bounds if bound in moving]
-        if equation.site is None or not bounds or _stay(bounds, program):
+        if not equation.is_site:
             continue
-        strategy = choices[equation].strategy
-        asked = equation.site.named or equation.site.support.name == POINT  # which has no ends that a value could pass
-        if strategy.fixed_support or not asked:
-            raise moving_support(equation.site.name, equation.site.distribution, equation.site.where, strategy)
+        site, strategy = equation.role.info, choices[equation].strategy
+        bounds = [bound for i in site.bounds if (bound := equation.inputs[i]) in moving]
+        asked = site.named or site.support.name == POINT  # which has no ends that a value could pass
+        if bounds and (strategy.fixed_support or not asked) and not _stay(bounds, program):
+            raise moving_support(site.name, site.distribution, site.where, strategy)
 
 
 def _stay(bounds: Sequence[Atom], program: Program) -> bool:

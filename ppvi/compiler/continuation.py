@@ -21,7 +21,7 @@ from ppvi.compiler.dependence import Lanes, site_lanes
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
 from ppvi.compiler.lanewise import laid, split
 from ppvi.compiler.plan import Plan
-from ppvi.ir import Along, Atom, Equation, Literal, Var, site_info, union
+from ppvi.ir import Along, Atom, Equation, Literal, Sited, Var, union
 from ppvi.strategies import Draw, Site
 
 Group = frozenset[int]
@@ -102,12 +102,12 @@ class Detached(Env):
 def draw_of(choice: Choice, env: Env, ops: Ops) -> Draw:
     """The draw of a site's strategy."""
     inputs = {i: env[choice.equation.inputs[i]] for i in choice.candidate.fields if i is not None}
-    return choice.candidate.draw(inputs, choice.equation.mapped, ops.moveaxis)
+    return choice.candidate.draw(inputs, choice.equation.role.mapped, ops.moveaxis)
 
 
-def chain(site: Equation) -> tuple[int, bool]:
+def chain(site: Equation[Sited]) -> tuple[int, bool]:
     """The lane axis along which the draws of a site in a loop follow one another, and whether they do so backwards."""
-    own = site.past.get(site_info(site), ())
+    own = site.role.past.get(site.role.info, ())
     found = ((axis, place.last > 0) for axis, place in enumerate(own) if place is not None and place.width > 1)
     return next(found, (0, False))
 
@@ -133,7 +133,7 @@ class Rest:
     """`k`: the rest of the objective after a site, for a group of the terms that depend on it."""
 
     machine: Machine
-    equation: Equation
+    equation: Equation[Sited]
     group: Group
     env: Env
     position: int
@@ -150,7 +150,7 @@ class Rest:
     def site(self) -> Site:
         choice = self.machine.plan.choices[self.equation]
         draw = draw_of(choice, self.env, self.machine.ops)
-        name = site_info(self.equation).name
+        name = self.equation.role.info.name
         return Site(name, self.lanes, draw, self.ops, self.machine.states.get(self.equation), *chain(self.equation))
 
     def __call__(self, value: Array) -> Tail:
@@ -268,7 +268,7 @@ class Rest:
         term = self.machine.plan.terms[i]
         reach, (time, backward) = term.reach[self.equation], chain(self.equation)
         place = reach[time] if len(reach) > time else None
-        if place is None or not self.equation.past or math.isinf(place.width):
+        if place is None or not self.equation.role.past or math.isinf(place.width):
             found = align(self.ops, log_weight, reach, term.shape)
         else:
             start = place.last if backward else place.first

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
-from ppvi.ir import Along, Atom, AxisMap, Equation, Flow, Var, along
+from ppvi.ir import Along, Atom, AxisMap, Equation, Flow, Sited, Var, along
 
 WIDEST = 8
 """The most neighbouring lanes that a window has; a wider one reaches to the end."""
@@ -77,13 +77,12 @@ def breadth(lanes: Lanes) -> float:
     return sum(4.0**WIDEST if a is None else 4.0 * WIDEST if a.width == math.inf else a.width - 1 for a in lanes)
 
 
-def site_lanes(equation: Equation) -> tuple[int, ...]:
+def site_lanes(equation: Equation[Sited]) -> tuple[int, ...]:
     """Shape of a site's lanes."""
-    assert equation.site is not None
-    return equation.outputs[0].shape[: equation.mapped + equation.site.ndim]
+    return equation.outputs[0].shape[: equation.role.mapped + equation.role.info.ndim]
 
 
-def own_lanes(site: Equation) -> Lanes:
+def own_lanes(site: Equation[Sited]) -> Lanes:
     """How a site's draw lies along its own lanes."""
     return own_axes(site_lanes(site))
 
@@ -111,7 +110,7 @@ def propagate(
         return out.get(atom, {}) if isinstance(atom, Var) else {}
 
     for equation in equations:
-        if equation.site is not None:
+        if equation.is_site:
             out[equation.outputs[0]] = join(read(equation.inputs[0]), source(equation))
             continue
         dependences = [read(atom) for atom in equation.inputs]

@@ -25,7 +25,7 @@ from ppvi.analysis.inlined import Flat, flatten
 from ppvi.analysis.intervals import interval
 from ppvi.analysis.poles import Range
 from ppvi.analysis.ranges import Ranges
-from ppvi.ir import Atom, Equation, Literal, Loop, Program, Var, is_float
+from ppvi.ir import Atom, Equation, Lifted, Literal, Loop, Looped, Program, Var, is_float
 from ppvi.strategies.zero import LARGEST, is_finite
 
 POLES: dict[str, Callable[[Range], bool]] = {
@@ -76,18 +76,20 @@ def _guarded_all(edges: Edges, params: Collection[Atom], draws: Collection[Atom]
     varying, drawn = set(params), set(draws)
 
     def read(equation: Equation) -> Equation:
-        random = equation.site is not None or not drawn.isdisjoint(equation.inputs)
-        varies = equation.site is not None or (equation.differentiable and not varying.isdisjoint(equation.inputs))
+        random = equation.is_site or not drawn.isdisjoint(equation.inputs)
+        varies = equation.is_site or (equation.differentiable and not varying.isdisjoint(equation.inputs))
         drawn.update(var for var in equation.outputs if random)
         varying.update(var for var in equation.outputs if varies and is_float(var))
         may_not_count = random or not chosen.isdisjoint(equation.outputs)
-        if equation.anew is not None:
-            return replace(equation, anew=functools.partial(_guarded_anew, edges, equation, frozenset(varying)))
-        if equation.with_body is not None and varies:
-            return _guarded_loop(edges, equation, varying, may_not_count)
+        match equation.role:
+            case Lifted():
+                anew = functools.partial(_guarded_anew, edges, equation, frozenset(varying))
+                return replace(equation, role=Lifted(anew))
+            case Looped() if varies:
+                return _guarded_loop(edges, equation, varying, may_not_count)
         steep = edges.steep(equation)
         edged = bool(steep) or (equation.op not in BOUNDED and not infinite.isdisjoint(equation.outputs))
-        if equation.site is not None or not (edged and varies and may_not_count and _is_entrywise(equation)):
+        if equation.is_site or not (edged and varies and may_not_count and _is_entrywise(equation)):
             return equation
         surely = equation.op != "pow" or edges.exponent(equation) is not None
         slope = -LARGEST if equation.op in ("acos", "xlogx") else LARGEST
@@ -96,9 +98,8 @@ def _guarded_all(edges: Edges, params: Collection[Atom], draws: Collection[Atom]
     return tuple(map(read, edges.equations))
 
 
-def _guarded_loop(edges: Edges, equation: Equation, varying: Collection[Atom], may_not_count: bool) -> Equation:
+def _guarded_loop(edges: Edges, equation: Equation[Looped], varying: Collection[Atom], may_not_count: bool) -> Equation:
     """A loop of which the body is guarded: what it carries may vary, and be anything."""
-    assert equation.with_body is not None
     loop, inner = edges.inside(equation)
     carried = {loop.inputs[i] for _, i in loop.carried}
     params = carried.union(var for var, atom in zip(loop.inputs, equation.inputs, strict=True) if atom in varying)
@@ -116,15 +117,14 @@ def _guarded_loop(edges: Edges, equation: Equation, varying: Collection[Atom], m
             values.update(zip(step.outputs, step.run(*map(read, step.inputs)), strict=True))
         return list(map(read, loop.outputs))
 
-    return replace(equation, run=equation.with_body(body))
+    return replace(equation, run=equation.role.with_body(body))
 
 
 def _guarded_anew(
-    edges: Edges, equation: Equation, varying: frozenset[Atom]
+    edges: Edges, equation: Equation[Lifted], varying: frozenset[Atom]
 ) -> tuple[Sequence[Equation], Sequence[Atom]]:
     """The same of what is run anew, at values of its sites that are drawn or chosen."""
-    assert equation.anew is not None
-    equations, results = equation.anew()
+    equations, results = equation.role.anew()
     known: dict[Atom, Range] = {atom: edges.range(atom) for atom in equation.inputs if isinstance(atom, Var)}
     given = edges.infinite.intersection(equation.inputs)
     inner = Edges(tuple(equations), tuple(results), {}, known, edges.ops, frozenset(given))
@@ -153,7 +153,7 @@ class Edges:
         """Whether there is anything to look for."""
         edged = POLES.keys() | STEEP.keys()
         met = any(
-            equation.op in edged or equation.with_body is not None or any(map(_is_infinite, equation.inputs))
+            equation.op in edged or isinstance(equation.role, Looped) or any(map(_is_infinite, equation.inputs))
             for equation in self.equations
         )
         return met or any(map(_is_infinite, self._constants))
@@ -164,7 +164,7 @@ class Edges:
 
     @functools.cached_property
     def flat(self) -> Flat:
-        sinks = [atom for equation in self.equations if equation.site is not None for atom in equation.inputs]
+        sinks = [atom for equation in self.equations if equation.is_site for atom in equation.inputs]
         return flatten(self.equations, [*self.outputs, *sinks], lambda site: True, self.constants)
 
     @functools.cached_property
@@ -178,12 +178,12 @@ class Edges:
         found: set[Atom] = {*self.given, *(var for var, x in constants if _is_infinite(x))}
         for equation in self.equations:
             met = any(atom in found or _is_infinite(atom) for atom in equation.inputs)
-            if equation.with_body is not None and not met:
+            if isinstance(equation.role, Looped) and not met:
                 loop, inner = self.inside(equation)
                 found.update(
                     var for var, atom in zip(equation.outputs, loop.outputs, strict=True) if atom in inner.infinite
                 )
-            elif equation.site is None and equation.op not in BOUNDED and (met or self.is_pole(equation)):
+            elif not equation.is_site and equation.op not in BOUNDED and (met or self.is_pole(equation)):
                 found.update(var for var in equation.outputs if is_float(var))
         return found
 
@@ -251,7 +251,7 @@ def _chosen(equations: Sequence[Equation]) -> set[Atom]:
     found: set[Atom] = set()
     for equation in reversed(equations):
         carried = equation.op not in FORGETFUL and not found.isdisjoint(equation.outputs)
-        if carried or equation.op in CHOOSING or equation.site is not None:
+        if carried or equation.op in CHOOSING or equation.is_site:
             found.update(equation.inputs)
     return found
 

@@ -51,19 +51,19 @@ def plan(program: Program, ops: Ops) -> Plan:
     """
     edges = Edges.of(program, ops)
     program = guarded(program, edges)
-    sites = [equation for equation in program.equations if equation.site is not None]
+    sites = [equation for equation in program.equations if equation.is_site]
     credited = {site for site in sites if first_candidate(site).strategy.route != "path"}
-    equation_of = {site.site: site for site in credited}
+    equation_of = {site.role.info: site for site in credited}
 
     def own(site: Equation) -> Sites:
         return {site: own_lanes(site)} if site in credited else {}
 
     def given_past(site: Equation) -> Sites:
-        return own(site) | {equation_of[info]: lanes for info, lanes in site.past.items()}
+        return own(site) | {equation_of[info]: lanes for info, lanes in site.role.past.items()}
 
     dependence: dict[Var, Sites] = propagate(program.equations, {}, given_past)
     parts = decompose(program, dependence)
-    if any(site.past for site in credited):
+    if any(site.role.past for site in credited):
         parts = _with_reach(parts, propagate(parts.equations, {}, own))
     terms_of = {site: frozenset[int]() for site in credited}
     for i, term in enumerate(parts.terms):

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ppvi.compiler.dependence import Dependence, breadth, push
-from ppvi.ir import Atom, Equation, Program, Var
+from ppvi.ir import Atom, Density, Equation, Estimate, Program, Sited, Summed, Var
 
-Sites = Dependence[Equation]
+Sites = Dependence[Equation[Sited]]
 """Dependence of a variable on sites, each the equation that draws it."""
 
 
@@ -69,7 +69,7 @@ def decompose(program: Program, dependence: dict[Var, Sites]) -> Decomposition:
         found = [var for var in equation.outputs if var in wanted]
         wanted.difference_update(found)
         if gainful.isdisjoint(found):
-            parts.extend(Part(var, equation.own_draw) for var in found)
+            parts.extend(Part(var, var in own) for var in found)
         else:
             steps = _split_lanes(equation, dependence)
             if steps is not None:
@@ -107,20 +107,16 @@ def _separable(equations: Sequence[Equation], dependence: dict[Var, Sites]) -> t
     own: set[Atom] = set()
     fixed: set[Atom] = set()
     for equation in equations:
-        if equation.own_draw:
+        parted = not fixed.isdisjoint(equation.inputs)
+        if isinstance(equation.role, Density) and equation.role.at == "credited draw":
             own.update(equation.outputs)
         elif _linear_operands(equation, dependence):
-            parted = equation.additive and any(atom in fixed for atom in equation.inputs)
             before = any(atom in gainful or atom in own for atom in equation.inputs)
-            if parted or before or _separates(equation, dependence):
+            if before or (equation.additive and parted) or _separates(equation, dependence):
                 gainful.update(equation.outputs)
-        elif _is_marked(equation) or (equation.linear and any(atom in fixed for atom in equation.inputs)):
+        elif isinstance(equation.role, Density | Estimate) or (equation.linear and parted):
             fixed.update(var for var in equation.outputs if not dependence.get(var))
     return gainful, own
-
-
-def _is_marked(equation: Equation) -> bool:
-    return equation.density is not None or equation.estimate_of is not None
 
 
 def _linear_operands(equation: Equation, dependence: dict[Var, Sites]) -> frozenset[int]:
@@ -145,10 +141,12 @@ def _finer(operand: Sites, output: Sites) -> bool:
 def _split_lanes(equation: Equation, dependence: dict[Var, Sites]) -> tuple[Equation, Equation] | None:
     """A sum that separates lanes, as a sum over the other axes followed by the sum over lanes."""
     operand = equation.inputs[0]
-    if equation.split is None or not isinstance(operand, Var):
+    if not isinstance(equation.role, Summed) or not isinstance(operand, Var):
         return None
     depends = dependence.get(operand, {})
-    steps = equation.split(frozenset(place.axis for lanes in depends.values() for place in lanes if place is not None))
+    steps = equation.role.split(
+        frozenset(place.axis for lanes in depends.values() for place in lanes if place is not None)
+    )
     if steps is not None:
         ((axes,),) = steps[0].flow()
         assert axes is not None

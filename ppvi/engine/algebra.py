@@ -33,7 +33,7 @@ ENTRYWISE: dict[str, Callable[..., Any]] = {
     "logaddexp": np.logaddexp, "softplus": lambda x: np.logaddexp(0, x), "trunc": np.trunc, "xlogy": special.xlogy,
     "expi": special.expi, "hypot": np.hypot, "lgamma": lambda x: np.where(np.isneginf(x), np.inf, special.gammaln(x)),
     "erfcx": special.erfcx, "log_ndtr": special.log_ndtr, "ndtri": special.ndtri,
-    "ppvi_log_prob": lambda x, *others: x, "ppvi_estimate": np.array, "ppvi_because": np.array,
+    "ppvi_note": lambda x, *others: x,
 }  # fmt: skip
 """Operations on single numbers, in double precision."""
 
@@ -53,7 +53,7 @@ _SMOOTH = frozenset(
     erf_inv erfc exp exp2 expand_dims expm1 fft igamma igammac imag integer_pow lgamma log log1p logistic mul neg not or
     pad polygamma pow random_gamma_grad real reduce_and reduce_or reduce_prod reduce_sum reduce_window_sum
     regularized_incomplete_beta reshape rev rsqrt select_and_gather_add sin sinh slice split sqrt square squeeze stack
-    stop_gradient sub tan tanh tile transpose triangular_solve xor zeta ppvi_estimate ppvi_because ppvi_log_prob
+    stop_gradient sub tan tanh tile transpose triangular_solve xor zeta ppvi_note
     optimization_barrier random_gamma bessel_i0 bessel_i1 diag diagonal diagonals erfcx expi expm expn gelu layer_norm
     log_ndtr log_softmax logaddexp logsumexp mish mse_loss mvlgamma nll_loss polynomial ndtri sinc softmax softplus
     strict_tril sum tril var xlogy""".split()
@@ -80,7 +80,7 @@ def smoothness_of(name: str) -> Callable[[int, int], Smoothness] | None:
     if name in _ONE_OF_SEVERAL:
         place = _ONE_OF_SEVERAL[name]
         return lambda output, operand: SMOOTH if output == place else JUMP
-    if name == "ppvi_log_prob":
+    if name == "ppvi_note":
         return lambda output, operand: INDEPENDENT if operand else SMOOTH
     found = _CLASSES.get(name)
     return None if found is None else lambda output, operand: found

@@ -15,7 +15,7 @@ from ppvi.checks.unbiased import Draws
 from ppvi.compiler.plan import Plan
 from ppvi.engine.outcomes import Outcomes
 from ppvi.engine.runs import Arrays, Handle, Run, Site, SiteRecord
-from ppvi.ir import Density, SiteInfo, Support
+from ppvi.ir import Note, SiteInfo, Support
 from ppvi.proofs.explain import Explanation
 from ppvi.proofs.findings import StaticReport
 
@@ -263,14 +263,12 @@ class Programs(Repeats, Protocol):
 class Marks(Protocol):
     """An engine's markers: identities on their first array that the compiler or the checks look for.
 
-    Of a site the other inputs are what `info` says they are. Of a density they are the bounds of the support that are arrays,
-    and last what `info.masses` says.
+    Of a site the other inputs are what `info` says they are. Of a density they are its value, the bounds of the support that
+    are arrays, and last what its `masses` say.
     """
 
     def mark_site(self, info: SiteInfo, key: Any, inputs: Sequence[Array]) -> Array: ...
-    def mark_density(self, log_prob: Array, info: Density, value: Array, bounds: Sequence[Array]) -> Array: ...
-    def mark_estimate(self, value: Array, what: str) -> Array: ...  # an unbiased estimate of an expectation
-    def mark_because(self, value: Array, because: str) -> Array: ...  # held constant, with why no gradient is missed
+    def mark_note(self, value: Array, note: Note, *others: Array) -> Array: ...
 
 
 class Bodies(Protocol):

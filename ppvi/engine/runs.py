@@ -178,7 +178,7 @@ class Run:
         observed = site.observed is not None and not site.infer.get("is_auxiliary")
         session.names.site(name, Said(self.role, where, discrete=is_discrete(site.fn), observed=observed))
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
-        density, bounds = session.density(site, self.role, at)
+        density, bounds = session.density(site, at)
         if density is not None and density.support.name == POINT:
             self.points.add(name)
         record = SiteRecord(name, where, at != "data", density, site.plates)
@@ -195,7 +195,7 @@ class Run:
         """Keep a site."""
         session, name, log_prob = self.session, record.name, self.agreeing(record.name, arrays)
         if record.density is not None and (marks := session.marks) is not None:
-            log_prob = marks.mark_density(log_prob, record.density, arrays.value, arrays.bounds)
+            log_prob = marks.mark_note(log_prob, record.density, arrays.value, *arrays.bounds)
         rows = log_prob if arrays.scale is None else arrays.scale * log_prob
         self.log_probs[name] = of_minibatches(name, rows, record.plates)
         if any(plate.scale != 1 for plate in record.plates):

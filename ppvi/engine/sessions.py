@@ -23,7 +23,7 @@ from ppvi.engine.protocol import Bodies, Marks, Programs, Repeats
 from ppvi.engine.runs import Arrays, Counted, Handle, Run, Site, SiteRecord
 from ppvi.engine.sites import Drawn, Place, by_strategies, refuse_shape, strategies_of
 from ppvi.errors import ProgramError
-from ppvi.ir import At, Density
+from ppvi.ir import At, Constant, Density, Estimate
 from ppvi.strategies import Strategy
 
 E = TypeVar("E", bound=Programs)
@@ -224,7 +224,7 @@ class Session(Generic[E]):
     def log_prob(self, site: Site, value: Array, role: str, intermediates: Sequence[Any] = ()) -> Array:
         return self.log_probs(self, site, value, role, intermediates)
 
-    def density(self, site: Site, role: str, at: At) -> tuple[Density | None, Sequence[Array]]:
+    def density(self, site: Site, at: At) -> tuple[Density | None, Sequence[Array]]:
         """What its mark says of a site's log_prob, and the arrays that say where it has mass."""
         # What is masked costs nothing, possible or not.
         over = [mask for mask, _ in masks(site.fn)]
@@ -233,7 +233,7 @@ class Session(Generic[E]):
         seen, masked = self.scope.distribution(site.fn), bool(over)
         looked_at = at == "choice" and self.scope.bodies is None and not masked
         kind, numbers = seen.masses() if looked_at else (None, [])
-        info = Density(site.name, role, seen.name, self.here(), seen.support, tails(seen.name), at, kind, masked)
+        info = Density(site.name, seen.name, self.here(), seen.support, tails(seen.name), at, kind, masked)
         return info, [*seen.bounds(), *numbers]
 
     def given(self, site: Site, value: Array, role: str) -> Array:
@@ -319,8 +319,8 @@ class Session(Generic[E]):
     def estimate(self, value: Array, what: str, plates: Sequence[str] = ()) -> Array:
         """The value, marked as an unbiased estimate, on the minibatches of these plates."""
         value = self.recorder.estimate(value, what, plates)
-        return value if self.marks is None else self.marks.mark_estimate(value, what)
+        return value if self.marks is None else self.marks.mark_note(value, Estimate(what))
 
     def because(self, value: Array, reason: str) -> Array:
         """A value held constant, marked with the reason."""
-        return value if self.marks is None else self.marks.mark_because(value, reason)
+        return value if self.marks is None else self.marks.mark_note(value, Constant(reason))

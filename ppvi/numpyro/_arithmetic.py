@@ -288,7 +288,7 @@ MOVES: dict[str, Callable[..., Any]] = {
     "split": _split,
     "squeeze": _squeeze,
     "transpose": lambda p, x: np.transpose(x, p["permutation"]),
-    **dict.fromkeys(("ppvi_site", "ppvi_log_prob", "ppvi_estimate", "ppvi_because"), lambda p, x, *others: x),
+    **dict.fromkeys(("ppvi_site", "ppvi_note"), lambda p, x, *others: x),
     **dict.fromkeys(("stop_gradient", "copy", "copy_p", "random_clone"), lambda p, x: x),
     "optimization_barrier": lambda p, *xs: xs,
 }

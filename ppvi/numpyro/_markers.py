@@ -20,13 +20,11 @@ from jax.interpreters import ad, batching, mlir
 from ppvi.compiler.dependence import Lanes
 from ppvi.engine.runs import Arrays, SiteRecord
 from ppvi.errors import EngineError
-from ppvi.ir import Along, Density, SiteInfo, further
+from ppvi.ir import Along, Note, SiteInfo, further
 from ppvi.numpyro import _compat
 
 site_p = Primitive("ppvi_site")
-log_prob_p = Primitive("ppvi_log_prob")
-estimate_p = Primitive("ppvi_estimate")
-because_p = Primitive("ppvi_because")
+note_p = Primitive("ppvi_note")
 outcome_p = Primitive("ppvi_outcome")
 key_p = Primitive("ppvi_key")
 given_p = Primitive("ppvi_given")
@@ -34,7 +32,7 @@ record_p = Primitive("ppvi_record")
 rest_p = Primitive("ppvi_rest")
 record_p.multiple_results = rest_p.multiple_results = True
 
-for _marker in (site_p, log_prob_p, estimate_p, because_p, outcome_p, given_p):
+for _marker in (site_p, note_p, outcome_p, given_p):
     _marker.def_abstract_eval(lambda value, *others, **params: value)
 record_p.def_abstract_eval(lambda *values, **params: values)
 key_p.def_abstract_eval(lambda dtype: ShapedArray((), dtype))
@@ -42,27 +40,18 @@ rest_p.def_abstract_eval(lambda *values, before, **params: values[:before])
 
 # Notes to the checks mean nothing to whoever runs the program. The other markers have no lowering: one that reached
 # execution would be an error, never a silent identity.
-for _note in (log_prob_p, estimate_p, because_p):
-    mlir.register_lowering(_note, lambda ctx, value, *others, **params: [value])
+mlir.register_lowering(note_p, lambda ctx, value, *others, **params: [value])
 
 
-# The first four are those of `ppvi.engine.protocol.Marks`.
+# The first two are those of `ppvi.engine.protocol.Marks`.
 
 
 def mark_site(info: SiteInfo, key: jax.Array, inputs: Sequence[jax.Array]) -> jax.Array:
     return site_p.bind(inputs[0], key, *inputs[1:], info=info, mapped=0, past=())
 
 
-def mark_density(log_prob: jax.Array, info: Density, value: jax.Array, bounds: Sequence[jax.Array]) -> jax.Array:
-    return log_prob_p.bind(log_prob, value, *bounds, info=info)
-
-
-def mark_estimate(value: jax.Array, what: str) -> jax.Array:
-    return estimate_p.bind(value, what=what)
-
-
-def mark_because(value: jax.Array, because: str) -> jax.Array:
-    return because_p.bind(value, because=because)
+def mark_note(value: jax.Array, note: Note, *others: jax.Array) -> jax.Array:
+    return note_p.bind(value, *others, note=note)
 
 
 def mark_outcome(value: jax.Array, support: jax.Array, log_probs: jax.Array, tape: Any, lanes: int) -> jax.Array:
@@ -164,15 +153,8 @@ batching.primitive_batchers[outcome_p] = _batch_outcome
 batching.primitive_batchers[record_p] = _batch_record
 batching.primitive_batchers[rest_p] = _batch_rest
 ad.primitive_jvps[site_p] = ad.primitive_jvps[record_p] = _differentiate_site
-for _identity in (log_prob_p, estimate_p, because_p):
-    batching.primitive_batchers[_identity] = lambda args, dims, p=_identity, **params: (
-        p.bind(*_in_front(args, dims), **params),
-        0,
-    )
-    ad.primitive_jvps[_identity] = lambda primals, tangents, p=_identity, **params: (
-        p.bind(*primals, **params),
-        tangents[0],
-    )
+batching.primitive_batchers[note_p] = lambda args, dims, note: (note_p.bind(*_in_front(args, dims), note=note), 0)
+ad.primitive_jvps[note_p] = lambda primals, tangents, note: (note_p.bind(*primals, note=note), tangents[0])
 
 
 ASKING = frozenset({site_p, key_p, given_p, record_p, outcome_p})

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun
 
-from ppvi.ir import Atom, Equation, Flow, Literal, Meaning, Program, Var
+from ppvi.ir import Atom, Equation, Flow, Lifted, Literal, Looped, Meaning, Program, Sited, Summed, Var
 from ppvi.numpyro import (
     _compat,
     _lookup as lookup,
@@ -28,7 +28,7 @@ from ppvi.numpyro import (
 )
 from ppvi.numpyro._contracts import contract
 from ppvi.numpyro._flows import flow, of_body
-from ppvi.numpyro._markers import because_p, estimate_p, log_prob_p, outcome_p, rest_p, site_p
+from ppvi.numpyro._markers import note_p, outcome_p, rest_p, site_p
 from ppvi.numpyro._symmetric import symmetric
 
 
@@ -99,33 +99,32 @@ class Reader:
         outputs = tuple(self.variable(var) for var in eqn.outvars)
         name = eqn.primitive.name
         call, inner = self.call or eqn, functools.partial(Reader, self.call)
-        where = _where(call)
+        where, same = _where(call), functools.partial(_identity_flow, inputs)
         if eqn.primitive is site_p:
-            info, mapped, past = eqn.params["info"], eqn.params["mapped"], dict(eqn.params["past"])
-            site = Equation(
-                name, inputs, outputs, _first, _unused, where, site=info, mapped=mapped, past=past, numbers=_as_is
-            )
+            role = Sited(eqn.params["info"], eqn.params["mapped"], dict(eqn.params["past"]))
+            site = Equation(name, inputs, outputs, _first, same, where, role=role, numbers=_as_is)
             self.sites[outputs[0]] = site
             return site
         if eqn.primitive is rest_p:
             return self.rest(eqn, inputs, outputs, where, inner)
         if eqn.primitive is outcome_p:
-            return Equation(name, inputs, outputs, _next_of(**eqn.params), lambda: _identity_flow(inputs), where)
-        if eqn.primitive in (log_prob_p, estimate_p, because_p):
+            return Equation(name, inputs, outputs, _next_of(**eqn.params), same, where)
+        if eqn.primitive is note_p:
             return Equation(
                 name,
                 inputs,
                 outputs,
                 _first,
-                lambda: _identity_flow(inputs),
+                same,
                 where,
                 linear=(frozenset({0}),),
                 meaning=functools.cache(lambda: meanings.meaning(eqn, call, inner)),
-                density=eqn.params.get("info"),
-                estimate_of=eqn.params.get("what"),
-                because=eqn.params.get("because"),
+                role=eqn.params["note"],
                 numbers=_as_is,
             )
+        role = Looped(functools.partial(_scan_of, eqn)) if name == "scan" else None
+        if name == "reduce_sum":
+            role = Summed(_splitter(eqn, inputs, outputs, where))
         return Equation(
             "xlogx" if name == "custom_jvp_call" and _is_x_log_x(eqn) else name,
             inputs,
@@ -135,10 +134,9 @@ class Reader:
             where,
             linear=rules.linear(eqn),
             additive=name in rules.ADDITIVE,
-            split=_splitter(eqn, inputs, outputs, where) if name == "reduce_sum" else None,
             effect=bool(eqn.effects) and not outputs,
             differentiable=name != "stop_gradient" and any(rules.is_float(var) for var in eqn.outvars),
-            with_body=functools.partial(_scan_of, eqn) if name == "scan" else None,
+            role=role,
             meaning=functools.cache(lambda: meanings.meaning(eqn, call, inner)),
             numbers=functools.partial(numbers.run_of, eqn),
         )
@@ -169,7 +167,7 @@ class Reader:
             return meanings.inlined(reader, body, operands[first:])
 
         operands = (*results, *draws, *values)
-        meaning, anew = Meaning("rest", inline=inline), functools.partial(inline, operands)
+        meaning = Meaning("rest", inline=inline)
         run = functools.partial(unless_same, jaxpr_as_fun(body))
         return Equation(
             "rest",
@@ -178,7 +176,7 @@ class Reader:
             run,
             axes,
             where,
-            anew=anew,
+            role=Lifted(functools.partial(inline, operands)),
             meaning=lambda: meaning,
             numbers=lambda wanted: functools.partial(unless_same, numbers.run_of_body(body)),
         )
@@ -208,10 +206,6 @@ def _next_of(tape: Any, mapped: int, lanes: int) -> Callable[..., tuple[jax.Arra
 
 def _identity_flow(inputs: Sequence[Atom]) -> Flow:
     return [[tuple(range(len(inputs[0].shape))), *(None for _ in inputs[1:])]]
-
-
-def _unused() -> Flow:
-    raise AssertionError("a site's dependence is the compiler's own rule")
 
 
 def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:

@@ -41,7 +41,7 @@ class Constants:
 
     def _made(self, atom: Var) -> Any:
         step = self.makers.get(atom)
-        random = step is None or step.equation.site is not None or step.meaning.keyed is not None
+        random = step is None or step.equation.is_site or step.meaning.keyed is not None
         if step is None or random or np.prod(atom.shape) > MOST or not is_real(atom):
             return None
         values = [self._native(x) for x in step.inputs]

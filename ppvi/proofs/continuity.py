@@ -232,9 +232,10 @@ class Region:
         step = self.known.flat.makers.get(atom) if isinstance(atom, Var) else None
         if step is None or not self.known.of(atom):
             return True
-        site, name = step.equation.site, step.meaning.name
-        if site is not None:
-            return alone or site.support.kind != "other" or site.support.name == "real_vector"
+        name = step.meaning.name
+        if step.equation.is_site:
+            support = step.equation.role.info.support
+            return alone or support.kind != "other" or support.name == "real_vector"
         if name in PICKS or step.meaning.moves:
             return all(self._is_free(x, alone) for x in step.inputs)
         unbounded = all(

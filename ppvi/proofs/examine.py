@@ -16,7 +16,7 @@ import numpy as np
 from ppvi.analysis.inlined import Flat, Step, flatten
 from ppvi.analysis.ranges import pole_of
 from ppvi.compiler.plan import Plan
-from ppvi.ir import Atom, Density, Equation, Program, Smoothness, Var, is_float, site_info
+from ppvi.ir import Atom, Constant, Density, Equation, Estimate, Program, Smoothness, Var, is_float
 from ppvi.proofs.findings import Finding, Rule, Severity, StaticReport, in_order, unless
 from ppvi.proofs.linearity import misused
 from ppvi.proofs.masses import possible
@@ -42,7 +42,8 @@ def examine(plan: Plan, names: Mapping[Var, str], numbers: Numbers) -> StaticRep
         site for site, choice in choices.items() if choice.strategy.route == "path" and choice.strategy.unbiased
     )
     through = frozenset(site.outputs[0] for site in pathwise)
-    own = [equation.outputs[0] for equation in program.equations if equation.own_draw]
+    densities = [equation for equation in program.equations if isinstance(equation.role, Density)]
+    own = [equation.outputs[0] for equation in densities if equation.role.at == "credited draw"]
     kept = [atom for choice in choices.values() if choice.strategy.unbiased for atom in choice.kept]
     sinks = [program.output, *own, *kept]
     analysis = analyse(program.equations, sinks, sources, program.constants, through, program.supports)
@@ -74,7 +75,7 @@ def nonlinear_estimates(flat: Flat) -> Iterator[Finding]:
     """The estimates that a program uses nonlinearly."""
     by_step: dict[Step, set[str]] = {}
     for estimate, step in misused(flat).items():
-        by_step.setdefault(step, set()).add(f"the {estimate.equation.estimate_of}")
+        by_step.setdefault(step, set()).add(f"the {estimate.equation.role.of}")
     for step, estimates in by_step.items():
         yield _finding("biased", "nonlinear estimate", ", ".join(sorted(estimates)), step, _NONLINEAR, _LINEARLY)
 
@@ -94,7 +95,7 @@ _LINEARLY = (
 
 def misused_estimates(program: Program) -> tuple[Finding, ...]:
     """The same of a program as it is staged, at no cost where it has no estimates."""
-    if all(equation.estimate_of is None for equation in program.equations):
+    if not any(isinstance(equation.role, Estimate) for equation in program.equations):
         return ()
     flat = flatten(program.equations, [program.output], lambda site: False, program.constants)
     return in_order(nonlinear_estimates(flat))
@@ -152,8 +153,8 @@ class Rules:
             subject = self._names(analysis.of(stop.inputs[0]))
             yield _finding("biased" if certain else "suspect", "held constant", subject, stop, why, remedy)
         for step in analysis.flat.steps:
-            if step.equation.because is not None:
-                yield Finding("note", "assumption", "assumed", "stop_gradient", step.where(), step.equation.because)
+            if isinstance(role := step.equation.role, Constant):
+                yield Finding("note", "assumption", "assumed", "stop_gradient", step.where(), role.because)
 
     def nonlinear(self) -> Iterator[Finding]:
         """Nonlinear functions of unbiased estimates are biased."""
@@ -175,13 +176,13 @@ class Rules:
         if not is_drawn(piece.atom, flat.makers) or self._is_inside(piece.atom, outer):
             return
         maker = flat.makers[cast(Var, piece.atom)]
-        site = maker.equation.site
-        if site is None:
+        if not maker.equation.is_site:
             fits, subject = None, f"site {_density(log_prob).site!r}"
             why = f"its value is made of draws by {maker.meaning.name} at {maker.where()}, and could not be shown to be in the "
             why += "support, outside of which the log density is -inf, or has no meaning."
             remedy = "Make the value by what maps all draws into the support, such as exp or a sigmoid."
         else:
+            site = maker.equation.role.info
             inner = ends(site.support, [maker.inputs[i] for i in site.bounds], self.analysis.ranges)
             fits = within(inner, outer)
             if fits is None and holds(outer, maker.inputs[0], self.analysis.ranges, analytic=True):
@@ -209,7 +210,7 @@ class Rules:
             if masses is None or not is_drawn(log_prob.inputs[1], makers) or not self.numbers.may_bar(masses, barred):
                 continue
             draw = draw_of(log_prob, makers)
-            site = None if draw is None or site_info(draw.equation).masses is None else site_info(draw.equation)
+            site = None if draw is None or draw.equation.role.info.masses is None else draw.equation.role.info
             its_masses = None if site is None else site.masses
             theirs = () if draw is None or its_masses is None else (draw.equation.inputs[-1],)
             found = (
@@ -249,8 +250,8 @@ class Rules:
         """A mean has the infinity or the NaN that is drawn."""
         program, numbers = self.plan.program, self.numbers
         for value, run in numbers.not_finite(program.output):
-            densities = [e for e in program.equations if e.density is not None]
-            density = next((e.density for e in densities if not _is_finite(numbers.of(e.outputs[0], run))), None)
+            densities = (e for e in program.equations if isinstance(e.role, Density))
+            density = next((e.role for e in densities if not _is_finite(numbers.of(e.outputs[0], run))), None)
             made = (e for e in program.equations if program.output in e.outputs)
             named = ("the objective", "value", next(made).where()) if density is None else _named(density)
             said = numbers.said(run)
@@ -329,8 +330,8 @@ class Rules:
     def tails(self, output: Atom) -> Iterator[Finding]:
         """Weights that are averaged without their logarithm need a guide of heavier tails."""
         weighed = self._weighed(output)
-        steps = self.analysis.flat.steps
-        own = {d.site: d for step in steps if (d := step.equation.density) and d.at in ("draw", "credited draw")}
+        roles = [step.equation.role for step in self.analysis.flat.steps]
+        own = {d.site: d for d in roles if isinstance(d, Density) and d.at in ("draw", "credited draw")}
         for log_prob in weighed:
             density = _density(log_prob)
             drawn = own.get(density.site)
@@ -364,9 +365,9 @@ class Rules:
             if step is None or (atom, exponential) in seen or step.meaning.name in ("log", "log1p", "cumlogsumexp"):
                 continue
             seen.add((atom, exponential))
-            if step.equation.density is not None and exponential:
+            if isinstance(step.equation.role, Density) and exponential:
                 found[step] = None
-            elif step.equation.site is None:
+            elif not step.equation.is_site:
                 waiting.extend((operand, exponential or step.meaning.name == "exp") for operand in step.inputs)
         return list(found)
 
@@ -380,8 +381,7 @@ def _named(density: Density) -> tuple[str, str, str]:
 
 
 def _density(step: Step) -> Density:
-    assert step.equation.density is not None
-    return step.equation.density
+    return step.equation.role
 
 
 def _bounds(step: Step) -> tuple[Atom, ...]:
@@ -394,6 +394,7 @@ def _value(values: Sequence[int]) -> str:
 
 
 def _finding(severity: Severity, rule: Rule, subject: str, step: Step, why: str, remedy: str) -> Finding:
-    density = step.equation.density
-    operation = step.meaning.name if density is None else f"{density.distribution}.log_prob"
-    return Finding(severity, rule, subject, operation, step.where() if density is None else density.where, why, remedy)
+    operation, where = step.meaning.name, step.where()
+    if isinstance(density := step.equation.role, Density):
+        operation, where = f"{density.distribution}.log_prob", density.where
+    return Finding(severity, rule, subject, operation, where, why, remedy)

@@ -9,7 +9,7 @@ from ppvi.compiler.choose import Choice, coupled, evaluations, runs
 from ppvi.compiler.dependence import site_lanes
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.terms import Term
-from ppvi.ir import Along, Atom, Equation, site_info
+from ppvi.ir import Along, Atom, Constant, Density, Equation, Estimate, Lifted, Looped, Role, Sited, Summed
 from ppvi.proofs.findings import StaticReport
 
 
@@ -88,7 +88,7 @@ def explain(plan: Plan, static: StaticReport) -> Explanation:
             TermReport(
                 parts=tuple(_operation(makers.get(part.atom)) for part in term.parts),
                 shape=term.shape,
-                sites={site_info(site).name: _how(site, term) for site in term.dependence},
+                sites={site.role.info.name: _how(site, term) for site in term.dependence},
                 **_total(plan, term),
             )
             for term in plan.terms
@@ -156,16 +156,20 @@ def _window(place: Along) -> str:
     return "lanes up to its own" if math.isinf(place.first) else "lanes from its own on"
 
 
-def _operation(equation: Equation | None) -> str:
+def _operation(equation: Equation[Role] | None) -> str:
     if equation is None:
         return "input"
-    if equation.site is not None:
-        return f"{equation.site.name} itself ({equation.where()})"
-    if equation.estimate_of is not None:
-        return f"estimate: {equation.estimate_of} ({equation.where()})"
-    if equation.density is None:
-        return f"{equation.op} ({equation.where()})"
-    return f"log_prob of {equation.density.site} ({equation.where()}{', own draw' if equation.own_draw else ''})"
+    match equation.role:
+        case Sited(site):
+            return f"{site.name} itself ({equation.where()})"
+        case Estimate(of):
+            return f"estimate: {of} ({equation.where()})"
+        case Density(site, at="credited draw"):
+            return f"log_prob of {site} ({equation.where()}, own draw)"
+        case Density(site):
+            return f"log_prob of {site} ({equation.where()})"
+        case Constant() | Summed() | Looped() | Lifted() | None:
+            return f"{equation.op} ({equation.where()})"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

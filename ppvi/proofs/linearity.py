@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ppvi.analysis.inlined import Flat, Step
-from ppvi.ir import Atom
+from ppvi.ir import Atom, Density, Estimate
 
 
 def misused(flat: Flat) -> dict[Step, Step]:
@@ -19,14 +19,14 @@ def misused(flat: Flat) -> dict[Step, Step]:
     noise = _noise(flat)
     for step in flat.steps:
         carried = [estimates.get(atom, frozenset()) for atom in step.inputs]
-        if step.equation.site is not None:
+        if step.equation.is_site:
             carried = carried[:1]
         every = frozenset[Step]().union(*carried)
         if every and not _keeps(step, carried, noise):
             for estimate in every:
                 found.setdefault(estimate, step)
             every = frozenset()
-        if step.equation.estimate_of is not None:
+        if isinstance(step.equation.role, Estimate):
             every = every | {step}
         if every:
             estimates.update(dict.fromkeys(step.outputs, every))
@@ -35,7 +35,7 @@ def misused(flat: Flat) -> dict[Step, Step]:
 
 def _keeps(step: Step, carried: list[frozenset[Step]], noise: Mapping[Step, int]) -> bool:
     """Whether the operation is linear in the estimates, or a product of independent ones."""
-    if step.meaning.moves or step.equation.density is not None or step.equation.estimate_of is not None:
+    if step.meaning.moves or isinstance(step.equation.role, Density | Estimate):
         return True
     holders = frozenset(i for i, held in enumerate(carried) if held)
     groups = step.equation.linear
@@ -55,13 +55,13 @@ def _noise(flat: Flat) -> dict[Step, int]:
     found: dict[Step, int] = {}
     for step in flat.steps:
         needs = 0
-        if step.equation.site is None:
+        if not step.equation.is_site:
             for atom in step.inputs:
                 needs |= behind.get(atom, 0)
             if step.meaning.keyed is not None:
                 operands = (step.meaning.name, needs, *(flat.constant(atom) for atom in step.inputs))
                 needs |= 1 << numbers.setdefault(operands if step.meaning.keyed else step, len(numbers))
         behind.update(dict.fromkeys(step.outputs, needs))
-        if step.equation.estimate_of is not None:
+        if isinstance(step.equation.role, Estimate):
             found[step] = needs
     return found

@@ -24,7 +24,7 @@ ROUNDING = 1e-6
 """An eigenvalue of a constant that is this much below 0, of the greatest, counts as 0."""
 FACTORS = frozenset("copy tril stop_gradient select_n squeeze".split())
 """Operations that leave a triangular factor one."""
-KEEPING = frozenset("copy stop_gradient convert_element_type ppvi_because".split())
+KEEPING = frozenset("copy stop_gradient convert_element_type ppvi_note".split())
 DEFINITE_SUPPORTS = frozenset("positivedefinite corrmatrix".split())
 FACTOR_SUPPORTS = frozenset("lowercholesky corrcholesky softpluslowercholesky scaledunitlowercholesky".split())
 
@@ -67,8 +67,8 @@ class Matrices:
         if step is None or not depth:
             return False
         name, inputs = step.meaning.name, step.inputs
-        if step.equation.site is not None:
-            return step.equation.site.support.name.lower() in FACTOR_SUPPORTS
+        if step.equation.is_site:
+            return step.equation.role.info.support.name.lower() in FACTOR_SUPPORTS
         if name == "cholesky":
             return True
         if step.meaning.moves:
@@ -99,8 +99,8 @@ class Matrices:
         if step is None:
             return UNKNOWN
         name, inputs = step.meaning.name, step.inputs
-        if step.equation.site is not None:
-            known = step.equation.site.support.name.lower() in DEFINITE_SUPPORTS
+        if step.equation.is_site:
+            known = step.equation.role.info.support.name.lower() in DEFINITE_SUPPORTS
             return DEFINITE if known and factor > 0 and set(axes) == set(_last(atom)) else UNKNOWN
         if step.meaning.moves:
             rows, columns = _inside(step, axes)

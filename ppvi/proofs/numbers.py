@@ -19,17 +19,7 @@ import numpy as np
 
 from ppvi._ops import as_numpy
 from ppvi.compiler.infinities import Edges
-from ppvi.ir import (
-    Atom,
-    Equation,
-    Literal,
-    Masses,
-    Program,
-    Var,
-    is_float,
-    site_info,
-    union,
-)
+from ppvi.ir import Atom, Density, Equation, Literal, Looped, Masses, Program, Var, is_float, union
 from ppvi.proofs.masses import possible, probabilities
 
 RUNS, OF_LOOPS = 8, 2
@@ -89,7 +79,7 @@ class Numbers:
 
     def together(self, *atoms: Atom, runs: int = RUNS) -> Iterator[tuple[int | None, list[np.ndarray]]]:
         """Arrays in one run after the other, by seed; one run where no draw has a part in them, none where they are unknown."""
-        loops = any(equation.with_body is not None for atom in atoms for equation in self._behind(atom))
+        loops = any(isinstance(equation.role, Looped) for atom in atoms for equation in self._behind(atom))
         for seed in (None, *range(min(runs, OF_LOOPS) if loops else runs)):
             found = [self.of(atom, Run(seed)) for atom in atoms]
             known = [x for x in found if x is not None]
@@ -163,7 +153,7 @@ class Numbers:
     def said(self, run: Run) -> str:
         """The values that finite sites take in a run, where it was chosen for these."""
         taken = {} if run.turn is None else self.turns[run.turn]
-        values = ", ".join(f"{site_info(site).name!r} is {value}" for site, value in list(taken.items())[:3])
+        values = ", ".join(f"{site.role.info.name!r} is {value}" for site, value in list(taken.items())[:3])
         return f", where {values}" if values else ""
 
     def can_be(self, run: Run) -> bool:
@@ -171,13 +161,15 @@ class Numbers:
         other."""
         if run.turn is None:
             return True
-        own = (e for e in self.program.equations if e.density is not None and e.density.at in ("draw", "credited draw"))
+        own = (
+            e for e in self.program.equations if isinstance(e.role, Density) and e.role.at in ("draw", "credited draw")
+        )
         found = (self.of(equation.outputs[0], run) for equation in own)
         return all(x is None or np.isfinite(x).all() for x in found)
 
     @functools.cached_property
     def _finite(self) -> list[Equation]:
-        return [e for e in self.program.equations if e.site is not None and e.site.masses is not None]
+        return [e for e in self.program.equations if e.is_site and e.role.info.masses is not None]
 
     @functools.cached_property
     def _runs(self) -> dict[Run, dict[Any, Any]]:
@@ -238,7 +230,10 @@ class Numbers:
     def _wanted(self) -> set[Atom]:
         """What another value is made of, and what notes say."""
         equations = self.program.equations
-        return {self.program.output, *(x for e in equations for x in (e.needs if e.density is None else e.inputs))}
+        return {
+            self.program.output,
+            *(x for e in equations for x in (e.inputs if isinstance(e.role, Density) else e.needs)),
+        }
 
     def _after(self, changed: frozenset[Atom]) -> set[Atom]:
         """What depends on these, which are among it."""
@@ -282,7 +277,7 @@ def _evaluate(
 
 def _most(site: Equation) -> int:
     """The last of a site's values; of numbers of successes, which the program does not say, so many."""
-    info = site_info(site)
+    info = site.role.info
     if info.masses in ("probs", "logits"):
         return site.inputs[-1].shape[-1] - 1
     return TURNS - 1 if info.masses == "count probs" else 1
@@ -290,7 +285,7 @@ def _most(site: Equation) -> int:
 
 def _taking(site: Equation, value: int, operands: Sequence[Any], like: Callable[[np.ndarray, Any], Any]) -> Any:
     """A value of a site in the lanes where it is possible, what is drawn in others."""
-    info, drawn = site_info(site), as_numpy(operands[0])
+    info, drawn = site.role.info, as_numpy(operands[0])
     assert info.masses is not None
     there, one = possible(info.masses, as_numpy(operands[-1], float)), np.asarray(value)
     size, is_vector = there.shape[-1], info.distribution.startswith("OneHot")
@@ -308,12 +303,14 @@ def _read(atom: Atom, known: Mapping[Any, Any]) -> Any:
 
 
 def _is_random(equation: Equation) -> bool:
-    return equation.site is not None or (equation.meaning is not None and equation.meaning().keyed is not None)
+    return equation.is_site or (equation.meaning is not None and equation.meaning().keyed is not None)
 
 
 def _is_closed(equation: Equation) -> bool:
     """Whether it has a body that is not looked into."""
-    loop = equation.with_body is None and equation.meaning is not None and equation.meaning().loop is not None
+    loop = (
+        not isinstance(equation.role, Looped) and equation.meaning is not None and equation.meaning().loop is not None
+    )
     return loop or equation.op in ("cond", "rest")
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from ppvi.compiler.plan import Plan
 from ppvi.errors import StrategyError
-from ppvi.ir import Smoothness, Var, site_info
+from ppvi.ir import Constant, Smoothness, Var
 from ppvi.proofs.smoothness import Source, analyse
 from ppvi.proofs.stopped import stopped
 
@@ -29,10 +29,11 @@ def only_once(plan: Plan) -> str | None:
     )
     # Values held constant that remain refuse it below; those that cancel, as the greatest logit of a softmax, have no part.
     kinds = analysis.of(analysis.flat.atom(program.output))
-    kinked = [site_info(site).name for site in moved.values() if kinds.get(site, Smoothness.SMOOTH) > Smoothness.SMOOTH]
+    kinked = [site.role.info.name for site in moved.values() if kinds.get(site, Smoothness.SMOOTH) > Smoothness.SMOOTH]
     if kinked:
         return f"the objective has a kink in the draw of site {kinked[0]!r}, or it could not be told whether it has"
-    held = [*stopped(analysis, [program.output]), *(step for step in analysis.flat.steps if step.equation.because)]
+    assumed = (step for step in analysis.flat.steps if isinstance(step.equation.role, Constant))
+    held = [*stopped(analysis, [program.output]), *assumed]
     return f"a value is held constant at {held[0].where()}" if held else None
 
 

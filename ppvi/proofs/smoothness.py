@@ -23,7 +23,7 @@ from ppvi._ops import as_numpy
 from ppvi.analysis.inlined import Flat, Step, flatten
 from ppvi.analysis.intervals import interval
 from ppvi.analysis.ranges import Ranges, pole_of
-from ppvi.ir import POINT, Atom, Equation, Literal, Loop, Origin, Smoothness, Support, Var, is_float, site_info
+from ppvi.ir import POINT, Atom, Equation, Literal, Loop, Origin, Smoothness, Support, Var, is_float
 from ppvi.proofs.constants import Constants
 from ppvi.proofs.continuity import differ, is_entrywise, jumps
 from ppvi.proofs.formula import SATURATING, STEEPEST
@@ -88,7 +88,7 @@ class Analysis:
 
     def run(self) -> None:
         for step in self.flat.steps:
-            if step.equation.site is not None:
+            if step.equation.is_site:
                 self._site(step)
             elif any(self.of(atom) for atom in step.inputs):
                 self._step(step)
@@ -365,9 +365,8 @@ def analyse(
     analysis = Analysis(flat, {var: {source: SMOOTH} for var, source in sources.items()}, through, ranges, held)
     for draw, log_prob in assessed(flat):
         # A point outside of the support would show at once, in a log density of -inf.
-        density = log_prob.equation.density
-        if density is not None and site_info(draw.equation).support.name == POINT:
-            ranges.known[draw.outputs[0]] = interval(density.support)
+        if draw.equation.role.info.support.name == POINT:
+            ranges.known[draw.outputs[0]] = interval(log_prob.equation.role.support)
     ranges.moves = lambda atom: any(not isinstance(source, Var) for source in analysis.of(atom))
     analysis.run()
     return analysis

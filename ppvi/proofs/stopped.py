@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ppvi.analysis.inlined import Flat, Step
-from ppvi.ir import Atom, AxisMap, Origin, Var, straight
+from ppvi.ir import Atom, AxisMap, Constant, Density, Origin, Var, straight
 from ppvi.proofs.smoothness import Analysis
 
 How = Literal["plus", "times", "lost"]
@@ -56,12 +56,12 @@ def stopped(analysis: Analysis, sinks: Sequence[Atom], drawing: bool = False) ->
         return stop.inputs[0] in random or Origin.STRATEGY in stop.meaning.origin()
 
     for step in flat.steps:
-        if step.equation.site is None and (step.meaning.keyed is not None or not random.isdisjoint(step.inputs)):
+        if not step.equation.is_site and (step.meaning.keyed is not None or not random.isdisjoint(step.inputs)):
             random.update(step.outputs)
         traces = [found.get(atom, {}) for atom in step.inputs[: step.equation.arity]]
-        if step.equation.site is not None:
+        if step.equation.is_site:
             traces = traces[:1] if step.outputs[0] in analysis.through else []
-        elif step.equation.because is not None:
+        elif isinstance(step.equation.role, Constant):
             traces = []
         elif (ignored := analysis.ignored(step)) and len(ignored) == len(step.inputs) - 1:
             [chosen] = set(range(len(step.inputs))) - ignored
@@ -92,9 +92,9 @@ def _behind_density(flat: Flat, atom: Atom) -> bool:
         if step is None or current in seen:
             continue
         seen.add(current)
-        if step.equation.density is not None:
+        if isinstance(step.equation.role, Density):
             return True
-        if step.equation.site is None:
+        if not step.equation.is_site:
             waiting.extend(step.inputs)
     return False
 
@@ -106,7 +106,7 @@ def _step(flat: Flat, step: Step, number: int, stop: Step, traces: Sequence[Trac
     if alike and name in ("eq", "ne", "gt", "ge", "lt", "le"):
         return None
     lanes = _lanes(step, number, stop, traces)
-    density = step.equation.density is not None or any(trace.by_density for trace in traces if trace is not None)
+    density = isinstance(step.equation.role, Density) or any(trace.by_density for trace in traces if trace is not None)
     how, power = _algebra(flat, step, traces) if lanes is not None else LOST
     if how != "lost" and power == 0:
         return None
@@ -115,7 +115,7 @@ def _step(flat: Flat, step: Step, number: int, stop: Step, traces: Sequence[Trac
 
 def _lanes(step: Step, number: int, stop: Step, traces: Sequence[Trace | None]) -> Lanes | None:
     """Where the entries of the stopped value lie in the output; None where an entry mixes several of them."""
-    whole = step.meaning.loop is not None or step.meaning.inline is not None or step.equation.site is not None
+    whole = step.meaning.loop is not None or step.meaning.inline is not None or step.equation.is_site
     if whole or any(trace is not None and trace.how == "lost" for trace in traces):
         return None
     flow = step.equation.flow()[number]
@@ -170,9 +170,7 @@ def _algebra(flat: Flat, step: Step, traces: Sequence[Trace | None]) -> tuple[Ho
     return LOST
 
 
-IDENTITIES = frozenset(
-    "convert_element_type copy slice ppvi_log_prob ppvi_estimate greatest sort rev gather dynamic_slice".split()
-)
+IDENTITIES = frozenset("convert_element_type copy slice ppvi_note greatest sort rev gather dynamic_slice".split())
 """Operations whose entries are entries of the first operand."""
 
 

@@ -18,7 +18,7 @@ from ppvi._ops import as_numpy
 from ppvi.analysis.inlined import Flat, Step
 from ppvi.analysis.poles import Range
 from ppvi.analysis.ranges import Ranges
-from ppvi.ir import POINT, UNKNOWN, Atom, Literal, Support, Var, is_float, is_real, site_info, straight
+from ppvi.ir import POINT, UNKNOWN, Atom, Density, Literal, Support, Var, is_float, is_real, straight
 
 SINGLE = 1e-6
 """Relative precision of the bounds of a support, which a value may reach."""
@@ -104,8 +104,8 @@ def is_whole(atom: Atom, makers: Mapping[Var, Step]) -> bool:
     if isinstance(atom, Literal):
         return is_real(atom) and bool((as_numpy(atom.value) % 1 == 0).all())
     step = makers.get(atom)
-    if step is None or step.equation.site is not None:
-        return step is not None and site_info(step.equation).support.kind == "integer"
+    if step is None or step.equation.is_site:
+        return step is not None and step.equation.role.info.support.kind == "integer"
     name = step.meaning.name
     if name in ROUNDING:
         return True
@@ -115,15 +115,15 @@ def is_whole(atom: Atom, makers: Mapping[Var, Step]) -> bool:
 
 def is_asked(step: Step) -> bool:
     """Whether it is a density that is taken at a value from elsewhere."""
-    density = step.equation.density
-    return density is not None and density.at in ("choice", "data")
+    density = step.equation.role
+    return isinstance(density, Density) and density.at in ("choice", "data")
 
 
 def draw_of(step: Step, makers: Mapping[Var, Step]) -> Step | None:
     """The site at whose draw, unchanged, a density is taken."""
     atom = step.inputs[1]
     while isinstance(atom, Var) and (maker := makers.get(atom)) is not None:
-        if maker.equation.site is not None:
+        if maker.equation.is_site:
             return maker
         if not maker.inputs:
             return None
@@ -179,7 +179,7 @@ def is_drawn(atom: Atom, makers: Mapping[Var, Step]) -> bool:
         current = waiting.pop()
         step = makers.get(current) if isinstance(current, Var) and current not in seen else None
         seen.add(current)
-        if step is not None and step.equation.site is not None and not _is_point(step):
+        if step is not None and step.equation.is_site and not _is_point(step):
             return True
         waiting += step.inputs[: step.equation.arity] if step is not None else ()
     return False
@@ -192,4 +192,4 @@ def _returns_entries(step: Step) -> bool:
 
 
 def _is_point(step: Step) -> bool:
-    return step.equation.site is not None and step.equation.site.support.name == POINT
+    return step.equation.is_site and step.equation.role.info.support.name == POINT

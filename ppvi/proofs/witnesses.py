@@ -137,8 +137,8 @@ class Witnesses:
         seeds = {var: i for i, equation in enumerate(self.numbers.program.equations) for var in equation.outputs}
         for step in code:
             operation = self._operation(step, sum(seeds.get(var, 0) for var in step.outputs))
-            site = step.site if isinstance(step, Equation) else step.equation.site
-            held = site is not None and step.outputs[0] not in self.analysis.through
+            equation = step if isinstance(step, Equation) else step.equation
+            held = equation.is_site and step.outputs[0] not in self.analysis.through
             if not held and source not in step.outputs and not moving.isdisjoint(step.inputs):
                 moving.update(step.outputs)
                 operations.append(operation)

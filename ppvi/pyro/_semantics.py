@@ -136,7 +136,6 @@ def of_write() -> Meaning:
     return Meaning("copy", algebra.smoothness_of("copy"), np.array)
 
 
-def of_note(kind: str) -> Meaning:
-    """The meaning of a marker on a density, an estimate, or what is held constant with a reason."""
-    name = {"density": "ppvi_log_prob", "estimate_of": "ppvi_estimate", "because": "ppvi_because"}[kind]
-    return Meaning(name, algebra.smoothness_of(name), algebra.ENTRYWISE[name])
+def of_note() -> Meaning:
+    """The meaning of what is said of a value."""
+    return Meaning("ppvi_note", algebra.smoothness_of("ppvi_note"), algebra.ENTRYWISE["ppvi_note"])

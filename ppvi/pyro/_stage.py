@@ -19,7 +19,7 @@ from torch._C._functorch import is_batchedtensor, is_functionaltensor  # pyright
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from ppvi.errors import EngineError, ProgramError
-from ppvi.ir import Atom, AxisMap, Density, Equation, Meaning, Origin, Program, SiteInfo, Var
+from ppvi.ir import Atom, AxisMap, Equation, Meaning, Note, Origin, Program, Sited, SiteInfo, Var
 from ppvi.pyro import _functions as functions, _rules as rules, _semantics as meanings
 from ppvi.pyro._buffers import written
 from ppvi.pyro._graphs import fold, hold_sizes, name_of, shaped_by_draws, trace, without_mutation
@@ -230,10 +230,10 @@ class Reader:
         outputs = tuple(
             self.variable(node if single else (node, i), x) for i, x in enumerate([values] if single else values)
         )
-        where = functools.partial(_where, node)
+        where, same = functools.partial(_where, node), functools.partial(_identity, inputs)
         if node.target is torch.ops.ppvi.mark.default:
             _, _, _, number, mapped = node.args
-            return Equation("site", inputs, outputs, _first, _unused, where, site=self.things[number], mapped=mapped)
+            return Equation("site", inputs, outputs, _first, same, where, role=Sited(self.things[number], mapped))
         if node.target is torch.ops.ppvi.draw.default:
             sampler = self.things[node.args[2]]
             return Equation(
@@ -263,24 +263,22 @@ class Reader:
                 inputs,
                 outputs,
                 lambda value: (written(buffer, value, mapped),),
-                lambda: _identity(inputs),
+                same,
                 where,
                 effect=True,
                 meaning=lambda: meanings.of_write(),
             )
         if node.target is torch.ops.ppvi.note.default:
-            note = self.things[node.args[2]]
-            [kind] = note
             return Equation(
                 "note",
                 inputs,
                 outputs,
                 _first,
-                lambda: _identity(inputs),
+                same,
                 where,
                 linear=(frozenset({0}),),
-                meaning=lambda: meanings.of_note(kind),
-                **note,
+                role=self.things[node.args[2]],
+                meaning=meanings.of_note,
             )
 
         flat = not node.kwargs and not any(isinstance(arg, list | tuple) for arg in node.args)
@@ -331,10 +329,6 @@ def _first(value: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor]:
     return (value,)
 
 
-def _unused() -> Any:
-    raise AssertionError("a site's dependence is the compiler's own rule")
-
-
 # Those of `ppvi.engine.protocol.Marks`.
 
 
@@ -342,18 +336,8 @@ def mark_site(info: SiteInfo, key: torch.Tensor, inputs: Sequence[torch.Tensor])
     return torch.ops.ppvi.mark(inputs[0], key, list(inputs[1:]), register(info), 0)
 
 
-def mark_density(
-    log_prob: torch.Tensor, info: Density, value: torch.Tensor, bounds: Sequence[torch.Tensor]
-) -> torch.Tensor:
-    return torch.ops.ppvi.note(log_prob, [value, *bounds], register({"density": info}))
-
-
-def mark_estimate(value: torch.Tensor, what: str) -> torch.Tensor:
-    return torch.ops.ppvi.note(value, [], register({"estimate_of": what}))
-
-
-def mark_because(value: torch.Tensor, because: str) -> torch.Tensor:
-    return torch.ops.ppvi.note(value, [], register({"because": because}))
+def mark_note(value: torch.Tensor, note: Note, *others: torch.Tensor) -> torch.Tensor:
+    return torch.ops.ppvi.note(value, list(others), register(note))
 
 
 def mark_write(buffer: torch.Tensor, value: torch.Tensor) -> None:

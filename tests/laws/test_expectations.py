@@ -11,6 +11,7 @@ import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
 from ppvi.engine.sessions import Session
 from ppvi.errors import ProgramError
+from ppvi.ir import Estimate
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of
 from ppvi.numpyro._stage import stage
 from ppvi.objective import estimator_of
@@ -140,10 +141,10 @@ def _staged(model, guide, params, program):
 
 def test_estimates_are_marked():
     """What a nonlinear function must not be applied to is there to be seen, with its place in the program."""
-    batch = {e.estimate_of for e in _staged(batched_model, nothing, {"m": 0.5}, lambda p, q: p.log_density({}))}
-    assert "log density of x on a minibatch of data" in batch
-    marks = [e for e in _staged(nothing, normal_guide, {"m": 0.5}, minibatch) if e.estimate_of]
-    assert [mark.estimate_of for mark in marks] == ["minibatch of 3 among 7"]
+    batch = [e.role for e in _staged(batched_model, nothing, {"m": 0.5}, lambda p, q: p.log_density({}))]
+    assert Estimate("log density of x on a minibatch of data") in batch
+    marks = [e for e in _staged(nothing, normal_guide, {"m": 0.5}, minibatch) if isinstance(e.role, Estimate)]
+    assert [mark.role.of for mark in marks] == ["minibatch of 3 among 7"]
     assert "test_expectations.py" in marks[0].where()
 
 

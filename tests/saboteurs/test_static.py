@@ -21,11 +21,11 @@ from tests.engines import NUMPYRO, PYRO
 def by_name(rules):
     """The support of a density compared with that of the site of its name, whatever has been made of the draw."""
     steps, ranges = rules.analysis.flat.steps, rules.analysis.ranges
-    drawn = {step.equation.site.name: step for step in steps if step.equation.site is not None}
+    drawn = {step.equation.role.info.name: step for step in steps if step.equation.is_site}
     for step in filter(examine.is_asked, steps):
-        density, site = step.equation.density, drawn.get(step.equation.density.site)
+        density, site = step.equation.role, drawn.get(step.equation.role.site)
         if site is not None:
-            inner, outer = (ends(x.support, (), ranges) for x in (site.equation.site, density))
+            inner, outer = (ends(x.support, (), ranges) for x in (site.equation.role.info, density))
             if within(inner, outer) is False:
                 yield Finding("biased", "support", density.site, "log_prob", density.where, "")
 
