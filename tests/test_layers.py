@@ -91,10 +91,7 @@ def test_no_module_needs_itself():
 
 
 def needed(path, names):
-    """The modules of these names that a file imports when it runs."""
-    tree = ast.parse(path.read_text())
-    typed = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    unread = {node for branch in typed for node in ast.walk(branch)}
-    froms = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n not in unread]
+    """The modules of these names that a file imports, for types alone or not."""
+    froms = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
     found = {node.module for node in froms} | {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
     return found & names.keys()

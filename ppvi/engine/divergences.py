@@ -9,15 +9,13 @@ be known at run time only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ppvi._ops import Array
 from ppvi.engine.distributions import masks
-from ppvi.engine.runs import Counted
+from ppvi.engine.sessions import Session
+from ppvi.engine.sites import Counted
 from ppvi.program import of_minibatches
-
-if TYPE_CHECKING:
-    from ppvi.engine.sessions import Session
 
 
 def closed_form(session: Session, q: Counted, p: Counted, ratio: Array) -> Array | None:

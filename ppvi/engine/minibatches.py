@@ -14,13 +14,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from ppvi.engine.protocol import Programs
 from ppvi.errors import ProgramError
 from ppvi.program import Plate
-
-if TYPE_CHECKING:
-    from ppvi.engine.sessions import Session
 
 T = TypeVar("T")
 
@@ -74,6 +72,9 @@ class Stated:
 class Rows(Protocol):
     """How the plates of a session get their rows."""
 
+    @property
+    def begun_anew(self) -> bool: ...  # whether the evaluation has been begun before, and came to nothing
+
     def hold(self, stated: Stated, same: Same) -> Stated:
         """What holds of a plate of which this is stated."""
         ...
@@ -96,6 +97,7 @@ class Minibatches:
 
     def __init__(self, known: Mapping[str, Stated] | None = None):
         self.known = known or {}
+        self.begun_anew = bool(known)
         self.met: dict[str, Stated] = {}
 
     def hold(self, stated: Stated, same: Same) -> Stated:
@@ -116,6 +118,8 @@ class Minibatches:
 
 class Whole:
     """All rows, in order, whatever is stated."""
+
+    begun_anew = False
 
     def hold(self, stated: Stated, same: Same) -> Stated:
         if stated.rows is not None:
@@ -213,8 +217,9 @@ def _conflict(held: Stated, stated: Stated, remedy: str) -> ProgramError:
 class Plates:
     """The plates of one run of a program: what it states of them, and the rows that they have got instead."""
 
-    def __init__(self, session: Session, role: str):
-        self.session = session
+    def __init__(self, rows: Rows, engine: Programs[Any, Any], role: str):
+        self.rows = rows
+        self.engine = engine
         self.role = role
         self.stated: dict[str, Stated] = {}
         self.taken: dict[str, tuple[Stated, Stated]] = {}
@@ -227,7 +232,7 @@ class Plates:
         before = self.stated.setdefault(stated.plate, stated)
         if before.partial != stated.partial:
             raise _conflict(before, stated, "Give the two different names")
-        held = self.session.plate_rows.hold(stated, self.session.engine.same_rows)
+        held = self.rows.hold(stated, self.engine.same_rows)
         if held.number != stated.number:
             self.taken[stated.plate] = stated, held
         if held.binds:
@@ -238,7 +243,7 @@ class Plates:
         """A plate of a minibatch around a site, of which the run was told nothing."""
         if plate not in self.stated:
             raise ProgramError(
-                f"site {site!r} of the {self.role} at {self.session.here()} is in plate {plate!r}, whose minibatch was "
+                f"site {site!r} of the {self.role} at {self.engine.here()} is in plate {plate!r}, whose minibatch was "
                 f"drawn where no other program can know of it, once for all if the plate was made outside of the program. Make "
                 f"the plate in the program, and let no handler hide it."
             )
@@ -256,7 +261,7 @@ class Plates:
         size, rows = self.batches[name].size, self.batches[name].number
         if dim is not None and shape[dim] != rows:
             raise ProgramError(
-                f"site {site!r} of the {self.role} at {self.session.here()} has batch shape {shape}, whose axis {dim} is that "
+                f"site {site!r} of the {self.role} at {self.engine.here()} has batch shape {shape}, whose axis {dim} is that "
                 f"of plate {name!r} with a minibatch of {rows}: index what belongs to its rows by what it yields, as in `with "
                 f"plate(...) as i: x[i]`."
             )
@@ -273,7 +278,7 @@ class Plates:
         try:
             yield
         except (ProgramError, ValueError, TypeError, RuntimeError, IndexError) as error:
-            if not self.taken or self.session.engine.is_signal(error):
+            if not self.taken or self.engine.is_signal(error):
                 raise
             *_, (stated, held) = self.taken.values()
-            raise ProgramError(f"{self.session.plate_rows.misfit(stated, held)}. What went wrong: {error}") from error
+            raise ProgramError(f"{self.rows.misfit(stated, held)}. What went wrong: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -13,15 +13,18 @@ from ppvi._ops import Array, Ops
 from ppvi.checks.paths import Paths
 from ppvi.checks.unbiased import Draws
 from ppvi.compiler.plan import Plan
+from ppvi.engine.distributions import SiteDistribution
+from ppvi.engine.formula import Formula
 from ppvi.engine.outcomes import Outcomes
-from ppvi.engine.runs import Arrays, Handle, Run, Site, SiteRecord
+from ppvi.engine.sites import Arrays, Site, SiteRecord
 from ppvi.ir import Note, SiteInfo, Support
 from ppvi.proofs.explain import Explanation
 from ppvi.proofs.findings import StaticReport
 
-if TYPE_CHECKING:
-    from ppvi.engine.formula import Formula
-    from ppvi.engine.sessions import Scope, Session
+S = TypeVar("S", contravariant=True)
+"""A `ppvi.engine.sessions.Session`."""
+R = TypeVar("R", contravariant=True)
+"""A `ppvi.engine.runs.Run`."""
 
 Params = dict[str, Any]
 """Name -> constrained value: an array, or a tree of arrays for a module."""
@@ -90,9 +93,7 @@ class Estimator(Protocol):
 
     # Draws --------------------------------------------------------------------------------------------------------------
 
-    def many(
-        self, key: Any, params: Params, args: Args, kwargs: Kwargs, n: int, function: Callable[[Handle, Handle], Any]
-    ) -> Any:
+    def many(self, key: Any, params: Params, args: Args, kwargs: Kwargs, n: int, function: Callable[..., Any]) -> Any:
         """`n` plain runs of a function of the two handles, as NumPy arrays with a leading axis."""
         ...
 
@@ -197,14 +198,36 @@ class Sanity:
     """Whether what should be random is not, so that draws tell nothing."""
 
 
-class Repeats(Protocol):
+@dataclass(frozen=True)
+class Scope:
+    """What holds for a part of a run. What the first three are is the engine's matter."""
+
+    evaluation: Any
+    """What minibatches depend on, the same throughout one evaluation."""
+    keys: Any
+    """Where fresh keys come from."""
+    lanes: Any
+    """The vectorisations that the session has put around."""
+    distribution: Callable[..., SiteDistribution]
+    """What strategies see of the framework's distributions."""
+    plain: bool = False
+    """Whether sites are simply drawn, and nothing is marked or credited."""
+    constant_params: bool | str = False
+    """Whether parameters are constants for every gradient; or the reason why they are."""
+    constant_draws: bool = False
+    """Whether what is drawn is a constant to the program."""
+    bodies: Bodies | None = None
+    """What answers for sites where a program is traced whole, of which two may be told of that must say the same of one."""
+
+
+class Repeats(Protocol[S]):
     """How a session runs a function many times."""
 
-    def each(self, session: Session[Any], function: Callable[..., Any], stacks: Sequence[Any], n: int) -> Any: ...
-    def fold(self, session: Session[Any], count: Array, body: Callable[[Array, Any], Any], carry: Any) -> Any: ...
+    def each(self, session: S, function: Callable[..., Any], stacks: Sequence[Any], n: int) -> Any: ...
+    def fold(self, session: S, count: Array, body: Callable[[Array, Any], Any], carry: Any) -> Any: ...
 
 
-class Programs(Repeats, Protocol):
+class Programs(Repeats[S], Protocol[S, R]):
     """How an engine runs programs in a `ppvi.engine.sessions.Session`; one object serves one session."""
 
     @property
@@ -216,9 +239,9 @@ class Programs(Repeats, Protocol):
     # program itself, which must not sample; a run of a program, which is told of its sites; and whether an error is the
     # framework's way to say that it needs numbers where it traces.
     def here(self) -> str: ...
-    def surroundings(self, session: Session[Any], /) -> Context: ...
-    def direct(self, session: Session[Any], /) -> Context: ...
-    def execute(self, session: Session[Any], run: Run, program: Callable[[], Any]) -> Any: ...
+    def surroundings(self, session: S, /) -> Context: ...
+    def direct(self, session: S, /) -> Context: ...
+    def execute(self, session: S, run: R, program: Callable[[], Any]) -> Any: ...
     def is_signal(self, error: Exception) -> bool: ...
 
     # Arrays. Rows are the same where they are known to be. The shape of an initial value is None where it would have to be
@@ -255,7 +278,7 @@ class Programs(Repeats, Protocol):
     # Many runs of a function are vectorised; or they come one by one, and each changes the scope by its number. A fold is
     # without a gradient, and each of its runs a separate evaluation: sites are simply drawn, and minibatches are others.
     def in_turn(self, scope: Scope, n: int) -> Callable[[int], Mapping[str, Any]]: ...
-    def separate_evaluation(self, session: Session[Any], key: Any, i: Any) -> Context: ...
+    def separate_evaluation(self, session: S, key: Any, i: Any) -> Context: ...
     def stacked(self, trees: Sequence[Any]) -> Any: ...
     def repeated(self, tree: Any, n: int) -> Any: ...
 

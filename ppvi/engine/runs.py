@@ -11,72 +11,17 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from ppvi._ops import Array
 from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
 from ppvi.engine.names import Said, is_discrete
+from ppvi.engine.sessions import Session
+from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord
 from ppvi.errors import ProgramError, StrategyError
-from ppvi.ir import POINT, At, Density
+from ppvi.ir import POINT, At
 from ppvi.program import Plate, Program, Trace, of_minibatches
-
-if TYPE_CHECKING:
-    from ppvi.engine.sessions import Session
-
-
-@dataclass(frozen=True)
-class Site:
-    """A sample site that a program has reached."""
-
-    name: str
-    fn: Any
-    """The framework's distribution, masks included."""
-    observed: Array | None
-    fixed: Array | None
-    """The value that a handler of the program has given a latent site, as `substitute`, `replay` and autoguides' models do."""
-    scale: Any
-    """The program's own, beside those of the plates' minibatches; None for 1."""
-    infer: Mapping[str, Any]
-    plates: tuple[Plate, ...]
-
-
-class Arrays(NamedTuple):
-    """The arrays that a run keeps of a site."""
-
-    value: Array
-    log_prob: Array
-    """Without scale."""
-    scale: Any
-    """None for 1."""
-    bounds: Sequence[Array]
-    """Those of the support that are arrays, the lower first; and last what says which values are possible."""
-    present: Array | None = None
-    """Whether the run has the site, in each round of the loops around a branch; None where it is in none."""
-
-
-@dataclass(frozen=True, eq=False)
-class SiteRecord:
-    """What a run keeps of a site beside its arrays."""
-
-    name: str
-    where: str
-    latent: bool
-    density: Density | None
-    """None where nothing is marked."""
-    plates: tuple[Plate, ...] = ()
-    deterministic: bool = False
-
-
-class Counted(NamedTuple):
-    """A site's distribution, and how often its log_prob counts."""
-
-    fn: Any
-    """The framework's, masks included."""
-    scale: Any
-    """None for 1."""
-    plates: tuple[Plate, ...]
 
 
 def own_scale(scale: Any, plates: Iterable[Plate]) -> Any:
@@ -184,7 +129,21 @@ class Run:
         record = SiteRecord(name, where, at != "data", density, site.plates)
         if site.infer.get("is_auxiliary"):
             self.auxiliary.add(name)
-        return session.record(self, site, record, Arrays(value, log_prob, site.scale, bounds))
+        arrays = Arrays(value, log_prob, site.scale, bounds)
+        if session.scope.bodies is not None:
+            return session.scope.bodies.record(record, arrays)
+        self.distributions[name] = Counted(site.fn, site.scale, site.plates)
+        self.record(record, arrays)
+        return arrays.value
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keep a deterministic site."""
+        session = self.session
+        if session.scope.bodies is None:
+            self.deterministic[name] = value
+        else:
+            record = SiteRecord(name, session.here(), latent=False, density=None, deterministic=True)
+            session.scope.bodies.record(record, Arrays(session.array(value), session.ops.zeros(()), None, ()))
 
     def refuse_second(self, name: str, where: Callable[[], str]) -> None:
         """Names of sites are unique."""

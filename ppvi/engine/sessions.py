@@ -8,47 +8,22 @@ how it has parameters, draws sites, has densities and runs a function many times
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, final
 
 from ppvi._ops import Array
-from ppvi.engine.distributions import SiteDistribution, masks, tails
-from ppvi.engine.divergences import closed_form
+from ppvi.engine.distributions import masks, tails
 from ppvi.engine.minibatches import Minibatches, Owed, Rows
 from ppvi.engine.names import Names, of_param
-from ppvi.engine.protocol import Bodies, Marks, Programs, Repeats
-from ppvi.engine.runs import Arrays, Counted, Handle, Run, Site, SiteRecord
-from ppvi.engine.sites import Drawn, Place, by_strategies, refuse_shape, strategies_of
-from ppvi.errors import ProgramError
-from ppvi.ir import At, Constant, Density, Estimate
-from ppvi.strategies import Strategy
+from ppvi.engine.protocol import Marks, Programs, Repeats, Scope
+from ppvi.engine.sites import Drawn, Place, Site, refuse_shape, route_of, strategies_of
+from ppvi.errors import ProgramError, StrategyError
+from ppvi.ir import At, Candidate, Constant, Density, Note, SiteInfo
+from ppvi.strategies import Draw, Strategy
 
-E = TypeVar("E", bound=Programs)
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What holds for a part of a run. What the first three are is the engine's matter."""
-
-    evaluation: Any
-    """What minibatches depend on, the same throughout one evaluation."""
-    keys: Any
-    """Where fresh keys come from."""
-    lanes: Any
-    """The vectorisations that the session has put around."""
-    distribution: Callable[..., SiteDistribution]
-    """What strategies see of the framework's distributions."""
-    plain: bool = False
-    """Whether sites are simply drawn, and nothing is marked or credited."""
-    constant_params: bool | str = False
-    """Whether parameters are constants for every gradient; or the reason why they are."""
-    constant_draws: bool = False
-    """Whether what is drawn is a constant to the program."""
-    bodies: Bodies | None = None
-    """What answers for sites where a program is traced whole, of which two may be told of that must say the same of one."""
+E = TypeVar("E", bound=Programs[Any, Any])
 
 
 @dataclass(frozen=True)
@@ -119,6 +94,49 @@ def misfit(session: Session, site: Site, value: Array, role: str) -> ProgramErro
     )
 
 
+def by_strategies(session: Session, at: Place) -> Drawn:
+    """Draw a site by every strategy that it may have, and mark it; or by the first, where nothing is marked."""
+    key = session.engine.key(session.scope)
+    site, route = at.site, route_of(at.strategies[0], at.site)
+    try:
+        draws = [strategy.draw(site, key) for strategy in at.strategies]
+    except NotImplementedError as error:
+        raise StrategyError(
+            f"site {at.name!r} ~ {site.name} at {at.where} cannot be drawn: {site.name} has no sampler ({error}). Draw the "
+            f"site from another distribution in the guide."
+        ) from error
+    if (marks := session.marks) is None:
+        return Drawn(draws[0].value, site.intermediates, route)
+    inputs: list[Array] = []
+    candidates = [
+        Candidate(strategy, _collect(draw, inputs, session.array))
+        for strategy, draw in zip(at.strategies, draws, strict=True)
+    ]
+    bounds, (kind, numbers) = site.bounds(), site.masses()
+    info = SiteInfo(
+        name=at.name,
+        distribution=site.name,
+        where=at.where,
+        ndim=len(site.lanes),
+        candidates=tuple(candidates),
+        named=at.named,
+        bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
+        support=site.support,
+        masses=kind,
+    )
+    return Drawn(marks.mark_site(info, key, [*inputs, *bounds, *numbers]), site.intermediates, route)
+
+
+def _collect(drawn: Draw, inputs: list[Array], array: Callable[[Any], Array]) -> tuple[int | None, ...]:
+    """Append a draw's arrays to a site's inputs; where each field went. Input 1 is the site's key."""
+    places: list[int | None] = []
+    for found in drawn:
+        if found is not None:
+            inputs.append(array(found))
+        places.append(None if found is None else 0 if len(inputs) == 1 else len(inputs))
+    return tuple(places)
+
+
 @final
 @dataclass(eq=False)
 class Session(Generic[E]):
@@ -130,17 +148,13 @@ class Session(Generic[E]):
     """By the names of sites."""
     scope: Scope
     parameters: Parameters = Given()
-    repeats: Repeats | None = None
+    repeats: Repeats[Any] | None = None
     """By default the engine's."""
     draws: Callable[[Session, Place], Drawn] = by_strategies
     log_probs: LogProb = computed
     recorder: Recorder = Recorder()
     plate_rows: Rows = field(default_factory=Minibatches)
     """How plates get their rows."""
-    begun_anew: bool = False
-    """Whether what is staged is not the first beginning of the evaluation."""
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
     drawn: set[str] = field(default_factory=set)
     relaxed: set[str] = field(default_factory=set)
     learning: bool = False
@@ -244,83 +258,10 @@ class Session(Generic[E]):
         refuse_shape(site.name, shapes, role, self.here, tuple(value.shape))
         return value
 
-    def record(self, run: Run, site: Site, record: SiteRecord, arrays: Arrays) -> Array:
-        """Tell a run of a site; the value that the program goes on with."""
-        if self.scope.bodies is not None:
-            return self.scope.bodies.record(record, arrays)
-        run.distributions[record.name] = Counted(site.fn, site.scale, site.plates)
-        run.record(record, arrays)
-        return arrays.value
-
-    def keep(self, run: Run, name: str, value: Any) -> None:
-        """Tell a run of a deterministic site."""
-        if self.scope.bodies is None:
-            run.deterministic[name] = value
-        else:
-            record = SiteRecord(name, self.here(), latent=False, density=None, deterministic=True)
-            self.scope.bodies.record(record, Arrays(self.array(value), self.ops.zeros(()), None, ()))
-
-    # What verbs ask for -----------------------------------------------------------------------------------------------
-
-    def handle(self, fn: Callable[..., Any], *leading: Any) -> Handle:
-        """A handle on a program that is neither the model nor the guide."""
-        name = getattr(fn, "__name__", type(fn).__name__)
-        return Handle(functools.partial(fn, *leading), f"program {name}", self, self.args, self.kwargs)
-
-    def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
-        """`function` of every entry along the leading axis of the stacks, `n` of them where there are no stacks."""
-        return (self.repeats or self.engine).each(self, function, stacks, n or self.length(stacks))
-
-    def fold(self, count: Array, body: Callable[[Array, Any], Any], carry: Any) -> Any:
-        """`carry` after `body(i, carry)` for i below `count`, every site simply drawn, without a gradient."""
-        return (self.repeats or self.engine).fold(self, count, body, carry)
-
-    def choice(self, site: str, log_weights: Array, n: int | None) -> Array:
-        """A site that chooses along the leading axis with these log weights, `n` times where `n` is given."""
-        lanes = tuple(log_weights.shape[1:]) if n is None else (n, *log_weights.shape[1:])
-        return self.draw(site, self.engine.choosing(log_weights, lanes), {}).value
-
-    def kl(self, q: Counted, p: Counted, ratio: Array) -> Array | None:
-        """KL divergence between the distributions of one site, counted and summed; None where no closed form is known."""
-        return closed_form(self, q, p, ratio)
-
-    def poisson(self, rate: float) -> Array:
-        return self.engine.poisson(self.scope, rate)
-
-    def geometric(self, decay: float) -> Array:
-        return self.engine.geometric(self.scope, decay)
-
-    def subset(self, data: Any, size: int) -> tuple[Any, int]:
-        """Rows of the data, drawn without replacement, and how many there are in all."""
-        total = self.length([data])
-        if size > total:
-            raise ProgramError(f"minibatch: there are {total} rows, fewer than a batch of {size}.")
-        rows = self.engine.subset(self.scope, total, size)
-        return self.ops.tree_map(lambda x: self.array(x)[rows], data), total
-
-    def length(self, stacks: Sequence[Any]) -> int:
-        """The size of the leading axis that all arrays share."""
-        sizes: set[tuple[int, ...]] = set()
-        self.ops.tree_map(lambda x: sizes.add(tuple(self.array(x).shape[:1])), list(stacks))
-        if len(sizes) != 1 or sizes == {()}:
-            raise ProgramError(
-                f"each: the stacks must share the size of their leading axis; theirs are {sorted(sizes)}."
-            )
-        return sizes.pop()[0]
-
-    def owe(self, plates: Sequence[str]) -> None:
-        """Densities are given out in which the rows of these plates' minibatches count once."""
-        self.owed.owe(plates, self.here())
-
-    def settle(self, plates: Sequence[str]) -> float:
-        """How many rows every index of these plates stands for, which is asked for a sum over them."""
-        return self.owed.settle(plates)
-
-    def estimate(self, value: Array, what: str, plates: Sequence[str] = ()) -> Array:
-        """The value, marked as an unbiased estimate, on the minibatches of these plates."""
-        value = self.recorder.estimate(value, what, plates)
-        return value if self.marks is None else self.marks.mark_note(value, Estimate(what))
-
     def because(self, value: Array, reason: str) -> Array:
         """A value held constant, marked with the reason."""
-        return value if self.marks is None else self.marks.mark_note(value, Constant(reason))
+        return self.noted(value, Constant(reason))
+
+    def noted(self, value: Array, note: Note) -> Array:
+        """A value, of which this is said to the checks."""
+        return value if self.marks is None else self.marks.mark_note(value, note)

@@ -1,21 +1,72 @@
-"""A site's draw: which strategies it has, and how they draw it and are marked."""
+"""A site: what a program says of it, what a run keeps of it, and which strategies it has."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ppvi import strategies
 from ppvi._ops import Array
 from ppvi.engine.distributions import SiteDistribution
 from ppvi.errors import ProgramError, StrategyError
-from ppvi.ir import Candidate, SiteInfo
-from ppvi.strategies import Distribution, Draw, Strategy, default_strategies
+from ppvi.ir import Density
+from ppvi.program import Plate
+from ppvi.strategies import Distribution, Strategy, default_strategies
 
-if TYPE_CHECKING:
-    from ppvi.engine.sessions import Session
+
+@dataclass(frozen=True)
+class Site:
+    """A sample site that a program has reached."""
+
+    name: str
+    fn: Any
+    """The framework's distribution, masks included."""
+    observed: Array | None
+    fixed: Array | None
+    """The value that a handler of the program has given a latent site, as `substitute`, `replay` and autoguides' models do."""
+    scale: Any
+    """The program's own, beside those of the plates' minibatches; None for 1."""
+    infer: Mapping[str, Any]
+    plates: tuple[Plate, ...]
+
+
+class Arrays(NamedTuple):
+    """The arrays that a run keeps of a site."""
+
+    value: Array
+    log_prob: Array
+    """Without scale."""
+    scale: Any
+    """None for 1."""
+    bounds: Sequence[Array]
+    """Those of the support that are arrays, the lower first; and last what says which values are possible."""
+    present: Array | None = None
+    """Whether the run has the site, in each round of the loops around a branch; None where it is in none."""
+
+
+@dataclass(frozen=True, eq=False)
+class SiteRecord:
+    """What a run keeps of a site beside its arrays."""
+
+    name: str
+    where: str
+    latent: bool
+    density: Density | None
+    """None where nothing is marked."""
+    plates: tuple[Plate, ...] = ()
+    deterministic: bool = False
+
+
+class Counted(NamedTuple):
+    """A site's distribution, and how often its log_prob counts."""
+
+    fn: Any
+    """The framework's, masks included."""
+    scale: Any
+    """None for 1."""
+    plates: tuple[Plate, ...]
 
 
 class Drawn(NamedTuple):
@@ -48,51 +99,6 @@ def route_of(strategy: Strategy, site: SiteDistribution) -> str:
     """
     moves = strategy.route == "credit" and not strategy.fixed_support and bool(site.bounds())
     return "both" if moves else strategy.route
-
-
-def by_strategies(session: Session, at: Place) -> Drawn:
-    """Draw a site by every strategy that it may have, and mark it; or by the first, where nothing is marked."""
-    key = session.engine.key(session.scope)
-    site, route = at.site, route_of(at.strategies[0], at.site)
-    try:
-        draws = [strategy.draw(site, key) for strategy in at.strategies]
-    except NotImplementedError as error:
-        raise StrategyError(
-            f"site {at.name!r} ~ {site.name} at {at.where} cannot be drawn: {site.name} has no sampler ({error}). Draw the "
-            f"site from another distribution in the guide."
-        ) from error
-    if (marks := session.marks) is None:
-        return Drawn(draws[0].value, site.intermediates, route)
-    inputs: list[Array] = []
-    candidates = [
-        Candidate(strategy, _collect(draw, inputs, session.array))
-        for strategy, draw in zip(at.strategies, draws, strict=True)
-    ]
-    bounds, (kind, numbers) = site.bounds(), site.masses()
-    info = SiteInfo(
-        name=at.name,
-        distribution=site.name,
-        where=at.where,
-        ndim=len(site.lanes),
-        candidates=tuple(candidates),
-        named=at.named,
-        bounds=tuple(range(1 + len(inputs), 1 + len(inputs) + len(bounds))),
-        support=site.support,
-        masses=kind,
-    )
-    return Drawn(marks.mark_site(info, key, [*inputs, *bounds, *numbers]), site.intermediates, route)
-
-
-def _collect(drawn: Draw, inputs: list[Array], array: Callable[[Any], Array]) -> tuple[int | None, ...]:
-    """Append a draw's arrays to a site's inputs; where each field went. Input 1 is the site's key."""
-    places: list[int | None] = []
-    for field in drawn:
-        if field is None:
-            places.append(None)
-            continue
-        inputs.append(array(field))
-        places.append(0 if len(inputs) == 1 else len(inputs))
-    return tuple(places)
 
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from ppvi._ops import Array
-from ppvi.engine.protocol import Repeats
-from ppvi.engine.runs import Site
+from ppvi.engine.evaluations import evaluate
+from ppvi.engine.formula import Formula
+from ppvi.engine.protocol import Args, Kwargs, Repeats
 from ppvi.engine.sessions import Recorder, Session, misfit
+from ppvi.engine.sites import Site
 from ppvi.errors import ProgramError
 
 
@@ -45,8 +47,8 @@ class OneByOne:
         return session.ops.tree_map(session.array, carry)
 
 
-ONCE: Repeats = Once()
-ONE_BY_ONE: Repeats = OneByOne()
+ONCE: Repeats[Session] = Once()
+ONE_BY_ONE: Repeats[Session] = OneByOne()
 
 
 def unseen(session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any]) -> np.ndarray:
@@ -62,8 +64,8 @@ def unseen(session: Session, site: Site, value: Array, role: str, intermediates:
     return np.zeros(tuple(site.fn.batch_shape), np.float32)
 
 
-def culprits(evaluate: Callable[[Callable[[], Session]], Any], start: Callable[[Recorder], Session]) -> list[str]:
-    """The sites whose values or densities are not finite, where an objective is evaluated in a session on arrays."""
+def culprits(formula: Formula, start: Callable[..., Session], args: Args, kwargs: Kwargs) -> list[str]:
+    """The sites whose values or densities are not finite, where an objective is evaluated in sessions on arrays."""
     found: list[str] = []
 
     def ran(role: str, values: Mapping[str, Array], log_probs: Mapping[str, Array]) -> None:
@@ -74,11 +76,11 @@ def culprits(evaluate: Callable[[Callable[[], Session]], Any], start: Callable[[
             if not bool(_finite(flat).all()):
                 found.append(f"site {name!r} of the {role} has log_prob {float(flat[~_finite(flat)][0])}")
 
-    def begin() -> Session:
+    def begin(**options: Any) -> Session:
         found.clear()  # of an evaluation that is begun anew
-        return start(Recorder(ran=ran))
+        return start(recorder=Recorder(ran=ran), repeats=ONE_BY_ONE, **options)
 
-    evaluate(begin)
+    evaluate(formula, begin, args, kwargs)
     return found
 
 

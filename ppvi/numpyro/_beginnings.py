@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from ppvi.engine.protocol import Start
+from ppvi.engine.evaluations import evaluate
+from ppvi.engine.formula import Formula
+from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import EngineError
 from ppvi.numpyro._handlers import InnerSiteError, current_trace
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of, shapes
-from ppvi.strategies import Strategy
 
 
 class Found:
@@ -50,13 +51,8 @@ class Found:
         return self.engine.traced(self.values[name])
 
 
-def first_run(
-    evaluate: Callable[[Callable[[], Session]], Session],
-    key: jax.Array,
-    chosen: Mapping[str, Strategy],
-    given: Mapping[str, Any] | None = None,
-) -> Start:
-    """What is found where an objective is evaluated in a session that is made for it, which is returned.
+def first_run(formula: Formula, key: jax.Array, given: Params, args: Args, kwargs: Kwargs) -> Start:
+    """A run that finds the parameters that are declared with a value; the others are given.
 
     What depends on parameters and draws is traced only, for to compile it operation by operation takes seconds; unless an
     initial value depends on it, or a site is under control flow.
@@ -64,16 +60,16 @@ def first_run(
     found: list[Start] = []
 
     def run(token: jax.Array | None) -> Start:
-        def start() -> Session:
+        def start(**options: Any) -> Session:
             engine = NumPyroPrograms(token=token)
-            options = {
+            options |= {
                 "parameters": Found(engine),
                 "repeats": ONCE,
                 "log_probs": lambda *site: engine.traced(unseen(*site)),
             }
-            return Session(engine, given or {}, chosen, scope_of(key, plain=True), **options)
+            return Session(engine, given, formula.strategies, scope_of(key, plain=True), **options)
 
-        session = evaluate(start)
+        _, session = evaluate(formula, start, args, kwargs)
         parameters: Any = session.parameters
         # Without the session, whose tracers must not outlive it.
         return Start(parameters.values, session.constraints, parameters.owners, session.learning)

@@ -18,6 +18,7 @@ from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.checking import Oracle
+from ppvi.engine.evaluations import evaluate, handles
 from ppvi.engine.formula import Formula
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.outcomes import Outcomes, gone_through
@@ -39,9 +40,8 @@ from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._orders import derivatives_of
 from ppvi.numpyro._outcomes import Tape, Taped, every_outcome
 from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, renewed, scope_of
-from ppvi.numpyro._reading import called, parted
+from ppvi.numpyro._reading import Reading, called, parted
 from ppvi.numpyro._stage import read
-from ppvi.numpyro._world import Worlds
 from ppvi.program import Trace
 from ppvi.proofs.examine import misused_estimates
 from ppvi.proofs.orders import refuse_second
@@ -63,9 +63,7 @@ class Estimator:
 
     def __init__(self, formula: Formula):
         self.formula = formula
-        self.worlds = Worlds(objective=formula.program, model=formula.model, guide=formula.guide)
-        self.fixed: dict[Any, frozenset[int]] = {}
-        """By the structure of arguments, those of their leaves that the programs read in Python."""
+        self.reading = Reading(formula)
         self._lifted = False
         """Whether a program has shown to have sites under control flow."""
 
@@ -73,18 +71,14 @@ class Estimator:
         return type(self)(formula)
 
     def initialise(self, key: jax.Array, /, *args: Any, **kwargs: Any) -> Start:
-        self.worlds.look(parted(self, args, kwargs).constants)  # which refuses what nobody can see into
-        start = self._first_run(key, None, args, kwargs)
+        self.reading.worlds.look(parted(self.reading, args, kwargs).constants)  # which refuses what nobody can see into
+        start = first_run(self.formula, key, {}, args, kwargs)
         self.formula.refuse_no_params(start.params)
         # Weak types would make the second call of a jitted step compile again.
         return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
 
     def begun(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> Start:
-        return self._first_run(jax.random.fold_in(as_key(key), 0), params, args, kwargs)
-
-    def _first_run(self, key: jax.Array, given: Params | None, args: Args, kwargs: Kwargs) -> Start:
-        formula = self.formula
-        return first_run(lambda begin: formula.evaluate(begin, args, kwargs)[1], key, formula.strategies, given)
+        return first_run(self.formula, jax.random.fold_in(as_key(key), 0), params, args, kwargs)
 
     def value_and_grad(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
         return self._call(self._differentiate, key, params, args, kwargs)
@@ -144,9 +138,9 @@ class Estimator:
         @functools.partial(jax.vmap, in_axes=(0, None, None, None))
         def run(key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Any:
             args, kwargs = structure.joined(arrays)
-            session = Session(NumPyroPrograms(), params, self.formula.strategies, scope_of(key, plain=True))
-            session.plate_rows = Whole()
-            with self.formula.handles(session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
+            engine, scope = NumPyroPrograms(), scope_of(key, plain=True)
+            session = Session(engine, params, self.formula.strategies, scope, plate_rows=Whole())
+            with handles(self.formula, session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
                 return function(p, q)
 
         keys, checked = jax.random.split(as_key(key), n), _checked(params)
@@ -184,7 +178,7 @@ class Estimator:
         return self._called(call, params, args, kwargs)
 
     def _called(self, call: Callable[..., T], params: Params, args: Args, kwargs: Kwargs) -> T:
-        return called([self], call, params, args, kwargs)
+        return called([self.reading], call, params, args, kwargs)
 
     def _call(
         self, function: Callable[..., T], key: jax.Array, params: Params, args: Args, kwargs: Kwargs, *states: Any
@@ -259,12 +253,12 @@ class Estimator:
         def run(params: Params, key: jax.Array, *arrays: Any) -> jax.Array:
             args, kwargs = structure.joined(arrays)
 
-            def start() -> Session:
-                engine = NumPyroPrograms(self._lifted)
-                return Session(engine, params, self.formula.strategies, scope_of(key, distribution))
+            def start(**options: Any) -> Session:
+                engine, scope = NumPyroPrograms(self._lifted), scope_of(key, distribution)
+                return Session(engine, params, self.formula.strategies, scope, **options)
 
-            value, session = self.formula.evaluate(start, args, kwargs)
-            ran.append((session.constraints, session.begun_anew))
+            value, session = evaluate(self.formula, start, args, kwargs)
+            ran.append((session.constraints, session.plate_rows.begun_anew))
             refuse_unknown(self.formula.strategies, session.drawn)
             return value
 
@@ -281,7 +275,7 @@ class Estimator:
             self._lifted = True
             closed = trace()
         staged = read(lifted(closed, lambda inputs: body_key(inputs[count])), count)
-        self.worlds.traced = True
+        self.reading.worlds.traced = True
         refuse_constant(staged, params)
         warn_of_bias(misused_estimates(staged), source.here())
         constraints, begun_anew = ran[-1]

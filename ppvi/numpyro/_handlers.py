@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,12 @@ from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ppvi.engine.minibatches import Plates, Stated, Whole
-from ppvi.engine.runs import Run, Site, no_direct_sites, own_scale, unknown_site
+from ppvi.engine.runs import Run, no_direct_sites, own_scale, unknown_site
+from ppvi.engine.sessions import Session
+from ppvi.engine.sites import Site
 from ppvi.errors import EngineError
 from ppvi.numpyro import _source as source
 from ppvi.strategies import Strategy
-
-if TYPE_CHECKING:
-    from ppvi.engine.sessions import Session
-    from ppvi.numpyro._programs import NumPyroPrograms
 
 
 def current_trace() -> Any:
@@ -74,7 +72,7 @@ class InnerSiteError(EngineError):
 class Around(Messenger):
     """Around a program: tells its sites to a run, and gives it parameters, keys and minibatches."""
 
-    def __init__(self, run: Run, session: Session[NumPyroPrograms], plates: Plates):
+    def __init__(self, run: Run, session: Session, plates: Plates):
         super().__init__()
         self.run = run
         self.session = session
@@ -86,7 +84,7 @@ class Around(Messenger):
         if kind == "sample":
             self._sample(msg)
         elif kind == "deterministic":
-            self.session.keep(self.run, name, msg["value"])
+            self.run.keep(name, msg["value"])
         elif kind == "control_flow":
             msg["fn"] = CONTROL_FLOW[msg["fn"]]
         elif kind in _UNSUPPORTED:
@@ -245,7 +243,7 @@ class _Done(Messenger):
 class Direct(Messenger):
     """Around the objective itself: parameters that it declares, and sites that it must not."""
 
-    def __init__(self, session: Session[NumPyroPrograms]):
+    def __init__(self, session: Session):
         super().__init__()
         self.session = session
 
@@ -255,7 +253,7 @@ class Direct(Messenger):
         provide(self.session, msg, "objective")
 
 
-def provide(session: Session[NumPyroPrograms], msg: Any, role: str) -> None:
+def provide(session: Session, msg: Any, role: str) -> None:
     """Give a parameter or a key to a message that asks for one."""
     if msg["value"] is not None:
         return

@@ -21,7 +21,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,9 @@ from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.dependence import Lanes, own_axes
 from ppvi.compiler.sequences import fitting, groups, meets, pasts, time_of
-from ppvi.engine.runs import Arrays, Run, Site, SiteRecord
-from ppvi.engine.sites import refuse_shape
+from ppvi.engine.runs import Run
+from ppvi.engine.sessions import Session
+from ppvi.engine.sites import Arrays, Site, SiteRecord, refuse_shape
 from ppvi.ir import AxisMap, Candidate, SiteInfo
 from ppvi.numpyro._bodies import Found, Inside, Scope, Sites
 from ppvi.numpyro._flows import of_body
@@ -39,9 +40,6 @@ from ppvi.numpyro._markers import ask_given, is_asking, mark_lifted, mark_record
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._stage import Reader
 from ppvi.strategies.zero import log_weights
-
-if TYPE_CHECKING:
-    from ppvi.engine.sessions import Session
 
 traced_afresh = jax.make_user_context(None)
 """JAX traces a body once for all programs that share it; markers are of one program only."""

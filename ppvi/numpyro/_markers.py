@@ -18,7 +18,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from ppvi.compiler.dependence import Lanes
-from ppvi.engine.runs import Arrays, SiteRecord
+from ppvi.engine.sites import Arrays, SiteRecord
 from ppvi.errors import EngineError
 from ppvi.ir import Along, Note, SiteInfo, further
 from ppvi.numpyro import _compat

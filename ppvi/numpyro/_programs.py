@@ -20,9 +20,9 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ppvi.engine.minibatches import Plates
-from ppvi.engine.protocol import Marks
+from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
-from ppvi.engine.sessions import Scope, Session
+from ppvi.engine.sessions import Session
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import _markers as markers, _source as source
 from ppvi.numpyro._distributions import SiteDistribution, check_same_batch, missing, unvalidated
@@ -100,7 +100,7 @@ class NumPyroPrograms:
 
     def execute(self, session: Session[NumPyroPrograms], run: Run, program: Callable[[], Any]) -> Any:
         """Programs with sites in bodies, of loops for one, are lifted; whether one has any shows when it runs as if not."""
-        plates = Plates(session, run.role)
+        plates = Plates(session.plate_rows, self, run.role)
         with plates.explained():
             if not self.lifted:
                 self._inner = False

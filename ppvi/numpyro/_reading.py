@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +17,15 @@ import numpy as np
 from jax.core import Tracer
 
 from ppvi.engine.arguments import Constants, copied
+from ppvi.engine.evaluations import evaluate
+from ppvi.engine.formula import Formula
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import KINDS
 from ppvi.errors import EngineError, PpviError
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, is_array, leaf_name, part
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of
-
-if TYPE_CHECKING:
-    from ppvi.numpyro._engine import Estimator
+from ppvi.numpyro._world import Worlds
 
 T = TypeVar("T")
 
@@ -41,8 +41,18 @@ class ReadError(EngineError):
     """A program reads a traced number in Python."""
 
 
+class Reading:
+    """What is known of how an objective's programs read their arguments."""
+
+    def __init__(self, formula: Formula):
+        self.formula = formula
+        self.worlds = Worlds(objective=formula.program, model=formula.model, guide=formula.guide)
+        self.fixed: dict[Any, frozenset[int]] = {}
+        """By the structure of arguments, those of their leaves that are read in Python."""
+
+
 def called(
-    bounds: Sequence[Estimator],
+    bounds: Sequence[Reading],
     call: Callable[[list[Any], Structure], T],
     params: Any,
     args: tuple[Any, ...],
@@ -86,7 +96,7 @@ class Parted(NamedTuple):
     constants: Constants
 
 
-def parted(bound: Estimator, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Parted:
+def parted(bound: Reading, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Parted:
     leaves, tree = jax.tree.flatten((args, dict(kwargs)))
     fixed, programs = bound.fixed.get(tree, frozenset()), (bound.formula.model, bound.formula.guide)
     return Parted(leaves, tree, fixed, *part(leaves, fixed, lambda i: leaf_name(programs, args, kwargs, i)))
@@ -104,7 +114,7 @@ def needed(goes: Callable[[Collection[int]], bool], places: Sequence[int], known
 
 
 def _goes(
-    bounds: Sequence[Estimator], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], fixed: Collection[int]
+    bounds: Sequence[Reading], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], fixed: Collection[int]
 ) -> bool:
     """Whether the objectives run with these leaves of their arguments constant and the others traced."""
     leaves, tree = jax.tree.flatten((args, dict(kwargs)))
@@ -115,11 +125,12 @@ def _goes(
         rest = iter(arrays)
         args, kwargs = jax.tree.unflatten(tree, [known[i] if i in known else next(rest) for i in range(len(leaves))])
 
-        def start(strategies: Mapping[str, Any]) -> Session:
-            return Session(NumPyroPrograms(), params, strategies, scope_of(jax.random.key(0), plain=True))
+        def start(formula: Formula, **options: Any) -> Session:
+            scope = scope_of(jax.random.key(0), plain=True)
+            return Session(NumPyroPrograms(), params, formula.strategies, scope, **options)
 
         formulas = [bound.formula for bound in bounds]
-        return [of.evaluate(functools.partial(start, of.strategies), args, kwargs)[0] for of in formulas]
+        return [evaluate(of, functools.partial(start, of), args, kwargs)[0] for of in formulas]
 
     try:
         jax.eval_shape(run, params, arrays)
@@ -129,7 +140,7 @@ def _goes(
 
 
 def _refusal(
-    error: Exception, bounds: Sequence[Estimator], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    error: Exception, bounds: Sequence[Reading], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Exception:
     """The error of a program that reads other numbers than those of NumPy arrays."""
     if not isinstance(error, READS):
@@ -147,9 +158,7 @@ def _refusal(
     )
 
 
-def _read_arrays(
-    bounds: Sequence[Estimator], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> list[str]:
+def _read_arrays(bounds: Sequence[Reading], params: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
     """The names of the JAX arrays among the arguments without whose numbers the objectives do not run."""
     given = jax.tree.map(lambda x: np.asarray(x) if _is_known(x) else x, (args, dict(kwargs)))
     leaves = jax.tree.leaves(given)

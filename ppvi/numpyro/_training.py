@@ -17,7 +17,7 @@ from numpyro.distributions.distribution import validation_enabled
 from numpyro.optim import _NumPyroOptim
 
 from ppvi.engine.protocol import Params
-from ppvi.engine.sessions import Recorder, Session
+from ppvi.engine.sessions import Session
 from ppvi.engine.training import (
     CHUNK,
     Arrays,
@@ -37,7 +37,7 @@ from ppvi.engine.training import (
     update_of,
     weight_in_average,
 )
-from ppvi.engine.unstaged import ONE_BY_ONE, culprits
+from ppvi.engine.unstaged import culprits
 from ppvi.errors import ProgramError
 from ppvi.numpyro._arguments import Structure
 from ppvi.numpyro._engine import Estimator
@@ -236,7 +236,7 @@ class Trainer:
             return run(placed[structure], structure)
 
         with self.layout.partitioned():
-            return called(self.objectives, call, self._start, *data)
+            return called([bound.reading for bound in self.objectives], call, self._start, *data)
 
     @functools.cached_property
     def _values(self) -> Any:
@@ -349,11 +349,10 @@ class Trainer:
 def _culprits(bound: Estimator, key: Any, params: Params, args: Any, kwargs: Any) -> list[str]:
     """The sites whose values or densities are not finite, at the draws of the staged program."""
 
-    def start(recorder: Recorder) -> Session:
-        scope, strategies = scope_of(key, plain=True), bound.formula.strategies
-        return Session(NumPyroPrograms(), params, strategies, scope, repeats=ONE_BY_ONE, recorder=recorder)
+    def start(**options: Any) -> Session:
+        return Session(NumPyroPrograms(), params, bound.formula.strategies, scope_of(key, plain=True), **options)
 
-    return culprits(lambda begin: bound.formula.evaluate(begin, args, kwargs), start)
+    return culprits(bound.formula, start, args, kwargs)
 
 
 def _rule(optimizer: Any) -> optax.GradientTransformation:

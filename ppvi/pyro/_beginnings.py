@@ -5,27 +5,26 @@ Autoguides and lazy modules make themselves when they first run, which must be p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyro
 import torch
 
 from ppvi.engine import protocol as engine
+from ppvi.engine.evaluations import evaluate
+from ppvi.engine.formula import Formula
 from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import EngineError, ProgramError
-from ppvi.pyro._buffers import SharedNameError
+from ppvi.pyro._buffers import Modules, SharedNameError
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._lending import Arguments
 from ppvi.pyro._programs import PyroPrograms, scope_of
 from ppvi.pyro._stage import what_prevents
 from ppvi.pyro._trees import level
-
-if TYPE_CHECKING:
-    from ppvi.pyro._engine import Estimator
 
 
 @dataclass(frozen=True)
@@ -74,35 +73,23 @@ class Found:
         return store[name]
 
 
-def initialise(bound: Estimator, key: Key, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Start:
-    """The parameters that a key begins with."""
-    with seeded(key):
-        if not bound.has_run:  # with random numbers that later calls do not need
-            with torch.random.fork_rng():
-                bound.first_run(None, {}, args, kwargs)
-        start = bound.first_run(None, {}, args, kwargs)
-    bound.formula.refuse_no_params(start.params)
-    return start
-
-
-def first_run(bound: Estimator, key: Key, given: Params, arguments: Arguments) -> Start:
+def first_run(formula: Formula, modules: Modules, key: Key, given: Params, arguments: Arguments) -> Start:
     """A run that finds the parameters that are declared with a value; the others are given."""
 
-    def begin() -> Session:
-        engine, strategies = PyroPrograms(bound.modules), bound.formula.strategies
-        options = {"repeats": ONCE, "log_probs": lambda *site: torch.as_tensor(unseen(*site))}
-        return Session(engine, given, strategies, scope_of(), parameters=Found(), **options)
+    def begin(**options: Any) -> Session:
+        options |= {"repeats": ONCE, "log_probs": lambda *site: torch.as_tensor(unseen(*site)), "parameters": Found()}
+        return Session(PyroPrograms(modules), given, formula.strategies, scope_of(), **options)
 
     def attempt(random: torch.Tensor) -> Start:
         torch.set_rng_state(random)
         try:
             with arguments.lent(arguments.copies()) as (args, kwargs):
-                _, session = bound.formula.evaluate(begin, args, kwargs)
+                _, session = evaluate(formula, begin, args, kwargs)
             found: Any = session.parameters
             return Start(found.values, session.constraints, found.owners, session.learning, found.leaves)
         except SharedNameError as clash:
-            if clash.name in bound.modules.values() and clash.name not in bound.modules.shared:
-                bound.modules.tell_apart(clash.name)
+            if clash.name in modules.values() and clash.name not in modules.shared:
+                modules.tell_apart(clash.name)
                 return attempt(random)
             raise
 

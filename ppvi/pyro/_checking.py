@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,22 +14,19 @@ from ppvi.checks.unbiased import Draws
 from ppvi.compiler.plan import Plan
 from ppvi.engine.checking import Oracle, is_random
 from ppvi.engine.protocol import Args, Kwargs, Params, Sanity, Start
+from ppvi.pyro._keys import Key
 from ppvi.pyro._trees import gradients, tree_leaves
-
-if TYPE_CHECKING:
-    from ppvi.pyro._engine import Estimator
-    from ppvi.pyro._keys import Key
 
 STUCK = "its randomness is frozen, or what would change it is too rare to be tested by draws"
 
 
 class Gradients:
-    """Many estimates of an objective and of its gradient at once; see `ppvi.engine.protocol`."""
+    """Many estimates of an objective and of its gradient by a `ppvi.pyro._engine.Estimator`; see `ppvi.engine.protocol`."""
 
     keys = 0, 1
 
     def __init__(
-        self, bound: Estimator, key: Key, params: Params, args: Args, kwargs: Kwargs, start: Start, plan: Plan | None
+        self, bound: Any, key: Key, params: Params, args: Args, kwargs: Kwargs, start: Start, plan: Plan | None
     ):
         self.bound, self.params, self.args, self.kwargs, self.plan = bound, params, args, kwargs, plan
         self._transforms = {name: transform_to(start.constraints.get(name, constraints.real)) for name in params}
@@ -116,7 +113,7 @@ class Gradients:
         )
         return Draws(ours - theirs, ours, np.broadcast_to(self.eps * abs(value[:, None]), ours.shape))
 
-    def _estimates(self, bound: Estimator, seed: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _estimates(self, bound: Any, seed: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values, and gradients in the vectors."""
         vectors = torch.tensor(points, requires_grad=True)
         values = self._lanes(bound, seed, self._place(vectors))
@@ -127,7 +124,7 @@ class Gradients:
     def _values(self, seed: int, points: np.ndarray) -> np.ndarray:
         return self._lanes(self.bound, seed, self._place(torch.tensor(points))).double().numpy()
 
-    def _lanes(self, bound: Estimator, seed: int, params: Params) -> torch.Tensor:
+    def _lanes(self, bound: Any, seed: int, params: Params) -> torch.Tensor:
         """The surrogate at a stack of parameters, one after the other where it cannot be vectorised."""
         if self.plan is not None:
             return bound.lanes(seed, params, self.args, self.kwargs)

@@ -18,6 +18,7 @@ from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.arguments import Sight
+from ppvi.engine.evaluations import evaluate, run_in
 from ppvi.engine.formula import Formula
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen
@@ -30,7 +31,7 @@ from ppvi.errors import EngineError
 from ppvi.proofs.examine import misused_estimates
 from ppvi.pyro import _source as source, _watched as watched
 from ppvi.pyro._arguments import checked, is_frozen
-from ppvi.pyro._beginnings import Start, first_run, initialise
+from ppvi.pyro._beginnings import Start, first_run
 from ppvi.pyro._buffers import Modules, places_in, put, unchanged, writing
 from ppvi.pyro._checking import Gradients
 from ppvi.pyro._distributions import SiteDistribution
@@ -78,7 +79,13 @@ class Estimator:
         return other
 
     def initialise(self, key: Key, /, *args: Any, **kwargs: Any) -> Start:
-        return initialise(self, key, args, kwargs)
+        with seeded(key):
+            if not self.has_run:  # with random numbers that later calls do not need
+                with torch.random.fork_rng():
+                    self.first_run(None, {}, args, kwargs)
+            start = self.first_run(None, {}, args, kwargs)
+        self.formula.refuse_no_params(start.params)
+        return start
 
     def begun(self, key: Key, params: Params, args: Args, kwargs: Kwargs) -> Start:
         return self.first_run(key, params, args, kwargs)
@@ -87,7 +94,7 @@ class Estimator:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
         arguments = self.arguments(args, kwargs)
         self._enter(self._sight.look(arguments.constants))
-        start = first_run(self, key, given, arguments)
+        start = first_run(self.formula, self.modules, key, given, arguments)
         self.has_run = True
         return start
 
@@ -181,7 +188,7 @@ class Estimator:
 
         def run(session: Session) -> torch.Tensor:
             with arguments.lent(copies) as (args, kwargs):
-                return self.formula.run(session, args, kwargs)
+                return run_in(self.formula, session, args, kwargs)
 
         return Replay(
             run, params, self.formula.strategies, self.modules, getattr(self.formula.program, "by_paths", False)
@@ -213,7 +220,7 @@ class Estimator:
         n: int,
         function: Callable[[Handle, Handle], Any],
     ) -> Any:
-        return many(self, key, params, self.arguments(args, kwargs), n, function)
+        return many(self.formula, self.modules, key, params, self.arguments(args, kwargs), n, function)
 
     def in_format(self, x: Any, dtype: str) -> torch.Tensor:
         return torch.as_tensor(x).to(getattr(torch, dtype))
@@ -252,7 +259,7 @@ class Estimator:
             except DynamicError as error:
                 plan, why = None, str(error)
                 warn_of_bias(watched.nonlinear(self._replay(params, arguments)), source.here())
-            return Staging(plan, self.compile, self.layout, why, numbers)
+            return Staging(plan, self.compile, self.layout and self.layout.partitioned, why, numbers)
 
         with seeded(None):
             self._run_first(params, args, kwargs)
@@ -306,12 +313,12 @@ class Estimator:
         def run(*tensors: torch.Tensor) -> torch.Tensor:
             named, key = dict(zip(names, tensors, strict=False)), tensors[len(names)]
 
-            def start() -> Session:
-                engine = PyroPrograms(self.modules, STAGED)
-                return Session(engine, named, self.formula.strategies, scope_of(key, distribution))
+            def start(**options: Any) -> Session:
+                engine, scope = PyroPrograms(self.modules, STAGED), scope_of(key, distribution)
+                return Session(engine, named, self.formula.strategies, scope, **options)
 
             with arguments.lent(tensors[len(names) + 1 :]) as (args, kwargs):
-                value, session = self.formula.evaluate(start, args, kwargs)
+                value, session = evaluate(self.formula, start, args, kwargs)
             ran.append(session)
             refuse_unknown(self.formula.strategies, session.drawn)
             return value
@@ -323,7 +330,7 @@ class Estimator:
         warn_of_bias(misused_estimates(staged), source.here())
         constraints, named = ran[-1].constraints, dict(zip(staged.inputs, params, strict=False))
         supports = {var: support_of(constraints[name]) for var, name in named.items() if name in constraints}
-        staged = replace(staged.live() if ran[-1].begun_anew else staged, supports=supports)
+        staged = replace(staged.live() if ran[-1].plate_rows.begun_anew else staged, supports=supports)
         return plan(staged, OPS)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -23,9 +23,6 @@ from ppvi.pyro._ops import TorchOps
 from ppvi.pyro._stage import registering, what_prevents
 from ppvi.pyro._trees import gradients
 from ppvi.pyro._world import as_staged
-
-if TYPE_CHECKING:  # distributed tensors take a second to import
-    from ppvi.pyro._sharding import Layout
 
 
 class LoopError(Exception):
@@ -84,7 +81,7 @@ class Staging:
         self,
         plan: Plan | None,
         compile: bool,
-        layout: Layout | None,
+        partitioned: Callable[[Gradient], Callable[..., Any]] | None,
         why: str = "",
         numbers: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
     ):
@@ -93,7 +90,8 @@ class Staging:
         self.why = f"what the strategies of {learners} learn is kept between gradients" if learners else why
         """Why there is no plan, and the objective is replayed; or why its gradient is no graph."""
         self.compile = compile
-        self.layout = layout
+        self.partitioned = partitioned
+        """On a mesh, what runs a gradient there."""
         self.numbers = numbers
         """Tensors that numbers were read out of, and what was in them."""
         self._arrays = {id(x) for x in plan.program.constants.values()} if plan else set()
@@ -111,8 +109,8 @@ class Staging:
         if self.plan is not None and not self._asked:
             self._asked = True
             try:
-                gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile and self.layout is None)
-                self._gradient = self.layout.partitioned(gradient) if self.layout else gradient
+                gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile and not self.partitioned)
+                self._gradient = self.partitioned(gradient) if self.partitioned else gradient
             except LoopError:
                 self.why = "a strategy makes its runs one after the other"
             except RuntimeError as error:  # such as that of a sampler which draws until it accepts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +21,13 @@ from torch.utils._pytree import tree_map
 
 from ppvi._session import holding
 from ppvi.engine.minibatches import Plates, Stated, Whole
-from ppvi.engine.runs import Run, Site, no_direct_sites, own_scale, unknown_site
+from ppvi.engine.runs import Run, no_direct_sites, own_scale, unknown_site
+from ppvi.engine.sessions import Session
+from ppvi.engine.sites import Site
 from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._buffers import batch_norm
 from ppvi.pyro._refused import refuse_hook
 from ppvi.strategies import Strategy
-
-if TYPE_CHECKING:
-    from ppvi.engine.sessions import Session
-    from ppvi.pyro._programs import PyroPrograms
 
 
 class Strategies(Messenger):
@@ -69,7 +67,7 @@ def strategies(fn: Callable[..., Any], choice: Mapping[str, Strategy]) -> Callab
 class Around(Messenger):
     """Around a program: tells its sites to a run, and gives it parameters and minibatches."""
 
-    def __init__(self, run: Run, session: Session[PyroPrograms], plates: Plates):
+    def __init__(self, run: Run, session: Session, plates: Plates):
         super().__init__()
         self.run = run
         self.session = session
@@ -188,7 +186,7 @@ def is_guided() -> bool:
 class Direct(Messenger):
     """Around the objective itself: parameters that it declares, and sites that it must not."""
 
-    def __init__(self, session: Session[PyroPrograms]):
+    def __init__(self, session: Session):
         super().__init__()
         self.session = session
 
@@ -200,7 +198,7 @@ class Direct(Messenger):
             raise no_direct_sites(msg["name"], source.here())
 
 
-def provide(session: Session[PyroPrograms], msg: Any, role: str) -> None:
+def provide(session: Session, msg: Any, role: str) -> None:
     """Give a parameter to a message that asks for one."""
     if msg["value"] is not None or msg["done"]:
         return
@@ -267,7 +265,7 @@ class Reading(TorchFunctionMode):
     """Where a module reads a parameter of its own, it gets the session's value; and a table is read at a place that is a
     tensor without PyTorch's turning that into a number."""
 
-    def __init__(self, session: Session[PyroPrograms], read: Callable[[Any], Any]):
+    def __init__(self, session: Session, read: Callable[[Any], Any]):
         super().__init__()
         self.session = session
         self.read = read

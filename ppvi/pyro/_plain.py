@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from ppvi.engine.evaluations import handles
+from ppvi.engine.formula import Formula
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.protocol import Params
-from ppvi.engine.runs import Handle
-from ppvi.engine.sessions import Recorder, Session
+from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONE_BY_ONE, culprits
 from ppvi.errors import ProgramError
+from ppvi.program import replicate
+from ppvi.pyro._buffers import Modules
 from ppvi.pyro._handlers import all_rows
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._lending import Arguments
@@ -21,30 +24,33 @@ from ppvi.pyro._programs import PyroPrograms, scope_of
 from ppvi.pyro._stage import DynamicError, registering, what_prevents
 from ppvi.pyro._trees import stacked, tree_map
 
-if TYPE_CHECKING:
-    from ppvi.pyro._engine import Estimator
-
 
 def many(
-    bound: Estimator, key: Key, params: Params, arguments: Arguments, n: int, function: Callable[[Handle, Handle], Any]
+    formula: Formula,
+    modules: Modules,
+    key: Key,
+    params: Params,
+    arguments: Arguments,
+    n: int,
+    function: Callable[..., Any],
 ) -> Any:
     """`n` runs of a function of the two handles: vectorised, or one by one where programs read what they draw."""
 
     def run(vectorised: bool) -> Any:
         # A session leaves notes on the tensors of parameters, which are the caller's.
-        own, repeats = {name: x.detach() for name, x in params.items()}, None if vectorised else ONE_BY_ONE
-        session = Session(PyroPrograms(bound.modules), own, bound.formula.strategies, scope_of(), repeats=repeats)
-        session.plate_rows = Whole()
+        own = {name: x.detach() for name, x in params.items()}
+        options = {"repeats": None if vectorised else ONE_BY_ONE, "plate_rows": Whole()}
+        session = Session(PyroPrograms(modules), own, formula.strategies, scope_of(), **options)
         with (
             seeded(key),
             registering(),
             torch.no_grad(),
             all_rows(),
             arguments.lent(arguments.copies()) as lent,
-            bound.formula.handles(session, *lent) as (p, q),
+            handles(formula, session, *lent) as (p, q),
         ):
             if vectorised:
-                return session.each(lambda: function(p, q), (), n)
+                return replicate(n, lambda: function(p, q))
             return stacked(*shared([function(p, q) for _ in range(n)]))
 
     try:
@@ -56,16 +62,17 @@ def many(
     return tree_map(lambda x: x.detach().cpu().numpy(), found)
 
 
-def culprits_of(bound: Estimator, random: torch.Tensor, params: Params, arguments: Arguments) -> list[str]:
+def culprits_of(
+    formula: Formula, modules: Modules, random: torch.Tensor, params: Params, arguments: Arguments
+) -> list[str]:
     """The sites whose values or densities are not finite, at the draws of the staged program in this state of the generator."""
 
-    def start(recorder: Recorder) -> Session:
-        engine = PyroPrograms(bound.modules)
-        return Session(engine, params, bound.formula.strategies, scope_of(), repeats=ONE_BY_ONE, recorder=recorder)
+    def start(**options: Any) -> Session:
+        return Session(PyroPrograms(modules), params, formula.strategies, scope_of(), **options)
 
     with torch.random.fork_rng(), torch.no_grad(), arguments.lent(arguments.copies()) as (args, kwargs):
         torch.set_rng_state(random)
-        return culprits(lambda begin: bound.formula.evaluate(begin, args, kwargs), start)
+        return culprits(formula, start, args, kwargs)
 
 
 def shared(runs: Sequence[tuple[Mapping[str, Any], Any]]) -> list[tuple[Mapping[str, Any], Any]]:

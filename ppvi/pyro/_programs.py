@@ -15,9 +15,9 @@ from torch.distributions import constraints, transform_to
 
 from ppvi.engine.distributions import uncovered
 from ppvi.engine.minibatches import Plates
-from ppvi.engine.protocol import Marks
+from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
-from ppvi.engine.sessions import Scope, Session
+from ppvi.engine.sessions import Session
 from ppvi.errors import EngineError
 from ppvi.ir import Origin
 from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage
@@ -126,7 +126,7 @@ class PyroPrograms:
             self.effects.write(session, ended)
 
     def execute(self, session: Session[PyroPrograms], run: Run, program: Callable[[], Any]) -> Any:
-        plates = Plates(session, run.role)
+        plates = Plates(session.plate_rows, self, run.role)
         with plates.explained(), Around(run, session, plates):
             return program()
 

@@ -32,7 +32,7 @@ import torch
 from ppvi._ops import Array
 from ppvi.compiler.choose import moving_support
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
-from ppvi.engine import runs as engine
+from ppvi.engine import sites as engine
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.sessions import Recorder, Session, computed
 from ppvi.engine.sites import Drawn, Place, route_of
@@ -236,9 +236,8 @@ class Replayed:
 def session_of(replay: Replay, effects: Effects, plain: bool, **options: Any) -> Session:
     """A session for one more run, with these effects."""
     programs, scope = PyroPrograms(replay.modules, effects), scope_of(plain=plain)
-    session = Session(programs, replay.params, replay.chosen, scope, repeats=ONE_BY_ONE, **options)
-    session.plate_rows = Minibatches(replay.plates)
-    return session
+    options |= {"repeats": ONE_BY_ONE, "plate_rows": Minibatches(replay.plates)}
+    return Session(programs, replay.params, replay.chosen, scope, **options)
 
 
 def is_decided(at: Place) -> bool:

@@ -329,7 +329,9 @@ class Trainer:
                 random, params = torch.get_rng_state(), self._from.constrained(self.leaves)
                 value, grads = move.gradient(params, *data)
                 bad = [name for name, grad in zip(move.leaves, grads, strict=True) if not bool(grad.isfinite().all())]
-                culprits = culprits_of(move.bound, random, params, move.bound.arguments(*data))
+                culprits = culprits_of(
+                    move.bound.formula, move.bound.modules, random, params, move.bound.arguments(*data)
+                )
                 if cause := cause_in(culprits, bool(value.isfinite()), bad):
                     return cause
                 move.move(grads)

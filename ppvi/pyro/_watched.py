@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from ppvi.engine.runs import Site
 from ppvi.engine.sessions import Recorder, Session, computed
-from ppvi.engine.sites import Drawn, Place
+from ppvi.engine.sites import Drawn, Place, Site
 from ppvi.ir import Origin
 from ppvi.proofs.explain import Explanation, SiteReport
 from ppvi.proofs.findings import Finding, StaticReport, in_order

@@ -9,6 +9,7 @@ import pytest
 import ppvi
 import ppvi.numpyro as vi
 from ppvi import Enumerate, LeaveOneOut, Reinforce, Reparam
+from ppvi.engine.evaluations import handles
 from ppvi.engine.sessions import Session
 from ppvi.errors import ProgramError
 from ppvi.ir import Estimate
@@ -132,7 +133,7 @@ def _staged(model, guide, params, program):
 
     def run(params, key):
         session = Session(NumPyroPrograms(), params, {}, scope_of(key))
-        with estimator_of(bound).formula.handles(session, (), {}) as (p, q):
+        with handles(estimator_of(bound).formula, session, (), {}) as (p, q):
             return program(p, q)
 
     bound = vi.objective(program, model, guide)

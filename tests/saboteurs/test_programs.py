@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from ppvi import expectations
-from ppvi.engine.sessions import Session
+from ppvi.engine.evaluations import Evaluation
 from ppvi.inference.marginal import Marginal
 from ppvi.inference.posterior import Posterior
 from ppvi.numpyro._programs import NumPyroPrograms
@@ -76,12 +76,12 @@ def test_backward_kernel_left_out_of_the_weight(engine):
 
 def test_resampling_scores_left_out(engine):
     """As in the common FIVO gradient."""
-    choice = Session.choice
+    choice = Evaluation.choice
 
     def uncredited(self, site, log_weights, n):
         return choice(self, site, self.ops.stop_gradient(log_weights), n)
 
-    with mock.patch.object(Session, "choice", uncredited), pytest.raises(AssertionError):
+    with mock.patch.object(Evaluation, "choice", uncredited), pytest.raises(AssertionError):
         test_objectives.test_fivo_with_its_resampling_scores(engine)
 
 
