@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ppvi._doors import count, described, flag, function
 from ppvi.checks import Budget, Report, measure
 from ppvi.checks.paths import one_by_one
 from ppvi.checks.unbiased import RARE
 from ppvi.errors import ProgramError
+from ppvi.objective import Objective
 
 
 def check_estimator(
@@ -52,6 +54,10 @@ def check_estimator(
 
     **Returns** a `Report`.
     """
+    if isinstance(value_and_grad, Objective):
+        raise ProgramError("check_estimator: an objective checks itself: objective.check(key, params, ...).")
+    function("check_estimator: the estimator", value_and_grad)
+    flag("check_estimator: progress", progress)
     options = {
         "alpha": alpha,
         "delta": delta,
@@ -67,10 +73,12 @@ def check_estimator(
         return on_jax(value_and_grad, params, key=key, constraints=constraints, far=far, **options)
     if not isinstance(params, Mapping) or not params:
         raise ProgramError(
-            f"check_estimator: params must be a JAX array, a tree of them, or a dict of floats or NumPy arrays, not {params!r}."
+            f"check_estimator: params must be a JAX array, a tree of them, or a dict of floats or NumPy arrays, not "
+            f"{described(params)}."
         )
+    seed = 0 if key is None else count("check_estimator: key, a seed,", key, least=0)
     known = bounds is not None or variance is not None
-    draw, paths = one_by_one(value_and_grad, params, 0 if key is None else int(key), far, close=not known)
+    draw, paths = one_by_one(value_and_grad, params, seed, far, close=not known)
     return Report(alpha, measure(draw, paths.questions, **options), notes=(paths.said,))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ppvi._doors import count
 from ppvi._losses import change_of
 from ppvi._pairing import Pairs, draws_of, paired
 from ppvi.errors import ProgramError
@@ -103,6 +104,11 @@ def compare(fit: Any, reference: Any, *, draws: int = 4000) -> Comparison:
     **Raises** `ProgramError` if one is none of these, if the two have nothing in common, if a name has two shapes, or if an
     array is given by some of its entries.
     """
+    count("compare: draws", draws)
+    if _is_fit(reference) and not _is_fit(fit):
+        raise ProgramError(
+            "compare(fit, reference): the fit comes first, and the reference, such as draws of nuts, after it."
+        )
     import arviz as az
 
     data, reference = _data(fit, draws), _data(reference, draws)
@@ -138,7 +144,11 @@ def threshold(draws: int) -> float:
 
 def _data(given: Any, draws: int) -> Any:
     """ArviZ data of a fit, or as given."""
-    return given.posterior(draws=draws) if callable(getattr(given, "posterior", None)) else given
+    return given.posterior(draws=draws) if _is_fit(given) else given
+
+
+def _is_fit(given: Any) -> bool:
+    return callable(getattr(given, "posterior", None))
 
 
 def _marginals(pairs: Pairs) -> tuple[Marginal, ...]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ppvi._doors import count, described, function, takes
 from ppvi._ops import Array
 from ppvi.engine.calls import own_options, refuse_laplace, verb
 from ppvi.engine.protocol import Params
 from ppvi.engine.runs import Assess, Handle
+from ppvi.errors import ProgramError
 from ppvi.inference import normalize
 from ppvi.objective import Objective, estimator_of
-from ppvi.program import Program, check_count
+from ppvi.program import Program
 
 if TYPE_CHECKING:  # which takes seconds to import
     import arviz as az
@@ -45,16 +47,29 @@ def posterior(
     **Raises** `ProgramError` where a program knows the rows of a minibatch only, by name of the plate, and of a Laplace
     approximation, of which nothing but the mode has been fitted.
     """
+    if not isinstance(objective, Objective):
+        raise ProgramError(
+            f"posterior(objective, key, params, ...): the objective is one of vi.objective(elbo, model, guide), not "
+            f"{described(objective)}; a fit draws by fit.posterior()."
+        )
     own_options([objective], locals(), posterior)
     import arviz as az
 
     args, kwargs = objective.data(args, kwargs)
     refuse_laplace(objective.guide)
-    check_count("posterior: the number of draws", draws)
-    check_count("posterior: the number of particles", particles)
+    count("posterior: the number of draws", draws)
+    count("posterior: the number of particles", particles)
+
+    if program is not None:
+        takes("posterior: program=", function("posterior: program=", program), "model", "guide")
 
     def draw(p: Handle, q: Handle) -> tuple[dict[str, Array], Array]:
         made = q if program is None else program(p, q)
+        if not isinstance(made, Program):
+            raise ProgramError(
+                f"posterior: program= must return a program to draw from, such as ppvi.marginal(q, ...), not "
+                f"{described(made)}."
+            )
         z = (made if particles == 1 else normalize(p, made, particles)).simulate()
         run = Assess("model", p.session, z, strict=False)
         joint = p.run(run)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppvi._doors import described
 from ppvi.errors import ProgramError
 
 Posterior = Mapping[str, Any]
@@ -117,7 +118,7 @@ def draws_of(given: Any, like: Posterior | None = None) -> Posterior:
     if isinstance(given, Mapping) or hasattr(given, "columns"):
         return _with_chains({str(name): np.asarray(given[name], float) for name in given}, like or {})
     raise ProgramError(
-        f"compare: expected a fit, ArviZ data with a posterior group, or draws by name, not {type(given).__name__}."
+        f"compare: expected a fit, ArviZ data with a posterior group, or draws by name, not {described(given)}."
     )
 
 

@@ -13,9 +13,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ppvi._doors import close_to, described, listed
 from ppvi._ops import Array
 from ppvi._session import session
-from ppvi.errors import ProgramError
+from ppvi.errors import NoChoiceError, ProgramError
 
 Plates = str | Sequence[str]
 """The name of a plate, or several names."""
@@ -72,7 +73,14 @@ class Trace(Mapping[str, Array]):
     """The engine's own objects for each site, while the run is not yet stacked with others."""
 
     def __getitem__(self, site: str) -> Array:
-        return self.choices[site]
+        try:
+            return self.choices[site]
+        except KeyError:
+            observed = "; it is observed" * (site in self.observed)
+            raise NoChoiceError(
+                f"this run has no choice {described(site)}{observed}: its latent sites are {listed(self.choices) or 'none'}."
+                f"{close_to(site, self.choices)}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.choices)

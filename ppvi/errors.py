@@ -23,6 +23,12 @@ class ProgramError(PpviError):
     """
 
 
+class NoChoiceError(ProgramError, KeyError):
+    """A run has no such choice."""
+
+    __str__ = Exception.__str__
+
+
 class StrategyError(PpviError):
     """A gradient strategy does not fit the site it was asked to handle.
 

@@ -17,9 +17,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ppvi._doors import count, function, number, takes
 from ppvi._ops import Array
-from ppvi.errors import ProgramError
-from ppvi.program import check_count, each, session, stop_gradient
+from ppvi.program import each, session, stop_gradient
 
 _SLOPE = "the gradient of a function of an expectation is its slope, estimated apart, times that of the expectation"
 
@@ -43,8 +43,8 @@ def exp_of(thunk: Callable[[], Array], *, rate: float = 1.0, center: Array | Non
     **Unbiased when** X has a finite second moment and its strategies are unbiased.
     Papaspiliopoulos 2011; Fearnhead, Papaspiliopoulos and Roberts 2008.
     """
-    if not rate > 0:
-        raise ProgramError(f"exp_of: the rate must be positive, not {rate}.")
+    number("exp_of: the rate", rate, above=0)
+    _refuse_no_thunk("exp_of", thunk)
     now = session()
     differentiable = thunk()
     c = _plain(thunk) if center is None else center
@@ -65,6 +65,7 @@ def log_of(thunk: Callable[[], Array], *, logs: bool = False) -> Array:
     one run and, on average, 7.4 plain ones; single estimates may cost many more. With importance weights for X it is an
     unbiased estimate of log p(x), where the ELBO is a bound. Blanchet and Glynn 2015; Luo et al. 2020; Shi and Cornish 2021.
     """
+    _refuse_no_thunk("log_of", thunk)
     return _multilevel(None, thunk, logs)
 
 
@@ -79,6 +80,8 @@ def power_of(exponent: float, thunk: Callable[[], Array], *, logs: bool = False)
     **Unbiased when** X^a and X^(a-1) have finite moments of some order above 2, and the strategies are unbiased.
     Blanchet and Glynn 2015.
     """
+    number("power_of(exponent, thunk): the exponent", exponent)
+    _refuse_no_thunk("power_of", thunk)
     return _multilevel(exponent, thunk, logs)
 
 
@@ -96,7 +99,7 @@ def minibatch(function: Callable[..., Array], data: Any, size: int) -> Array:
     **Unbiased** always, for uses that are linear in it; for an exponential, a logarithm or a power of the sum use `exp_of`,
     `log_of` or `power_of`, with this as the thunk.
     """
-    check_count("minibatch: the size", size)
+    count("minibatch: the size", size)
     now = session()
     rows, total = now.subset(data, size)
     values = each(function, rows)
@@ -138,6 +141,11 @@ def _multilevel(exponent: float | None, thunk: Callable[[], Array], logs: bool) 
     unit = ops.exp(exponent * c)
     value, slope = randomised(lambda m: ops.exp(exponent * m)), randomised(lambda m: ops.exp((exponent - 1) * m))
     return _joined(f"power {exponent}", value * unit, exponent * slope * unit, run, other)
+
+
+def _refuse_no_thunk(verb: str, thunk: Any) -> None:
+    hint = "It is run again and again: write lambda: in front of what it is to return."
+    takes(f"{verb}: the thunk", function(f"{verb}: the thunk", thunk, hint))
 
 
 def _joined(name: str, value: Array, slope: Array, run: Array, other: Array) -> Array:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
-import operator
 import os
 import sys
 import time
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppvi._course import LostError, states
+from ppvi._doors import count, described, flag, number
 from ppvi._draws import posterior
 from ppvi._identity import difference, identity
 from ppvi._losses import trends
@@ -176,16 +175,20 @@ def fit(
     pairs = pairs_of(objective)
     objectives = tuple(bound for bound, _ in pairs)
     options = own_options(objectives, locals(), fit)
-    num_steps, ask = _count("num_steps", num_steps), asked(_count("every", every), until, callback)
+    num_steps = count("fit: num_steps", num_steps)
+    ask = asked(count("fit: every", every), until, callback)
+    flag("fit: progress", progress)
     if params is not None and state is not None:
         raise ProgramError("fit: params= begins anew and state= goes on: give one of them.")
-    if averaging is not None and (not isinstance(averaging, int | float) or not 0 <= averaging < math.inf):
-        raise ProgramError(f"fit: averaging must be a finite number of at least 0, not {averaging!r}.")
+    if averaging is not None:
+        number("fit: averaging", averaging, least=0)
+    if not isinstance(checkpoint, str | PathLike | None):
+        raise ProgramError(f"fit: checkpoint= is the path of a folder, not {described(checkpoint)}.")
     if any(not bound.has_data_of(objectives[0]) for bound in objectives):
         raise ProgramError("fit: several objectives have the same data: make them all `on` the very same, or none.")
     args, kwargs = objectives[0].data(args, kwargs)
     before = _started_from(state, objectives)
-    starts = (before.starts if before else 1) if num_starts is None else _count("num_starts", num_starts)
+    starts = (before.starts if before else 1) if num_starts is None else count("fit: num_starts", num_starts)
     steps = before.step if before else 0
     files = None if checkpoint is None else Checkpoints(checkpoint, objectives, steps)
     streamed = None if batches is None else functools.partial(Stream, batches, engine=objectives[0].engine.name)
@@ -264,7 +267,9 @@ def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any)
 
     **Raises** `ProgramError` if there is none to use.
     """
-    objectives = tuple(bound for bound, _ in pairs_of(objective))
+    if not isinstance(folder, str | PathLike):
+        raise ProgramError(f"load(folder, objective): the folder is a path, not {described(folder)}.")
+    objectives = tuple(bound for bound, _ in pairs_of(objective, "load(folder, objective)"))
     state, params, start = newest(folder, objectives, estimator_of(objectives[0]).in_format)
     return Fit(params, state, f"loaded from {os.fspath(folder)}", 0.0, objectives, None, args, kwargs, start)
 
@@ -277,7 +282,7 @@ def _started_from(state: Any, objectives: Sequence[Objective]) -> State | None:
     found = state.state if isinstance(state, Fit) else state
     if not isinstance(found, State | None):
         raise ProgramError(
-            f"fit: state= is a fit, its .state, or ppvi.load(folder, objective), not {type(state).__name__}; values to start "
+            f"fit: state= is a fit, its .state, or ppvi.load(folder, objective), not {described(state)}; values to start "
             f"from are params=."
         )
     return found
@@ -295,11 +300,17 @@ def _of(starts: int, before: State, given: Any, trainer: Trainer) -> State:
     return before
 
 
-def pairs_of(objective: Objective | Sequence[tuple[Objective, Whose]]) -> list[tuple[Objective, Whose]]:
+def pairs_of(
+    objective: Objective | Sequence[tuple[Objective, Whose]], call: str = "fit(objective, key, ...)"
+) -> list[tuple[Objective, Whose]]:
     """Objectives, and whose parameters each of them moves."""
     if isinstance(objective, Objective):
         return [(objective, lambda name: True)]
-    pairs = list(objective) if isinstance(objective, Iterable) else []
+    if not isinstance(objective, list | tuple):
+        raise ProgramError(
+            f"{call}: the objective is one of vi.objective(elbo, model, guide), or a list of pairs, not {described(objective)}."
+        )
+    pairs = list(objective)
     if not pairs or not all(
         isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], Objective) for pair in pairs
     ):
@@ -308,12 +319,6 @@ def pairs_of(objective: Objective | Sequence[tuple[Objective, Whose]]) -> list[t
             'moves, such as [(wake, "model"), (sleep, "guide")].'
         )
     return pairs
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
-        raise ProgramError(f"fit: {name} must be an int of at least 1, not {value!r}.")
-    return operator.index(value)
 
 
 def stopped(causes: Sequence[str], so_far: Fit, remedy: str) -> FitError:

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Never, final
 from weakref import WeakValueDictionary
 
+from ppvi._doors import described, flag
 from ppvi._ops import Array
 from ppvi.checks import Budget, Report
 from ppvi.checks.unbiased import RARE
@@ -95,10 +96,19 @@ class Objective:
         maximize: bool | None = None,
     ):
         for what, fn in (("objective program", program), ("model", model), ("guide", guide)):
-            if not callable(fn) or isinstance(fn, Objective):
-                raise ProgramError(f"the {what} must be a function, not {fn!r}.")
+            if not callable(fn) or isinstance(fn, Objective | type):
+                raise ProgramError(f"the {what} must be a function, not {described(fn)}. {_function_hint(what, fn)}")
         _refuse_other_arguments(program)
+        if maximize is not None:
+            flag("objective: maximize", maximize)
+        if strategies is not None and not isinstance(strategies, Mapping):
+            raise StrategyError(
+                f"strategies= is a dict from the name of a site to its strategy, as in {{'z': Reparam()}}, not "
+                f"{described(strategies)}."
+            )
         for name, strategy in (strategies or {}).items():
+            if not isinstance(name, str):
+                raise StrategyError(f"strategies= has {described(name)} where the name of a site is due.")
             if problem := not_a_strategy(strategy):
                 raise StrategyError(f"strategies[{name!r}]: {problem}.")
         way = getattr(program, "maximize", True) if maximize is None else maximize
@@ -297,6 +307,7 @@ class Objective:
         **Raises** as `value_and_grad` does.
         """
         options = own_options([self], locals(), Objective.check)
+        flag("check: progress", progress)
         args, kwargs = self.data(args, kwargs)
         bound = estimator_of(self)
         with bound.untouched():
@@ -342,6 +353,16 @@ def _no_loss() -> ProgramError:
         "an objective is neither a loss nor a function: give SVI loss=objective.as_loss(), or call one of its verbs, such as "
         "objective.value_and_grad(key, params, ...)."
     )
+
+
+def _function_hint(what: str, given: Any) -> str:
+    if isinstance(given, str):
+        return f"Pass the function itself, such as ppvi.objectives.{given.lower()}."
+    if isinstance(given, Objective):
+        return "An objective has its programs already: pass those, such as objective.model."
+    if isinstance(given, type):
+        return "Pass an instance."
+    return f"Pass the {what} itself, and not what it returns."
 
 
 def _refuse_other_arguments(program: Any) -> None:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from ppvi._doors import count, function as refuse_no_function, takes
 from ppvi._ops import Array
 from ppvi._session import Session as Session, session as session, staging as staging
 from ppvi._trace import (
@@ -109,7 +110,11 @@ def replicate(n: int, thunk: Callable[[], T]) -> T:
     run; a subsampled plate has one minibatch for all of them. Replicates nest. Buffers of modules, such as the running
     statistics of a BatchNorm, count once in a gradient, with the mean over the runs, so once a step under `iwelbo(5)` too.
     """
-    check_count("replicate: the number of runs", n)
+    count("replicate(n, thunk): the number of runs", n)
+    takes(
+        "replicate: the thunk",
+        refuse_no_function("replicate: the thunk", thunk, "Write lambda: in front of what is to be run."),
+    )
     return session().each(thunk, (), n)
 
 
@@ -121,6 +126,7 @@ def each(function: Callable[..., T], *stacks: Any) -> T:
     - `function`: takes one entry of each stack, and returns arrays, or a tree of arrays.
     - `*stacks`: arrays or trees of arrays (traces among them), such as `replicate` returns.
     """
+    refuse_no_function("each: the first argument", function, "What it runs over comes after it.")
     if not stacks:
         raise ProgramError("each: there is nothing to run over; replicate(n, thunk) runs a function of no arguments.")
     return session().each(function, stacks, None)
@@ -133,8 +139,7 @@ def handle(fn: Callable[..., Any], *leading: Any) -> Program:
 
     - `fn`: a program of the framework. It is called with `leading`, followed by the arguments of the objective's call.
     """
-    if not callable(fn):
-        raise ProgramError(f"handle: a program must be a function, not {fn!r}.")
+    refuse_no_function("handle: a program", fn)
     return session().handle(fn, *leading)
 
 
@@ -217,6 +222,7 @@ def kl_divergences(q: Trace, p: Trace) -> dict[str, Array]:
 
 def minimized(objective: T) -> T:
     """Mark an objective program as one to be minimised, for `objective(...)`, which maximises otherwise."""
+    refuse_no_function("minimized: an objective program", objective)
     objective.maximize = False  # type: ignore[attr-defined]
     return objective
 
@@ -245,9 +251,3 @@ def without_potential(why: str) -> Callable[[T], T]:
         return objective
 
     return mark
-
-
-def check_count(what: str, n: Any, least: int = 1) -> None:
-    """Refuse a number of runs that is no int, or too small."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < least:
-        raise ProgramError(f"{what} must be an int of at least {least}, not {n!r}.")

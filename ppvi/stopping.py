@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ppvi._doors import count, described, function, number, takes
 from ppvi.errors import ProgramError
 
 
@@ -48,8 +49,8 @@ class Plateau:
     errors: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.window < 2:
-            raise ProgramError(f"Plateau: a window has at least 2 steps, not {self.window!r}.")
+        count("Plateau: the window, in steps,", self.window, least=2)
+        number("Plateau: errors", self.errors, least=0)
 
     def __call__(self, fit: SoFar) -> str | None:
         losses = fit.losses.reshape(len(fit.losses), -1)[-2 * self.window :].astype(float)
@@ -72,6 +73,9 @@ class TimeLimit:
     """
 
     seconds: float
+
+    def __post_init__(self) -> None:
+        number("TimeLimit: seconds", self.seconds, above=0)
 
     def __call__(self, fit: SoFar) -> str | None:
         return f"{self.seconds:g} seconds have passed" if fit.seconds >= self.seconds else None
@@ -110,9 +114,10 @@ def asked(every: int, until: Any, callback: Any) -> Asked:
     """
     rules = [until] if callable(until) else until
     if not isinstance(rules, Iterable) or not all(callable(x) and not isinstance(x, type) for x in rules):
-        raise ProgramError(f"fit: until= is a rule, such as ppvi.Plateau(), or a list of them, not {until!r}.")
-    if callback is not None and not callable(callback):
-        raise ProgramError(
-            f"fit: callback= takes the number of steps and the fit so far, and {callback!r} is no function."
-        )
-    return Asked(every, list(rules), callback)
+        raise ProgramError(f"fit: until= is a rule, such as ppvi.Plateau(), or a list of them, not {described(until)}.")
+    rules = list(rules)
+    for rule in rules:
+        takes("fit: until=", rule, "fit")
+    if callback is not None:
+        takes("fit: callback=", function("fit: callback=", callback), "step", "fit")
+    return Asked(every, rules, callback)

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
     ["errors", "losses", "ops", "source", "tables", "trees"],
+    ["doors"],
     ["pairing"],
     ["checks"],
     ["strategies"],

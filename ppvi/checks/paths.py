@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ppvi._doors import described, listed, number, takes
 from ppvi.checks.unbiased import Draws, Question
 from ppvi.errors import ProgramError
 
@@ -87,8 +88,7 @@ def lay(
 
     **Raises** `ProgramError` if `far` is no distance.
     """
-    if not (isinstance(far, int | float) and 0 < far < math.inf):
-        raise ProgramError(f"check: far must be a distance in unconstrained parameters, such as 1.0, not {far!r}.")
+    number("check: far, a distance in unconstrained parameters,", far, above=0)
     rng = np.random.default_rng(seed)
     free = np.isin(owner, moving)
     [given, center], *_ = points.items()
@@ -123,6 +123,17 @@ def lay(
     )
 
 
+def _real(name: str, value: Any) -> np.ndarray:
+    """The numbers of a parameter."""
+    try:
+        array = np.asarray(value, float)
+    except (TypeError, ValueError):
+        raise ProgramError(f"check_estimator: parameter {name!r} must be numbers, not {described(value)}.") from None
+    if not np.isfinite(array).all():
+        raise ProgramError(f"check_estimator: parameter {name!r} is NaN or infinite.")
+    return array
+
+
 def _unit(rng: np.random.Generator, where: Any) -> Any:
     """A random direction, of length 1, whose entries are as large as these are."""
     direction = rng.normal(size=len(where)) * where
@@ -141,7 +152,8 @@ def one_by_one(
 
     **Raises** `ProgramError` if what it returns has not the shape of the parameters.
     """
-    arrays = {name: np.asarray(value, float) for name, value in params.items()}
+    arrays = {name: _real(name, value) for name, value in params.items()}
+    takes("check_estimator: value_and_grad", value_and_grad, "key", "params")
     center = np.concatenate([x.ravel() for x in arrays.values()])
     owner = np.concatenate([np.full(x.size, i) for i, x in enumerate(arrays.values())])
     paths = lay({"given": center}, owner, list(arrays), range(len(arrays)), seed, far, projections=1, close=close)
@@ -152,10 +164,15 @@ def one_by_one(
         return {name: part.reshape(x.shape) for (name, x), part in zip(arrays.items(), parts, strict=True)}
 
     def run(seed: int, point: Any) -> tuple[float, Any]:
-        value, gradient = value_and_grad(seed, at(point))
-        if set(gradient) != set(arrays):
+        found = value_and_grad(seed, at(point))
+        if not isinstance(found, tuple | list) or len(found) != 2:
             raise ProgramError(
-                f"check_estimator: the gradient has {sorted(gradient)}, and the parameters are {sorted(arrays)}."
+                f"check_estimator: the estimator must return a pair (value, gradient), not {described(found)}."
+            )
+        value, gradient = found
+        if not isinstance(gradient, Mapping) or set(gradient) != set(arrays):
+            raise ProgramError(
+                f"check_estimator: the gradient must be a dict of {listed(arrays)}, as params are, not {described(gradient)}."
             )
         return float(value), np.concatenate([np.asarray(gradient[name], float).ravel() for name in arrays])
 

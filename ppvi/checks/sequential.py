@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ppvi._doors import number
 from ppvi.errors import ProgramError
 
 LOPSIDED = 0.3
@@ -147,8 +148,7 @@ class Bounded(OnGrid):
     STAKES = 12
 
     def __init__(self, tests: int, alpha: float, low: float, high: float, grid: Floats):
-        if not low < high:
-            raise ProgramError(f"bounds: {low} is not below {high}.")
+        number("bounds: the lower one", low, below=number("bounds: the upper one", high))
         super().__init__(tests, alpha, [m for m in grid if low < m < high])
         fractions = np.geomspace(2e-3, 1.0, self.STAKES)[:, None] * 0.9
         self.low, self.high = low, high

@@ -27,10 +27,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppvi._doors import count, number
 from ppvi.checks.report import SEEN, Measurement, Outcome, rarest
 from ppvi.checks.sequential import Asymptotic, Bounded, Catoni, MeanTest, Moments
 from ppvi.checks.tails import HEAVY, k_hat
-from ppvi.errors import ProgramError
 
 
 class Draws(NamedTuple):
@@ -90,16 +90,17 @@ class Budget:
     seconds: float = 30.0
     draws: int = 10_000_000
 
+    def __post_init__(self) -> None:
+        number("Budget: the budget, in seconds,", self.seconds, above=0)
+        count("Budget: draws", self.draws)
+
     @staticmethod
     def of(given: Budget | float | None) -> Budget:
         """A budget, or one of these seconds.
 
         **Raises** `ProgramError` where it is none.
         """
-        budget = Budget() if given is None else Budget(given) if isinstance(given, int | float) else given
-        if not isinstance(budget, Budget) or not (budget.seconds > 0 and budget.draws > 0):
-            raise ProgramError(f"check: the budget must be seconds, or a ppvi.Budget, above 0, not {budget!r}.")
-        return budget
+        return given if isinstance(given, Budget) else Budget() if given is None else Budget(given)
 
 
 def measure(
@@ -133,9 +134,10 @@ def measure(
     delta = 0.01 if delta is None else delta
     budget = Budget.of(budget)
     for name, value in (("alpha", alpha), ("delta", delta), ("rare", rare)):
-        if not 0 < value < 1:
-            raise ProgramError(f"check: {name} must be between 0 and 1, not {value!r}.")
+        number(f"check: {name}", value, above=0, below=1)
     level = alpha / len(questions)
+    if variance is not None:
+        number("check: the variance", variance, above=0)
     judge = Judge(questions, level, delta, bounds, variance, rare)
     start, batch, size = time.monotonic(), 0, FIRST
     with tqdm(total=100, disable=not progress, desc="check", unit="%", leave=False) as bar:

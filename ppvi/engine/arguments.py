@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from ppvi._doors import described
 from ppvi.engine.looking import look
 from ppvi.engine.world import Rules, World
 from ppvi.errors import ProgramError
@@ -35,6 +36,23 @@ class Constants(NamedTuple):
 
     def name(self, i: int) -> str:
         return f"argument {self.name_of(i)}"
+
+
+def named(params: Any) -> Mapping[str, Any]:
+    """Parameters by name, if they are.
+
+    **Raises** `ProgramError` for anything else, such as a fit or a key.
+    """
+    if isinstance(params, Mapping):
+        return params
+    hint = (
+        "a fit has them as fit.params"
+        if isinstance(getattr(params, "params", None), Mapping)
+        else "the order is (key, params, ...): were they swapped, or left out?"
+    )
+    raise ProgramError(
+        f"params must be a dict from parameter name to value, as from init, not {described(params)}; {hint}"
+    )
 
 
 @dataclass

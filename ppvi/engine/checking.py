@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ppvi._doors import one_of
 from ppvi.checks import Budget, Question, Report, measure
 from ppvi.checks.paths import Paths, lay
 from ppvi.checks.unbiased import OPEN, ROUNDED, Measurement, exactly
@@ -144,10 +145,8 @@ def _asked_of(against: str | Sequence[str]) -> Sequence[str]:
     """What a gradient is to be compared with."""
     against = (against,) if isinstance(against, str) else against
     unknown = sorted(set(against) - {"path", *NAMES})
-    if unknown or not against:
-        raise ProgramError(
-            f"check: against must name some of 'path', 'exact', 'quadrature' and 'reinforce', not {unknown or against!r}."
-        )
+    for name in unknown or ([] if against else [against]):
+        one_of("check: each of against", name, ["path", *NAMES])
     return against
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ppvi._doors import described, noted
 from ppvi._ops import Array
 from ppvi.engine.calls import name_of
 from ppvi.engine.divergences import closed_form
@@ -36,7 +37,12 @@ def evaluate(formula: Formula, start: Callable[..., Session], args: Args, kwargs
 def run_in(formula: Formula, session: Session, args: Args, kwargs: Kwargs) -> Array:
     """Run the objective program once in a session."""
     with handles(formula, session, args, kwargs) as (p, q), session.engine.direct(session):
-        value = formula.program(p, q)
+        try:
+            value = formula.program(p, q)
+        except Exception as error:
+            if not session.engine.is_signal(error):
+                noted(error, f"the objective program {name_of(formula.program)!r}.")
+            raise
         session.owed.refuse()
         session.names.refuse_data_of_the_guide()
     return _real_scalar(value, session, name_of(formula.program))
@@ -127,7 +133,7 @@ def _real_scalar(value: Any, session: Session, name: str) -> Array:
             return value
         if tuple(value.shape) == () and dtype.startswith(("int", "uint")):
             return value * 1.0
-        what = f"an array of shape {tuple(value.shape)} and dtype {dtype}"
-    else:
-        what = "a function, which wants to be called first" if callable(value) else type(value).__name__
-    raise ProgramError(f"objective {name!r} returned {what}: it must return one real number; sum or average it.")
+    first = ", which wants to be called first" * callable(value)
+    raise ProgramError(
+        f"objective {name!r} returned {described(value)}{first}: it must return one real number; sum or average it."
+    )

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from ppvi._doors import count, flag, function, number
 from ppvi.errors import ProgramError
 
 if TYPE_CHECKING:  # which takes seconds to import
@@ -13,6 +14,16 @@ if TYPE_CHECKING:  # which takes seconds to import
 
 MAX_R_HAT = 1.01
 """Above this R-hat chains are reported as not mixed (Vehtari et al. 2021)."""
+
+
+def refuse_options(model: Any, num_warmup: Any, num_samples: Any, num_chains: Any, target: Any, progress: Any) -> None:
+    """Options of `nuts` that are none."""
+    function("nuts: the model", model, "An objective has it as objective.model.")
+    count("nuts: num_warmup", num_warmup, least=0)
+    count("nuts: num_samples", num_samples)
+    count("nuts: num_chains", num_chains)
+    number("nuts: target_accept_prob", target, above=0, below=1)
+    flag("nuts: progress", progress)
 
 
 def refuse_discrete(discrete: Collection[str], latent: Collection[str]) -> None:

@@ -14,6 +14,7 @@ import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from ppvi._doors import noted
 from ppvi._ops import Array
 from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
 from ppvi.engine.names import Said, is_discrete
@@ -71,14 +72,18 @@ class Handle(Program):
     def run(self, run: Run, *args: Any, **kwargs: Any) -> Trace:
         """One run of the program. Arguments default to those of the objective's call."""
         args, kwargs = args or self.args, kwargs or self.kwargs
-        program_name = name_of(self.fn)  # noqa: F841  (by which `ppvi._source` says where a site is that no line samples)
+        program_name = name_of(self.fn)  # by which `ppvi._source` says where a site is that no line samples
         try:
             returned = self.session.engine.execute(self.session, run, functools.partial(self.fn, *args, **kwargs))
-        except _FAILURES as error:
-            problem = None if self.session.engine.is_signal(error) else self._problem(error, args, kwargs)
-            if problem is None:
+        except Exception as error:
+            if self.session.engine.is_signal(error):
                 raise
-            raise problem from error
+            problem = self._problem(error, args, kwargs) if isinstance(error, _FAILURES) else None
+            if problem is not None:
+                raise problem from error
+            last = f", after its site {next(reversed(run.log_probs))!r}" if run.log_probs else ""
+            noted(error, f"the {self.role} {program_name}{last}.")
+            raise
         return run.finish(returned)
 
     def _problem(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProgramError | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ppvi import strategies
+from ppvi._doors import described
 from ppvi._ops import Array
 from ppvi.engine.distributions import SiteDistribution
 from ppvi.errors import ProgramError, StrategyError
@@ -138,7 +139,7 @@ def not_a_strategy(strategy: Any) -> str | None:
         return f"{strategy.__name__} is a class; write {strategy.__name__}()"
     classes = [cls for cls in vars(strategies).values() if isinstance(cls, type) and issubclass(cls, Strategy)]
     known = ", ".join(sorted(f"{cls.__name__}()" for cls in classes if dataclasses.is_dataclass(cls)))
-    return f"{strategy!r} is not a gradient strategy; in ppvi.strategies there are {known}"
+    return f"{described(strategy)} is not a gradient strategy; in ppvi.strategies there are {known}"
 
 
 def refuse_learning(strategies: Mapping[str, Strategy], library: str) -> None:

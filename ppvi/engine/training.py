@@ -9,7 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from ppvi._doors import close_to, described, listed, number
 from ppvi._ops import Array
+from ppvi.engine.arguments import named
 from ppvi.engine.protocol import Params, Start
 from ppvi.errors import ProgramError
 
@@ -138,7 +140,7 @@ def one_each(optimizer: T | Sequence[T], n: int) -> list[T]:
     if not isinstance(optimizer, list | tuple) or hasattr(optimizer, "_fields"):
         return [optimizer] * n  # type: ignore[list-item]
     if len(optimizer) != n:
-        raise ProgramError(f"fit: {len(optimizer)} optimizers for {n} objectives; give one, or one for each.")
+        raise ProgramError(f"fit: optimizer= has {len(optimizer)} for {n} objectives; give one, or one for each.")
     return list(optimizer)
 
 
@@ -148,9 +150,7 @@ def step_size_of(optimizer: Any) -> float | None:
         return 0.01
     if isinstance(optimizer, bool) or not isinstance(optimizer, int | float | np.number):
         return None
-    if not optimizer > 0:
-        raise ProgramError(f"fit: the optimizer is the step size {optimizer} of Adam, which must be positive.")
-    return float(optimizer)
+    return float(number("fit: the optimizer, where it is the step size of Adam,", optimizer, above=0))
 
 
 @dataclass(frozen=True)
@@ -227,22 +227,55 @@ def moved(whose: Whose, start: Start) -> tuple[str, ...]:
     return tuple(found)
 
 
-def refuse_unknown_params(start: Params, params: Params) -> None:
-    """Values to start from must be of the objective's parameters."""
-    unknown = sorted(params.keys() - start.keys())
-    if unknown:
-        raise ProgramError(
-            f"fit: params has {unknown[0]!r}, which is no parameter of the objective; it has {sorted(start)}."
-        )
+def started_from(
+    start: Params,
+    constraints: Mapping[str, Any],
+    params: Any,
+    read: Callable[[Any, Any], Any],
+    shape_of: Callable[[Any], Any],
+    numbers: Callable[[Any], Sequence[np.ndarray]],
+) -> Params:
+    """Values to start from, which must be of the parameters' names and shapes, finite, and in their constraints.
 
+    **Arguments**
 
-def refuse_other_shapes(start: Params, params: Params, shape_of: Callable[[Any], Any]) -> None:
-    """Values to start from must be of the parameters' shapes."""
-    for name, value in params.items():
-        if shape_of(value) != shape_of(start[name]):
+    - `start`: initial values of all parameters.
+    - `read`: a parameter's initial value and a given one to that as an array, or a tree of arrays.
+    - `numbers`: the arrays of a tree.
+    """
+    values: Params = {}
+    for name, value in ({} if params is None else named(params)).items():
+        if name not in start:
             raise ProgramError(
-                f"fit: parameter {name!r} has shape {shape_of(start[name])}, and its value in params {shape_of(value)}."
+                f"fit: params has {name!r}, which is no parameter of the objective; it has {listed(start)}."
+                f"{close_to(name, start)}"
             )
+        mine = start[name]
+        try:
+            shape, values[name] = shape_of(value), read(mine, value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ProgramError(
+                f"fit: the value of parameter {name!r} in params must be numbers, laid out as init returns it, not "
+                f"{described(value)}."
+            ) from None
+        if shape != shape_of(mine):
+            raise ProgramError(
+                f"fit: parameter {name!r} has shape {shape_of(mine)}, and its value in params has shape {shape}."
+            )
+        if not all(np.isfinite(x).all() for x in numbers(values[name])):
+            raise ProgramError(f"fit: the value of parameter {name!r} in params is NaN or infinite.")
+        constraint = constraints.get(name)
+        if constraint is not None and not all(np.all(x) for x in numbers(constraint(values[name]))):
+            raise ProgramError(
+                f"fit: the value of parameter {name!r} in params is outside of its constraint, {name_of(constraint)}: "
+                f"params are constrained values, as init returns them."
+            )
+    return values
+
+
+def name_of(constraint: Any) -> str:
+    """A constraint as a person names it: `positive`, where the frameworks have `Positive(lower_bound=0.0)`."""
+    return "positive" if positive_part(np.ones(()), constraint) is not None else str(constraint)
 
 
 def refuse_other_state(expected: Mapping[str, Array], state: State) -> None:

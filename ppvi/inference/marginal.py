@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ppvi._doors import count
 from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.inference.derived import Bound, Conditional, Derived, arrays, conditional, joint_trace, layout, within
-from ppvi.program import Plates, Program, Trace, check_count, logmeanexp, replicate, session
+from ppvi.program import Plates, Program, Trace, logmeanexp, replicate, session
 
 
 class Marginal(Derived):
@@ -134,7 +135,7 @@ def marginal(
 
     Ranganath, Tran and Blei 2016; Sobolev and Vetrov 2019; Lew et al. 2022; Becker, Lew et al. 2024, section 4.
     """
-    check_count("marginal: the number of particles", particles)
+    count("marginal: the number of particles", particles)
     if proposal is not None and not isinstance(proposal, Program) and not callable(proposal):
         raise ProgramError(
             f"marginal: the proposal must be a program, or a function of the kept choices, not {proposal!r}."

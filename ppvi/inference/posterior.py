@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ppvi._doors import count
 from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.inference.derived import (
@@ -20,7 +21,7 @@ from ppvi.inference.derived import (
     within,
     without_auxiliary,
 )
-from ppvi.program import Plates, Program, Trace, check_count, each, logmeanexp, plate_names, replicate, session, total
+from ppvi.program import Plates, Program, Trace, each, logmeanexp, plate_names, replicate, session, total
 
 
 class Particle(NamedTuple):
@@ -245,7 +246,7 @@ def normalize(
     **Unbiased when** the strategies are: xi(z) for the density of the program *as sampled*, with K particles, which tends to
     the posterior's as K grows. Andrieu, Doucet and Holenstein 2010; Lew et al. 2022; Becker, Lew et al. 2024.
     """
-    check_count("normalize: the number of particles", particles)
+    count("normalize: the number of particles", particles)
     targets = list(p) if isinstance(p, Sequence) else [p]
     proposals = list(proposal) if isinstance(proposal, Sequence) else [proposal]
     backwards = [None] * len(targets) if backward is None else list(backward)

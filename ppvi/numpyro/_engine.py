@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Self, TypeVar
@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from ppvi._doors import described
 from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
+from ppvi.engine.arguments import named
 from ppvi.engine.checking import Oracle
 from ppvi.engine.evaluations import evaluate, handles
 from ppvi.engine.formula import Formula
@@ -297,13 +299,11 @@ def _like(x: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
 
 
 def _checked(params: Params) -> Params:
-    if not isinstance(params, Mapping):
-        raise ProgramError(f"params must be a dict from parameter name to value, not {type(params).__name__}.")
-    for name, value in params.items():
+    for name, value in named(params).items():
         for leaf in jax.tree.leaves(value):
-            if not _has_gradient(leaf.dtype if isinstance(leaf, jax.Array) else jnp.result_type(leaf)):
+            if not (_has_gradient(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf) is float):
                 raise ProgramError(
-                    f"parameter {name!r} has dtype {jnp.result_type(leaf)}, which has no gradient: make it floating point."
+                    f"parameter {name!r} is {described(leaf)}, which has no gradient: make it floating point."
                 )
     return dict(params)
 

@@ -10,9 +10,10 @@ from numpyro.handlers import block, seed, trace
 from numpyro.infer import MCMC, NUTS
 
 from ppvi.engine.calls import verb
-from ppvi.engine.mcmc import diagnosed, refuse_discrete
+from ppvi.engine.mcmc import diagnosed, refuse_discrete, refuse_options
 from ppvi.engine.names import is_discrete
 from ppvi.numpyro._handlers import AllRows
+from ppvi.numpyro._programs import as_key
 
 if TYPE_CHECKING:  # which takes seconds to import
     import arviz as az
@@ -46,6 +47,8 @@ def nuts(
     **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where
     an R-hat passes 1.01. Hoffman and Gelman 2014.
     """
+    refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress)
+    key = as_key(key)
     with block(), seed(rng_seed=key), trace() as found:
         AllRows(model)(*args, **kwargs)
     latent = {name: is_discrete(site["fn"]) for name, site in found.items() if is_latent(site)}

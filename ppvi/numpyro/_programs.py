@@ -19,6 +19,7 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from ppvi._doors import described
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
@@ -41,8 +42,9 @@ def as_key(key: Any) -> jax.Array:
         return key
     if dtype == jnp.uint32 and shape == jax.random.PRNGKey(0).shape:
         return jax.random.wrap_key_data(key)
-    found = f"an array of shape {shape} and dtype {dtype}" if shape is not None else f"{key!r}"
-    raise ProgramError(f"the key must be one JAX key, such as jax.random.key(0), not {found}; it comes first.")
+    raise ProgramError(
+        f"the key must be one JAX key, such as jax.random.key(0), not {described(key)}; it comes first, before params and data."
+    )
 
 
 def body_key(key: jax.Array) -> jax.Array:

@@ -14,7 +14,6 @@ import optax
 from jax.sharding import Mesh
 from numpyro.distributions import biject_to
 from numpyro.distributions.distribution import validation_enabled
-from numpyro.optim import _NumPyroOptim
 
 from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import Session
@@ -29,19 +28,17 @@ from ppvi.engine.training import (
     cause_in,
     one_each,
     positive_part,
-    refuse_other_shapes,
     refuse_other_state,
-    refuse_unknown_params,
-    step_size_of,
+    started_from,
     strayed,
     update_of,
     weight_in_average,
 )
 from ppvi.engine.unstaged import culprits
-from ppvi.errors import ProgramError
 from ppvi.numpyro._arguments import Structure
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._learning import Learners, States, first_states, learners_of, value_grad_and_states
+from ppvi.numpyro._optimizers import rule_of
 from ppvi.numpyro._programs import NumPyroPrograms, as_key, scope_of, shapes
 from ppvi.numpyro._reading import called
 from ppvi.numpyro._sharding import Layout
@@ -122,13 +119,18 @@ class Trainer:
         self._impl = jax.random.key_impl(run_key)
         found = [bound.initialise(init_key, *args, **kwargs) for bound in self.objectives]
         self._from = beginning([whose for _, whose in pairs], found, biject_to)
-        self._start = _started_from(self._from.params, params)
+        first, constraints = self._from.params, self._from.constraints
+        given = started_from(first, constraints, params, _like, shapes, _numbers)
+        self._start = first | given
         self._plans = [
             bound.staged(at.params, *args, **kwargs) if at.learning else None
             for bound, at in zip(self.objectives, found, strict=True)
         ]
         learners = [learners_of(plan) if plan else {} for plan in self._plans]
-        rules = map(_rule, one_each(optimizer, len(pairs)))
+        rules = [
+            rule_of(rule, {name: first[name] for name in names})
+            for rule, names in zip(one_each(optimizer, len(pairs)), self._from.names, strict=True)
+        ]
         self.moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
         unconstrained = {name: self._from.transforms[name].inv(value) for name, value in self._start.items()}
@@ -141,7 +143,7 @@ class Trainer:
             init_key, run_key = jax.random.split(jax.random.fold_in(as_key(key), 2**31 + i))
             others = [bound.initialise(init_key, *args, **kwargs).params for bound in self.objectives]
             other = {name: value for each in others for name, value in each.items()}
-            moving = self._moving_from(run_key, self._apart(unconstrained, other | (params or {}), run_key))
+            moving = self._moving_from(run_key, self._apart(unconstrained, other | given, run_key))
             all_of_them.append(self._arrays(moving))
         losses = np.zeros((0, *self._many, *self._several), jnp.zeros(()).dtype)
         self.layout.refuse_different("keys or initial parameters", jax.tree.leaves(all_of_them))
@@ -355,32 +357,13 @@ def _culprits(bound: Estimator, key: Any, params: Params, args: Any, kwargs: Any
     return culprits(bound.formula, start, args, kwargs)
 
 
-def _rule(optimizer: Any) -> optax.GradientTransformation:
-    """An optimiser of optax; a number is Adam's step size."""
-    step_size = step_size_of(optimizer)
-    if step_size is not None:
-        return optax.adam(step_size)
-    optax_has = callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))
-    if isinstance(optimizer, type | _NumPyroOptim) or not optax_has:
-        kind = type(optimizer)
-        name = getattr(optimizer, "__qualname__", None) or f"an instance of {kind.__module__}.{kind.__name__}"
-        raise ProgramError(
-            f"fit: the optimizer must be one of optax, such as optax.adam(0.01), or the step size of Adam, not {name}."
-        )
-    return optimizer
-
-
-def _started_from(start: Params, params: Params | None) -> Params:
-    if params is None:
-        return start
-    refuse_unknown_params(start, params)
-    refuse_other_shapes({name: start[name] for name in params}, params, shapes)
-    return start | {name: _like(start[name], value) for name, value in params.items()}
-
-
 def _like(start: Any, value: Any) -> Any:
     """A value of a parameter in the formats that it begins in."""
     return jax.tree.map(lambda x, y: jnp.asarray(y, x.dtype), start, value)
+
+
+def _numbers(tree: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def is_key(x: Any) -> bool:

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+from ppvi._doors import count, number, one_of
 from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.objectives.families import Objective, family
@@ -13,7 +14,6 @@ from ppvi.objectives.weights import log_weight, log_weights, normalized, refuse_
 from ppvi.program import (
     Plates,
     Program,
-    check_count,
     logmeanexp,
     minimized,
     replicate,
@@ -67,8 +67,8 @@ def f_divergence(name: str, *, log_evidence: float = 0.0) -> Objective:
     **Unbiased when** every strategy is and the weights have finite variance, which a guide with heavier tails than the
     posterior ensures. Ali and Silvey 1966; Csiszar 1967; for the gradients, Wan, Li and Hovakimyan 2020.
     """
-    if name not in DIVERGENCES:
-        raise ProgramError(f"f_divergence: there is no divergence {name!r}; there are {sorted(DIVERGENCES)}.")
+    one_of("f_divergence: the name", name, DIVERGENCES)
+    number("f_divergence: log_evidence", log_evidence)
 
     def divergence(p: Program, q: Program) -> Array:
         return DIVERGENCES[name](log_weight(p, q) - log_evidence)
@@ -89,6 +89,8 @@ def alpha_divergence(alpha: float, *, log_evidence: float = 0.0) -> Objective:
 
     **Unbiased when** every strategy is and w^alpha has finite variance. Hernandez-Lobato et al. 2016.
     """
+    number("alpha_divergence: alpha", alpha)
+    number("alpha_divergence: log_evidence", log_evidence)
     if alpha in (0, 1):
         raise ProgramError(
             f"alpha_divergence: order {alpha} is a KL divergence; use f_divergence('reverse-kl' or 'forward-kl')."
@@ -114,7 +116,8 @@ def chi_square(order: float = 2.0, *, log_scale: float = 0.0) -> Objective:
     **Unbiased when** every strategy is and w^n has finite variance, which needs a guide with heavier tails than the
     posterior; its logarithm is `cubo`, whose estimate is biased. Dieng et al. 2017.
     """
-    _check_order(order)
+    number("chi_square: the order", order, above=1)
+    number("chi_square: log_scale", log_scale)
 
     def moment(p: Program, q: Program) -> Array:
         return _exp(order * (log_weight(p, q) - log_scale))
@@ -138,18 +141,13 @@ def cubo(particles: int, order: float = 2.0, *, per: Plates | None = None) -> Ob
     O(1/K): with few particles or heavy weights it is no upper bound of log p(x). `chi_square` is the unbiased one.
     Dieng et al. 2017.
     """
-    check_count("cubo: the number of particles", particles)
-    _check_order(order)
+    count("cubo: the number of particles", particles)
+    number("cubo: the order", order, above=1)
 
     def bound(p: Program, q: Program) -> Array:
         return total(logmeanexp(order * log_weights(p, q, particles, per)), per) / order
 
     return minimized(bound)
-
-
-def _check_order(order: float) -> None:
-    if not order > 1:
-        raise ProgramError(f"the order of a chi-square divergence must be above 1, not {order}.")
 
 
 @family
@@ -172,9 +170,7 @@ def log_variance(particles: int) -> Objective:
     **Unbiased** always: the sample variance for its value, its gradient in the guide for that of the reverse KL divergence.
     Richter et al. 2020.
     """
-    check_count("log_variance: the number of particles", particles)
-    if particles < 2:
-        raise ProgramError("log_variance: a variance needs at least 2 particles.")
+    count("log_variance: the number of particles", particles, least=2)
 
     def divergence(p: Program, q: Program) -> Array:
         def ratio() -> Array:
@@ -206,8 +202,8 @@ def thermodynamic(betas: list[float] | tuple[float, ...], particles: int, *, per
     **Unbiased** for the quantity above when every strategy is, and **biased for the objective** at K -> infinity by
     O(1/K), because the weights are self-normalised. Masrani, Le and Wood 2019.
     """
-    check_count("thermodynamic: the number of particles", particles)
-    points = [*betas, 1.0]
+    count("thermodynamic: the number of particles", particles)
+    points = [*(number("thermodynamic: each of betas", beta) for beta in betas), 1.0]
     if points[0] != 0 or any(not a < b for a, b in itertools.pairwise(points)):
         raise ProgramError(f"thermodynamic: betas must rise from 0 to below 1, not {list(betas)}.")
 

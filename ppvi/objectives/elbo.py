@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ppvi._doors import number
 from ppvi._ops import Array
 from ppvi.errors import ProgramError
-from ppvi.objectives.families import Objective, family
+from ppvi.objectives.families import Objective, family, objective_program
 from ppvi.objectives.weights import refuse_estimated, refuse_placed
 from ppvi.program import Program, kl_divergences
 
 
+@objective_program
 def elbo(p: Program, q: Program) -> Array:
     """Evidence lower bound, to be maximised.
 
@@ -23,6 +25,7 @@ def elbo(p: Program, q: Program) -> Array:
     return p.log_density(z) - z.log_density
 
 
+@objective_program
 def analytic_elbo(p: Program, q: Program) -> Array:
     """The evidence lower bound with KL divergences in closed form wherever there is one, to be maximised.
 
@@ -57,6 +60,9 @@ def beta_elbo(beta: float | Mapping[str, float]) -> Objective:
     **Unbiased when** every strategy is. Higgins et al. 2017.
     """
 
+    for site, weight in (beta if isinstance(beta, Mapping) else {"every site": beta}).items():
+        number(f"beta_elbo: the weight of {site}", weight)
+
     def weighted_elbo(p: Program, q: Program) -> Array:
         z = q.simulate()
         x = p.assess(z)
@@ -86,6 +92,8 @@ def tempered_elbo(temperature: float) -> Objective:
     **Unbiased when** every strategy is. At T = 1 it is the ELBO. Mandt et al. 2016.
     """
 
+    number("tempered_elbo: the temperature", temperature, above=0)
+
     def bound(p: Program, q: Program) -> Array:
         z = q.simulate()
         return p.log_density(z) / temperature - z.log_density
@@ -93,6 +101,7 @@ def tempered_elbo(temperature: float) -> Objective:
     return bound
 
 
+@objective_program
 def stl(p: Program, q: Program) -> Array:
     """The ELBO by its path derivative ("sticking the landing"), to be maximised.
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
+from ppvi._doors import described
 from ppvi._ops import Array
+from ppvi.errors import ProgramError
 from ppvi.program import Program
 
 P = ParamSpec("P")
@@ -26,8 +28,9 @@ class Member:
         self._family, self._program, self._args, self._kwargs = family, program, args, kwargs
         self.__name__ = repr(self)
 
-    def __call__(self, p: Program, q: Program) -> Array:
-        return self._program(p, q)
+    def __call__(self, *handles: Program) -> Array:
+        refuse_others(repr(self), handles)
+        return self._program(*handles)
 
     def __getattr__(self, name: str) -> Any:
         """What programs are marked with, such as their direction."""
@@ -78,6 +81,27 @@ def family(maker: Callable[P, Objective]) -> Callable[P, Member]:
         return Member(made, maker(*args, **kwargs), args, kwargs)
 
     return made
+
+
+def objective_program(program: Objective) -> Objective:
+    """Refuse what is no pair of handles, as in `elbo()` and `elbo(model, guide)`."""
+
+    @functools.wraps(program)
+    def refusing(*handles: Program) -> Array:
+        refuse_others(program.__name__, handles)
+        return program(*handles)
+
+    return refusing
+
+
+def refuse_others(name: str, handles: Sequence[Any]) -> None:
+    """Refuse to run an objective program on anything but its two handles."""
+    if len(handles) != 2 or not all(isinstance(handle, Program) for handle in handles):
+        came = " and ".join(map(described, handles)) or "nothing"
+        raise ProgramError(
+            f"{name} is an objective program, which is called with handles on a model and a guide, not with {came}. It is "
+            f"passed on itself: vi.objective({name}, model, guide)."
+        )
 
 
 def _shown(x: Any) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ppvi._doors import count, number
 from ppvi._ops import Array
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.objectives.families import Objective, family
@@ -16,7 +17,6 @@ from ppvi.program import (
     Program,
     Trace,
     by_paths,
-    check_count,
     each,
     logmeanexp,
     replicate,
@@ -49,7 +49,7 @@ def iwelbo(particles: int, *, per: Plates | None = None) -> Objective:
     **Unbiased when** every strategy is, for any kind of site; score-function sites are credited with the whole bound.
     Burda, Grosse and Salakhutdinov 2016.
     """
-    check_count("iwelbo: the number of particles", particles)
+    count("iwelbo: the number of particles", particles)
 
     def importance_weighted_elbo(p: Program, q: Program) -> Array:
         return total(logmeanexp(log_weights(p, q, particles, per)), per)
@@ -70,7 +70,7 @@ def vimco(particles: int, *, per: Plates | None = None) -> Objective:
 
     **Unbiased when** every strategy is. Mnih and Rezende 2016.
     """
-    check_count("vimco: the number of particles", particles, least=2)
+    count("vimco: the number of particles", particles, least=2)
 
     def bound(p: Program, q: Program) -> Array:
         def particle() -> tuple[Array, Array]:
@@ -109,7 +109,8 @@ def renyi(alpha: float, particles: int, *, per: Plates | None = None) -> Objecti
 
     **Unbiased when** every strategy is, for the K-particle bound above. Li and Turner 2016.
     """
-    check_count("renyi: the number of particles", particles)
+    count("renyi: the number of particles", particles)
+    number("renyi: alpha", alpha)
     if alpha == 1:
         raise ProgramError("renyi: order alpha = 1 is the ELBO itself; use `ppvi.objectives.elbo`.")
 
@@ -130,7 +131,7 @@ def vr_max(particles: int, *, per: Plates | None = None) -> Objective:
     **Unbiased when** every strategy is, for the K-particle quantity above, which is no lower bound of log p(x): it may
     exceed it for K > 1. The maximum is Lipschitz, so pathwise gradients are valid. Li and Turner 2016, section 4.2.
     """
-    check_count("vr_max: the number of particles", particles)
+    count("vr_max: the number of particles", particles)
 
     def bound(p: Program, q: Program) -> Array:
         return total(session().ops.max(log_weights(p, q, particles, per), 0), per)
@@ -163,7 +164,7 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None, per
     gradient have the expectations of F(L) by `Reparam`. Tucker et al. 2019; for other F than the identity, by the same
     argument as theirs, see also Geffner and Domke 2021 and Bauer and Mnih 2021.
     """
-    check_count("dreg: the number of particles", particles)
+    count("dreg: the number of particles", particles)
 
     def held(x: Array) -> Array:
         return stop_gradient(x, because=_DREG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ppvi._doors import function, number
 from ppvi._ops import Array
 from ppvi.inference import Posterior, normalize, tempered
 from ppvi.objectives.families import Objective, family
@@ -25,6 +26,8 @@ def fivo(sampler: Callable[[Program, Program], Posterior]) -> Objective:
     **Unbiased when** every strategy is, those of the resampled ancestors (site `ancestor`) included; leaving their score
     out, as is common, is biased. Maddison et al. 2017; Naesseth et al. 2018; Le et al. 2018.
     """
+
+    function("fivo: the sampler", sampler)
 
     def bound(p: Program, q: Program) -> Array:
         return sampler(p, q).log_evidence()
@@ -56,6 +59,11 @@ def annealed(
     **Unbiased when** every strategy is, kernels included, which are densities and need no Metropolis correction.
     Neal 2001; Wu, Köhler and Noé 2020; Geffner and Domke 2021; Zhang et al. 2021.
     """
+
+    function("annealed: the forward kernel", forward)
+    function("annealed: the backward kernel", backward)
+    for beta in betas:
+        number("annealed: each of betas", beta, above=0, most=1)
 
     def bound(p: Program, q: Program) -> Array:
         targets = [q, *(tempered(p, q, beta) for beta in betas)]

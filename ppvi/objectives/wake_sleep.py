@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ppvi._doors import count, function
 from ppvi._ops import Array
 from ppvi.inference import normalize
 from ppvi.objectives.divergences import cubo
@@ -35,6 +36,8 @@ def forward_kl(arguments: Callable[[Trace], tuple[Any, ...]]) -> Objective:
     Hinton et al. 1995; as amortised inference, Le, Baydin and Wood 2017.
     """
 
+    function("forward_kl: the arguments", arguments, "It takes a run of the model, as in lambda t: (t['x'],).")
+
     def divergence(p: Program, q: Program) -> Array:
         dream = p.simulate(observe=False, stop_params="the model is held constant")
         return -q.bind(*arguments(dream)).log_density(dream)
@@ -56,6 +59,8 @@ def wake_phase_q(particles: int, *, per: Plates | None = None) -> Objective:
     **Biased** for KL(p(z | x) || q) by O(1/K), because the weights are self-normalised; unbiased for the quantity
     above, where draws and weights are held constant. Bornschein and Bengio 2015; Le et al. 2019.
     """
+
+    count("wake_phase_q: the number of particles", particles)
 
     def divergence(p: Program, q: Program) -> Array:
         z = normalize(p, q, particles, per=per).simulate(stop_params="draws and weights are held constant")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 
+from ppvi._doors import described
+from ppvi.engine.arguments import named
 from ppvi.errors import ProgramError
 
 Params = dict[str, torch.Tensor]
@@ -14,13 +14,10 @@ Params = dict[str, torch.Tensor]
 
 def checked(params: Params) -> Params:
     """Parameters, if they are."""
-    if not isinstance(params, Mapping):
-        raise ProgramError(f"params must be a dict from parameter name to value, not {type(params).__name__}.")
-    for name, value in params.items():
+    for name, value in named(params).items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            found = value.dtype if isinstance(value, torch.Tensor) else f"type {type(value).__name__}"
             raise ProgramError(
-                f"parameter {name!r} has {found}, which has no gradient: make it a floating-point tensor."
+                f"parameter {name!r} is {described(value)}, which has no gradient: make it a floating-point tensor."
             )
     return dict(params)
 

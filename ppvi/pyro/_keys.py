@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ppvi._doors import described
 from ppvi.errors import ProgramError
 
 Key = int | torch.Generator | None
@@ -32,8 +33,12 @@ def seeded(key: Key) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _forked(key: int | torch.Generator) -> Iterator[None]:
-    if isinstance(key, bool) or not isinstance(key, int | torch.Generator):
-        raise ProgramError(f"the key must be an int seed, a torch.Generator or None, not {key!r}; it comes first.")
+    known = isinstance(key, torch.Generator) or (isinstance(key, int) and not isinstance(key, bool))
+    if not known or (isinstance(key, int) and not -(2**63) <= key < 2**64):
+        raise ProgramError(
+            f"the key must be an int seed below 2**64, a torch.Generator or None, not {described(key)}; it comes first, before "
+            f"params and data."
+        )
     with _TURN, torch.random.fork_rng():
         seed = int(torch.randint(2**62, (), generator=key)) if isinstance(key, torch.Generator) else key
         # As `torch.manual_seed`, which for every kind of device that is not there notes down the whole stack, and that takes

@@ -11,7 +11,7 @@ from pyro.infer import MCMC, NUTS
 from pyro.poutine.subsample_messenger import _Subsample
 
 from ppvi.engine.calls import verb
-from ppvi.engine.mcmc import diagnosed, refuse_discrete
+from ppvi.engine.mcmc import diagnosed, refuse_discrete, refuse_options
 from ppvi.engine.names import is_discrete
 from ppvi.pyro._handlers import AllRows, all_rows
 from ppvi.pyro._keys import Key, seeded
@@ -45,6 +45,7 @@ def nuts(
     **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where
     an R-hat passes 1.01. Hoffman and Gelman 2014.
     """
+    refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress)
     import arviz as az
 
     chains = []

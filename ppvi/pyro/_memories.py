@@ -12,6 +12,7 @@ import torch
 from pyro.optim import PyroOptim
 from torch.optim.lr_scheduler import LRScheduler
 
+from ppvi._doors import described
 from ppvi._trees import mapped
 from ppvi.errors import EngineError, ProgramError
 
@@ -74,14 +75,16 @@ def memory_of(optimizer: Any, leaves: list[torch.Tensor]) -> Memory:
         return _of_pyro(optimizer, leaves)
     # Those of pyro.optim that are no PyroOptim make none of tensors.
     makes = callable(optimizer) and not str(getattr(optimizer, "__module__", "")).startswith("pyro.")
-    made: Any = optimizer(leaves) if makes else None
+    try:
+        made: Any = optimizer(leaves) if makes else None
+    except TypeError:
+        made = None
     moving, *schedulers = made if isinstance(made, tuple) and made else (made,)
     if not isinstance(moving, torch.optim.Optimizer) or not all(isinstance(x, LRScheduler) for x in schedulers):
-        name = getattr(optimizer, "__name__", None) or f"an instance of {type(optimizer).__name__}"
         raise ProgramError(
             f"fit: the optimizer must be the step size of Adam, or make an optimiser of the tensors that it is given, as "
             f"functools.partial(torch.optim.Adam, lr=0.01) does, or an optimiser and its scheduler, or be one of pyro.optim, "
-            f"as pyro.optim.Adam({{'lr': 0.01}}) is, and not {name}."
+            f"as pyro.optim.Adam({{'lr': 0.01}}) is, and not {described(optimizer)}."
         )
 
     def step() -> None:

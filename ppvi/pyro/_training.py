@@ -27,9 +27,8 @@ from ppvi.engine.training import (
     beginning,
     cause_in,
     one_each,
-    refuse_other_shapes,
     refuse_other_state,
-    refuse_unknown_params,
+    started_from,
     step_size_of,
     strayed,
     update_of,
@@ -112,8 +111,8 @@ class Trainer:
         found = [bound.initialise(first, *args, **kwargs) for bound in self.objectives]
         self.leaves = {name: x for at in found for name, x in at.leaves.items()}
         self._from = beginning([whose for _, whose in pairs], found, transform_to)
-        _start_from(self.leaves, self._from.transforms, params)
-        others = [self._apart(seed, set(params or ()), args, kwargs) for seed in more[::2]]
+        given = self._given(params)
+        others = [self._apart(seed, set(given), args, kwargs) for seed in more[::2]]
         with seeded(later):
             if mesh is not None:
                 from ppvi.pyro._sharding import Layout  # which takes a second to import
@@ -146,6 +145,17 @@ class Trainer:
                 {**all_of_them[0], **_within("params/", other), **_within("average/", average), **random}
             )
         self._init = State(self._joined(all_of_them), np.zeros((0, *self._many, *self._several), np.float32), starts)
+
+    @torch.no_grad()
+    def _given(self, params: Params | None) -> Params:
+        """Values to start from, at which the leaves are put."""
+        start = self._from.constrained(self.leaves)
+        given = started_from(
+            start, self._from.constraints, params, _like, lambda x: tuple(torch.as_tensor(x).shape), _numbers
+        )
+        for name, value in given.items():
+            self.leaves[name].copy_(self._from.transforms[name].inv(value))
+        return given
 
     def _apart(self, seed: int, given: Collection[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Params:
         """The unconstrained parameters that another start than the first begins with, less those that are given to all."""
@@ -376,11 +386,10 @@ def _under(prefix: str, arrays: Arrays) -> dict[str, Any]:
     return {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
 
 
-@torch.no_grad()
-def _start_from(leaves: Mapping[str, torch.Tensor], transforms: Mapping[str, Any], params: Params | None) -> None:
-    if params is not None:
-        refuse_unknown_params(dict(leaves), params)
-        start = {name: transforms[name](leaves[name]) for name in params}
-        refuse_other_shapes(start, params, lambda x: tuple(torch.as_tensor(x).shape))
-        for name, value in params.items():
-            leaves[name].copy_(transforms[name].inv(torch.as_tensor(value).detach()))
+def _like(start: torch.Tensor, value: Any) -> torch.Tensor:
+    """A value of a parameter in the format that it begins in."""
+    return torch.as_tensor(value).detach().to(start)
+
+
+def _numbers(x: torch.Tensor) -> list[np.ndarray]:
+    return [x.cpu().numpy()]

@@ -23,7 +23,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 
 from ppvi._ops import Array, Ops
-from ppvi.errors import StrategyError
 
 
 class Distribution(Protocol):
@@ -386,9 +385,3 @@ def needs_finite(strategy: Strategy, dist: Distribution) -> str | None:
     if dist.has_enumerate_support:
         return None
     return f"{dist.name} has no finite support, which {strategy} needs; LeaveOneOut() or Reinforce() need none"
-
-
-def check_at_least(strategy: str, name: str, value: object, least: int) -> None:
-    """Refuse a count that is too small, or no count."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise StrategyError(f"{strategy}: {name} must be an int of at least {least}, not {value!r}.")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from ppvi._doors import function, number
 from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
 from ppvi.strategies.base import Site
 
 
+@runtime_checkable
 class Baseline(Protocol):
     """b, in units of the objective. It learns by gradient steps on 1/2 (b - credit)^2, summed over the lanes."""
 
@@ -40,8 +42,7 @@ class RunningMean:
     decay: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise StrategyError(f"RunningMean: the decay must be at least 0 and less than 1, not {self.decay!r}.")
+        number("RunningMean: the decay", self.decay, least=0, below=1, error=StrategyError)
 
     @property
     def learning(self) -> tuple[Literal["sgd", "adam"], float]:
@@ -72,6 +73,11 @@ class NeuralBaseline:
     weights: Callable[[], Any] = field(repr=False)
     apply: Callable[[Any, Array], Array] = field(repr=False)
     step_size: float = 1e-2
+
+    def __post_init__(self) -> None:
+        function("NeuralBaseline: weights", self.weights, error=StrategyError)
+        function("NeuralBaseline: apply", self.apply, error=StrategyError)
+        number("NeuralBaseline: the step size", self.step_size, above=0, error=StrategyError)
 
     @property
     def learning(self) -> tuple[Literal["sgd", "adam"], float]:

@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from ppvi._doors import number
 from ppvi._ops import Array, Ops
+from ppvi.errors import StrategyError
 from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Terms, phantom
-from ppvi.strategies.relaxed import Relaxation, check_temperature, mixed, softmax
+from ppvi.strategies.relaxed import Relaxation, mixed, softmax
 from ppvi.strategies.zero import floored
 
 
@@ -29,7 +31,10 @@ class Relaxed(Relaxation):
     learns_from: ClassVar[Literal["loss", "variance"]] = "variance"
 
     def __post_init__(self) -> None:
-        check_temperature(type(self).__name__, self.temperature)
+        name = type(self).__name__
+        number(f"{name}: the temperature", self.temperature, above=0, error=StrategyError)
+        number(f"{name}: the scale", self.scale, error=StrategyError)
+        number(f"{name}: the step size", self.step_size, least=0, error=StrategyError)
 
     @property
     def needs_continuity(self) -> bool:

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ppvi._doors import count, flag
 from ppvi._ops import Array
+from ppvi.errors import StrategyError
 from ppvi.strategies.alternatives import repeated
 from ppvi.strategies.base import (
     Continuation,
@@ -18,7 +20,6 @@ from ppvi.strategies.base import (
     Site,
     Strategy,
     Terms,
-    check_at_least,
     needs_finite,
 )
 from ppvi.strategies.zero import floored, pickable
@@ -37,6 +38,10 @@ class Sum(Strategy):
     """
 
     sequential: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        flag(f"{type(self).__name__}: sequential", self.sequential, StrategyError)
+
     fixed_support: ClassVar[bool] = False
 
     def misfit(self, dist: Distribution) -> str | None:
@@ -108,7 +113,7 @@ class SumAndSample(Sum):
     n: int = 1
 
     def __post_init__(self) -> None:
-        check_at_least("SumAndSample", "n", self.n, 1)
+        count("SumAndSample: n", self.n, 1, StrategyError)
 
     def sees_all(self, alternatives: int) -> bool:
         return self.n >= alternatives - 1
@@ -160,7 +165,7 @@ class Quadrature(Sum):
     fixed_support: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_at_least("Quadrature", "n", self.n, 2)
+        count("Quadrature: n", self.n, 2, StrategyError)
 
     @property
     def needs_continuity(self) -> bool:

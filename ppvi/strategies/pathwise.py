@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from ppvi._doors import count, described, number
 from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
 from ppvi.strategies.alternatives import OneByOne
-from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, check_at_least
+from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Stratified(Averaged):
     n: int = 2
 
     def __post_init__(self) -> None:
-        check_at_least("Stratified", "n", self.n, 2)
+        count("Stratified: n", self.n, 2, StrategyError)
 
     def quantiles(self, dist: Distribution, rng: Any) -> Array:
         order = dist.ops.argsort(dist.noise(rng, "uniform", 0, n=self.n), 0)
@@ -142,7 +143,10 @@ class BoundaryReparam(OneByOne):
 
     def __post_init__(self) -> None:
         if not isinstance(self.surfaces, tuple) or not self.surfaces:
-            raise StrategyError(f"BoundaryReparam: surfaces must be a tuple of at least one, not {self.surfaces!r}.")
+            raise StrategyError(
+                f"BoundaryReparam: surfaces must be a tuple of at least one, such as (0.5,), not {described(self.surfaces)}."
+            )
+        number("BoundaryReparam: the gap", self.gap, above=0, error=StrategyError)
 
     def misfit(self, dist: Distribution) -> str | None:
         if dist.has("cdf"):

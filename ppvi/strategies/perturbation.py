@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ppvi._doors import number
 from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
 from ppvi.strategies.alternatives import OneByOne
@@ -136,6 +137,7 @@ class ParameterShift(OneByOne):
     fixed_support: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        number("ParameterShift: the shift", self.shift, error=StrategyError)
         if abs(math.sin(self.shift)) < 1e-6:
             raise StrategyError(f"ParameterShift: the shift must be no multiple of pi, not {self.shift!r}.")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ppvi._doors import flag, number
 from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
 from ppvi.strategies.base import Distribution, Draw, Strategy, needs_finite
@@ -30,11 +31,6 @@ def one_hot(ops: Ops, index: Array, like: Array) -> Array:
 def softmax(ops: Ops, logits: Array, temperature: float | Array = 1.0) -> Array:
     scaled = logits / temperature
     return ops.exp(scaled - ops.logsumexp(scaled, 0))
-
-
-def check_temperature(strategy: str, temperature: float) -> None:
-    if not temperature > 0:
-        raise StrategyError(f"{strategy}: the temperature must be positive, not {temperature!r}.")
 
 
 class Relaxation(Strategy):
@@ -78,7 +74,8 @@ class GumbelSoftmax(Biased):
     hard: bool = False
 
     def __post_init__(self) -> None:
-        check_temperature("GumbelSoftmax", self.temperature)
+        number("GumbelSoftmax: the temperature", self.temperature, above=0, error=StrategyError)
+        flag("GumbelSoftmax: hard", self.hard, StrategyError)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, support = dist.ops, dist.enumerate_support()

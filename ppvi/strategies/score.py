@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from ppvi._doors import count, number
 from ppvi._ops import Array, Ops
-from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, check_at_least, phantom
+from ppvi.errors import StrategyError
+from ppvi.strategies.base import Continuation, Distribution, Draw, Site, Strategy, Terms, phantom
 from ppvi.strategies.baselines import Baseline, NeuralBaseline
 
 
@@ -34,9 +36,14 @@ class Reinforce(Strategy):
     baseline: float | Baseline = 0.0
     chained: ClassVar[Literal["draw", "draws", "chain"] | None] = "draw"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.baseline, Baseline) or isinstance(self.baseline, type):
+            what = "Reinforce: the baseline, where it is not RunningMean() or NeuralBaseline(...),"
+            number(what, self.baseline, error=StrategyError)
+
     @property
     def stateful(self) -> bool:
-        return not isinstance(self.baseline, int | float)
+        return isinstance(self.baseline, Baseline)
 
     @property
     def to_all_orders(self) -> bool:
@@ -44,7 +51,7 @@ class Reinforce(Strategy):
 
     @property
     def learned(self) -> Baseline:
-        assert not isinstance(self.baseline, int | float)
+        assert isinstance(self.baseline, Baseline)
         return self.baseline
 
     @property
@@ -97,7 +104,7 @@ class LeaveOneOut(Strategy):
     chained: ClassVar[Literal["draw", "draws", "chain"] | None] = "draws"
 
     def __post_init__(self) -> None:
-        check_at_least("LeaveOneOut", "n", self.n, 2)
+        count("LeaveOneOut: n", self.n, 2, StrategyError)
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         return self.around(dist, dist.samples(rng, self.n))

@@ -7,9 +7,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ppvi._doors import count
 from ppvi._ops import Array, Ops
+from ppvi.errors import StrategyError
 from ppvi.strategies.alternatives import OneByOne
-from ppvi.strategies.base import Distribution, Draw, check_at_least, needs_finite
+from ppvi.strategies.base import Distribution, Draw, needs_finite
 from ppvi.strategies.zero import NEGLIGIBLE, floored, pickable
 
 
@@ -33,7 +35,7 @@ class UnorderedSet(OneByOne):
     n: int = 2
 
     def __post_init__(self) -> None:
-        check_at_least("UnorderedSet", "n", self.n, 2)
+        count("UnorderedSet: n", self.n, 2, StrategyError)
 
     def misfit(self, dist: Distribution) -> str | None:
         return needs_finite(self, dist)

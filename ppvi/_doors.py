@@ -1,0 +1,150 @@
+"""What arguments of the public functions are checked by, and how what came instead is described: never by its contents."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ppvi.errors import PpviError, ProgramError
+
+Error = type[PpviError]
+
+MOST = 40
+"""Characters of a text that are repeated."""
+
+
+def described(value: Any) -> str:
+    """What a value is, in a few words."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, complex):
+        return repr(value)
+    if isinstance(value, str | bytes):
+        return repr(value) if len(value) <= MOST else f"{value[:MOST]!r}..."
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, functools.partial):
+        return f"a partial of {described(value.func)}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{_articled(kind.__name__)} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    if isinstance(value, Mapping):
+        return f"{_articled(kind.__name__)} of {listed(value) or 'nothing'}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"{_articled(kind.__name__)} of length {len(value)}"
+    if inspect.isroutine(value):
+        return f"the function {getattr(value, '__name__', kind.__name__)}{_signature(value)}"
+    return _articled(kind.__name__)
+
+
+def listed(names: Iterable[Any], most: int = 8) -> str:
+    """Names for a sentence, in their order, the first of many."""
+    found = [described(name) for name in names]
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
+
+
+def close_to(name: Any, names: Iterable[str]) -> str:
+    """A question after the name that was meant, if one is like it; with a space in front."""
+    found = difflib.get_close_matches(name, list(names), 1) if isinstance(name, str) else []
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def count(what: str, value: Any, least: int = 1, error: Error = ProgramError) -> int:
+    """A whole number of at least so many."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+        raise error(f"{what} must be an int of at least {least}, not {described(value)}.")
+    return operator.index(value)
+
+
+def number(
+    what: str,
+    value: Any,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+    least: float = -math.inf,
+    most: float = math.inf,
+    error: Error = ProgramError,
+) -> float:
+    """A finite number in an interval."""
+    if (type(value) is not bool and isinstance(value, int | float)) or _is_scalar(value):
+        try:
+            inside = math.isfinite(value) and above < value < below and least <= value <= most
+        except Exception:  # of a number that is traced no more is known
+            inside = True
+        if inside:
+            return value
+    limits = [
+        f"{word} {limit:g}"
+        for word, limit in (("above", above), ("at least", least), ("below", below), ("at most", most))
+        if math.isfinite(limit)
+    ]
+    raise error(f"{what} must be a finite number{' ' * bool(limits)}{' and '.join(limits)}, not {described(value)}.")
+
+
+def flag(what: str, value: Any, error: Error = ProgramError) -> bool:
+    """True or False, and not what counts as one."""
+    if value is not True and value is not False:
+        raise error(f"{what} must be True or False, not {described(value)}.")
+    return value
+
+
+def one_of(what: str, value: Any, options: Iterable[str]) -> str:
+    """One of a few texts."""
+    known = list(options)
+    if not isinstance(value, str) or value not in known:
+        raise ProgramError(
+            f"{what} must be {' or '.join(map(repr, known))}, not {described(value)}.{close_to(value, known)}"
+        )
+    return value
+
+
+def function(what: str, value: Any, hint: str = "", error: Error = ProgramError) -> Callable[..., Any]:
+    """What can be called, and is no class."""
+    if not callable(value) or isinstance(value, type):
+        raise error(f"{what} must be a function, not {described(value)}.{' ' * bool(hint)}{hint}")
+    return value
+
+
+def takes(what: str, value: Callable[..., Any], *arguments: str) -> None:
+    """Refuse a function that cannot be called with these arguments by position."""
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        wanted = f"({', '.join(arguments)})" if arguments else "no arguments"
+        raise ProgramError(f"{what} is called with {wanted}, and {described(value)} cannot be.") from None
+
+
+def noted(error: BaseException, note: str) -> None:
+    """Say of an error of the user's own code, once, what was running; of ours all is said."""
+    if not isinstance(error, PpviError) and not any(x.startswith(_RUNNING) for x in getattr(error, "__notes__", ())):
+        error.add_note(f"{_RUNNING}{note}")
+
+
+_RUNNING = "ppvi was running "
+
+
+def _articled(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'AEIOUaeiou' else 'a'} {noun}"
+
+
+def _signature(value: Any) -> str:
+    with_default = inspect.Parameter.empty
+    try:
+        found = inspect.signature(value).parameters
+    except (TypeError, ValueError):
+        return ""
+    return f"({', '.join(name for name, x in found.items() if x.default is with_default)})"
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether it is one number of NumPy or of a framework."""
+    return getattr(value, "shape", None) == () and getattr(value.dtype, "kind", "f") in "fiu" and hasattr(value, "item")

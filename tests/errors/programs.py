@@ -1,0 +1,1 @@
+"""Mistakes in models, guides and objectives."""

@@ -1,0 +1,1 @@
+"""Mistakes with what comes out: posteriors, comparisons, MCMC."""
