@@ -10,6 +10,7 @@ from ppvi._ops import Array
 from ppvi._source import warn_at
 from ppvi.compiler.plan import Plan
 from ppvi.engine.protocol import Params
+from ppvi.engine.stagings import uncollected
 from ppvi.errors import BiasWarning, ProgramError
 from ppvi.ir import Atom, Program as StagedProgram, Var
 from ppvi.proofs.examine import examine
@@ -32,6 +33,7 @@ class Staged:
     like: Callable[..., Array]
     """NumPy's numbers as an array of the kind of another, of those that the checks run the program with."""
 
+    @uncollected()
     def prove(self) -> StaticReport:
         numbers = Numbers(self.plan.program, self.plan.edges, self.values, self.drawing, self.like)
         return examine(self.plan, self.names, numbers)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
@@ -35,6 +37,18 @@ KINDS = 64
 
 MANY = 10
 """A program that is staged again for the so manieth time is worth a word."""
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Around what makes many objects that stay: looking for garbage among them takes as long as making them."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @dataclass
@@ -109,14 +123,16 @@ class Stagings(Generic[T]):
     ) -> tuple[World, T]:
         world, changed = self.look(constants), None
         if world.passing:
-            return world, make(world)
+            with uncollected():
+                return world, make(world)
         for i, (before, thing) in enumerate(known):
             difference = before.difference(world, thing.uses)
             if difference is None and thing.holds():
                 return self._used(key, known, i, (world, thing))
             changed = changed or difference
         self._warn(changed or self._other_number(key, constants))
-        known.insert(0, (world, make(world)))
+        with uncollected():
+            known.insert(0, (world, make(world)))
         del known[LIMIT:]
         return self._used(key, known, 0, known[0])
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax._src.lax.linalg import geqp3_p, geqrf_p
+from jax._src.lax.other import logaddexp as logaddexp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.interpreters import mlir
 from jax.interpreters.partial_eval import dce_jaxpr

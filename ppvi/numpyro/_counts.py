@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jax.scipy import special
 from numpyro.distributions import discrete
 
+from ppvi.numpyro import _compat
+
 
 def _safe(function: Any, log: Callable[..., Any], shift: int) -> Callable[..., Any]:
     safe = jax.custom_jvp(function.fun)
@@ -30,11 +32,39 @@ def _safe(function: Any, log: Callable[..., Any], shift: int) -> Callable[..., A
     return safe
 
 
+@jax.custom_jvp
+def _sigmoid(x: Any, below: Any) -> Any:
+    """1 / (1 + e^-x), of `below` = e^-|x|."""
+    return jnp.where(x >= 0, 1, below) / (1 + below)
+
+
+@_sigmoid.defjvp
+def _sigmoid_jvp(primals: Any, tangents: Any) -> Any:
+    slope = _sigmoid(*primals)
+    return slope, tangents[0] * slope * (1 - slope)
+
+
+_logaddexp: Any = jax.custom_jvp(_compat.logaddexp.fun)
+
+
+@_logaddexp.defjvp
+def _logaddexp_jvp(primals: Any, tangents: Any) -> Any:
+    """Of one exponential, where JAX's rule takes another for the slope."""
+    (x, y), (dx, dy) = primals, tangents
+    below = jnp.exp(-jnp.abs(x - y))
+    slope = _sigmoid(x - y, below)
+    return jnp.maximum(x, y) + jnp.log1p(below), dx * slope + dy * (1 - slope)
+
+
+def _softplus(x: Any) -> Any:
+    return _logaddexp(x, jnp.zeros_like(x))
+
+
 def _cross_entropy(logits: Any, value: Any) -> Any:
     """-log_prob of a Bernoulli."""
     known = jnp.isfinite(logits)
     finite = jnp.where(known, logits, 0.0)
-    return jnp.where(known, jax.nn.softplus(finite) - finite * value, jnp.inf * jnp.logical_xor(value, logits > 0))
+    return jnp.where(known, _softplus(finite) - finite * value, jnp.inf * jnp.logical_xor(value, logits > 0))
 
 
 @discrete.validate_sample
@@ -42,7 +72,7 @@ def _binomial(self: Any, value: Any) -> Any:
     """log_prob of a Binomial."""
     n = jnp.asarray(self.total_count, jnp.result_type(float))
     choices = special.gammaln(n + 1) - special.gammaln(value + 1) - special.gammaln(n - value + 1)
-    return value * self.logits - n * jax.nn.softplus(self.logits) + choices
+    return value * self.logits - n * _softplus(self.logits) + choices
 
 
 COUNTS = (

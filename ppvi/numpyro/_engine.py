@@ -28,6 +28,7 @@ from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
+from ppvi.engine.stagings import uncollected
 from ppvi.errors import ProgramError
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, names_of, supports_of
@@ -190,9 +191,11 @@ class Estimator:
 
         def call(arrays: list[Any], structure: Structure) -> T:
             made, name = structure.made(checked, arrays), function.__name__
-            if name not in made:
-                made[name] = jax.jit(functools.partial(function, structure))
-            return made[name](key, checked, arrays, *states)
+            if name in made:
+                return made[name](key, checked, arrays, *states)
+            made[name] = jax.jit(functools.partial(function, structure))
+            with uncollected():
+                return made[name](key, checked, arrays, *states)
 
         return self._called(call, checked, args, kwargs)
 
@@ -238,7 +241,8 @@ class Estimator:
         """The plan for such arguments, staged once for keys of a kind and modes of JAX."""
         made, kind = structure.made(params, arrays), (jax.typeof(key), _modes.trace().jaxpr)
         if kind not in made:
-            made[kind] = self._plan(key, params, arrays, structure, SiteDistribution)
+            with uncollected():
+                made[kind] = self._plan(key, params, arrays, structure, SiteDistribution)
         return made[kind]
 
     def _plan(
