@@ -14,6 +14,9 @@ from ppvi.errors import PpviError, ProgramError
 
 Error = type[PpviError]
 
+_KINDS = {"numpy": "array", "jax": "array", "jaxlib": "array", "torch": "tensor"}
+"""What arrays are called, by the library that they are of."""
+
 MOST = 40
 """Characters of a text that are repeated."""
 
@@ -30,7 +33,11 @@ def described(value: Any) -> str:
     if isinstance(value, functools.partial):
         return f"a partial of {described(value.func)}"
     if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{_articled(kind.__name__)} of shape {tuple(value.shape)} and dtype {value.dtype}"
+        dtype = str(value.dtype).removeprefix("torch.")
+        noun = _KINDS.get(kind.__module__.partition(".")[0]) or kind.__name__
+        return (
+            f"{_articled('key' if dtype.startswith('key') else noun)} of shape {tuple(value.shape)} and dtype {dtype}"
+        )
     if isinstance(value, Mapping):
         return f"{_articled(kind.__name__)} of {listed(value) or 'nothing'}"
     if isinstance(value, list | tuple | set | frozenset):

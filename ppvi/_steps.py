@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ppvi._doors import described
 from ppvi.engine.training import CHUNK
 from ppvi.errors import ProgramError
 
@@ -19,9 +20,10 @@ class Stream(Iterator[tuple[Any, ...]]):
     """The arguments of one step after the other."""
 
     def __init__(self, batches: Iterable[Any], step: int, engine: str):
-        if not isinstance(batches, Iterable):
+        if not isinstance(batches, Iterable) or isinstance(batches, str | bytes | Mapping):
             raise ProgramError(
-                f"fit: batches= is gone through, as a list or a DataLoader, and not {type(batches).__name__}."
+                f"fit: batches= is gone through for the data of each step, as a list or a DataLoader is, and not "
+                f"{described(batches)}."
             )
         self._once = once = isinstance(batches, Iterator)
         rounds = [batches] if once else itertools.repeat(batches)

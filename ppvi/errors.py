@@ -29,6 +29,10 @@ class NoChoiceError(ProgramError, KeyError):
     __str__ = Exception.__str__
 
 
+class NoVerbError(ProgramError, AttributeError):
+    """A handle on a program has no such verb."""
+
+
 class StrategyError(PpviError):
     """A gradient strategy does not fit the site it was asked to handle.
 

@@ -151,8 +151,9 @@ def stop_gradient(x: Array, *, because: str | None = None) -> Array:
     - `because`: why no part of the gradient is missed, such as a theorem, where you know. The static check then takes your
       word for it, and says so in its report.
     """
-    stopped = session().ops.stop_gradient(x)
-    return stopped if because is None else session().because(stopped, because)
+    now = session()
+    stopped = now.ops.stop_gradient(now.array(x))
+    return stopped if because is None else now.because(stopped, because)
 
 
 def logmeanexp(x: Array) -> Array:

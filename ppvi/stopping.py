@@ -50,7 +50,7 @@ class Plateau:
 
     def __post_init__(self) -> None:
         count("Plateau: the window, in steps,", self.window, least=2)
-        number("Plateau: errors", self.errors, least=0)
+        number("Plateau: errors", self.errors)
 
     def __call__(self, fit: SoFar) -> str | None:
         losses = fit.losses.reshape(len(fit.losses), -1)[-2 * self.window :].astype(float)

@@ -48,7 +48,7 @@ def named(params: Any) -> Mapping[str, Any]:
     hint = (
         "a fit has them as fit.params"
         if isinstance(getattr(params, "params", None), Mapping)
-        else "the order is (key, params, ...): were they swapped, or left out?"
+        else "what draws takes (key, params, ...), and prove, explain and states take (params, ...): were they swapped?"
     )
     raise ProgramError(
         f"params must be a dict from parameter name to value, as from init, not {described(params)}; {hint}"

@@ -30,6 +30,17 @@ def options_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {x.name: x.default for x in found if x.kind is x.KEYWORD_ONLY}
 
 
+_HABITS = {
+    **dict.fromkeys("lr learning_rate step_size stepsize".split(), "optimizer=0.1, the step size of Adam"),
+    **dict.fromkeys("steps n_steps iterations num_iterations n_iter num_iters epochs num_epochs".split(), "num_steps="),
+    **dict.fromkeys("seed rng rng_key random_state".split(), "the key, which comes second"),
+    **dict.fromkeys("optim opt".split(), "optimizer="),
+    **dict.fromkeys("batch batch_size dataloader data_loader".split(), "batches="),
+    **dict.fromkeys("verbose progress_bar disable_progbar".split(), "progress="),
+    **dict.fromkeys("n_samples num_samples n_draws".split(), "draws= of posterior, or num_samples= of nuts"),
+}
+"""How other libraries call options, with what they are called here."""
+
 _INNER = {"AutoGuide": "model", "Messenger": "fn", "Module": "forward"}
 """By the names of classes, in which attribute is that which they call with the arguments that they get."""
 
@@ -44,18 +55,23 @@ def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Map
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        close = [(name, option) for name in kwargs for option in difflib.get_close_matches(name, sorted(OPTIONS), 1)]
+        takes_all = any(x.kind is x.VAR_KEYWORD for x in signature.parameters.values())
+        unknown = [name for name in kwargs if name not in signature.parameters and not takes_all]
         missing = [x for x in signature.parameters.values() if x.default is x.empty and x.name in OPTIONS]
         if missing and missing[0].name not in kwargs:
             return ProgramError(
                 f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. "
                 f"{missing[0].name!r} is the name of an option too: give the programs their arguments by objective.on(...)."
             )
-        hint = "What follows the key, or the params, is passed to both programs: give them what both take"
-        if close and close[0][0] not in signature.parameters:
-            hint = "The option is called {1!r}, not {0!r}".format(*close[0])
+        hint = "What follows the key, or the params, is passed to both programs: give them what both take."
+        for name in unknown:
+            close = difflib.get_close_matches(name, sorted(OPTIONS), 1)
+            meant = _HABITS.get(name) or (f"{close[0]}=" if close else None)
+            hint = f"No option is called {name!r} either; did you mean {meant}?" if meant else hint
+            error = f"it has no argument {name!r}"
+            break
         return ProgramError(
-            f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. {hint}."
+            f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. {hint}"
         )
     return None
 

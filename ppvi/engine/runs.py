@@ -12,15 +12,15 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Never
 
-from ppvi._doors import noted
+from ppvi._doors import described, noted
 from ppvi._ops import Array
 from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
 from ppvi.engine.names import Said, is_discrete
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord
-from ppvi.errors import ProgramError, StrategyError
+from ppvi.errors import NoVerbError, ProgramError, StrategyError
 from ppvi.ir import POINT, At
 from ppvi.program import Plate, Program, Trace, of_minibatches
 
@@ -64,7 +64,17 @@ class Handle(Program):
 
     def assess(self, choices: Mapping[str, Any], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
         with self.session.constant_params(stop_params):
+            if not isinstance(choices, Mapping):
+                raise ProgramError(
+                    f"the density of the {self.role} is one of choices, a run of a program or a dict by site, not of "
+                    f"{described(choices)}."
+                )
             return self.run(Assess(self.role, self.session, choices, strict))
+
+    def __getattr__(self, name: str) -> Never:
+        raise NoVerbError(
+            f"a handle on a program has no {name!r}: in an objective it has simulate, assess, log_density, log_probs and bind."
+        )
 
     def bind(self, *args: Any, **kwargs: Any) -> Handle:
         return Handle(self.fn, self.role, self.session, args, kwargs)

@@ -265,7 +265,7 @@ def started_from(
         if not all(np.isfinite(x).all() for x in numbers(values[name])):
             raise ProgramError(f"fit: the value of parameter {name!r} in params is NaN or infinite.")
         constraint = constraints.get(name)
-        if constraint is not None and not all(np.all(x) for x in numbers(constraint(values[name]))):
+        if constraint is not None and not all(np.all(x) for x in numbers(constraint.check(values[name]))):
             raise ProgramError(
                 f"fit: the value of parameter {name!r} in params is outside of its constraint, {name_of(constraint)}: "
                 f"params are constrained values, as init returns them."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ppvi._doors import count
+from ppvi._doors import count, described
 from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.inference.derived import Bound, Conditional, Derived, arrays, conditional, joint_trace, layout, within
@@ -136,8 +136,15 @@ def marginal(
     Ranganath, Tran and Blei 2016; Sobolev and Vetrov 2019; Lew et al. 2022; Becker, Lew et al. 2024, section 4.
     """
     count("marginal: the number of particles", particles)
+    if isinstance(keep, str):
+        keep = (keep,)
+    if not isinstance(q, Program) or not isinstance(keep, Sequence) or not all(isinstance(x, str) for x in keep):
+        raise ProgramError(
+            f"marginal(q, keep, proposal, particles): q is a program, such as a handle of the objective, and keep the names of "
+            f"sites, such as ['x'], not {described(q)} and {described(keep)}."
+        )
     if proposal is not None and not isinstance(proposal, Program) and not callable(proposal):
         raise ProgramError(
-            f"marginal: the proposal must be a program, or a function of the kept choices, not {proposal!r}."
+            f"marginal: the proposal must be a program, or a function of the kept choices, not {described(proposal)}."
         )
-    return Marginal(q, (keep,) if isinstance(keep, str) else keep, proposal, particles, per)
+    return Marginal(q, keep, proposal, particles, per)

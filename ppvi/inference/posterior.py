@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ppvi._doors import count
+from ppvi._doors import count, described
 from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.inference.derived import (
@@ -255,10 +255,15 @@ def normalize(
             f"normalize: {len(targets)} targets, {len(proposals)} proposals and {len(backwards)} backward kernels do not "
             f"make steps: each step has one of each (None for a step that draws nothing, or redraws nothing)."
         )
+    for target in targets:
+        if not isinstance(target, Program):
+            raise ProgramError(
+                f"normalize: a target must be a program, such as a handle of the objective, not {described(target)}."
+            )
     for part in (*proposals, *backwards):
         if part is not None and not isinstance(part, Program) and not callable(part):
             raise ProgramError(
-                f"normalize: a proposal or kernel must be a program, or a function of choices, not {part!r}."
+                f"normalize: a proposal or kernel must be a program, or a function of choices, not {described(part)}."
             )
     if proposals[0] is None or backwards[0] is not None:
         raise ProgramError(

@@ -17,7 +17,9 @@ from jax.experimental import multihost_utils
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ppvi._doors import described
 from ppvi.engine.sharding import PARTICLES, different, digest, shareable, warn_unused
+from ppvi.errors import ProgramError
 from ppvi.numpyro import _compat
 
 
@@ -25,6 +27,10 @@ class Layout:
     """Where the arrays of a fit lie: on one device, or on a mesh."""
 
     def __init__(self, mesh: Mesh | None):
+        if not isinstance(mesh, Mesh | None):
+            raise ProgramError(
+                f"fit: mesh= is a jax.sharding.Mesh, such as jax.make_mesh((2,), ('data',)), not {described(mesh)}."
+            )
         # The program is partitioned as a whole, and says nothing of shardings itself.
         self.mesh = None if mesh is None else Mesh(mesh.devices, mesh.axis_names)
         own = jax.process_index()

@@ -359,7 +359,7 @@ def _culprits(bound: Estimator, key: Any, params: Params, args: Any, kwargs: Any
 
 def _like(start: Any, value: Any) -> Any:
     """A value of a parameter in the formats that it begins in."""
-    return jax.tree.map(lambda x, y: jnp.asarray(y, x.dtype), start, value)
+    return jax.tree.map(lambda x, y: jnp.asarray(jnp.asarray(y), x.dtype), start, value)
 
 
 def _numbers(tree: Any) -> list[np.ndarray]:

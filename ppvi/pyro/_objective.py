@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ppvi._doors import flag
 from ppvi.engine.formula import ObjectiveProgram
 from ppvi.objective import Engine, Objective
 from ppvi.strategies import Strategy
@@ -34,5 +35,5 @@ def objective(
 
     **Returns** an `Objective`.
     """
-    engine = Engine("pyro", compile)
+    engine = Engine("pyro", flag("objective: compile", compile))
     return Objective(program, model, guide, strategies=strategies, maximize=maximize, engine=engine)

@@ -19,8 +19,9 @@ from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distr
 from torch.fx import Interpreter, Node
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from ppvi._doors import described
 from ppvi.engine.sharding import PARTICLES, PeerError, different, digest, shareable, warn_unused
-from ppvi.errors import EngineError
+from ppvi.errors import EngineError, ProgramError
 from ppvi.pyro._gradient import Gradient
 from ppvi.pyro._graphs import is_random
 from ppvi.pyro._stage import registering
@@ -30,6 +31,10 @@ class Layout:
     """Where the tensors of a fit lie on a mesh."""
 
     def __init__(self, mesh: DeviceMesh):
+        if not isinstance(mesh, DeviceMesh):
+            raise ProgramError(
+                f'fit: mesh= is a DeviceMesh, such as init_device_mesh("cpu", (2,)), not {described(mesh)}.'
+            )
         if mesh.device_type != "cpu":
             raise EngineError(
                 f"fit: a mesh of {mesh.device_type} devices, whose random numbers are not kept the same in all processes: make "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ppvi._doors import number
+from ppvi._doors import described, number
 from ppvi._ops import Array, Ops
 from ppvi.errors import StrategyError
 from ppvi.strategies.alternatives import OneByOne
@@ -140,6 +140,13 @@ class ParameterShift(OneByOne):
         number("ParameterShift: the shift", self.shift, error=StrategyError)
         if abs(math.sin(self.shift)) < 1e-6:
             raise StrategyError(f"ParameterShift: the shift must be no multiple of pi, not {self.shift!r}.")
+
+    def misfit(self, dist: Distribution) -> str | None:
+        try:
+            dist.parameter(self.parameter)
+        except (AttributeError, TypeError):
+            return f"{dist.name} has no parameter {described(self.parameter)}, whose angle {self} would shift"
+        return None
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         ops, angle = dist.ops, dist.parameter(self.parameter)

@@ -29,7 +29,7 @@ class Case:
 
     def __init__(self, engine: SimpleNamespace):
         raw: Any = numpyro if engine is NUMPYRO else pyro
-        self.engine, self.vi, self.array = engine, engine.vi, engine.array
+        self.engine, self.vi = engine, engine.vi
         self.ppl, self.dist, self.is_numpyro = raw, raw.distributions, engine is NUMPYRO
         self.other = Case(PYRO) if engine is NUMPYRO else None
         self.xp = jnp if engine is NUMPYRO else torch
@@ -37,6 +37,9 @@ class Case:
         self.key = engine.key(0)
         self.y = self.array(np.linspace(-1.0, 1.0, N))
         self.params = {"loc": self.array(0.1), "scale": self.array(1.2)}
+
+    def array(self, numbers):
+        return self.engine.array(np.asarray(numbers, float))
 
     def model(self, y):
         mean = self.ppl.sample("mean", self.dist.Normal(0.0, 1.0))

@@ -91,7 +91,7 @@ def test_an_adversary_descends_what_the_other_climbs():
     first = vi.fit([(down, ["a"]), (up, lambda name: name == "b")], 0, num_steps=1, optimizer=step, progress=False)
     # The second objective sees what the first has done: a = 2 - 0.1 (b + a), b = -1 + 0.1 (a - b).
     np.testing.assert_allclose([first.params["a"], first.params["b"]], [1.9, -1 + 0.1 * 2.9], rtol=1e-6)
-    with pytest.raises(ppvi.ProgramError, match="1 optimizers for 2 objectives"):
+    with pytest.raises(ppvi.ProgramError, match="optimizer= has 1 for 2 objectives"):
         vi.fit([(down, ["a"]), (up, ["b"])], 0, optimizer=[step], progress=False)
 
 
