@@ -131,7 +131,7 @@ def test_pairs_that_fit_nothing(pairs, message):
 
 def test_one_optimizer_for_each_objective():
     bound = vi.objective(elbo, model, guide)
-    with pytest.raises(ppvi.ProgramError, match="1 optimizers for 2 objectives"):
+    with pytest.raises(ppvi.ProgramError, match="optimizer= has 1 for 2 objectives"):
         vi.fit([(bound, "guide"), (bound, ["loc"])], KEY, Y, optimizer=[optax.sgd(0.1)], progress=False)
 
 
