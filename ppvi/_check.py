@@ -10,7 +10,6 @@ from ppvi.checks import Budget, Report, measure
 from ppvi.checks.paths import one_by_one
 from ppvi.checks.unbiased import RARE
 from ppvi.errors import ProgramError
-from ppvi.objective import Objective
 
 
 def check_estimator(
@@ -54,7 +53,7 @@ def check_estimator(
 
     **Returns** a `Report`.
     """
-    if isinstance(value_and_grad, Objective):
+    if hasattr(value_and_grad, "value_and_grad"):
         raise ProgramError("check_estimator: an objective checks itself: objective.check(key, params, ...).")
     function("check_estimator: the estimator", value_and_grad)
     flag("check_estimator: progress", progress)

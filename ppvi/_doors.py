@@ -90,7 +90,8 @@ def number(
         for word, limit in (("above", above), ("at least", least), ("below", below), ("at most", most))
         if math.isfinite(limit)
     ]
-    raise error(f"{what} must be a finite number{' ' * bool(limits)}{' and '.join(limits)}, not {described(value)}.")
+    inside = f"between {above:g} and {below:g}" if math.isfinite(below - above) else " and ".join(limits)
+    raise error(f"{what} must be a finite number{' ' * bool(inside)}{inside}, not {described(value)}.")
 
 
 def flag(what: str, value: Any, error: Error = ProgramError) -> bool:

@@ -423,10 +423,10 @@ def test_estimators_of_other_shapes(estimator, params, message):
     ("key", "options", "message"),
     [
         (0, {}, "one JAX key"),
-        (KEY, {"against": ("oracle",)}, "some of 'path', 'exact', 'quadrature' and 'reinforce'"),
-        (KEY, {"budget": "a minute"}, "the budget must be seconds"),
-        (KEY, {"budget": -1.0}, "the budget must be seconds"),
-        (KEY, {"alpha": 3.0}, "alpha must be between 0 and 1"),
+        (KEY, {"against": ("oracle",)}, "'path' or 'exact' or 'quadrature' or 'reinforce'"),
+        (KEY, {"budget": "a minute"}, "the budget, in seconds, must be"),
+        (KEY, {"budget": -1.0}, "the budget, in seconds, must be"),
+        (KEY, {"alpha": 3.0}, "alpha must be a finite number between 0 and 1"),
     ],
     ids=str,
 )

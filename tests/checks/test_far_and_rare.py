@@ -52,7 +52,7 @@ def test_paths_have_lengths_and_places_of_their_own():
     assert np.allclose(np.linalg.norm(paths.directions, axis=1), 1.0)
     far = next(i for i, question in enumerate(paths.questions) if question.point == "far")
     assert np.linalg.norm(paths.points[far]) == pytest.approx(2.0)
-    with pytest.raises(ppvi.ProgramError, match="far must be a distance"):
+    with pytest.raises(ppvi.ProgramError, match="far, a distance in unconstrained parameters,"):
         lay({"given": np.zeros(1)}, np.zeros(1), "a", [0], 0, math.inf)
 
 

@@ -119,10 +119,10 @@ MISTAKES = {
     ),
     "a fit from another shape": (
         lambda engine: fit(engine, params={"l": np.zeros(3)}),
-        r"parameter 'l' has shape \(\), and its value in params \(3,\)",
+        r"parameter 'l' has shape \(\), and its value in params has shape \(3,\)",
     ),
-    "a misspelt option": (partial(fit, num_step=3), r"guide guide\(x\) .*The option is called 'num_steps'"),
-    "the same with an autoguide": (partial(auto, of=model, num_step=3), "The option is called 'num_steps'"),
+    "a misspelt option": (partial(fit, num_step=3), r"guide guide\(x\) .*did you mean num_steps="),
+    "the same with an autoguide": (partial(auto, of=model, num_step=3), "did you mean num_steps="),
     "no data": (partial(fit, args=[]), r"guide guide\(x\) cannot be called.*missing a required argument: 'x'"),
     "no data with an autoguide": (partial(auto, of=model, args=[]), "missing a required argument: 'x'"),
     "an objective for a loss": (svi, r"loss=objective.as_loss\(\)"),
@@ -165,10 +165,9 @@ def test_an_objective_has_no_loss(engine):
 
 OPTIMIZERS = {
     "a class": (NUMPYRO, numpyro.optim.Adam, "numpyro.optim|Adam"),
-    "one of numpyro.optim": (NUMPYRO, numpyro.optim.Adam(0.1), "an instance of numpyro.optim"),
     "a function that makes one": (NUMPYRO, optax.adam, "adam"),
     "a function of pyro.optim": (PYRO, pyro.optim.Adam, "Adam"),
-    "one of other tensors": (PYRO, torch.optim.Adam([torch.zeros(1)]), "an instance of Adam"),
+    "one of other tensors": (PYRO, torch.optim.Adam([torch.zeros(1)]), "an Adam"),
 }
 
 

@@ -129,6 +129,23 @@ def test_pairs_that_fit_nothing(pairs, message):
         vi.fit(pairs(vi.objective(elbo, model, guide)), KEY, Y, num_steps=1, progress=False)
 
 
+@pytest.mark.parametrize("make", [numpyro.optim.Adam, numpyro.optim.ClippedAdam, numpyro.optim.Momentum])
+def test_optimizers_of_numpyro_go_on(make):
+    options = [0.05, 0.9] if make is numpyro.optim.Momentum else [0.05]
+    bound = vi.objective(elbo, model, guide)
+
+    def fit(steps, **more):
+        return vi.fit(bound, KEY, Y, num_steps=steps, optimizer=make(*options), progress=False, **more)
+
+    whole, half = fit(60), fit(25)
+    assert jax.tree.all(jax.tree.map(np.array_equal, fit(35, state=half).params, whole.params))
+    assert whole.losses[-10:].mean() < whole.losses[:10].mean()
+    if make is numpyro.optim.Adam:
+        other = vi.fit(bound, KEY, Y, num_steps=60, optimizer=optax.adam(0.05), progress=False)
+        for name, value in other.params.items():
+            np.testing.assert_allclose(whole.params[name], value, rtol=1e-4)
+
+
 def test_one_optimizer_for_each_objective():
     bound = vi.objective(elbo, model, guide)
     with pytest.raises(ppvi.ProgramError, match="optimizer= has 1 for 2 objectives"):
@@ -256,7 +273,7 @@ def test_compare_without_a_common_site():
 
 def test_compare_of_what_is_neither_fit_nor_data():
     with pytest.raises(
-        ppvi.ProgramError, match="expected a fit, ArviZ data with a posterior group, or draws by name, not ndarray"
+        ppvi.ProgramError, match="expected a fit, ArviZ data with a posterior group, or draws by name, not an array"
     ):
         ppvi.compare(np.zeros(3), normal_data(0, 1, 0))
 
