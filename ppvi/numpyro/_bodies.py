@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
@@ -70,13 +71,12 @@ class Sites:
         return operands
 
 
-class Scope:
+class Interpreter(ABC):
     """Runs a body, answering its markers."""
 
-    def __init__(self, sites: Sites, keys: Iterator[Any], given: Mapping[str, Any]):
-        self.sites = sites
-        self.keys = keys
-        self.given = given
+    sites: Sites
+    keys: Iterator[Any]
+    given: Mapping[str, Any]
 
     def evaluate(self, jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
         values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
@@ -104,7 +104,7 @@ class Scope:
         if primitive is site_p:
             return [self.site(params, values)]
         if not is_asking(eqn):
-            return _compat.bind(eqn, values)
+            return self.plain(eqn, values)
         inner = _compat.body(eqn)
         if inner is not None and primitive.name in _compat.INLINED | _compat.RULED:
             return self.evaluate(inner.jaxpr, inner.consts, values)
@@ -115,25 +115,28 @@ class Scope:
         check(jnp.shape(value))
         return jnp.asarray(value)
 
-    def record(self, record: SiteRecord, arrays: Arrays) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def record(self, record: SiteRecord, arrays: Arrays) -> None: ...
 
-    def site(self, params: Mapping[str, Any], values: list[Any]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def site(self, params: Mapping[str, Any], values: list[Any]) -> Any: ...
 
-    def control(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def plain(self, eqn: Any, values: list[Any]) -> Sequence[Any]: ...
+
+    @abstractmethod
+    def control(self, eqn: Any, values: list[Any]) -> Sequence[Any]: ...
 
 
-class Inside(Scope):
+@final
+class Inside(Interpreter):
     """The body of an operation: what it tells is kept for the operation to return."""
 
     def __init__(
         self, sites: Sites, key: Any, given: Mapping[str, Any], planted: Mapping[int, Any], picks: Mapping[int, Any]
     ):
-        super().__init__(sites, (jax.random.fold_in(key, i) for i in itertools.count()), given)
-        self.planted = planted
-        self.picks = picks
+        self.sites, self.given, self.planted, self.picks = sites, given, planted, picks
+        self.keys = (jax.random.fold_in(key, i) for i in itertools.count())
         self.recorded: dict[str, Arrays] = {}
         self.operands: dict[int, Any] = {}
 
@@ -146,11 +149,11 @@ class Inside(Scope):
             self.sites.records[record.name] = record
         self.recorded[record.name] = arrays
 
-    def operation(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
+    def plain(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
         if eqn.primitive is outcome_p:
             raise EndlessError("sites under control flow are not gone through.")
         if eqn.primitive is not rest_p:
-            return super().operation(eqn, values)
+            return _compat.bind(eqn, values)
         # What was lifted out of an inner operation is lifted further as the function of its sites that it has become.
         return jaxpr_as_fun(eqn.params["jaxpr"])(*values[eqn.params["before"] :])
 
@@ -213,40 +216,40 @@ _INSTEAD = {
 _ELSE = ": its value cannot leave that. Move the site out of it; for independent copies use a plate."
 
 
-def _scan(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
+def _scan(inside: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     body, fixed, carried, how = loop = _compat.scan(eqn)
     consts, init, xs, length = values[:fixed], values[fixed : loop.start], values[loop.start :], how["length"]
     names = given_in(eqn.params)
     for name in names:
-        if jnp.shape(scope.given[name])[:1] != (length,):
-            _refuse_given(eqn, name, jnp.shape(scope.given[name]), length)
-    key, inner = next(scope.keys), [scope.sites.number(info) for info in sites_in(eqn.params)]
-    given = {name: jnp.asarray(scope.given[name]) for name in names}
-    planted = {number: scope.planted[number] for number in inner if number in scope.planted}
+        if jnp.shape(inside.given[name])[:1] != (length,):
+            _refuse_given(eqn, name, jnp.shape(inside.given[name]), length)
+    key, inner = next(inside.keys), [inside.sites.number(info) for info in sites_in(eqn.params)]
+    given = {name: jnp.asarray(inside.given[name]) for name in names}
+    planted = {number: inside.planted[number] for number in inner if number in inside.planted}
 
     def step(carry: Sequence[Any], entry: Any) -> Any:
         given, planted, i, x = entry
         round_ = jax.random.fold_in(key, i)
-        outs, told, operands = scope.bodies(round_, body, given, planted, [*consts, *carry, *x])
+        outs, told, operands = inside.bodies(round_, body, given, planted, [*consts, *carry, *x])
         return outs[:carried], (outs[carried:], told, operands)
 
     rounds = (given, planted, jnp.arange(length), list(xs))
     carry, (ys, told, operands) = side_by_side.run(step, list(init), rounds, given=2, **how)
     for number in inner:
-        scope.sites.mapped[number] += 1
+        inside.sites.mapped[number] += 1
     return [*carry, *ys], told, operands
 
 
-def _cond(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
+def _cond(inside: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     index, *operands = values
-    key = next(scope.keys)
+    key = next(inside.keys)
 
     def taken(i: int, branch: ClosedJaxpr) -> Callable[..., Found]:
-        return lambda given, planted, operands: scope.bodies(
+        return lambda given, planted, operands: inside.bodies(
             jax.random.fold_in(key, i), branch, given, planted, operands
         )
 
-    args = dict(scope.given), dict(scope.planted), operands
+    args = dict(inside.given), dict(inside.planted), operands
     branches = [taken(i, branch) for i, branch in enumerate(_compat.branches(eqn))]
     shapes = [jax.eval_shape(branch, *args) for branch in branches]
     several = [name for shape in shapes for name in shape[1]]
@@ -255,7 +258,7 @@ def _cond(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
         name
         for shape in shapes
         for name, arrays in shape[1].items()
-        if scope.sites.records[name].latent and (several.count(name) < len(shapes) or arrays.present is not None)
+        if inside.sites.records[name].latent and (several.count(name) < len(shapes) or arrays.present is not None)
     }
     if scaled or passed:
         branches = [_alike(branch, scaled, passed) for branch in branches]
@@ -268,7 +271,7 @@ def _cond(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
         def run(*args: Any) -> Found:
             outs, mine, draws = branch(*args)
             passed = {name: jax.tree.map(_zeros, like) for name, like in told.items() if name not in mine}
-            absent = {n: scope.absent(n, like) for n, like in drawn.items() if n not in draws}
+            absent = {n: inside.absent(n, like) for n, like in drawn.items() if n not in draws}
             return outs, mine | passed, draws | absent
 
         return run
@@ -313,15 +316,15 @@ def _refuse_unlike(eqn: Any, shapes: Sequence[Found]) -> None:
                 )
 
 
-def _remat(scope: Inside, eqn: Any, values: Sequence[Any]) -> Found:
-    key, inner = next(scope.keys), _compat.body(eqn)
+def _remat(inside: Inside, eqn: Any, values: Sequence[Any]) -> Found:
+    key, inner = next(inside.keys), _compat.body(eqn)
     assert inner is not None
 
     def run(given: Any, planted: Any, *args: Any) -> Found:
-        return scope.bodies(key, inner, given, planted, args)
+        return inside.bodies(key, inner, given, planted, args)
 
     again = jax.checkpoint(run, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
-    return again(dict(scope.given), dict(scope.planted), *values)
+    return again(dict(inside.given), dict(inside.planted), *values)
 
 
 RULES: dict[str, Callable[[Inside, Any, Sequence[Any]], Found]] = {

@@ -21,7 +21,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,8 @@ from ppvi.engine.runs import Run
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Site, SiteRecord, refuse_shape
 from ppvi.ir import AxisMap, Candidate, SiteInfo
-from ppvi.numpyro._bodies import Found, Inside, Scope, Sites
+from ppvi.numpyro import _compat
+from ppvi.numpyro._bodies import Found, Inside, Interpreter, Sites
 from ppvi.numpyro._flows import of_body
 from ppvi.numpyro._markers import ask_given, is_asking, mark_lifted, mark_record, rest_p, site_p
 from ppvi.numpyro._ops import OPS
@@ -105,13 +106,12 @@ def lifted(closed: ClosedJaxpr, key: Callable[[Sequence[Any]], Any]) -> ClosedJa
     return jax.make_jaxpr(run)(*closed.in_avals)
 
 
-class Outside(Scope):
+@final
+class Outside(Interpreter):
     """A program itself: what its operations tell goes to its run, and their sites are marked."""
 
     def __init__(self, keys: Iterator[Any], given: Mapping[str, Any], marking: bool, run: Run | None = None):
-        super().__init__(Sites(), keys, given)
-        self.marking = marking
-        self.run = run
+        self.sites, self.keys, self.given, self.marking, self.run = Sites(), keys, given, marking, run
 
     def record(self, record: SiteRecord, arrays: Arrays) -> None:
         assert self.run is not None
@@ -123,6 +123,9 @@ class Outside(Scope):
 
     def site(self, params: Mapping[str, Any], values: list[Any]) -> Any:
         return site_p.bind(*values, **params)
+
+    def plain(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
+        return _compat.bind(eqn, values)
 
     def control(self, eqn: Any, values: list[Any]) -> Sequence[Any]:
         whole = Whole(self.sites, eqn, next(self.keys), self.given, values)
