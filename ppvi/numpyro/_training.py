@@ -15,25 +15,10 @@ from jax.sharding import Mesh
 from numpyro.distributions import biject_to
 from numpyro.distributions.distribution import validation_enabled
 
+from ppvi.engine import training
 from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import Session
-from ppvi.engine.training import (
-    CHUNK,
-    Arrays,
-    Data,
-    State,
-    Whose,
-    apart,
-    beginning,
-    cause_in,
-    one_each,
-    positive_part,
-    refuse_other_state,
-    started_from,
-    strayed,
-    update_of,
-    weight_in_average,
-)
+from ppvi.engine.training import CHUNK, Arrays, Data, State, Whose
 from ppvi.engine.unstaged import culprits
 from ppvi.numpyro._arguments import Structure
 from ppvi.numpyro._engine import Estimator
@@ -118,9 +103,10 @@ class Trainer:
         init_key, run_key = jax.random.split(as_key(key))
         self._impl = jax.random.key_impl(run_key)
         found = [bound.initialise(init_key, *args, **kwargs) for bound in self.objectives]
-        self._from = beginning([whose for _, whose in pairs], found, biject_to)
+        self._from = training.beginning([whose for _, whose in pairs], found, biject_to)
+        self._many, self._several = (() if n == 1 else (n,) for n in (starts, len(pairs)))
         first, constraints = self._from.params, self._from.constraints
-        given = started_from(first, constraints, params, _like, shapes, _numbers)
+        given = training.started_from(first, constraints, params, _like, shapes, _numbers)
         self._start = first | given
         self._plans = [
             bound.staged(at.params, *args, **kwargs) if at.learning else None
@@ -129,7 +115,7 @@ class Trainer:
         learners = [learners_of(plan) if plan else {} for plan in self._plans]
         rules = [
             rule_of(rule, {name: first[name] for name in names})
-            for rule, names in zip(one_each(optimizer, len(pairs)), self._from.names, strict=True)
+            for rule, names in zip(training.one_each(optimizer, len(pairs)), self._from.names, strict=True)
         ]
         self.moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
@@ -151,14 +137,6 @@ class Trainer:
         self._is_traced = False
         self._init = State(self.layout.copy(self._stacked(all_of_them)), losses, starts)
 
-    @property
-    def _several(self) -> tuple[int, ...]:
-        return () if len(self.moves) == 1 else (len(self.moves),)
-
-    @property
-    def _many(self) -> tuple[int, ...]:
-        return () if self.starts == 1 else (self.starts,)
-
     def _moving_from(self, key: jax.Array, unconstrained: Params) -> Moving:
         first = Moving(
             jnp.zeros((), jnp.int32),
@@ -176,7 +154,7 @@ class Trainer:
         other = {name: self._from.transforms[name].inv(_like(self._start[name], values[name])) for name in first}
         leaves, tree = jax.tree.flatten(first)
         trees = ([np.asarray(x) for x in jax.tree.leaves(each)] for each in (first, other, self._start))
-        begun = apart(*trees, seed=int(jax.random.bits(jax.random.fold_in(key, 2**31))))
+        begun = training.apart(*trees, seed=int(jax.random.bits(jax.random.fold_in(key, 2**31))))
         return jax.tree.unflatten(tree, [jnp.asarray(x, like.dtype) for x, like in zip(begun, leaves, strict=True)])
 
     def _stacked(self, arrays: Sequence[Arrays]) -> Arrays:
@@ -198,7 +176,7 @@ class Trainer:
         return self._init
 
     def restored(self, state: State) -> State:
-        refuse_other_state(self._init.arrays, state)
+        training.refuse_other_state(self._init.arrays, state)
         like = self._init.arrays
         arrays = {name: jnp.asarray(state.arrays[name], like[name].dtype) for name in self._names}
         return State(self.layout.copy(arrays), state.losses, state.starts)
@@ -294,7 +272,7 @@ class Trainer:
             values.append(value)
         step, average = moving.step + 1, moving.average
         if self.averaging is not None:
-            weight = weight_in_average(step, self.averaging)
+            weight = training.weight_in_average(step, self.averaging)
             average = jax.tree.map(lambda mean, x: mean + (weight * (x - mean)).astype(mean.dtype), average, params)
         return Moving(step, moving.key, params, tuple(memories), tuple(states), average), jnp.stack(values)
 
@@ -308,7 +286,7 @@ class Trainer:
         for name, value in self._from.constrained(moving.params).items():
             for leaf in jax.tree.leaves(value):
                 good.append(jnp.isfinite(leaf).all())
-                positive = positive_part(leaf, self._from.constraints[name])
+                positive = training.positive_part(leaf, self._from.constraints[name])
                 if positive is not None:
                     good.append((positive > 0).all())
         return jnp.stack(good).all()
@@ -325,10 +303,10 @@ class Trainer:
         params = self.layout.gathered(self._moving(state).params)
         lost = [name for name, value in params.items() if not _finite(value)]
         if lost or not np.isfinite(state.losses[-1:]).all():
-            return update_of(lost[0]) if lost else "the objective's value is not finite"
+            return training.update_of(lost[0]) if lost else "the objective's value is not finite"
         for name, value in self._from.constrained(params).items():
             for leaf in jax.tree.leaves(value):
-                if cause := strayed(name, np.asarray(leaf), self._from.constraints[name]):
+                if cause := training.strayed(name, np.asarray(leaf), self._from.constraints[name]):
                     return cause
         return None
 
@@ -340,7 +318,7 @@ class Trainer:
                 found = _culprits(bound, key, params, args, kwargs)
             value, grads = bound.value_and_grad(key, params, *args, **kwargs)
             bad = [name for name, grad in grads.items() if not _finite(grad)]
-            if cause := cause_in(found, _finite(value), bad):
+            if cause := training.cause_in(found, _finite(value), bad):
                 return cause
         return None
 

@@ -17,23 +17,9 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributions import transform_to
 
+from ppvi.engine import training
 from ppvi.engine.protocol import Params
-from ppvi.engine.training import (
-    Arrays,
-    Data,
-    State,
-    Whose,
-    apart,
-    beginning,
-    cause_in,
-    one_each,
-    refuse_other_state,
-    started_from,
-    step_size_of,
-    strayed,
-    update_of,
-    weight_in_average,
-)
+from ppvi.engine.training import Arrays, Data, State, Whose
 from ppvi.errors import ProgramError
 from ppvi.pyro._engine import Estimator
 from ppvi.pyro._keys import Key, drawing_from, random_state, seeded, seeds
@@ -110,7 +96,8 @@ class Trainer:
         first, later, *more = seeds(key, 2 * starts)
         found = [bound.initialise(first, *args, **kwargs) for bound in self.objectives]
         self.leaves = {name: x for at in found for name, x in at.leaves.items()}
-        self._from = beginning([whose for _, whose in pairs], found, transform_to)
+        self._from = training.beginning([whose for _, whose in pairs], found, transform_to)
+        self._many, self._several = (() if n == 1 else (n,) for n in (starts, len(pairs)))
         given = self._given(params)
         others = [self._apart(seed, set(given), args, kwargs) for seed in more[::2]]
         with seeded(later):
@@ -127,7 +114,7 @@ class Trainer:
         )  # optimisers ask it for names
         moves = []
         for bound, on_mesh, mine, rule in zip(
-            self.objectives, shared, self._from.names, one_each(optimizer, len(pairs)), strict=True
+            self.objectives, shared, self._from.names, training.one_each(optimizer, len(pairs)), strict=True
         ):
             leaves = {name: self.leaves[name] for name in mine}
             memory, states = memory_of(_maker(rule), list(leaves.values())), bound.states(constrained, *args, **kwargs)
@@ -150,7 +137,7 @@ class Trainer:
     def _given(self, params: Params | None) -> Params:
         """Values to start from, at which the leaves are put."""
         start = self._from.constrained(self.leaves)
-        given = started_from(
+        given = training.started_from(
             start, self._from.constraints, params, _like, lambda x: tuple(torch.as_tensor(x).shape), _numbers
         )
         for name, value in given.items():
@@ -164,16 +151,8 @@ class Trainer:
         other = [self.leaves[name] if name in given else own[name] for name in self.leaves]
         values = self._from.constrained(self.leaves).values()
         arrays = ([x.detach().double().cpu().numpy() for x in each] for each in (self.leaves.values(), other, values))
-        begun = zip(self.leaves.items(), apart(*arrays, seed=seed), strict=True)
+        begun = zip(self.leaves.items(), training.apart(*arrays, seed=seed), strict=True)
         return {name: torch.as_tensor(x, dtype=like.dtype, device=like.device) for (name, like), x in begun}
-
-    @property
-    def _several(self) -> tuple[int, ...]:
-        return () if len(self.moves) == 1 else (len(self.moves),)
-
-    @property
-    def _many(self) -> tuple[int, ...]:
-        return () if self.starts == 1 else (self.starts,)
 
     # States -------------------------------------------------------------------------------------------------------------
 
@@ -256,7 +235,7 @@ class Trainer:
         mine, theirs = (
             {name: x for name, x in found.items() if not name.startswith(prefixes)} for found in (init.arrays, arrays)
         )
-        refuse_other_state(mine, State(theirs, state.losses))
+        training.refuse_other_state(mine, State(theirs, state.losses))
         found = arrays | {name: x.to(mine[name]) for name, x in theirs.items()}
         self._go_to(found)
         return found
@@ -314,7 +293,7 @@ class Trainer:
             move.move(grads)
             losses.append(-value if move.bound.formula.maximize else value)
         if self.averaging is not None:
-            weight = weight_in_average(number, self.averaging)
+            weight = training.weight_in_average(number, self.averaging)
             for name, mean in self._average.items():
                 mean.lerp_(self.leaves[name].detach().to(mean.dtype), weight)
         return torch.stack(losses)
@@ -342,7 +321,7 @@ class Trainer:
                 culprits = culprits_of(
                     move.bound.formula, move.bound.modules, random, params, move.bound.arguments(*data)
                 )
-                if cause := cause_in(culprits, bool(value.isfinite()), bad):
+                if cause := training.cause_in(culprits, bool(value.isfinite()), bad):
                     return cause
                 move.move(grads)
         return None
@@ -353,9 +332,9 @@ class Trainer:
         for name, leaf in _under("params/", arrays).items():
             if leaf.numel() and not float(leaf.abs().max()) < HARMLESS:
                 if not bool(leaf.isfinite().all()):
-                    return update_of(name)
+                    return training.update_of(name)
                 value = self._from.transforms[name](leaf).double().cpu().numpy()
-                if cause := strayed(name, value, self._from.constraints[name]):
+                if cause := training.strayed(name, value, self._from.constraints[name]):
                     return cause
         return None
 
@@ -369,7 +348,7 @@ HARMLESS = 10.0
 
 
 def _maker(optimizer: Any) -> Any:
-    step_size = step_size_of(optimizer)
+    step_size = training.step_size_of(optimizer)
     return optimizer if step_size is None else functools.partial(torch.optim.Adam, lr=step_size)
 
 
