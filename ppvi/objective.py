@@ -27,6 +27,7 @@ from ppvi.engine.protocol import Estimator, Params
 from ppvi.engine.sites import not_a_strategy
 from ppvi.engine.training import Trainer
 from ppvi.errors import ProgramError, StrategyError
+from ppvi.program import marking_of
 from ppvi.proofs.explain import Explanation
 from ppvi.proofs.findings import StaticReport
 from ppvi.strategies import Strategy
@@ -111,7 +112,7 @@ class Objective:
                 raise StrategyError(f"strategies= has {described(name)} where the name of a site is due.")
             if problem := not_a_strategy(strategy):
                 raise StrategyError(f"strategies[{name!r}]: {problem}.")
-        way = getattr(program, "maximize", True) if maximize is None else maximize
+        way = marking_of(program).maximize if maximize is None else maximize
         self._set(_formula=Formula(program, model, guide, dict(strategies or {}), way), engine=engine)
         self._set(args=(), kwargs=MappingProxyType({}))
 

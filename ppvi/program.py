@@ -14,8 +14,10 @@ made from programs, `marginal` and `normalize`, are in `ppvi.inference`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from ppvi._doors import count, function as refuse_no_function, takes
@@ -221,34 +223,41 @@ def kl_divergences(q: Trace, p: Trace) -> dict[str, Array]:
     return found
 
 
+@dataclass(frozen=True)
+class Marking:
+    """What an objective program is marked with."""
+
+    maximize: bool = True
+    gradient_of: str | None = None
+    by_paths: bool = False
+    no_potential: str | None = None
+
+
+def marking_of(objective: Any) -> Marking:
+    return getattr(objective, "marking", Marking())
+
+
+def _marked(objective: T, **marks: Any) -> T:
+    objective.marking = replace(marking_of(objective), **marks)  # type: ignore[attr-defined]
+    return objective
+
+
 def minimized(objective: T) -> T:
     """Mark an objective program as one to be minimised, for `objective(...)`, which maximises otherwise."""
     refuse_no_function("minimized: an objective program", objective)
-    objective.maximize = False  # type: ignore[attr-defined]
-    return objective
+    return _marked(objective, maximize=False)
 
 
 def moves(whose: str) -> Callable[[T], T]:
     """Mark an objective program as one for the parameters of the `"model"` or the `"guide"` only; others are held constant."""
-
-    def mark(objective: T) -> T:
-        objective.gradient_of = whose  # type: ignore[attr-defined]
-        return objective
-
-    return mark
+    return functools.partial(_marked, gradient_of=whose)
 
 
 def by_paths(objective: T) -> T:
     """Mark an objective program whose formula holds for draws that carry their own gradient, and for no others."""
-    objective.by_paths = True  # type: ignore[attr-defined]
-    return objective
+    return _marked(objective, by_paths=True)
 
 
 def without_potential(why: str) -> Callable[[T], T]:
     """Mark an objective program as one whose gradient is by design not that of its value, for checks, which compare them."""
-
-    def mark(objective: T) -> T:
-        objective.no_potential = why  # type: ignore[attr-defined]
-        return objective
-
-    return mark
+    return functools.partial(_marked, no_potential=why)

@@ -17,6 +17,7 @@ from ppvi.compiler.plan import Plan
 from ppvi.engine.outcomes import EndlessError, Outcomes
 from ppvi.engine.protocol import Args, Estimator, Gradients, Kwargs, Params
 from ppvi.errors import ProgramError, StrategyError
+from ppvi.program import marking_of
 from ppvi.proofs.findings import StaticReport
 from ppvi.strategies import Enumerate, Quadrature, Reinforce, Strategy
 
@@ -57,7 +58,7 @@ def check(
     against = _asked_of(against)
     seen = bound.seen(params, *args, **kwargs)
     static = seen.prove()
-    reason = getattr(bound.formula.program, "no_potential", None)
+    reason = marking_of(bound.formula.program).no_potential
     if reason is not None:
         return Report(options["alpha"], (), static, (f"nothing was measured: {reason}",))
     start = bound.begun(key, params, args, kwargs)
@@ -152,7 +153,7 @@ def _asked_of(against: str | Sequence[str]) -> Sequence[str]:
 
 def _moving_in(bound: Estimator, params: Params, owners: Mapping[str, set[str]]) -> set[str]:
     """The parameters that the objective is an objective for."""
-    whose = getattr(bound.formula.program, "gradient_of", None)
+    whose = marking_of(bound.formula.program).gradient_of
     return {name for name in params if whose is None or whose in owners.get(name, {whose})}
 
 

@@ -28,6 +28,7 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import World
 from ppvi.errors import EngineError
+from ppvi.program import marking_of
 from ppvi.proofs.examine import misused_estimates
 from ppvi.pyro import _source as source, _watched as watched
 from ppvi.pyro._arguments import checked, is_frozen
@@ -190,9 +191,7 @@ class Estimator:
             with arguments.lent(copies) as (args, kwargs):
                 return run_in(self.formula, session, args, kwargs)
 
-        return Replay(
-            run, params, self.formula.strategies, self.modules, getattr(self.formula.program, "by_paths", False)
-        )
+        return Replay(run, params, self.formula.strategies, self.modules, marking_of(self.formula.program).by_paths)
 
     def arguments(self, args: Args, kwargs: Kwargs) -> Arguments:
         return Arguments((self.formula.model, self.formula.guide), self._sight.look, args, kwargs)

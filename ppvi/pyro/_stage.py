@@ -64,15 +64,7 @@ def _draw(key: torch.Tensor, inputs: list[torch.Tensor], number: int) -> torch.T
     return registered(number)(key, *inputs).clone()
 
 
-def _mark(value: torch.Tensor, key: torch.Tensor, inputs: list[torch.Tensor], number: int, mapped: int) -> torch.Tensor:
-    return value.clone()
-
-
-def _note(value: torch.Tensor, others: list[torch.Tensor], number: int) -> torch.Tensor:
-    return value.clone()
-
-
-def _write(value: torch.Tensor, number: int, mapped: int) -> torch.Tensor:
+def _same(value: torch.Tensor, *others: Any) -> torch.Tensor:
     return value.clone()
 
 
@@ -88,7 +80,7 @@ def _sized(value: torch.Tensor, masks: list[torch.Tensor], beside: int, size: in
     return value.clone()
 
 
-for name, function in {"sized": _sized, "write": _write, "note": _note, "draw": _draw, "mark": _mark}.items():
+for name, function in {"sized": _sized, "write": _same, "note": _same, "draw": _draw, "mark": _same}.items():
     LIBRARY.impl(name, function, "CompositeExplicitAutograd")
 
 

@@ -113,10 +113,6 @@ def _weibull(dist: Distribution, rng: Any) -> Decomposition:
     return x, score - weight, [*by_shape, (longer, weight)]
 
 
-def _beta(dist: Distribution, rng: Any) -> Decomposition:
-    return _score(dist, rng)
-
-
 def _uniform(dist: Distribution, rng: Any) -> Decomposition:
     """dq/dhigh = (point mass at high - q) / width, dq/dlow = (q - point mass at low) / width.
 
@@ -147,7 +143,7 @@ TABLE: dict[str, Callable[[Distribution, Any], Decomposition]] = {
     "Exponential": _exponential,
     "Gamma": _gamma,
     "Weibull": _weibull,
-    "Beta": _beta,
+    "Beta": _score,
     "Uniform": _uniform,
 }
 """Decompositions by distribution; those with a finite support have one of their own, value by value."""
