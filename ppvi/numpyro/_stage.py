@@ -99,55 +99,39 @@ class Reader:
         outputs = tuple(self.variable(var) for var in eqn.outvars)
         name = eqn.primitive.name
         call, inner = self.call or eqn, functools.partial(Reader, self.call)
-        where, same = _where(call), functools.partial(_identity_flow, inputs)
+        make = functools.partial(Equation, op=name, inputs=inputs, outputs=outputs, where=_where(call))
+        same = functools.partial(_identity_flow, inputs)
         if eqn.primitive is site_p:
             role = Sited(eqn.params["info"], eqn.params["mapped"], dict(eqn.params["past"]))
-            site = Equation(name, inputs, outputs, _first, same, where, role=role, numbers=_as_is)
+            site = make(run=_first, flow=same, role=role, numbers=_as_is)
             self.sites[outputs[0]] = site
             return site
         if eqn.primitive is rest_p:
-            return self.rest(eqn, inputs, outputs, where, inner)
+            return self.rest(eqn, inputs, make, inner)
         if eqn.primitive is outcome_p:
-            return Equation(name, inputs, outputs, _next_of(**eqn.params), same, where)
+            return make(run=_next_of(**eqn.params), flow=same)
+        meaning = functools.cache(lambda: meanings.meaning(eqn, call, inner))
         if eqn.primitive is note_p:
-            return Equation(
-                name,
-                inputs,
-                outputs,
-                _first,
-                same,
-                where,
-                linear=(frozenset({0}),),
-                meaning=functools.cache(lambda: meanings.meaning(eqn, call, inner)),
-                role=eqn.params["note"],
-                numbers=_as_is,
-            )
+            linear, role = (frozenset({0}),), eqn.params["note"]
+            return make(run=_first, flow=same, linear=linear, meaning=meaning, role=role, numbers=_as_is)
         role = Looped(functools.partial(_scan_of, eqn)) if name == "scan" else None
         if name == "reduce_sum":
-            role = Summed(_splitter(eqn, inputs, outputs, where))
-        return Equation(
-            "xlogx" if name == "custom_jvp_call" and _is_x_log_x(eqn) else name,
-            inputs,
-            outputs,
-            _runner(eqn),
-            lambda: flow(eqn, Reader),
-            where,
+            role = Summed(_splitter(eqn, inputs, outputs, _where(call)))
+        return make(
+            op="xlogx" if name == "custom_jvp_call" and _is_x_log_x(eqn) else name,
+            run=_runner(eqn),
+            flow=lambda: flow(eqn, Reader),
             linear=rules.linear(eqn),
             additive=name in rules.ADDITIVE,
             effect=bool(eqn.effects) and not outputs,
             differentiable=name != "stop_gradient" and any(rules.is_float(var) for var in eqn.outvars),
             role=role,
-            meaning=functools.cache(lambda: meanings.meaning(eqn, call, inner)),
+            meaning=meaning,
             numbers=functools.partial(numbers.run_of, eqn),
         )
 
     def rest(
-        self,
-        eqn: Any,
-        inputs: tuple[Atom, ...],
-        outputs: tuple[Var, ...],
-        where: Callable[[], str],
-        reader: Callable[[], Reader],
+        self, eqn: Any, inputs: tuple[Atom, ...], make: Callable[..., Equation], reader: Callable[[], Reader]
     ) -> Equation:
         """The operation that drew some sites, as a function of their values: at the draws it is what it was."""
         body, before, fresh = eqn.params["jaxpr"], eqn.params["before"], eqn.params["fresh"]
@@ -168,14 +152,11 @@ class Reader:
 
         operands = (*results, *draws, *values)
         meaning = Meaning("rest", inline=inline)
-        run = functools.partial(unless_same, jaxpr_as_fun(body))
-        return Equation(
-            "rest",
-            operands,
-            outputs,
-            run,
-            axes,
-            where,
+        return make(
+            op="rest",
+            inputs=operands,
+            run=functools.partial(unless_same, jaxpr_as_fun(body)),
+            flow=axes,
             role=Lifted(functools.partial(inline, operands)),
             meaning=lambda: meaning,
             numbers=lambda wanted: functools.partial(unless_same, numbers.run_of_body(body)),

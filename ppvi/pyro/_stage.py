@@ -223,55 +223,38 @@ class Reader:
             self.variable(node if single else (node, i), x) for i, x in enumerate([values] if single else values)
         )
         where, same = functools.partial(_where, node), functools.partial(_identity, inputs)
+        make = functools.partial(Equation, inputs=inputs, outputs=outputs, where=where)
         if node.target is torch.ops.ppvi.mark.default:
             _, _, _, number, mapped = node.args
-            return Equation("site", inputs, outputs, _first, same, where, role=Sited(self.things[number], mapped))
+            return make("site", run=_first, flow=same, role=Sited(self.things[number], mapped))
         if node.target is torch.ops.ppvi.draw.default:
             sampler = self.things[node.args[2]]
-            return Equation(
+            return make(
                 "draw",
-                inputs,
-                outputs,
-                lambda *xs: (draw(xs[0], xs[1:], sampler),),
-                lambda: [sampler.flow(inputs)],
-                where,
+                run=lambda *xs: (draw(xs[0], xs[1:], sampler),),
+                flow=lambda: [sampler.flow(inputs)],
                 meaning=lambda: meanings.of_draw(sampler.library),
             )
         if node.target is torch.ops.ppvi.call.default:
             made = self.things[node.args[1]]
-            return Equation(
+            return make(
                 made.function.__name__,
-                inputs,
-                outputs,
-                lambda *xs: functions.call(made, xs),
-                lambda: made.flow(inputs, len(outputs)),
-                where,
+                run=lambda *xs: functions.call(made, xs),
+                flow=lambda: made.flow(inputs, len(outputs)),
                 meaning=lambda: Meaning(made.function.__name__),
             )
         if node.target is torch.ops.ppvi.write.default:
             buffer, mapped = self.things[node.args[1]], node.args[2]
-            return Equation(
+            return make(
                 "write",
-                inputs,
-                outputs,
-                lambda value: (written(buffer, value, mapped),),
-                same,
-                where,
+                run=lambda value: (written(buffer, value, mapped),),
+                flow=same,
                 effect=True,
-                meaning=lambda: meanings.of_write(),
+                meaning=meanings.of_write,
             )
         if node.target is torch.ops.ppvi.note.default:
-            return Equation(
-                "note",
-                inputs,
-                outputs,
-                _first,
-                same,
-                where,
-                linear=(frozenset({0}),),
-                role=self.things[node.args[2]],
-                meaning=meanings.of_note,
-            )
+            linear, role = (frozenset({0}),), self.things[node.args[2]]
+            return make("note", run=_first, flow=same, linear=linear, role=role, meaning=meanings.of_note)
 
         flat = not node.kwargs and not any(isinstance(arg, list | tuple) for arg in node.args)
 
@@ -287,15 +270,11 @@ class Reader:
         target: Any = INSTEAD.get(name, node.target)
         call = rules.Call(name, _named(node), tuple(x.shape for x in inputs), outputs[0].shape, len(outputs))
         floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
-        return Equation(
-            "exp2"
-            if node.target is torch.ops.aten.pow.Scalar
-            else name,  # of a number, which is no pole wherever it is
-            inputs,
-            outputs,
-            run,
-            lambda: [rules.flow(call)] * len(outputs),
-            where,
+        return make(
+            # Of a number, which is no pole wherever it is.
+            "exp2" if node.target is torch.ops.aten.pow.Scalar else name,
+            run=run,
+            flow=lambda: [rules.flow(call)] * len(outputs),
             linear=rules.linear(name, len(inputs)) if floats else (),
             additive=name in rules.ADDITIVE,
             differentiable=name != "detach" and any(out.dtype.startswith(("float", "bfloat")) for out in outputs),
