@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ppvi._doors import count, described, function, takes
 from ppvi._ops import Array
@@ -76,6 +79,20 @@ def posterior(
         return {**joint, **run.deterministic}, joint.log_density - z.log_density
 
     sites, log_weight = estimator_of(objective).many(key, params, args, kwargs, draws, draw)
+    if particles > 1:
+        _refuse_no_weights(~(log_weight > -np.inf))
     return az.from_dict(
         posterior={name: value[None] for name, value in sites.items()}, sample_stats={"log_weight": log_weight[None]}
     )
+
+
+def _refuse_no_weights(lost: np.ndarray) -> None:
+    """Where all particles of a draw have density zero under the model, none of them is more like it than another."""
+    if lost.any():
+        said = (
+            f"posterior: in {int(lost.sum())} of {lost.size} draws all particles have weight zero, since they are drawn where "
+            f"the model has no mass: make the supports of both the same, or draw without particles="
+        )
+        if lost.all():
+            raise ProgramError(f"{said}.")
+        warnings.warn(f"{said}. These draws have a log_weight of -inf.", stacklevel=3)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppvi._doors import described
+from ppvi._doors import described, listed
 from ppvi.errors import ProgramError
 
 Posterior = Mapping[str, Any]
@@ -35,7 +35,8 @@ class Pairs(NamedTuple):
 def paired(fit: Posterior, reference: Posterior) -> Pairs:
     """Pair the variables of a fit with those of a reference.
 
-    **Raises** `ProgramError` where a name has two shapes, or where the entries of an array are not all there.
+    **Raises** `ProgramError` where a name has two shapes, where the entries of an array are not all there, and where there are
+    too few draws to have a spread, or some that are NaN.
     """
     common = {name: (fit[name], reference[name]) for name in reference if name in fit}
     left, right = ({name: x for name, x in side.items() if name not in common} for side in (fit, reference))
@@ -45,6 +46,9 @@ def paired(fit: Posterior, reference: Posterior) -> Pairs:
             common[base] = (_whole(base, left, ours), _whole(base, right, theirs))
             left, right = _without(base, left, ours), _without(base, right, theirs)
     found = {name: (x, _agreeing(name, x, y)) for name, (x, y) in common.items()}
+    for name, pair in found.items():
+        for side, x in zip(("fit", "reference"), pair, strict=True):
+            _refuse_few(name, side, x)
     return Pairs(found, tuple(left), tuple(right))
 
 
@@ -98,6 +102,20 @@ def _agreeing(name: str, ours: Any, theirs: Any) -> Any:
     return np.reshape(theirs, (*np.shape(theirs)[:2], *shape))
 
 
+def _refuse_few(name: str, side: str, x: Any) -> None:
+    draws = np.shape(x)[0] * np.shape(x)[1]
+    if draws < 2:
+        raise ProgramError(
+            f"compare: {name!r} has {draws} draw{'s' * (draws != 1)} in the {side}, and marginals are compared by many: two at "
+            f"least have a spread, and some hundreds tell something."
+        )
+    bad = int(np.isnan(x).reshape(draws, -1).any(1).sum())
+    if bad:
+        raise ProgramError(
+            f"compare: {name!r} is NaN in {bad} of {draws} draws of the {side}: leave these, or the variable, out."
+        )
+
+
 # What posteriors are given as -------------------------------------------------------------------------------------------------
 
 
@@ -110,16 +128,28 @@ def draws_of(given: Any, like: Posterior | None = None) -> Posterior:
     """
     group = getattr(given, "posterior", None)
     if group is not None and not callable(group):
-        return {str(name): np.asarray(x, float) for name, x in group.data_vars.items()}
+        return {str(name): _numbers(name, x) for name, x in group.data_vars.items()}
+    if callable(getattr(given, "groups", None)):
+        raise ProgramError(f"compare: ArviZ data have to have a group posterior; these have {listed(given.groups())}.")
     if isinstance(given, Sequence) and given and all(isinstance(chain, Mapping) for chain in given):
         if len({tuple(chain) for chain in given}) > 1:
             raise ProgramError("compare: the chains of the reference have different names.")
-        return {name: np.stack([np.asarray(chain[name], float) for chain in given]) for name in given[0]}
+        return {name: np.stack([_numbers(name, chain[name]) for chain in given]) for name in given[0]}
     if isinstance(given, Mapping) or hasattr(given, "columns"):
-        return _with_chains({str(name): np.asarray(given[name], float) for name in given}, like or {})
+        found = {str(name): _numbers(name, given[name]) for name in given}
+        if not found:
+            raise ProgramError(f"compare: there are no draws in {described(given)}.")
+        return _with_chains(found, like or {})
     raise ProgramError(
         f"compare: expected a fit, ArviZ data with a posterior group, or draws by name, not {described(given)}."
     )
+
+
+def _numbers(name: Any, x: Any) -> np.ndarray:
+    try:
+        return np.asarray(x, float)
+    except (TypeError, ValueError):
+        raise ProgramError(f"compare: {name!r} has to be draws, an array of numbers, not {described(x)}.") from None
 
 
 def _with_chains(draws: Mapping[str, Any], like: Posterior) -> Posterior:

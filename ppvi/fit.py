@@ -78,6 +78,11 @@ class Fit:
         """Draws from the fitted guide, as ArviZ data; see `posterior`."""
         options: dict[str, Any] = {"draws": draws, "particles": particles, "program": program}
         bare = self.objectives[0]
+        if type(key) is int and bare.engine.name == "numpyro":
+            raise ProgramError(
+                f"fit.posterior(key, draws): the key is one of JAX, such as jax.random.key(0), not {key}; for so many draws "
+                f"it is fit.posterior(draws={key})."
+            )
         on_data = bare if bare.args or bare.kwargs else bare.on(*self.args, **self.kwargs)
         if key is None and self.key is not None:
             key = estimator_of(self.objectives[0]).another(self.key)

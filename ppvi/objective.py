@@ -213,6 +213,7 @@ class Objective:
           are inputs of the staged program; on NumPyro NumPy arrays and Python floats are too, unless a program reads them in
           Python, as `len(np.unique(x))` does. Anything else, and NumPy arrays on Pyro, is a constant: it is read at every
           call, and the program is staged anew where its contents have changed; what changes at every step should be an array.
+          Tables (of pandas or xarray) and lists of numbers come as arrays to a program that fails on them as they are.
           What has no contents to compare (a generator, an open file) is refused, and so is an argument that a Pyro program
           changes in place. A NumPy array of more than 256 kB that is a constant and may be written to is compared in parts, in
           their turn: other data are seen at once, a change of a few entries only some calls later.

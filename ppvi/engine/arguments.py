@@ -74,7 +74,8 @@ class Sight:
                 what = "it" if path.before is None else f"{path}, a {kinds[1]},"
                 raise ProgramError(
                     f"{path.root} is a {kinds[0]}, in which nobody could see a change: {what} {why}. Pass arrays, trees of "
-                    f"arrays, or numbers, texts and objects made of them, as a NumPy array or a list for one."
+                    f"arrays, or numbers, texts and objects made of them, as a NumPy array or a list for one; a stream of "
+                    f"batches is fit's batches=."
                 )
         return world
 

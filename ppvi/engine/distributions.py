@@ -25,6 +25,8 @@ class SiteDistribution(Distribution):
     """The framework's distribution."""
     peeled: Any
     """The same without masks, and with every axis of independence in its batch shape."""
+    unchecked: bool
+    """Whether the user has said by `validate_args=False` that values may be outside of its support."""
     intermediates: Sequence[Any]
     """What `rsample` computed on the way, for a log_prob that need not invert transforms."""
 
@@ -40,6 +42,11 @@ class SiteDistribution(Distribution):
     def undrawable(self) -> str | None:
         """Why it cannot be drawn from and what could, or None where it can."""
         return None
+
+    @property
+    def takes_integers(self) -> bool:
+        """Whether its density is of integers, whose type is one of integers."""
+        return False
 
     @property
     def has_enumerate_support(self) -> bool:
@@ -227,8 +234,8 @@ def masks(fn: Any) -> Iterator[tuple[Any, int]]:
         fn = fn.base_dist
 
 
-def uncovered(gaps: np.ndarray, fn: Any, known: Callable[[Any], np.ndarray | None]) -> int:
-    """Number of events of a distribution with gaps in them that no mask covers.
+def uncovered(gaps: np.ndarray, fn: Any, known: Callable[[Any], np.ndarray | None]) -> np.ndarray:
+    """Which events of a distribution have gaps in them that no mask covers, `(*batch)`.
 
     **Arguments**
 
@@ -238,6 +245,6 @@ def uncovered(gaps: np.ndarray, fn: Any, known: Callable[[Any], np.ndarray | Non
     for mask, event_ndim in masks(fn):
         array = known(mask)
         if array is None:
-            return 0
+            return np.zeros(())
         gaps = gaps & array.reshape((*array.shape, *[1] * event_ndim))
-    return int(gaps.any(axis=tuple(range(-len(fn.event_shape), 0))).sum())
+    return np.asarray(gaps.any(axis=tuple(range(-len(fn.event_shape), 0))))

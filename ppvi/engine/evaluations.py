@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,6 +85,9 @@ class Evaluation:
 
     def choice(self, site: str, log_weights: Array, n: int | None) -> Array:
         """A site that chooses along the leading axis with these log weights, `n` times where `n` is given."""
+        if self.session.marks is None:  # weights that are all zero choose as equal ones do
+            none, zero = self.ops.max(log_weights, 0) == -math.inf, self.ops.zeros(())
+            log_weights = self.ops.where(none, zero, log_weights)
         lanes = tuple(log_weights.shape[1:]) if n is None else (n, *log_weights.shape[1:])
         return self.session.draw(site, self.session.engine.choosing(log_weights, lanes), {}).value
 

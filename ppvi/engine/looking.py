@@ -126,7 +126,7 @@ class Looker:
             entries = x.ravel().tolist()
             self.visit_all(path, (f".flat[{i}]" for i in range(len(entries))), entries)
             return
-        content = Content(x, self.copying)
+        content = Content(np.asarray(x), self.copying)  # a masked array fills itself to say what is in it
         self.fact(path, "array content", content)
         if self.watching:
             self.watch.others.append(content.is_current)
@@ -211,8 +211,10 @@ class Looker:
                 self.pickled(path, x)
         elif hasattr(type(x), "__next__"):
             self.unseen(path, x, "is used up by reading it")
+        elif type(x).__name__ == "DataLoader":
+            self.unseen(path, x, "gives other batches each time")
         elif hasattr(type(x), "__dlpack__"):
-            self.unseen(path, x, "is an array of another library; NumPy's are known to all")
+            self.unseen(path, x, "is an array of another library; pass it as one of NumPy's, such as x.numpy()")
         elif callable(x) and (own is None or hasattr(x, "__wrapped__")):
             self.fact(path, "object", x)
             self.visit(path, getattr(x, "__wrapped__", None))

@@ -72,8 +72,8 @@ class Stated:
 class Rows(Protocol):
     """How the plates of a session get their rows."""
 
-    @property
-    def begun_anew(self) -> bool: ...  # whether the evaluation has been begun before, and came to nothing
+    begun_anew: bool
+    """Whether the evaluation has been begun before, and came to nothing."""
 
     def hold(self, stated: Stated, same: Same) -> Stated:
         """What holds of a plate of which this is stated."""
@@ -124,8 +124,8 @@ class Whole:
     def hold(self, stated: Stated, same: Same) -> Stated:
         if stated.rows is not None:
             raise ProgramError(
-                f"plate {stated.plate!r} is of {stated}: draws are of all rows in order, so give it those, as in "
-                f"`posterior(objective, key, params, ...)` with arguments that hold all rows."
+                f"plate {stated.plate!r} is of {stated}: draws are of all rows in order, so give it those: `posterior` "
+                f"and `nuts` take arguments that hold all rows."
             )
         if stated.count == 1 < stated.size:
             raise ProgramError(
@@ -137,8 +137,8 @@ class Whole:
     def misfit(self, stated: Stated, held: Stated) -> str:
         return (
             f"plate {stated.plate!r} is of {stated}, and draws are of all rows. Index what belongs to its rows by what the "
-            f"plate yields, as in `with plate(...) as i: x[i]`; where an argument holds the rows of a minibatch only, call "
-            f"`posterior(objective, key, params, ...)` with arguments that hold all rows"
+            f"plate yields, as in `with plate(...) as i: x[i]`; where an argument holds the rows of a minibatch only, give "
+            f"`posterior(objective, key, params, ...)` or `nuts` one that holds all rows"
         )
 
 

@@ -12,15 +12,17 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
+from traceback import walk_tb
 from typing import Any, Never
 
 from ppvi._doors import described, noted
 from ppvi._ops import Array
 from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
+from ppvi.engine.data import COMPUTING, in_arrays, said_of, unfit
 from ppvi.engine.names import Said, is_discrete
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord
-from ppvi.errors import NoVerbError, ProgramError, StrategyError
+from ppvi.errors import NoVerbError, PpviError, ProgramError, StrategyError
 from ppvi.ir import POINT, At
 from ppvi.program import Plate, Program, Trace, of_minibatches
 
@@ -35,7 +37,9 @@ def own_scale(scale: Any, plates: Iterable[Plate]) -> Any:
     return scale if minibatches == 1 else scale / minibatches
 
 
-_FAILURES = (TypeError, ValueError, RuntimeError, NotImplementedError, AssertionError, LookupError, AttributeError)
+_FAILURES = (
+    TypeError, ValueError, RuntimeError, NotImplementedError, AssertionError, LookupError, AttributeError, ZeroDivisionError,
+)  # fmt: skip
 """By which libraries fail that were given what does not fit."""
 
 
@@ -84,7 +88,7 @@ class Handle(Program):
         args, kwargs = args or self.args, kwargs or self.kwargs
         program_name = name_of(self.fn)  # by which `ppvi._source` says where a site is that no line samples
         try:
-            returned = self.session.engine.execute(self.session, run, functools.partial(self.fn, *args, **kwargs))
+            returned = self._executed(run, args, kwargs)
         except Exception as error:
             if self.session.engine.is_signal(error):
                 raise
@@ -92,19 +96,64 @@ class Handle(Program):
             if problem is not None:
                 raise problem from error
             last = f", after its site {next(reversed(run.log_probs))!r}" if run.log_probs else ""
-            noted(error, f"the {self.role} {program_name}{last}.")
+            noted(
+                error, f"the {self.role} {program_name}{last}, on {said_of(self.fn, args, kwargs) or 'no arguments'}."
+            )
             raise
         return run.finish(returned)
+
+    def _executed(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the program returns of these arguments; or where it fails on them, of arrays in place of tables and lists."""
+        session = self.session
+
+        def of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return session.engine.execute(session, run, functools.partial(self.fn, *args, **kwargs))
+
+        if self.fn in COMPUTING and (arrays := in_arrays(session.engine, args, kwargs)):
+            return of(*arrays)
+        try:
+            return of(args, kwargs)
+        except _FAILURES as error:
+            if (arrays := in_arrays(session.engine, args, kwargs)) is None:
+                raise
+            run.clear()
+            session.plate_rows.begun_anew = True
+            try:
+                returned = of(*arrays)
+            except PpviError:
+                raise
+            except Exception as other:
+                raise other if session.engine.is_signal(other) else error from None
+            COMPUTING.add(self.fn)
+            return returned
 
     def _problem(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProgramError | None:
         """What is wrong with the program, which has failed, if that is known."""
         model = model_of(self.fn)
         problem = misfit(self.fn, self.role, args, kwargs) if isinstance(error, TypeError) else None
+        if (
+            problem is None
+            and _is_of_operands(error, self.fn)
+            and (found := unfit(self.session.engine, self.fn, args, kwargs))
+        ):
+            problem = ProgramError(
+                f"the {self.role} {name_of(self.fn)} ended in {type(error).__name__}, and its {found}."
+            )
         if problem is not None or model is None:
             return problem
         Handle(model, "model", self.session, args, kwargs).simulate()  # whose own errors say more
         discrete = self.session.names.discrete("model")
         return left_out(self.fn, discrete) if discrete else None
+
+
+def _is_of_operands(error: Exception, fn: Any) -> bool:
+    """Whether an error may be of what an operation has been given, and not one that the program raises itself."""
+    if isinstance(error, TypeError):
+        return True
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    if frame.f_globals is getattr(fn, "__globals__", None) or isinstance(error, LookupError):
+        return False
+    return not (isinstance(error, AttributeError) and hasattr(getattr(error, "obj", None), "__array__"))
 
 
 class Run:
@@ -197,7 +246,7 @@ class Run:
         raise NotImplementedError
 
     def observe(self, site: Site) -> tuple[Array, Array, At]:
-        value = self.session.array(site.observed)
+        value = self.session.observed(site, self.role)
         return value, self.session.log_prob(site, self.session.engine.looked_at(site.fn, value), self.role), "data"
 
     def place(self, site: Site, value: Any) -> tuple[Array, Array, At]:

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, final
 
 from ppvi._ops import Array
+from ppvi.engine.data import UnfitError, as_array
 from ppvi.engine.distributions import masks, tails
 from ppvi.engine.minibatches import Minibatches, Owed, Rows
 from ppvi.engine.names import Names, of_param
+from ppvi.engine.observations import misfit
 from ppvi.engine.protocol import Marks, Programs, Repeats, Scope
 from ppvi.engine.sites import Drawn, Place, Site, refuse_shape, route_of, strategies_of
 from ppvi.errors import ProgramError, StrategyError
@@ -80,18 +82,8 @@ def computed(session: Session, site: Site, value: Array, role: str, intermediate
             f"density of its own draws only, such as `elbo` or `iwelbo`."
         ) from error
     if log_prob is None:
-        raise misfit(session, site, value, role) from problem
+        raise misfit(site, session.scope.distribution(site.fn), tuple(value.shape), role, session.here()) from problem
     return log_prob
-
-
-def misfit(session: Session, site: Site, value: Array, role: str) -> ProgramError:
-    """The error of a value that is of another shape than its site."""
-    fn = site.fn
-    return ProgramError(
-        f"site {site.name!r} of the {role} at {session.here()}: a value of shape {tuple(value.shape)} does not fit "
-        f"{type(fn).__name__} of batch shape {tuple(fn.batch_shape)} and event shape {tuple(fn.event_shape)}. Make the "
-        f"shapes agree, or add to_event or a plate."
-    )
 
 
 def by_strategies(session: Session, at: Place) -> Drawn:
@@ -249,6 +241,15 @@ class Session(Generic[E]):
         kind, numbers = seen.masses() if looked_at else (None, [])
         info = Density(site.name, seen.name, self.here(), seen.support, tails(seen.name), at, kind, masked)
         return info, [*seen.bounds(), *numbers]
+
+    def observed(self, site: Site, role: str) -> Array:
+        """The data of a site, as an array."""
+        try:
+            return as_array(self.engine, site.observed)
+        except UnfitError as error:
+            raise ProgramError(
+                f"site {site.name!r} of the {role} at {self.here()} observes {error.what}: {error.instead}."
+            ) from None
 
     def given(self, site: Site, value: Array, role: str) -> Array:
         """The value of a site that comes from outside, with its shape checked."""

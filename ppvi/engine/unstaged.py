@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 from ppvi._ops import Array
 from ppvi.engine.evaluations import evaluate
 from ppvi.engine.formula import Formula
+from ppvi.engine.observations import fits, misfit, refuse
 from ppvi.engine.protocol import Args, Kwargs, Repeats
-from ppvi.engine.sessions import Recorder, Session, misfit
+from ppvi.engine.sessions import Recorder, Session
 from ppvi.engine.sites import Site
-from ppvi.errors import ProgramError
 
 
 class Once:
@@ -52,15 +51,12 @@ ONE_BY_ONE: Repeats[Session] = OneByOne()
 
 
 def unseen(session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any]) -> np.ndarray:
-    """No densities, of which the parameters that a program has do not depend; but data are looked at for NaN."""
-    bad = session.engine.missing(site.fn, value)
-    if bad is None:
-        raise misfit(session, site, value, role)
-    if bad:
-        raise ProgramError(
-            f"site {site.name!r} of the {role} at {session.here()} observes {bad} NaN among {math.prod(value.shape)} values: "
-            f"drop them, or give the site an obs_mask= and impute them."
-        )
+    """No densities, of which the parameters that a program has do not depend; but data are looked at."""
+    seen, shape = session.scope.distribution(site.fn), tuple(value.shape)
+    if site.observed is not None:
+        refuse(session.engine, site, seen, value, role, session.here())
+    if not fits(site.fn, shape):
+        raise misfit(site, seen, shape, role, session.here())
     return np.zeros(tuple(site.fn.batch_shape), np.float32)
 
 

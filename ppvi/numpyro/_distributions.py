@@ -9,10 +9,8 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro.distributions as dist
 from jax import lax
-from jax.core import Tracer
 from numpyro.distributions import CategoricalLogits, CategoricalProbs
 from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
 
@@ -36,11 +34,16 @@ class SiteDistribution(engine.SiteDistribution):
         self.fn = fn
         self.baseline_input = baseline_input
         self.peeled = peel(fn)
+        self.unchecked = vars(base(fn)).get("_validate_args") is False
         self.intermediates = []
 
     @property
     def name(self) -> str:
         return type(base(self.fn)).__name__
+
+    @property
+    def takes_integers(self) -> bool:
+        return isinstance(base(self.fn), CategoricalLogits | CategoricalProbs)
 
     def has(self, function: str) -> bool:
         try:  # some need a package that is not there
@@ -160,11 +163,3 @@ def _detached(fn: dist.Distribution) -> dist.Distribution:
 def check_same_batch(log_prob: Any, value: Any, fn: dist.Distribution) -> bool:
     """Whether log_prob has the batch shape of its distribution or of its value, and no third."""
     return jnp.shape(log_prob) in (fn.batch_shape, jnp.shape(value)[: jnp.ndim(value) - fn.event_dim])
-
-
-def missing(fn: dist.Distribution, value: Any) -> int:
-    """Number of NaN events that no mask covers, of a value that is there already."""
-    if isinstance(value, Tracer) or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-        return 0
-    gaps = np.isnan(np.asarray(value))
-    return engine.uncovered(gaps, fn, lambda mask: None if isinstance(mask, Tracer) else np.asarray(mask))

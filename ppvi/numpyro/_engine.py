@@ -12,7 +12,9 @@ from typing import Any, Self, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr
+from numpyro.distributions.distribution import validation_enabled
 
 from ppvi._doors import described
 from ppvi.compiler.choose import refuse_unknown
@@ -22,6 +24,7 @@ from ppvi.engine.arguments import named
 from ppvi.engine.checking import Oracle
 from ppvi.engine.evaluations import evaluate, handles
 from ppvi.engine.formula import Formula
+from ppvi.engine.gaps import gaps, refuse_gaps
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Start
@@ -29,6 +32,7 @@ from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import uncollected
+from ppvi.engine.unstaged import culprits
 from ppvi.errors import ProgramError
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, names_of, supports_of
@@ -42,7 +46,7 @@ from ppvi.numpyro._numbers import KEY, number
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._orders import derivatives_of
 from ppvi.numpyro._outcomes import Tape, Taped, every_outcome
-from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, renewed, scope_of
+from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, known, renewed, scope_of
 from ppvi.numpyro._reading import Reading, called, parted
 from ppvi.numpyro._stage import read
 from ppvi.program import Trace
@@ -64,6 +68,8 @@ jax.tree_util.register_pytree_node(
 class Estimator:
     """See `ppvi.engine.protocol`. Calls are jitted; the caller may jit, vectorise and shard them too."""
 
+    known = staticmethod(known)
+
     def __init__(self, formula: Formula):
         self.formula = formula
         self.reading = Reading(formula)
@@ -77,14 +83,31 @@ class Estimator:
         self.reading.worlds.look(parted(self.reading, args, kwargs).constants)  # which refuses what nobody can see into
         start = first_run(self.formula, key, {}, args, kwargs)
         self.formula.refuse_no_params(start.params)
+        refuse_gaps(self, key, start.params, args, kwargs)
         # Weak types would make the second call of a jitted step compile again.
         return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
+
+    def gaps(self, args: Args, kwargs: Kwargs) -> list[str]:
+        return gaps((self.formula.model, self.formula.guide), known, args, kwargs)
+
+    def culprits(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> list[str]:
+        def start(**options: Any) -> Session:
+            return Session(NumPyroPrograms(), params, self.formula.strategies, scope_of(key, plain=True), **options)
+
+        with validation_enabled(False):
+            return culprits(self.formula, start, args, kwargs)
 
     def begun(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> Start:
         return first_run(self.formula, jax.random.fold_in(as_key(key), 0), params, args, kwargs)
 
     def value_and_grad(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
-        return self._call(self._differentiate, key, params, args, kwargs)
+        return self.differentiated(key, params, args, kwargs)
+
+    def differentiated(
+        self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs, any_numbers: bool = False
+    ) -> tuple[jax.Array, Params]:
+        """An estimate and its gradient, of arguments with gaps too if `any_numbers`."""
+        return self._call(self._differentiate, key, params, args, kwargs, any_numbers=any_numbers)
 
     def estimate(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> jax.Array:
         return self.surrogate(key, params, *args, **kwargs)
@@ -184,7 +207,14 @@ class Estimator:
         return called([self.reading], call, params, args, kwargs)
 
     def _call(
-        self, function: Callable[..., T], key: jax.Array, params: Params, args: Args, kwargs: Kwargs, *states: Any
+        self,
+        function: Callable[..., T],
+        key: jax.Array,
+        params: Params,
+        args: Args,
+        kwargs: Kwargs,
+        *states: Any,
+        any_numbers: bool = False,
     ) -> T:
         """A method of these arguments, compiled for such ones in the world as it is."""
         checked = _checked(params)
@@ -193,6 +223,8 @@ class Estimator:
             made, name = structure.made(checked, arrays), function.__name__
             if name in made:
                 return made[name](key, checked, arrays, *states)
+            if not any_numbers and not any(isinstance(x, Tracer) for x in jax.tree.leaves((key, checked))):
+                refuse_gaps(self, key, checked, args, kwargs)
             made[name] = jax.jit(functools.partial(function, structure))
             with uncollected():
                 return made[name](key, checked, arrays, *states)

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import jax
-from numpyro.handlers import block, seed, trace
+from numpyro.handlers import infer_config
 from numpyro.infer import MCMC, NUTS
 
+from ppvi._doors import listed
 from ppvi.engine.calls import verb
-from ppvi.engine.mcmc import diagnosed, refuse_discrete, refuse_options
-from ppvi.engine.names import is_discrete
+from ppvi.engine.mcmc import diagnosed, looked_at, refuse_options, starting
+from ppvi.engine.minibatches import Whole
+from ppvi.engine.sessions import Session
+from ppvi.engine.unstaged import ONCE, unseen
+from ppvi.errors import ProgramError
+from ppvi.numpyro._beginnings import Found
 from ppvi.numpyro._handlers import AllRows
-from ppvi.numpyro._programs import as_key
+from ppvi.numpyro._programs import NumPyroPrograms, as_key, known, scope_of
 
 if TYPE_CHECKING:  # which takes seconds to import
     import arviz as az
 
 
-def is_latent(site: Any) -> bool:
-    return site["type"] == "sample" and not site["is_observed"]
+def session_of(key: jax.Array) -> Session:
+    """One in which a model runs once, on all rows, for its data to be looked at."""
+    engine = NumPyroPrograms()
+    options = {"parameters": Found(engine), "repeats": ONCE, "log_probs": unseen, "plate_rows": Whole()}
+    return Session(engine, {}, {}, scope_of(key, plain=True), **options)
 
 
 @verb
@@ -39,8 +48,8 @@ def nuts(
 
     **Arguments**
 
-    - `model`: a NumPyro program without discrete latent sites, or marginalised over them; its plates are of all their rows.
-      `*args`, `**kwargs` go to it.
+    - `model`: a NumPyro program; its plates are of all their rows. Discrete latent sites with finitely many values are summed
+      out, which needs funsor, and are not among the draws. `*args`, `**kwargs` go to it.
     - `num_warmup`, `num_samples`: per chain.
     - `target_accept_prob`: closer to one for posteriors with narrow necks.
 
@@ -49,11 +58,17 @@ def nuts(
     """
     refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress)
     key = as_key(key)
-    with block(), seed(rng_seed=key), trace() as found:
-        AllRows(model)(*args, **kwargs)
-    latent = {name: is_discrete(site["fn"]) for name, site in found.items() if is_latent(site)}
-    refuse_discrete([name for name, discrete in latent.items() if discrete], latent)
-    kernel = NUTS(AllRows(model), target_accept_prob=target_accept_prob)
+    session = session_of(key)
+    with starting(model, known, args, kwargs):
+        args, kwargs = looked_at(session, model, args, kwargs)
+    discrete = session.names.discrete("model")
+    if discrete and find_spec("funsor") is None:
+        raise ProgramError(
+            f"nuts: NumPyro sums out the discrete sites {listed(discrete)} by funsor, which is not installed: install it, or "
+            f"sum them out by hand."
+        )
+    summed = infer_config(AllRows(model), lambda site: {"enumerate": "parallel"} if site["name"] in discrete else {})
+    kernel = NUTS(summed, target_accept_prob=target_accept_prob)
     sampler = MCMC(
         kernel,
         num_warmup=num_warmup,
@@ -62,7 +77,8 @@ def nuts(
         chain_method="vectorized",
         progress_bar=progress,
     )
-    sampler.run(key, *args, extra_fields=("diverging", "energy", "num_steps", "accept_prob"), **kwargs)
+    with starting(model, known, args, kwargs):
+        sampler.run(key, *args, extra_fields=("diverging", "energy", "num_steps", "accept_prob"), **kwargs)
     import arviz as az
 
     return diagnosed(az.from_numpyro(sampler, log_likelihood=False))

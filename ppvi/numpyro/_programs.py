@@ -26,7 +26,7 @@ from ppvi.engine.runs import Run
 from ppvi.engine.sessions import Session
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import _markers as markers, _source as source
-from ppvi.numpyro._distributions import SiteDistribution, check_same_batch, missing, unvalidated
+from ppvi.numpyro._distributions import SiteDistribution, check_same_batch, unvalidated
 from ppvi.numpyro._edges import careful
 from ppvi.numpyro._handlers import Around, Direct, InnerSiteError, current_trace
 from ppvi.numpyro._lifting import run_lifted
@@ -45,6 +45,11 @@ def as_key(key: Any) -> jax.Array:
     raise ProgramError(
         f"the key must be one JAX key, such as jax.random.key(0), not {described(key)}; it comes first, before params and data."
     )
+
+
+def known(x: Any) -> np.ndarray | None:
+    """An array as NumPy has it; None where it is traced."""
+    return None if isinstance(x, Tracer) else np.asarray(x)
 
 
 def body_key(key: jax.Array) -> jax.Array:
@@ -86,7 +91,7 @@ class NumPyroPrograms:
     marks: Marks | None = markers
     here, support_of = staticmethod(source.here), staticmethod(support_of)
     array, looked_at = staticmethod(jnp.asarray), staticmethod(lambda fn, value: value)
-    direct = staticmethod(Direct)
+    direct, known = staticmethod(Direct), staticmethod(known)
 
     def __init__(self, lifted: bool = False, token: jax.Array | None = None):
         self.lifted = lifted
@@ -192,14 +197,6 @@ class NumPyroPrograms:
             return (log_prob if check_same_batch(log_prob, value, fn) else None), None
         except (TypeError, ValueError) as error:
             return None, error
-
-    def missing(self, fn: dist.Distribution, value: Any) -> int | None:
-        bad = missing(fn, value)
-        try:
-            jnp.broadcast_shapes(value.shape, fn.shape())
-        except ValueError:
-            return bad or None
-        return bad
 
     def divergence(self, q: dist.Distribution, p: dist.Distribution) -> jax.Array | None:
         try:

@@ -13,18 +13,15 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from numpyro.distributions import biject_to
-from numpyro.distributions.distribution import validation_enabled
 
 from ppvi.engine import training
 from ppvi.engine.protocol import Params
-from ppvi.engine.sessions import Session
 from ppvi.engine.training import CHUNK, Arrays, Data, State, Whose
-from ppvi.engine.unstaged import culprits
 from ppvi.numpyro._arguments import Structure
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._learning import Learners, States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro._optimizers import rule_of
-from ppvi.numpyro._programs import NumPyroPrograms, as_key, scope_of, shapes
+from ppvi.numpyro._programs import as_key, shapes
 from ppvi.numpyro._reading import called
 from ppvi.numpyro._sharding import Layout
 
@@ -314,25 +311,15 @@ class Trainer:
         moving, (args, kwargs) = self._moving(state), data
         params = self._from.constrained(self.layout.gathered(moving.params))
         for key, bound in zip(self._keys(moving), self.objectives, strict=True):
-            with validation_enabled(False):
-                found = _culprits(bound, key, params, args, kwargs)
-            value, grads = bound.value_and_grad(key, params, *args, **kwargs)
+            found = bound.culprits(key, params, args, kwargs)
+            value, grads = bound.differentiated(key, params, args, kwargs, any_numbers=True)
             bad = [name for name, grad in grads.items() if not _finite(grad)]
             if cause := training.cause_in(found, _finite(value), bad):
-                return cause
+                return "; ".join([cause, *bound.gaps(args, kwargs)])
         return None
 
     def end(self, state: State) -> None:
         pass
-
-
-def _culprits(bound: Estimator, key: Any, params: Params, args: Any, kwargs: Any) -> list[str]:
-    """The sites whose values or densities are not finite, at the draws of the staged program."""
-
-    def start(**options: Any) -> Session:
-        return Session(NumPyroPrograms(), params, bound.formula.strategies, scope_of(key, plain=True), **options)
-
-    return culprits(bound.formula, start, args, kwargs)
 
 
 def _like(start: Any, value: Any) -> Any:

@@ -43,6 +43,8 @@ class SiteDistribution(engine.SiteDistribution):
         self.fn = unvalidated(fn)
         self.baseline_input = baseline_input
         self.peeled = peel(self.fn)
+        validates = vars(LIBRARY.unwrapped(fn)).get("_validate_args", 0)
+        self.unchecked = type(validates) is not int and not validates
         self.intermediates: Sequence[tuple[Transform, Any]] = []
         """The last of its transforms, and what `rsample` gave to that."""
 

@@ -20,6 +20,7 @@ from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.arguments import Sight
 from ppvi.engine.evaluations import evaluate, run_in
 from ppvi.engine.formula import Formula
+from ppvi.engine.gaps import gaps, refuse_gaps
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
@@ -43,8 +44,8 @@ from ppvi.pyro._lending import Arguments
 from ppvi.pyro._located import Numbers
 from ppvi.pyro._ops import OPS
 from ppvi.pyro._outcomes import Tape, Taped, every_outcome
-from ppvi.pyro._plain import many
-from ppvi.pyro._programs import STAGED, PyroPrograms, scope_of
+from ppvi.pyro._plain import culprits_of, many
+from ppvi.pyro._programs import STAGED, PyroPrograms, known, scope_of
 from ppvi.pyro._refused import refuse_hooks
 from ppvi.pyro._regions import support_of
 from ppvi.pyro._replay import Replay
@@ -58,6 +59,8 @@ if TYPE_CHECKING:  # distributed tensors take a second to import
 
 class Estimator:
     """See `ppvi.engine.protocol`."""
+
+    known = staticmethod(known)
 
     def __init__(self, formula: Formula, compile: bool = False):
         self.formula = formula
@@ -86,7 +89,15 @@ class Estimator:
                     self.first_run(None, {}, args, kwargs)
             start = self.first_run(None, {}, args, kwargs)
         self.formula.refuse_no_params(start.params)
+        refuse_gaps(self, key, start.params, args, kwargs)
         return start
+
+    def gaps(self, args: Args, kwargs: Kwargs) -> list[str]:
+        return gaps((self.formula.model, self.formula.guide), known, args, kwargs)
+
+    def culprits(self, key: Key, params: Params, args: Args, kwargs: Kwargs) -> list[str]:
+        with seeded(key):
+            return culprits_of(self.formula, self.modules, torch.get_rng_state(), params, self.arguments(args, kwargs))
 
     def begun(self, key: Key, params: Params, args: Args, kwargs: Kwargs) -> Start:
         return self.first_run(key, params, args, kwargs)
@@ -219,7 +230,7 @@ class Estimator:
         n: int,
         function: Callable[[Handle, Handle], Any],
     ) -> Any:
-        return many(self.formula, self.modules, key, params, self.arguments(args, kwargs), n, function)
+        return many(self.formula, self.modules, key, checked(params), self.arguments(args, kwargs), n, function)
 
     def in_format(self, x: Any, dtype: str) -> torch.Tensor:
         return torch.as_tensor(x).to(getattr(torch, dtype))
@@ -237,14 +248,16 @@ class Estimator:
         return staging.plan
 
     def seen(self, params: Params, /, *args: Any, **kwargs: Any) -> Seen:
-        staging, arguments = self._prepared(params, args, kwargs)
+        staging, arguments = self._prepared(params, args, kwargs, any_numbers=True)
         if staging.plan is None:
             return watched.Watching(self._replay(params, arguments), staging.why)
         inputs, own = staging.plan.program.inputs, [x.detach() for x in params.values()]
         values = zip((*inputs[: len(own)], *inputs[len(own) + 1 :]), (*own, *arguments.tensors), strict=True)
         return Staged(staging.plan, dict(zip(inputs, params, strict=False)), dict(values), drawing, _like)
 
-    def _prepared(self, params: Params, args: Args, kwargs: Kwargs) -> tuple[Staging, Arguments]:
+    def _prepared(
+        self, params: Params, args: Args, kwargs: Kwargs, any_numbers: bool = False
+    ) -> tuple[Staging, Arguments]:
         """What was made for arguments of these shapes in the world as it is, and the arguments."""
         arguments = self.arguments(args, kwargs)
         shapes = [(name, x.shape, x.dtype, is_frozen(x)) for name, x in checked(params).items()]
@@ -258,6 +271,8 @@ class Estimator:
             except DynamicError as error:
                 plan, why = None, str(error)
                 warn_of_bias(watched.nonlinear(self._replay(params, arguments)), source.here())
+            if not any_numbers:
+                refuse_gaps(self, 0, params, args, kwargs)
             return Staging(plan, self.compile, self.layout and self.layout.partitioned, why, numbers)
 
         with seeded(None):

@@ -6,18 +6,29 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pyro import poutine
-from pyro.infer import MCMC, NUTS
-from pyro.poutine.subsample_messenger import _Subsample
+from pyro.infer import MCMC, NUTS, config_enumerate
 
 from ppvi.engine.calls import verb
-from ppvi.engine.mcmc import diagnosed, refuse_discrete, refuse_options
-from ppvi.engine.names import is_discrete
+from ppvi.engine.mcmc import diagnosed, looked_at, refuse_options, starting
+from ppvi.engine.minibatches import Whole
+from ppvi.engine.sessions import Session
+from ppvi.engine.unstaged import ONCE, unseen
+from ppvi.pyro._beginnings import Found
+from ppvi.pyro._buffers import Modules
 from ppvi.pyro._handlers import AllRows, all_rows
 from ppvi.pyro._keys import Key, seeded
+from ppvi.pyro._programs import PyroPrograms, known, scope_of
 
 if TYPE_CHECKING:  # which takes seconds to import
     import arviz as az
+
+
+def _session() -> Session:
+    """One in which a model runs once, on all rows, for its data to be looked at."""
+    options = {"parameters": Found(), "repeats": ONCE, "plate_rows": Whole()}
+    return Session(
+        PyroPrograms(Modules()), {}, {}, scope_of(), log_probs=lambda *x: torch.as_tensor(unseen(*x)), **options
+    )
 
 
 @verb
@@ -36,8 +47,8 @@ def nuts(
 
     **Arguments**
 
-    - `model`: a Pyro program without discrete latent sites, or marginalised over them; its plates are of all their rows.
-      `*args`, `**kwargs` go to it.
+    - `model`: a Pyro program; its plates are of all their rows. Discrete latent sites with finitely many values are summed
+      out, and are not among the draws. `*args`, `**kwargs` go to it.
     - `key`: an int seed, a `torch.Generator`, or None for PyTorch's global one.
     - `num_warmup`, `num_samples`: per chain.
     - `target_accept_prob`: closer to one for posteriors with narrow necks.
@@ -45,20 +56,18 @@ def nuts(
     **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where
     an R-hat passes 1.01. Hoffman and Gelman 2014.
     """
-    refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress)
+    refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress, least=4)
     import arviz as az
 
     chains = []
     with seeded(key), all_rows():
-        with torch.random.fork_rng(), torch.no_grad(), poutine.trace() as found:
-            AllRows()(model)(*args, **kwargs)
-        sites = {name: dict(found.trace.nodes[name])["fn"] for name in found.trace.stochastic_nodes}
-        sites = {name: fn for name, fn in sites.items() if not isinstance(fn, _Subsample)}
-        refuse_discrete([name for name, fn in sites.items() if is_discrete(fn)], sites)
+        with torch.random.fork_rng(), torch.no_grad(), starting(model, known, args, kwargs):
+            args, kwargs = looked_at(_session(), model, args, kwargs)
         for _ in range(num_chains):
-            kernel = NUTS(AllRows()(model), target_accept_prob=target_accept_prob)
+            kernel = NUTS(AllRows()(config_enumerate(model)), target_accept_prob=target_accept_prob)
             sampler = MCMC(kernel, num_samples=num_samples, warmup_steps=num_warmup, disable_progbar=not progress)
-            sampler.run(*args, **kwargs)
+            with starting(model, known, args, kwargs):
+                sampler.run(*args, **kwargs)
             chains.append(az.from_pyro(sampler, log_likelihood=False))
     data: Any = az.concat(chains, dim="chain") if num_chains > 1 else chains[0]
     return diagnosed(data)

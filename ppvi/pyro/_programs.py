@@ -6,14 +6,14 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import pyro
 import torch
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
 
-from ppvi.engine.distributions import uncovered
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
@@ -31,6 +31,11 @@ from ppvi.pyro._refused import Seed
 from ppvi.pyro._regions import support_of
 from ppvi.pyro._stage import DynamicError
 from ppvi.pyro._trees import level, stacked, tree_leaves, tree_map, vmap
+
+
+def known(x: Any) -> np.ndarray:
+    """A tensor as NumPy has it."""
+    return torch.as_tensor(x).detach().cpu().numpy()
 
 
 class Evaluation(NamedTuple):
@@ -104,6 +109,7 @@ class PyroPrograms:
     ops = OPS
     here, support_of, same_rows = staticmethod(source.here), staticmethod(support_of), staticmethod(graphs.same)
     array, looked_at, direct = staticmethod(torch.as_tensor), staticmethod(without_masked), staticmethod(Direct)
+    known = staticmethod(known)
 
     def __post_init__(self) -> None:
         self.buffers = Buffers(getattr(self.modules, "places", ()))
@@ -112,10 +118,10 @@ class PyroPrograms:
     @contextmanager
     def surroundings(self, session: Session[PyroPrograms]) -> Iterator[None]:
         # The checks of values that distributions and Pyro make are no part of any graph, and what modules put into the
-        # parameter store is of this session only.
+        # parameter store is of this session only. They are off by 0, and not by False, which is then the user's own.
         store, self._seed = pyro.get_param_store(), Seed()
         self._stored = store.get_state()
-        with store.scope(), pyro.validation_enabled(False):
+        with store.scope(), pyro.validation_enabled(cast(bool, 0)):
             try:
                 read = functools.partial(self.read, session)
                 with Reading(session, read), calls_noted(read):
@@ -206,11 +212,6 @@ class PyroPrograms:
         self, fn: Any, value: torch.Tensor, intermediates: Sequence[Any], relaxed: bool
     ) -> tuple[torch.Tensor | None, Exception | None]:
         return evaluate(fn, value, intermediates)
-
-    def missing(self, fn: Any, value: torch.Tensor) -> int:
-        if not value.is_floating_point():
-            return 0
-        return uncovered(value.isnan().cpu().numpy(), fn, lambda mask: torch.as_tensor(mask).detach().cpu().numpy())
 
     def divergence(self, q: Any, p: Any) -> torch.Tensor | None:
         try:

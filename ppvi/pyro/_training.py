@@ -322,7 +322,7 @@ class Trainer:
                     move.bound.formula, move.bound.modules, random, params, move.bound.arguments(*data)
                 )
                 if cause := training.cause_in(culprits, bool(value.isfinite()), bad):
-                    return cause
+                    return "; ".join([cause, *move.bound.gaps(*data)])
                 move.move(grads)
         return None
 

@@ -88,7 +88,7 @@ def auto(engine, of, verb=fit, **options):
 
 
 def nuts(engine):
-    options = dict(num_warmup=2, num_samples=2, num_chains=1, progress=False)
+    options = dict(num_warmup=2, num_samples=4, num_chains=1, progress=False)
     return engine.vi.nuts(bits, engine.key(0), engine.array(X), **options)
 
 
