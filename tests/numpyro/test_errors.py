@@ -151,7 +151,7 @@ def test_missing_parameter():
 def test_params_of_the_wrong_kind():
     with pytest.raises(ProgramError, match="params must be a dict"):
         estimate(params=jnp.array(1.0))
-    with pytest.raises(ProgramError, match="parameter 'theta' has dtype int32, which has no gradient"):
+    with pytest.raises(ProgramError, match=r"parameter 'theta' is an array of .*int32, which has no gradient"):
         estimate(params={"theta": jnp.array(1)})
 
 
@@ -183,7 +183,7 @@ def test_key_that_is_no_key(key):
     [
         (lambda z: jnp.stack([z["x"], z["x"]]), r"an array of shape \(2,\)"),
         (lambda z: z["x"] > 0, "dtype bool"),
-        (lambda z: None, "NoneType"),
+        (lambda z: None, "None"),
         (lambda z: {"loss": z["x"]}, "dict"),
     ],
 )
@@ -223,7 +223,7 @@ def test_renyi_of_order_one():
 def test_an_objective_that_was_not_called():
     with pytest.raises(ProgramError, match=r"'iwelbo' takes \(particles, per\): .* call it first"):
         vi.objective(iwelbo, model, guide)
-    with pytest.raises(ProgramError, match="objective 'hvi' returned a function, which wants to be called first"):
+    with pytest.raises(ProgramError, match=r"objective 'hvi' returned .*, which wants to be called first"):
         vi.objective(ppvi.objectives.hvi, model, guide).init(KEY)
 
 

@@ -148,5 +148,5 @@ def test_frozen_randomness_is_found():
 
 def test_check_asks_for_what_there_is():
     bound = vi.objective(objectives.elbo, conjugate, normal)
-    with pytest.raises(ppvi.ProgramError, match="against must name some of"):
+    with pytest.raises(ppvi.ProgramError, match="each of against must be"):
         bound.check(0, bound.init(0), against="paths")
