@@ -137,6 +137,12 @@ def noted(error: BaseException, note: str) -> None:
         error.add_note(f"{_RUNNING}{note}")
 
 
+def was_running(error: BaseException) -> str | None:
+    """What was said to be running of an error."""
+    notes = [x for x in getattr(error, "__notes__", ()) if x.startswith(_RUNNING)]
+    return notes[0].removeprefix(_RUNNING).rstrip(".") if notes else None
+
+
 _RUNNING = "ppvi was running "
 
 

@@ -56,6 +56,7 @@ def posterior(
             f"{described(objective)}; a fit draws by fit.posterior()."
         )
     own_options([objective], locals(), posterior)
+    objective.engine.refuse_transformed("posterior")
     import arviz as az
 
     args, kwargs = objective.data(args, kwargs)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import walk_tb
 from types import CodeType
+from typing import Any, NamedTuple
 
 _PPVI = Path(__file__).parent
 UNKNOWN = "unknown"
 _STANDARD = tuple(str(Path(sys.modules[name].__file__ or "")) for name in ("contextlib", "functools"))
 
 
-def code_of(engine: str, libraries: Iterable[str]) -> tuple[str, ...]:
-    """How the paths of files begin that are not the user's: those of ppvi with this engine, and of these libraries."""
-    specs = [find_spec(name) for name in libraries]
+LIBRARIES = "jax jaxlib numpyro optax flax equinox numpy scipy torch pyro".split()
+
+
+def code_of_libraries() -> tuple[str, ...]:
+    """How the paths of files begin that are not the user's."""
+    specs = [find_spec(name) for name in LIBRARIES]
     packages = [Path(spec.origin).parent for spec in specs if spec is not None and spec.origin]
-    own = [_PPVI / part for part in ("analysis", "compiler", "engine", "inference", "proofs", engine, "strategies")]
+    own = [
+        _PPVI / part
+        for part in ("analysis", "compiler", "engine", "inference", "numpyro", "proofs", "pyro", "strategies")
+    ]
     files = [str(path) for path in (*_PPVI.glob("*.py"), _PPVI / "objectives" / "families.py")]
     return (*(f"{path}/" for path in (*packages, *own)), *files, *_STANDARD, "<frozen")
 
@@ -42,6 +50,27 @@ def innermost(frames: Iterable[tuple[str, int]], libraries: tuple[str, ...]) -> 
         if not file.startswith(libraries):
             return f"{_short(file)}:{line}"
     return UNKNOWN
+
+
+class Call(NamedTuple):
+    """A call that an error has come through."""
+
+    function: str
+    locals: Mapping[str, Any]
+    is_ours: bool
+    """Whether it is of a function of ppvi."""
+
+
+def last_call(error: BaseException, libraries: tuple[str, ...]) -> tuple[str, list[Call]]:
+    """File and line of the last of the user's frames that an error has come through, and the calls of libraries beyond it."""
+    where, calls = UNKNOWN, list[Call]()
+    for frame, line in walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if not file.startswith(libraries):
+            where, calls = f"{_short(file)}:{line}", []
+        elif where != UNKNOWN and not file.startswith(("<frozen", *_STANDARD)):
+            calls.append(Call(frame.f_code.co_name, frame.f_locals, file.startswith(str(_PPVI))))
+    return where, calls
 
 
 def _short(file: str) -> str:

@@ -180,6 +180,7 @@ def fit(
     pairs = pairs_of(objective)
     objectives = tuple(bound for bound, _ in pairs)
     options = own_options(objectives, locals(), fit)
+    objectives[0].engine.refuse_transformed("fit")
     num_steps = count("fit: num_steps", num_steps)
     ask = asked(count("fit: every", every), until, callback)
     flag("fit: progress", progress)

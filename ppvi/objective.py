@@ -59,6 +59,14 @@ class Engine:
         """What the framework's own SVI takes for its loss."""
         return self._part("svi").Loss(estimator)
 
+    def refuse_transformed(self, verb: str) -> None:
+        """Refuse a verb that looks at numbers, under a transformation of the framework."""
+        if around := self._part("engine").transformation():
+            raise ProgramError(
+                f"{verb} cannot run under {around}: it looks at numbers on its way. Call it outside, once for each; what "
+                f"may be transformed is value_and_grad, in a loop of your own."
+            )
+
     def _part(self, name: str) -> Any:
         return importlib.import_module(f"ppvi.{self.name}._{name}")
 
@@ -265,11 +273,13 @@ class Objective:
 
     def explain(self, params: Params, /, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
+        self.engine.refuse_transformed("explain")
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).seen(params, *args, **kwargs).explain()
 
     def prove(self, params: Params, /, *args: Any, **kwargs: Any) -> StaticReport:
         """The static check: what can be proved of the gradient from the program alone. Printable; see `check`."""
+        self.engine.refuse_transformed("prove")
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).seen(params, *args, **kwargs).prove()
 
@@ -310,6 +320,7 @@ class Objective:
         """
         options = own_options([self], locals(), Objective.check)
         flag("check: progress", progress)
+        self.engine.refuse_transformed("check")
         args, kwargs = self.data(args, kwargs)
         bound = estimator_of(self)
         with bound.untouched():

@@ -41,8 +41,7 @@ def run_in(formula: Formula, session: Session, args: Args, kwargs: Kwargs) -> Ar
         try:
             value = formula.program(p, q)
         except Exception as error:
-            if not session.engine.is_signal(error):
-                noted(error, f"the objective program {name_of(formula.program)!r}.")
+            noted(error, f"the objective program {name_of(formula.program)!r}.")
             raise
         session.owed.refuse()
         session.names.refuse_data_of_the_guide()
@@ -130,6 +129,11 @@ class Evaluation:
 
 
 def _real_scalar(value: Any, session: Session, name: str) -> Array:
+    if type(value) in (int, float) and session.assesses:
+        raise ProgramError(
+            f"objective {name!r} returned a number of Python's, {type(value).__name__}, which has no gradient: return the "
+            f"array that it has computed, without float() or .item()."
+        )
     if hasattr(value, "dtype") or (isinstance(value, int | float) and not isinstance(value, bool)):
         value = session.array(value)
         dtype = str(value.dtype).removeprefix("torch.")

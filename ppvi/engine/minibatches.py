@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from ppvi.engine.protocol import Programs
+from ppvi.engine.statements import refuse_plate, refuse_plates
 from ppvi.errors import ProgramError
 from ppvi.program import Plate
 
@@ -214,6 +215,10 @@ def _conflict(held: Stated, stated: Stated, remedy: str) -> ProgramError:
     )
 
 
+EMPTY = 0
+"""Rows of which there are none libraries refuse by themselves, and then what is known of the data says more."""
+
+
 class Plates:
     """The plates of one run of a program: what it states of them, and the rows that they have got instead."""
 
@@ -229,8 +234,11 @@ class Plates:
 
     def meet(self, stated: Stated) -> Stated:
         """What holds of a plate that the program has reached."""
+        if not (type(stated.size) is int and stated.size == EMPTY):
+            count = None if stated.rows is not None else stated.count
+            refuse_plate(stated.plate, stated.size, count, self.role, stated.where)
         before = self.stated.setdefault(stated.plate, stated)
-        if before.partial != stated.partial:
+        if before.size != stated.size or before.partial != stated.partial:
             raise _conflict(before, stated, "Give the two different names")
         held = self.rows.hold(stated, self.engine.same_rows)
         if held.number != stated.number:
@@ -252,6 +260,8 @@ class Plates:
         self, site: str, shape: tuple[int, ...], frames: Iterable[tuple[str, int | None, int | None, int | None]]
     ) -> tuple[Plate, ...]:
         """The plates around a site of this batch shape, by name, axis, round and number of rounds; minibatches have rows."""
+        frames = tuple(frames)
+        refuse_plates([name for name, *_ in frames], site, self.role, self.engine.here())
         return tuple(Plate(name, dim, self._scale(name, dim, site, shape), *rounds) for name, dim, *rounds in frames)
 
     def _scale(self, name: str, dim: int | None, site: str, shape: tuple[int, ...]) -> float:

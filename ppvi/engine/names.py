@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ppvi.errors import ProgramError
-from ppvi.ir import Support
+from ppvi._source import warn_at
+from ppvi.errors import BiasWarning, ProgramError
+from ppvi.ir import POINT, At, Density, Support
 
 REALS = Support("real", "real", -math.inf, math.inf)
 
@@ -35,6 +36,11 @@ class Said:
     shape: Any = None
     """Of a parameter's initial value; None where it is not known."""
 
+    @property
+    def is_known(self) -> bool:
+        """Whether what a parameter's constraint allows is known in numbers."""
+        return None not in (self.support.lower, self.support.upper)
+
     def __str__(self) -> str:
         return f"in the {self.role} at {self.where}"
 
@@ -47,6 +53,10 @@ class Names:
         """By name and program."""
         self.params: dict[str, Said] = {}
         """By whoever came first."""
+        self.drawn: dict[str, tuple[str, Density]] = {}
+        """Which program draws a site, and what is known of the density."""
+        self.asked: dict[str, str] = {}
+        """Parameters that a program has asked for and nobody has declared, and where."""
 
     def site(self, name: str, said: Said) -> None:
         """A program samples a site."""
@@ -61,6 +71,27 @@ class Names:
                     f"relaxes a discrete site of the guide is its strategy, such as GumbelSoftmax() or StraightThrough()."
                 )
         self.sites[name].setdefault(said.role, said)
+
+    def density(self, name: str, role: str, density: Density | None, at: At) -> None:
+        """Told what staging knows of a site's density, and where that is taken. To draw beyond what another program allows is
+        no mistake where objectives weigh what they draw, but wherever they take the mean of a log density."""
+        if density is not None and at not in ("data", "choice"):
+            self.drawn[name] = role, density
+        elif density is not None and at == "choice":
+            said = self.beyond(name, role, density.where, density.distribution, density.support)
+            if said is not None:
+                warn_at(density.where, said, BiasWarning)
+
+    def beyond(self, name: str, role: str, where: str, distribution: str, support: Support) -> str | None:
+        """What is to be said of a site's density where another program is known to draw the site beyond the support."""
+        whose, drawn = self.drawn.get(name, (role, None))
+        if drawn is None or whose == role or not _reaches_beyond(drawn.support, support):
+            return None
+        return (
+            f"site {name!r} is drawn from {drawn.distribution} in the {whose} at {drawn.where}, and {distribution} in the "
+            f"{role} at {where} has no mass on all of its support: outside of that the log density is -inf, or has no meaning. "
+            f"Give the site a distribution on the same support in both, or transform it."
+        )
 
     def observed(self, name: str) -> str:
         """Which programs observe a site, as a clause of a sentence."""
@@ -87,8 +118,9 @@ class Names:
         """A program declares a parameter."""
         if name in self.sites:
             raise _namesakes(name, said, next(iter(self.sites[name].values())))
+        self.asked.pop(name, None)
         first = self.params.setdefault(name, said)
-        if first.role == said.role:
+        if first.role == said.role and not (first.is_known and said.is_known):  # bounds that it has computed anew
             return
         if said.constraint is not None and _differ(first, said):
             raise _two(name, "constraints", first, first.constraint or "none", said, said.constraint)
@@ -99,6 +131,15 @@ class Names:
         """The first initial value of a parameter has been made."""
         if name in self.params:
             self.params[name] = replace(self.params[name], shape=shape)
+
+    def never_made(self) -> ProgramError | None:
+        """What is wrong with a program that asks for a parameter which has no initial value, if it has asked for one."""
+        for name, where in self.asked.items():
+            return ProgramError(
+                f"parameter {name!r} {where} has no initial value: write param({name!r}, value) at the first place where it is "
+                f"asked for."
+            )
+        return None
 
     def is_of_another(self, name: str, role: str) -> bool:
         """Whether another program has declared a parameter before."""
@@ -122,6 +163,19 @@ def is_discrete(fn: Any) -> bool | None:
         return None if type(inner).__name__ == "Delta" else fn.support.is_discrete
     except (NotImplementedError, AttributeError):
         return None
+
+
+def _reaches_beyond(mine: Support, other: Support) -> bool:
+    """Whether one support is known to reach out of another."""
+    ends = (mine.lower, mine.upper, other.lower, other.upper)
+    if "other" in (mine.kind, other.kind) or mine.name == POINT or None in ends:
+        return False
+    low, high, least, most = ends
+    return low < least - SLACK or high > most + SLACK  # type: ignore[operator]
+
+
+SLACK = 1e-6
+"""By which the ends of supports may differ."""
 
 
 def _differ(one: Said, other: Said) -> bool:

@@ -17,6 +17,7 @@ from ppvi.engine.distributions import SiteDistribution
 from ppvi.engine.formula import Formula
 from ppvi.engine.outcomes import Outcomes
 from ppvi.engine.sites import Arrays, Site, SiteRecord
+from ppvi.engine.statements import Library
 from ppvi.ir import Note, SiteInfo, Support
 from ppvi.proofs.explain import Explanation
 from ppvi.proofs.findings import StaticReport
@@ -234,6 +235,8 @@ class Programs(Repeats[S], Protocol[S, R]):
     def ops(self) -> Ops: ...
     @property
     def marks(self) -> Marks | None: ...  # None where nothing is marked
+    @property
+    def library(self) -> Library: ...
 
     # The file and line of the user's code that is running; what is around all that a session runs, and around the objective
     # program itself, which must not sample; a run of a program, which is told of its sites; and whether an error is the
@@ -243,6 +246,12 @@ class Programs(Repeats[S], Protocol[S, R]):
     def direct(self, session: S, /) -> Context: ...
     def execute(self, session: S, run: R, program: Callable[[], Any]) -> Any: ...
     def is_signal(self, error: Exception) -> bool: ...
+
+    # The arrays of an initial value, None where they are traced; and those that stand for them inside of its constraint, None
+    # where they are inside.
+    def started(
+        self, value: Any, constraint: Any
+    ) -> tuple[Sequence[np.ndarray] | None, Sequence[np.ndarray] | None]: ...
 
     # Arrays. Rows are the same where they are known to be. The shape of an initial value is None where it would have to be
     # made, which it is if asked for.

@@ -9,6 +9,7 @@ multiply the densities that the objective sees, never the probability by which a
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -22,6 +23,7 @@ from ppvi.engine.data import COMPUTING, in_arrays, said_of, unfit
 from ppvi.engine.names import Said, is_discrete
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord
+from ppvi.engine.statements import failed_statement, named_otherwise
 from ppvi.errors import NoVerbError, PpviError, ProgramError, StrategyError
 from ppvi.ir import POINT, At
 from ppvi.program import Plate, Program, Trace, of_minibatches
@@ -67,6 +69,7 @@ class Handle(Program):
             return self.run(Simulate(self.role, self.session, given or {}, observe), *args, **kwargs)
 
     def assess(self, choices: Mapping[str, Any], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
+        self.session.assesses = True
         with self.session.constant_params(stop_params):
             if not isinstance(choices, Mapping):
                 raise ProgramError(
@@ -90,9 +93,8 @@ class Handle(Program):
         try:
             returned = self._executed(run, args, kwargs)
         except Exception as error:
-            if self.session.engine.is_signal(error):
-                raise
-            problem = self._problem(error, args, kwargs) if isinstance(error, _FAILURES) else None
+            is_told = isinstance(error, PpviError) or self.session.engine.is_signal(error)
+            problem = None if is_told else self._problem(error, args, kwargs)
             if problem is not None:
                 raise problem from error
             last = f", after its site {next(reversed(run.log_probs))!r}" if run.log_probs else ""
@@ -100,6 +102,10 @@ class Handle(Program):
                 error, f"the {self.role} {program_name}{last}, on {said_of(self.fn, args, kwargs) or 'no arguments'}."
             )
             raise
+        if inspect.isgenerator(returned) or inspect.iscoroutine(returned):
+            raise ProgramError(
+                f"the {self.role} {program_name} runs only as it is gone through: write it without yield or async."
+            )
         return run.finish(returned)
 
     def _executed(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -127,23 +133,37 @@ class Handle(Program):
             COMPUTING.add(self.fn)
             return returned
 
-    def _problem(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ProgramError | None:
+    def _problem(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PpviError | None:
         """What is wrong with the program, which has failed, if that is known."""
-        model = model_of(self.fn)
+        model, session = model_of(self.fn), self.session
         problem = misfit(self.fn, self.role, args, kwargs) if isinstance(error, TypeError) else None
         if (
             problem is None
+            and isinstance(error, _FAILURES)
             and _is_of_operands(error, self.fn)
-            and (found := unfit(self.session.engine, self.fn, args, kwargs))
+            and (found := unfit(session.engine, self.fn, args, kwargs))
         ):
             problem = ProgramError(
                 f"the {self.role} {name_of(self.fn)} ended in {type(error).__name__}, and its {found}."
             )
-        if problem is not None or model is None:
-            return problem
-        Handle(model, "model", self.session, args, kwargs).simulate()  # whose own errors say more
-        discrete = self.session.names.discrete("model")
-        return left_out(self.fn, discrete) if discrete else None
+        if problem is None and model is not None and isinstance(error, _FAILURES):
+            Handle(model, "model", session, args, kwargs).simulate()  # whose own errors say more
+            discrete = session.names.discrete("model")
+            problem = left_out(self.fn, discrete) if discrete else None
+        problem = problem or failed_statement(error, self.role, session.engine.library, self._beyond)
+        problem = problem or session.names.never_made()
+        if problem is None and session.relaxed and isinstance(error, TypeError | IndexError):
+            return StrategyError(
+                f"the {self.role} {name_of(self.fn)} ended in {type(error).__name__}, where the strategies of site "
+                f"{', '.join(map(repr, sorted(session.relaxed)))} make it a real number between its values, which is no "
+                f"index: name LeaveOneOut() or Enumerate(), or mix, as in z * a + (1 - z) * b."
+            )
+        return problem
+
+    def _beyond(self, name: str, fn: Any, where: str) -> str | None:
+        """What is to be said of a site that another program draws beyond the support that this one gives it."""
+        seen = self.session.scope.distribution(fn)
+        return self.session.names.beyond(name, self.role, where, seen.name, seen.support)
 
 
 def _is_of_operands(error: Exception, fn: Any) -> bool:
@@ -183,11 +203,14 @@ class Run:
     def sample(self, site: Site) -> Array:
         """The value of a site that the program has reached."""
         name, session, where = site.name, self.session, self.session.here()
+        if problem := named_otherwise("site", name, self.role, where):
+            raise problem
         self.refuse_second(name, lambda: where)
         observed = site.observed is not None and not site.infer.get("is_auxiliary")
         session.names.site(name, Said(self.role, where, discrete=is_discrete(site.fn), observed=observed))
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
         density, bounds = session.density(site, at)
+        session.names.density(name, self.role, density, at)
         if density is not None and density.support.name == POINT:
             self.points.add(name)
         record = SiteRecord(name, where, at != "data", density, site.plates)
@@ -204,6 +227,7 @@ class Run:
         """Keep a deterministic site."""
         session = self.session
         if session.scope.bodies is None:
+            self.refuse_second(name, self.session.here)
             self.deterministic[name] = value
         else:
             record = SiteRecord(name, session.here(), latent=False, density=None, deterministic=True)
@@ -211,7 +235,7 @@ class Run:
 
     def refuse_second(self, name: str, where: Callable[[], str]) -> None:
         """Names of sites are unique."""
-        if name in self.log_probs:
+        if name in self.log_probs or name in self.deterministic:
             raise ProgramError(f"the {self.role} has two sites named {name!r}; the second at {where()}.")
 
     def record(self, record: SiteRecord, arrays: Arrays) -> None:
@@ -247,7 +271,9 @@ class Run:
 
     def observe(self, site: Site) -> tuple[Array, Array, At]:
         value = self.session.observed(site, self.role)
-        return value, self.session.log_prob(site, self.session.engine.looked_at(site.fn, value), self.role), "data"
+        log_prob = self.session.log_prob(site, self.session.engine.looked_at(site.fn, value), self.role)
+        self.session.say_if_broadcast(site, value, log_prob, self.role)
+        return value, log_prob, "data"
 
     def place(self, site: Site, value: Any) -> tuple[Array, Array, At]:
         """Give a latent site a value from outside."""
@@ -280,7 +306,7 @@ class Run:
         ops = self.session.ops
         ndims = {name: len(log_prob.shape) for name, log_prob in self.log_probs.items()}
         scalars = [ops.sum(x, range(ndims[name])) for name, x in self.log_probs.items()]
-        self.session.recorder.ran(self.role, self.values, self.log_probs)
+        self.session.recorder.ran(self.role, self.values, self.log_probs, self.distributions)
         return Trace(
             choices=self.values,
             log_probs=self.log_probs,

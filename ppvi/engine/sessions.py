@@ -14,13 +14,24 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar, final
 
 from ppvi._ops import Array
+from ppvi._source import warn_at
 from ppvi.engine.data import UnfitError, as_array
 from ppvi.engine.distributions import masks, tails
+from ppvi.engine.foreign import refused
 from ppvi.engine.minibatches import Minibatches, Owed, Rows
 from ppvi.engine.names import Names, of_param
 from ppvi.engine.observations import misfit
 from ppvi.engine.protocol import Marks, Programs, Repeats, Scope
 from ppvi.engine.sites import Drawn, Place, Site, refuse_shape, route_of, strategies_of
+from ppvi.engine.statements import (
+    axes_counted_often,
+    counted_often,
+    named_otherwise,
+    refuse_initial,
+    refuse_parameter,
+    refuse_start,
+    started_from,
+)
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ir import At, Candidate, Constant, Density, Note, SiteInfo
 from ppvi.strategies import Draw, Strategy
@@ -34,7 +45,7 @@ class Recorder:
 
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Made and entered around everything that runs."""
-    ran: Callable[[str, Mapping[str, Array], Mapping[str, Array]], None] = lambda role, values, log_probs: None
+    ran: Callable[[str, Mapping[str, Array], Mapping[str, Array], Mapping[str, Any]], None] = lambda *run: None
     """Told of every finished run of a program."""
     estimate: Callable[[Array, str, Sequence[str]], Array] = lambda value, what, plates: value
     """Told of an unbiased estimate, on the minibatches of these plates; returns it."""
@@ -149,6 +160,8 @@ class Session(Generic[E]):
     """How plates get their rows."""
     drawn: set[str] = field(default_factory=set)
     relaxed: set[str] = field(default_factory=set)
+    assesses: bool = False
+    """Whether the objective has asked for the density of choices."""
     learning: bool = False
     """Whether a strategy has a state."""
     constraints: dict[str, Any] = field(default_factory=dict)
@@ -182,23 +195,46 @@ class Session(Generic[E]):
 
     @contextmanager
     def surroundings(self) -> Iterator[None]:
-        with self.engine.surroundings(self), self.recorder.around():
+        with refused(self.engine.library.name, self.here), self.engine.surroundings(self), self.recorder.around():
             yield
 
     def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
+        if problem := named_otherwise("parameter", name, role, self.here()):
+            raise problem
         return self.parameters.value(self, name, initial, constraint, role)
 
     def declare(self, name: str, constraint: Any, initial: Any, role: str) -> None:
         """Told of a parameter to which a program gives an initial value, or a function that makes it."""
-        engine, makes = self.engine, self.parameters.makes
-        shape = engine.shape_of(initial, makes and self.names.is_of_another(name, role))
-        self.names.param(name, of_param(role, self.here(), constraint, shape, engine.support_of))
+        engine, makes, where = self.engine, self.parameters.makes, self.here()
+        refuse_parameter(name, initial, constraint, role, where, self._leaves, engine.library)
+        try:
+            shape = engine.shape_of(initial, makes and self.names.is_of_another(name, role))
+        except (TypeError, ValueError, RuntimeError) as error:
+            if callable(initial) or engine.is_signal(error):
+                raise
+            raise started_from(f"parameter {name!r} of the {role} at {where}", initial) from error
+        self.names.param(name, of_param(role, where, constraint, shape, engine.support_of))
         given = engine.shape_of(self.params[name], False) if name in self.params else shape
         if None not in (shape, given) and shape != given:
             raise ProgramError(
-                f"parameter {name!r} of the {role} at {self.here()} starts with shape {shape}, and its value in params "
+                f"parameter {name!r} of the {role} at {where} starts with shape {shape}, and its value in params "
                 f"has shape {given}: take params from `init`, or declare the parameter with the shape that it has."
             )
+
+    def made(self, name: str, value: Any, constraint: Any, role: str) -> None:
+        """Told of the first initial value of a parameter."""
+        refuse_initial(f"parameter {name!r} of the {role} at {self.here()}", value, self._leaves)
+        refuse_start(name, *self.engine.started(value, constraint), constraint, role, self.here())
+        self.names.made(name, self.engine.shape_of(value, False))
+
+    def asks(self, name: str, role: str) -> None:
+        """Told of a parameter that a program asks for without an initial value, which nobody has given it."""
+        self.names.asked.setdefault(name, f"of the {role} at {self.here()}")
+
+    def _leaves(self, tree: Any) -> list[Any]:
+        leaves: list[Any] = []
+        self.ops.tree_map(leaves.append, tree)
+        return leaves
 
     def value_of(self, name: str) -> Any:
         """The value of a parameter, held constant where that is asked for."""
@@ -229,6 +265,16 @@ class Session(Generic[E]):
 
     def log_prob(self, site: Site, value: Array, role: str, intermediates: Sequence[Any] = ()) -> Array:
         return self.log_probs(self, site, value, role, intermediates)
+
+    def say_if_broadcast(self, site: Site, value: Array, log_prob: Array, role: str) -> None:
+        """Refuse data that have another number of rows than a plate around them; and warn of data that count many times."""
+        batch, fn = tuple(log_prob.shape), site.fn
+        dims = {plate.dim for plate in site.plates if plate.dim is not None}
+        if any(batch[dim] != fn.batch_shape[dim] for dim in dims):
+            raise misfit(site, self.scope.distribution(fn), tuple(value.shape), role, self.here())
+        if often := axes_counted_often(batch, tuple(value.shape)[: len(value.shape) - fn.event_dim], dims):
+            where = self.here()
+            warn_at(where, counted_often(site.name, fn, value.shape, batch, often, role, where))
 
     def density(self, site: Site, at: At) -> tuple[Density | None, Sequence[Array]]:
         """What its mark says of a site's log_prob, and the arrays that say where it has mass."""

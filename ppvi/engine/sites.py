@@ -138,8 +138,10 @@ def not_a_strategy(strategy: Any) -> str | None:
     if isinstance(strategy, type) and issubclass(strategy, Strategy):
         return f"{strategy.__name__} is a class; write {strategy.__name__}()"
     classes = [cls for cls in vars(strategies).values() if isinstance(cls, type) and issubclass(cls, Strategy)]
-    known = ", ".join(sorted(f"{cls.__name__}()" for cls in classes if dataclasses.is_dataclass(cls)))
-    return f"{described(strategy)} is not a gradient strategy; in ppvi.strategies there are {known}"
+    known = {cls.__name__.lower(): f"{cls.__name__}()" for cls in classes if dataclasses.is_dataclass(cls)}
+    meant = known.get(strategy.lower()) if isinstance(strategy, str) else None
+    there = f"did you mean {meant}?" if meant else f"in ppvi.strategies there are {', '.join(sorted(known.values()))}"
+    return f"{described(strategy)} is not a gradient strategy; {there}"
 
 
 def refuse_learning(strategies: Mapping[str, Strategy], library: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +14,9 @@ from ppvi._doors import close_to, described, listed, number
 from ppvi._ops import Array
 from ppvi.engine.arguments import named
 from ppvi.engine.protocol import Params, Start
+from ppvi.engine.statements import ABOVE, name_of
 from ppvi.errors import ProgramError
+from ppvi.proofs.findings import StaticReport
 
 T = TypeVar("T")
 
@@ -273,11 +276,6 @@ def started_from(
     return values
 
 
-def name_of(constraint: Any) -> str:
-    """A constraint as a person names it: `positive`, where the frameworks have `Positive(lower_bound=0.0)`."""
-    return "positive" if positive_part(np.ones(()), constraint) is not None else str(constraint)
-
-
 def refuse_other_state(expected: Mapping[str, Array], state: State) -> None:
     """A state to go on from must be of the same parameters and optimisers, and of as many starts."""
     for name in [*expected, *state.arrays]:
@@ -309,25 +307,28 @@ def positive_part(value: Any, constraint: Any) -> Any:
     kind = type(constraint).__name__.strip("_")
     if kind in _FACTORS:
         return value.diagonal(0, -2, -1)
-    return value if kind in _ABOVE and np.all(np.asarray(constraint.lower_bound) == 0) else None
+    return value if kind in ABOVE and np.all(np.asarray(constraint.lower_bound) == 0) else None
 
-
-_ABOVE = frozenset({"Positive", "GreaterThan", "SoftplusPositive"})
-"""Constraints above a bound, as both frameworks name them."""
 
 _FACTORS = frozenset({"LowerCholesky", "SoftplusLowerCholesky", "ScaledUnitLowerCholesky", "PositiveDefinite"})
 """Constraints of matrices with a positive diagonal."""
 
 
-def cause_in(culprits: Sequence[str], value_is_finite: bool, bad_gradients: Sequence[str]) -> str | None:
-    """Where a NaN or an infinity of one objective came from: a site if there is one, else a parameter's gradient."""
+def cause_in(
+    culprits: Sequence[str], value_is_finite: bool, bad_gradients: Sequence[str], prove: Callable[[], StaticReport]
+) -> str | None:
+    """Where a NaN or an infinity of one objective came from: a site if there is one, else a parameter's gradient; and what the
+    static check says of supports."""
+    if not culprits and value_is_finite and not bad_gradients:
+        return None
+    with suppress(Exception):  # what cannot be run here
+        for finding in prove().findings:
+            if finding.rule == "support" and finding.severity == "biased":
+                return f"{finding.subject}: {finding.operation} at {finding.where}: {finding.why} {finding.remedy.rstrip('.')}"
     if culprits:
         return culprits[0]
-    if not value_is_finite:
-        return "every site's log_prob is finite, but the objective's value is not"
-    if bad_gradients:
-        return f"every site's log_prob is finite, but the gradient of parameter {bad_gradients[0]!r} is not"
-    return None
+    lost = f"the gradient of parameter {bad_gradients[0]!r}" if value_is_finite else "the objective's value"
+    return f"every site's log_prob is finite, but {lost} is not"
 
 
 def update_of(name: str) -> str:

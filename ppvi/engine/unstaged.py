@@ -14,6 +14,7 @@ from ppvi.engine.observations import fits, misfit, refuse
 from ppvi.engine.protocol import Args, Kwargs, Repeats
 from ppvi.engine.sessions import Recorder, Session
 from ppvi.engine.sites import Site
+from ppvi.engine.statements import argument_outside, refuse_impossible
 
 
 class Once:
@@ -52,6 +53,7 @@ ONE_BY_ONE: Repeats[Session] = OneByOne()
 
 def unseen(session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any]) -> np.ndarray:
     """No densities, of which the parameters that a program has do not depend; but data are looked at."""
+    refuse_impossible(site.name, site.fn, role, session.here())
     seen, shape = session.scope.distribution(site.fn), tuple(value.shape)
     if site.observed is not None:
         refuse(session.engine, site, seen, value, role, session.here())
@@ -64,13 +66,15 @@ def culprits(formula: Formula, start: Callable[..., Session], args: Args, kwargs
     """The sites whose values or densities are not finite, where an objective is evaluated in sessions on arrays."""
     found: list[str] = []
 
-    def ran(role: str, values: Mapping[str, Array], log_probs: Mapping[str, Array]) -> None:
+    def ran(role: str, values: Mapping[str, Array], log_probs: Mapping[str, Array], fns: Mapping[str, Any]) -> None:
         for name, log_prob in log_probs.items():
             if name in values and not bool(_finite(values[name]).all()):
                 found.append(f"site {name!r} of the {role} has a value that is not finite")
             flat = log_prob.reshape(-1)
             if not bool(_finite(flat).all()):
-                found.append(f"site {name!r} of the {role} has log_prob {float(flat[~_finite(flat)][0])}")
+                why = argument_outside(fns[name].fn) if name in fns else None
+                number, because = float(flat[~_finite(flat)][0]), f", for {why}" if why else ""
+                found.append(f"site {name!r} of the {role} has log_prob {number}{because}")
 
     def begin(**options: Any) -> Session:
         found.clear()  # of an evaluation that is begun anew

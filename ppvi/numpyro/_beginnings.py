@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from numpyro.distributions import constraints
 
 from ppvi.engine.evaluations import evaluate
 from ppvi.engine.formula import Formula
@@ -17,7 +18,7 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import EngineError
 from ppvi.numpyro._handlers import InnerSiteError, current_trace
-from ppvi.numpyro._programs import NumPyroPrograms, scope_of, shapes
+from ppvi.numpyro._programs import NumPyroPrograms, scope_of
 
 
 class Found:
@@ -39,6 +40,8 @@ class Found:
         if name not in self.values:
             value = initial()
             if value is None:
+                if name not in session.params:
+                    session.asks(name, role)
                 return self.engine.traced(session.params.get(name))
             if current_trace() is not self.level:
                 raise EngineError(
@@ -47,7 +50,7 @@ class Found:
                 )
             self.values[name] = value
             session.constraints[name] = constraint
-            session.names.made(name, shapes(value))
+            session.made(name, value, constraint or constraints.real, role)
         return self.engine.traced(self.values[name])
 
 

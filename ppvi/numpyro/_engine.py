@@ -39,7 +39,7 @@ from ppvi.numpyro._arguments import Structure, names_of, supports_of
 from ppvi.numpyro._beginnings import first_run
 from ppvi.numpyro._checking import Gradients, ValueAndGrad
 from ppvi.numpyro._distributions import SiteDistribution
-from ppvi.numpyro._handlers import InnerSiteError
+from ppvi.numpyro._handlers import InnerSiteError, current_trace
 from ppvi.numpyro._learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro._lifting import lifted, traced_afresh
 from ppvi.numpyro._numbers import KEY, number
@@ -320,6 +320,11 @@ class Estimator:
         supports = supports_of(staged.inputs, params, constraints)
         staged = replace(staged.live() if begun_anew else staged, supports=supports)
         return plan(staged, OPS)
+
+
+def transformation() -> str | None:
+    """What is around that is being traced or vectorised by JAX, if anything is."""
+    return None if type(current_trace()).__name__ == "EvalTrace" else "jax.jit, vmap, grad or scan"
 
 
 _modes = jax.jit(lambda: None)

@@ -12,6 +12,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
+from ppvi.errors import EngineError
+from ppvi.ir import Equation
 from ppvi.numpyro._ops import OPS
 from ppvi.proofs.orders import refuse_second
 
@@ -48,7 +50,7 @@ class Derivatives:
         """Value and gradient in the leaves at these places; a derivative of them is that of the objective, or refused."""
         if not places:
             return lambda *leaves: (self._run()(*leaves), ())
-        found = jax.custom_jvp(jax.value_and_grad(self._run(), argnums=tuple(places)))
+        found = jax.custom_jvp(self._explained(jax.value_and_grad(self._run(), argnums=tuple(places))))
 
         @found.defjvp
         def _(primals: Any, tangents: Any) -> Any:
@@ -58,12 +60,57 @@ class Derivatives:
 
         return found
 
+    def _explained(self, gradient: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*leaves: Any) -> Any:
+            try:
+                return gradient(*leaves)
+            except ValueError as error:  # JAX's, of operations that it cannot differentiate
+                if (problem := _without_derivative(self.plan)) is None:
+                    raise
+                raise problem from error
+
+        return run
+
     def _run(self, again: bool = False) -> Callable[..., jax.Array]:
         def run(*leaves: Any) -> jax.Array:
             inputs, states = jax.tree.unflatten(self.rest, leaves)
             return surrogate(self.plan, OPS, inputs, states, again)
 
         return run
+
+
+def _without_derivative(plan: Plan) -> EngineError | None:
+    """What is wrong with a plan in which there is an operation that JAX cannot differentiate."""
+    for equation in plan.program.equations:
+        if equation.op in _REMEDIES:
+            sites = sorted({x.info.name for site, x in plan.choices.items() if _reaches(plan, site, equation)})
+            drawn = f" of {', '.join(map(repr, sites))}" if sites else ""
+            named = f", or name Reinforce() or LeaveOneOut() for {sites[0]!r}" if sites else ""
+            return EngineError(
+                f"{_CALLED.get(equation.op, equation.op)} at {equation.where()} has no derivative, and the gradient goes "
+                f"through what it makes{drawn}: {_REMEDIES[equation.op]}{named}."
+            )
+    return None
+
+
+def _reaches(plan: Plan, site: Equation, other: Equation) -> bool:
+    """Whether an operation depends on a site."""
+    depends = {*site.outputs}
+    for equation in plan.program.equations:
+        if equation is other:
+            return any(atom in depends for atom in equation.inputs)
+        if any(atom in depends for atom in equation.inputs):
+            depends.update(equation.outputs)
+    return False
+
+
+_CALLED = {"while": "lax.while_loop"}
+_REMEDIES = {
+    "while": "use lax.scan, or lax.fori_loop with a number of rounds that Python knows",
+    "pure_callback": "give the function a derivative by jax.custom_jvp, or compute it with jnp",
+    "io_callback": "leave it out, or give the function a derivative by jax.custom_jvp",
+}
+"""By operation, what has a derivative in its place."""
 
 
 def derivatives_of(

@@ -18,12 +18,14 @@ import numpyro.distributions as dist
 from jax import lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from numpyro.distributions import biject_to, constraints
 
 from ppvi._doors import described
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
 from ppvi.engine.sessions import Session
+from ppvi.engine.statements import Library
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import _markers as markers, _source as source
 from ppvi.numpyro._distributions import SiteDistribution, check_same_batch, unvalidated
@@ -89,6 +91,7 @@ class NumPyroPrograms:
 
     ops = OPS
     marks: Marks | None = markers
+    library = Library("NumPyro", source.LIBRARY, dist.Distribution, constraints.Constraint, biject_to)
     here, support_of = staticmethod(source.here), staticmethod(support_of)
     array, looked_at = staticmethod(jnp.asarray), staticmethod(lambda fn, value: value)
     direct, known = staticmethod(Direct), staticmethod(known)
@@ -138,6 +141,16 @@ class NumPyroPrograms:
         if not callable(initial):
             return shapes(initial)
         return shapes(jax.eval_shape(initial)) if make else None
+
+    def started(self, value: Any, constraint: Any) -> tuple[list[np.ndarray] | None, list[np.ndarray] | None]:
+        leaves = jax.tree.leaves(value)
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            return None, None
+        found = [np.asarray(leaf) for leaf in leaves]
+        if all(np.all(constraint(leaf)) for leaf in leaves):
+            return found, None
+        there = biject_to(constraint)
+        return found, [np.asarray(there(there.inv(jnp.asarray(leaf)))) for leaf in leaves]
 
     # Random numbers ---------------------------------------------------------------------------------------------------
 

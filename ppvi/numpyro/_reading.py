@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ppvi._doors import was_running
 from ppvi.engine.arguments import Constants, copied
 from ppvi.engine.evaluations import evaluate
 from ppvi.engine.formula import Formula
@@ -152,9 +153,11 @@ def _refusal(
             f"traced, so that they are not known. Pass a NumPy array, np.asarray(x), which is a constant where a program reads "
             f"it; or compute with jnp.where, lax.cond or a mask."
         )
+    place = was_running(error)
     return ReadError(
-        f"the program reads a number in Python at {where} that depends on parameters, on draws or on a traced array: keep it "
-        f"an array, and use jnp.where or lax.cond in place of an if."
+        f"the program reads a number in Python at {where}{f' ({place})' if place else ''} that depends on parameters, on "
+        f"draws or on a traced array. Keep it an array: jnp.where or lax.cond in place of an if or a while, jnp in place of "
+        f"NumPy and math, an array in place of a list that it picks from, jnp.where in place of a mask as an index."
     )
 
 

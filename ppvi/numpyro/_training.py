@@ -314,7 +314,8 @@ class Trainer:
             found = bound.culprits(key, params, args, kwargs)
             value, grads = bound.differentiated(key, params, args, kwargs, any_numbers=True)
             bad = [name for name, grad in grads.items() if not _finite(grad)]
-            if cause := training.cause_in(found, _finite(value), bad):
+            prove = functools.partial(lambda bound: bound.seen(params, *args, **kwargs).prove(), bound)
+            if cause := training.cause_in(found, _finite(value), bad, prove):
                 return "; ".join([cause, *bound.gaps(args, kwargs)])
         return None
 

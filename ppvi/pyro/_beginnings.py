@@ -65,11 +65,11 @@ class Found:
                 )
             # A module's own parameter stays what it is, so that what changes it changes the module.
             own = isinstance(value, torch.nn.Parameter)
+            session.made(name, value, constraint, role)
             made: Any = store.setdefault(name, value if own else torch.as_tensor(value).detach().clone(), constraint)
             self.values[name] = value if own else made.detach().clone()
             self.leaves[name] = made.unconstrained()
             session.constraints[name] = constraint
-            session.names.made(name, tuple(self.values[name].shape))
         return store[name]
 
 

@@ -50,7 +50,7 @@ from ppvi.pyro._refused import refuse_hooks
 from ppvi.pyro._regions import support_of
 from ppvi.pyro._replay import Replay
 from ppvi.pyro._stage import DynamicError, registering, stage
-from ppvi.pyro._trees import vmap
+from ppvi.pyro._trees import level, vmap
 from ppvi.pyro._world import RULES, as_staged, drawing, modes
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
@@ -115,6 +115,11 @@ class Estimator:
             return self.surrogate(key, params, *args, **kwargs)
 
     def value_and_grad(self, key: Key, params: Params, /, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Params]:
+        if level():
+            raise EngineError(
+                "value_and_grad cannot run under torch.vmap or torch.func: call it once for each, or vectorise within the "
+                "objective by ppvi.replicate(n, thunk) and ppvi.each."
+            )
         staging, arguments = self._prepared(params, args, kwargs)
         tensors = [*params.values(), *arguments.tensors]
         gradient = staging.gradient(len(params), tensors)
@@ -350,3 +355,8 @@ class Estimator:
 
 def _like(x: np.ndarray, other: torch.Tensor | None = None) -> torch.Tensor:
     return torch.as_tensor(x) if other is None else torch.as_tensor(x, dtype=other.dtype, device=other.device)
+
+
+def transformation() -> str | None:
+    """What is around that is being traced or vectorised by PyTorch, if anything is."""
+    return "torch.vmap, torch.func or torch.compile" if level() or torch.compiler.is_compiling() else None

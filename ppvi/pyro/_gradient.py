@@ -7,6 +7,7 @@ plan itself.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
+from ppvi.errors import EngineError
 from ppvi.proofs.orders import refuse, refuse_second
 from ppvi.pyro._buffers import put, writing
 from ppvi.pyro._graphs import drop_aliases, fold, share, trace
@@ -115,9 +117,21 @@ class Staging:
                 self.why = "a strategy makes its runs one after the other"
             except RuntimeError as error:  # such as that of a sampler which draws until it accepts
                 if what_prevents(error) is None:
-                    raise
+                    raise (_without_derivative(self.plan, error) or error) from error.__cause__
                 self.why = "a sampler reads numbers out of tensors"
         return self._gradient
+
+
+def _without_derivative(plan: Plan, error: RuntimeError) -> EngineError | None:
+    """What is wrong with a plan in which there is an operation that PyTorch cannot differentiate."""
+    named = re.search(r"derivative for '?(?:aten::)?(\w+)", str(error))
+    for equation in plan.program.equations if named else ():
+        if named and equation.op == named[1]:
+            return EngineError(
+                f"{equation.op} at {equation.where()} has no derivative in PyTorch: use another operation there, or name "
+                f"Reinforce() or LeaveOneOut() for the sites that it depends on."
+            )
+    return None
 
 
 def _same(x: torch.Tensor, other: torch.Tensor) -> bool:

@@ -24,6 +24,7 @@ from ppvi.engine.minibatches import Plates, Stated, Whole
 from ppvi.engine.runs import Run, no_direct_sites, own_scale, unknown_site
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Site
+from ppvi.errors import ProgramError
 from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._buffers import batch_norm
 from ppvi.pyro._refused import refuse_hook
@@ -95,10 +96,15 @@ class Around(Messenger):
             self._plate(msg)
             return
         if msg["infer"].get("_deterministic"):
-            self.run.deterministic[name] = msg["value"]
+            self.run.keep(name, msg["value"])
             return
         if msg["is_observed"] and is_guided():
             return
+        if msg["args"]:
+            raise ProgramError(
+                f"site {name!r} of the {self.run.role} at {source.here()} is sampled with arguments after its distribution: "
+                f"what is observed is obs=..., and a distribution gets its shape by expand."
+            )
         for frame in frames:
             if frame.full_size not in (None, frame.size):
                 self.plates.refuse_unstated(name, frame.name)

@@ -26,5 +26,21 @@ def _copy(x: torch.Tensor, other: torch.Tensor, *options: Any) -> torch.Tensor:
     return other.to(x.dtype).expand(x.shape).clone()
 
 
-INSTEAD: dict[str, Callable[..., torch.Tensor]] = {"copy": _copy, "xlogy": _xlogy, "hypot": _hypot}
+def _heaviside(x: Any, at_zero: Any) -> torch.Tensor:
+    """A step, whose derivative is zero, and which PyTorch has none for."""
+    return torch.where(torch.as_tensor(x) == 0, at_zero, (torch.as_tensor(x) > 0).to(torch.result_type(x, at_zero)))
+
+
+def _floor_divide(x: Any, y: Any) -> torch.Tensor:
+    """Steps, whose derivative is zero, and which PyTorch has none for."""
+    return torch.div(x, y, rounding_mode="floor")
+
+
+INSTEAD: dict[str, Callable[..., torch.Tensor]] = {
+    "copy": _copy,
+    "xlogy": _xlogy,
+    "hypot": _hypot,
+    "heaviside": _heaviside,
+    "floor_divide": _floor_divide,
+}
 """By ATen's name."""

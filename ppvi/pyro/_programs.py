@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyro
+import pyro.distributions
 import torch
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
@@ -18,6 +19,7 @@ from ppvi.engine.minibatches import Plates
 from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
 from ppvi.engine.sessions import Session
+from ppvi.engine.statements import Library
 from ppvi.errors import EngineError
 from ppvi.ir import Origin
 from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage
@@ -107,6 +109,7 @@ class PyroPrograms:
     named: dict[str, torch.nn.Parameter] = field(default_factory=dict)
 
     ops = OPS
+    library = Library("Pyro", source.LIBRARY, pyro.distributions.Distribution, constraints.Constraint, transform_to)
     here, support_of, same_rows = staticmethod(source.here), staticmethod(support_of), staticmethod(graphs.same)
     array, looked_at, direct = staticmethod(torch.as_tensor), staticmethod(without_masked), staticmethod(Direct)
     known = staticmethod(known)
@@ -144,6 +147,12 @@ class PyroPrograms:
             with torch.random.fork_rng():
                 initial = initial()
         return None if callable(initial) else tuple(torch.as_tensor(initial).shape)
+
+    def started(self, value: Any, constraint: Any) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+        made = torch.as_tensor(value).detach()
+        inside = constraint is None or bool(constraint.check(made).all())
+        there = made if inside else transform_to(constraint)(transform_to(constraint).inv(made))
+        return [_as_double(made)], None if inside else [_as_double(there)]
 
     # Parameters and buffers of modules --------------------------------------------------------------------------------
 
@@ -248,6 +257,10 @@ class PyroPrograms:
 
     def repeated(self, tree: Any, n: int) -> Any:
         return tree_map(lambda x: torch.as_tensor(x).expand(n, *torch.as_tensor(x).shape), tree)
+
+
+def _as_double(x: torch.Tensor) -> np.ndarray:
+    return x.double().cpu().numpy()
 
 
 def _rows(key: torch.Tensor, total: int, size: int) -> torch.Tensor:

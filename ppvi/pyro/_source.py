@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ppvi._source import code_of, running
+from ppvi._source import code_of_libraries, running
 from ppvi.engine.runs import Handle
 
-_LIBRARY = code_of("pyro", ("torch", "pyro"))
+LIBRARY = code_of_libraries()
 
 
 def here() -> str:
     """File and line of the user's frame that is running now."""
-    return running(_LIBRARY, Handle.run.__code__)
+    return running(LIBRARY, Handle.run.__code__)

@@ -321,7 +321,10 @@ class Trainer:
                 culprits = culprits_of(
                     move.bound.formula, move.bound.modules, random, params, move.bound.arguments(*data)
                 )
-                if cause := training.cause_in(culprits, bool(value.isfinite()), bad):
+                prove = functools.partial(
+                    lambda bound, params: bound.seen(params, *data[0], **data[1]).prove(), move.bound, params
+                )
+                if cause := training.cause_in(culprits, bool(value.isfinite()), bad, prove):
                     return "; ".join([cause, *move.bound.gaps(*data)])
                 move.move(grads)
         return None

@@ -1,0 +1,144 @@
+"""Right programs in the peers' idioms, which no check of mistakes may refuse or warn of."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from tests.engines import ENGINES, on
+from tests.errors.table import Case, N
+
+
+def scalar_data(e, y, mean):
+    with e.ppl.plate("rows", N):
+        e.ppl.sample("heights", e.dist.Normal(mean, 1.0), obs=y[0])
+
+
+def data_of_one(e, y, mean):
+    with e.ppl.plate("rows", N):
+        e.ppl.sample("heights", e.dist.Normal(mean, 1.0), obs=y[:1])
+
+
+def soft_constraint(e, y, mean):
+    e.ppl.sample("heights", e.dist.Normal(mean * y, 1.0), obs=e.array(0.0))
+
+
+def no_plate(e, y, mean):
+    e.ppl.sample("heights", e.dist.Normal(mean * y, 1.0), obs=y)
+
+
+def location_of_one(e, y, mean):
+    with e.ppl.plate("rows", N):
+        e.ppl.sample("heights", e.dist.Normal(mean[None], 1.0), obs=y)
+
+
+def crossed(e, y, mean):
+    with e.ppl.plate("rows", N, dim=-1), e.ppl.plate("columns", 3, dim=-2):
+        e.ppl.sample("heights", e.dist.Normal(mean * y, 1.0), obs=y * e.xp.ones((3, 1)))
+
+
+def data_in_one_of_two_plates(e, y, mean):
+    with e.ppl.plate("rows", N, dim=-1), e.ppl.plate("columns", 3, dim=-2):
+        e.ppl.sample("heights", e.dist.Normal(mean * y, 1.0), obs=y)
+
+
+def outer_plate_alone(e, y, mean):
+    with e.ppl.plate("rows", N, dim=-2):
+        e.ppl.sample("heights", e.dist.Normal(mean * y[:, None], 1.0), obs=y[:, None])
+
+
+def expanded(e, y, mean):
+    e.ppl.sample("heights", e.dist.Normal(mean, 1.0).expand((N,)).to_event(1), obs=y)
+
+
+def events(e, y, mean):
+    with e.ppl.plate("columns", 3):
+        e.ppl.sample("heights", e.dist.Normal(mean * y, 1.0).to_event(1), obs=y * e.xp.ones((3, 1)))
+
+
+def minibatch(e, y, mean):
+    with e.ppl.plate("rows", N, subsample_size=2) as rows:
+        e.ppl.sample("heights", e.dist.Normal(mean * y[rows], 1.0), obs=y[rows])
+
+
+def size_of_numpy(e, y, mean):
+    with e.ppl.plate("rows", np.int64(N)):
+        e.ppl.sample("heights", e.dist.Normal(mean, 1.0), obs=y)
+
+
+def plate_twice(e, y, mean):
+    for name in ("first", "second"):
+        with e.ppl.plate("rows", N):
+            e.ppl.sample(name, e.dist.Normal(mean, 1.0), obs=y)
+
+
+def masked_nan(e, y, mean):
+    there = e.xp.arange(N) > 0
+    broken = e.xp.where(there, y, e.array(np.nan))
+    with e.ppl.plate("rows", N), e.handlers.mask(mask=there):
+        e.ppl.sample("heights", e.dist.Normal(mean * broken, 1.0), obs=y)
+
+
+def scale_of_zero_that_is_masked(e, y, mean):
+    there = e.xp.arange(N) > 0
+    with e.ppl.plate("rows", N), e.handlers.mask(mask=there):
+        e.ppl.sample("heights", e.dist.Normal(mean, there * 2.0 - 1.0, validate_args=False), obs=y)
+
+
+LIKELIHOODS = [
+    scalar_data, data_of_one, soft_constraint, no_plate, location_of_one, crossed, data_in_one_of_two_plates, outer_plate_alone,
+    expanded, events, minibatch, size_of_numpy, plate_twice, masked_nan, scale_of_zero_that_is_masked,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=lambda likelihood: likelihood.__name__)
+def test_a_right_likelihood_is_taken_in_silence(likelihood, engine):
+    with on(engine), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        e = Case(engine)
+        value, grads = e.gradient(model=lambda y: likelihood(e, y, e.ppl.sample("mean", e.dist.Normal(0.0, 1.0))))
+        assert np.isfinite(float(value))
+        assert float(grads["loc"]) != 0
+
+
+def from_a_function(e):
+    return e.ppl.param("loc", lambda *key: e.array(0.1))
+
+
+def float_of_python(e):
+    return e.ppl.param("loc", 0.1)
+
+
+def asked_again(e):
+    e.ppl.param("loc", e.array(0.1))
+    return e.ppl.param("loc")
+
+
+def constraint_said_twice(e):
+    positive = e.dist.constraints.positive
+    return e.ppl.param("loc", e.array(0.1), constraint=positive) + e.ppl.param("loc", e.array(0.1), constraint=positive)
+
+
+def simplex_up_to_rounding(e):
+    weights = np.full(1000, 1 / 1000, np.float32) * np.float32(1 + 3e-6)
+    return e.ppl.param("weights", e.array(weights), constraint=e.dist.constraints.simplex)[0]
+
+
+def interval(e):
+    return e.ppl.param("loc", e.array(0.5), constraint=e.dist.constraints.interval(0.0, 1.0))
+
+
+PARAMETERS = [
+    from_a_function, float_of_python, asked_again, constraint_said_twice, simplex_up_to_rounding, interval,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+@pytest.mark.parametrize("declared", PARAMETERS, ids=lambda declared: declared.__name__)
+def test_a_right_parameter_is_taken_in_silence(declared, engine):
+    with on(engine), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        e = Case(engine)
+        value, _ = e.gradient(guide=lambda y: e.ppl.sample("mean", e.dist.Normal(declared(e), 1.0)))
+        assert np.isfinite(float(value))
