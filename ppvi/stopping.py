@@ -112,7 +112,7 @@ def asked(every: int, until: Any, callback: Any) -> Asked:
 
     **Raises** `ProgramError` where they are none.
     """
-    rules = [until] if callable(until) else until
+    rules: Any = [until] if callable(until) else until
     if not isinstance(rules, Iterable) or not all(callable(x) and not isinstance(x, type) for x in rules):
         raise ProgramError(f"fit: until= is a rule, such as ppvi.Plateau(), or a list of them, not {described(until)}.")
     rules = list(rules)

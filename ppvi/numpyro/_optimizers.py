@@ -40,8 +40,8 @@ def rule_of(optimizer: Any, params: Params) -> optax.GradientTransformation:
 def _of_numpyro(optimizer: Any) -> optax.GradientTransformation:
     """An optimiser of NumPyro, which moves parameters of its own: updates are differences to these."""
 
-    def update(grads: Any, memory: Any, params: Any = None) -> tuple[Any, Any]:
-        memory = optimizer.update(grads, memory)
-        return jax.tree.map(jnp.subtract, optimizer.get_params(memory), params), memory
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        state = optimizer.update(updates, state)
+        return jax.tree.map(jnp.subtract, optimizer.get_params(state), params), state
 
     return optax.GradientTransformation(optimizer.init, update)
