@@ -162,7 +162,7 @@ def test_weights_that_look_badly():
 
 
 @pytest.mark.parametrize(
-    ("slope", "said"), [(-0.01, "was still falling, by 0.99"), (0.01, "was still rising"), (0.0, "had settled")]
+    ("slope", "said"), [(-0.01, "was still falling, by 1.0"), (0.01, "was still rising, by 0.9"), (0.0, "had settled")]
 )
 def test_whether_the_loss_was_moving(slope, said):
     losses = slope * np.arange(1000) + 0.1 * np.random.default_rng(0).normal(size=1000)

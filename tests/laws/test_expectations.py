@@ -152,7 +152,7 @@ def test_estimates_are_marked():
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        (lambda: ppvi.exp_of(lambda: 1.0, rate=0.0), "the rate must be positive, not 0.0"),
+        (lambda: ppvi.exp_of(lambda: 1.0, rate=0.0), "the rate must be a finite number above 0, not 0.0"),
         (lambda: ppvi.minibatch(lambda x: x, DATA, 8), "there are 7 rows, fewer than a batch of 8"),
         (lambda: ppvi.minibatch(lambda x: x, DATA, 0), "must be an int of at least 1, not 0"),
     ],

@@ -177,7 +177,7 @@ def test_two_orders_of_all_rows_are_refused(engine, said, also_said):
 @pytest.mark.parametrize("verb", ["posterior", "nuts"])
 def test_draws_are_of_rows_in_order_only(engine, verb):
     model, guide = local_normals(engine, [2, 0, 3, 1], [2, 0, 3, 1])
-    options = dict(num_warmup=1, num_samples=1, num_chains=1, progress=False)
+    options = dict(num_warmup=1, num_samples=4, num_chains=1, progress=False)
     draws = dict(
         posterior=lambda x: drawn(engine, model, guide, {"slope": 0.5}, x),
         nuts=lambda x: engine.vi.nuts(model, engine.key(0), x, **options),
