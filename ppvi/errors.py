@@ -33,6 +33,18 @@ class NoVerbError(ProgramError, AttributeError):
     """A handle on a program has no such verb."""
 
 
+class ObservedError(ProgramError):
+    """A site observes what it cannot have."""
+
+    def __init__(self, message: str, site: str, value: Any):
+        super().__init__(message)
+        self.site = site
+        self.value = value
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.site, self.value)
+
+
 class StrategyError(PpviError):
     """A gradient strategy does not fit the site it was asked to handle.
 

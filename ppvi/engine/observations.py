@@ -17,7 +17,7 @@ from ppvi.engine.distributions import SiteDistribution, uncovered
 from ppvi.engine.protocol import Programs
 from ppvi.engine.regions import Region
 from ppvi.engine.sites import Site
-from ppvi.errors import ProgramError
+from ppvi.errors import ObservedError, ProgramError
 
 Engine = Programs[Any, Any]
 
@@ -69,7 +69,8 @@ def refuse(engine: Engine, site: Site, seen: SiteDistribution, value: Array, rol
         if bad.any():
             rows = f", first in row {np.argwhere(bad)[0][0]}" if bad.ndim else ""
             observed = what.format(n=int(bad.sum()), size=bad.size)
-            raise ProgramError(f"site {site.name!r} of the {role} at {where} observes {observed}{rows}: {remedy}.")
+            said = f"site {site.name!r} of the {role} at {where} observes {observed}{rows}: {remedy}."
+            raise ObservedError(said, site.name, known)
 
 
 def _wrong(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,11 +51,19 @@ ONCE: Repeats[Session] = Once()
 ONE_BY_ONE: Repeats[Session] = OneByOne()
 
 
-def unseen(session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any]) -> np.ndarray:
-    """No densities, of which the parameters that a program has do not depend; but data are looked at."""
+def unseen(
+    session: Session,
+    site: Site,
+    value: Array,
+    role: str,
+    intermediates: Sequence[Any],
+    drawn: Collection[str] = (),
+) -> np.ndarray:
+    """No densities, of which the parameters that a program has do not depend; but data are looked at, less those of sites whose
+    observations are `drawn`."""
     refuse_impossible(site.name, site.fn, role, session.here())
     seen, shape = session.scope.distribution(site.fn), tuple(value.shape)
-    if site.observed is not None:
+    if site.observed is not None and site.name not in drawn:
         refuse(session.engine, site, seen, value, role, session.here())
     if not fits(site.fn, shape):
         raise misfit(site, seen, shape, role, session.here())

@@ -5,10 +5,12 @@ Autoguides and lazy modules make themselves when they first run, which must be p
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 
@@ -18,7 +20,7 @@ from ppvi.engine.formula import Formula
 from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
-from ppvi.errors import EngineError, ProgramError
+from ppvi.errors import EngineError, ObservedError, ProgramError
 from ppvi.pyro._buffers import Modules, SharedNameError
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._lending import Arguments
@@ -76,8 +78,15 @@ class Found:
 def first_run(formula: Formula, modules: Modules, key: Key, given: Params, arguments: Arguments) -> Start:
     """A run that finds the parameters that are declared with a value; the others are given."""
 
+    drawn: set[str] = set()
+    """Sites whose observations depend on draws."""
+
     def begin(**options: Any) -> Session:
-        options |= {"repeats": ONCE, "log_probs": lambda *site: torch.as_tensor(unseen(*site)), "parameters": Found()}
+        options |= {
+            "repeats": ONCE,
+            "log_probs": lambda *site: torch.as_tensor(unseen(*site, drawn)),
+            "parameters": Found(),
+        }
         return Session(PyroPrograms(modules), given, formula.strategies, scope_of(), **options)
 
     def attempt(random: torch.Tensor) -> Start:
@@ -93,9 +102,22 @@ def first_run(formula: Formula, modules: Modules, key: Key, given: Params, argum
                 return attempt(random)
             raise
 
+    def looked_at(random: torch.Tensor) -> Start:
+        """What a site observes is data if it is the same of other draws."""
+        try:
+            return attempt(random)
+        except ObservedError as error:
+            try:
+                attempt(torch.Generator().manual_seed(zlib.crc32(random.numpy().tobytes())).get_state())
+            except ObservedError as again:
+                if again.site == error.site and np.array_equal(again.value, error.value, equal_nan=True):
+                    raise error from None
+            drawn.add(error.site)
+            return looked_at(random)
+
     try:
         with seeded(key), torch.no_grad():
-            return attempt(torch.get_rng_state())
+            return looked_at(torch.get_rng_state())
     except RuntimeError as error:
         if (does := what_prevents(error)) is None:
             raise
