@@ -190,13 +190,19 @@ def _while(eqn: Any) -> Run:
     def run(*values: Any) -> Sequence[Any]:
         state = values[fixed:]
         with _rounds() as left:
-            while test(*values[:tested], *state)[0]:
+            while (goes_on := np.asarray(test(*values[:tested], *state)[0])).any():
                 if next(left, None) is None:
                     return native(*values[:fixed], *state)  # from where it is
-                state = body(*values[tested:fixed], *state)
+                after = body(*values[tested:fixed], *state)
+                state = [_chosen(goes_on, x, y) for x, y in zip(after, state, strict=True)] if goes_on.ndim else after
         return state
 
     return run
+
+
+def _chosen(lanes: np.ndarray, x: Any, y: Any) -> np.ndarray:
+    """x in the lanes of a loop that go on, and y where it has ended."""
+    return np.where(lanes.reshape(lanes.shape + (1,) * (np.ndim(x) - lanes.ndim)), x, y)
 
 
 def _cond(eqn: Any) -> Run:

@@ -69,6 +69,7 @@ CASES = {
     "special functions": (lambda x: (lax.lgamma(x), lax.erf(x), lax.erf_inv(x / 5), lax.digamma(x), lax.igamma(x, x)), TABLE + 1),
     "incomplete gamma functions": (lambda x: [f(x[:, None], x[None]) for f in (lax.igamma, lax.igammac)], EDGES[[0, 2, 3, 4, 5, 6, 8, 11]]),
     "loops": (lambda x: (loop(x), search(x), branch(x), jax.jit(jnp.cos)(x), jax.nn.softplus(x)), EDGES),
+    "loops that end lane by lane": (lambda x: jax.vmap(lambda x: lax.while_loop(lambda s: s[0].sum() < 9, lambda s: (2 * s[0] + 1, s[1] + 1), (x, 0)))(x), TABLE),
     "quotients of halves": (lambda x: (x / 4, x[0] / x, jnp.sort(x), x.astype(jnp.int32)), jnp.array([1.5, 2.0, np.inf, -3.5, np.nan], jnp.bfloat16)),
     "functions of places": (lambda x: (x.at[0].apply(jnp.sqrt), x.at[PLACES].set(7.0)), TABLE),
     "nothing": (lambda x: (jnp.max(x, initial=0.5), jnp.einsum("bij,bjk->bik", x, x.swapaxes(1, 2)), x.sum()), np.zeros((0, 2, 3), np.float32)),
