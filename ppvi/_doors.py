@@ -62,9 +62,18 @@ def close_to(name: Any, names: Iterable[str]) -> str:
 
 def count(what: str, value: Any, least: int = 1, error: Error = ProgramError) -> int:
     """A whole number of at least so many."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
+    found = whole(value)
+    if found is None or found < least:
         raise error(f"{what} must be an int of at least {least}, not {described(value)}.")
-    return operator.index(value)
+    return found
+
+
+def whole(value: Any) -> int | None:
+    """A whole number as an int; None for anything else, and where it is traced."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def number(

@@ -8,8 +8,9 @@ are known by what their objects have, and never imported.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -77,7 +78,9 @@ def columns(table: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def is_of_framework(x: Any) -> bool:
-    return type(x).__module__.partition(".")[0] in ("jax", "jaxlib", "torch")
+    """Whether it is an array of a framework, or of a class made of one, or stands for one."""
+    homes = {cls.__module__.partition(".")[0] for cls in type(x).__mro__}
+    return not homes.isdisjoint(("jax", "jaxlib", "torch")) or hasattr(x, "__jax_array__")
 
 
 def _of_column(name: Any, column: Any) -> np.ndarray:
@@ -136,8 +139,19 @@ def _kind_of(x: np.ndarray) -> str:
     return "U" if isinstance(first, str) else "M" if hasattr(first, "isoformat") else "O"
 
 
-COMPUTING: WeakSet[Any] = WeakSet()
-"""Programs that have turned out to compute with their arguments as with arrays."""
+def computes(fn: Any) -> bool:
+    """Whether a program has turned out to compute with its arguments as with arrays."""
+    return _COMPUTING.get(id(fn)) is fn
+
+
+def has_computed(fn: Any) -> None:
+    """Told of a program that has; some that nobody can refer to weakly turn out to do so each time."""
+    with suppress(TypeError):
+        _COMPUTING[id(fn)] = fn
+
+
+_COMPUTING: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""By identity, for not all programs can be hashed."""
 
 # Arguments ----------------------------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ def refused(library: str, here: Callable[[], str]) -> Iterator[None]:
         yield
         return
     handler = Foreign(library, other, here)
-    module._PYRO_STACK.append(handler)
+    module._PYRO_STACK.insert(0, handler)  # below those of other threads, which leave the stack as they have found it
     try:
         yield
     finally:

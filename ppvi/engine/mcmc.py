@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ppvi._doors import count, flag, function, noted, number
 from ppvi._ops import Array
 from ppvi.engine.calls import name_of
-from ppvi.engine.data import COMPUTING, in_arrays
+from ppvi.engine.data import computes, in_arrays
 from ppvi.engine.evaluations import handles
 from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import Known, gaps
@@ -56,7 +56,7 @@ def looked_at(
     except (EngineError, StrategyError):
         return given
     refuse_sites(session, trace)
-    return (in_arrays(session.engine, *given) or given) if model in COMPUTING else given
+    return (in_arrays(session.engine, *given) or given) if computes(model) else given
 
 
 def _drawn(p: Program, q: Program) -> Array:

@@ -19,7 +19,7 @@ from typing import Any, Never
 from ppvi._doors import described, noted
 from ppvi._ops import Array
 from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
-from ppvi.engine.data import COMPUTING, in_arrays, said_of, unfit
+from ppvi.engine.data import computes, has_computed, in_arrays, said_of, unfit
 from ppvi.engine.names import Said, is_discrete
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord
@@ -115,7 +115,7 @@ class Handle(Program):
         def of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return session.engine.execute(session, run, functools.partial(self.fn, *args, **kwargs))
 
-        if self.fn in COMPUTING and (arrays := in_arrays(session.engine, args, kwargs)):
+        if computes(self.fn) and (arrays := in_arrays(session.engine, args, kwargs)):
             return of(*arrays)
         try:
             return of(args, kwargs)
@@ -130,7 +130,7 @@ class Handle(Program):
                 raise
             except Exception as other:
                 raise other if session.engine.is_signal(other) else error from None
-            COMPUTING.add(self.fn)
+            has_computed(self.fn)
             return returned
 
     def _problem(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PpviError | None:

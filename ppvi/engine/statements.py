@@ -7,7 +7,6 @@ library has failed at shows in the call of its primitive which the error has com
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ppvi._doors import described
+from ppvi._doors import described, whole
 from ppvi._source import Call, last_call
 from ppvi.errors import ProgramError
 
@@ -230,16 +229,16 @@ def refuse_plate(name: Any, size: Any, count: Any, role: str, where: str, dim: A
     at = f"plate {name!r} of the {role} at {where}"
     if problem := named_otherwise("plate", name, role, where):
         raise problem
-    if not _whole(size) or size < 1:
+    if (rows := whole(size)) is None or rows < 1:
         raise ProgramError(f"{at}: its size must be an int of at least 1, not {described(size)}.")
-    if count is not None and not (_whole(count) and 1 <= count <= size):
+    if count is not None and not 1 <= (whole(count) or 0) <= rows:
         raise ProgramError(f"{at}: its subsample_size must be an int from 1 to {size}, not {described(count)}.")
     if problem := _no_axis(name, dim, role, where):
         raise problem
 
 
 def _no_axis(name: str, dim: Any, role: str, where: str) -> ProgramError | None:
-    if dim is None or (_whole(dim) and dim < 0):
+    if dim is None or (whole(dim) or 0) < 0:
         return None
     return ProgramError(
         f"plate {name!r} of the {role} at {where}: its dim must be an int below zero, which counts the batch axes from the "
@@ -257,13 +256,6 @@ def refuse_plates(names: Sequence[Any], site: str, role: str, where: str) -> Non
                 f"site {site!r} of the {role} at {where} is in plate {name!r} twice: give plates around each other different "
                 f"names."
             )
-
-
-def _whole(value: Any) -> bool:
-    try:
-        return not isinstance(value, bool) and operator.index(value) is not None
-    except TypeError:
-        return False
 
 
 def _failed_plate(error: Exception, role: str, where: str, known: Mapping[str, Any]) -> ProgramError:

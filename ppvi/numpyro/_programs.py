@@ -50,8 +50,11 @@ def as_key(key: Any) -> jax.Array:
 
 
 def known(x: Any) -> np.ndarray | None:
-    """An array as NumPy has it; None where it is traced."""
-    return None if isinstance(x, Tracer) else np.asarray(x)
+    """An array as NumPy has it; None where it is traced, sparse or in part with other processes."""
+    if isinstance(x, Tracer) or not getattr(x, "is_fully_addressable", True):
+        return None
+    found = np.asarray(x)
+    return None if found.dtype.kind == "O" else found
 
 
 def body_key(key: jax.Array) -> jax.Array:

@@ -117,7 +117,9 @@ class Staging:
                 self.why = "a strategy makes its runs one after the other"
             except RuntimeError as error:  # such as that of a sampler which draws until it accepts
                 if what_prevents(error) is None:
-                    raise (_without_derivative(self.plan, error) or error) from error.__cause__
+                    if problem := _without_derivative(self.plan, error):
+                        raise problem from error
+                    raise
                 self.why = "a sampler reads numbers out of tensors"
         return self._gradient
 

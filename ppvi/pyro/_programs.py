@@ -35,9 +35,13 @@ from ppvi.pyro._stage import DynamicError
 from ppvi.pyro._trees import level, stacked, tree_leaves, tree_map, vmap
 
 
-def known(x: Any) -> np.ndarray:
-    """A tensor as NumPy has it."""
-    return torch.as_tensor(x).detach().cpu().numpy()
+def known(x: Any) -> np.ndarray | None:
+    """A tensor as NumPy has it; None where it is sparse, or has no numbers."""
+    tensor = torch.as_tensor(x).detach()
+    if tensor.layout is not torch.strided or tensor.is_meta or is_functorch_wrapped_tensor(tensor):
+        return None
+    has_other_floats = tensor.is_floating_point() and tensor.itemsize < 4
+    return (tensor.float() if has_other_floats else tensor).cpu().numpy()
 
 
 class Evaluation(NamedTuple):

@@ -1,11 +1,15 @@
 """Right programs in the peers' idioms, which no check of mistakes may refuse or warn of."""
 
+import dataclasses
 import warnings
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
+from jax.experimental.sparse import BCOO
 
-from tests.engines import ENGINES, on
+from tests.engines import ENGINES, NUMPYRO, PYRO, on
 from tests.errors.table import Case, N
 
 
@@ -142,3 +146,75 @@ def test_a_right_parameter_is_taken_in_silence(declared, engine):
         e = Case(engine)
         value, _ = e.gradient(guide=lambda y: e.ppl.sample("mean", e.dist.Normal(declared(e), 1.0)))
         assert np.isfinite(float(value))
+
+
+@dataclasses.dataclass
+class Unhashable:
+    """A program as a record, which says when it is equal to another."""
+
+    e: Case
+
+    def __call__(self, x):
+        return self.e.model(x)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_a_program_that_has_no_hash_is_taken(engine):
+    with on(engine):
+        e = Case(engine)
+        assert np.isfinite(float(e.gradient(model=Unhashable(e), args=(e.y.tolist(),))[0]))
+
+
+class StandsForAnArray:
+    def __init__(self, array):
+        self.array = array
+
+    def __jax_array__(self):
+        return self.array
+
+    def __array__(self, *args, **kwargs):
+        return np.asarray(self.array, *args, **kwargs)
+
+    def __getattr__(self, name):
+        return getattr(self.array, name)
+
+
+OTHER_ARRAYS = [
+    (NUMPYRO, lambda y: y.astype(jnp.bfloat16), lambda y: y),
+    (NUMPYRO, lambda y: BCOO.fromdense(jnp.diag(y)), lambda y: y @ jnp.ones(N)),
+    (NUMPYRO, lambda y: y, StandsForAnArray),
+    (PYRO, lambda y: y.bfloat16(), lambda y: y),
+    (PYRO, lambda y: y.as_subclass(type("Own", (torch.Tensor,), {})), lambda y: y.as_subclass(torch.Tensor)),
+]
+
+
+@pytest.mark.parametrize(("engine", "given", "used"), OTHER_ARRAYS)
+def test_a_framework_s_other_arrays_are_taken_as_they_are(engine, given, used):
+    with on(engine):
+        e = Case(engine)
+        value, grads = e.gradient(
+            model=lambda y: expanded(e, used(y), e.ppl.sample("mean", e.dist.Normal(0.0, 1.0))), args=(given(e.y),)
+        )
+        assert np.isfinite(float(value))
+        assert float(grads["loc"]) != 0
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_the_other_library_s_handlers_may_end_while_a_program_runs(engine):
+    """As they do in another thread."""
+    with on(engine):
+        e = Case(engine)
+        trace = Case(PYRO if e.is_numpyro else NUMPYRO).handlers.trace
+        others = [trace() for _ in range(100)]
+        for handler in reversed(others):
+            handler.__enter__()
+
+        def model(y):
+            others.pop(0).__exit__(None, None, None)
+            return e.model(y)
+
+        try:
+            assert np.isfinite(float(e.gradient(model=model)[0]))
+        finally:
+            for handler in others:
+                handler.__exit__(None, None, None)
