@@ -123,12 +123,12 @@ def compare(fit: Any, reference: Any, *, draws: int = 4000) -> Comparison:
     chains = az.convert_to_dataset({name: y for name, (_, y) in pairs.common.items()})
     with np.errstate(all="ignore"):
         k_hat = None if weights is None else float(az.psislw(np.asarray(weights, float).ravel())[1])
-        r_hats: Any = az.rhat(chains)
+        r_hats: Any = az.rhat(chains) if chains.sizes["chain"] > 1 else None  # of one chain there is none
         sizes: Any = az.ess(chains)
     return Comparison(
         marginals=_marginals(pairs),
         k_hat=k_hat,
-        r_hat=float(r_hats.to_array().max()),
+        r_hat=math.nan if r_hats is None else float(r_hats.to_array().max()),
         ess=float(sizes.to_array().min()),
         threshold=None if weights is None else threshold(weights.size),
         only_fit=pairs.only_fit,

@@ -112,7 +112,7 @@ def _refuse_few(name: str, side: str, x: Any) -> None:
     bad = int(np.isnan(x).reshape(draws, -1).any(1).sum())
     if bad:
         raise ProgramError(
-            f"compare: {name!r} is NaN in {bad} of {draws} draws of the {side}: leave these, or the variable, out."
+            f"compare: {name!r} is NaN in {bad} of {draws} draws of the {side}: drop these draws, or leave the variable out."
         )
 
 
@@ -162,8 +162,8 @@ def _with_chains(draws: Mapping[str, Any], like: Posterior) -> Posterior:
     leading = min(set.intersection(*known), default=0) if known else max(scalars, default=least)
     if leading not in (1, 2) or len({np.shape(x)[:leading] for x in draws.values()}) > 1:
         raise ProgramError(
-            "compare: the reference's arrays have to have an axis of draws in front, or one of chains and one of draws, all "
-            f"of them the same; their shapes are { {name: np.shape(x) for name, x in draws.items()} }."
+            "compare: every array of the reference has the shape (draws, ...) or (chains, draws, ...), with the same draws "
+            f"in all; these have the shapes { {name: np.shape(x) for name, x in draws.items()} }."
         )
     return dict(draws) if leading == 2 else {name: x[None] for name, x in draws.items()}
 

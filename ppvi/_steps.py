@@ -22,7 +22,7 @@ class Stream(Iterator[tuple[Any, ...]]):
     def __init__(self, batches: Iterable[Any], step: int, engine: str):
         if not isinstance(batches, Iterable) or isinstance(batches, str | bytes | Mapping):
             raise ProgramError(
-                f"fit: batches= is gone through for the data of each step, as a list or a DataLoader is, and not "
+                f"fit: batches= must be something to iterate over, such as a list of batches or a DataLoader, not "
                 f"{described(batches)}."
             )
         self._once = once = isinstance(batches, Iterator)
@@ -37,7 +37,7 @@ class Stream(Iterator[tuple[Any, ...]]):
         """Batches that are gone through once only are refused."""
         if self._once:
             raise ProgramError(
-                f"fit: {why}, and batches= is an iterator, which is gone through once: give a list or a DataLoader."
+                f"fit: {why}, and batches= is an iterator, which gives each batch once: give a list or a DataLoader."
             )
 
     def first(self) -> tuple[Any, ...]:

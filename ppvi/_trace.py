@@ -78,7 +78,7 @@ class Trace(Mapping[str, Array]):
         except KeyError:
             observed = "; it is observed" * (site in self.observed)
             raise NoChoiceError(
-                f"this run has no choice {described(site)}{observed}: its latent sites are {listed(self.choices) or 'none'}."
+                f"this run has no latent site {described(site)}{observed}: it has {listed(self.choices) or 'none'}."
                 f"{close_to(site, self.choices)}"
             ) from None
 

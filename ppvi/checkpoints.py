@@ -146,7 +146,7 @@ def newest(
             warnings.warn(f"load: {reason}; {path.name} is used instead.", stacklevel=4)
         return found
     why = "; ".join(refused) or "there is no file step-*.safetensors in it"
-    raise ProgramError(f"load: {folder} has nothing to go on from: {why}.")
+    raise ProgramError(f"load: {folder} has no checkpoint to go on from: {why}.")
 
 
 def _files(folder: Path) -> Iterator[tuple[int, Path]]:

@@ -63,8 +63,8 @@ class Engine:
         """Refuse a verb that looks at numbers, under a transformation of the framework."""
         if around := self._part("engine").transformation():
             raise ProgramError(
-                f"{verb} cannot run under {around}: it looks at numbers on its way. Call it outside, once for each; what "
-                f"may be transformed is value_and_grad, in a loop of your own."
+                f"{verb} reads numbers, so that it cannot run under {around}. Call it outside; what may be transformed is "
+                f"value_and_grad, in a loop of your own."
             )
 
     def _part(self, name: str) -> Any:

@@ -108,7 +108,7 @@ REFUSED = {
     "entries from 2 on": ({"beta[2]": np.zeros((2, 50)), "beta[3]": np.zeros((2, 50))}, "not all from 1 or from 0"),
     "axes that cannot be told apart": (
         {"beta": np.zeros((50, 2)), "mu": np.zeros((2, 50))},
-        "an axis of draws in front",
+        "every array of the reference has the shape",
     ),
     "nothing in common": ({"alpha": np.zeros((2, 50))}, r"the fit has \['beta', 'gamma', 'mu'\]"),
     "chains of different names": ([{"mu": np.zeros(5)}, {"beta": np.zeros((5, 2))}], "different names"),

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from ppvi._doors import close_to
 from ppvi.analysis.inlined import flatten
 from ppvi.analysis.intervals import interval
 from ppvi.analysis.ranges import Ranges
@@ -169,6 +170,7 @@ def refuse_unknown(strategies: Iterable[str], drawn: Collection[str]) -> None:
     if unknown:
         raise StrategyError(
             f"strategies name the site {unknown[0]!r}, which the objective never draws; it draws {sorted(drawn)}."
+            f"{close_to(unknown[0], drawn)}"
         )
 
 

@@ -73,9 +73,8 @@ class Sight:
                 kinds = [f"{type(thing).__module__}.{type(thing).__qualname__}" for thing in (named[path.root], x)]
                 what = "it" if path.before is None else f"{path}, a {kinds[1]},"
                 raise ProgramError(
-                    f"{path.root} is a {kinds[0]}, in which nobody could see a change: {what} {why}. Pass arrays, trees of "
-                    f"arrays, or numbers, texts and objects made of them, as a NumPy array or a list for one; a stream of "
-                    f"batches is fit's batches=."
+                    f"{path.root} is a {kinds[0]}, whose changes would go unseen: {what} {why}. Pass arrays, lists and dicts "
+                    f"of them, numbers, texts, or objects made of these; a stream of batches is fit's batches=."
                 )
         return world
 

@@ -77,8 +77,8 @@ def refuse_sites(session: Session, trace: Trace) -> None:
         fn = trace.distributions[name].fn if name in trace.distributions else None
         if fn is not None and not session.scope.distribution(fn).has_enumerate_support:
             raise ProgramError(
-                f"nuts: site {name!r} is discrete, {said}, and has infinitely many values, over which nobody can sum: sum it "
-                f"out by hand, or fit a guide of it."
+                f"nuts: site {name!r} is discrete, {said}, and has infinitely many values: sum it out by hand, or fit a "
+                f"guide of it."
             )
 
 
@@ -92,7 +92,7 @@ def starting(
     except (RuntimeError, ValueError) as error:
         if found := gaps([model], known, args, kwargs):
             raise ProgramError(
-                f"nuts ended in {type(error).__name__}, and {' and '.join(found)}: drop these rows, or fill them in and leave "
+                f"nuts failed ({type(error).__name__}), and {' and '.join(found)}: drop these rows, or fill them in and leave "
                 f"them out by a mask."
             ) from error
         noted(error, f"nuts of the model {name_of(model)}.")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from traceback import walk_tb
 from typing import Any, Never
 
-from ppvi._doors import described, noted
+from ppvi._doors import close_to, described, listed, noted
 from ppvi._ops import Array
 from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
 from ppvi.engine.data import computes, has_computed, in_arrays, said_of, unfit
@@ -73,7 +73,7 @@ class Handle(Program):
         with self.session.constant_params(stop_params):
             if not isinstance(choices, Mapping):
                 raise ProgramError(
-                    f"the density of the {self.role} is one of choices, a run of a program or a dict by site, not of "
+                    f"the density of the {self.role} is of a run, from simulate, or of a dict from site to value, not of "
                     f"{described(choices)}."
                 )
             return self.run(Assess(self.role, self.session, choices, strict))
@@ -104,7 +104,8 @@ class Handle(Program):
             raise
         if inspect.isgenerator(returned) or inspect.iscoroutine(returned):
             raise ProgramError(
-                f"the {self.role} {program_name} runs only as it is gone through: write it without yield or async."
+                f"the {self.role} {program_name!r} is a generator or a coroutine: write it as a plain function, without yield "
+                f"or async."
             )
         return run.finish(returned)
 
@@ -144,7 +145,7 @@ class Handle(Program):
             and (found := unfit(session.engine, self.fn, args, kwargs))
         ):
             problem = ProgramError(
-                f"the {self.role} {name_of(self.fn)} ended in {type(error).__name__}, and its {found}."
+                f"the {self.role} {name_of(self.fn)!r} failed ({type(error).__name__}), and its {found}."
             )
         if problem is None and model is not None and isinstance(error, _FAILURES):
             Handle(model, "model", session, args, kwargs).simulate()  # whose own errors say more
@@ -154,7 +155,7 @@ class Handle(Program):
         problem = problem or session.names.never_made()
         if problem is None and session.relaxed and isinstance(error, TypeError | IndexError):
             return StrategyError(
-                f"the {self.role} {name_of(self.fn)} ended in {type(error).__name__}, where the strategies of site "
+                f"the {self.role} {name_of(self.fn)!r} failed ({type(error).__name__}), where the strategies of site "
                 f"{', '.join(map(repr, sorted(session.relaxed)))} make it a real number between its values, which is no "
                 f"index: name LeaveOneOut() or Enumerate(), or mix, as in z * a + (1 - z) * b."
             )
@@ -369,10 +370,11 @@ class Assess(Run):
             where = f"{self.session.here()}{self.session.names.observed(site.name)}"
             auxiliary = getattr(self.given, "auxiliary", frozenset())
             by_hand = f" {draw_by_hand([site.name])}" if is_discrete(site.fn) else ""
+            there = [name for name in self.given if name not in auxiliary]
             raise ProgramError(
-                f"latent site {site.name!r} of the {self.role} at {where} has no value among the choices "
-                f"{sorted(set(self.given) - auxiliary)}: sample it in the guide under that name, or observe it with "
-                f"obs=.{by_hand}"
+                f"latent site {site.name!r} of the {self.role} at {where} has no value: what it is run with has "
+                f"{listed(there) or 'no site'}.{close_to(site.name, there)} Sample it in the guide under that name, or observe "
+                f"it with obs=.{by_hand}"
             )
         return self.place(site, self.given[site.name])
 

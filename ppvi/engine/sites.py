@@ -127,7 +127,7 @@ def _as_strategy(strategy: Any, name: str, site: Distribution, where: str) -> St
     """The strategy that a user named for a site, or a `StrategyError` that says why it cannot be."""
     problem = not_a_strategy(strategy) or strategy.misfit(site)
     if problem:
-        raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {problem}.")
+        raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {problem.removesuffix('.')}.")
     return strategy
 
 
@@ -140,8 +140,8 @@ def not_a_strategy(strategy: Any) -> str | None:
     classes = [cls for cls in vars(strategies).values() if isinstance(cls, type) and issubclass(cls, Strategy)]
     known = {cls.__name__.lower(): f"{cls.__name__}()" for cls in classes if dataclasses.is_dataclass(cls)}
     meant = known.get(strategy.lower()) if isinstance(strategy, str) else None
-    there = f"did you mean {meant}?" if meant else f"in ppvi.strategies there are {', '.join(sorted(known.values()))}"
-    return f"{described(strategy)} is not a gradient strategy; {there}"
+    there = meant or "one of ppvi.strategies, such as Reparam() or Enumerate(), or leave the site out for the default"
+    return f"{described(strategy)} is not a gradient strategy; write {there}"
 
 
 def refuse_learning(strategies: Mapping[str, Strategy], library: str) -> None:

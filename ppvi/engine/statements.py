@@ -293,8 +293,8 @@ def refuse_parameter(
             library.onto(constraint)
     except NotImplementedError:
         raise ProgramError(
-            f"{at}: nothing that moves continuously keeps to its constraint, {constraint}: a parameter is real, positive, in "
-            f"an interval, a simplex or another constraint that has a transform."
+            f"{at}: its constraint, {constraint}, has no transform, and a gradient moves a parameter continuously: make it "
+            f"real, positive, in an interval, a simplex or another constraint that has one."
         ) from None
     if not callable(value) or isinstance(value, library.distribution):
         refuse_initial(at, value, leaves)
@@ -338,6 +338,6 @@ def refuse_start(
             raise ProgramError(f"{at} starts from NaN or infinity: give it a finite value.")
         if there is not None and not np.allclose(x, there[i], rtol=1e-3, atol=1e-3):
             raise ProgramError(
-                f"{at} starts outside of its constraint, {name_of(constraint)}: its initial value is a constrained one, which "
-                f"lies inside."
+                f"{at} starts outside of its constraint, {name_of(constraint)}: give its initial value on the constrained "
+                f"scale, such as 1.0 and not log(1.0) of a scale."
             )

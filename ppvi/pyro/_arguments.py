@@ -17,7 +17,7 @@ def checked(params: Params) -> Params:
     for name, value in named(params).items():
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             raise ProgramError(
-                f"parameter {name!r} is {described(value)}, which has no gradient: make it a floating-point tensor."
+                f"parameter {name!r} is {described(value)}, and a gradient is of floating-point tensors: make it one."
             )
     return dict(params)
 

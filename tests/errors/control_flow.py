@@ -207,7 +207,7 @@ mistakes(
     ("fit under jit of its key", lambda e: jax.jit(lambda key: e.fit(key=key).params)(e.key), "fit", "jax.jit", "value_and_grad"),
     ("fit under grad", lambda e: jax.grad(lambda y: e.fit(None, y).params["loc"])(e.y), "fit", "grad", "outside"),
     ("fit under scan", lambda e: lax.scan(lambda c, y: (c, e.fit(None, y).params), 0, jnp.stack([e.y, e.y])), "fit", "scan", "outside"),
-    ("fit under vmap", lambda e: jax.vmap(lambda y: e.fit(None, y).params)(jnp.stack([e.y, e.y])), "fit", "vmap", "once for each"),
+    ("fit under vmap", lambda e: jax.vmap(lambda y: e.fit(None, y).params)(jnp.stack([e.y, e.y])), "fit", "vmap", "Call it outside"),
     ("check under jit", lambda e: jax.jit(lambda key: e.bound.check(key, e.params, e.y).verdict)(e.key), "check", "jax.jit"),
     ("prove under jit", lambda e: jax.jit(lambda y: e.bound.prove(e.params, y).verdict)(e.y), "prove", "jax.jit"),
     ("explain under vmap", lambda e: jax.vmap(lambda y: e.bound.explain(e.params, y))(jnp.stack([e.y, e.y])), "explain", "vmap"),
@@ -216,7 +216,7 @@ mistakes(
 )  # fmt: skip
 mistakes(
     PROGRAM,
-    ("fit under vmap of torch", lambda e: torch.vmap(lambda y: e.fit(None, y).params)(torch.stack([e.y, e.y])), "fit", "torch.vmap", "once for each"),
+    ("fit under vmap of torch", lambda e: torch.vmap(lambda y: e.fit(None, y).params)(torch.stack([e.y, e.y])), "fit", "torch.vmap", "Call it outside"),
     ("prove under vmap of torch", lambda e: torch.vmap(lambda y: e.bound.prove(e.params, y))(torch.stack([e.y, e.y])), "prove", "torch.vmap"),
     on=PYRO,
 )  # fmt: skip

@@ -334,7 +334,7 @@ def objective_that_returns_a_text(e):
     e.gradient(lambda p, q: q.simulate() and "high")
 
 
-@mistake(PROGRAM, "model", "dict by site")
+@mistake(PROGRAM, "model", "dict from site to value")
 def density_of_a_choice(e):
     e.gradient(lambda p, q: p.log_density(q.simulate()["mean"]))
 

@@ -72,7 +72,7 @@ mistakes(
     ("model and guide swapped", lambda e: e.fit(e.objective(model=e.guide, guide=e.model)), "'heights'", "swapped"),
     ("model as the guide", lambda e: e.gradient(guide=e.model), "'heights'", "the guide observes", "tests/errors/table.py:"),
     ("guide as the model", lambda e: e.gradient(model=lambda y: None), "'mean'", "the model has no such latent site"),
-    ("guide of nothing", lambda e: e.gradient(guide=lambda y: e.ppl.param("loc", e.array(0.0))), "'mean'", "sample it in the guide"),
+    ("guide of nothing", lambda e: e.gradient(guide=lambda y: e.ppl.param("loc", e.array(0.0))), "'mean'", "Sample it in the guide"),
     ("guide without parameters", lambda e: e.gradient(guide=lambda y: mean(e)), "declares a parameter", "AutoNormal"),
     ("parameter without use", lambda e: e.gradient(guide=lambda y: (e.ppl.param("loc", e.array(0.0)), mean(e))), "'loc'", "does not depend"),
     ("simulated objective", lambda e: e.gradient(lambda p, q: e.model(e.y)), "'mean'", "sampled by the objective itself"),
@@ -82,7 +82,7 @@ mistakes(
 )  # fmt: skip
 
 
-@mistake(PROGRAM, "the model generator", "yield")
+@mistake(PROGRAM, "the model 'generator'", "yield")
 def generator(e):
     def generator(y):
         yield mean(e)
@@ -119,7 +119,7 @@ def factor_twice(e):
     e.gradient(model=model)
 
 
-@mistake(PROGRAM, "'spread'", HERE, "sample it in the guide", "obs=")
+@mistake(PROGRAM, "'spread'", HERE, "Sample it in the guide", "obs=")
 def site_missing_in_the_guide(e):
     def model(y):
         heights(e, y, e.dist.Normal(mean(e), e.ppl.sample("spread", e.dist.HalfNormal(1.0))))
@@ -194,7 +194,7 @@ def autoguide_of_discrete_sites(e):
     e.gradient(model=e.discrete, guide=autoguide(e)(e.discrete))
 
 
-@mistake(PROGRAM, "'mean'", "['slope']")
+@mistake(PROGRAM, "'mean'", "'slope'")
 def autoguide_of_another_model(e):
     e.gradient(guide=autoguide(e)(lambda y: mean(e, "slope")))
 

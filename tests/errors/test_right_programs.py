@@ -9,6 +9,7 @@ import pytest
 import torch
 from jax.experimental.sparse import BCOO
 
+import ppvi
 from tests.engines import ENGINES, NUMPYRO, PYRO, on
 from tests.errors.table import Case, N
 
@@ -218,3 +219,11 @@ def test_the_other_library_s_handlers_may_end_while_a_program_runs(engine):
         finally:
             for handler in others:
                 handler.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_fits_are_compared_with_a_single_chain_in_silence(engine, caplog):
+    e, x = Case(engine), np.random.default_rng(0).normal(size=500)
+    with on(engine):
+        assert "one chain, no R-hat" in str(ppvi.compare(e.fit(), {"mean": x}))
+    assert not caplog.records

@@ -446,7 +446,7 @@ def test_files_of_another_model_are_refused(files):
         other = NUMPYRO.vi.objective(elbo, model, guide)
         with pytest.raises(ppvi.ProgramError, match=r"is of another fit: its model is model, and not .*model"):
             ppvi.load(files[0].parent, other)
-        with pytest.raises(ppvi.ProgramError, match="has nothing to go on from: there is no file"):
+        with pytest.raises(ppvi.ProgramError, match="has no checkpoint to go on from: there is no file"):
             ppvi.load(files[0].parent / "nowhere", other)
         with pytest.raises(ppvi.ProgramError, match=r"holds a fit at step 6, and this one begins at step 0: go on"):
             run(NUMPYRO, "one", "adam", 2, checkpoint=files[0].parent)

@@ -131,7 +131,7 @@ def test_starts_see_the_same_batches(engine):
         assert found.chosen.draws == 100
         alone = engine.vi.fit(rowed(engine), engine.key(1), batches=batches, num_steps=3, progress=False)
         np.testing.assert_allclose(found.state.losses[:, 0], alone.losses, rtol=1e-5)
-        with pytest.raises(ppvi.ProgramError, match="batches= is an iterator, which is gone through once"):
+        with pytest.raises(ppvi.ProgramError, match="batches= is an iterator, which gives each batch once"):
             fit(batches=iter(batches))
 
 
