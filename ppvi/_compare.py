@@ -79,11 +79,13 @@ class Comparison:
             for side, names in (("fit", self.only_fit), ("reference", self.only_reference))
             if names
         ]
+        constant = [m.name for m in self.marginals if not m.reference_sd]
         return [
             f"worst marginal: {worst.name}, W1 {worst.wasserstein:.2f} sd{ratio}",
             f"importance weights: {_of_weights(self.k_hat, self.threshold)}",
             *([] if self.moving is None else [f"loss: {_of_loss(self.moving)}"]),
             f"reference: {chains}, ESS >= {self.ess:.0f}",
+            *([f"constant in the reference, so that no sd is a unit: {', '.join(constant)}"] if constant else []),
             *left_out,
         ]
 
@@ -158,7 +160,7 @@ def _marginals(pairs: Pairs) -> tuple[Marginal, ...]:
     for name, (x, y) in pairs.common.items():
         for place in np.ndindex(*x.shape[2:]):
             ours, theirs = (z[(slice(None), slice(None), *place)].ravel() for z in (x, y))
-            sd = float(theirs.std())
+            sd = float(theirs.std()) if np.ptp(theirs) else 0.0  # of equal numbers the sd is one of rounding
             unit = sd if sd > 0 else float("nan")
             found.append(
                 Marginal(

@@ -268,8 +268,13 @@ class Objective:
 
         - `states`: from `states`, or from the update before.
         """
+        bound = estimator_of(self)
+        if not isinstance(states, bound.learned):
+            raise ProgramError(
+                f"update(key, params, states, ...): states are those of objective.states(params, ...), not {described(states)}."
+            )
         args, kwargs = self.data(args, kwargs)
-        return estimator_of(self).update(key, params, states, *args, **kwargs)
+        return bound.update(key, params, states, *args, **kwargs)
 
     def explain(self, params: Params, /, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""

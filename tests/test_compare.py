@@ -171,3 +171,10 @@ def test_whether_the_loss_was_moving(slope, said):
 
 def test_one_chain_has_no_r_hat():
     assert "one chain, no R-hat" in str(ppvi.compare(weighed(np.zeros(500)), {"x": RNG.normal(size=500)}))
+
+
+def test_a_reference_that_is_constant_has_no_unit():
+    rng = np.random.default_rng(0)
+    said = str(ppvi.compare({"mean": rng.normal(size=(2, 50))}, {"mean": np.full((2, 50), 0.1)}))
+    assert "constant in the reference" in said
+    assert "e+1" not in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +135,15 @@ def _real(name: str, value: Any) -> np.ndarray:
     return array
 
 
+def _returned(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The numbers that an estimator has returned, of this shape but for axes of one."""
+    with suppress(TypeError, ValueError):
+        array = np.asarray(value, float)
+        if not isinstance(value, str | bytes) and array.squeeze().shape == np.empty(shape).squeeze().shape:
+            return array.ravel()
+    raise ProgramError(f"check_estimator: {what} must be numbers of shape {shape}, not {described(value)}.")
+
+
 def _unit(rng: np.random.Generator, where: Any) -> Any:
     """A random direction, of length 1, whose entries are as large as these are."""
     direction = rng.normal(size=len(where)) * where
@@ -174,7 +184,8 @@ def one_by_one(
             raise ProgramError(
                 f"check_estimator: the gradient must be a dict of {listed(arrays)}, as params are, not {described(gradient)}."
             )
-        return float(value), np.concatenate([np.asarray(gradient[name], float).ravel() for name in arrays])
+        slopes = [_returned(f"the gradient of {name!r}", gradient[name], x.shape) for name, x in arrays.items()]
+        return float(_returned("the value", value, ())[0]), np.concatenate(slopes)
 
     def draw(number: int, most: int) -> Draws:
         rng = np.random.default_rng([seed, number])

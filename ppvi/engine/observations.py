@@ -105,7 +105,7 @@ def _support(engine: Engine, seen: SiteDistribution, value: Array, known: np.nda
         constraint = constraint.base_constraint
     region = library.declared(constraint)
     name = region.name.lower().replace("_", "")
-    if seen.unchecked or (region.kind == "other" and name not in ("simplex", "onehot")):
+    if seen.unchecked or (region.kind == "other" and name not in ("simplex", "onehot", "multinomial")):
         return None
     if name in ("simplex", "onehot"):
         inside = (known >= 0).all(-1) & (np.abs(known.sum(-1) - 1) < ROUNDED)
@@ -115,6 +115,8 @@ def _support(engine: Engine, seen: SiteDistribution, value: Array, known: np.nda
     exactly, nearly = (engine.known(constraint.check(x)) for x in (value, engine.ops.array(known)))
     if exactly is None or nearly is None:
         return None
+    if name == "multinomial":
+        return "counts from 0 on that sum to its total_count", np.broadcast_to(exactly[..., None], known.shape)
     # Libraries differ in whether an end belongs to a support. Where a density is finite there, it does.
     ends = [end for end in (region.lower, region.upper) if isinstance(end, float)]
     inside, at_end = exactly | nearly, np.isin(known, ends)

@@ -56,6 +56,8 @@ class Estimator(Protocol):
     """
 
     formula: Formula
+    learned: type
+    """Of the states that strategies have."""
 
     def of(self, formula: Formula) -> Self:
         """That of another formula."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -55,7 +55,30 @@ def refuse_constant(program: StagedProgram, params: Params) -> None:
         if any(atom in depends for atom in equation.inputs):
             depends.update(equation.outputs)
     if params and program.output not in depends:
-        raise ProgramError(
-            f"the objective does not depend on any parameter of {sorted(params)}, so its gradient is zero everywhere: did it "
-            f"return the value that it computed?"
-        )
+        raise constant(params)
+
+
+def warn_of_motionless(still: Collection[str], reads: Mapping[str, str], params: Params) -> None:
+    """The same of one that is replayed, in which these parameters have no gradient; it is a slip where Python reads them.
+
+    **Arguments**
+
+    - `reads`: where numbers are read that depend on them.
+    """
+    said = {
+        where: f"parameter {name!r} is read as a number, compared or rounded at {where}, and has no gradient: keep it a "
+        f"tensor, without float() and .item(), or declare no parameter."
+        for name, where in reads.items()
+    }
+    if params and len(still) == len(params):
+        raise constant(params, *said.values())
+    for where, what in said.items():
+        warn_at(where, what, BiasWarning)
+
+
+def constant(params: Params, *reasons: str) -> ProgramError:
+    """The error of an objective that depends on no parameter."""
+    found = next(iter(reasons), "did it return the value that it computed?")
+    return ProgramError(
+        f"the objective does not depend on any parameter of {sorted(params)}, so its gradient is zero everywhere: {found}"
+    )

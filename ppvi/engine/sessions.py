@@ -22,7 +22,7 @@ from ppvi.engine.minibatches import Minibatches, Owed, Rows
 from ppvi.engine.names import Names, of_param
 from ppvi.engine.observations import misfit
 from ppvi.engine.protocol import Marks, Programs, Repeats, Scope
-from ppvi.engine.sites import Drawn, Place, Site, refuse_shape, route_of, strategies_of
+from ppvi.engine.sites import Drawn, Place, Site, refuse_shape, route_of, strategies_of, warn_of_misspelt
 from ppvi.engine.statements import (
     axes_counted_often,
     counted_often,
@@ -250,6 +250,7 @@ class Session(Generic[E]):
         where = self.here()
         self.engine.refuse_draw(self.scope, name, where)
         self.drawn.add(name)
+        warn_of_misspelt(name, infer, where)
         with self.engine.drawing():
             site = self.scope.distribution(fn, infer.get("baseline_input"))
             named = self.chosen.get(name, infer.get("strategy"))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ppvi import strategies
-from ppvi._doors import described
+from ppvi._doors import close_to, described, function
 from ppvi._ops import Array
+from ppvi._source import warn_at
 from ppvi.engine.distributions import SiteDistribution
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ir import Density
@@ -121,6 +122,30 @@ def strategies_of(name: str, site: SiteDistribution, named: Any, where: str) -> 
     if site.undrawable:
         raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {site.undrawable}.")
     return default_strategies(site) if named is None else (_as_strategy(named, name, site, where),)
+
+
+READ_OF_INFER = ("strategy", "baseline_input")
+"""What a site's `infer` may name for a draw."""
+
+
+def warn_of_misspelt(name: str, infer: Mapping[str, Any], where: str) -> None:
+    """Say of a word in a site's `infer` that it is read by nobody, and is nearly one that is."""
+    for word in infer:
+        meant = "" if word in READ_OF_INFER else close_to(word, READ_OF_INFER)
+        if meant:
+            warn_at(where, f"site {name!r} at {where}: infer= has {described(word)}, which nothing reads.{meant}")
+
+
+def choices_of(program: Any, choice: Any) -> dict[str, Strategy]:
+    """What `strategies(program, choice)` is given, by site; without a program it is a handler."""
+    if not isinstance(choice, Mapping | None):
+        raise StrategyError(
+            f"strategies(program, choice): choice is a dict of strategies by site, as in {{'z': Reparam()}}, not "
+            f"{described(choice)}."
+        )
+    if program is not None:
+        function("strategies(program, choice): the program", program, "It comes first.", StrategyError)
+    return dict(choice or {})
 
 
 def _as_strategy(strategy: Any, name: str, site: Distribution, where: str) -> Strategy:

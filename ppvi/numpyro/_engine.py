@@ -69,6 +69,7 @@ class Estimator:
     """See `ppvi.engine.protocol`. Calls are jitted; the caller may jit, vectorise and shard them too."""
 
     known = staticmethod(known)
+    learned = States
 
     def __init__(self, formula: Formula):
         self.formula = formula

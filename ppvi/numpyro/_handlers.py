@@ -23,7 +23,7 @@ from numpyro.primitives import _PYRO_STACK, Messenger
 from ppvi.engine.minibatches import Plates, Stated, Whole
 from ppvi.engine.runs import Run, no_direct_sites, own_scale, unknown_site
 from ppvi.engine.sessions import Session
-from ppvi.engine.sites import Site
+from ppvi.engine.sites import Site, choices_of
 from ppvi.errors import EngineError
 from ppvi.numpyro import _source as source
 from ppvi.strategies import Strategy
@@ -44,8 +44,8 @@ class strategies(Messenger):  # noqa: N801  (a handler, named as NumPyro names i
     """
 
     def __init__(self, fn: Callable[..., Any] | None = None, choice: Mapping[str, Strategy] | None = None):
+        self.choice = choices_of(fn, choice)
         super().__init__(fn)
-        self.choice = dict(choice or {})
         self.seen: set[str] = set()
 
     def __enter__(self) -> None:

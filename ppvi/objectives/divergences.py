@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 
-from ppvi._doors import count, number, one_of
+from ppvi._doors import count, described, number, one_of
 from ppvi._ops import Array
 from ppvi.errors import ProgramError
 from ppvi.objectives.families import Objective, family
@@ -203,6 +203,8 @@ def thermodynamic(betas: list[float] | tuple[float, ...], particles: int, *, per
     O(1/K), because the weights are self-normalised. Masrani, Le and Wood 2019.
     """
     count("thermodynamic: the number of particles", particles)
+    if not hasattr(betas, "__iter__"):
+        raise ProgramError(f"thermodynamic: betas must be a list, such as [0, 0.25, 0.5], not {described(betas)}.")
     points = [*(number("thermodynamic: each of betas", beta) for beta in betas), 1.0]
     if points[0] != 0 or any(not a < b for a, b in itertools.pairwise(points)):
         raise ProgramError(f"thermodynamic: betas must rise from 0 to below 1, not {list(betas)}.")

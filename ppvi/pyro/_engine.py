@@ -23,7 +23,7 @@ from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import gaps, refuse_gaps
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen
-from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
+from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias, warn_of_motionless
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import Stagings
@@ -61,6 +61,7 @@ class Estimator:
     """See `ppvi.engine.protocol`."""
 
     known = staticmethod(known)
+    learned = States
 
     def __init__(self, formula: Formula, compile: bool = False):
         self.formula = formula
@@ -276,6 +277,8 @@ class Estimator:
             except DynamicError as error:
                 plan, why = None, str(error)
                 warn_of_bias(watched.nonlinear(self._replay(params, arguments)), source.here())
+                still = watched.motionless(lambda leaves: self._replay(leaves, arguments), params)
+                warn_of_motionless(*still, params)
             if not any_numbers:
                 refuse_gaps(self, 0, params, args, kwargs)
             return Staging(plan, self.compile, self.layout and self.layout.partitioned, why, numbers)

@@ -23,7 +23,7 @@ from ppvi._session import holding
 from ppvi.engine.minibatches import Plates, Stated, Whole
 from ppvi.engine.runs import Run, no_direct_sites, own_scale, unknown_site
 from ppvi.engine.sessions import Session
-from ppvi.engine.sites import Site
+from ppvi.engine.sites import Site, choices_of
 from ppvi.errors import ProgramError
 from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._buffers import batch_norm
@@ -62,7 +62,7 @@ def strategies(fn: Callable[..., Any], choice: Mapping[str, Strategy]) -> Callab
 
     `infer={"strategy": ...}` at the site does the same; `objective(..., strategies=...)` overrides both.
     """
-    return Strategies(choice)(fn)
+    return Strategies(choices_of(fn, choice))(fn)
 
 
 class Around(Messenger):
@@ -100,10 +100,11 @@ class Around(Messenger):
             return
         if msg["is_observed"] and is_guided():
             return
-        if msg["args"]:
+        if msg["args"] or msg["kwargs"]:
+            named = "".join(f" {key}=" for key in msg["kwargs"])
             raise ProgramError(
-                f"site {name!r} of the {self.run.role} at {source.here()} is sampled with arguments after its distribution: "
-                f"what is observed is obs=..., and a distribution gets its shape by expand."
+                f"site {name!r} of the {self.run.role} at {source.here()} is sampled with arguments after its distribution"
+                f"{named and ','}{named}: what is observed is obs=..., and a distribution gets its shape by expand."
             )
         for frame in frames:
             if frame.full_size not in (None, frame.size):

@@ -63,20 +63,24 @@ class Provenance(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.draws = 0
+        self.given = 0
+        """The bits of what is followed and is no draw."""
         self.reads: dict[int, str] = {}
         """The number of a draw -> file and line of the first read or jump that depends on it."""
         self._paused = False
         self._marks = Marks()
 
-    def follow(self, draw: torch.Tensor) -> int:
-        """Follow what is computed from a draw; its number."""
+    def follow(self, draw: torch.Tensor, is_draw: bool = True) -> int:
+        """Follow what is computed from a draw, or from a parameter; its number."""
         number, self.draws = self.draws, self.draws + 1
+        self.given |= 0 if is_draw else 1 << number
         self._marks.add(draw, 1 << number)
         return number
 
     def read(self, tensors: Any) -> None:
-        """Python reads numbers out of tensors, or they jump."""
-        for number in each(self._marks.behind(tensors)):
+        """Python reads numbers out of tensors, or they jump; those that depend on draws, for the draws alone."""
+        behind = self._marks.behind(tensors)
+        for number in each(behind & ~self.given or behind):
             if number not in self.reads:
                 self.reads[number] = source.here()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,15 +11,19 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import Recorder, Session, computed
 from ppvi.engine.sites import Drawn, Place, Site
+from ppvi.errors import PpviError
 from ppvi.ir import Origin
 from ppvi.proofs.explain import Explanation, SiteReport
 from ppvi.proofs.findings import Finding, StaticReport, in_order
+from ppvi.pyro._buffers import writing
 from ppvi.pyro._keys import STAGING, seeded
 from ppvi.pyro._linearity import Linearity
 from ppvi.pyro._programs import Effects
 from ppvi.pyro._replay import SCORE, Replay, Replayed, is_decided, refuse_unreplayable, session_of
+from ppvi.pyro._stage import registering
 from ppvi.strategies import Strategy
 
 RUNS = 16
@@ -111,6 +115,36 @@ def nonlinear(replay: Replay) -> list[Finding]:
     """What one run does to minibatches that makes the objective biased."""
     with seeded(STAGING):
         return list(replay.agreed(lambda: _watched(replay)).linearity.findings())
+
+
+def _slopes(value: torch.Tensor, leaves: Sequence[torch.Tensor]) -> Sequence[torch.Tensor | None]:
+    return torch.autograd.grad(value, leaves, allow_unused=True) if value.requires_grad else [None] * len(leaves)
+
+
+def motionless(replayed: Callable[[Params], Replay], params: Params) -> tuple[list[str], dict[str, str]]:
+    """The parameters that have no gradient in any of a few runs, and where numbers that depend on them and on no draw are read
+    or jump. Where the user has named a strategy, which may not see a read of its draw, only those that are read so.
+    """
+    still, reads, named = list(params), dict[str, str](), False
+    for seed in range(RUNS):
+        leaves = {name: x.detach().clone().requires_grad_() for name, x in params.items()}
+        replay = replayed(leaves)
+        numbers = {name: replay.provenance.follow(x, is_draw=False) for name, x in leaves.items()}
+        try:
+            with seeded(seed), torch.no_grad():
+                run = replay.agreed(lambda: _watched(replay))  # noqa: B023
+            with seeded(seed), torch.enable_grad(), registering(), writing():
+                slopes = _slopes(replayed(leaves).surrogate(), [leaves[name] for name in still])
+        except PpviError:  # which the gradient raises itself
+            return [], {}
+        named = named or any(at.named for at, _ in run.followed)
+        still = [name for name, slope in zip(still, slopes, strict=True) if slope is None]
+        found = replay.provenance.reads
+        reads |= {name: found[n] for name, n in numbers.items() if n in found and name not in reads}
+        if len(still) < len(params) and reads.keys().isdisjoint(still):
+            break
+    reads = {name: where for name, where in reads.items() if name in still}
+    return list(reads) if named else still, reads
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from tests.engines import on
-from tests.errors import control_flow, data, doors, plates, programs, results  # noqa: F401  (they fill the table)
+from tests.errors import control_flow, data, doors, plates, programs, results, silent  # noqa: F401  (they fill the table)
 from tests.errors.table import MISTAKES, Case
 
 ROWS = [pytest.param(m, e, id=f"{m.name.replace(' ', '_')}-{e.name}") for m in MISTAKES for e in m.engines]
