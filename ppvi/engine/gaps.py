@@ -7,29 +7,17 @@ but where a site's density is not finite, and is with other numbers in their pla
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ppvi.engine.arguments import Programs
 from ppvi.engine.data import is_of_framework, leaves_of, mapped
-from ppvi.engine.protocol import Args, Kwargs, Params
+from ppvi.engine.protocol import Args, Estimator, Kwargs, Params
 from ppvi.errors import ProgramError
 
 Known = Callable[[Any], np.ndarray | None]
 """What a framework's array is as NumPy's, None where it is traced."""
-
-
-class Looking(Protocol):
-    """What is asked of an estimator."""
-
-    def known(self, x: Any, /) -> np.ndarray | None: ...
-    def in_format(self, x: Any, dtype: str) -> Any: ...
-    def gaps(self, args: Args, kwargs: Kwargs) -> list[str]: ...  # `gaps` of its programs
-
-    def culprits(self, key: Any, params: Params, args: Args, kwargs: Kwargs) -> list[str]:
-        """The sites whose values or densities are not finite in one evaluation, as clauses of a sentence."""
-        ...
 
 
 def gaps(programs: Programs, known: Known, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
@@ -46,9 +34,14 @@ def gaps(programs: Programs, known: Known, args: Sequence[Any], kwargs: Mapping[
     return found
 
 
-def refuse_gaps(bound: Looking, key: Any, params: Params, args: Args, kwargs: Kwargs) -> None:
+def gaps_of(bound: Estimator, args: Args, kwargs: Kwargs) -> list[str]:
+    """The same of the arguments of an objective."""
+    return gaps((bound.formula.model, bound.formula.guide), bound.known, args, kwargs)
+
+
+def refuse_gaps(bound: Estimator, key: Any, params: Params, args: Args, kwargs: Kwargs) -> None:
     """Refuse arguments for whose gaps a density is not finite."""
-    if not (found := bound.gaps(args, kwargs)):
+    if not (found := gaps_of(bound, args, kwargs)):
         return
     filled = [_filled(bound, x) for x in args], {name: _filled(bound, x) for name, x in kwargs.items()}
     lost = bound.culprits(key, params, args, kwargs)
@@ -69,7 +62,7 @@ def _floats(known: Known, x: Any) -> np.ndarray | None:
     return column.to_numpy(float, na_value=np.nan) if hasattr(x, "iloc") else np.asarray(x)
 
 
-def _filled(bound: Looking, x: Any) -> Any:
+def _filled(bound: Estimator, x: Any) -> Any:
     """An argument with the median of its numbers in place of what is none."""
 
     def fill(leaf: Any) -> Any:

@@ -100,6 +100,14 @@ class Estimator(Protocol):
         """`n` plain runs of a function of the two handles, as NumPy arrays with a leading axis."""
         ...
 
+    def known(self, x: Any, /) -> np.ndarray | None:
+        """An array as NumPy's; None where its numbers are not at hand."""
+        ...
+
+    def culprits(self, key: Any, params: Params, args: Args, kwargs: Kwargs) -> list[str]:
+        """The sites whose values or densities are not finite in one evaluation, as clauses of a sentence."""
+        ...
+
     def in_format(self, x: Any, dtype: str) -> Array:
         """Numbers from NumPy in the framework's format of this name."""
         ...

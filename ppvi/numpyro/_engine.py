@@ -24,7 +24,7 @@ from ppvi.engine.arguments import named
 from ppvi.engine.checking import Oracle
 from ppvi.engine.evaluations import evaluate, handles
 from ppvi.engine.formula import Formula
-from ppvi.engine.gaps import gaps, refuse_gaps
+from ppvi.engine.gaps import refuse_gaps
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Start
@@ -87,9 +87,6 @@ class Estimator:
         refuse_gaps(self, key, start.params, args, kwargs)
         # Weak types would make the second call of a jitted step compile again.
         return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
-
-    def gaps(self, args: Args, kwargs: Kwargs) -> list[str]:
-        return gaps((self.formula.model, self.formula.guide), known, args, kwargs)
 
     def culprits(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> list[str]:
         def start(**options: Any) -> Session:

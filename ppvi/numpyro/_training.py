@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from numpyro.distributions import biject_to
 
 from ppvi.engine import training
+from ppvi.engine.gaps import gaps_of
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import CHUNK, Arrays, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
@@ -316,7 +317,7 @@ class Trainer:
             bad = [name for name, grad in grads.items() if not _finite(grad)]
             prove = functools.partial(lambda bound: bound.seen(params, *args, **kwargs).prove(), bound)
             if cause := training.cause_in(found, _finite(value), bad, prove):
-                return "; ".join([cause, *bound.gaps(args, kwargs)])
+                return "; ".join([cause, *gaps_of(bound, args, kwargs)])
         return None
 
     def end(self, state: State) -> None:

@@ -20,7 +20,7 @@ from ppvi.compiler.surrogate import surrogate
 from ppvi.engine.arguments import Sight
 from ppvi.engine.evaluations import evaluate, run_in
 from ppvi.engine.formula import Formula
-from ppvi.engine.gaps import gaps, refuse_gaps
+from ppvi.engine.gaps import refuse_gaps
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias, warn_of_motionless
@@ -92,9 +92,6 @@ class Estimator:
         self.formula.refuse_no_params(start.params)
         refuse_gaps(self, key, start.params, args, kwargs)
         return start
-
-    def gaps(self, args: Args, kwargs: Kwargs) -> list[str]:
-        return gaps((self.formula.model, self.formula.guide), known, args, kwargs)
 
     def culprits(self, key: Key, params: Params, args: Args, kwargs: Kwargs) -> list[str]:
         with seeded(key):

@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributions import transform_to
 
 from ppvi.engine import training
+from ppvi.engine.gaps import gaps_of
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import Arrays, Data, State, Whose
 from ppvi.errors import ProgramError
@@ -325,7 +326,7 @@ class Trainer:
                     lambda bound, params: bound.seen(params, *data[0], **data[1]).prove(), move.bound, params
                 )
                 if cause := training.cause_in(culprits, bool(value.isfinite()), bad, prove):
-                    return "; ".join([cause, *move.bound.gaps(*data)])
+                    return "; ".join([cause, *gaps_of(move.bound, *data)])
                 move.move(grads)
         return None
 
