@@ -100,8 +100,8 @@ print(fit)
 
 # %% [markdown]
 # ## Is it any good?
-# NUTS needs a model without discrete sites, so for the reference the labels are summed out by hand after all. `compare`
-# sets the two side by side: errors and Wasserstein distances in units of the reference's spread.
+# NUTS moves continuous sites only. `nuts` sums discrete ones out with the package funsor; here the labels are summed out by
+# hand after all. `compare` sets the two side by side: errors and Wasserstein distances in units of the reference's spread.
 
 
 # %%
