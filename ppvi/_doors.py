@@ -120,10 +120,14 @@ def one_of(what: str, value: Any, options: Iterable[str]) -> str:
     return value
 
 
-def function(what: str, value: Any, hint: str = "", error: Error = ProgramError) -> Callable[..., Any]:
-    """What can be called, and is no class."""
+def function(
+    what: str, value: Any, hint: str = "", error: Error = ProgramError, of: Iterable[str] | None = None
+) -> Callable[..., Any]:
+    """What can be called, and is no class; with these arguments by position, where they are known."""
     if not callable(value) or isinstance(value, type):
         raise error(f"{what} must be a function, not {described(value)}.{' ' * bool(hint)}{hint}")
+    if of is not None:
+        takes(what, value, *of)
     return value
 
 

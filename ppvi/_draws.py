@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppvi._doors import count, described, function, takes
+from ppvi._doors import count, described, function
 from ppvi._ops import Array
 from ppvi.engine.calls import own_options, refuse_laplace, verb
 from ppvi.engine.protocol import Params
@@ -65,7 +65,7 @@ def posterior(
     count("posterior: the number of particles", particles)
 
     if program is not None:
-        takes("posterior: program=", function("posterior: program=", program), "model", "guide")
+        function("posterior: program=", program, of=("model", "guide"))
 
     def draw(p: Handle, q: Handle) -> tuple[dict[str, Array], Array]:
         made = q if program is None else program(p, q)

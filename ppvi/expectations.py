@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from ppvi._doors import count, function, number, takes
+from ppvi._doors import count, function, number
 from ppvi._ops import Array
 from ppvi.program import each, session, stop_gradient
 
@@ -145,7 +145,7 @@ def _multilevel(exponent: float | None, thunk: Callable[[], Array], logs: bool) 
 
 def _refuse_no_thunk(verb: str, thunk: Any) -> None:
     hint = "It is run again and again: write lambda: in front of what it is to return."
-    takes(f"{verb}: the thunk", function(f"{verb}: the thunk", thunk, hint))
+    function(f"{verb}: the thunk", thunk, hint, of=())
 
 
 def _joined(name: str, value: Array, slope: Array, run: Array, other: Array) -> Array:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from ppvi._doors import count, function as refuse_no_function, takes
+from ppvi._doors import count, function as refuse_no_function
 from ppvi._ops import Array
 from ppvi._session import Session as Session, session as session, staging as staging
 from ppvi._trace import (
@@ -113,10 +113,7 @@ def replicate(n: int, thunk: Callable[[], T]) -> T:
     statistics of a BatchNorm, count once in a gradient, with the mean over the runs, so once a step under `iwelbo(5)` too.
     """
     count("replicate(n, thunk): the number of runs", n)
-    takes(
-        "replicate: the thunk",
-        refuse_no_function("replicate: the thunk", thunk, "Write lambda: in front of what is to be run."),
-    )
+    refuse_no_function("replicate: the thunk", thunk, "Write lambda: in front of what is to be run.", of=())
     return session().each(thunk, (), n)
 
 

@@ -119,5 +119,5 @@ def asked(every: int, until: Any, callback: Any) -> Asked:
     for rule in rules:
         takes("fit: until=", rule, "fit")
     if callback is not None:
-        takes("fit: callback=", function("fit: callback=", callback), "step", "fit")
+        function("fit: callback=", callback, of=("step", "fit"))
     return Asked(every, rules, callback)

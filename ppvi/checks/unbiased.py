@@ -91,7 +91,8 @@ class Budget:
     draws: int = 10_000_000
 
     def __post_init__(self) -> None:
-        number("Budget: the budget, in seconds,", self.seconds, above=0)
+        if self.seconds != math.inf:
+            number("Budget: the budget, in seconds,", self.seconds, above=0)
         count("Budget: draws", self.draws)
 
     @staticmethod

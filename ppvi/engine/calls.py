@@ -64,12 +64,12 @@ def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Map
                 f"{missing[0].name!r} is the name of an option too: give the programs their arguments by objective.on(...)."
             )
         hint = "What follows the key, or the params, is passed to both programs: give them what both take."
-        for name in unknown:
+        if unknown:
+            name = unknown[0]
             close = difflib.get_close_matches(name, sorted(OPTIONS), 1)
             meant = _HABITS.get(name) or (f"{close[0]}=" if close else None)
             hint = f"No option is called {name!r} either; did you mean {meant}?" if meant else hint
             error = f"it has no argument {name!r}"
-            break
         return ProgramError(
             f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. {hint}"
         )

@@ -120,44 +120,38 @@ class Handle(Program):
             return of(*arrays)
         try:
             return of(args, kwargs)
-        except _FAILURES as error:
+        except _FAILURES:
             if (arrays := in_arrays(session.engine, args, kwargs)) is None:
                 raise
             run.clear()
             session.plate_rows.begun_anew = True
             try:
                 returned = of(*arrays)
-            except PpviError:
-                raise
             except Exception as other:
-                raise other if session.engine.is_signal(other) else error from None
-            has_computed(self.fn)
-            return returned
+                if isinstance(other, PpviError) or session.engine.is_signal(other):
+                    raise
+            else:
+                has_computed(self.fn)
+                return returned
+            raise
 
     def _problem(self, error: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PpviError | None:
         """What is wrong with the program, which has failed, if that is known."""
-        model, session = model_of(self.fn), self.session
-        problem = misfit(self.fn, self.role, args, kwargs) if isinstance(error, TypeError) else None
-        if (
-            problem is None
-            and isinstance(error, _FAILURES)
-            and _is_of_operands(error, self.fn)
-            and (found := unfit(session.engine, self.fn, args, kwargs))
-        ):
-            problem = ProgramError(
-                f"the {self.role} {name_of(self.fn)!r} failed ({type(error).__name__}), and its {found}."
-            )
-        if problem is None and model is not None and isinstance(error, _FAILURES):
-            Handle(model, "model", session, args, kwargs).simulate()  # whose own errors say more
-            discrete = session.names.discrete("model")
-            problem = left_out(self.fn, discrete) if discrete else None
-        problem = problem or failed_statement(error, self.role, session.engine.library, self._beyond)
-        problem = problem or session.names.never_made()
+        session, failed = self.session, f"the {self.role} {name_of(self.fn)!r} failed ({type(error).__name__})"
+        if isinstance(error, TypeError) and (problem := misfit(self.fn, self.role, args, kwargs)):
+            return problem
+        if isinstance(error, _FAILURES):
+            if _is_of_operands(error, self.fn) and (found := unfit(session.engine, self.fn, args, kwargs)):
+                return ProgramError(f"{failed}, and its {found}.")
+            if (model := model_of(self.fn)) is not None:
+                Handle(model, "model", session, args, kwargs).simulate()  # whose own errors say more
+                if discrete := session.names.discrete("model"):
+                    return left_out(self.fn, discrete)
+        problem = failed_statement(error, self.role, session.engine.library, self._beyond) or session.names.never_made()
         if problem is None and session.relaxed and isinstance(error, TypeError | IndexError):
             return StrategyError(
-                f"the {self.role} {name_of(self.fn)!r} failed ({type(error).__name__}), where the strategies of site "
-                f"{', '.join(map(repr, sorted(session.relaxed)))} make it a real number between its values, which is no "
-                f"index: name LeaveOneOut() or Enumerate(), or mix, as in z * a + (1 - z) * b."
+                f"{failed}, where the strategies of site {', '.join(map(repr, sorted(session.relaxed)))} make it a real number "
+                f"between its values, which is no index: name LeaveOneOut() or Enumerate(), or mix, as in z * a + (1 - z) * b."
             )
         return problem
 

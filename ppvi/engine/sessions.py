@@ -27,10 +27,10 @@ from ppvi.engine.statements import (
     axes_counted_often,
     counted_often,
     named_otherwise,
+    no_start,
     refuse_initial,
     refuse_parameter,
     refuse_start,
-    started_from,
 )
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ir import At, Candidate, Constant, Density, Note, SiteInfo
@@ -212,7 +212,7 @@ class Session(Generic[E]):
         except (TypeError, ValueError, RuntimeError) as error:
             if callable(initial) or engine.is_signal(error):
                 raise
-            raise started_from(f"parameter {name!r} of the {role} at {where}", initial) from error
+            raise no_start(f"parameter {name!r} of the {role} at {where}", initial) from error
         self.names.param(name, of_param(role, where, constraint, shape, engine.support_of))
         given = engine.shape_of(self.params[name], False) if name in self.params else shape
         if None not in (shape, given) and shape != given:
@@ -223,8 +223,9 @@ class Session(Generic[E]):
 
     def made(self, name: str, value: Any, constraint: Any, role: str) -> None:
         """Told of the first initial value of a parameter."""
-        refuse_initial(f"parameter {name!r} of the {role} at {self.here()}", value, self._leaves)
-        refuse_start(name, *self.engine.started(value, constraint), constraint, role, self.here())
+        at = f"parameter {name!r} of the {role} at {self.here()}"
+        refuse_initial(at, value, self._leaves)
+        refuse_start(at, *self.engine.started(value, constraint), constraint)
         self.names.made(name, self.engine.shape_of(value, False))
 
     def asks(self, name: str, role: str) -> None:

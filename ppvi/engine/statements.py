@@ -32,7 +32,7 @@ class Library:
     """From a constraint to a bijection from unconstrained values, or a `NotImplementedError`."""
 
 
-def name_of(constraint: Any) -> str:
+def constraint_name(constraint: Any) -> str:
     """A constraint as a person names it: `positive`, where the frameworks have `Positive(lower_bound=0.0)`."""
     inner = getattr(constraint, "base_constraint", constraint)
     above = type(inner).__name__.strip("_") in ABOVE and np.all(np.asarray(inner.lower_bound) == 0)
@@ -58,7 +58,7 @@ def failed_statement(error: Exception, role: str, library: Library, beyond: Beyo
             if call.function == "sample" and "fn" in call.locals:
                 return _failed_site(error, role, where, call.locals, calls, library, beyond)
     if calls[0].function == "param" and "init_value" in known and isinstance(known["init_value"], library.distribution):
-        return started_from(f"parameter {known['name']!r} of the {role} at {where}", known["init_value"])
+        return no_start(f"parameter {known['name']!r} of the {role} at {where}", known["init_value"])
     if calls[0].function == "param" and "name" in known:
         return named_otherwise("parameter", known["name"], role, where)
     if "plate" in {cls.__name__ for cls in type(known.get("self")).__mro__}:
@@ -147,7 +147,7 @@ def _failed_distribution(role: str, where: str, calls: Sequence[Call]) -> Progra
         return None  # what is NaN is looked for in the data
     return ProgramError(
         f"{type(known['self']).__name__} of the {role} at {where}: its {known['param']} is outside of its constraint, "
-        f"{name_of(known['constraint'])}. {_INSIDE}"
+        f"{constraint_name(known['constraint'])}. {_INSIDE}"
     )
 
 
@@ -168,7 +168,7 @@ def argument_outside(fn: Any, is_outside: Callable[[Any, Any], Any] | None = Non
             if argument in vars(fn) and "Dependent" not in type(constraint).__name__:
                 with suppress(Exception):  # of an argument that is traced, or is no array, nothing is said
                     if bool(is_outside(getattr(fn, argument), constraint).any()):
-                        found = found or f"its {argument} is outside of its constraint, {name_of(constraint)}"
+                        found = found or f"its {argument} is outside of its constraint, {constraint_name(constraint)}"
         fn = vars(fn).get("base_dist")
     return found
 
@@ -283,10 +283,9 @@ def refuse_parameter(
         raise problem
     at = f"parameter {name!r} of the {role} at {where}"
     if not isinstance(constraint, library.constraint | None):
-        kind = described(constraint).removeprefix("a ")
         raise ProgramError(
             f"{at}: its constraint must be one of {library.name.lower()}.distributions.constraints, such as "
-            f"constraints.positive or constraints.interval(0.0, 1.0), not {kind}."
+            f"constraints.positive or constraints.interval(0.0, 1.0), not {described(constraint)}."
         )
     try:
         if constraint is not None:
@@ -303,27 +302,23 @@ def refuse_parameter(
 def refuse_initial(at: str, value: Any, leaves: Callable[[Any], Any]) -> None:
     """Refuse an initial value that has no gradient."""
     if isinstance(value, list | tuple) and all(isinstance(x, int | float) for x in value):
-        raise started_from(at, value, "make an array of its numbers")
+        raise no_start(at, value, "make an array of its numbers")
     for leaf in leaves(value):
         kind = str(getattr(leaf, "dtype", type(leaf).__name__)).removeprefix("torch.")
         if not kind.startswith(("float", "bfloat")):
             whole = kind.startswith(("int", "uint", "bool"))
-            raise started_from(at, leaf, "a whole number has no gradient, so write 1.0 for 1" if whole else None)
+            raise no_start(at, leaf, "a whole number has no gradient, so write 1.0 for 1" if whole else None)
 
 
-def started_from(at: str, value: Any, remedy: str | None = None) -> ProgramError:
+def no_start(at: str, value: Any, remedy: str | None = None) -> ProgramError:
+    """The error of an initial value that is none."""
     return ProgramError(
         f"{at} starts from {described(value)}: {remedy or 'an initial value is real numbers, in an array'}."
     )
 
 
 def refuse_start(
-    name: str,
-    value: Sequence[np.ndarray] | None,
-    there: Sequence[np.ndarray] | None,
-    constraint: Any,
-    role: str,
-    where: str,
+    at: str, value: Sequence[np.ndarray] | None, there: Sequence[np.ndarray] | None, constraint: Any
 ) -> None:
     """Refuse an initial value that is not finite or outside of its constraint.
 
@@ -332,12 +327,11 @@ def refuse_start(
     - `value`: its arrays; None where they are traced.
     - `there`: the values in the constraint that stand for it; None where it is known to be inside.
     """
-    at = f"parameter {name!r} of the {role} at {where}"
     for i, x in enumerate(value or ()):
         if not np.isfinite(x).all():
             raise ProgramError(f"{at} starts from NaN or infinity: give it a finite value.")
         if there is not None and not np.allclose(x, there[i], rtol=1e-3, atol=1e-3):
             raise ProgramError(
-                f"{at} starts outside of its constraint, {name_of(constraint)}: give its initial value on the constrained "
-                f"scale, such as 1.0 and not log(1.0) of a scale."
+                f"{at} starts outside of its constraint, {constraint_name(constraint)}: give its initial value on the "
+                f"constrained scale, such as 1.0 and not log(1.0) of a scale."
             )

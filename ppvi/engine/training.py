@@ -14,7 +14,7 @@ from ppvi._doors import close_to, described, listed, number
 from ppvi._ops import Array
 from ppvi.engine.arguments import named
 from ppvi.engine.protocol import Params, Start
-from ppvi.engine.statements import ABOVE, name_of
+from ppvi.engine.statements import ABOVE, constraint_name
 from ppvi.errors import ProgramError
 from ppvi.proofs.findings import StaticReport
 
@@ -270,7 +270,7 @@ def started_from(
         constraint = constraints.get(name)
         if constraint is not None and not all(np.all(x) for x in numbers(constraint.check(values[name]))):
             raise ProgramError(
-                f"fit: the value of parameter {name!r} in params is outside of its constraint, {name_of(constraint)}: "
+                f"fit: the value of parameter {name!r} in params is outside of its constraint, {constraint_name(constraint)}: "
                 f"params are constrained values, as init returns them."
             )
     return values

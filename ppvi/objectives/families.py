@@ -28,9 +28,9 @@ class Member:
         self._family, self._program, self._args, self._kwargs = family, program, args, kwargs
         self.__name__ = repr(self)
 
-    def __call__(self, *handles: Program) -> Array:
-        refuse_others(repr(self), handles)
-        return self._program(*handles)
+    def __call__(self, *handles: Program, **named: Program) -> Array:
+        refuse_others(repr(self), (*handles, *named.values()))
+        return self._program(*handles, **named)
 
     def __getattr__(self, name: str) -> Any:
         """What programs are marked with, such as their direction."""
@@ -87,9 +87,9 @@ def objective_program(program: Objective) -> Objective:
     """Refuse what is no pair of handles, as in `elbo()` and `elbo(model, guide)`."""
 
     @functools.wraps(program)
-    def refusing(*handles: Program) -> Array:
-        refuse_others(program.__name__, handles)
-        return program(*handles)
+    def refusing(*handles: Program, **named: Program) -> Array:
+        refuse_others(program.__name__, (*handles, *named.values()))
+        return program(*handles, **named)
 
     return refusing
 
