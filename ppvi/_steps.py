@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,12 @@ class Stream(Iterator[tuple[Any, ...]]):
             raise ProgramError(
                 f"fit: batches= must be something to iterate over, such as a list of batches or a DataLoader, not "
                 f"{described(batches)}."
+            )
+        if len(getattr(batches, "shape", ())) == 1:
+            warnings.warn(
+                f"fit: batches= is {described(batches)}, so that each step is given one number of it: for steps on all of "
+                f"them pass the argument by position, or batches=[y].",
+                stacklevel=3,
             )
         self._once = once = isinstance(batches, Iterator)
         rounds = [batches] if once else itertools.repeat(batches)

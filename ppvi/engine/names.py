@@ -168,11 +168,19 @@ def is_discrete(fn: Any) -> bool | None:
 def _reaches_beyond(mine: Support, other: Support) -> bool:
     """Whether one support is known to reach out of another."""
     ends = (mine.lower, mine.upper, other.lower, other.upper)
+    if mine.kind == "real" and other.name.lower().replace("_", "") in JOINT:
+        return True
     if "other" in (mine.kind, other.kind) or mine.name == POINT or None in ends:
         return False
     low, high, least, most = ends
     return low < least - SLACK or high > most + SLACK  # type: ignore[operator]
 
+
+JOINT = frozenset(
+    """simplex corrcholesky corrmatrix positivedefinite positivesemidefinite lowercholesky softpluslowercholesky orderedvector
+    positiveorderedvector sphere zerosumvector""".split()
+)
+"""Constraints of an array that no numbers which each have an interval of their own keep to."""
 
 SLACK = 1e-6
 """By which the ends of supports may differ."""

@@ -103,6 +103,21 @@ def route_of(strategy: Strategy, site: SiteDistribution) -> str:
     return "both" if moves else strategy.route
 
 
+def plates_apart(site: Site, drawn: Counted | None) -> str | None:
+    """Which plate lies along another axis of a site's value than where the value was drawn, as a clause of a sentence."""
+    axes = {} if drawn is None else _axes(drawn.fn, drawn.plates)
+    for name, axis in _axes(site.fn, site.plates).items():
+        if axes.get(name, axis) != axis:
+            found = f"plate {name!r} is along axis {axis} of its value, and along axis {axes[name]} where it is drawn"
+            return f"{found}; give it the same dim in both"
+    return None
+
+
+def _axes(fn: Any, plates: Sequence[Plate]) -> dict[str, int]:
+    """The axes of a site's value that plates are along."""
+    return {plate.name: plate.dim - fn.event_dim for plate in plates if plate.dim is not None}
+
+
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 """Batch and event shape of a site."""
 

@@ -101,3 +101,46 @@ mistakes(
     ("a text for strategies", lambda e: e.vi.strategies(e.guide, "reparam"), "'reparam'", "by site"),
     ("strategies before the program", lambda e: e.vi.strategies({"mean": ppvi.Reparam()}, e.guide), "by site", "guide"),
 )
+
+
+def of_a_set(distribution, shape):
+    """A gradient of a site that the model draws from a set without an interior, and the guide from Normals."""
+
+    def gradient(e: Case):
+        def model(y):
+            e.ppl.sample("weights", distribution(e))
+
+        def guide(y):
+            loc = e.ppl.param("loc", e.array(np.full(shape, 0.3)))
+            e.ppl.sample("weights", e.dist.Normal(loc, 1.0).to_event(len(shape)))
+
+        e.gradient(model=model, guide=guide)
+
+    return gradient
+
+
+mistakes(
+    BiasWarning,
+    ("shares drawn from normals", of_a_set(lambda e: e.dist.Dirichlet(e.xp.ones(3)), (3,)), "'weights'", "Dirichlet", "same support"),
+    ("correlations drawn from normals", of_a_set(lambda e: e.dist.LKJCholesky(3, 1.0), (3, 3)), "'weights'", "LKJCholesky", "same support"),
+)  # fmt: skip
+
+
+@mistake(UserWarning, "'z'", "is along axis", "where it is drawn", "same dim in both")
+def plates_on_swapped_axes(e):
+    def grid(fn, dims):
+        with e.ppl.plate("a", 3, dim=dims[0]), e.ppl.plate("b", 3, dim=dims[1]):
+            e.ppl.sample("z", fn)
+
+    def model(y):
+        grid(e.dist.Normal(0.0, 1.0), (-2, -1))
+
+    def guide(y):
+        grid(e.dist.Normal(e.ppl.param("loc", e.array(np.zeros(3))), 1.0), (-1, -2))
+
+    e.gradient(model=model, guide=guide)
+
+
+@mistake(UserWarning, "batches=", "shape (5,)", "one number", "[y]")
+def batches_of_one_number(e):
+    e.vi.fit(e.bound, e.key, batches=e.y, num_steps=2, progress=False)
