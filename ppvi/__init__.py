@@ -9,6 +9,8 @@ from typing import Any
 from ppvi import objectives, strategies
 from ppvi._check import check_estimator
 from ppvi._compare import Comparison, compare
+from ppvi._doors import ENGINES as _ENGINES, no_attribute as _no_attribute
+from ppvi._options import door as _door
 from ppvi.checks import Budget, Report
 from ppvi.errors import (
     BiasError,
@@ -51,6 +53,7 @@ from ppvi.strategies import (
 )
 
 
+@_door
 def load(folder: Any, objective: Any, *args: Any, **kwargs: Any) -> Any:
     """The fit that was last written to a folder of checkpoints; see `ppvi.fit.load`."""
     from ppvi.fit import load
@@ -108,3 +111,9 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
+
+
+_OF_ENGINES: dict[str, str] = dict.fromkeys(
+    ("fit", "nuts", "objective", "posterior"), f" It is of ppvi.numpyro and of ppvi.pyro: {_ENGINES}."
+)
+__getattr__ = _no_attribute(__name__, __all__, _OF_ENGINES)

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ppvi._doors import count, described, flag, function
+from ppvi._options import door
 from ppvi.checks import Budget, Report, measure
 from ppvi.checks.paths import one_by_one
 from ppvi.checks.unbiased import RARE
 from ppvi.errors import ProgramError
 
 
+@door
 def check_estimator(
     value_and_grad: Callable[[Any, Any], tuple[Any, Any]],
     params: Any,

@@ -11,6 +11,7 @@ import numpy as np
 
 from ppvi._doors import count
 from ppvi._losses import change_of
+from ppvi._options import door
 from ppvi._pairing import Pairs, draws_of, paired
 from ppvi.errors import ProgramError
 
@@ -90,6 +91,7 @@ class Comparison:
         ]
 
 
+@door
 def compare(fit: Any, reference: Any, *, draws: int = 4000) -> Comparison:
     """Compare a fit with reference draws, array by array.
 

@@ -46,7 +46,7 @@ def states(
             if after.step < at.step + n or not causes:
                 raise LostError(after, causes)
             for cause in causes:
-                warnings.warn(f"fit: {cause}. The others go on.", stacklevel=3)
+                warnings.warn(f"fit: {cause}. The others go on.", stacklevel=4)
         pace.took(n)
         at = after
         yield at

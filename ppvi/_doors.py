@@ -8,9 +8,10 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from types import ModuleType
+from typing import Any, Never
 
-from ppvi.errors import PpviError, ProgramError
+from ppvi.errors import CallError, PpviError, ProgramError
 
 Error = type[PpviError]
 
@@ -58,6 +59,32 @@ def close_to(name: Any, names: Iterable[str]) -> str:
     """A question after the name that was meant, if one is like it; with a space in front."""
     found = difflib.get_close_matches(name, list(names), 1) if isinstance(name, str) else []
     return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def no_attribute(module: str, names: Iterable[str], places: Mapping[str, str] | None = None) -> Callable[[str], Never]:
+    """The `__getattr__` of a module, which says what was meant: one of its names in whatever case, or one of another place."""
+    known = {name.lower(): name for name in names}
+
+    def refuse(name: str) -> Never:
+        hint = (places or {}).get(name) or ""
+        if not hint and not name.startswith("_") and (close := difflib.get_close_matches(name.lower(), known, 1)):
+            hint = f" Did you mean {known[close[0]]}?"
+        raise AttributeError(f"module {module!r} has no attribute {name!r}.{hint}", name=name)
+
+    return refuse
+
+
+class NoFunction(ModuleType):
+    """A module that has the name of a function of the engines."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Never:
+        name = self.__name__.rpartition(".")[2]
+        raise CallError(
+            f"{self.__name__} is a module, and {name} a function of ppvi.numpyro and of ppvi.pyro: {ENGINES}."
+        )
+
+
+ENGINES = "import one of them as vi, and write vi.fit, vi.objective, vi.posterior or vi.nuts"
 
 
 def count(what: str, value: Any, least: int = 1, error: Error = ProgramError) -> int:
@@ -118,6 +145,13 @@ def one_of(what: str, value: Any, options: Iterable[str]) -> str:
             f"{what} must be {' or '.join(map(repr, known))}, not {described(value)}.{close_to(value, known)}"
         )
     return value
+
+
+def mapping(what: str, value: Any) -> Mapping[Any, Any]:
+    """A mapping, empty where there is none."""
+    if not isinstance(value, Mapping | None):
+        raise ProgramError(f"{what}, and not {described(value)}.")
+    return {} if value is None else value
 
 
 def function(

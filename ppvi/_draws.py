@@ -10,7 +10,8 @@ import numpy as np
 
 from ppvi._doors import count, described, function
 from ppvi._ops import Array
-from ppvi.engine.calls import own_options, refuse_laplace, verb
+from ppvi._options import door
+from ppvi.engine.calls import own_options, refuse_laplace
 from ppvi.engine.protocol import Params
 from ppvi.engine.runs import Assess, Handle
 from ppvi.errors import ProgramError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # which takes seconds to import
     import arviz as az
 
 
-@verb
+@door
 def posterior(
     objective: Objective,
     key: Any,
@@ -96,4 +97,4 @@ def _refuse_no_weights(lost: np.ndarray) -> None:
         )
         if lost.all():
             raise ProgramError(f"{said}.")
-        warnings.warn(f"{said}. These draws have a log_weight of -inf.", stacklevel=3)
+        warnings.warn(f"{said}. These draws have a log_weight of -inf.", stacklevel=4)

@@ -219,7 +219,10 @@ def plate_names(per: Plates | None) -> tuple[str, ...]:
     """Names of plates as a tuple."""
     if per is None:
         return ()
-    return (per,) if isinstance(per, str) else tuple(per)
+    names = (per,) if isinstance(per, str) else per
+    if not isinstance(names, Collection) or any(not isinstance(name, str) for name in names):
+        raise ProgramError(f"per= is the name of a plate, or a list of names, not {described(per)}.")
+    return tuple(names)
 
 
 def of_minibatches(site: str, rows: Array, plates: Iterable[Plate]) -> Array:

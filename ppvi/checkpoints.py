@@ -93,7 +93,7 @@ class Checkpoints:
             self._write(fit.state, fit.params, fit.start)
             self.written = fit.state.step, fit.start
         except OSError as error:
-            warnings.warn(f"fit: no checkpoint of step {fit.state.step} could be written: {error}.", stacklevel=3)
+            warnings.warn(f"fit: no checkpoint of step {fit.state.step} could be written: {error}.", stacklevel=4)
 
     def _write(self, state: State, params: Params, start: int) -> None:
         arrays = {f"arrays/{name}": _as_numpy(x) for name, x in state.arrays.items()} | {LOSSES: state.losses}
@@ -143,7 +143,7 @@ def newest(
             refused.append(f"{path} {error}")
             continue
         for reason in refused:
-            warnings.warn(f"load: {reason}; {path.name} is used instead.", stacklevel=4)
+            warnings.warn(f"load: {reason}; {path.name} is used instead.", stacklevel=5)
         return found
     why = "; ".join(refused) or "there is no file step-*.safetensors in it"
     raise ProgramError(f"load: {folder} has no checkpoint to go on from: {why}.")

@@ -23,6 +23,10 @@ class ProgramError(PpviError):
     """
 
 
+class CallError(ProgramError, TypeError):
+    """A public function is called with arguments that it does not take."""
+
+
 class NoChoiceError(ProgramError, KeyError):
     """A run has no such choice."""
 
@@ -31,6 +35,10 @@ class NoChoiceError(ProgramError, KeyError):
 
 class NoVerbError(ProgramError, AttributeError):
     """A handle on a program has no such verb."""
+
+
+class NoLossError(ProgramError, AttributeError):
+    """An objective has no attribute `loss`, nor is it a function."""
 
 
 class ObservedError(ProgramError):

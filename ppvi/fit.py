@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppvi._course import LostError, states
-from ppvi._doors import count, described, flag, number
+from ppvi._doors import NoFunction, count, described, flag, number
 from ppvi._draws import posterior
 from ppvi._identity import difference, identity
 from ppvi._losses import trends
+from ppvi._options import door
 from ppvi._starts import ROUND, Chosen, chosen, leading
 from ppvi._steps import Stream
 from ppvi.checkpoints import Checkpoints, newest
-from ppvi.engine.calls import own_options, verb
+from ppvi.engine.calls import own_options
 from ppvi.engine.protocol import Params
 from ppvi.engine.sharding import PeerError
 from ppvi.engine.training import State, Trainer, Whose
@@ -67,6 +68,7 @@ class Fit:
         """One estimate per step, `(step,)`, or `(step, objective)` of several; minus what was maximised."""
         return self.state.losses_of(self.start)
 
+    @door
     def posterior(
         self,
         key: Any = None,
@@ -102,7 +104,7 @@ SHOWN = 8
 """Names that are printed of a fit's parameters."""
 
 
-@verb
+@door
 def fit(
     objective: Objective | Sequence[tuple[Objective, Whose]],
     key: Any,
@@ -367,3 +369,6 @@ def shown(bar: tqdm, state: State, steps: int) -> None:
     recent = np.atleast_1d(state.losses_of(leading(state))[bar.n - steps :].mean(0))
     bar.set_postfix(loss=", ".join(f"{x:.5g}" for x in recent), refresh=False)
     bar.update(steps - bar.n)
+
+
+sys.modules[__name__].__class__ = NoFunction

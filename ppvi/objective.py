@@ -7,8 +7,8 @@ An objective holds nothing that its engine finds out about it. Stagings and comp
 from __future__ import annotations
 
 import importlib
-import inspect
 import operator
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,19 @@ from types import MappingProxyType
 from typing import Any, Never, final
 from weakref import WeakValueDictionary
 
-from ppvi._doors import described, flag
+from ppvi._doors import NoFunction, described, flag
 from ppvi._ops import Array
+from ppvi._options import door
 from ppvi.checks import Budget, Report
 from ppvi.checks.unbiased import RARE
-from ppvi.engine.calls import name_of, own_options, verb
+from ppvi.engine.calls import name_of, own_options
 from ppvi.engine.checking import check
 from ppvi.engine.formula import Formula, ObjectiveProgram
+from ppvi.engine.made_of import refuse_no_programs
 from ppvi.engine.protocol import Estimator, Params
 from ppvi.engine.sites import not_a_strategy
 from ppvi.engine.training import Trainer
-from ppvi.errors import ProgramError, StrategyError
+from ppvi.errors import NoLossError, ProgramError, StrategyError
 from ppvi.program import marking_of
 from ppvi.proofs.explain import Explanation
 from ppvi.proofs.findings import StaticReport
@@ -104,10 +106,7 @@ class Objective:
         strategies: Mapping[str, Strategy] | None = None,
         maximize: bool | None = None,
     ):
-        for what, fn in (("objective program", program), ("model", model), ("guide", guide)):
-            if not callable(fn) or isinstance(fn, Objective | type):
-                raise ProgramError(f"the {what} must be a function, not {described(fn)}. {_function_hint(what, fn)}")
-        _refuse_other_arguments(program)
+        refuse_no_programs(program, model, guide)
         if maximize is not None:
             flag("objective: maximize", maximize)
         if strategies is not None and not isinstance(strategies, Mapping):
@@ -200,6 +199,7 @@ class Objective:
 
     # Verbs --------------------------------------------------------------------------------------------------------------
 
+    @door
     def init(self, key: Any, /, *args: Any, **kwargs: Any) -> Params:
         """Initial values of every parameter that the objective, its model and its guide declare.
 
@@ -210,6 +210,7 @@ class Objective:
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).initialise(key, *args, **kwargs).params
 
+    @door
     def value_and_grad(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> tuple[Array, Params]:
         """One unbiased estimate of the objective and of its gradient.
 
@@ -235,11 +236,13 @@ class Objective:
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).value_and_grad(key, params, *args, **kwargs)
 
+    @door
     def estimate(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> Array:
         """One unbiased estimate of the objective, a scalar."""
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).estimate(key, params, *args, **kwargs)
 
+    @door
     def surrogate(self, key: Any, params: Params, /, *args: Any, **kwargs: Any) -> Array:
         """The scalar whose value is `estimate` and whose native gradient in `params` is that of `value_and_grad`.
 
@@ -252,11 +255,13 @@ class Objective:
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).surrogate(key, params, *args, **kwargs)
 
+    @door
     def states(self, params: Params, /, *args: Any, **kwargs: Any) -> Any:
         """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).states(params, *args, **kwargs)
 
+    @door
     def update(self, key: Any, params: Params, states: Any, /, *args: Any, **kwargs: Any) -> tuple[Array, Params, Any]:
         """`value_and_grad` with the strategies in these states, and the states after they have learned from it,
         which on Pyro are the same objects, moved in place.
@@ -276,19 +281,21 @@ class Objective:
         args, kwargs = self.data(args, kwargs)
         return bound.update(key, params, states, *args, **kwargs)
 
+    @door
     def explain(self, params: Params, /, *args: Any, **kwargs: Any) -> Explanation:
         """What the compiler saw: sites, strategies and why, lanes, credit, cost. Printable."""
         self.engine.refuse_transformed("explain")
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).seen(params, *args, **kwargs).explain()
 
+    @door
     def prove(self, params: Params, /, *args: Any, **kwargs: Any) -> StaticReport:
         """The static check: what can be proved of the gradient from the program alone. Printable; see `check`."""
         self.engine.refuse_transformed("prove")
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).seen(params, *args, **kwargs).prove()
 
-    @verb
+    @door
     def check(
         self,
         key: Any,
@@ -362,38 +369,11 @@ def _objective(formula: Formula, engine: Engine, args: tuple[Any, ...], kwargs: 
     return bare._set(_formula=formula, engine=engine, args=args, kwargs=MappingProxyType(kwargs))
 
 
-class _NoLossError(ProgramError, AttributeError):
-    """An objective has no attribute `loss`, nor is it a function."""
-
-
 def _no_loss() -> ProgramError:
-    return _NoLossError(
+    return NoLossError(
         "an objective is neither a loss nor a function: give SVI loss=objective.as_loss(), or call one of its verbs, such as "
         "objective.value_and_grad(key, params, ...)."
     )
 
 
-def _function_hint(what: str, given: Any) -> str:
-    if isinstance(given, str):
-        return f"Pass the function itself, such as ppvi.objectives.{given.lower()}."
-    if isinstance(given, Objective):
-        return "An objective has its programs already: pass those, such as objective.model."
-    if isinstance(given, type):
-        return "Pass an instance."
-    return f"Pass the {what} itself, and not what it returns."
-
-
-def _refuse_other_arguments(program: Any) -> None:
-    """A program takes two handles; what takes something else probably makes a program of it."""
-    try:
-        signature = inspect.signature(program)
-    except ValueError:
-        return
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        raise ProgramError(
-            f"the objective program takes two arguments, the model and the guide, but {name_of(program)!r} takes "
-            f"({', '.join(signature.parameters)}): if it makes an objective, call it first, as in "
-            f"objective(iwelbo(5), model, guide)."
-        ) from None
+sys.modules[__name__].__class__ = NoFunction

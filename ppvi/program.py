@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from ppvi._doors import count, function as refuse_no_function
+from ppvi._doors import count, described, function as refuse_no_function
 from ppvi._ops import Array
 from ppvi._session import Session as Session, session as session, staging as staging
 from ppvi._trace import (
@@ -157,6 +157,11 @@ def stop_gradient(x: Array, *, because: str | None = None) -> Array:
 
 def logmeanexp(x: Array) -> Array:
     """log of the mean of exp(x) over the leading axis, computed without overflow."""
+    if not getattr(x, "shape", ()):
+        raise ProgramError(
+            f"logmeanexp: the mean is over the leading axis of an array, such as replicate(5, log_weight) returns, not over "
+            f"{described(x)}."
+        )
     return session().ops.logsumexp(x, 0) - math.log(x.shape[0])
 
 

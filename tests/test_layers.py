@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
     ["errors", "losses", "ops", "source", "tables", "trees"],
-    ["doors"],
+    ["doors", "options"],
     ["pairing"],
     ["checks"],
     ["strategies"],

@@ -148,7 +148,8 @@ class Bounded(OnGrid):
     STAKES = 12
 
     def __init__(self, tests: int, alpha: float, low: float, high: float, grid: Floats):
-        number("bounds: the lower one", low, below=number("bounds: the upper one", high))
+        if number("bounds: the lower one", low) >= number("bounds: the upper one", high):
+            raise ProgramError(f"bounds are (lower, upper), with a lower one below the upper one, not ({low}, {high}).")
         super().__init__(tests, alpha, [m for m in grid if low < m < high])
         fractions = np.geomspace(2e-3, 1.0, self.STAKES)[:, None] * 0.9
         self.low, self.high = low, high

@@ -3,43 +3,14 @@ that cannot be made of the model."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
+from ppvi._options import meant, options_called, options_of
 from ppvi.engine.names import Said
 from ppvi.errors import ProgramError
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-OPTIONS: set[str] = set()
-"""Names of options of the verbs."""
-
-
-def verb(function: F) -> F:
-    """A function that passes what it does not know on to the programs; its own options are its arguments by keyword."""
-    OPTIONS.update(options_of(function))
-    return function
-
-
-def options_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The options of a verb, with their defaults."""
-    found = inspect.signature(function).parameters.values()
-    return {x.name: x.default for x in found if x.kind is x.KEYWORD_ONLY}
-
-
-_HABITS = {
-    **dict.fromkeys("lr learning_rate step_size stepsize".split(), "optimizer=0.1, the step size of Adam"),
-    **dict.fromkeys("steps n_steps iterations num_iterations n_iter num_iters epochs num_epochs".split(), "num_steps="),
-    **dict.fromkeys("seed rng rng_key random_state".split(), "the key, which comes second"),
-    **dict.fromkeys("optim opt".split(), "optimizer="),
-    **dict.fromkeys("batch batch_size dataloader data_loader".split(), "batches="),
-    **dict.fromkeys("verbose progress_bar disable_progbar".split(), "progress="),
-    **dict.fromkeys("n_samples num_samples n_draws".split(), "draws= of posterior, or num_samples= of nuts"),
-}
-"""How other libraries call options, with what they are called here."""
 
 _INNER = {"AutoGuide": "model", "Messenger": "fn", "Module": "forward"}
 """By the names of classes, in which attribute is that which they call with the arguments that they get."""
@@ -57,21 +28,18 @@ def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Map
     except TypeError as error:
         takes_all = any(x.kind is x.VAR_KEYWORD for x in signature.parameters.values())
         unknown = [name for name in kwargs if name not in signature.parameters and not takes_all]
-        missing = [x for x in signature.parameters.values() if x.default is x.empty and x.name in OPTIONS]
+        options = options_called()
+        missing = [x for x in signature.parameters.values() if x.default is x.empty and x.name in options]
         if missing and missing[0].name not in kwargs:
             return ProgramError(
                 f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. "
                 f"{missing[0].name!r} is the name of an option too: give the programs their arguments by objective.on(...)."
             )
-        hint = "What follows the key, or the params, is passed to both programs: give them what both take."
-        if unknown:
-            name = unknown[0]
-            close = difflib.get_close_matches(name, sorted(OPTIONS), 1)
-            meant = _HABITS.get(name) or (f"{close[0]}=" if close else None)
-            hint = f"No option is called {name!r} either; did you mean {meant}?" if meant else hint
-            error = f"it has no argument {name!r}"
+        problem = f"it has no argument {unknown[0]!r}" if unknown else f"{error}"
+        hint = meant(unknown[0], options) if unknown else ""
+        hint = hint or " What follows the key, or the params, is passed to both programs: give them what both take."
         return ProgramError(
-            f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. {hint}"
+            f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {problem}.{hint}"
         )
     return None
 

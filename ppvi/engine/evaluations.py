@@ -141,7 +141,11 @@ def _real_scalar(value: Any, session: Session, name: str) -> Array:
             return value
         if tuple(value.shape) == () and dtype.startswith(("int", "uint")):
             return value * 1.0
-    first = ", which wants to be called first" * callable(value)
+    if callable(value):
+        raise ProgramError(
+            f"objective {name!r} returned {described(value)}, which wants to be called first: a function that makes an "
+            f"objective is called with what it makes it of, as in objective(iwelbo(5), model, guide)."
+        )
     raise ProgramError(
-        f"objective {name!r} returned {described(value)}{first}: it must return one real number; sum or average it."
+        f"objective {name!r} returned {described(value)}: it must return one real number; sum or average it."
     )

@@ -110,5 +110,5 @@ def diagnosed(data: az.InferenceData) -> az.InferenceData:
     bad = {str(name): float(x.max()) for name, x in r_hat.data_vars.items() if float(x.max()) > MAX_R_HAT}
     if bad:
         found = ", ".join(f"{name} {value:.3f}" for name, value in bad.items())
-        warnings.warn(f"NUTS: R-hat above {MAX_R_HAT} ({found}); the chains have not mixed, run longer.", stacklevel=3)
+        warnings.warn(f"NUTS: R-hat above {MAX_R_HAT} ({found}); the chains have not mixed, run longer.", stacklevel=4)
     return data

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from traceback import walk_tb
 from typing import Any, Never
 
-from ppvi._doors import close_to, described, listed, noted
+from ppvi._doors import close_to, described, listed, mapping, noted
 from ppvi._ops import Array
 from ppvi._source import warn_at
 from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
@@ -66,8 +66,9 @@ class Handle(Program):
         stop_params: bool | str = False,
         **kwargs: Any,
     ) -> Trace:
+        given = mapping("simulate: given= is a dict by site, or a run, of values that are not drawn", given)
         with self.session.constant_params(stop_params):
-            return self.run(Simulate(self.role, self.session, given or {}, observe), *args, **kwargs)
+            return self.run(Simulate(self.role, self.session, given, observe), *args, **kwargs)
 
     def assess(self, choices: Mapping[str, Any], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
         self.session.assesses = True

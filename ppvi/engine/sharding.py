@@ -42,7 +42,7 @@ def warn_unused(devices: int) -> None:
     warnings.warn(
         f"fit: nothing uses the axis {PARTICLES!r} of the mesh, and its {devices} devices do the same: the objective has no "
         f"runs of `replicate` whose number they can share evenly. Take such a number, or leave the axis out.",
-        stacklevel=6,
+        stacklevel=7,
     )
 
 

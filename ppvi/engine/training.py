@@ -226,7 +226,7 @@ def moved(whose: Whose, start: Start) -> tuple[str, ...]:
             )
         found = [name for name in names if name in wanted]
     if not found:
-        raise ProgramError(f"fit: an objective would move no parameter: {whose!r} selects none of {names}.")
+        raise ProgramError(f"fit: an objective would move no parameter: {described(whose)} selects none of {names}.")
     return tuple(found)
 
 

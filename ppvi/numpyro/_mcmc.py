@@ -11,7 +11,7 @@ from numpyro.handlers import infer_config
 from numpyro.infer import MCMC, NUTS
 
 from ppvi._doors import listed
-from ppvi.engine.calls import verb
+from ppvi._options import door
 from ppvi.engine.mcmc import diagnosed, looked_at, refuse_options, starting
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.sessions import Session
@@ -32,7 +32,7 @@ def session_of(key: jax.Array) -> Session:
     return Session(engine, {}, {}, scope_of(key, plain=True), **options)
 
 
-@verb
+@door
 def nuts(
     model: Callable[..., Any],
     key: jax.Array,

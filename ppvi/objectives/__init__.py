@@ -1,5 +1,6 @@
 """Published objectives as programs: each a few lines that read as its equation. A user's own is not second class."""
 
+from ppvi._doors import no_attribute as _no_attribute
 from ppvi.objectives.divergences import (
     alpha_divergence as alpha_divergence,
     chi_square as chi_square,
@@ -31,3 +32,5 @@ from ppvi.objectives.wake_sleep import (
     wake_phase_p as wake_phase_p,
     wake_phase_q as wake_phase_q,
 )
+
+__getattr__ = _no_attribute(__name__, [name for name in globals() if not name.startswith("_")])

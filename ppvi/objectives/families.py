@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 
 from ppvi._doors import described
 from ppvi._ops import Array
+from ppvi._options import door
 from ppvi.errors import ProgramError
 from ppvi.program import Program
 
@@ -75,10 +76,11 @@ def equal(mine: Any, theirs: Any) -> bool:
 
 def family(maker: Callable[P, Objective]) -> Callable[P, Member]:
     """Make values of the objectives that a function makes."""
+    checked = door(maker)
 
     @functools.wraps(maker)
     def made(*args: P.args, **kwargs: P.kwargs) -> Member:
-        return Member(made, maker(*args, **kwargs), args, kwargs)
+        return Member(made, checked(*args, **kwargs), args, kwargs)
 
     return made
 

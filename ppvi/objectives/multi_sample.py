@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ppvi._doors import count, number
+from ppvi._doors import count, described, number
 from ppvi._ops import Array
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.objectives.families import Objective, family
@@ -165,6 +165,8 @@ def dreg(particles: int, *, of: tuple[Scalar, Scalar, Scalar] | None = None, per
     argument as theirs, see also Geffner and Domke 2021 and Bauer and Mnih 2021.
     """
     count("dreg: the number of particles", particles)
+    if of is not None and not (isinstance(of, list | tuple) and len(of) == 3 and all(map(callable, of))):
+        raise ProgramError(f"dreg: of= is a function and its first two derivatives, (F, F', F''), not {described(of)}.")
 
     def held(x: Array) -> Array:
         return stop_gradient(x, because=_DREG)

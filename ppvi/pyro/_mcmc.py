@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pyro.infer import MCMC, NUTS, config_enumerate
 
-from ppvi.engine.calls import verb
+from ppvi._options import door
 from ppvi.engine.mcmc import diagnosed, looked_at, refuse_options, starting
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.sessions import Session
@@ -31,7 +31,7 @@ def _session() -> Session:
     )
 
 
-@verb
+@door
 def nuts(
     model: Callable[..., Any],
     key: Key,

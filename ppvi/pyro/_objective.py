@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ppvi._doors import flag
+from ppvi._options import door
 from ppvi.engine.formula import ObjectiveProgram
 from ppvi.objective import Engine, Objective
 from ppvi.strategies import Strategy
 
 
+@door
 def objective(
     program: ObjectiveProgram,
     model: Callable[..., Any],

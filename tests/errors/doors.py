@@ -6,7 +6,7 @@ import optax
 import torch
 
 import ppvi
-from ppvi import strategies
+from ppvi import objectives, strategies
 from ppvi.objectives import cubo, elbo, iwelbo, renyi, tempered_elbo, vimco
 from ppvi.program import each
 from tests.engines import NUMPYRO, PYRO
@@ -367,3 +367,50 @@ def error_of_the_objective_itself(e):
 @mistake(TypeError, "objective program")
 def gradient_stopped_of_a_text(e):
     e.gradient(lambda p, q: ppvi.stop_gradient("x"))
+
+
+# Calls that do not fit a signature ----------------------------------------------------------------------------------------
+
+CALL = ppvi.errors.CallError
+
+mistakes(
+    CALL,
+    ("particles as K", lambda e: iwelbo(K=5), "iwelbo(particles, per=)", "'K'", "Did you mean particles=?"),
+    ("family of one number", lambda e: renyi(5), "renyi(alpha, particles, per=)", "'particles'"),
+    ("hvi of nothing", lambda e: objectives.hvi(), "hvi(keep", "'keep'"),
+    ("particles of the objective", lambda e: e.objective(num_particles=10), "'num_particles'", "iwelbo(10)"),
+    ("optimizer of the objective", lambda e: e.objective(optimizer=0.1), "'optimizer'", "goes to fit"),
+    ("loss of the objective", lambda e: e.vi.objective(model=e.model, guide=e.guide, loss=elbo), "'loss'", "vi.objective(elbo, model, guide)"),
+    ("samples of a posterior", lambda e: e.fit().posterior(num_samples=100), "'num_samples'", "Did you mean draws=?"),
+    ("reference left out", lambda e: ppvi.compare(e.params), "compare(fit, reference", "'reference'"),
+    ("load without an objective", lambda e: ppvi.load("run"), "load(folder, objective", "'objective'"),
+    ("key and params by name", lambda e: e.bound.value_and_grad(key=e.key, params=e.params, y=e.y), "key and params by position"),
+    ("fit of the module", lambda e: ppvi.fit(e.bound, e.key, e.y), "ppvi.fit is a module", "vi.fit"),
+    ("objective of the module", lambda e: ppvi.objective(elbo, e.model, e.guide), "ppvi.objective is a module", "vi.objective"),
+)  # fmt: skip
+mistakes(
+    AttributeError,
+    ("nuts of no engine", lambda e: ppvi.nuts, "'nuts'", "ppvi.numpyro"),
+    ("strategy of the other spelling", lambda e: ppvi.Reparameterize, "'Reparameterize'", "Did you mean Reparam?"),
+    ("objective in capitals", lambda e: objectives.IWELBO, "'IWELBO'", "Did you mean iwelbo?"),
+)
+mistakes(
+    PROGRAM,
+    ("draws of nuts", lambda e: e.vi.nuts(e.model, e.key, e.y, draws=5), "'draws'", "Did you mean num_samples=?"),
+    ("num_draws of nuts", lambda e: e.vi.nuts(e.model, e.key, e.y, num_draws=5), "'num_draws'", "Did you mean num_samples=?"),
+    ("particles of a gradient", lambda e: e.bound.value_and_grad(e.key, e.params, e.y, particles=3), "'particles'", "iwelbo(10)"),
+    ("particles of a fit", lambda e: e.fit(num_particles=3), "'num_particles'", "iwelbo(10)"),
+    ("strategies of a fit", lambda e: e.fit(strategies={}), "'strategies'", "vi.objective"),
+    ("data of init", lambda e: e.bound.init(e.key, data=e.y), "it has no argument 'data'", "give them what both take"),
+    ("guide by name", lambda e: e.vi.objective(elbo, e.model, "AutoNormal"), "'AutoNormal'", "such as AutoNormal(model)"),
+    ("loss of SVI", lambda e: e.objective(e.infer.Trace_ELBO()), "Trace_ELBO", "SVI", "ppvi.objectives.elbo"),
+    ("loss of SVI as a class", lambda e: e.objective(e.infer.TraceMeanField_ELBO), "TraceMeanField_ELBO", "ppvi.objectives.elbo"),
+    ("family of structured guides not called", lambda e: e.gradient(objectives.hvi), "'hvi'", "iwelbo(5)"),
+    ("parameters by a function of none", lambda e: e.fit([(e.bound, lambda name: False)]), "the function <lambda>(name)", "'loc'"),
+    ("bounds swapped", lambda e: ppvi.check_estimator(right, START, bounds=(1.0, -1.0), progress=False), "(lower, upper)", "(1.0, -1.0)"),
+    ("given by a name", lambda e: e.gradient(lambda p, q: q.simulate(given="mean").log_density), "given=", "'mean'"),
+    ("per a number", lambda e: e.gradient(lambda p, q: p.log_density(q.simulate(), per=0)), "per=", "not 0"),
+    ("mean of a number", lambda e: e.gradient(lambda p, q: ppvi.logmeanexp(q.simulate().log_density)), "logmeanexp", "shape ()"),
+    ("mean of a list", lambda e: e.gradient(lambda p, q: ppvi.logmeanexp([q.simulate().log_density])), "logmeanexp", "list of length 1"),
+    ("dreg of a name", lambda e: objectives.dreg(3, of="elbo"), "dreg", "of=", "'elbo'"),
+)  # fmt: skip
