@@ -28,19 +28,18 @@ def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Map
     except TypeError as error:
         takes_all = any(x.kind is x.VAR_KEYWORD for x in signature.parameters.values())
         unknown = [name for name in kwargs if name not in signature.parameters and not takes_all]
-        options = options_called()
+        name, options = name_of(called), options_called()
+        said = role if role.endswith(f" {name}") else f"{role} {name}"
         missing = [x for x in signature.parameters.values() if x.default is x.empty and x.name in options]
         if missing and missing[0].name not in kwargs:
             return ProgramError(
-                f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {error}. "
+                f"the {said}{signature} cannot be called with these arguments: {error}. "
                 f"{missing[0].name!r} is the name of an option too: give the programs their arguments by objective.on(...)."
             )
         problem = f"it has no argument {unknown[0]!r}" if unknown else f"{error}"
         hint = meant(unknown[0], options) if unknown else ""
         hint = hint or " What follows the key, or the params, is passed to both programs: give them what both take."
-        return ProgramError(
-            f"the {role} {name_of(called)}{signature} cannot be called with these arguments: {problem}.{hint}"
-        )
+        return ProgramError(f"the {said}{signature} cannot be called with these arguments: {problem}.{hint}")
     return None
 
 
@@ -106,17 +105,15 @@ def left_out(guide: Callable[..., Any], discrete: Mapping[str, Said]) -> Program
     )
 
 
-def draw_by_hand(names: list[str], kind: str = "AutoNormal") -> str:
+def draw_by_hand(names: list[str], autoguide: str | None = None) -> str:
     """What to do about discrete sites that no guide draws."""
-    return (
-        f"Draw discrete sites in a guide of your own, by a strategy such as Enumerate() or LeaveOneOut(), which may call "
-        f"{kind}(block(model, hide={names})) for the others."
-    )
+    others = f", which may call {autoguide}(block(model, hide={names})) for the others" if autoguide else ""
+    return f"Draw discrete sites in a guide of your own, by a strategy such as Enumerate() or LeaveOneOut(){others}."
 
 
 def name_of(fn: Any) -> str:
     """What a person calls a program."""
-    return getattr(fn, "__name__", type(fn).__name__)
+    return name_of(fn.func) if isinstance(fn, functools.partial) else getattr(fn, "__name__", type(fn).__name__)
 
 
 def _called(fn: Any) -> Any:

@@ -93,6 +93,8 @@ def _of_column(name: Any, column: Any) -> np.ndarray:
 def _of_list(engine: Engine[Any, Any], x: Sequence[Any], exactly: bool) -> Array:
     if all(type(entry) in PLAIN for entry in x):
         found = np.asarray(x)
+        if found.dtype.kind == "O":
+            raise UnfitError(f"{described(x)}, with an int of more than 64 bits", "pass an array of floats")
         return engine.ops.array(found) if found.dtype.kind == "f" else engine.array(found)
     entries = []
     for i, entry in enumerate(x):

@@ -37,8 +37,9 @@ class Formula:
         """An objective without parameters has nothing to fit."""
         if not found:
             raise ProgramError(
-                f"neither the guide {name_of(self.guide)!r} nor the model {name_of(self.model)!r} declares a parameter, so "
-                f"there is nothing to fit: declare one with `param`, or use an autoguide such as AutoNormal(model)."
+                f"neither the guide {name_of(self.guide)!r} nor the model {name_of(self.model)!r} declares a parameter, as the "
+                f"objective runs them, so there is nothing to fit: declare one with `param`, use an autoguide such as "
+                f"AutoNormal(model), or have the objective run the guide, as by q.simulate()."
             )
 
 

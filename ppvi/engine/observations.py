@@ -17,6 +17,7 @@ from ppvi.engine.distributions import SiteDistribution, uncovered
 from ppvi.engine.protocol import Programs
 from ppvi.engine.regions import Region
 from ppvi.engine.sites import Site
+from ppvi.engine.statements import given_text
 from ppvi.errors import ObservedError, ProgramError
 
 Engine = Programs[Any, Any]
@@ -40,6 +41,8 @@ def fits(fn: Any, shape: tuple[int, ...]) -> bool:
 
 def misfit(site: Site, seen: SiteDistribution, shape: tuple[int, ...], role: str, where: str) -> ProgramError:
     """The error of a value that is of another shape than its site."""
+    if problem := given_text(f"site {site.name!r} of the {role} at {where}, {seen.name},", vars(site.fn)):
+        return problem
     fn, plates = site.fn, ", ".join(repr(plate.name) for plate in site.plates)
     is_data = site.observed is not None
     within = f" within {'plates' if len(site.plates) > 1 else 'plate'} {plates}" if plates else ""

@@ -223,6 +223,8 @@ class Run:
     def keep(self, name: str, value: Any) -> None:
         """Keep a deterministic site."""
         session = self.session
+        if problem := named_otherwise("deterministic site", name, self.role, session.here()):
+            raise problem
         if session.scope.bodies is None:
             self.refuse_second(name, self.session.here)
             self.deterministic[name] = value

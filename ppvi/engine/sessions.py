@@ -31,6 +31,7 @@ from ppvi.engine.statements import (
     refuse_initial,
     refuse_parameter,
     refuse_start,
+    uneven,
 )
 from ppvi.errors import ProgramError, StrategyError
 from ppvi.ir import At, Candidate, Constant, Density, Note, SiteInfo
@@ -266,7 +267,10 @@ class Session(Generic[E]):
         return Drawn(stopped(value), [(transform, stopped(x)) for transform, x in between], route)
 
     def log_prob(self, site: Site, value: Array, role: str, intermediates: Sequence[Any] = ()) -> Array:
-        return self.log_probs(self, site, value, role, intermediates)
+        log_prob = self.log_probs(self, site, value, role, intermediates)
+        if problem := uneven(f"site {site.name!r} of the {role} at {self.here()}", "scale", site.scale, log_prob.shape):
+            raise problem
+        return log_prob
 
     def say_if_broadcast(self, site: Site, value: Array, log_prob: Array, role: str) -> None:
         """Refuse data that have another number of rows than a plate around them; and warn of data that count many times."""

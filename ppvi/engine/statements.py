@@ -16,6 +16,7 @@ import numpy as np
 
 from ppvi._doors import described, whole
 from ppvi._source import Call, last_call
+from ppvi.engine.distributions import masks
 from ppvi.errors import ProgramError
 
 
@@ -53,6 +54,13 @@ def failed_statement(error: Exception, role: str, library: Library, beyond: Beyo
     if not calls or isinstance(error, Warning) or type(error).__module__.startswith("ppvi."):
         return None
     known = calls[0].locals
+    if calls[0].function == "deterministic" and "name" in known:
+        return named_otherwise("deterministic site", known["name"], role, where)
+    if calls[0].function == "factor" and isinstance(known.get("log_factor"), str | bytes):
+        at = f"site {known['name']!r} of the {role} at {where}"
+        return named_otherwise("site", known["name"], role, where) or given_text(
+            at, {"log_factor": known["log_factor"]}
+        )
     if calls[0].function in ("sample", "factor"):
         for call in calls:
             if call.function == "sample" and "fn" in call.locals:
@@ -70,10 +78,36 @@ def named_otherwise(what: str, name: Any, role: str, where: str) -> ProgramError
     """What is wrong with a name, if anything."""
     if isinstance(name, str):
         return None
-    call = {"site": "sample(name, distribution)", "parameter": "param(name, value)", "plate": "plate(name, size)"}[what]
+    call = {
+        "site": "sample(name, distribution)",
+        "deterministic site": "deterministic(name, value)",
+        "parameter": "param(name, value)",
+        "plate": "plate(name, size)",
+    }[what]
     return ProgramError(
         f"a {what} of the {role} at {where} is named {described(name)}: names are texts and come first, {call}."
     )
+
+
+def given_text(at: str, arguments: Mapping[str, Any]) -> ProgramError | None:
+    """The error of a statement or a distribution among whose arguments is a text."""
+    for name, value in arguments.items():
+        if isinstance(value, str | bytes):
+            return ProgramError(f"{at} is given {described(value)} as its {name}, where numbers are due.")
+    return None
+
+
+def uneven(at: str, what: str, x: Any, batch: Sequence[int]) -> ProgramError | None:
+    """The error of a scale or a mask that does not broadcast with the batch shape of the site that it is around."""
+    shape = tuple(getattr(x, "shape", ()))
+    try:
+        np.broadcast_shapes(shape, tuple(batch))
+    except ValueError:
+        return ProgramError(
+            f"{at}: the {what} around it has shape {shape}, and the site batch shape {tuple(batch)}. Give the {what} an entry "
+            f"for each row of the site."
+        )
+    return None
 
 
 # Sites ------------------------------------------------------------------------------------------------------------------------
@@ -109,11 +143,15 @@ def _failed_site(
     if any(call.is_ours for call in calls):
         said = beyond(name, fn, where)
         return ProgramError(said) if said else None
-    frames: Sequence[Any] = next(
-        (call.locals["msg"]["cond_indep_stack"] for call in reversed(calls) if "msg" in call.locals), ()
-    )
+    msg: Mapping[str, Any] = next((call.locals["msg"] for call in reversed(calls) if "msg" in call.locals), {})
+    frames: Sequence[Any] = msg.get("cond_indep_stack", ())
     for frame in frames:
         if problem := _no_axis(frame.name, frame.dim, role, where):
+            return problem
+    rows = {frame.dim: frame.size for frame in frames if frame.dim is not None}
+    plates = tuple(rows.get(axis, 1) for axis in range(min(rows, default=0), 0))
+    for mask, _ in masks(msg.get("fn")):
+        if problem := uneven(at, "mask", mask, plates):
             return problem
     around = listed_plates((frame.name, frame.size, frame.dim) for frame in frames)
     return ProgramError(

@@ -17,6 +17,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ppvi._doors import was_running
+from ppvi._source import UNKNOWN
 from ppvi.engine.arguments import Constants, copied
 from ppvi.engine.evaluations import evaluate
 from ppvi.engine.formula import Formula
@@ -154,6 +155,11 @@ def _refusal(
             f"it; or compute with jnp.where, lax.cond or a mask."
         )
     place = was_running(error)
+    if where == UNKNOWN and not place:
+        return ReadError(
+            "the program computes with a traced array of an earlier run, which it has kept in a global, a list or an object: "
+            "compute it in every run, or pass it as an argument."
+        )
     return ReadError(
         f"the program reads a number in Python at {where}{f' ({place})' if place else ''} that depends on parameters, on "
         f"draws or on a traced array. Keep it an array: jnp.where or lax.cond in place of an if or a while, jnp in place of "

@@ -24,6 +24,7 @@ from ppvi.engine.minibatches import Plates, Stated, Whole
 from ppvi.engine.runs import Run, no_direct_sites, own_scale, unknown_site
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Site, choices_of
+from ppvi.engine.statements import uneven
 from ppvi.errors import ProgramError
 from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._buffers import batch_norm
@@ -111,6 +112,10 @@ class Around(Messenger):
                 self.plates.refuse_unstated(name, frame.name)
         shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame), frame.size) for frame in frames]
         plates = self.plates.around(name, shape, dims)
+        if msg["mask"] is not None:
+            at = f"site {name!r} of the {self.run.role} at {source.here()}"
+            if problem := uneven(at, "mask", msg["mask"], fn.batch_shape):
+                raise problem
         # Densities and credit are the objective's, which has gradients whether or not the program is under `no_grad`; what
         # the program draws there is a constant to it.
         constant = self.grad and not torch.is_grad_enabled()

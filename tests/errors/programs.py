@@ -12,7 +12,7 @@ import ppvi
 from ppvi import strategies
 from ppvi.errors import BiasWarning
 from tests.engines import NUMPYRO, PYRO
-from tests.errors.table import PROGRAM, STRATEGY, N, mistake, mistakes
+from tests.errors.table import ENGINE, PROGRAM, STRATEGY, N, mistake, mistakes
 
 HERE = "tests/errors/programs.py:"
 
@@ -399,3 +399,51 @@ def keyword_of_a_distribution(e):
 @mistake(Exception, "ppvi was running the model", "'mean'")
 def shapes_that_do_not_broadcast(e):
     e.gradient(model=lambda y: heights(e, y, e.dist.Normal(mean(e) * e.xp.ones(3), e.xp.ones(4))), guide=e.guide)
+
+
+# Texts, names and shapes in other statements ------------------------------------------------------------------------------
+
+
+def after(e, statement):
+    """One gradient of the model with a further statement."""
+    return e.gradient(model=lambda y: (e.model(y), statement()))
+
+
+mistakes(
+    PROGRAM,
+    ("deterministic named by its value", lambda e: after(e, lambda: e.ppl.deterministic(e.array(1.0), "twice")), "deterministic(name, value)", HERE),
+    ("factor of a text", lambda e: after(e, lambda: e.ppl.factor("penalty", "x")), "'penalty'", "'x'", "log_factor", HERE),
+    ("factor named by its value", lambda e: after(e, lambda: e.ppl.factor(e.array(1.0), "penalty")), "named a", HERE),
+    ("scale of another number of rows", lambda e: e.gradient(model=lambda y: scaled(e, y)), "'heights'", "scale", "(3,)", "(5,)"),
+    ("mask of another number of rows", lambda e: e.gradient(model=lambda y: masked(e, y)), "'heights'", "mask", "(3,)", "(5,)", HERE),
+    ("ints beyond 64 bits", lambda e: e.gradient(args=([10**30] * N,)), "'heights'", "64 bits", "floats"),
+    ("objective without a guide", lambda e: e.gradient(lambda p, q: p.simulate().log_density), "as the objective runs them", "q.simulate()"),
+    ("handle of a program of no arguments", lambda e: e.gradient(lambda p, q: ppvi.handle(nothing).simulate().log_density), "nothing()", "too many positional"),
+)  # fmt: skip
+
+
+def nothing():
+    """A program without arguments."""
+
+
+def scaled(e, y):
+    where = mean(e)
+    with e.handlers.scale(scale=e.array([1.0, 2.0, 3.0])):
+        heights(e, y, e.dist.Normal(where, 1.0))
+
+
+def masked(e, y):
+    where = mean(e)
+    with e.ppl.plate("rows", N), e.handlers.mask(mask=e.xp.asarray([True, False, True])):
+        e.ppl.sample("heights", e.dist.Normal(where, 1.0), obs=y)
+
+
+@mistake(ENGINE, "a traced array of an earlier run", on=NUMPYRO)
+def draw_kept_from_an_earlier_run(e):
+    kept = []
+
+    def model(y):
+        kept.append(mean(e))
+        heights(e, y + 0.0 * kept[0], e.dist.Normal(kept[-1], 1.0))
+
+    e.gradient(model=model)

@@ -131,7 +131,7 @@ MISTAKES = {
         f"AutoNormal is a guide of continuous sites.*'k'.*{BY_HAND}",
     ),
     "an autoguide of some discrete sites": (partial(auto, of=mixed), f"'k' .*{BY_HAND}"),
-    "a discrete site that the guide lacks": (partial(gradient, model=mixed), rf"latent site 'k' .*\['m'\].*{BY_HAND}"),
+    "a discrete site that the guide lacks": (partial(gradient, model=mixed), r"latent site 'k' .*'m'.*Enumerate\(\)"),
     "an autoguide and a plate of another size": (partial(auto, of=five), r"site 'x' of the model at .*does not fit"),
     "the same of a partial": (partial(auto, of=partial(of_size, n=5)), r"site 'x' of the model at .*does not fit"),
     "draws of a Laplace approximation": (
