@@ -12,7 +12,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from traceback import walk_tb
 from typing import Any, Never
 
@@ -390,8 +390,3 @@ def no_direct_sites(name: str, where: str) -> ProgramError:
         f"site {name!r} at {where} is sampled by the objective itself: sites belong to a model or a guide; draw from one with "
         f"`simulate`."
     )
-
-
-def unknown_site(name: str, sites: Collection[str]) -> StrategyError:
-    """The error of strategies that were set on a program which has no such site."""
-    return StrategyError(f"strategies name the site {name!r}, which the program does not have; it has {sorted(sites)}.")

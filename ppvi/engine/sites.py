@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -169,6 +169,11 @@ def _as_strategy(strategy: Any, name: str, site: Distribution, where: str) -> St
     if problem:
         raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {problem.removesuffix('.')}.")
     return strategy
+
+
+def unknown_site(name: str, sites: Collection[str]) -> StrategyError:
+    """The error of strategies that were set on a program which has no such site."""
+    return StrategyError(f"strategies name the site {name!r}, which the program does not have; it has {sorted(sites)}.")
 
 
 def not_a_strategy(strategy: Any) -> str | None:
