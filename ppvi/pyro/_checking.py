@@ -36,7 +36,7 @@ class Gradients:
         self.owner = np.concatenate([np.full(x.numel(), i) for i, x in enumerate(self._unconstrained.values())])
         self.seed = key if isinstance(key, int) else int(torch.randint(2**31, (), generator=key))
         # Each draw of what is replayed is a run of the programs.
-        self.few = {} if plan is not None else {"projections": 1, "close": False, "alone": False}
+        self.few: Mapping[str, Any] = {} if plan is not None else {"projections": 1, "close": False, "alone": False}
 
     def _free(self, params: Params) -> Params:
         return {name: t.inv(params[name].detach()) for name, t in self._transforms.items()}

@@ -22,7 +22,7 @@ from ppvi.engine.evaluations import evaluate, run_in
 from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import refuse_gaps
 from ppvi.engine.outcomes import Outcomes, gone_through
-from ppvi.engine.protocol import Args, Kwargs, Params, Seen
+from ppvi.engine.protocol import Args, Kwargs, Params, Seen, Start as AnyStart
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias, warn_of_motionless
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
@@ -299,7 +299,7 @@ class Estimator:
     def untouched(self) -> AbstractContextManager[None]:
         return unchanged(self.modules.places)
 
-    def gradients(self, key: Key, params: Params, args: Args, kwargs: Kwargs, start: Start) -> Gradients:
+    def gradients(self, key: Key, params: Params, args: Args, kwargs: Kwargs, start: AnyStart) -> Gradients:
         return Gradients(self, key, params, args, kwargs, start, self._prepared(params, args, kwargs)[0].plan)
 
     def outcomes(self, params: Params, args: Args, kwargs: Kwargs, limit: int, seconds: float = math.inf) -> Outcomes:
