@@ -75,7 +75,7 @@ class TimeLimit:
     seconds: float
 
     def __post_init__(self) -> None:
-        number("TimeLimit: seconds", self.seconds, above=0)
+        number("TimeLimit: seconds", self.seconds, least=0)
 
     def __call__(self, fit: SoFar) -> str | None:
         return f"{self.seconds:g} seconds have passed" if fit.seconds >= self.seconds else None

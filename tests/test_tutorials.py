@@ -9,7 +9,14 @@ import pytest
 TUTORIALS = sorted((Path(__file__).parent.parent / "tutorials").glob("[0-9]*.py"))
 
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=[path.stem for path in TUTORIALS])
+LONG = ("02", "04", "05")
+"""Those that take many draws, which `make random` runs."""
+ROWS = [
+    pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem.startswith(LONG) else ()) for path in TUTORIALS
+]
+
+
+@pytest.mark.parametrize("path", ROWS)
 def test_tutorial(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")

@@ -31,7 +31,7 @@ class Layout:
     """Where the tensors of a fit lie on a mesh."""
 
     def __init__(self, mesh: DeviceMesh):
-        if not isinstance(mesh, DeviceMesh):
+        if not hasattr(mesh, "device_type"):
             raise ProgramError(
                 f'fit: mesh= is a DeviceMesh, such as init_device_mesh("cpu", (2,)), not {described(mesh)}.'
             )

@@ -172,7 +172,7 @@ def test_a_neural_baseline_wants_an_input():
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_a_decay_lies_between_zero_and_one(decay):
-    with pytest.raises(ppvi.StrategyError, match="the decay must be at least 0 and less than 1"):
+    with pytest.raises(ppvi.StrategyError, match="the decay must be a finite number at least 0 and below 1"):
         RunningMean(decay)
 
 

@@ -161,7 +161,7 @@ def test_antithetic_draws_cancel_what_is_linear(engine):
     ("make", "message"),
     [
         (lambda: Stratified(1), "Stratified: n must be an int of at least 2, not 1"),
-        (lambda: BoundaryReparam(0.7), "surfaces must be a tuple of at least one, not 0.7"),
+        (lambda: BoundaryReparam(0.7), "surfaces must be a tuple of at least one, such as"),
         (lambda: BoundaryReparam(()), "surfaces must be a tuple of at least one"),
     ],
 )

@@ -51,8 +51,8 @@ def test_one_key_for_all_rounds():
 def test_the_rest_at_the_draws_whatever_is_asked():
     """Alternatives that are told what the draws have given."""
 
-    def stuck(self, eqn, inputs, outputs, where, reader):
-        equation = rest(self, eqn, inputs, outputs, where, reader)
+    def stuck(self, eqn, inputs, make, reader):
+        equation = rest(self, eqn, inputs, make, reader)
         return lifting.replace(equation, run=lambda *arrays: arrays[: eqn.params["before"]])
 
     rest = lifting.Reader.rest
