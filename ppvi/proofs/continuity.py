@@ -133,7 +133,7 @@ class Region:
             places = straight(step.equation.flow()[0][1] or ())
             return [(step.inputs[1], tuple(None if a is None else axes[a] for a in places))]
         if not step.meaning.moves:
-            return [(atom, axes if atom.shape else ()) for atom in step.inputs[: step.equation.arity]]
+            return [(atom, _along(step, i, axes)) for i, atom in enumerate(step.inputs[: step.equation.arity])]
         operand, flow = step.inputs[0], step.equation.flow()[0][0]
         places = () if flow is None else straight(flow)
         if flow is None or any(a is None and size > 1 for a, size in zip(places, operand.shape, strict=True)):
@@ -245,6 +245,14 @@ class Region:
 
 
 @functools.cache
+def _along(step: Step, i: int, axes: Axes) -> Axes:
+    """Where the axes of an operand of an entrywise operation lie, which of a function that was vectorised may be fewer."""
+    ndim = len(step.inputs[i].shape)
+    if ndim in (0, len(axes)):
+        return axes[:ndim]
+    return tuple(None if a is None else axes[a] for a in straight(step.equation.flow()[0][i] or ()))
+
+
 def _entries(axis: int | None) -> np.ndarray:
     """Places along an axis, one for each line."""
     return np.random.default_rng(0 if axis is None else axis + 1).integers(0, 2**31, LINES)
