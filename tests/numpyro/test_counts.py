@@ -94,3 +94,38 @@ def test_numpyro_is_left_as_it_was():
     with careful():
         pass
     assert jnp.isnan(jax.grad(lambda p: LARGE * dist.Bernoulli(p).log_prob(0))(0.0))
+
+
+def test_a_softplus_of_which_one_side_alone_is_vectorised():
+    """log(e^x + e^y) within vmap, with y the same in all lanes, of one axis fewer."""
+
+    def guide():
+        numpyro.sample("z", dist.Normal(numpyro.param("loc", jnp.zeros(3)), 1.0).to_event(1))
+
+    def program(p, q):
+        z = q.simulate()["z"]
+
+        def one(t):
+            return jnp.where(t * z > 0, 1.0, 0.5) * 0 + jnp.logaddexp(t * z, jnp.zeros(3))
+
+        return jax.vmap(jax.vmap(one))(jnp.array([[0.5, 1.0], [1.0, 2.0]])).sum()
+
+    bound = vi.objective(program, guide, guide)
+    assert bound.prove({"loc": jnp.zeros(3)}).verdict == "proved"
+
+
+def test_logits_have_a_slope_and_a_curvature_at_zero():
+    def model(y):
+        numpyro.sample("y", dist.Bernoulli(logits=numpyro.param("logit", 0.0)), obs=y)
+        numpyro.sample("z", dist.Normal(0.0, 1.0))
+
+    def guide(y):
+        numpyro.sample("z", dist.Normal(0.0, 1.0))
+
+    bound = vi.objective(elbo, model, guide)
+    of = lambda logit: bound.surrogate(jax.random.key(0), {"logit": logit}, 1.0)  # noqa: E731
+    for logit in (0.0, 1e-20, -0.7, 3.0):
+        probability = 1 / (1 + np.exp(-logit))
+        np.testing.assert_allclose(jax.grad(of)(jnp.array(logit)), 1 - probability, rtol=1e-5)
+        second = jax.grad(jax.grad(of))(jnp.array(logit))
+        np.testing.assert_allclose(second, -probability * (1 - probability), rtol=1e-5)
