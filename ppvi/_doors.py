@@ -7,7 +7,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Never
 
@@ -50,9 +50,12 @@ def described(value: Any) -> str:
 
 def listed(names: Iterable[Any], most: int = 8) -> str:
     """Names for a sentence, in their order, the first of many."""
-    found = [described(name) for name in names]
-    more = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(found[:most]) + more
+    return first_of([described(name) for name in names], most)
+
+
+def first_of(texts: Sequence[str], most: int, between: str = ", ") -> str:
+    """The first of many texts, and how many more there are."""
+    return between.join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def close_to(name: Any, names: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from ppvi._doors import described
+from ppvi._doors import described, first_of
 from ppvi._ops import Array
 from ppvi.engine.arguments import Programs, name_of
 from ppvi.engine.protocol import Programs as Engine
@@ -202,9 +202,8 @@ def unfit(
 
 def said_of(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], most: int = 4) -> str:
     """What the arguments of a program are, the first of many, in a few words each."""
-    named = [(name_of([fn], isinstance(place, str), place), x) for place, x in [*enumerate(args), *kwargs.items()]]
-    more = f" and {len(named) - most} more" if len(named) > most else ""
-    return "; ".join(f"{name}, {described(x)}" for name, x in named[:most]) + more
+    given = [*enumerate(args), *kwargs.items()]
+    return first_of([f"{name_of([fn], isinstance(at, str), at)}, {described(x)}" for at, x in given], most, "; ")
 
 
 def leaves_of(programs: Programs, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ppvi._doors import first_of
 from ppvi.engine.arguments import Programs
 from ppvi.engine.data import is_of_framework, leaves_of, mapped
 from ppvi.engine.protocol import Args, Estimator, Kwargs, Params
@@ -29,8 +30,7 @@ def gaps(programs: Programs, known: Known, args: Sequence[Any], kwargs: Mapping[
             continue
         what = "infinite" if not np.isnan(x).any() else "NaN or infinite" if np.isinf(x).any() else "NaN"
         rows = list(map(str, np.unique(np.argwhere(~fine)[:, 0]))) if x.ndim else []
-        more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-        found.append(f"argument {name} is {what}" + (f" in rows {', '.join(rows[:3])}{more}" if rows else ""))
+        found.append(f"argument {name} is {what}" + (f" in rows {first_of(rows, 3)}" if rows else ""))
     return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from ppvi._ops import as_numpy
 from ppvi.analysis.inlined import Flat, Step
 from ppvi.analysis.ranges import Ranges, pole_of
-from ppvi.ir import Atom, Literal, Origin, Smoothness, Var, is_float, straight
+from ppvi.ir import Atom, AxisMap, Literal, Origin, Smoothness, Var, is_float, straight
 from ppvi.proofs.formula import LINES, Formula, Knots, Leaf, Operation, Table, jumps_in
 
 MOST = 300
@@ -130,15 +130,14 @@ class Region:
     def _operands(self, step: Step, axes: Axes) -> list[tuple[Atom, Axes]] | None:
         """The operands and where their axes lie, or None where entries are mixed."""
         if step.meaning.entrywise is None:
-            places = straight(step.equation.flow()[0][1] or ())
-            return [(step.inputs[1], tuple(None if a is None else axes[a] for a in places))]
+            return [(step.inputs[1], _through(step.equation.flow()[0][1], axes))]
         if not step.meaning.moves:
             return [(atom, _along(step, i, axes)) for i, atom in enumerate(step.inputs[: step.equation.arity])]
         operand, flow = step.inputs[0], step.equation.flow()[0][0]
         places = () if flow is None else straight(flow)
         if flow is None or any(a is None and size > 1 for a, size in zip(places, operand.shape, strict=True)):
             return None
-        return [(operand, tuple(None if a is None else axes[a] for a in places))]
+        return [(operand, _through(flow, axes))]
 
     def formula(self, out: int) -> Formula:
         """Everything about it that its jumps depend on."""
@@ -248,9 +247,12 @@ class Region:
 def _along(step: Step, i: int, axes: Axes) -> Axes:
     """Where the axes of an operand of an entrywise operation lie, which of a function that was vectorised may be fewer."""
     ndim = len(step.inputs[i].shape)
-    if ndim in (0, len(axes)):
-        return axes[:ndim]
-    return tuple(None if a is None else axes[a] for a in straight(step.equation.flow()[0][i] or ()))
+    return axes[:ndim] if ndim in (0, len(axes)) else _through(step.equation.flow()[0][i], axes)
+
+
+def _through(flow: AxisMap | None, axes: Axes) -> Axes:
+    """Where the axes of an operand lie that go to its output's like this, which lie along these."""
+    return tuple(None if a is None else axes[a] for a in straight(flow or ()))
 
 
 def _entries(axis: int | None) -> np.ndarray:
