@@ -27,7 +27,7 @@ from ppvi.expectations import (
     minibatch,
     power_of,
 )
-from ppvi.inference import marginal, normalize, tempered
+from ppvi.inference import marginal, normalize, summed, tempered
 from ppvi.program import (
     Program,
     Trace,
@@ -104,6 +104,7 @@ __all__ = [
     "replicate",
     "stop_gradient",
     "strategies",
+    "summed",
     "tempered",
     "total",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -71,6 +71,8 @@ class Trace(Mapping[str, Array]):
     """Of sites in branches: whether the run has the site, in each round of the loops around the branch."""
     distributions: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The engine's own objects for each site, while the run is not yet stacked with others."""
+    per_plates: Callable[[Plates], Array] | None = field(default=None, repr=False, compare=False)
+    """How its density is found by the row of some plates, where that is no sum over sites."""
 
     def __getitem__(self, site: str) -> Array:
         try:
@@ -100,7 +102,9 @@ class Trace(Mapping[str, Array]):
 
         **Raises** `ProgramError` if a site lies outside a plate, for its log_prob then has no such axis.
         """
-        return self.log_density if plate is None else self._total(self.log_probs, plate)
+        if plate is None:
+            return self.log_density
+        return self._total(self.log_probs, plate) if self.per_plates is None else self.per_plates(plate)
 
     def score(self, per: Plates | None = None) -> Array:
         """log q - stop_gradient(log q) of the sites whose draws carry no gradient: zero in value, with the gradient of log q.

@@ -321,6 +321,8 @@ class Equation(Generic[R]):
     numbers: Callable[[Collection[int] | None], Callable[..., Sequence[Array | None]]] | None = None
     """For the checks, which run it once or twice: what it returns of NumPy's arrays, where that takes less time than `run`, and
     None perhaps for outputs that are not wanted."""
+    resized: Callable[[tuple[int, ...]], Callable[..., Sequence[Array]] | None] | None = None
+    """How it is run where operands and output have one entry along some axes, from the output's shape; None where it cannot."""
 
     @property
     def is_site(self) -> bool:

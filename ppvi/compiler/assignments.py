@@ -1,26 +1,30 @@
-"""Variables at every assignment of values to the lanes that they depend on, several in a row.
+"""Variables at every assignment of values to the lanes that they depend on.
 
     x_t = f(g(z_{t-1}), z_t)        K values of g and K^2 of f, and not K^2 of both
 
 A run of the rest for every assignment would do all operations K^width times. Here each is done once for every assignment of
 the lanes that its own result depends on. That works as long as operations only move lanes: then an entry depends on lanes at
-fixed distances from its own place, and its variable is a table with an axis of alternatives for each distance.
+fixed distances from its own place, and its variable is a table with an axis of alternatives for each of them.
+
+Of values that are the same for all lanes a table is *narrow*: of size one along the lanes' axes, for as long as nothing else
+has those axes. The rates of K components are looked up K times, and not K times for each of N rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from ppvi._ops import Array, Ops
-from ppvi.ir import Atom, Equation, Lifted, Var, along
+from ppvi.compiler.dependence import Lanes
+from ppvi.ir import Along, Atom, AxisMap, Equation, Lifted, Var, along
 
 
 class Values(Protocol):
-    """Where variables that do not depend on the site have their values; `ppvi.compiler.continuation.Env`."""
+    """Where variables that depend on no site have their values; `ppvi.compiler.continuation.Env`."""
 
     values: dict[Atom, Array]
 
@@ -32,29 +36,67 @@ class Values(Protocol):
 
 
 @dataclass(frozen=True)
+class Label:
+    """An axis of alternatives: those of one lane of a site, for each entry of a variable."""
+
+    site: Equation
+    lanes: Lanes
+    """Where the lane lies for each lane axis of the site: along an axis of the variable, at one distance; None where it is the
+    same for all entries."""
+    part: tuple[int, ...] = ()
+    """Which lane it is along the axes of the site that are not gone along."""
+
+    def moved(self, axes: AxisMap) -> Label | None:
+        """The label in the result of an operation; None where that mixes lanes."""
+        lanes: list[Along | None] = []
+        for place in self.lanes:
+            there = None if place is None else along(axes[place.axis])
+            if place is not None and (there is None or there.width > 1):
+                return None
+            lanes.append(there and Along(there.axis, place.first + there.first, place.last + there.last))  # type: ignore[union-attr]
+        return Label(self.site, tuple(lanes), self.part)
+
+
+@dataclass(frozen=True)
 class Table:
     """A variable at all assignments of some lanes."""
 
     array: Array
-    """`(K, ..., K, *shape)`, an axis of alternatives for each distance."""
-    distances: tuple[int, ...]
-    """In ascending order: entry t depends on the lanes at t + distance."""
-    axis: int
-    """The variable's axis along which the lanes lie."""
+    """`(K, ..., K, *shape)`, an axis of alternatives for each label; of size one along axes that are narrow."""
+    labels: tuple[Label, ...]
 
-    def moved(self, axis: int, places: int) -> Table:
-        return Table(self.array, tuple(distance + places for distance in self.distances), axis)
+    @property
+    def ahead(self) -> int:
+        return len(self.labels)
+
+    def widened(self, shape: Sequence[int], narrow: Collection[int], ops: Ops) -> Array:
+        """The array, of full size along all axes but these."""
+        found = tuple(self.array.shape)
+        sizes = [
+            have if axis in narrow else size
+            for axis, (have, size) in enumerate(zip(found[self.ahead :], shape, strict=True))
+        ]
+        wanted = (*found[: self.ahead], *sizes)
+        return self.array if wanted == found else ops.broadcast(self.array, wanted)
+
+    def narrow(self, shape: Sequence[int]) -> set[int]:
+        """The axes along which all entries are the same, and one is there."""
+        have = self.array.shape[self.ahead :]
+        return {axis for axis, size in enumerate(shape) if have[axis] != size}
 
     def at(self, index: np.ndarray, ops: Ops) -> Array:
-        """The variable in C runs, `(C, *shape)`, whose lanes have the alternatives of `index`, `(C, lanes)`."""
-        size, count = self.array.shape[0], len(self.distances)
+        """The variable in C runs, `(C, *shape)`, where lane i of a site, which lies along one axis, has the alternative
+        `index[:, i]`, `(C, lanes)`."""
+        size, count = self.array.shape[0], self.ahead
         shape = self.array.shape[count:]
-        lanes = np.arange(shape[self.axis])[:, None] + np.asarray(self.distances)
-        digits = index[:, np.clip(lanes, 0, index.shape[1] - 1)]
-        rows = digits @ size ** np.arange(count)[::-1]
-        return ops.choose(
-            ops.reshape(self.array, (size**count, *shape)), rows.reshape(len(index), *[1] * self.axis, -1)
-        )
+        rows: Any = 0
+        for label in self.labels:
+            [place] = [place for place in label.lanes if place is not None]
+            lanes = np.clip(np.arange(shape[place.axis]) + int(place.first), 0, index.shape[1] - 1)
+            laid = [len(index), *(len(lanes) if axis == place.axis else 1 for axis in range(len(shape)))]
+            rows = rows * size + index[:, lanes].reshape(laid)
+        last = max(axis for axis in range(len(rows.shape)) if axis == 0 or rows.shape[axis] > 1)
+        return ops.choose(ops.reshape(self.array, (size**count, *shape)), rows.reshape(rows.shape[: 1 + last]))
 
 
 def tabulate(
@@ -85,25 +127,62 @@ def _run(equation: Equation, tables: dict[Var, Table], wanted: Collection[Atom],
         return True
     if isinstance(equation.role, Lifted):
         return _run_anew(equation, tables, wanted, env, ops)
-    moved = _moved(equation, inputs)
+    equation = equation.without_notes()
+    inputs = {i: table for i, table in inputs.items() if i < len(equation.inputs)}
+    flow = equation.flow()
+    moved = _moved(flow, inputs)
     if moved is None:
         return False
-    distances = sorted({distance for table in moved.values() for distance in table.distances})
-    others = {i: env[atom] for i, atom in enumerate(equation.inputs) if i not in moved}
+    labels = list(dict.fromkeys(label for found in moved.values() for label in found))
+    run, arrays = _laid(equation, flow, inputs, env, ops)
 
-    def at(arrays: Mapping[int, Array], distances: Sequence[int]) -> Any:
-        if not distances:
-            values = others | dict(arrays)
-            return tuple(equation.run(*[values[i] for i in range(len(values))]))
-        now, *later = distances
-        mapped = {i: x for i, x in arrays.items() if now in moved[i].distances}
+    def at(arrays: Mapping[int, Array], left: Sequence[Label]) -> tuple[Array, ...]:
+        if not left:
+            return tuple(run(*[arrays[i] for i in range(len(arrays))]))
+        now, *later = left
+        mapped = {i: ops.moveaxis(arrays[i], _place(moved[i], now, left), 0) for i in moved if now in moved[i]}
         kept = {i: x for i, x in arrays.items() if i not in mapped}
         return ops.vmap(lambda mapped: at(kept | mapped, later))(mapped)
 
-    outs = at({i: table.array for i, table in moved.items()}, distances)
-    [axis] = {table.axis for table in moved.values()}
-    tables.update((var, Table(x, tuple(distances), axis)) for var, x in zip(equation.outputs, outs, strict=True))
+    for var, maps, x in zip(equation.outputs, flow, at(arrays, labels), strict=True):
+        mine = {label for i, found in moved.items() if maps[i] is not None for label in found}
+        # What an output does not depend on is the same at all alternatives.
+        x = x[tuple(slice(None) if label in mine else 0 for label in labels)]
+        tables[var] = Table(x, tuple(label for label in labels if label in mine))
     return True
+
+
+def _place(mine: Sequence[Label], now: Label, left: Sequence[Label]) -> int:
+    """Where an operand's axis of a label is among those that are left of it."""
+    return [label for label in mine if label in left].index(now)
+
+
+def _laid(
+    equation: Equation, flow: Sequence[Sequence[AxisMap | None]], inputs: Mapping[int, Table], env: Values, ops: Ops
+) -> tuple[Callable[..., Sequence[Array]], dict[int, Array]]:
+    """How an equation is run, and on what: narrow where all that has an axis is, and it can be."""
+    shapes = [atom.shape for atom in equation.inputs]
+    narrow = {i: table.narrow(shapes[i]) for i, table in inputs.items()}
+    others = {i: env[atom] for i, atom in enumerate(equation.inputs) if i not in inputs}
+    if equation.resized is not None and len(equation.outputs) == 1 and any(narrow.values()):
+        [(maps, out)] = zip(flow, equation.outputs, strict=True)
+        into: dict[int, bool] = {}
+        for i, axes in enumerate(maps):
+            for axis, place in enumerate(map(along, axes or ())):
+                if place is not None and shapes[i][axis] > 1:
+                    is_narrow = axis in narrow.get(i, ()) and place == Along(place.axis)
+                    into[place.axis] = into.get(place.axis, True) and is_narrow
+        small = {axis for axis, is_narrow in into.items() if is_narrow}
+        kept = {
+            i: {axis for axis in axes if (place := along((maps[i] or ())[axis])) is not None and place.axis in small}
+            for i, axes in narrow.items()
+        }
+        shape = tuple(1 if axis in small else size for axis, size in enumerate(out.shape))
+        run = equation.resized(shape) if small else None
+        if run is not None:
+            wide = {i: table.widened(shapes[i], kept[i], ops) for i, table in inputs.items()}
+            return run, others | wide
+    return equation.run, others | {i: table.widened(shapes[i], (), ops) for i, table in inputs.items()}
 
 
 def _run_anew(
@@ -121,16 +200,17 @@ def _run_anew(
     return True
 
 
-def _moved(equation: Equation, inputs: Mapping[int, Table]) -> dict[int, Table] | None:
-    """The operands' tables as they lie in the outputs; None where the operation does more to lanes than move them."""
-    found: dict[int, Table] = {}
-    for maps in equation.flow():
+def _moved(
+    flow: Sequence[Sequence[AxisMap | None]], inputs: Mapping[int, Table]
+) -> dict[int, tuple[Label, ...]] | None:
+    """The operands' labels as they lie in the outputs; None where the operation does more to lanes than move them."""
+    found: dict[int, tuple[Label, ...]] = {}
+    for maps in flow:
         for i, table in inputs.items():
             axes = maps[i]
-            place = None if axes is None else along(axes[table.axis])
-            if place is None or place.width > 1:
+            if axes is None:
+                continue
+            moved = tuple(there for label in table.labels if (there := label.moved(axes)) is not None)
+            if len(set(moved)) < len(table.labels) or found.setdefault(i, moved) != moved:
                 return None
-            moved = table.moved(place.axis, int(place.first))
-            if found.setdefault(i, moved) != moved:
-                return None
-    return found if len({table.axis for table in found.values()}) == 1 else None
+    return found

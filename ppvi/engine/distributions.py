@@ -101,6 +101,11 @@ class SiteDistribution(Distribution):
                 return of_values, [self.laid(x, x.shape[-1])]
         return None, []
 
+    @property
+    def is_given_by_probabilities(self) -> bool:
+        """Whether the probability of each value is a function of probabilities that it is given by."""
+        return self.given("probs") is not None and self.family in MASSES
+
     def probabilities(self) -> Array:
         masses, given = MASSES.get(self.family), self.given("probs")
         if masses is None or given is None:
@@ -108,7 +113,7 @@ class SiteDistribution(Distribution):
         return masses(self, given)
 
     def log_weights(self) -> Array:
-        if self.given("probs") is None or self.family not in MASSES:
+        if not self.is_given_by_probabilities:
             return self.log_prob(self.whole)
         return log_weights(self.ops, self.probabilities())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +19,10 @@ from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Counted
+from ppvi.engine.summed import assessed
 from ppvi.errors import ProgramError
 from ppvi.ir import Estimate
-from ppvi.program import staging
+from ppvi.program import Trace, staging
 
 
 def evaluate(formula: Formula, start: Callable[..., Session], args: Args, kwargs: Kwargs) -> tuple[Array, Session]:
@@ -67,12 +68,21 @@ class Evaluation:
     def __post_init__(self) -> None:
         session = self.session
         self.ops, self.array, self.because = session.ops, session.array, session.because
+        self.constant_params = session.constant_params
         self.settle, self._repeats = session.owed.settle, session.repeats or session.engine
 
     def handle(self, fn: Callable[..., Any], *leading: Any) -> Handle:
         """A handle on a program that is neither the model nor the guide."""
         role = f"program {name_of(fn)}"
         return Handle(functools.partial(fn, *leading), role, self.session, self.args, self.kwargs)
+
+    def summed(self, whole: Any, choices: Mapping[str, Any], sites: Collection[str] | None, strict: bool) -> Trace:
+        """The run of a program with these choices in which finite sites without one are summed out."""
+        return assessed(whole, choices, sites, strict)
+
+    def finite(self, whole: Any) -> Collection[str]:
+        """The latent sites of a program, which has been run, that have finitely many values."""
+        return self.session.names.finite(whole.role)
 
     def each(self, function: Callable[..., Any], stacks: Sequence[Any], n: int | None) -> Any:
         """`function` of every entry along the leading axis of the stacks, `n` of them where there are no stacks."""

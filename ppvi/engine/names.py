@@ -29,6 +29,8 @@ class Said:
     discrete: bool | None = None
     """Of a site; None where nobody knows."""
     observed: bool = False
+    finite: bool = False
+    """Of a site: whether it has finitely many values."""
     constraint: str | None = None
     """Of a parameter; None where nothing was said."""
     support: Support = REALS
@@ -102,6 +104,10 @@ class Names:
         """The latent sites of a program that are discrete."""
         found = {name: said[role] for name, said in self.sites.items() if role in said}
         return {name: said for name, said in found.items() if said.discrete and not said.observed}
+
+    def finite(self, role: str) -> list[str]:
+        """The latent sites of a program that have finitely many values."""
+        return [name for name, said in self.discrete(role).items() if said.finite]
 
     def refuse_data_of_the_guide(self) -> None:
         """A guide that observes is a model: what it says of the data would count against the model's."""

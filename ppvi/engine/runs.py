@@ -12,7 +12,7 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from traceback import walk_tb
 from typing import Any, Never
 
@@ -26,19 +26,8 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord, plates_apart
 from ppvi.engine.statements import failed_statement, named_otherwise
 from ppvi.errors import NoVerbError, PpviError, ProgramError, StrategyError
-from ppvi.ir import POINT, At
-from ppvi.program import Plate, Program, Trace, of_minibatches
-
-
-def own_scale(scale: Any, plates: Iterable[Plate]) -> Any:
-    """What a site's scale is beside those of the minibatches around it; None for 1."""
-    if scale is None:
-        return None
-    minibatches = math.prod(plate.scale for plate in plates)
-    if isinstance(scale, int | float):
-        return None if math.isclose(scale, minibatches) else scale / minibatches
-    return scale if minibatches == 1 else scale / minibatches
-
+from ppvi.ir import POINT, At, Density
+from ppvi.program import Plate, Program, Trace, of_minibatches, session as verbs
 
 _FAILURES = (
     TypeError, ValueError, RuntimeError, NotImplementedError, AssertionError, LookupError, AttributeError, ZeroDivisionError,
@@ -78,7 +67,10 @@ class Handle(Program):
                     f"the density of the {self.role} is of a run, from simulate, or of a dict from site to value, not of "
                     f"{described(choices)}."
                 )
-            return self.run(Assess(self.role, self.session, choices, strict))
+            try:
+                return self.run(Assess(self.role, self.session, choices, strict))
+            except FiniteSiteError:
+                return verbs().summed(self, choices, None, strict)
 
     def __getattr__(self, name: str) -> Never:
         raise NoVerbError(
@@ -204,9 +196,10 @@ class Run:
             raise problem
         self.refuse_second(name, lambda: where)
         observed = site.observed is not None and not site.infer.get("is_auxiliary")
-        session.names.site(name, Said(self.role, where, discrete=is_discrete(site.fn), observed=observed))
+        is_finite = bool(discrete := is_discrete(site.fn)) and session.scope.distribution(site.fn).has_enumerate_support
+        session.names.site(name, Said(self.role, where, discrete, observed, is_finite))
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
-        density, bounds = session.density(site, at)
+        density, bounds = self.density(site, at)
         session.names.density(name, self.role, density, at)
         if density is not None and density.support.name == POINT:
             self.points.add(name)
@@ -219,6 +212,10 @@ class Run:
         self.distributions[name] = Counted(site.fn, site.scale, site.plates)
         self.record(record, arrays)
         return arrays.value
+
+    def density(self, site: Site, at: At) -> tuple[Density | None, Sequence[Array]]:
+        """What its mark says of a site's log_prob, and the arrays that are kept of it beside."""
+        return self.session.density(site, at)
 
     def keep(self, name: str, value: Any) -> None:
         """Keep a deterministic site."""
@@ -367,21 +364,29 @@ class Assess(Run):
         if site.name not in self.given and site.fixed is not None:
             return self.fix(site)
         if site.name not in self.given:
-            where = f"{self.session.here()}{self.session.names.observed(site.name)}"
-            auxiliary = getattr(self.given, "auxiliary", frozenset())
-            by_hand = f" {draw_by_hand([site.name])}" if is_discrete(site.fn) else ""
-            there = [name for name in self.given if name not in auxiliary]
-            raise ProgramError(
-                f"latent site {site.name!r} of the {self.role} at {where} has no value: what it is run with has "
-                f"{listed(there) or 'no site'}.{close_to(site.name, there)} Sample it in the guide under that name, or observe "
-                f"it with obs=.{by_hand}"
-            )
+            raise self._missing(site)
         return self.place(site, self.given[site.name])
+
+    def _missing(self, site: Site) -> ProgramError:
+        where = f"{self.session.here()}{self.session.names.observed(site.name)}"
+        auxiliary = getattr(self.given, "auxiliary", frozenset())
+        by_hand = f" {draw_by_hand([site.name])}" if is_discrete(site.fn) else ""
+        there = [name for name in self.given if name not in auxiliary]
+        is_finite = self.session.scope.distribution(site.fn).has_enumerate_support
+        return (FiniteSiteError if is_finite else ProgramError)(
+            f"latent site {site.name!r} of the {self.role} at {where} has no value: what it is run with has "
+            f"{listed(there) or 'no site'}.{close_to(site.name, there)} Sample it in the guide under that name, or observe "
+            f"it with obs=.{by_hand}"
+        )
 
     def finish(self, returned: Any) -> Trace:
         if self.strict:
             self.refuse_unused(self.given)
         return super().finish(returned)
+
+
+class FiniteSiteError(ProgramError):
+    """A site without a value could be summed out."""
 
 
 def no_direct_sites(name: str, where: str) -> ProgramError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -101,6 +102,16 @@ def route_of(strategy: Strategy, site: SiteDistribution) -> str:
     """
     moves = strategy.route == "credit" and not strategy.fixed_support and bool(site.bounds())
     return "both" if moves else strategy.route
+
+
+def own_scale(scale: Any, plates: Iterable[Plate]) -> Any:
+    """What a site's scale is beside those of the minibatches around it; None for 1."""
+    if scale is None:
+        return None
+    minibatches = math.prod(plate.scale for plate in plates)
+    if isinstance(scale, int | float):
+        return None if math.isclose(scale, minibatches) else scale / minibatches
+    return scale if minibatches == 1 else scale / minibatches
 
 
 def plates_apart(site: Site, drawn: Counted | None) -> str | None:

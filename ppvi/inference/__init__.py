@@ -15,4 +15,5 @@ than what stands here.
 
 from ppvi.inference.marginal import Marginal as Marginal, marginal as marginal
 from ppvi.inference.posterior import Posterior as Posterior, normalize as normalize
+from ppvi.inference.summed import Summed as Summed, summed as summed
 from ppvi.inference.tempered import Tempered as Tempered, tempered as tempered

@@ -21,9 +21,9 @@ from numpyro.ops.pytree import PytreeTrace
 from numpyro.primitives import _PYRO_STACK, Messenger
 
 from ppvi.engine.minibatches import Plates, Stated, Whole
-from ppvi.engine.runs import Run, no_direct_sites, own_scale
+from ppvi.engine.runs import Run, no_direct_sites
 from ppvi.engine.sessions import Session
-from ppvi.engine.sites import Site, choices_of, unknown_site
+from ppvi.engine.sites import Site, choices_of, own_scale, unknown_site
 from ppvi.errors import EngineError
 from ppvi.numpyro import _source as source
 from ppvi.strategies import Strategy

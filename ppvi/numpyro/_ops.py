@@ -29,6 +29,9 @@ class JaxOps:
     def transpose(self, x: jax.Array, axes: Sequence[int]) -> jax.Array:
         return jnp.transpose(x, axes)
 
+    def broadcast(self, x: jax.Array, shape: Sequence[int]) -> jax.Array:
+        return jnp.broadcast_to(x, shape)
+
     def concatenate(self, xs: Sequence[jax.Array]) -> jax.Array:
         return jnp.concatenate(list(xs))
 
@@ -38,8 +41,24 @@ class JaxOps:
     def tree_map(self, function: Callable[..., jax.Array], *trees: Any) -> Any:
         return jax.tree.map(function, *trees)
 
-    def zeros(self, shape: Sequence[int]) -> jax.Array:
-        return jnp.zeros(shape)
+    def zeros(self, shape: Sequence[int], like: jax.Array | None = None) -> jax.Array:
+        return jnp.zeros(shape, None if like is None else like.dtype)
+
+    def scan(
+        self,
+        step: Callable[[jax.Array, Sequence[jax.Array]], jax.Array],
+        start: jax.Array,
+        xs: Sequence[jax.Array],
+        n: int,
+        backward: bool,
+    ) -> jax.Array:
+        def body(carry: jax.Array, entries: Sequence[jax.Array]) -> tuple[jax.Array, None]:
+            return step(carry, entries).astype(carry.dtype), None
+
+        return lax.scan(body, start, list(xs), n, backward)[0]
+
+    def constant(self, x: np.ndarray, dtype: str) -> jax.Array:
+        return jnp.asarray(x, dtype)
 
     def array(self, x: Any) -> jax.Array:
         return jnp.asarray(x, jnp.result_type(float))

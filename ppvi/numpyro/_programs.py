@@ -26,6 +26,7 @@ from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
 from ppvi.engine.sessions import Session
 from ppvi.engine.statements import Library
+from ppvi.engine.summed import Finish, Told
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import _markers as markers, _source as source
 from ppvi.numpyro._distributions import SiteDistribution, check_same_batch, unvalidated
@@ -35,6 +36,7 @@ from ppvi.numpyro._lifting import run_lifted
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._regions import support_of
 from ppvi.numpyro._sharding import split_runs
+from ppvi.numpyro._summing import summed, values_of
 
 
 def as_key(key: Any) -> jax.Array:
@@ -97,7 +99,7 @@ class NumPyroPrograms:
     library = Library("NumPyro", source.LIBRARY, dist.Distribution, constraints.Constraint, biject_to)
     here, support_of = staticmethod(source.here), staticmethod(support_of)
     array, looked_at = staticmethod(jnp.asarray), staticmethod(lambda fn, value: value)
-    direct, known = staticmethod(Direct), staticmethod(known)
+    direct, known, values_of = staticmethod(Direct), staticmethod(known), staticmethod(values_of)
 
     def __init__(self, lifted: bool = False, token: jax.Array | None = None):
         self.lifted = lifted
@@ -219,6 +221,11 @@ class NumPyroPrograms:
             return dist.kl_divergence(q, p)
         except NotImplementedError:
             return None
+
+    def summed(
+        self, session: Session[NumPyroPrograms], run: Callable[[], Told], sizes: Any, finish: Finish
+    ) -> jax.Array:
+        return summed(session, renewed, run, finish)
 
     # Runs of a function -----------------------------------------------------------------------------------------------
 

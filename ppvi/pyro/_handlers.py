@@ -21,9 +21,9 @@ from torch.utils._pytree import tree_map
 
 from ppvi._session import holding
 from ppvi.engine.minibatches import Plates, Stated, Whole
-from ppvi.engine.runs import Run, no_direct_sites, own_scale
+from ppvi.engine.runs import Run, no_direct_sites
 from ppvi.engine.sessions import Session
-from ppvi.engine.sites import Site, choices_of, unknown_site
+from ppvi.engine.sites import Site, choices_of, own_scale, unknown_site
 from ppvi.engine.statements import uneven
 from ppvi.errors import ProgramError
 from ppvi.pyro import _graphs as graphs, _source as source

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
@@ -48,6 +49,9 @@ class TorchOps:
     def transpose(self, x: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
         return torch.permute(x, tuple(axes))
 
+    def broadcast(self, x: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        return x.expand(tuple(shape))
+
     def concatenate(self, xs: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.cat(list(xs))
 
@@ -65,8 +69,23 @@ class TorchOps:
         index = index.reshape(index.shape + (1,) * (values.ndim - index.ndim))
         return torch.take_along_dim(values, index.expand(index.shape[0], *values.shape[1:]), 0)
 
-    def zeros(self, shape: Sequence[int]) -> torch.Tensor:
-        return torch.zeros(tuple(shape))
+    def zeros(self, shape: Sequence[int], like: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.zeros(tuple(shape), dtype=None if like is None else like.dtype)
+
+    def scan(
+        self,
+        step: Callable[[torch.Tensor, Sequence[torch.Tensor]], torch.Tensor],
+        start: torch.Tensor,
+        xs: Sequence[torch.Tensor],
+        n: int,
+        backward: bool,
+    ) -> torch.Tensor:
+        for i in reversed(range(n)) if backward else range(n):
+            start = step(start, [x[i] for x in xs])
+        return start
+
+    def constant(self, x: np.ndarray, dtype: str) -> torch.Tensor:
+        return torch.as_tensor(x).to(getattr(torch, dtype))
 
     def array(self, x: Any) -> torch.Tensor:
         return torch.as_tensor(x, dtype=torch.get_default_dtype())

@@ -20,9 +20,10 @@ from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
 from ppvi.engine.sessions import Session
 from ppvi.engine.statements import Library
+from ppvi.engine.summed import Finish, Piece, Told
 from ppvi.errors import EngineError
 from ppvi.ir import Origin
-from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage
+from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage, _summing as summing
 from ppvi.pyro._buffers import Buffers, SharedNameError, Written
 from ppvi.pyro._distributions import SiteDistribution, evaluate, without_masked
 from ppvi.pyro._functions import calls_noted
@@ -116,7 +117,7 @@ class PyroPrograms:
     library = Library("Pyro", source.LIBRARY, pyro.distributions.Distribution, constraints.Constraint, transform_to)
     here, support_of, same_rows = staticmethod(source.here), staticmethod(support_of), staticmethod(graphs.same)
     array, looked_at, direct = staticmethod(torch.as_tensor), staticmethod(without_masked), staticmethod(Direct)
-    known = staticmethod(known)
+    known, values_of = staticmethod(known), staticmethod(summing.values_of)
 
     def __post_init__(self) -> None:
         self.buffers = Buffers(getattr(self.modules, "places", ()))
@@ -231,6 +232,18 @@ class PyroPrograms:
             return torch.distributions.kl_divergence(q, p)
         except NotImplementedError:
             return None
+
+    def summed(
+        self,
+        session: Session[PyroPrograms],
+        run: Callable[[], Told],
+        sizes: Callable[[Sequence[Piece]], Sequence[int]],
+        finish: Finish,
+    ) -> torch.Tensor:
+        if self.effects is STAGED:
+            told = run()
+            return summing.mark(told, sizes(told.pieces), finish)
+        raise DynamicError("sums out finite sites")
 
     # Runs of a function -----------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from ppvi.pyro._graphs import fold, hold_sizes, name_of, shaped_by_draws, trace,
 from ppvi.pyro._instead import INSTEAD
 from ppvi.pyro._located import Located, Numbers, noting, numbers_noted
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered, registering
+from ppvi.pyro._summing import expanded, sums_in
 from ppvi.pyro._trees import level, lowered
 from ppvi.pyro._written import TENSOR
 
@@ -133,14 +134,10 @@ def stage(
             if (does := what_prevents(error)) is None:
                 raise
             raise DynamicError(f"it {does} at {located.last}") from error
-        for node in shaped_by_draws(traced):
-            raise DynamicError(f"how many entries {name_of(node)} gives depends on a draw at {_where(node)}")
-        without_mutation(traced)
-        hold_sizes(traced)
-        fold(traced)
-    reader = Reader(traced, things)
-    for node in traced.graph.nodes:
-        reader.read(node)
+        reader = read(traced, things)
+        if sums_in(traced):
+            again = functools.partial(expanded, traced, reader.equations, reader.atoms)
+            reader = read(trace(torch.func.functionalize(again), *params, *inputs), things, held=True)
     return Program(
         inputs=tuple(reader.inputs),
         params=frozenset(reader.inputs[: len(params)]),
@@ -148,6 +145,20 @@ def stage(
         equations=tuple(reader.equations),
         output=reader.output,
     )
+
+
+def read(traced: Any, things: Sequence[Any], held: bool = False) -> Reader:
+    """A graph as equations; that it has been seen to before that operations give as many entries as they did is `held`."""
+    for node in shaped_by_draws(traced):
+        raise DynamicError(f"how many entries {name_of(node)} gives depends on a draw at {_where(node)}")
+    without_mutation(traced)
+    if not held:
+        hold_sizes(traced)
+    fold(traced)
+    reader = Reader(traced, things)
+    for node in traced.graph.nodes:
+        reader.read(node)
+    return reader
 
 
 class DynamicError(EngineError):
@@ -252,6 +263,8 @@ class Reader:
                 effect=True,
                 meaning=meanings.of_write,
             )
+        if node.target is torch.ops.ppvi.summed.default:
+            return make("summed", run=lambda *xs: (xs[0],), flow=lambda: [[None] * len(inputs)])
         if node.target is torch.ops.ppvi.note.default:
             linear, role = (frozenset({0}),), self.things[node.args[2]]
             return make("note", run=_first, flow=same, linear=linear, role=role, meaning=meanings.of_note)

@@ -49,6 +49,11 @@ def mixed(x):
     bits(x, ppl.sample("m", dist.Normal(0.0, 1.0)))
 
 
+def counted(x):
+    ppl.sample("k", dist.Poisson(1.0))
+    ppl.sample("x", dist.Normal(ppl.sample("m", dist.Normal(0.0, 1.0)), 1.0), obs=x[0])
+
+
 def five(x):
     m = ppl.sample("m", dist.Normal(0.0, 1.0))
     with ppl.plate("rows", 5):
@@ -131,7 +136,7 @@ MISTAKES = {
         f"AutoNormal is a guide of continuous sites.*'k'.*{BY_HAND}",
     ),
     "an autoguide of some discrete sites": (partial(auto, of=mixed), f"'k' .*{BY_HAND}"),
-    "a discrete site that the guide lacks": (partial(gradient, model=mixed), r"latent site 'k' .*'m'.*Enumerate\(\)"),
+    "a discrete site that the guide lacks": (partial(gradient, model=counted), r"latent site 'k' .*'m'.*Enumerate\(\)"),
     "an autoguide and a plate of another size": (partial(auto, of=five), r"site 'x' of the model at .*does not fit"),
     "the same of a partial": (partial(auto, of=partial(of_size, n=5)), r"site 'x' of the model at .*does not fit"),
     "draws of a Laplace approximation": (

@@ -1,0 +1,154 @@
+"""The log density of a staged program with some of its finite sites summed out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from ppvi._ops import Array, Ops
+from ppvi.compiler.assignments import Values
+from ppvi.compiler.dependence import Dependence, own_lanes, propagate
+from ppvi.compiler.elimination import CrossingError, Factor, Work, eliminate
+from ppvi.compiler.factors import Factors, Part, Sites, live, mixed, outside
+from ppvi.errors import ProgramError
+from ppvi.ir import Equation, Var
+
+ENTRIES = 2.0**28
+"""The most entries of a table."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was summed out, and how."""
+
+    order: tuple[str, ...]
+    largest: float
+    """Entries of the largest table."""
+    of: tuple[str, ...]
+    """The sites whose values that is over."""
+
+    def __str__(self) -> str:
+        order, of = ", ".join(self.order), ", ".join(self.of)
+        return f"summed out in the order {order}; the largest table, over {of}, has {self.largest:.3g} entries"
+
+
+def log_density(
+    equations: Sequence[Equation], env: Values, sites: Sites, parts: Sequence[Part], ops: Ops
+) -> tuple[Array, Summary]:
+    """log sum_z prod_f f(z), by the row of the plates that are kept.
+
+    **Raises** `ProgramError` where that is not feasible, and where it would be a function of a minibatch that is not linear.
+    """
+    needed = live(equations, parts, sites, env)
+    start = {site.outputs[0]: {site: own_lanes(site)} for site in sites}
+    dependence: dict[Var, Dependence[Equation]] = propagate(needed, start, lambda site: {})
+    apart = mixed(parts, dependence, sites)
+    while True:
+        staged = Factors(needed, env, sites, parts, apart, ops)
+        try:
+            return _summed(staged)
+        except CrossingError as crossing:
+            apart = staged.parted(crossing)
+
+
+def _summed(staged: Factors) -> tuple[Array, Summary]:
+    factors = staged.factors()
+    work = Work(staged.sizes, ENTRIES)
+    found = [_counted(staged, result) for result in eliminate(staged.ops, factors, work)]
+    found += [
+        _beside(staged, part)
+        for part, (labels, _) in zip(staged.parts, staged.found, strict=True)
+        if not labels and part.own is None
+    ]
+    total = found[0]
+    for other in found[1:]:
+        total = total + other
+    return total, Summary(tuple(dict.fromkeys(work.order)), work.largest, work.names)
+
+
+def _beside(staged: Factors, part: Part) -> Array:
+    """The part of a site that depends on nothing that is summed out."""
+    x = staged.env[part.atom]
+    if part.scale is not None:
+        x = staged.env[part.scale] * x
+    ndim = len(x.shape)
+    return _in_order(staged.ops, part.counts * x, [axis % ndim for axis in part.kept] if ndim else [])
+
+
+def _in_order(ops: Ops, x: Array, kept: Sequence[int]) -> Array:
+    x = ops.sum(x, [axis for axis in range(len(x.shape)) if axis not in kept])
+    order = [sorted(kept).index(axis) for axis in kept]
+    return ops.transpose(x, order) if order != sorted(order) else x
+
+
+def _counted(staged: Factors, result: Factor) -> Array:
+    """What is left of variables that depend on one another, as often as it counts."""
+    members = [(i, part) for i, part in enumerate(staged.parts) if part.name in result.names]
+    (number, first), *others = members
+    for _, other in others:
+        if (other.rate, other.alike) != (first.rate, first.alike):
+            raise _uneven(first, other)
+    axes, array = list(result.axes), result.array
+    for i, part in members:
+        for axis in part.rows:
+            if part.atom.shape[axis] > 1 and _class(staged, i, part, axis) not in axes:
+                raise _minibatch(part, [p for _, p in members if p.own is not None])
+    array = staged.ops.broadcast(array, [staged.sizes[axis] for axis in axes])
+    if first.scale is not None:
+        array = _scaled(staged, array, axes, number, first)
+    kept: list[int] = []
+    shape: list[int] = []
+    for axis in first.kept:
+        name = _class(staged, number, first, axis)
+        if name in axes:
+            kept.append(axes.index(name))
+            shape.append(staged.sizes[name])
+        elif first.atom.shape[axis] > 1:
+            raise outside(first, next(iter(staged.variables.values())).name)
+        else:
+            shape.append(1)
+    return staged.ops.reshape(_in_order(staged.ops, first.counts * array, kept), shape)
+
+
+def _class(staged: Factors, i: int, part: Part, axis: int) -> Hashable:
+    """The rows that an axis of a part's batch runs over."""
+    if part.own is not None:
+        return staged.axes.of(("site", part.own, axis))
+    return staged.axes.of(("part", i, axis))
+
+
+def _scaled(staged: Factors, array: Array, axes: Sequence[Hashable], i: int, part: Part) -> Array:
+    scale = staged.env[part.scale]  # type: ignore[index]
+    batch = len(part.atom.shape) - (part.own is not None)
+    sizes = [1] * (batch - len(scale.shape)) + list(scale.shape)
+    found = {_class(staged, i, part, axis): n for n, (axis, size) in enumerate(enumerate(sizes)) if size > 1}
+    if not found.keys() <= set(axes):
+        raise ProgramError(
+            f"site {part.name!r} at {part.where} has a scale that is not the same for all that is summed over together: "
+            f"what is multiplied by a scale is the log of the sum. Give the scale to the plate that all of it is in."
+        )
+    order = [found[axis] for axis in axes if axis in found]
+    scale = staged.ops.transpose(
+        staged.ops.reshape(scale, sizes), [*order, *(n for n in range(batch) if n not in order)]
+    )
+    return array * staged.ops.reshape(scale, [staged.sizes[axis] if axis in found else 1 for axis in axes])
+
+
+def _uneven(one: Part, other: Part) -> ProgramError:
+    if one.rate != other.rate:
+        inner, outer = (one, other) if one.rate != 1 and (other.rate == 1 or other.own) else (other, one)
+        return _minibatch(inner, [outer])
+    return ProgramError(
+        f"sites {one.name!r} at {one.where} and {other.name!r} at {other.where} are summed over together, and have different "
+        f"scales: what is multiplied by a scale is the log of the sum. Put the same scale around both, or draw the site that "
+        f"is summed out in the guide."
+    )
+
+
+def _minibatch(part: Part, summed: Sequence[Part]) -> ProgramError:
+    names = ", ".join(dict.fromkeys(repr(each.name) for each in summed))
+    return ProgramError(
+        f"site {part.name!r} at {part.where} is on a minibatch, and depends on {names}, summed out and outside of "
+        f"the minibatch: the log of the sum over all rows is not estimated without bias from some. Move the summed site into "
+        f"the plate, use all rows, or draw it in the guide."
+    )

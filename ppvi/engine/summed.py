@@ -1,0 +1,317 @@
+"""Programs of which finite sites are summed out: their log density, exactly.
+
+    log p(x) = log sum_z p(x, z)
+
+The program runs once with a marker in place of every site that is summed out, and tells the density of each of its sites. From
+what the engine has staged of that run the compiler makes the sum (`ppvi.compiler.summing`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal as Choice, NamedTuple
+
+import numpy as np
+
+from ppvi._ops import Array, Ops
+from ppvi.compiler.assignments import Values
+from ppvi.compiler.summing import Part, log_density
+from ppvi.engine.distributions import masks
+from ppvi.engine.runs import Assess, Handle
+from ppvi.engine.sessions import Session
+from ppvi.engine.sites import Arrays, Site, SiteRecord
+from ppvi.errors import ProgramError
+from ppvi.ir import At, Atom, Candidate, Density, Equation, Literal, Sited, SiteInfo
+from ppvi.program import Plate, Plates, Trace, plate_names, session as verbs
+from ppvi.strategies.base import Draw, Strategy
+
+
+@dataclass(frozen=True, eq=False)
+class Alternatives(Strategy):
+    """What stands for the value of a site that is summed out: any of these, `(K, *event)`."""
+
+    values: np.ndarray
+
+    chained: ClassVar[Choice["draw", "draws", "chain"] | None] = "draw"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a run has told of a site, beside its arrays."""
+
+    name: str
+    where: str
+    batch: int
+    """The number of axes of the batch."""
+    shape: tuple[int, ...]
+    """Of its log_prob, `(*batch)`; of a site that is summed out `(*lanes, K)`."""
+    plates: tuple[Plate, ...]
+    scale: float | None
+    """How often it counts; None where that is an array."""
+    own: bool
+    """Whether it is summed out."""
+    is_probability: bool
+    """Whether its array is the probability of each value, and not the logarithm."""
+
+
+class Told(NamedTuple):
+    """What a run has told of its sites."""
+
+    pieces: list[Piece]
+    arrays: list[Array]
+    scales: list[Array]
+    """Those that are arrays."""
+
+
+class Staged(NamedTuple):
+    """The same of a run that is staged."""
+
+    pieces: Sequence[Piece]
+    equations: Sequence[Equation]
+    env: Values
+    atoms: Sequence[Atom]
+    """The arrays, and then the scales."""
+    mapped: int = 0
+    """The number of axes of runs in front of all of them."""
+
+
+Finish = Callable[[Staged, Ops], Array]
+
+
+class SumOut(Assess):
+    """Give every latent site the value that it has among the choices, and sum out the finite sites that have none."""
+
+    def __init__(
+        self,
+        role: str,
+        session: Session,
+        choices: Mapping[str, Any],
+        sites: Collection[str] | None,
+        strict: bool = True,
+    ):
+        super().__init__(role, session, choices, strict)
+        self.sites = sites
+        """Those that are summed out; None for all finite sites without a value."""
+
+    def clear(self) -> None:
+        super().clear()
+        self.told = Told([], [], [])
+        self.weights: dict[str, tuple[Array, bool]] = {}
+
+    def visit(self, site: Site) -> tuple[Array, Array, At]:
+        named = self.sites is None or site.name in self.sites
+        if not named or site.name in self.given or (self.sites is None and site.fixed is not None):
+            return super().visit(site)
+        seen = self.session.scope.distribution(site.fn)
+        if not seen.has_enumerate_support:
+            if self.sites is None:
+                return super().visit(site)
+            raise ProgramError(
+                f"summed: site {site.name!r} of the {self.role} at {self.session.here()} is {seen.name}, which has not "
+                f"finitely many values; draw it in the guide."
+            )
+        session, ops = self.session, self.session.ops
+        key = session.engine.key(session.scope)
+        value, log_prob = seen.sample(key), ops.zeros(tuple(site.fn.batch_shape))
+        if session.marks is not None:
+            values = finite(session, seen, site)
+            draw = Candidate(Alternatives(values), (0, *(None for _ in Draw._fields[1:])))
+            info = SiteInfo(site.name, seen.name, session.here(), len(seen.lanes), (draw,), True, (), seen.support)
+            value = session.marks.mark_site(info, key, [value])
+        self.weights[site.name] = weights_of(seen, site, ops)
+        return value, log_prob, "draw"
+
+    def density(self, site: Site, at: At) -> tuple[Density | None, Sequence[Array]]:
+        if site.name in self.weights:
+            return None, [self.weights[site.name][0]]
+        return super().density(site, at)
+
+    def record(self, record: SiteRecord, arrays: Arrays) -> None:
+        name, ops, marks = record.name, self.session.ops, self.session.marks
+        batch, own = len(arrays.log_prob.shape), name in self.weights
+        if own:
+            [array] = arrays.bounds
+            if arrays.present is not None:  # where a branch has passed it over, all its values are one
+                shape = (*arrays.present.shape, *[1] * (len(array.shape) - len(arrays.present.shape)))
+                array = ops.where(ops.reshape(arrays.present, shape), array, _nothing(array, self.weights[name][1]))
+        else:
+            array = self.agreeing(name, arrays)
+            if record.density is not None and marks is not None:
+                array = marks.mark_note(array, record.density, arrays.value, *arrays.bounds)
+            if record.latent:
+                self.values[name] = arrays.value
+        self.log_probs[name] = array
+        self.plates[name] = record.plates
+        self.session.owed.meet(record.plates)
+        scale = 1.0 if arrays.scale is None else arrays.scale
+        number = float(scale) if isinstance(scale, int | float) else None
+        if number is None:
+            self.told.scales.append(ops.broadcast(scale, arrays.log_prob.shape))
+        shape, is_probability = tuple(array.shape), own and self.weights[name][1]
+        piece = Piece(name, record.where, batch, shape, record.plates, number, own, is_probability)
+        self.told.pieces.append(piece)
+        self.told.arrays.append(array)
+
+    def finish(self, returned: Any) -> Any:
+        if self.strict:
+            self.refuse_unused(self.given)
+        for name in self.sites or ():
+            if name not in self.weights:
+                observed = ", which observes it" if name in self.log_probs and name not in self.values else ""
+                raise ProgramError(
+                    f"summed: the {self.role} has no latent site {name!r} to sum out{observed}; it has "
+                    f"{sorted({*self.values, *self.weights})}."
+                )
+        return self
+
+
+def finite(session: Session, seen: Any, site: Site) -> np.ndarray:
+    """The values of a finite site, `(K, *event)`."""
+    values = session.engine.values_of(seen.peeled)
+    if values is None:
+        raise ProgramError(
+            f"site {site.name!r} at {session.here()} cannot be summed out: how many values {seen.name} has depends on what is "
+            f"drawn, or on an argument. Give it a number."
+        )
+    return values.reshape(len(values), *values.shape[1 + len(seen.lanes) :])
+
+
+def weights_of(seen: Any, site: Site, ops: Ops) -> tuple[Array, bool]:
+    """The probability of each value, or its logarithm, `(*lanes, K)`; and whether it is the probability. What is masked counts
+    nothing, so that all its values are one."""
+    is_probability = seen.is_given_by_probabilities
+    weights = seen.probabilities() if is_probability else seen.log_prob(seen.whole)
+    weights = ops.moveaxis(weights, 0, len(weights.shape) - 1)
+    for mask, events in masks(site.fn):
+        if mask is not None and mask is not True:
+            at = ops.reshape(mask, (*getattr(mask, "shape", ()), *[1] * events, 1)) if hasattr(mask, "shape") else mask
+            weights = ops.where(at, weights, _nothing(weights, is_probability))
+    return weights, is_probability
+
+
+def _nothing(weights: Array, is_probability: bool) -> float:
+    count = weights.shape[-1]
+    return 1 / count if is_probability else -math.log(count)
+
+
+def assessed(whole: Any, choices: Mapping[str, Any], sites: Collection[str] | None, strict: bool) -> Trace:
+    """The run of a program with these choices, in which finite sites that have none are summed out."""
+    if not isinstance(whole, Handle):
+        raise ProgramError(
+            f"summed: {whole} has a density that is no product over sites: sum out those of the program that it is made of, as "
+            f"in marginal(summed(p), ...)."
+        )
+    density, seen = log_sum(whole, choices, sites, None, strict)
+    gone = [piece.name for piece in seen.pieces if piece.own]
+    label = f"{whole.role} without {', '.join(gone)}"
+    return Trace(
+        choices={name: whole.session.array(choices[name]) for name in seen.kept if name in choices},
+        log_probs={label: density},
+        log_density=density,
+        plates={label: ()},
+        batch_ndims={label: 0},
+        observed=frozenset(piece.name for piece in seen.pieces if not piece.own and piece.name not in seen.kept),
+        placed=frozenset(seen.kept),
+        per_plates=lambda per: log_sum(whole, choices, sites, per, strict)[0],
+    )
+
+
+class Seen(NamedTuple):
+    """What a run was of, without its arrays, which may not leave it."""
+
+    pieces: Sequence[Piece] = ()
+    kept: Sequence[str] = ()
+    """Its latent sites that are not summed out."""
+
+
+def log_sum(
+    whole: Handle, choices: Mapping[str, Any], sites: Collection[str] | None, per: Plates | None, strict: bool = True
+) -> tuple[Array, Seen]:
+    """The log density of choices with finite sites summed out, `per` plates, of which each row counts once."""
+    session, names = whole.session, plate_names(per)
+    found = [Seen()]
+
+    def run() -> Told:
+        done: Any = whole.run(SumOut(whole.role, session, choices, sites, strict))
+        found[:] = [Seen(done.told.pieces, list(done.values))]
+        return done.told
+
+    def sizes(pieces: Sequence[Piece]) -> list[int]:
+        return [pieces[0].shape[axis] for axis in _axes(pieces[0], names)] if pieces else []
+
+    if session.parameters.makes:
+        density = session.ops.zeros(sizes(run().pieces))
+    else:
+        density = session.engine.summed(session, run, sizes, functools.partial(eliminated, names=names))
+    [seen] = found
+    batches = list(dict.fromkeys(plate.name for piece in seen.pieces for plate in piece.plates if plate.scale != 1))
+    if kept := [name for name in batches if name in names]:
+        verbs().owe(kept)
+    if others := [name for name in batches if name not in names]:
+        density = verbs().estimate(density, f"log density on a minibatch of {', '.join(others)}", others)
+    return density, seen
+
+
+def _axes(piece: Piece, names: Sequence[str]) -> tuple[int, ...]:
+    """The axes of a piece's batch that are these plates."""
+    dims = {plate.name: plate.dim for plate in piece.plates}
+    for name in names:
+        if dims.get(name) is None:
+            raise ProgramError(
+                f"log density per plate {name!r}: site {piece.name!r} at {piece.where} lies outside that plate, or in it in "
+                f"another way than other sites, so that its log_prob has no such axis. Leave `per` out."
+            )
+    return tuple(piece.batch + dims[name] for name in names)  # type: ignore[operator]
+
+
+def eliminated(staged: Staged, ops: Ops, names: Sequence[str]) -> Array:
+    """The sum, from what is staged, by the row of the plates of these names."""
+    sites = {e.role.info.name: e for e in staged.equations if isinstance(e.role, Sited) and is_summed(e.role.info)}
+    scales, parts, runs = iter(staged.atoms[len(staged.pieces) :]), [], range(staged.mapped)
+    for piece, atom in zip(staged.pieces, staged.atoms, strict=False):
+        scale = next(scales) if piece.scale is None else None
+        minibatches = [plate for plate in piece.plates if plate.scale != 1]
+        part = Part(
+            name=piece.name,
+            where=piece.where,
+            atom=atom,
+            own=sites[piece.name] if piece.own else None,
+            is_probability=piece.is_probability,
+            scale=scale,
+            alike=piece.scale if scale is None else same_number(scale, staged.equations),
+            rate=math.prod(plate.scale for plate in minibatches),
+            counts=math.prod(plate.scale for plate in minibatches if plate.name not in names) * (piece.scale or 1.0),
+            kept=(*runs, *(len(runs) + axis for axis in _axes(piece, names))),
+            rows=tuple(len(runs) + piece.batch + x.dim for x in minibatches if x.dim is not None),
+        )
+        parts.append(part)
+    values = {site: site.role.info.candidates[0].strategy.values for site in sites.values()}
+    total, _ = log_density(staged.equations, staged.env, values, parts, ops)
+    return total
+
+
+def is_summed(info: SiteInfo) -> bool:
+    return isinstance(info.candidates[0].strategy, Alternatives)
+
+
+def same_number(atom: Atom, equations: Sequence[Equation]) -> Hashable:
+    """Equal where two atoms are the same numbers, as far as is known."""
+    made = {var: (i, equation) for equation in equations for i, var in enumerate(equation.outputs)}
+
+    def key(atom: Atom) -> Hashable:
+        if isinstance(atom, Literal):
+            return ("literal", atom.dtype, np.asarray(atom.value).tobytes(), atom.shape)
+        if atom not in made:
+            return atom
+        i, equation = made[atom]
+        meaning = None if equation.meaning is None else equation.meaning()
+        if meaning is not None and meaning.moves and len(equation.inputs) == 1:
+            return key(equation.inputs[0])  # where an entry counts is found by the axes that a scale lies along
+        if meaning is None or meaning.key is None:
+            return atom
+        return (meaning.key, i, *map(key, equation.inputs))
+
+    return key(atom)

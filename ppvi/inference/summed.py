@@ -1,0 +1,58 @@
+"""A program with finite sites summed out, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ppvi._doors import described
+from ppvi._ops import Array
+from ppvi.errors import ProgramError
+from ppvi.inference.derived import Derived, arrays
+from ppvi.program import Program, Trace, session
+
+
+class Summed(Derived):
+    """The program that `summed` returns."""
+
+    def __init__(self, whole: Program, sites: Sequence[str] | None):
+        self.whole = whole
+        self.sites = None if sites is None else tuple(sites)
+
+    def __str__(self) -> str:
+        return "summed" if self.sites is None else f"summed over {list(self.sites)}"
+
+    def bind(self, *args: Any, **kwargs: Any) -> Summed:
+        return Summed(self.whole.bind(*args, **kwargs), self.sites)
+
+    def assess(self, choices: Mapping[str, Array], *, stop_params: bool | str = False, strict: bool = True) -> Trace:
+        with session().constant_params(stop_params):
+            return session().summed(self.whole, arrays(choices), self.sites, strict)
+
+    def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool | str) -> Trace:
+        if not observe:
+            raise ProgramError(f"{self}: its observations cannot be drawn; simulate the program that it is made of.")
+        whole = self.whole.simulate(given=given, stop_params=stop_params)
+        gone = self.sites if self.sites is not None else session().finite(self.whole)
+        kept = {site: x for site, x in whole.items() if site not in gone}
+        with session().constant_params(stop_params):
+            found = session().summed(self.whole, kept, self.sites, True)
+        return replace(found, choices=kept, returned=whole.returned, whole=whole)
+
+
+def summed(p: Program, sites: Sequence[str] | None = None) -> Summed:
+    """The program over the other sites of `p`, with finite sites summed out.
+
+        log density of x = log sum_z p(x, z)
+
+    **Arguments**
+
+    - `p`: the model, the guide, or another program of the framework.
+    - `sites`: the names of sites that have finitely many values; by default all such sites.
+    """
+    if isinstance(sites, str):
+        sites = (sites,)
+    if not isinstance(p, Program):
+        raise ProgramError(f"summed(p, sites): p is a program, such as a handle of the objective, not {described(p)}.")
+    return Summed(p, sites)
