@@ -89,27 +89,6 @@ class Work:
             )
 
 
-def log_sum(ops: Ops, x: Array, weights: Array | None = None) -> Array:
-    """log sum_k w_k exp(x_k) along the leading axis, exact where all of it is zero, and differentiable where a weight is."""
-    counts = x > -math.inf if weights is None else (x > -math.inf) & (weights > 0)
-    top = ops.max(ops.where(counts, ops.stop_gradient(x), -math.inf), 0)
-    top = ops.where(top > -math.inf, top, 0.0)
-    # A value of weight zero may be likelier than all others by more than an exponential can hold.
-    shifted = x - top if weights is None else ops.where(counts, x - top, _at_most(ops, x - top))
-    terms = ops.exp(shifted) if weights is None else weights * ops.exp(shifted)
-    total = ops.sum(terms, [0])
-    possible = total > 0
-    return ops.where(possible, ops.log(ops.where(possible, total, 1.0)) + top, -math.inf)
-
-
-def _at_most(ops: Ops, x: Array) -> Array:
-    return ops.where(x < HIGHEST, x, HIGHEST)
-
-
-HIGHEST = 80.0
-"""The logarithm of about the largest number of single precision."""
-
-
 def logarithm(ops: Ops, x: Array) -> Array:
     """log x, without a derivative where x is 0."""
     return ops.where(x > 0, ops.log(ops.where(x > 0, x, 1.0)), -math.inf)
@@ -180,11 +159,11 @@ def _summed(ops: Ops, factors: Sequence[Factor], label: Label) -> Factor:
     labels, axes = union(factors)
     labels = [label, *(x for x in labels if x != label)]
     if not weights:
-        array = log_sum(ops, aligned(ops, product(ops, others), labels, axes))
+        array = ops.log_sum(aligned(ops, product(ops, others), labels, axes), None)
     else:
         [w] = (aligned(ops, factor, labels, axes) for factor in weights)
         x = aligned(ops, product(ops, others), labels, axes) if others else None
-        array = logarithm(ops, ops.sum(w, [0])) if x is None else log_sum(ops, x, w)
+        array = logarithm(ops, ops.sum(w, [0])) if x is None else ops.log_sum(x, w)
     return Factor(array, tuple(labels[1:]), tuple(axes), names=names)
 
 

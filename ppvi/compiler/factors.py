@@ -222,7 +222,7 @@ class Factors:
         """The factors of a site that is summed out, one for each variable that it is."""
         site, ahead = part.own, len(labels)
         assert site is not None
-        *lanes, _ = part.atom.shape
+        lanes = site_lanes(site)
         axes, found = sorted(self.apart[site]), []
         whole = tuple(None if a in self.apart[site] else x for a, x in enumerate(own_lanes(site)))
         for place in itertools.product(*(range(lanes[axis]) for axis in axes)):

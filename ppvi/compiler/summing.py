@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ppvi._ops import Array, Ops
 from ppvi.compiler.assignments import Values
-from ppvi.compiler.dependence import Dependence, own_lanes, propagate
+from ppvi.compiler.dependence import Dependence, own_lanes, propagate, site_lanes
 from ppvi.compiler.elimination import CrossingError, Factor, Work, eliminate
 from ppvi.compiler.factors import Factors, Part, Sites, live, mixed, outside
 from ppvi.errors import ProgramError
@@ -91,7 +91,7 @@ def _counted(staged: Factors, result: Factor) -> Array:
     axes, array = list(result.axes), result.array
     for i, part in members:
         for axis in part.rows:
-            if part.atom.shape[axis] > 1 and _class(staged, i, part, axis) not in axes:
+            if _size(part, axis) > 1 and _class(staged, i, part, axis) not in axes:
                 raise _minibatch(part, [p for _, p in members if p.own is not None])
     array = staged.ops.broadcast(array, [staged.sizes[axis] for axis in axes])
     if first.scale is not None:
@@ -103,7 +103,7 @@ def _counted(staged: Factors, result: Factor) -> Array:
         if name in axes:
             kept.append(axes.index(name))
             shape.append(staged.sizes[name])
-        elif first.atom.shape[axis] > 1:
+        elif _size(first, axis) > 1:
             raise outside(first, next(iter(staged.variables.values())).name)
         else:
             shape.append(1)
@@ -115,6 +115,10 @@ def _class(staged: Factors, i: int, part: Part, axis: int) -> Hashable:
     if part.own is not None:
         return staged.axes.of(("site", part.own, axis))
     return staged.axes.of(("part", i, axis))
+
+
+def _size(part: Part, axis: int) -> int:
+    return (part.atom.shape if part.own is None else site_lanes(part.own))[axis]
 
 
 def _scaled(staged: Factors, array: Array, axes: Sequence[Hashable], i: int, part: Part) -> Array:

@@ -117,6 +117,19 @@ class SiteDistribution(Distribution):
             return self.log_prob(self.whole)
         return log_weights(self.ops, self.probabilities())
 
+    def weights(self) -> tuple[Array, bool]:
+        """The probability of each value, or the logarithm where it is given by such, `(*lanes, K)` with one entry along lanes
+        that are all alike; and whether it is the probability."""
+        ops, is_probability = self.ops, self.is_given_by_probabilities
+        given = self.given("probs" if is_probability else "logits")
+        if given is not None and self.family in ("Categorical", "OneHotCategorical"):
+            found = given if is_probability else given - ops.logsumexp(given, -1)[..., None]
+        elif given is not None and self.family == "Bernoulli" and is_probability:
+            found = ops.moveaxis(ops.stack([1 - given, given]), 0, -1)
+        else:
+            found = ops.moveaxis(self.probabilities() if is_probability else self.log_prob(self.whole), 0, -1)
+        return ops.reshape(found, (*[1] * (1 + len(self.lanes) - len(found.shape)), *found.shape)), is_probability
+
     def cdf(self, value: Array) -> Array:
         return self.peeled.cdf(value)
 

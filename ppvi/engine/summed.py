@@ -151,6 +151,8 @@ class SumOut(Assess):
         if number is None:
             self.told.scales.append(ops.broadcast(scale, arrays.log_prob.shape))
         shape, is_probability = tuple(array.shape), own and self.weights[name][1]
+        if own:
+            shape = (*arrays.value.shape[: len(shape) - 1], shape[-1])
         piece = Piece(name, record.where, batch, shape, record.plates, number, own, is_probability)
         self.told.pieces.append(piece)
         self.told.arrays.append(array)
@@ -182,12 +184,10 @@ def finite(session: Session, seen: Any, site: Site) -> np.ndarray:
 def weights_of(seen: Any, site: Site, ops: Ops) -> tuple[Array, bool]:
     """The probability of each value, or its logarithm, `(*lanes, K)`; and whether it is the probability. What is masked counts
     nothing, so that all its values are one."""
-    is_probability = seen.is_given_by_probabilities
-    weights = seen.probabilities() if is_probability else seen.log_prob(seen.whole)
-    weights = ops.moveaxis(weights, 0, len(weights.shape) - 1)
+    weights, is_probability = seen.weights()
     for mask, events in masks(site.fn):
         if mask is not None and mask is not True:
-            at = ops.reshape(mask, (*getattr(mask, "shape", ()), *[1] * events, 1)) if hasattr(mask, "shape") else mask
+            at = ops.reshape(mask, (*mask.shape, *[1] * (events + 1))) if hasattr(mask, "shape") else mask
             weights = ops.where(at, weights, _nothing(weights, is_probability))
     return weights, is_probability
 

@@ -75,6 +75,9 @@ class JaxOps:
     def logsumexp(self, x: jax.Array, axis: int) -> jax.Array:
         return jax.scipy.special.logsumexp(x, axis=axis)
 
+    def log_sum(self, x: jax.Array, weights: jax.Array | None) -> jax.Array:
+        return _log_sum(x, jnp.ones((), x.dtype) if weights is None else weights)
+
     def logaddexp(self, x: Any, y: Any) -> jax.Array:
         return jnp.logaddexp(x, y)
 
@@ -114,6 +117,31 @@ class JaxOps:
         return lambda *args: lax.map(lambda entry: run(*entry), args)
 
 
+def _shares(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What exponents are taken above, the exponentials, and their weighed sum."""
+    top = jnp.max(jnp.where(weights > 0, x, -jnp.inf), axis=0)
+    held = jnp.where(top > -jnp.inf, top, 0.0)
+    # A value of weight zero may be likelier than all others by more than an exponential can hold.
+    shares = jnp.exp(jnp.minimum(x - held, HIGHEST))
+    return held, shares, jnp.sum(weights * shares, axis=0)
+
+
+@jax.custom_jvp
+def _log_sum(x: jax.Array, weights: jax.Array) -> jax.Array:
+    held, _, total = _shares(x, weights)
+    return jnp.log(total) + held
+
+
+@_log_sum.defjvp
+def _log_sum_jvp(primals: Any, tangents: Any) -> Any:
+    (_, weights), (dx, dw) = primals, tangents
+    held, shares, total = _shares(*primals)
+    slope = jnp.sum(shares * (weights * dx + dw), axis=0)
+    return jnp.log(total) + held, jnp.where(total > 0, slope / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+HIGHEST = 80.0
+"""The logarithm of about the largest number of single precision."""
 FEW = 8
 """The most kinds of lanes for which rows are taken whole."""
 

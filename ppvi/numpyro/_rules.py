@@ -78,6 +78,32 @@ def flow(eqn: Any) -> Flow:
     return [maps] * len(eqn.outvars)
 
 
+ANY_SIZE = ELEMENTWISE | frozenset(
+    """concatenate cumlogsumexp cummax cummin cumprod cumsum dot_general expand_dims reduce_and reduce_max reduce_min reduce_or
+    reduce_prod reduce_sum squeeze transpose""".split()
+)
+"""Operations that say nothing of the sizes of the axes that they leave alone."""
+
+
+def resized(eqn: Any, shape: tuple[int, ...]) -> Any:
+    """The equation for operands of size one along some axes and an output of this shape; None where it has no such form."""
+    name, params = eqn.primitive.name, eqn.params
+    if name in ANY_SIZE:
+        return eqn
+    if name == "broadcast_in_dim":
+        return eqn.replace(params={**params, "shape": shape})
+    if name == "reshape":
+        return eqn.replace(params={**params, "new_sizes": shape})
+    if name == "gather":
+        sizes, numbers, operand = list(params["slice_sizes"]), params["dimension_numbers"], _shape(eqn.invars[0])
+        gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+        windows = [axis for axis in range(len(operand)) if axis not in gone]
+        for axis, place in zip(windows, numbers.offset_dims, strict=True):
+            sizes[axis] = min(sizes[axis], shape[place])
+        return eqn.replace(params={**params, "slice_sizes": tuple(sizes)})
+    return None
+
+
 def joint(eqn: Any, i: int) -> AxisMap:
     return (None,) * len(_shape(eqn.invars[i]))
 

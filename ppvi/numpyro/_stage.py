@@ -128,6 +128,7 @@ class Reader:
             role=role,
             meaning=meaning,
             numbers=functools.partial(numbers.run_of, eqn),
+            resized=functools.partial(_resized, eqn),
         )
 
     def rest(
@@ -205,6 +206,11 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
     # A sum of integers may be asked to add weighted terms, which are real numbers.
     integers = not any(rules.is_float(var) for var in (*eqn.invars, *eqn.outvars))
     return run_on_reals if integers and rules.linear(eqn) else run
+
+
+def _resized(eqn: Any, shape: tuple[int, ...]) -> Callable[..., Sequence[jax.Array]] | None:
+    """An operation on operands of size one along some axes, whose output then has this shape; None where that cannot be."""
+    return None if (other := rules.resized(eqn, shape)) is None else _runner(other)
 
 
 def _scan_of(eqn: Any, body: Callable[..., Sequence[jax.Array]]) -> Callable[..., Sequence[jax.Array]]:

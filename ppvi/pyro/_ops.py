@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +12,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from ppvi.pyro._trees import level, stacked, tree_leaves, tree_map, vmap
+
+HIGHEST = 80.0
+"""The logarithm of about the largest number of single precision."""
 
 
 class TorchOps:
@@ -30,6 +34,16 @@ class TorchOps:
 
     def logsumexp(self, x: torch.Tensor, axis: int) -> torch.Tensor:
         return torch.logsumexp(x, dim=axis)
+
+    def log_sum(self, x: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        held = x.detach()
+        top = torch.amax(held if weights is None else torch.where(weights > 0, held, -math.inf), dim=0)
+        top = torch.where(top > -math.inf, top, 0.0)
+        # A value of weight zero may be likelier than all others by more than an exponential can hold.
+        terms = torch.exp(x - top) if weights is None else weights * torch.exp((x - top).clamp(max=HIGHEST))
+        total = terms.sum(0)
+        possible = total > 0
+        return torch.where(possible, torch.log(torch.where(possible, total, 1.0)) + top, -math.inf)
 
     def logaddexp(self, x: Any, y: Any) -> torch.Tensor:
         return torch.logaddexp(torch.as_tensor(x), torch.as_tensor(y))

@@ -71,6 +71,16 @@ def flow(call: Call) -> list[AxisMap | None]:
     return [rule(call, i) for i in range(len(call.operands))]
 
 
+ANY_SIZE = ELEMENTWISE | frozenset(
+    """amax amin argmax argmin bmm cat cumsum index logcumsumexp logsumexp mean mm permute prod select stack sum t transpose
+    unsqueeze _log_softmax _softmax""".split()
+)
+"""Operations that say nothing of the sizes of the axes that they leave alone."""
+
+SIZED = {"expand": "size", "view": "size", "_unsafe_view": "size", "reshape": "shape"}
+"""Operations that name the shape of their result, and by which argument."""
+
+
 def joint(call: Call, i: int) -> AxisMap:
     return (None,) * len(call.operands[i])
 

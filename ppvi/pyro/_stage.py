@@ -279,6 +279,13 @@ class Reader:
             out: Any = target(*args, **kwargs)
             return (out,) if single else out
 
+        def resized(shape: tuple[int, ...]) -> Callable[..., Sequence[torch.Tensor]] | None:
+            if name in rules.ANY_SIZE:
+                return run
+            if name in rules.SIZED:
+                return lambda x: (target(x, list(shape)),)
+            return None
+
         name = node.target._schema.name.removeprefix("aten::")
         target: Any = INSTEAD.get(name, node.target)
         call = rules.Call(name, _named(node), tuple(x.shape for x in inputs), outputs[0].shape, len(outputs))
@@ -292,6 +299,7 @@ class Reader:
             additive=name in rules.ADDITIVE,
             differentiable=name != "detach" and any(out.dtype.startswith(("float", "bfloat")) for out in outputs),
             meaning=lambda: meanings.meaning(call, inputs, outputs[0], where, node.meta.get("origin", Origin.OTHER)),
+            resized=resized,
         )
 
 
