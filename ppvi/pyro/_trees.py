@@ -74,7 +74,7 @@ def vmap(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def gradients(value: torch.Tensor, inputs: Sequence[torch.Tensor], again: bool = False) -> list[torch.Tensor]:
     """The gradient of a number, zero where all of it is held constant; one that can be differentiated `again`."""
-    if not value.requires_grad:
+    if not inputs or not value.requires_grad:
         return [torch.zeros_like(x) for x in inputs]
     return list(torch.autograd.grad(value, inputs, create_graph=again, allow_unused=True, materialize_grads=True))
 

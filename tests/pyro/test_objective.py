@@ -206,6 +206,14 @@ def test_data_and_captured_tensors_are_no_constants():
     assert bound.estimate(0, params, torch.tensor(0.0)) == bound.estimate(0, params, torch.tensor(0.0)) != before
 
 
+def test_an_objective_without_parameters_has_its_value():
+    bound = vi.objective(
+        lambda p, q: p.log_density({"x": 2.0}), lambda: pyro.sample("x", dist.Normal(0.0, 1.0)), lambda: None
+    )
+    value, grads = bound.value_and_grad(0, {})
+    assert (value, grads) == (dist.Normal(0.0, 1.0).log_prob(torch.tensor(2.0)), {})
+
+
 def test_seeds():
     bound = vi.objective(lambda p, q: q.simulate()["x"], lambda: None, beta)
     params = bound.init(0)
