@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppvi._doors import count, described, function
+from ppvi._doors import count, described, flag, function, whole
 from ppvi._ops import Array
 from ppvi._options import door
 from ppvi.engine.calls import own_options, refuse_laplace
 from ppvi.engine.protocol import Params
-from ppvi.engine.runs import Assess, Handle
+from ppvi.engine.runs import Assess, FiniteSiteError, Handle
 from ppvi.errors import ProgramError
 from ppvi.inference import normalize
 from ppvi.objective import Objective, estimator_of
@@ -31,6 +31,8 @@ def posterior(
     *args: Any,
     draws: int = 1000,
     particles: int = 1,
+    temperature: int = 1,
+    probs: bool = False,
     program: Callable[[Program, Program], Program] | None = None,
     **kwargs: Any,
 ) -> az.InferenceData:
@@ -41,6 +43,11 @@ def posterior(
     - `draws`: number of draws.
     - `particles`: K; each draw is chosen among K by importance weight (sampling-importance-resampling), which is the
       posterior that an importance-weighted bound with K particles fits (Cremer et al. 2017).
+    - `temperature`: finite sites of the model that the guide does not have, and that are summed out, are drawn given the other
+      sites, exactly; at temperature 0 they have their most probable values, all of them together, which of a Markov chain is
+      the path of Viterbi.
+    - `probs`: whether the probability of each of their values, given the other sites, is told too, of a site `z` as `z_probs`,
+      `(*batch, K)`.
     - `program`: takes the model and the guide to the program to draw from, the guide itself by default; such as
       `lambda p, q: ppvi.marginal(q, ["x"], reverse, 5)`, whose importance weights need not know the auxiliary sites.
 
@@ -64,6 +71,11 @@ def posterior(
     refuse_laplace(objective.guide)
     count("posterior: the number of draws", draws)
     count("posterior: the number of particles", particles)
+    if whole(temperature) not in (0, 1):
+        raise ProgramError(
+            f"posterior: temperature is 1, for draws, or 0, for the most probable values, not {described(temperature)}."
+        )
+    flag("posterior: probs", probs)
 
     if program is not None:
         function("posterior: program=", program, of=("model", "guide"))
@@ -77,10 +89,24 @@ def posterior(
             )
         z = (made if particles == 1 else normalize(p, made, particles)).simulate()
         run = Assess("model", p.session, z, strict=False)
-        joint = p.run(run)
+        try:
+            joint = p.run(run)
+        except FiniteSiteError:
+            left_out.append(True)
+            return dict(z), -z.log_density
         return {**joint, **run.deterministic}, joint.log_density - z.log_density
 
-    sites, log_weight = estimator_of(objective).many(key, params, args, kwargs, draws, draw)
+    def rest(p: Handle, q: Handle, choices: dict[str, Array]) -> dict[str, Array]:
+        run = Assess("model", p.session, choices, strict=False)
+        return {**p.run(run), **run.deterministic}
+
+    bound, left_out = estimator_of(objective), list[bool]()
+    sites, log_weight = bound.many(key, params, args, kwargs, draws, draw)
+    if left_out:
+        found = bound.completed(bound.another(key), params, args, kwargs, draws, sites, temperature)
+        sites = bound.many(key, params, args, kwargs, draws, rest, {**sites, **found.drawn})
+        sites |= {f"{name}_probs": x for name, x in found.probs.items()} if probs else {}
+        log_weight = log_weight + found.log_density
     if particles > 1:
         _refuse_no_weights(~(log_weight > -np.inf))
     return az.from_dict(

@@ -75,10 +75,13 @@ class Fit:
         draws: int = 1000,
         *,
         particles: int = 1,
+        temperature: int = 1,
+        probs: bool = False,
         program: Callable[[Program, Program], Program] | None = None,
     ) -> az.InferenceData:
         """Draws from the fitted guide, as ArviZ data; see `posterior`."""
         options: dict[str, Any] = {"draws": draws, "particles": particles, "program": program}
+        options |= {"temperature": temperature, "probs": probs}
         bare = self.objectives[0]
         if type(key) is int and bare.engine.name == "numpyro":
             raise ProgramError(

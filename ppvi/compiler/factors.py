@@ -16,7 +16,7 @@ import numpy as np
 from ppvi._ops import Array, Ops
 from ppvi.compiler.assignments import Label as Place, Table, Values, tabulate
 from ppvi.compiler.dependence import Dependence, own_lanes, site_lanes
-from ppvi.compiler.elimination import CrossingError, Factor, Label, Variable
+from ppvi.compiler.elimination import CrossingError, Factor, Label, Variable, logarithm
 from ppvi.errors import ProgramError
 from ppvi.ir import Atom, Equation, Lifted, Sited, Var
 from ppvi.strategies.alternatives import LIMIT
@@ -140,9 +140,16 @@ class Factors:
     """Factors at all values of the sites."""
 
     def __init__(
-        self, live: Sequence[Equation], env: Values, sites: Sites, parts: Sequence[Part], apart: Apart, ops: Ops
+        self,
+        live: Sequence[Equation],
+        env: Values,
+        sites: Sites,
+        parts: Sequence[Part],
+        apart: Apart,
+        ops: Ops,
+        shifts: Mapping[str, Array] | None = None,
     ):
-        self.sites, self.parts, self.apart, self.ops, self.env = sites, parts, apart, ops, env
+        self.sites, self.parts, self.apart, self.ops, self.env, self.shifts = sites, parts, apart, ops, env, shifts
         first = {site.outputs[0]: self._first(site) for site in sites}
         self.tables, done = tabulate(first, live, [part.atom for part in parts], env, ops)
         for equation in live:
@@ -230,6 +237,9 @@ class Factors:
             narrow = [array.shape[ahead + axis] == 1 for axis in range(len(lanes))]
             index = tuple((0 if narrow[a] else at[a]) if a in at else slice(None) for a in range(len(lanes)))
             mine = array[(*[slice(None)] * ahead, *index)]
+            if self.shifts is not None:
+                shift = self.shifts[part.name][tuple(at.get(axis, slice(None)) for axis in range(len(lanes)))]
+                mine = (logarithm(self.ops, mine) if part.is_probability else mine) + shift
             mine = self.ops.moveaxis(mine, len(mine.shape) - 1, ahead)
             kept = {axis: n for n, axis in enumerate(a for a in range(len(lanes)) if a not in at)}
             own = Place(site, whole, place)
@@ -276,7 +286,7 @@ class Factors:
             array = array if repeats == 1 else repeats * array
         order = [n for n in range(len(shape)) if n in along]
         names = frozenset({part.name})
-        weighs = labels[-1] if own is not None and part.is_probability else None
+        weighs = labels[-1] if own is not None and part.is_probability and self.shifts is None else None
         found = tuple(along[n] for n in order)
         wide = self._full(array, ahead, [shape[n] for n in order], found)
         return Factor(wide, tuple(labels), found, weighs, names)

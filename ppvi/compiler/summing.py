@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ppvi._ops import Array, Ops
@@ -33,9 +33,19 @@ class Summary:
 
 
 def log_density(
-    equations: Sequence[Equation], env: Values, sites: Sites, parts: Sequence[Part], ops: Ops
+    equations: Sequence[Equation],
+    env: Values,
+    sites: Sites,
+    parts: Sequence[Part],
+    ops: Ops,
+    shifts: Mapping[str, Array] | None = None,
 ) -> tuple[Array, Summary]:
     """log sum_z prod_f f(z), by the row of the plates that are kept.
+
+    **Arguments**
+
+    - `shifts`: what is added to the logarithms of the summed sites' probabilities, `(*lanes, K)`; the derivative in them is the
+      probability of each value given all else. Nothing then counts more than once.
 
     **Raises** `ProgramError` where that is not feasible, and where it would be a function of a minibatch that is not linear.
     """
@@ -44,7 +54,7 @@ def log_density(
     dependence: dict[Var, Dependence[Equation]] = propagate(needed, start, lambda site: {})
     apart = mixed(parts, dependence, sites)
     while True:
-        staged = Factors(needed, env, sites, parts, apart, ops)
+        staged = Factors(needed, env, sites, parts, apart, ops, shifts)
         try:
             return _summed(staged)
         except CrossingError as crossing:
@@ -94,7 +104,7 @@ def _counted(staged: Factors, result: Factor) -> Array:
             if _size(part, axis) > 1 and _class(staged, i, part, axis) not in axes:
                 raise _minibatch(part, [p for _, p in members if p.own is not None])
     array = staged.ops.broadcast(array, [staged.sizes[axis] for axis in axes])
-    if first.scale is not None:
+    if first.scale is not None and staged.shifts is None:
         array = _scaled(staged, array, axes, number, first)
     kept: list[int] = []
     shape: list[int] = []
@@ -107,7 +117,9 @@ def _counted(staged: Factors, result: Factor) -> Array:
             raise outside(first, next(iter(staged.variables.values())).name)
         else:
             shape.append(1)
-    return staged.ops.reshape(_in_order(staged.ops, first.counts * array, kept), shape)
+    return staged.ops.reshape(
+        _in_order(staged.ops, array if staged.shifts is not None else first.counts * array, kept), shape
+    )
 
 
 def _class(staged: Factors, i: int, part: Part, axis: int) -> Hashable:

@@ -96,8 +96,24 @@ class Estimator(Protocol):
 
     # Draws --------------------------------------------------------------------------------------------------------------
 
-    def many(self, key: Any, params: Params, args: Args, kwargs: Kwargs, n: int, function: Callable[..., Any]) -> Any:
-        """`n` plain runs of a function of the two handles, as NumPy arrays with a leading axis."""
+    def many(
+        self,
+        key: Any,
+        params: Params,
+        args: Args,
+        kwargs: Kwargs,
+        n: int,
+        function: Callable[..., Any],
+        given: Any = None,
+    ) -> Any:
+        """`n` plain runs of a function of the two handles, and each of an entry of what is given: NumPy arrays with a leading
+        axis."""
+        ...
+
+    def completed(
+        self, key: Any, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], temperature: int
+    ) -> Any:
+        """Of `n` choices of the model's other sites, the finite sites that are summed out: a `ppvi.engine.summed.Completed`."""
         ...
 
     def known(self, x: Any, /) -> np.ndarray | None:

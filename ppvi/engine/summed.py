@@ -18,6 +18,7 @@ import numpy as np
 
 from ppvi._ops import Array, Ops
 from ppvi.compiler.assignments import Values
+from ppvi.compiler.dependence import site_lanes
 from ppvi.compiler.summing import Part, log_density
 from ppvi.engine.distributions import masks
 from ppvi.engine.runs import Assess, Handle
@@ -30,7 +31,7 @@ from ppvi.strategies.base import Draw, Strategy
 
 
 @dataclass(frozen=True, eq=False)
-class Alternatives(Strategy):
+class Summand(Strategy):
     """What stands for the value of a site that is summed out: any of these, `(K, *event)`."""
 
     values: np.ndarray
@@ -118,7 +119,7 @@ class SumOut(Assess):
         value, log_prob = seen.sample(key), ops.zeros(tuple(site.fn.batch_shape))
         if session.marks is not None:
             values = finite(session, seen, site)
-            draw = Candidate(Alternatives(values), (0, *(None for _ in Draw._fields[1:])))
+            draw = Candidate(Summand(values), (0, *(None for _ in Draw._fields[1:])))
             info = SiteInfo(site.name, seen.name, session.here(), len(seen.lanes), (draw,), True, (), seen.support)
             value = session.marks.mark_site(info, key, [value])
         self.weights[site.name] = weights_of(seen, site, ops)
@@ -219,6 +220,17 @@ def assessed(whole: Any, choices: Mapping[str, Any], sites: Collection[str] | No
     )
 
 
+class Completed(NamedTuple):
+    """What is known of finite sites that are summed out, given the others."""
+
+    drawn: dict[str, Any]
+    """Values of theirs."""
+    probs: dict[str, Any]
+    """The probability of each value, `(*lanes, K)`."""
+    log_density: Any
+    """Of the others."""
+
+
 class Seen(NamedTuple):
     """What a run was of, without its arrays, which may not leave it."""
 
@@ -227,17 +239,26 @@ class Seen(NamedTuple):
     """Its latent sites that are not summed out."""
 
 
+def telling(
+    whole: Handle, choices: Mapping[str, Any], sites: Collection[str] | None, strict: bool, seen: list[Seen]
+) -> Callable[[], Told]:
+    """A run of a program with these choices, which leaves in `seen` what it was of."""
+
+    def run() -> Told:
+        done: Any = whole.run(SumOut(whole.role, whole.session, choices, sites, strict))
+        seen[:] = [Seen(done.told.pieces, list(done.values))]
+        return done.told
+
+    return run
+
+
 def log_sum(
     whole: Handle, choices: Mapping[str, Any], sites: Collection[str] | None, per: Plates | None, strict: bool = True
 ) -> tuple[Array, Seen]:
     """The log density of choices with finite sites summed out, `per` plates, of which each row counts once."""
     session, names = whole.session, plate_names(per)
-    found = [Seen()]
-
-    def run() -> Told:
-        done: Any = whole.run(SumOut(whole.role, session, choices, sites, strict))
-        found[:] = [Seen(done.told.pieces, list(done.values))]
-        return done.told
+    found: list[Seen] = []
+    run = telling(whole, choices, sites, strict, found)
 
     def sizes(pieces: Sequence[Piece]) -> list[int]:
         return [pieces[0].shape[axis] for axis in _axes(pieces[0], names)] if pieces else []
@@ -267,9 +288,9 @@ def _axes(piece: Piece, names: Sequence[str]) -> tuple[int, ...]:
     return tuple(piece.batch + dims[name] for name in names)  # type: ignore[operator]
 
 
-def eliminated(staged: Staged, ops: Ops, names: Sequence[str]) -> Array:
-    """The sum, from what is staged, by the row of the plates of these names."""
-    sites = {e.role.info.name: e for e in staged.equations if isinstance(e.role, Sited) and is_summed(e.role.info)}
+def eliminated(staged: Staged, ops: Ops, names: Sequence[str] = (), shifts: Mapping[str, Array] | None = None) -> Array:
+    """The sum, from what is staged, by the row of the plates of these names; `shifts` as for `log_density`."""
+    sites = _summed_in(staged)
     scales, parts, runs = iter(staged.atoms[len(staged.pieces) :]), [], range(staged.mapped)
     for piece, atom in zip(staged.pieces, staged.atoms, strict=False):
         scale = next(scales) if piece.scale is None else None
@@ -288,13 +309,32 @@ def eliminated(staged: Staged, ops: Ops, names: Sequence[str]) -> Array:
             rows=tuple(len(runs) + piece.batch + x.dim for x in minibatches if x.dim is not None),
         )
         parts.append(part)
-    values = {site: site.role.info.candidates[0].strategy.values for site in sites.values()}
-    total, _ = log_density(staged.equations, staged.env, values, parts, ops)
+    values = {site: values_at(site) for site in sites.values()}
+    total, _ = log_density(staged.equations, staged.env, values, parts, ops, shifts)
     return total
 
 
+def _summed_in(staged: Staged) -> dict[str, Equation[Sited]]:
+    return {e.role.info.name: e for e in staged.equations if isinstance(e.role, Sited) and is_summed(e.role.info)}
+
+
+def values_at(site: Equation[Sited]) -> np.ndarray:
+    """The values of a site that is summed out, `(K, *event)`."""
+    return site.role.info.candidates[0].strategy.values  # type: ignore[attr-defined]
+
+
+Alternatives = Mapping[str, tuple[tuple[int, ...], np.ndarray, str]]
+
+
+def alternatives_of(staged: Staged) -> Alternatives:
+    """Of each site that is summed out the lanes, the values, `(K, *event)`, and their format."""
+    return {
+        name: (site_lanes(site), values_at(site), site.outputs[0].dtype) for name, site in _summed_in(staged).items()
+    }
+
+
 def is_summed(info: SiteInfo) -> bool:
-    return isinstance(info.candidates[0].strategy, Alternatives)
+    return isinstance(info.candidates[0].strategy, Summand)
 
 
 def same_number(atom: Atom, equations: Sequence[Equation]) -> Hashable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Self, TypeVar
@@ -32,6 +32,7 @@ from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import uncollected
+from ppvi.engine.summed import Completed, eliminated, telling
 from ppvi.engine.unstaged import culprits
 from ppvi.errors import ProgramError
 from ppvi.numpyro import _source as source
@@ -49,6 +50,7 @@ from ppvi.numpyro._outcomes import Tape, Taped, every_outcome
 from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, known, renewed, scope_of
 from ppvi.numpyro._reading import Reading, called, parted
 from ppvi.numpyro._stage import read
+from ppvi.numpyro._summing import conditional, staged
 from ppvi.program import Trace
 from ppvi.proofs.examine import misused_estimates
 from ppvi.proofs.orders import refuse_second
@@ -156,21 +158,40 @@ class Estimator:
         args: Args,
         kwargs: Kwargs,
         n: int,
-        function: Callable[[Handle, Handle], Any],
+        function: Callable[..., Any],
+        given: Any = None,
     ) -> Any:
-        @functools.partial(jax.jit, static_argnums=3)
-        @functools.partial(jax.vmap, in_axes=(0, None, None, None))
-        def run(key: jax.Array, params: Params, arrays: list[Any], structure: Structure) -> Any:
+        @functools.partial(jax.jit, static_argnums=4)
+        @functools.partial(jax.vmap, in_axes=(0, 0, None, None, None))
+        def run(key: jax.Array, given: Any, params: Params, arrays: list[Any], structure: Structure) -> Any:
             args, kwargs = structure.joined(arrays)
             engine, scope = NumPyroPrograms(), scope_of(key, plain=True)
             session = Session(engine, params, self.formula.strategies, scope, plate_rows=Whole())
             with handles(self.formula, session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
-                return function(p, q)
+                return function(p, q) if given is None else function(p, q, given)
 
         keys, checked = jax.random.split(as_key(key), n), _checked(params)
         return jax.device_get(
-            self._called(lambda arrays, rest: run(keys, checked, arrays, rest), checked, args, kwargs)
+            self._called(lambda arrays, rest: run(keys, given, checked, arrays, rest), checked, args, kwargs)
         )
+
+    def completed(
+        self,
+        key: jax.Array,
+        params: Params,
+        args: Args,
+        kwargs: Kwargs,
+        n: int,
+        choices: Mapping[str, Any],
+        temperature: int,
+    ) -> Completed:
+        def run(p: Handle, q: Handle, choices: Mapping[str, Any]) -> Completed:
+            session = p.session
+            found = staged(session, renewed, telling(p, choices, None, False, []))
+            drawn, probs = conditional(found, session.engine.key(session.scope), temperature)
+            return Completed(drawn, probs, eliminated(found, OPS))
+
+        return self.many(key, params, args, kwargs, n, run, dict(choices))
 
     def in_format(self, x: Any, dtype: str) -> jax.Array:
         return jnp.asarray(x, dtype)

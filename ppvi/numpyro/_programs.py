@@ -36,7 +36,7 @@ from ppvi.numpyro._lifting import run_lifted
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._regions import support_of
 from ppvi.numpyro._sharding import split_runs
-from ppvi.numpyro._summing import summed, values_of
+from ppvi.numpyro._summing import staged, values_of
 
 
 def as_key(key: Any) -> jax.Array:
@@ -225,7 +225,7 @@ class NumPyroPrograms:
     def summed(
         self, session: Session[NumPyroPrograms], run: Callable[[], Told], sizes: Any, finish: Finish
     ) -> jax.Array:
-        return summed(session, renewed, run, finish)
+        return finish(staged(session, renewed, run), OPS)
 
     # Runs of a function -----------------------------------------------------------------------------------------------
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.continuation import Env
+from ppvi.compiler.elimination import logarithm
 from ppvi.engine.sessions import Session
-from ppvi.engine.summed import Finish, Piece, Staged, Told
+from ppvi.engine.summed import Piece, Staged, Told, alternatives_of, eliminated
 from ppvi.ir import Equation, Note
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._lifting import traced_afresh
-from ppvi.numpyro._ops import OPS
+from ppvi.numpyro._ops import OPS, JaxOps
 from ppvi.numpyro._stage import Reader
 from ppvi.numpyro._symmetric import symmetric
 
 
-def summed(session: Session, renewed: Callable[..., Any], run: Callable[[], Told], finish: Finish) -> jax.Array:
-    """What is made of a run that is staged by itself, of the arrays that are around it."""
+def staged(session: Session, renewed: Callable[..., Any], run: Callable[[], Told]) -> Staged:
+    """A run that is staged by itself, with the arrays that are around it."""
     pieces: list[Piece] = []
 
     def traced() -> list[Any]:
@@ -43,7 +46,72 @@ def summed(session: Session, renewed: Callable[..., Any], run: Callable[[], Told
     reader, env = Reader(), Noted(session)
     env.values.update((reader.variable(v), x) for v, x in zip(closed.jaxpr.constvars, closed.consts, strict=True))
     reader.read(closed.jaxpr)
-    return finish(Staged(pieces, reader.equations, env, [reader.atom(v) for v in closed.jaxpr.outvars]), OPS)
+    return Staged(pieces, reader.equations, env, [reader.atom(v) for v in closed.jaxpr.outvars])
+
+
+def conditional(found: Staged, key: jax.Array, temperature: int) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """The values of what is summed out, drawn given all else, or the most probable at temperature 0; and the probability of
+    each value, `(*lanes, K)`."""
+    about = alternatives_of(found)
+    zeros = {name: jnp.zeros((*lanes, len(values))) for name, (lanes, values, _) in about.items()}
+
+    def slopes(ops: JaxOps) -> dict[str, jax.Array]:
+        return jax.grad(lambda shifts: eliminated(found, ops, shifts=shifts))(zeros)
+
+    chosen = slopes(Choosing(key if temperature else None))
+    taken = {
+        name: jnp.asarray(values, dtype)[jnp.argmax(chosen[name], -1)] for name, (_, values, dtype) in about.items()
+    }
+    return taken, slopes(OPS)
+
+
+class Choosing(JaxOps):
+    """Operations by which the derivative of a log of a sum is one of its terms, drawn by them, or without a key the largest, so
+    that of a nest of sums a derivative is one draw, from the last to the first (Rush 2020)."""
+
+    def __init__(self, key: Any):
+        self.key = key
+
+    def log_sum(self, x: jax.Array, weights: jax.Array | None) -> jax.Array:
+        x = x if weights is None else x + logarithm(self, weights)
+        noise = jnp.zeros(x.shape, x.dtype) if self.key is None else jax.random.gumbel(self._next(), x.shape, x.dtype)
+        return _one_of(x, noise, self.key is None)
+
+    def _next(self) -> jax.Array:
+        self.key, found = jax.random.split(self.key)
+        return found
+
+    def scan(
+        self, step: Callable[..., jax.Array], start: jax.Array, xs: Sequence[jax.Array], n: int, backward: bool
+    ) -> jax.Array:
+        if self.key is None:
+            return super().scan(step, start, xs, n, backward)
+
+        def with_key(carry: jax.Array, entries: Sequence[jax.Array]) -> jax.Array:
+            outer, self.key = self.key, entries[-1]
+            found = step(carry, entries[:-1])
+            self.key = outer
+            return found
+
+        return super().scan(with_key, start, [*xs, jax.random.split(self._next(), n)], n, backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _one_of(x: jax.Array, noise: jax.Array, largest: bool) -> jax.Array:
+    return jnp.max(x, 0) if largest else OPS.log_sum(x, None)
+
+
+def _one_of_fwd(x: jax.Array, noise: jax.Array, largest: bool) -> Any:
+    return _one_of(x, noise, largest), (jnp.argmax(x + noise, 0), x.shape)
+
+
+def _one_of_bwd(largest: bool, kept: Any, slope: jax.Array) -> Any:
+    place, shape = kept
+    chosen = jnp.expand_dims(jnp.arange(shape[0]), range(1, len(shape))) == place
+    return chosen * slope, jnp.zeros(shape)
+
+
+_one_of.defvjp(_one_of_fwd, _one_of_bwd)
 
 
 class Noted(Env):

@@ -24,9 +24,9 @@ from ppvi.engine.gaps import refuse_gaps
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen, Start as AnyStart
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias, warn_of_motionless
-from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import Stagings
+from ppvi.engine.summed import Completed
 from ppvi.engine.world import World
 from ppvi.errors import EngineError
 from ppvi.program import marking_of
@@ -44,7 +44,7 @@ from ppvi.pyro._lending import Arguments
 from ppvi.pyro._located import Numbers
 from ppvi.pyro._ops import OPS
 from ppvi.pyro._outcomes import Tape, Taped, every_outcome
-from ppvi.pyro._plain import culprits_of, many
+from ppvi.pyro._plain import completed, culprits_of, many
 from ppvi.pyro._programs import STAGED, PyroPrograms, known, scope_of
 from ppvi.pyro._refused import refuse_hooks
 from ppvi.pyro._regions import support_of
@@ -231,9 +231,17 @@ class Estimator:
         args: Args,
         kwargs: Kwargs,
         n: int,
-        function: Callable[[Handle, Handle], Any],
+        function: Callable[..., Any],
+        given: Any = None,
     ) -> Any:
-        return many(self.formula, self.modules, key, checked(params), self.arguments(args, kwargs), n, function)
+        arguments = self.arguments(args, kwargs)
+        return many(self.formula, self.modules, key, checked(params), arguments, n, function, given)
+
+    def completed(
+        self, key: Key, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], temperature: int
+    ) -> Completed:
+        arguments = self.arguments(args, kwargs)
+        return completed(self.formula, self.modules, key, checked(params), arguments, choices, temperature)
 
     def in_format(self, x: Any, dtype: str) -> torch.Tensor:
         return torch.as_tensor(x).to(getattr(torch, dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,15 +14,17 @@ from ppvi.engine.formula import Formula
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import Session
+from ppvi.engine.summed import Alternatives, Completed, Staged, alternatives_of, log_sum
 from ppvi.engine.unstaged import ONE_BY_ONE, culprits
 from ppvi.errors import ProgramError
-from ppvi.program import replicate
+from ppvi.program import each, replicate
 from ppvi.pyro._buffers import Modules
 from ppvi.pyro._handlers import all_rows
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._lending import Arguments
-from ppvi.pyro._programs import PyroPrograms, scope_of
-from ppvi.pyro._stage import DynamicError, registering, what_prevents
+from ppvi.pyro._programs import STAGED, PyroPrograms, scope_of
+from ppvi.pyro._stage import DynamicError, registering, traced_and_read, what_prevents
+from ppvi.pyro._summing import conditional, expanded
 from ppvi.pyro._trees import stacked, tree_map
 
 
@@ -33,8 +36,11 @@ def many(
     arguments: Arguments,
     n: int,
     function: Callable[..., Any],
+    given: Any = None,
 ) -> Any:
-    """`n` runs of a function of the two handles: vectorised, or one by one where programs read what they draw."""
+    """`n` runs of a function of the two handles, and each of an entry of what is given: vectorised, or one by one where a
+    program reads what it draws."""
+    entries = tree_map(torch.as_tensor, given)
 
     def run(vectorised: bool) -> Any:
         # A session leaves notes on the tensors of parameters, which are the caller's.
@@ -49,8 +55,12 @@ def many(
             arguments.lent(arguments.copies()) as lent,
             handles(formula, session, *lent) as (p, q),
         ):
+            if vectorised and given is not None:
+                return each(lambda entry: function(p, q, entry), entries)
             if vectorised:
                 return replicate(n, lambda: function(p, q))
+            if given is not None:
+                return stacked(*(function(p, q, tree_map(lambda x, i=i: x[i], entries)) for i in range(n)))
             return stacked(*shared([function(p, q) for _ in range(n)]))
 
     try:
@@ -60,6 +70,51 @@ def many(
             raise
         found = run(vectorised=False)
     return tree_map(lambda x: x.detach().cpu().numpy(), found)
+
+
+def completed(
+    formula: Formula,
+    modules: Modules,
+    key: Key,
+    params: Params,
+    arguments: Arguments,
+    choices: Mapping[str, Any],
+    temperature: int,
+) -> Completed:
+    """Of stacks of choices the finite sites that are summed out."""
+    names, stacks = list(choices), [torch.as_tensor(x) for x in choices.values()]
+    own, tensors = [x.detach() for x in params.values()], arguments.copies()
+
+    def run(*inputs: torch.Tensor) -> torch.Tensor:
+        values, lent = dict(zip(params, inputs, strict=False)), inputs[len(own) + len(names) :]
+        given = dict(zip(names, inputs[len(own) :], strict=False))
+        session = Session(PyroPrograms(modules, STAGED), values, formula.strategies, scope_of(), plate_rows=Whole())
+        with arguments.lent(lent) as (args, kwargs), handles(formula, session, args, kwargs) as (p, _):
+            return log_sum(p, given, None, None, False)[0]
+
+    with seeded(key), all_rows(), registering() as things, torch.no_grad():
+        with arguments.lent(tensors), torch.enable_grad():
+            traced, reader = traced_and_read(run, things, *own, *[x[0] for x in stacks], *[x.detach() for x in tensors])
+        about: list[Alternatives] = []
+
+        def summed(inputs: Sequence[torch.Tensor], made: Callable[[Staged], torch.Tensor]) -> torch.Tensor:
+            return expanded(traced, reader.equations, reader.atoms, *own, *inputs, *tensors, made=made)
+
+        def noted(staged: Staged) -> torch.Tensor:
+            about[:] = [alternatives_of(staged)]
+            return torch.zeros(())
+
+        summed([x[0] for x in stacks], noted)
+        found = torch.func.vmap(
+            lambda inputs: tuple(conditional(functools.partial(summed, inputs), about[0], temperature)),
+            randomness="different",
+            chunk_size=CHUNK,
+        )(stacks)
+    return Completed(*tree_map(lambda x: x.detach().cpu().numpy(), found))
+
+
+CHUNK = 256
+"""So many draws are completed side by side."""
 
 
 def culprits_of(

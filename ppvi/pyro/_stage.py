@@ -121,20 +121,8 @@ def stage(
     What is read out of tensors that are not traced is constant in the program, and noted in `numbers`.
     """
 
-    located = Located()
-
-    def run(*tensors: torch.Tensor) -> torch.Tensor:
-        with located, numbers_noted([] if numbers is None else numbers):
-            return function(*tensors)
-
     with registering() as things, torch.enable_grad():  # what counts are the program's own gradient modes
-        try:
-            traced = trace(torch.func.functionalize(run), *params, *inputs)
-        except RuntimeError as error:
-            if (does := what_prevents(error)) is None:
-                raise
-            raise DynamicError(f"it {does} at {located.last}") from error
-        reader = read(traced, things)
+        traced, reader = traced_and_read(function, things, *params, *inputs, numbers=numbers)
         if sums_in(traced):
             again = functools.partial(expanded, traced, reader.equations, reader.atoms)
             reader = read(trace(torch.func.functionalize(again), *params, *inputs), things, held=True)
@@ -145,6 +133,28 @@ def stage(
         equations=tuple(reader.equations),
         output=reader.output,
     )
+
+
+def traced_and_read(
+    function: Callable[..., torch.Tensor],
+    things: Sequence[Any],
+    *tensors: torch.Tensor,
+    numbers: Numbers | None = None,
+) -> tuple[Any, Reader]:
+    """A function's graph, and what has read it."""
+    located = Located()
+
+    def run(*tensors: torch.Tensor) -> torch.Tensor:
+        with located, numbers_noted([] if numbers is None else numbers):
+            return function(*tensors)
+
+    try:
+        traced = trace(torch.func.functionalize(run), *tensors)
+    except RuntimeError as error:
+        if (does := what_prevents(error)) is None:
+            raise
+        raise DynamicError(f"it {does} at {located.last}") from error
+    return traced, read(traced, things)
 
 
 def read(traced: Any, things: Sequence[Any], held: bool = False) -> Reader:

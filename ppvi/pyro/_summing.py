@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +13,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
 from ppvi.compiler.continuation import Env
-from ppvi.engine.summed import Finish, Piece, Staged, Told, is_summed
+from ppvi.compiler.elimination import logarithm
+from ppvi.engine.summed import Alternatives, Completed, Finish, Piece, Staged, Told, eliminated, is_summed
 from ppvi.ir import Atom, Equation, Origin
 from ppvi.pyro._located import noting
-from ppvi.pyro._ops import OPS
+from ppvi.pyro._ops import OPS, TorchOps
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered
 from ppvi.pyro._trees import level, lowered
 
@@ -53,9 +54,13 @@ def sums_in(traced: GraphModule) -> list[Node]:
 
 
 def expanded(
-    traced: GraphModule, equations: Sequence[Equation], atoms: dict[Any, Atom], *tensors: torch.Tensor
+    traced: GraphModule,
+    equations: Sequence[Equation],
+    atoms: dict[Any, Atom],
+    *tensors: torch.Tensor,
+    made: Callable[[Staged], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Run a graph, and in place of its sums what the compiler makes of them."""
+    """Run a graph, and in place of its sums what the compiler makes of them, or what is `made` of them."""
     env, values = Known(), dict[Node, Any]()
     inputs = iter(tensors)
     needed = _needed(traced)
@@ -70,19 +75,27 @@ def expanded(
             return values[node.args[0]]
         else:
             with noting(where=node.meta.get("where", "unknown"), origin=node.meta.get("origin", Origin.OTHER)):
-                values[node] = _run(node, values, equations, atoms, env)
+                values[node] = _run(node, values, equations, atoms, env, made)
         if node in atoms:
             env.values[atoms[node]] = values[node]
     raise AssertionError("a graph has an output")
 
 
-def _run(node: Node, values: dict[Node, Any], equations: Sequence[Equation], atoms: dict[Any, Atom], env: Known) -> Any:
+def _run(
+    node: Node,
+    values: dict[Node, Any],
+    equations: Sequence[Equation],
+    atoms: dict[Any, Atom],
+    env: Known,
+    made: Callable[[Staged], torch.Tensor] | None,
+) -> Any:
     if node.target is not torch.ops.ppvi.summed.default:
         args, kwargs = tree_map_only(Node, values.__getitem__, (node.args, dict(node.kwargs)))
         return node.target(*args, **kwargs)  # type: ignore[operator]
     arrays, _, number, mapped = node.args
     pieces, finish = registered(number)  # type: ignore[arg-type]
-    return finish(Staged(pieces, equations, env, [atoms[x] for x in arrays], mapped), OPS)  # type: ignore[union-attr, arg-type]
+    staged = Staged(pieces, equations, env, [atoms[x] for x in arrays], mapped)  # type: ignore[union-attr, arg-type]
+    return finish(staged, OPS) if made is None else made(staged)
 
 
 def _needed(traced: GraphModule) -> set[Node]:
@@ -100,6 +113,54 @@ def _needed(traced: GraphModule) -> set[Node]:
         if node.op in ("output", "placeholder") or node.is_impure() or not found.isdisjoint(set(node.users) - drawn):
             found.add(node)
     return found - within
+
+
+def conditional(
+    run: Callable[[Callable[[Staged], torch.Tensor]], torch.Tensor], about: Alternatives, temperature: int
+) -> Completed:
+    """What is summed out in a run, given all else, which takes what is to be made of its sum: values that are drawn, or the most
+    probable at temperature 0; and the probability of each value, `(*lanes, K)`."""
+    zeros = {name: torch.zeros((*lanes, len(values))) for name, (lanes, values, _) in about.items()}
+
+    def slopes(ops: TorchOps) -> dict[str, torch.Tensor]:
+        return torch.func.grad(lambda shifts: run(lambda staged: eliminated(staged, ops, shifts=shifts)))(zeros)
+
+    chosen = slopes(Choosing(temperature))
+    drawn = {name: OPS.constant(values, dtype)[chosen[name].argmax(-1)] for name, (_, values, dtype) in about.items()}
+    return Completed(drawn, slopes(OPS), run(lambda staged: eliminated(staged, OPS)))
+
+
+class Choosing(TorchOps):
+    """Operations by which the derivative of a log of a sum is one of its terms, drawn, or the largest at temperature 0; so that
+    of a nest of sums it is one draw, from the last to the first (Rush 2020)."""
+
+    def __init__(self, temperature: int):
+        self.temperature = temperature
+
+    def log_sum(self, x: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        x = x if weights is None else x + logarithm(self, weights)
+        noise = -torch.log(-torch.log(torch.rand_like(x))) if self.temperature else torch.zeros_like(x)
+        return _OneOf.apply(x, noise, self.temperature)
+
+
+class _OneOf(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: torch.Tensor, noise: torch.Tensor, temperature: int) -> torch.Tensor:
+        return torch.logsumexp(x, 0) if temperature else torch.amax(x, 0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, noise, _ = inputs
+        ctx.save_for_backward(torch.argmax(x + noise, 0))
+        ctx.count = len(x)
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (place,) = ctx.saved_tensors
+        values = torch.arange(ctx.count).reshape(-1, *[1] * place.ndim)
+        return (values == place) * slope, None, None
 
 
 class Known(Env):
