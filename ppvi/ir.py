@@ -1,9 +1,8 @@
 """The intermediate representation: a staged objective as straight-line code.
 
-An engine stages an objective into a `Program`: a list of equations over variables, each carrying what the passes need
-to know of its operation and nothing more: how to run it, where each axis of its operands goes (`flow`), in which
-operands it is linear, and the user's file and line. Sample sites are equations too: identities on the drawn value that
-carry a `SiteInfo`. What else an equation may be beside an operation says its `role`.
+An engine stages an objective into a `Program`: a list of equations over variables, each carrying what the passes need to
+know of its operation: how to run it, where each axis of its operands goes (`flow`), in which operands it is linear, and the
+user's file and line. Sample sites are equations too: identities on the drawn value. What they are beside says their `role`.
 """
 
 from __future__ import annotations
@@ -166,10 +165,8 @@ class Support:
     """Whether the density is known to jump at an end."""
 
 
-POINT = "point"
-"""The name of the support of a point mass."""
-UNKNOWN = "unknown"
-"""The name of a support that is not known to be another, be it of that name."""
+POINT, UNKNOWN = "point", "unknown"
+"""The names of the support of a point mass, and of one that is not known to be another, be it of that name."""
 
 
 @dataclass(frozen=True)
@@ -323,6 +320,8 @@ class Equation(Generic[R]):
     None perhaps for outputs that are not wanted."""
     resized: Callable[[tuple[int, ...]], Callable[..., Sequence[Array]] | None] | None = None
     """How it is run where operands and output have one entry along some axes, from the output's shape; None where it cannot."""
+    broadcasts: bool = False
+    """Whether `run` applies a function of entries to arrays of any shapes, which it broadcasts against each other."""
 
     @property
     def is_site(self) -> bool:

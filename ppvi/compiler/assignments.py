@@ -135,12 +135,18 @@ def _run(equation: Equation, tables: dict[Var, Table], wanted: Collection[Atom],
         return False
     labels = list(dict.fromkeys(label for found in moved.values() for label in found))
     run, arrays = _laid(equation, flow, inputs, env, ops)
+    if equation.broadcasts:
+        more = {i: len(equation.outputs[0].shape) - len(atom.shape) for i, atom in enumerate(equation.inputs)}
+        [x] = run(*[_in_front(arrays[i], moved.get(i, ()), labels, more[i], ops) for i in range(len(arrays))])
+        tables[equation.outputs[0]] = Table(x, tuple(labels))
+        return True
 
     def at(arrays: Mapping[int, Array], left: Sequence[Label]) -> tuple[Array, ...]:
         if not left:
             return tuple(run(*[arrays[i] for i in range(len(arrays))]))
         now, *later = left
-        mapped = {i: ops.moveaxis(arrays[i], _place(moved[i], now, left), 0) for i in moved if now in moved[i]}
+        places = {i: _place(moved[i], now, left) for i in moved if now in moved[i]}
+        mapped = {i: ops.moveaxis(arrays[i], place, 0) if place else arrays[i] for i, place in places.items()}
         kept = {i: x for i, x in arrays.items() if i not in mapped}
         return ops.vmap(lambda mapped: at(kept | mapped, later))(mapped)
 
@@ -150,6 +156,18 @@ def _run(equation: Equation, tables: dict[Var, Table], wanted: Collection[Atom],
         x = x[tuple(slice(None) if label in mine else 0 for label in labels)]
         tables[var] = Table(x, tuple(label for label in labels if label in mine))
     return True
+
+
+def _in_front(x: Array, mine: Sequence[Label], labels: Sequence[Label], more: int, ops: Ops) -> Array:
+    """An operand with an axis for each label in front, and so many more axes than its own after these."""
+    if not mine:
+        return x
+    order = [mine.index(label) for label in labels if label in mine]
+    ahead = [*order, *range(len(mine), len(x.shape))]
+    x = x if ahead == sorted(ahead) else ops.transpose(x, ahead)
+    sizes = iter(x.shape)
+    shape = [*(next(sizes) if label in mine else 1 for label in labels), *[1] * more, *sizes]
+    return x if shape == list(x.shape) else ops.reshape(x, shape)
 
 
 def _place(mine: Sequence[Label], now: Label, left: Sequence[Label]) -> int:

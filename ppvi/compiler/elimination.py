@@ -108,7 +108,8 @@ def aligned(ops: Ops, factor: Factor, labels: Sequence[Label], axes: Sequence[Ax
     order = [have.index(x) for x in wanted if x in have]
     x = ops.transpose(factor.array, order) if order != sorted(order) else factor.array
     sizes = iter(x.shape)
-    return ops.reshape(x, [next(sizes) if name in have else 1 for name in wanted])
+    shape = [next(sizes) if name in have else 1 for name in wanted]
+    return x if shape == list(x.shape) else ops.reshape(x, shape)
 
 
 def union(factors: Iterable[Factor]) -> tuple[list[Label], list[Axis]]:

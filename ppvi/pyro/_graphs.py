@@ -30,6 +30,14 @@ def name_of(node: Node) -> str:
     return node.target._schema.name.removeprefix("aten::") if _is_operation(node) else ""  # type: ignore[union-attr]
 
 
+def is_operand(node: Node) -> bool:
+    """Whether an operation gives its operand, as transformations of functions often have it that are asked for nothing."""
+    if name_of(node) == "permute":
+        dims: Any = node.args[1]
+        return list(dims) == list(range(len(dims)))
+    return name_of(node) == "alias" or (name_of(node) == "view" and _shape(node) == _shape(node.args[0]))
+
+
 def is_random(node: Node) -> bool:
     """Whether it is an operation that draws random numbers."""
     return _is_operation(node) and torch.Tag.nondeterministic_seeded in node.target.tags  # type: ignore[union-attr]

@@ -40,6 +40,9 @@ ELEMENTWISE = frozenset(
 )
 """Operations whose output entry is a function of the operands' entries at the same place, after broadcasting."""
 
+BROADCAST = ELEMENTWISE - frozenset(["bernoulli", "copy", "normal", "_standard_gamma"])
+"""Those of them that draw nothing, and write into nothing."""
+
 LINEAR: dict[str, tuple[frozenset[int], ...]] = {
     **dict.fromkeys(("add", "sub", "rsub"), (frozenset({0, 1}),)),
     **dict.fromkeys(

@@ -22,7 +22,7 @@ from ppvi.errors import EngineError, ProgramError
 from ppvi.ir import Atom, AxisMap, Equation, Meaning, Note, Origin, Program, Sited, SiteInfo, Var
 from ppvi.pyro import _functions as functions, _rules as rules, _semantics as meanings
 from ppvi.pyro._buffers import written
-from ppvi.pyro._graphs import fold, hold_sizes, name_of, shaped_by_draws, trace, without_mutation
+from ppvi.pyro._graphs import fold, hold_sizes, is_operand, name_of, shaped_by_draws, trace, without_mutation
 from ppvi.pyro._instead import INSTEAD
 from ppvi.pyro._located import Located, Numbers, noting, numbers_noted
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered, registering
@@ -226,6 +226,8 @@ class Reader:
             self.atoms[node] = self.atoms[source, place]
         elif node.target is torch.ops.ppvi.write.default and node.args[0].op == "get_attr":
             pass  # a buffer that nothing has changed
+        elif is_operand(node):
+            self.atoms[node] = self.atoms[node.args[0]]
         elif "val" in node.meta:  # without a value it is a check, such as that a Cholesky factor was found
             self.equations.append(self.equation(node))
 
@@ -310,6 +312,7 @@ class Reader:
             differentiable=name != "detach" and any(out.dtype.startswith(("float", "bfloat")) for out in outputs),
             meaning=lambda: meanings.meaning(call, inputs, outputs[0], where, node.meta.get("origin", Origin.OTHER)),
             resized=resized,
+            broadcasts=name in rules.BROADCAST and single,
         )
 
 

@@ -118,8 +118,8 @@ def _needed(traced: GraphModule) -> set[Node]:
 def conditional(
     run: Callable[[Callable[[Staged], torch.Tensor]], torch.Tensor], about: Alternatives, temperature: int
 ) -> Completed:
-    """What is summed out in a run, given all else, which takes what is to be made of its sum: values that are drawn, or the most
-    probable at temperature 0; and the probability of each value, `(*lanes, K)`."""
+    """What is summed out in a run, which takes what is to be made of its sum, given all else: values that are drawn, or the
+    most probable at temperature 0; and the probability of each value, `(*lanes, K)`."""
     zeros = {name: torch.zeros((*lanes, len(values))) for name, (lanes, values, _) in about.items()}
 
     def slopes(ops: TorchOps) -> dict[str, torch.Tensor]:
@@ -131,8 +131,8 @@ def conditional(
 
 
 class Choosing(TorchOps):
-    """Operations by which the derivative of a log of a sum is one of its terms, drawn, or the largest at temperature 0; so that
-    of a nest of sums it is one draw, from the last to the first (Rush 2020)."""
+    """Operations by which the derivative of a log of a sum is one of its terms, drawn, or the largest at temperature 0; so
+    that of a nest of sums it is one draw, from the last to the first (Rush 2020)."""
 
     def __init__(self, temperature: int):
         self.temperature = temperature
