@@ -88,7 +88,7 @@ class SiteDistribution(engine.SiteDistribution):
         self.intermediates = (
             between if "intermediates" in takes else []
         )  # none for a FoldedDistribution, which has its own
-        return self.inside(value)
+        return self.inside(jnp.asarray(value))  # a point may be a number of Python's
 
     def finfo(self, value: jax.Array) -> Any:
         return jnp.finfo(value.dtype)

@@ -38,7 +38,7 @@ def run(step: Step, init: list[Any], rounds: Sequence[Any], given: int, **how: A
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rounds)
     closed, (_, shapes) = jax.make_jaxpr(step, return_shape=True)(init, like)
     uses = [_only(closed, [number])[1] for number in range(carried)]
-    settled = [number for number in range(carried) if uses[number].isdisjoint(range(carried))]
+    settled = _settled(uses, carried)
     others = [number for number in range(carried) if number not in settled]
     known = {*settled, *values}
     hands_on_values = any(not uses[number].isdisjoint(values) for number in settled)
@@ -52,8 +52,8 @@ def run(step: Step, init: list[Any], rounds: Sequence[Any], given: int, **how: A
     advance, used = _only(closed, others)
     state, found = lax.scan(count, [init[i] for i in others], {i: x for i, x in entries.items() if i in used}, **how)
     before, after = dict(zip(others, found, strict=True)), dict(zip(others, state, strict=True))
-    made = jax.vmap(_only(closed, settled)[0])(entries)
-    for number, stack in zip(settled, made, strict=True):
+    for number in settled:
+        [stack] = jax.vmap(_only(closed, [number])[0])(before | entries)
         start = jnp.asarray(init[number])[None]
         backward = how.get("reverse", False)
         before[number] = jnp.concatenate([stack[1:], start] if backward else [start, stack[:-1]])
@@ -61,6 +61,21 @@ def run(step: Step, init: list[Any], rounds: Sequence[Any], given: int, **how: A
     structure = jax.tree.structure(shapes)
     outs = jax.vmap(_only(closed, range(carried, carried + structure.num_leaves))[0])(before | entries)
     return [after[number] for number in range(carried)], jax.tree.unflatten(structure, outs)
+
+
+def _settled(uses: Sequence[set[int]], carried: int) -> list[int]:
+    """What is carried on that is a function of the entries of the last few rounds alone, in an order in which it can be found:
+    that of the last round, then what has been handed on once, and so on."""
+    found: list[int] = []
+    while True:
+        more = [
+            number
+            for number in range(carried)
+            if number not in found and uses[number].isdisjoint(set(range(carried)) - set(found))
+        ]
+        if not more:
+            return found
+        found += more
 
 
 def _only(closed: ClosedJaxpr, wanted: Collection[int]) -> tuple[Callable[[dict[int, Any]], list[Any]], set[int]]:
