@@ -48,6 +48,10 @@ class Ops(Protocol):
     def array(self, x: Any) -> Array: ...  # real numbers from NumPy, in the library's own precision
     def stop_gradient(self, x: Array) -> Array: ...
 
+    def cancelling(self, x: Array) -> Array:
+        """A value held constant on which what is made of it does not depend."""
+        ...
+
     def linear_coefficients(
         self, function: Callable[..., Array], arguments: Sequence[tuple[Sequence[int], str]]
     ) -> tuple[Array, Sequence[Array]]:

@@ -38,8 +38,7 @@ def along(place: int | Along | None) -> Along | None:
 
 def further(place: int | Along | None) -> Along | None:
     """The same place after an axis has been put in front."""
-    found = along(place)
-    return found and found._replace(axis=found.axis + 1)
+    return (found := along(place)) and found._replace(axis=found.axis + 1)
 
 
 def straight(axes: AxisMap) -> tuple[int | None, ...]:
@@ -121,6 +120,8 @@ class Origin(Flag):
     """A strategy's, as it draws: what it holds constant has mean zero, or is zero in value."""
     SPECIAL = auto()
     """A special function: its pieces meet as nearly as they approximate it."""
+    SUM = auto()
+    """The log of a sum, as the compiler takes it: what it holds constant cancels."""
 
 
 @dataclass(frozen=True)
@@ -335,11 +336,8 @@ class Equation(Generic[R]):
     @functools.cached_property
     def needs(self) -> tuple[Atom, ...]:
         """What its value is made of; a site has operands of strategies besides."""
-        match self.role:
-            case Sited(SiteInfo(masses=None)):
-                return self.inputs[:1]
-            case Sited():
-                return (self.inputs[0], self.inputs[-1])
+        if isinstance(self.role, Sited):
+            return self.inputs[:1] if self.role.info.masses is None else (self.inputs[0], self.inputs[-1])
         return self.inputs[: self.arity]
 
     def at(self, *values: Array) -> Sequence[Array]:
@@ -360,9 +358,9 @@ class Equation(Generic[R]):
 
     def without_notes(self) -> Equation:
         """The same with no more operands than its value depends on."""
-        n = self.arity
-        same = n == len(self.inputs)
-        return self if same else replace(self, inputs=self.inputs[:n], flow=lambda: [x[:n] for x in self.flow()])
+        if (n := self.arity) == len(self.inputs):
+            return self
+        return replace(self, inputs=self.inputs[:n], flow=lambda: [x[:n] for x in self.flow()])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ppvi._ops import Array, Ops
 from ppvi.compiler.assignments import Label as Place, Table, Values, tabulate
-from ppvi.compiler.dependence import Dependence, own_lanes, site_lanes
+from ppvi.compiler.dependence import Dependence, Lanes, own_lanes, site_lanes
 from ppvi.compiler.elimination import CrossingError, Factor, Label, Variable, logarithm
 from ppvi.errors import ProgramError
 from ppvi.ir import Atom, Equation, Lifted, Sited, Var
@@ -158,8 +158,9 @@ class Factors:
         self.axes = _Axes()
         self.variables: dict[tuple[Equation, tuple[int, ...]], Variable] = {}
         self.found = [self._labels(part) for part in parts]
-        for i, (labels, _) in enumerate(self.found):
-            for label in labels:
+        for i, (part, (labels, _)) in enumerate(zip(parts, self.found, strict=True)):
+            own = [] if part.own is None else [Place(part.own, self._own_lanes(part.own))]
+            for label in (*labels, *own):
                 for axis, place in enumerate(label.lanes):
                     if place is not None:
                         self.axes.join(("site", label.site, axis), ("part", i, place.axis))
@@ -170,7 +171,6 @@ class Factors:
     def _first(self, site: Equation[Sited]) -> Table:
         """A site's value at all values of its entries, each alike or, along axes that factors mix, each on its own."""
         lanes, values, axes = site_lanes(site), self.sites[site], sorted(self.apart[site])
-        own = tuple(None if i in self.apart[site] else x for i, x in enumerate(own_lanes(site)))
         count, event = len(values), values.shape[1:]
         places = list(itertools.product(*(range(lanes[axis]) for axis in axes)))
         shape = [lanes[axis] if axis in axes else 1 for axis in range(len(lanes))]
@@ -180,8 +180,12 @@ class Factors:
             index = tuple(at.get(axis, 0) for axis in range(len(lanes)))
             laid = values.reshape((*[count if i == number else 1 for i in range(len(places))], *event))
             array[(*[slice(None)] * len(places), *index)] = laid
-        labels = tuple(Place(site, own, place) for place in places)
+        labels = tuple(Place(site, self._own_lanes(site), place) for place in places)
         return Table(self.ops.constant(array, site.outputs[0].dtype), labels)
+
+    def _own_lanes(self, site: Equation[Sited]) -> Lanes:
+        """Where the lanes of a variable of a site lie in it."""
+        return tuple(None if axis in self.apart[site] else place for axis, place in enumerate(own_lanes(site)))
 
     def _refuse(self, equation: Equation) -> None:
         behind = {site for atom in equation.inputs if isinstance(atom, Var) for site in self._behind(atom)}
@@ -231,7 +235,6 @@ class Factors:
         assert site is not None
         lanes = site_lanes(site)
         axes, found = sorted(self.apart[site]), []
-        whole = tuple(None if a in self.apart[site] else x for a, x in enumerate(own_lanes(site)))
         for place in itertools.product(*(range(lanes[axis]) for axis in axes)):
             at = dict(zip(axes, place, strict=True))
             narrow = [array.shape[ahead + axis] == 1 for axis in range(len(lanes))]
@@ -242,7 +245,7 @@ class Factors:
                 mine = (logarithm(self.ops, mine) if part.is_probability else mine) + shift
             mine = self.ops.moveaxis(mine, len(mine.shape) - 1, ahead)
             kept = {axis: n for n, axis in enumerate(a for a in range(len(lanes)) if a not in at)}
-            own = Place(site, whole, place)
+            own = Place(site, self._own_lanes(site), place)
             shape = tuple(size for a, size in enumerate(lanes) if a not in at)
             found.append(self._factor(i, part, (*labels, own), mine, kept, shape, own))
         return found

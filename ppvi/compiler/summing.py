@@ -95,8 +95,8 @@ def _counted(staged: Factors, result: Factor) -> Array:
     """What is left of variables that depend on one another, as often as it counts."""
     members = [(i, part) for i, part in enumerate(staged.parts) if part.name in result.names]
     (number, first), *others = members
-    for _, other in others:
-        if (other.rate, other.alike) != (first.rate, first.alike):
+    for i, other in others:
+        if _weight(staged, i, other) != _weight(staged, number, first):
             raise _uneven(first, other)
     axes, array = list(result.axes), result.array
     for i, part in members:
@@ -133,20 +133,27 @@ def _size(part: Part, axis: int) -> int:
     return (part.atom.shape if part.own is None else site_lanes(part.own))[axis]
 
 
+def _weight(staged: Factors, i: int, part: Part) -> tuple[Hashable, ...]:
+    """How often a part counts; equal for two that count equally often."""
+    return (part.rate, part.alike, *(rows for rows in _rows(staged, i, part) if rows is not None))
+
+
+def _rows(staged: Factors, i: int, part: Part) -> list[Hashable]:
+    """The rows that a part's scale is not the same for, by the axes of its batch; None where it has but one."""
+    sizes = () if part.scale is None else part.scale.shape
+    return [_class(staged, i, part, axis) if size > 1 else None for axis, size in enumerate(sizes)]
+
+
 def _scaled(staged: Factors, array: Array, axes: Sequence[Hashable], i: int, part: Part) -> Array:
     scale = staged.env[part.scale]  # type: ignore[index]
-    batch = len(part.atom.shape) - (part.own is not None)
-    sizes = [1] * (batch - len(scale.shape)) + list(scale.shape)
-    found = {_class(staged, i, part, axis): n for n, (axis, size) in enumerate(enumerate(sizes)) if size > 1}
+    found = {name: axis for axis, name in enumerate(_rows(staged, i, part)) if name is not None}
     if not found.keys() <= set(axes):
         raise ProgramError(
             f"site {part.name!r} at {part.where} has a scale that is not the same for all that is summed over together: "
             f"what is multiplied by a scale is the log of the sum. Give the scale to the plate that all of it is in."
         )
     order = [found[axis] for axis in axes if axis in found]
-    scale = staged.ops.transpose(
-        staged.ops.reshape(scale, sizes), [*order, *(n for n in range(batch) if n not in order)]
-    )
+    scale = staged.ops.transpose(scale, [*order, *(n for n in range(len(scale.shape)) if n not in order)])
     return array * staged.ops.reshape(scale, [staged.sizes[axis] if axis in found else 1 for axis in axes])
 
 

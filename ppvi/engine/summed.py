@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal as Choice, NamedTuple
 
 import numpy as np
 
-from ppvi._ops import Array, Ops
+from ppvi._ops import Array, Ops, as_numpy
 from ppvi.compiler.assignments import Values
 from ppvi.compiler.dependence import site_lanes
 from ppvi.compiler.summing import Part, log_density
@@ -75,6 +75,8 @@ class Staged(NamedTuple):
     env: Values
     atoms: Sequence[Atom]
     """The arrays, and then the scales."""
+    constants: Mapping[Atom, Array]
+    """The arrays that the program is given."""
     mapped: int = 0
     """The number of axes of runs in front of all of them."""
 
@@ -150,7 +152,8 @@ class SumOut(Assess):
         scale = 1.0 if arrays.scale is None else arrays.scale
         number = float(scale) if isinstance(scale, int | float) else None
         if number is None:
-            self.told.scales.append(ops.broadcast(scale, arrays.log_prob.shape))
+            whole = scale.shape
+            self.told.scales.append(ops.reshape(scale, (*[1] * (batch - len(whole)), *whole)))
         shape, is_probability = tuple(array.shape), own and self.weights[name][1]
         if own:
             shape = (*arrays.value.shape[: len(shape) - 1], shape[-1])
@@ -179,7 +182,7 @@ def finite(session: Session, seen: Any, site: Site) -> np.ndarray:
             f"site {site.name!r} at {session.here()} cannot be summed out: how many values {seen.name} has depends on what is "
             f"drawn, or on an argument. Give it a number."
         )
-    return values.reshape(len(values), *values.shape[1 + len(seen.lanes) :])
+    return values[(slice(None), *[0] * len(seen.lanes))]
 
 
 def weights_of(seen: Any, site: Site, ops: Ops) -> tuple[Array, bool]:
@@ -294,15 +297,19 @@ def eliminated(staged: Staged, ops: Ops, names: Sequence[str] = (), shifts: Mapp
     scales, parts, runs = iter(staged.atoms[len(staged.pieces) :]), [], range(staged.mapped)
     for piece, atom in zip(staged.pieces, staged.atoms, strict=False):
         scale = next(scales) if piece.scale is None else None
+        own = sites.get(piece.name)
+        if piece.own and own is None:  # a site on which nothing depends, whose probabilities have the sum 1
+            lanes = atom.shape[:-1]
+            atom = Literal(ops.zeros(lanes), lanes, atom.dtype)
         minibatches = [plate for plate in piece.plates if plate.scale != 1]
         part = Part(
             name=piece.name,
             where=piece.where,
             atom=atom,
-            own=sites[piece.name] if piece.own else None,
-            is_probability=piece.is_probability,
+            own=own,
+            is_probability=own is not None and piece.is_probability,
             scale=scale,
-            alike=piece.scale if scale is None else same_number(scale, staged.equations),
+            alike=piece.scale if scale is None else same_number(scale, staged),
             rate=math.prod(plate.scale for plate in minibatches),
             counts=math.prod(plate.scale for plate in minibatches if plate.name not in names) * (piece.scale or 1.0),
             kept=(*runs, *(len(runs) + axis for axis in _axes(piece, names))),
@@ -337,13 +344,17 @@ def is_summed(info: SiteInfo) -> bool:
     return isinstance(info.candidates[0].strategy, Summand)
 
 
-def same_number(atom: Atom, equations: Sequence[Equation]) -> Hashable:
+def same_number(atom: Atom, staged: Staged) -> Hashable:
     """Equal where two atoms are the same numbers, as far as is known."""
-    made = {var: (i, equation) for equation in equations for i, var in enumerate(equation.outputs)}
+    made = {var: (i, equation) for equation in staged.equations for i, var in enumerate(equation.outputs)}
 
     def key(atom: Atom) -> Hashable:
-        if isinstance(atom, Literal):
-            return ("literal", atom.dtype, np.asarray(atom.value).tobytes(), atom.shape)
+        if isinstance(atom, Literal) or atom in staged.constants:
+            numbers = as_numpy(atom.value if isinstance(atom, Literal) else staged.constants[atom])
+            for axis in range(numbers.ndim):
+                first = numbers.take([0], axis)
+                numbers = first if (numbers == first).all() else numbers
+            return ("constant", str(numbers.dtype), numbers.tobytes(), np.squeeze(numbers).shape)
         if atom not in made:
             return atom
         i, equation = made[atom]

@@ -66,6 +66,9 @@ class JaxOps:
     def stop_gradient(self, x: jax.Array) -> jax.Array:
         return lax.stop_gradient(x)
 
+    def cancelling(self, x: jax.Array) -> jax.Array:
+        return lax.stop_gradient(x)
+
     def sum(self, x: jax.Array, axes: Sequence[int]) -> jax.Array:
         return jnp.sum(x, axis=tuple(axes)) if len(axes) else x
 
@@ -119,25 +122,26 @@ class JaxOps:
 
 def _shares(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What exponents are taken above, the exponentials, and their weighed sum."""
-    top = jnp.max(jnp.where(weights > 0, x, -jnp.inf), axis=0)
-    held = jnp.where(top > -jnp.inf, top, 0.0)
+    held = OPS.cancelling(x)
+    top = jnp.max(jnp.where(OPS.cancelling(weights) > 0, held, -jnp.inf), axis=0)
+    top = jnp.where(top > -jnp.inf, top, 0.0)
     # A value of weight zero may be likelier than all others by more than an exponential can hold.
-    shares = jnp.exp(jnp.minimum(x - held, HIGHEST))
-    return held, shares, jnp.sum(weights * shares, axis=0)
+    shares = jnp.exp(jnp.where(held - top < HIGHEST, x - top, HIGHEST))
+    return top, shares, jnp.sum(weights * shares, axis=0)
 
 
 @jax.custom_jvp
 def _log_sum(x: jax.Array, weights: jax.Array) -> jax.Array:
-    held, _, total = _shares(x, weights)
-    return jnp.log(total) + held
+    top, _, total = _shares(x, weights)
+    return jnp.log(total) + top
 
 
 @_log_sum.defjvp
 def _log_sum_jvp(primals: Any, tangents: Any) -> Any:
     (_, weights), (dx, dw) = primals, tangents
-    held, shares, total = _shares(*primals)
+    top, shares, total = _shares(*primals)
     slope = jnp.sum(shares * (weights * dx + dw), axis=0)
-    return jnp.log(total) + held, jnp.where(total > 0, slope / jnp.where(total > 0, total, 1.0), 0.0)
+    return jnp.log(total) + top, jnp.where(total > 0, slope / jnp.where(total > 0, total, 1.0), 0.0)
 
 
 HIGHEST = 80.0

@@ -272,7 +272,7 @@ def _loop(reader: Callable[[], Any], body: Any, carried: Sequence[tuple[int, int
 # Whose code it is -----------------------------------------------------------------------------------------------------
 
 _PROGRAMS, _SITES = (str(Path(__file__).with_name(name)) for name in ("_programs.py", "_distributions.py"))
-_EDGES = str(Path(__file__).with_name("_edges.py"))
+_EDGES, _OPS = (str(Path(__file__).with_name(name)) for name in ("_edges.py", "_ops.py"))
 _LIBRARIES = tuple(f"{Path(module.__file__ or '').parent}/" for module in (jax, numpyro))
 
 
@@ -305,6 +305,8 @@ def _origin(traceback: Any) -> Origin:
         ours = ours and path.startswith((*_LIBRARIES, _PPVI))
         if ours and path.startswith(f"{_PPVI}strategies/"):
             origin |= Origin.STRATEGY
+        if path == _OPS and frame.function_name.endswith("cancelling"):
+            origin |= Origin.SUM
         if path.endswith(_SPECIAL):
             origin |= Origin.SPECIAL
         if path.startswith(_LIBRARIES):

@@ -44,9 +44,11 @@ def staged(session: Session, renewed: Callable[..., Any], run: Callable[[], Told
         session.engine.lifted = True
         closed = trace()
     reader, env = Reader(), Noted(session)
-    env.values.update((reader.variable(v), x) for v, x in zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    known = {reader.variable(v): x for v, x in zip(closed.jaxpr.constvars, closed.consts, strict=True)}
+    env.values.update(known)
     reader.read(closed.jaxpr)
-    return Staged(pieces, reader.equations, env, [reader.atom(v) for v in closed.jaxpr.outvars])
+    constants = {var: x for var, x in known.items() if not isinstance(x, Tracer)}
+    return Staged(pieces, reader.equations, env, [reader.atom(v) for v in closed.jaxpr.outvars], constants)
 
 
 def conditional(found: Staged, key: jax.Array, temperature: int) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:

@@ -192,7 +192,7 @@ class Analysis:
         if self._null(step):
             return INDEPENDENT
         own = JUMP if rule is None else rule(output, operand)
-        if self.held and step.meaning.name == "stop_gradient":
+        if step.meaning.name == "stop_gradient" and (self.held or Origin.SUM in step.meaning.origin()):
             return INDEPENDENT
         if own is not INDEPENDENT and self._is_in_order(step):
             return INDEPENDENT if operand else LIPSCHITZ

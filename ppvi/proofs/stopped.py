@@ -52,8 +52,9 @@ def stopped(analysis: Analysis, sinks: Sequence[Atom], drawing: bool = False) ->
     found: dict[Atom, Traces] = {}
     random: set[Atom] = set()
 
-    def own(stop: Step) -> bool:
-        return stop.inputs[0] in random or Origin.STRATEGY in stop.meaning.origin()
+    def vouched(stop: Step) -> bool:
+        origin = stop.meaning.origin()
+        return Origin.SUM in origin or (drawing and (stop.inputs[0] in random or Origin.STRATEGY in origin))
 
     for step in flat.steps:
         if not step.equation.is_site and (step.meaning.keyed is not None or not random.isdisjoint(step.inputs)):
@@ -67,7 +68,7 @@ def stopped(analysis: Analysis, sinks: Sequence[Atom], drawing: bool = False) ->
             [chosen] = set(range(len(step.inputs))) - ignored
             found[step.outputs[0]] = traces[chosen]
             continue
-        if step.meaning.name == "stop_gradient" and analysis.of(step.inputs[0]) and not (drawing and own(step)):
+        if step.meaning.name == "stop_gradient" and analysis.of(step.inputs[0]) and not vouched(step):
             [operand] = step.inputs
             lanes = tuple(axis if size > 1 else None for axis, size in enumerate(operand.shape))
             found[step.outputs[0]] = {step: Trace("plus", 1.0, lanes, _behind_density(flat, operand))}

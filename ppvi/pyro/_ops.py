@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from ppvi.ir import Origin
+from ppvi.pyro._located import noting
 from ppvi.pyro._trees import level, stacked, tree_leaves, tree_map, vmap
 
 HIGHEST = 80.0
@@ -36,13 +38,15 @@ class TorchOps:
         return torch.logsumexp(x, dim=axis)
 
     def log_sum(self, x: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-        held = x.detach()
-        top = torch.amax(held if weights is None else torch.where(weights > 0, held, -math.inf), dim=0)
-        top = torch.where(top > -math.inf, top, 0.0)
-        # A value of weight zero may be likelier than all others by more than an exponential can hold.
-        terms = torch.exp(x - top) if weights is None else weights * torch.exp((x - top).clamp(max=HIGHEST))
-        total = terms.sum(0)
-        possible = total > 0
+        held = self.cancelling(x)
+        top = torch.amax(held if weights is None else torch.where(self.cancelling(weights) > 0, held, -math.inf), dim=0)
+        possible = top > -math.inf
+        top = torch.where(possible, top, 0.0)
+        if weights is None:
+            total = torch.exp(x - top).sum(0)
+        else:
+            # A value of weight zero may be likelier than all others by more than an exponential can hold.
+            total = (weights * torch.exp(torch.where(held - top < HIGHEST, x - top, HIGHEST))).sum(0)
         return torch.where(possible, torch.log(torch.where(possible, total, 1.0)) + top, -math.inf)
 
     def logaddexp(self, x: Any, y: Any) -> torch.Tensor:
@@ -106,6 +110,10 @@ class TorchOps:
 
     def stop_gradient(self, x: Any) -> torch.Tensor:
         return x.detach() if isinstance(x, torch.Tensor) else torch.tensor(x)
+
+    def cancelling(self, x: torch.Tensor) -> torch.Tensor:
+        with noting(origin=Origin.SUM):
+            return x.detach()
 
     def linear_coefficients(
         self, function: Callable[..., torch.Tensor], arguments: Sequence[tuple[Sequence[int], str]]

@@ -98,7 +98,9 @@ def completed(
         about: list[Alternatives] = []
 
         def summed(inputs: Sequence[torch.Tensor], made: Callable[[Staged], torch.Tensor]) -> torch.Tensor:
-            return expanded(traced, reader.equations, reader.atoms, *own, *inputs, *tensors, made=made)
+            return expanded(
+                traced, reader.equations, reader.atoms, reader.constants, *own, *inputs, *tensors, made=made
+            )
 
         def noted(staged: Staged) -> torch.Tensor:
             about[:] = [alternatives_of(staged)]

@@ -124,7 +124,7 @@ def stage(
     with registering() as things, torch.enable_grad():  # what counts are the program's own gradient modes
         traced, reader = traced_and_read(function, things, *params, *inputs, numbers=numbers)
         if sums_in(traced):
-            again = functools.partial(expanded, traced, reader.equations, reader.atoms)
+            again = functools.partial(expanded, traced, reader.equations, reader.atoms, reader.constants)
             reader = read(trace(torch.func.functionalize(again), *params, *inputs), things, held=True)
     return Program(
         inputs=tuple(reader.inputs),

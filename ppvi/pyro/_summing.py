@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +57,7 @@ def expanded(
     traced: GraphModule,
     equations: Sequence[Equation],
     atoms: dict[Any, Atom],
+    constants: Mapping[Atom, torch.Tensor],
     *tensors: torch.Tensor,
     made: Callable[[Staged], torch.Tensor] | None = None,
 ) -> torch.Tensor:
@@ -75,7 +76,7 @@ def expanded(
             return values[node.args[0]]
         else:
             with noting(where=node.meta.get("where", "unknown"), origin=node.meta.get("origin", Origin.OTHER)):
-                values[node] = _run(node, values, equations, atoms, env, made)
+                values[node] = _run(node, values, equations, atoms, constants, env, made)
         if node in atoms:
             env.values[atoms[node]] = values[node]
     raise AssertionError("a graph has an output")
@@ -86,6 +87,7 @@ def _run(
     values: dict[Node, Any],
     equations: Sequence[Equation],
     atoms: dict[Any, Atom],
+    constants: Mapping[Atom, torch.Tensor],
     env: Known,
     made: Callable[[Staged], torch.Tensor] | None,
 ) -> Any:
@@ -94,7 +96,7 @@ def _run(
         return node.target(*args, **kwargs)  # type: ignore[operator]
     arrays, _, number, mapped = node.args
     pieces, finish = registered(number)  # type: ignore[arg-type]
-    staged = Staged(pieces, equations, env, [atoms[x] for x in arrays], mapped)  # type: ignore[union-attr, arg-type]
+    staged = Staged(pieces, equations, env, [atoms[x] for x in arrays], constants, mapped)  # type: ignore[union-attr, arg-type]
     return finish(staged, OPS) if made is None else made(staged)
 
 
@@ -118,8 +120,8 @@ def _needed(traced: GraphModule) -> set[Node]:
 def conditional(
     run: Callable[[Callable[[Staged], torch.Tensor]], torch.Tensor], about: Alternatives, temperature: int
 ) -> Completed:
-    """What is summed out in a run, which takes what is to be made of its sum, given all else: values that are drawn, or the
-    most probable at temperature 0; and the probability of each value, `(*lanes, K)`."""
+    """What is summed out in a run, given all else, which takes what is to be made of its sum: values that are drawn, or at
+    temperature 0 the most probable; and the probability of each value, `(*lanes, K)`."""
     zeros = {name: torch.zeros((*lanes, len(values))) for name, (lanes, values, _) in about.items()}
 
     def slopes(ops: TorchOps) -> dict[str, torch.Tensor]:
@@ -131,8 +133,8 @@ def conditional(
 
 
 class Choosing(TorchOps):
-    """Operations by which the derivative of a log of a sum is one of its terms, drawn, or the largest at temperature 0; so
-    that of a nest of sums it is one draw, from the last to the first (Rush 2020)."""
+    """Operations by which the derivative of a log of a sum is one of its terms, drawn, or the largest at temperature 0; so that
+    of a nest of sums it is one draw, from the last to the first (Rush 2020)."""
 
     def __init__(self, temperature: int):
         self.temperature = temperature
