@@ -16,6 +16,7 @@ from ppvi.compiler.plan import Plan
 from ppvi.engine.distributions import SiteDistribution
 from ppvi.engine.formula import Formula
 from ppvi.engine.outcomes import Outcomes
+from ppvi.engine.pieces import Finish, Piece, Told
 from ppvi.engine.sites import Arrays, Site, SiteRecord
 from ppvi.engine.statements import Library
 from ppvi.ir import Note, SiteInfo, Support
@@ -309,6 +310,13 @@ class Programs(Repeats[S], Protocol[S, R]):
     ) -> tuple[Array | None, Exception | None]:
         """log_prob of a value, which if relaxed may lie outside of the support; None where it does not fit, and why."""
         ...
+
+    # A run with finite sites is staged by itself or as a part of all, and what the compiler makes of it, of these sizes, is the
+    # sum over them. The values of a finite distribution are None where their number is traced.
+    def summed(
+        self, session: S, run: Callable[[], Told], sizes: Callable[[Sequence[Piece]], Sequence[int]], finish: Finish
+    ) -> Array: ...
+    def values_of(self, peeled: Any, /) -> np.ndarray | None: ...
 
     # Many runs of a function are vectorised; or they come one by one, and each changes the scope by its number. A fold is
     # without a gradient, and each of its runs a separate evaluation: sites are simply drawn, and minibatches are others.

@@ -17,16 +17,16 @@ from typing import Any, ClassVar, Literal as Choice, NamedTuple
 import numpy as np
 
 from ppvi._ops import Array, Ops, as_numpy
-from ppvi.compiler.assignments import Values
 from ppvi.compiler.dependence import site_lanes
 from ppvi.compiler.summing import Part, log_density
 from ppvi.engine.distributions import masks
+from ppvi.engine.pieces import Piece, Staged, Told
 from ppvi.engine.runs import Assess, Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Site, SiteRecord
 from ppvi.errors import ProgramError
 from ppvi.ir import At, Atom, Candidate, Density, Equation, Literal, Sited, SiteInfo
-from ppvi.program import Plate, Plates, Trace, plate_names, session as verbs
+from ppvi.program import Plates, Trace, plate_names, session as verbs
 from ppvi.strategies.base import Draw, Strategy
 
 
@@ -37,51 +37,6 @@ class Summand(Strategy):
     values: np.ndarray
 
     chained: ClassVar[Choice["draw", "draws", "chain"] | None] = "draw"
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What a run has told of a site, beside its arrays."""
-
-    name: str
-    where: str
-    batch: int
-    """The number of axes of the batch."""
-    shape: tuple[int, ...]
-    """Of its log_prob, `(*batch)`; of a site that is summed out `(*lanes, K)`."""
-    plates: tuple[Plate, ...]
-    scale: float | None
-    """How often it counts; None where that is an array."""
-    own: bool
-    """Whether it is summed out."""
-    is_probability: bool
-    """Whether its array is the probability of each value, and not the logarithm."""
-
-
-class Told(NamedTuple):
-    """What a run has told of its sites."""
-
-    pieces: list[Piece]
-    arrays: list[Array]
-    scales: list[Array]
-    """Those that are arrays."""
-
-
-class Staged(NamedTuple):
-    """The same of a run that is staged."""
-
-    pieces: Sequence[Piece]
-    equations: Sequence[Equation]
-    env: Values
-    atoms: Sequence[Atom]
-    """The arrays, and then the scales."""
-    constants: Mapping[Atom, Array]
-    """The arrays that the program is given."""
-    mapped: int = 0
-    """The number of axes of runs in front of all of them."""
-
-
-Finish = Callable[[Staged, Ops], Array]
 
 
 class SumOut(Assess):
@@ -151,7 +106,7 @@ class SumOut(Assess):
         self.session.owed.meet(record.plates)
         scale = 1.0 if arrays.scale is None else arrays.scale
         number = float(scale) if isinstance(scale, int | float) else None
-        if number is None:
+        if not isinstance(scale, int | float):
             whole = scale.shape
             self.told.scales.append(ops.reshape(scale, (*[1] * (batch - len(whole)), *whole)))
         shape, is_probability = tuple(array.shape), own and self.weights[name][1]
@@ -209,16 +164,16 @@ def assessed(whole: Any, choices: Mapping[str, Any], sites: Collection[str] | No
             f"in marginal(summed(p), ...)."
         )
     density, seen = log_sum(whole, choices, sites, None, strict)
-    gone = [piece.name for piece in seen.pieces if piece.own]
-    label = f"{whole.role} without {', '.join(gone)}"
+    kept = [name for name in seen.kept if name in choices]
+    label = f"{whole.role} without {', '.join(piece.name for piece in seen.pieces if piece.own)}"
     return Trace(
-        choices={name: whole.session.array(choices[name]) for name in seen.kept if name in choices},
+        choices={name: whole.session.array(choices[name]) for name in kept},
         log_probs={label: density},
         log_density=density,
-        plates={label: ()},
-        batch_ndims={label: 0},
+        plates={label: (), **{piece.name: piece.plates for piece in seen.pieces if piece.name in kept}},
+        batch_ndims={label: 0, **{piece.name: piece.batch for piece in seen.pieces if piece.name in kept}},
         observed=frozenset(piece.name for piece in seen.pieces if not piece.own and piece.name not in seen.kept),
-        placed=frozenset(seen.kept),
+        placed=frozenset(kept),
         per_plates=lambda per: log_sum(whole, choices, sites, per, strict)[0],
     )
 

@@ -22,11 +22,11 @@ from numpyro.distributions import biject_to, constraints
 
 from ppvi._doors import described
 from ppvi.engine.minibatches import Plates
+from ppvi.engine.pieces import Finish, Told
 from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
 from ppvi.engine.sessions import Session
 from ppvi.engine.statements import Library
-from ppvi.engine.summed import Finish, Told
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import _markers as markers, _source as source
 from ppvi.numpyro._distributions import SiteDistribution, check_same_batch, unvalidated

@@ -14,9 +14,10 @@ from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.continuation import Env
 from ppvi.compiler.elimination import logarithm
+from ppvi.engine.pieces import Piece, Staged, Told
 from ppvi.engine.sessions import Session
-from ppvi.engine.summed import Piece, Staged, Told, alternatives_of, eliminated
-from ppvi.ir import Equation, Note
+from ppvi.engine.summed import alternatives_of, eliminated
+from ppvi.ir import Atom, Equation, Note
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._lifting import traced_afresh
 from ppvi.numpyro._ops import OPS, JaxOps
@@ -44,7 +45,7 @@ def staged(session: Session, renewed: Callable[..., Any], run: Callable[[], Told
         session.engine.lifted = True
         closed = trace()
     reader, env = Reader(), Noted(session)
-    known = {reader.variable(v): x for v, x in zip(closed.jaxpr.constvars, closed.consts, strict=True)}
+    known: dict[Atom, Any] = {reader.variable(v): x for v, x in zip(closed.jaxpr.constvars, closed.consts, strict=True)}
     env.values.update(known)
     reader.read(closed.jaxpr)
     constants = {var: x for var, x in known.items() if not isinstance(x, Tracer)}

@@ -12,9 +12,10 @@ import torch
 from ppvi.engine.evaluations import handles
 from ppvi.engine.formula import Formula
 from ppvi.engine.minibatches import Whole
+from ppvi.engine.pieces import Staged
 from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import Session
-from ppvi.engine.summed import Alternatives, Completed, Staged, alternatives_of, log_sum
+from ppvi.engine.summed import Alternatives, Completed, alternatives_of, log_sum
 from ppvi.engine.unstaged import ONE_BY_ONE, culprits
 from ppvi.errors import ProgramError
 from ppvi.program import each, replicate
@@ -94,13 +95,11 @@ def completed(
 
     with seeded(key), all_rows(), registering() as things, torch.no_grad():
         with arguments.lent(tensors), torch.enable_grad():
-            traced, reader = traced_and_read(run, things, *own, *[x[0] for x in stacks], *[x.detach() for x in tensors])
+            graph = traced_and_read(run, things, *own, *[x[0] for x in stacks], *[x.detach() for x in tensors]).graph
         about: list[Alternatives] = []
 
         def summed(inputs: Sequence[torch.Tensor], made: Callable[[Staged], torch.Tensor]) -> torch.Tensor:
-            return expanded(
-                traced, reader.equations, reader.atoms, reader.constants, *own, *inputs, *tensors, made=made
-            )
+            return expanded(graph, *own, *inputs, *tensors, made=made)
 
         def noted(staged: Staged) -> torch.Tensor:
             about[:] = [alternatives_of(staged)]

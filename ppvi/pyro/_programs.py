@@ -16,11 +16,11 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[r
 from torch.distributions import constraints, transform_to
 
 from ppvi.engine.minibatches import Plates
+from ppvi.engine.pieces import Finish, Piece, Told
 from ppvi.engine.protocol import Marks, Scope
 from ppvi.engine.runs import Run
 from ppvi.engine.sessions import Session
 from ppvi.engine.statements import Library
-from ppvi.engine.summed import Finish, Piece, Told
 from ppvi.errors import EngineError
 from ppvi.ir import Origin
 from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage, _summing as summing
@@ -121,7 +121,7 @@ class PyroPrograms:
 
     def __post_init__(self) -> None:
         self.buffers = Buffers(getattr(self.modules, "places", ()))
-        self.marks = self.effects.marks
+        self.marks: Marks | None = self.effects.marks
 
     @contextmanager
     def surroundings(self, session: Session[PyroPrograms]) -> Iterator[None]:
@@ -243,7 +243,34 @@ class PyroPrograms:
         if self.effects is STAGED:
             told = run()
             return summing.mark(told, sizes(told.pieces), finish)
-        raise DynamicError("sums out finite sites")
+        if level():
+            raise DynamicError("sums out finite sites")
+        return self._summed_now(session, run, sizes, finish)
+
+    def _summed_now(
+        self,
+        session: Session[PyroPrograms],
+        run: Callable[[], Told],
+        sizes: Callable[[Sequence[Piece]], Sequence[int]],
+        finish: Finish,
+    ) -> torch.Tensor:
+        """The sum by a graph of this run alone, of which what is around it is a constant."""
+
+        def told() -> torch.Tensor:
+            found = run()
+            return summing.mark(found, sizes(found.pieces), finish)
+
+        before, self.marks = self.marks, STAGED.marks
+        try:
+            with stage.registering() as things, session.within(plain=False, lanes=level() + 1):
+                return summing.expanded(stage.traced_and_read(told, things, are_constants=True).graph)
+        except DynamicError as error:
+            raise EngineError(
+                f"finite sites that the guide lacks are summed out of programs that can be staged, and this one cannot: "
+                f"{error}. Give it as numbers of Python what it reads, or draw the sites in the guide."
+            ) from error
+        finally:
+            self.marks = before
 
     # Runs of a function -----------------------------------------------------------------------------------------------
 

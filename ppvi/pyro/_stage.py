@@ -26,7 +26,7 @@ from ppvi.pyro._graphs import fold, hold_sizes, is_operand, name_of, shaped_by_d
 from ppvi.pyro._instead import INSTEAD
 from ppvi.pyro._located import Located, Numbers, noting, numbers_noted
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered, registering
-from ppvi.pyro._summing import expanded, sums_in
+from ppvi.pyro._summing import Graph, expanded, sums_in
 from ppvi.pyro._trees import level, lowered
 from ppvi.pyro._written import TENSOR
 
@@ -122,9 +122,9 @@ def stage(
     """
 
     with registering() as things, torch.enable_grad():  # what counts are the program's own gradient modes
-        traced, reader = traced_and_read(function, things, *params, *inputs, numbers=numbers)
-        if sums_in(traced):
-            again = functools.partial(expanded, traced, reader.equations, reader.atoms, reader.constants)
+        reader = traced_and_read(function, things, *params, *inputs, numbers=numbers)
+        if sums_in(reader.traced):
+            again = functools.partial(expanded, reader.graph)
             reader = read(trace(torch.func.functionalize(again), *params, *inputs), things, held=True)
     return Program(
         inputs=tuple(reader.inputs),
@@ -140,8 +140,10 @@ def traced_and_read(
     things: Sequence[Any],
     *tensors: torch.Tensor,
     numbers: Numbers | None = None,
-) -> tuple[Any, Reader]:
-    """A function's graph, and what has read it."""
+    are_constants: bool = False,
+) -> Reader:
+    """A function's graph, which has been read. Tensors around it may have a gradient where they `are_constants` of the graph
+    alone."""
     located = Located()
 
     def run(*tensors: torch.Tensor) -> torch.Tensor:
@@ -154,10 +156,10 @@ def traced_and_read(
         if (does := what_prevents(error)) is None:
             raise
         raise DynamicError(f"it {does} at {located.last}") from error
-    return traced, read(traced, things)
+    return read(traced, things, are_constants=are_constants)
 
 
-def read(traced: Any, things: Sequence[Any], held: bool = False) -> Reader:
+def read(traced: Any, things: Sequence[Any], held: bool = False, are_constants: bool = False) -> Reader:
     """A graph as equations; that it has been seen to before that operations give as many entries as they did is `held`."""
     for node in shaped_by_draws(traced):
         raise DynamicError(f"how many entries {name_of(node)} gives depends on a draw at {_where(node)}")
@@ -165,7 +167,7 @@ def read(traced: Any, things: Sequence[Any], held: bool = False) -> Reader:
     if not held:
         hold_sizes(traced)
     fold(traced)
-    reader = Reader(traced, things)
+    reader = Reader(traced, things, are_constants)
     for node in traced.graph.nodes:
         reader.read(node)
     return reader
@@ -199,8 +201,8 @@ def what_prevents(error: Exception) -> str | None:
 class Reader:
     """Reads a graph into equations."""
 
-    def __init__(self, traced: Any, things: Sequence[Any]):
-        self.traced = traced
+    def __init__(self, traced: Any, things: Sequence[Any], are_constants: bool):
+        self.traced, self.are_constants = traced, are_constants
         self.things = things
         self.atoms: dict[Any, Atom] = {}
         self.inputs: list[Var] = []
@@ -208,12 +210,16 @@ class Reader:
         self.equations: list[Equation] = []
         self.output: Any = None
 
+    @property
+    def graph(self) -> Graph:
+        return Graph(self.traced, self.equations, self.atoms, self.constants)
+
     def read(self, node: Any) -> None:
         if node.op == "placeholder":
             self.inputs.append(self.variable(node, node.meta["val"]))
         elif node.op == "get_attr":
             value = getattr(self.traced, node.target)
-            if value.requires_grad:
+            if value.requires_grad and not self.are_constants:
                 raise EngineError(
                     f"a tensor of shape {tuple(value.shape)} requires a gradient and is no parameter of the objective: declare "
                     f"it with pyro.param in the model or the guide, a module with pyro.module, or make it a PyroModule."

@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_map_only
 
 from ppvi.compiler.continuation import Env
 from ppvi.compiler.elimination import logarithm
-from ppvi.engine.summed import Alternatives, Completed, Finish, Piece, Staged, Told, eliminated, is_summed
+from ppvi.engine.pieces import Finish, Piece, Staged, Told
+from ppvi.engine.summed import Alternatives, Completed, eliminated, is_summed
 from ppvi.ir import Atom, Equation, Origin
 from ppvi.pyro._located import noting
 from ppvi.pyro._ops import OPS, TorchOps
@@ -53,16 +54,20 @@ def sums_in(traced: GraphModule) -> list[Node]:
     return [node for node in traced.graph.nodes if node.target is torch.ops.ppvi.summed.default]
 
 
+class Graph(NamedTuple):
+    """A graph, and what it has been read as."""
+
+    traced: GraphModule
+    equations: Sequence[Equation]
+    atoms: Mapping[Any, Atom]
+    constants: Mapping[Any, torch.Tensor]
+
+
 def expanded(
-    traced: GraphModule,
-    equations: Sequence[Equation],
-    atoms: dict[Any, Atom],
-    constants: Mapping[Atom, torch.Tensor],
-    *tensors: torch.Tensor,
-    made: Callable[[Staged], torch.Tensor] | None = None,
+    graph: Graph, *tensors: torch.Tensor, made: Callable[[Staged], torch.Tensor] | None = None
 ) -> torch.Tensor:
     """Run a graph, and in place of its sums what the compiler makes of them, or what is `made` of them."""
-    env, values = Known(), dict[Node, Any]()
+    env, values, (traced, _, atoms, _) = Known(), dict[Node, Any](), graph
     inputs = iter(tensors)
     needed = _needed(traced)
     for node in traced.graph.nodes:
@@ -76,7 +81,7 @@ def expanded(
             return values[node.args[0]]
         else:
             with noting(where=node.meta.get("where", "unknown"), origin=node.meta.get("origin", Origin.OTHER)):
-                values[node] = _run(node, values, equations, atoms, constants, env, made)
+                values[node] = _run(node, values, graph, env, made)
         if node in atoms:
             env.values[atoms[node]] = values[node]
     raise AssertionError("a graph has an output")
@@ -85,9 +90,7 @@ def expanded(
 def _run(
     node: Node,
     values: dict[Node, Any],
-    equations: Sequence[Equation],
-    atoms: dict[Any, Atom],
-    constants: Mapping[Atom, torch.Tensor],
+    graph: Graph,
     env: Known,
     made: Callable[[Staged], torch.Tensor] | None,
 ) -> Any:
@@ -96,7 +99,8 @@ def _run(
         return node.target(*args, **kwargs)  # type: ignore[operator]
     arrays, _, number, mapped = node.args
     pieces, finish = registered(number)  # type: ignore[arg-type]
-    staged = Staged(pieces, equations, env, [atoms[x] for x in arrays], constants, mapped)  # type: ignore[union-attr, arg-type]
+    atoms = [graph.atoms[x] for x in arrays]  # type: ignore[union-attr]
+    staged = Staged(pieces, graph.equations, env, atoms, graph.constants, mapped)  # type: ignore[arg-type]
     return finish(staged, OPS) if made is None else made(staged)
 
 
