@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ppvi._doors import listed
 from ppvi._options import meant, options_called, options_of
 from ppvi.engine.names import Said
 from ppvi.errors import ProgramError
@@ -99,16 +100,31 @@ def refuse_laplace(guide: Callable[..., Any]) -> None:
 def left_out(guide: Callable[..., Any], discrete: Mapping[str, Said]) -> ProgramError:
     """The error of a guide that is made of a model with discrete sites."""
     name, kind = next(iter(discrete)), type(guide).__name__
+    others = f"{kind}(block(model, hide=[{listed(discrete)}]))"
+    what_to_do = f"{draw_by_hand()[:-1]}, which may call {others} for the others."
+    if all(said.finite for said in discrete.values()):
+        what_to_do = (
+            f"Let {others} guide the others, and these are summed out of the model, exactly. Or d{draw_by_hand()[1:]}"
+        )
     return ProgramError(
-        f"{kind} is a guide of continuous sites, and the model samples {', '.join(map(repr, discrete))} from a discrete "
-        f"distribution, {name!r} {discrete[name]}. {draw_by_hand(list(discrete), kind)}"
+        f"{kind} is a guide of continuous sites, and the model samples {listed(discrete)} from a discrete distribution, "
+        f"{name!r} {discrete[name]}. {what_to_do}"
     )
 
 
-def draw_by_hand(names: list[str], autoguide: str | None = None) -> str:
+def draw_by_hand() -> str:
     """What to do about discrete sites that no guide draws."""
-    others = f", which may call {autoguide}(block(model, hide={names})) for the others" if autoguide else ""
-    return f"Draw discrete sites in a guide of your own, by a strategy such as Enumerate() or LeaveOneOut(){others}."
+    return "Draw discrete sites in a guide of your own, by a strategy such as Enumerate() or LeaveOneOut()."
+
+
+def without_beginning(guide: Callable[..., Any]) -> ProgramError:
+    """The error of a guide that is made of a model and finds no point to begin at."""
+    kind = type(guide).__name__
+    return ProgramError(
+        f"{kind} finds no point at which its model has a density and a gradient. While it looks, sites that block hides are "
+        f"drawn once; where some draws of these leave the data impossible, hide the data too, {kind}(block(model, "
+        f"hide=[those sites and the observed ones])), for the guide needs neither. Or begin elsewhere, by init_loc_fn."
+    )
 
 
 def name_of(fn: Any) -> str:

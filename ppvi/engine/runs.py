@@ -19,12 +19,12 @@ from typing import Any, Never
 from ppvi._doors import close_to, described, listed, mapping, noted
 from ppvi._ops import Array
 from ppvi._source import warn_at
-from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of
+from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of, without_beginning
 from ppvi.engine.data import computes, has_computed, in_arrays, said_of, unfit
 from ppvi.engine.names import Said, is_discrete
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord, plates_apart
-from ppvi.engine.statements import failed_statement, named_otherwise
+from ppvi.engine.statements import DiscreteParameterError, failed_statement, named_otherwise
 from ppvi.errors import NoVerbError, PpviError, ProgramError, StrategyError
 from ppvi.ir import POINT, At, Density
 from ppvi.program import Plate, Program, Trace, of_minibatches, session as verbs
@@ -87,7 +87,8 @@ class Handle(Program):
         try:
             returned = self._executed(run, args, kwargs)
         except Exception as error:
-            is_told = isinstance(error, PpviError) or self.session.engine.is_signal(error)
+            is_told = isinstance(error, PpviError) and not isinstance(error, DiscreteParameterError)
+            is_told = is_told or self.session.engine.is_signal(error)
             problem = None if is_told else self._problem(error, args, kwargs)
             if problem is not None:
                 raise problem from error
@@ -141,6 +142,8 @@ class Handle(Program):
                 Handle(model, "model", session, args, kwargs).simulate()  # whose own errors say more
                 if discrete := session.names.discrete("model"):
                     return left_out(self.fn, discrete)
+                if "Cannot find valid initial parameters" in str(error):
+                    return without_beginning(self.fn)
         problem = failed_statement(error, self.role, session.engine.library, self._beyond) or session.names.never_made()
         if problem is None and session.relaxed and isinstance(error, TypeError | IndexError):
             return StrategyError(
@@ -370,7 +373,7 @@ class Assess(Run):
     def _missing(self, site: Site) -> ProgramError:
         where = f"{self.session.here()}{self.session.names.observed(site.name)}"
         auxiliary = getattr(self.given, "auxiliary", frozenset())
-        by_hand = f" {draw_by_hand([site.name])}" if is_discrete(site.fn) else ""
+        by_hand = f" {draw_by_hand()}" if is_discrete(site.fn) else ""
         there = [name for name in self.given if name not in auxiliary]
         is_finite = self.session.scope.distribution(site.fn).has_enumerate_support
         return (FiniteSiteError if is_finite else ProgramError)(

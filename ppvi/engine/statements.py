@@ -313,6 +313,10 @@ def _failed_plate(error: Exception, role: str, where: str, known: Mapping[str, A
 # Parameters -------------------------------------------------------------------------------------------------------------------
 
 
+class DiscreteParameterError(ProgramError, NotImplementedError):
+    """A parameter's constraint has no transform, as that of a point of a discrete site has none."""
+
+
 def refuse_parameter(
     name: Any, value: Any, constraint: Any, role: str, where: str, leaves: Callable[[Any], Any], library: Library
 ) -> None:
@@ -329,7 +333,7 @@ def refuse_parameter(
         if constraint is not None:
             library.onto(constraint)
     except NotImplementedError:
-        raise ProgramError(
+        raise DiscreteParameterError(
             f"{at}: its constraint, {constraint}, has no transform, and a gradient moves a parameter continuously: make it "
             f"real, positive, in an interval, a simplex or another constraint that has one."
         ) from None

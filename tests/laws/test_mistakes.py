@@ -106,7 +106,7 @@ def svi(engine):
     )
 
 
-BY_HAND = r"Enumerate\(\).*AutoNormal\(block\(model, hide=\['k'\]\)\)"
+BY_HAND = r"AutoNormal\(block\(model, hide=\['k'\]\)\).*Enumerate\(\)"
 MISTAKES = {
     "per beside a site of no plate": (
         partial(gradient, program=iwelbo(2, per="rows"), model=minibatch, guide=of_w),
@@ -136,6 +136,14 @@ MISTAKES = {
         f"AutoNormal is a guide of continuous sites.*'k'.*{BY_HAND}",
     ),
     "an autoguide of some discrete sites": (partial(auto, of=mixed), f"'k' .*{BY_HAND}"),
+    "an autoguide of points of discrete sites": (
+        lambda engine: fit(engine, model=mixed, guide=engine.autoguide.AutoDelta(mixed)),
+        f"AutoDelta is a guide of continuous sites.*{BY_HAND.replace('Normal', 'Delta')}",
+    ),
+    "an autoguide of a discrete site that may be infinite": (
+        partial(auto, of=counted),
+        r"AutoNormal is a guide of continuous sites.*'k'.*Enumerate\(\).*AutoNormal\(block\(model, hide=\['k'\]\)\) for the others",
+    ),
     "a discrete site that the guide lacks": (partial(gradient, model=counted), r"latent site 'k' .*'m'.*Enumerate\(\)"),
     "an autoguide and a plate of another size": (partial(auto, of=five), r"site 'x' of the model at .*does not fit"),
     "the same of a partial": (partial(auto, of=partial(of_size, n=5)), r"site 'x' of the model at .*does not fit"),
