@@ -18,8 +18,8 @@ def _paths(transition, loc, lengths, steps):
     return found
 
 
-LENGTHS = np.array([20, 14, 20, 9])
-SEQUENCES = _paths(np.array([[0.8, 0.15, 0.05], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]]), [-2.0, 0.0, 2.0], LENGTHS, 20)
+LENGTHS = np.array([12, 9, 12, 5])
+SEQUENCES = _paths(np.array([[0.8, 0.15, 0.05], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7]]), [-2.0, 0.0, 2.0], LENGTHS, 12)
 
 POSITIONS = np.array([0, 0, 1, 2, 3])
 """The annotator at each position: the first one labels every item twice."""

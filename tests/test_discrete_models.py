@@ -2,13 +2,16 @@
 
 from types import SimpleNamespace as Case
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import pytest
 import torch
-from scipy.special import logsumexp, xlog1py, xlogy
+from scipy.special import gammaln, logsumexp, softmax, xlog1py, xlogy
 from scipy.stats import dirichlet, gamma, lognorm, norm, poisson
 
+import ppvi
 from models import discrete, discrete_data as data, discrete_pyro
 from tests.engines import ENGINES, NUMPYRO, double, on, ppl
 
@@ -113,34 +116,41 @@ CASES = [
     ),
 ]
 SIMPLEXES = ("weights", "transition", "beta", "pi", "phi", "theta")
-ROWS = [
-    pytest.param(case, engine, id=f"{case.law.__name__}-{engine.name}")
-    for case in CASES
-    for engine in ENGINES
-    if engine is NUMPYRO or case.law not in (hmm, capture_recapture)
-]
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.law.__name__)
+each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+
+
+def model_of(law, engine):
+    return getattr(discrete if engine is NUMPYRO else discrete_pyro, law.__name__)
+
+
+def arrays(engine, values):
+    return [
+        engine.array(x) if x.dtype.kind == "f" else (jnp.asarray if engine is NUMPYRO else torch.tensor)(x)
+        for x in values
+    ]
 
 
 def at_points(case, engine):
     """The model's objective at points, which are parameters, and the arguments."""
-    values, model = case.values, getattr(discrete if engine is NUMPYRO else discrete_pyro, case.law.__name__)
+    values = case.values
     if engine is not NUMPYRO and case.law is capture_recapture:  # a loop of Python has a site for each year
         values = {"rho": values["rho"]} | {f"phi_{t}": x for t, x in enumerate(values["phi"], 1)}
 
     def points(*_):
         return {name: ppl.param(f"at_{name}", engine.array(value)) for name, value in values.items()}
 
-    bound = engine.vi.objective(lambda p, q: p.log_density(q.simulate().returned), model, points)
-    args = [jnp.asarray(x) if engine is NUMPYRO else torch.tensor(x) for x in case.data]
-    return bound, {f"at_{name}": engine.array(x) for name, x in values.items()}, args
+    bound = engine.vi.objective(lambda p, q: p.log_density(q.simulate().returned), model_of(case.law, engine), points)
+    return bound, {f"at_{name}": engine.array(x) for name, x in values.items()}
 
 
-@pytest.mark.parametrize(("case", "engine"), ROWS)
-def test_densities_are_those_by_hand(case, engine):
+@each_engine
+@each_case
+def test_densities_are_those_by_hand(engine, case):
     """The log density, and its slope along a line of which all points have probabilities that sum to one."""
     with on(engine), double():
-        bound, points, args = at_points(case, engine)
-        value, grads = bound.value_and_grad(engine.key(0), points, *args)
+        bound, points = at_points(case, engine)
+        value, grads = bound.value_and_grad(engine.key(0), points, *arrays(engine, case.data))
         assert float(value) == pytest.approx(case.law(case.values, *case.data), rel=1e-12)
 
         rng, step = np.random.default_rng(1), 1e-5
@@ -154,3 +164,102 @@ def test_densities_are_those_by_hand(case, engine):
             grads["phi"] = np.array([grads[f"phi_{t}"] for t in range(1, len(along["phi"]) + 1)])
         slope = sum((grads[name] * x).sum() for name, x in along.items())
         assert slope == pytest.approx((ahead - behind) / (2 * step), rel=1e-6)
+
+
+def fitted(engine, law, values, hidden, start=None):
+    """Draws from the fit of a multivariate normal over what is continuous, and of what is summed out given these."""
+    values_at = getattr(engine.infer, "init_to_value", None) or engine.autoguide.init_to_value
+    begin = {} if start is None else {"init_loc_fn": values_at(values={k: engine.array(x) for k, x in start.items()})}
+    model, args, params = model_of(law, engine), arrays(engine, values), None
+    guide = engine.autoguide.AutoMultivariateNormal(engine.handlers.block(model, hide=hidden), **begin)
+    bound = engine.vi.objective(ppvi.objectives.elbo, model, guide)
+    for size, steps in ((0.05, 600), (0.005, 600)):
+        options = {"num_steps": steps, "optimizer": size, "progress": False}
+        fit = engine.vi.fit(bound, engine.key(0), *args, params=params, **options)
+        params = fit.params
+    draws = fit.posterior(draws=4000).posterior
+    return {name: draws[name].values[0] for name in draws}
+
+
+def assert_alike(draws, mean, sd, within=0.3, ratio=1.3):
+    """Means are `within` posterior standard deviations, and these are the same up to a `ratio`."""
+    error = np.abs(draws.mean(0) - mean) / sd
+    assert np.max(error) < within, error
+    off = np.abs(np.log(draws.std(0) / sd))
+    assert np.max(off) < np.log(ratio), np.exp(off)
+
+
+@each_engine
+@pytest.mark.slow
+def test_a_change_point_is_found(engine):
+    """Given the year the rates are gamma distributed, and the evidence of each year is known."""
+    counts = data.DISASTERS
+    with on(engine):
+        draws = fitted(engine, change_point, (counts,), ["change", "y"])
+    years = np.arange(len(counts))
+    before = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    shapes = np.stack([2.0 + before, 2.0 + counts.sum() - before])
+    rates = np.stack([1.0 + years, 1.0 + len(counts) - years])
+    year = softmax((gammaln(shapes) - shapes * np.log(rates)).sum(0))
+    means, squares = shapes / rates, shapes * (shapes + 1) / rates**2
+    for name, mean, square in zip(("early", "late"), means @ year, squares @ year, strict=True):
+        assert_alike(draws[name], mean, np.sqrt(square - mean**2))
+    found = np.bincount(draws["change"].astype(int), minlength=len(counts)) / len(draws["change"])
+    assert np.abs(found - year).sum() / 2 < 0.1
+
+
+def nuts_of(model, values):
+    options = {"num_warmup": 500, "num_samples": 2000, "num_chains": 1, "progress": False}
+    draws = NUMPYRO.vi.nuts(model, NUMPYRO.key(1), *arrays(NUMPYRO, values), **options).posterior
+    return {name: draws[name].values[0] for name in draws}
+
+
+@pytest.fixture(scope="module")
+def fishing():
+    """Of the model whose switch is summed out by hand."""
+
+    def model(hours, catches):
+        with numpyro.plate("coefficients", 2):
+            gate = numpyro.sample("gate", numpyro.distributions.Normal(0.0, 1.0))
+            rate = numpyro.sample("rate", numpyro.distributions.Normal(0.0, 1.0))
+        none = 1 - jax.nn.sigmoid(gate[0] + gate[1] * hours)
+        counts = numpyro.distributions.ZeroInflatedPoisson(none, jnp.exp(rate[0] + rate[1] * hours))
+        numpyro.sample("y", counts, obs=catches)
+
+    return nuts_of(model, (data.HOURS, data.CATCHES))
+
+
+@each_engine
+@pytest.mark.slow
+def test_who_fishes_is_found(engine, fishing):
+    with on(engine):
+        draws = fitted(engine, zero_inflated, (data.HOURS, data.CATCHES), ["fishes", "y"])
+    for name, reference in fishing.items():
+        assert_alike(draws[name], reference.mean(0), reference.std(0))
+    assert (draws["fishes"][:, data.CATCHES > 0] == 1).all()
+
+
+def test_a_guide_that_finds_no_beginning():
+    """Of who fishes NumPyro's autoguide sees one draw, of which the catches of the others are impossible."""
+    hiding = numpyro.handlers.block(discrete.zero_inflated, hide=["fishes"])
+    guide = numpyro.infer.autoguide.AutoNormal(hiding)
+    bound = NUMPYRO.vi.objective(ppvi.objectives.elbo, discrete.zero_inflated, guide)
+    with pytest.raises(ppvi.errors.ProgramError, match=r"AutoNormal finds no point .*hide the data too"):
+        bound.init(jax.random.key(0), *arrays(NUMPYRO, (data.HOURS, data.CATCHES)))
+
+
+@pytest.fixture(scope="module")
+def labels():
+    """NUTS of the model itself, whose labels NumPyro sums out by funsor."""
+    return nuts_of(discrete.dawid_skene, (data.POSITIONS, data.ANNOTATIONS))
+
+
+@each_engine
+@pytest.mark.slow
+def test_annotators_are_known_by_what_they_confuse(engine, labels):
+    with on(engine):
+        draws = fitted(engine, dawid_skene, (data.POSITIONS, data.ANNOTATIONS), ["c", "y"])
+    for name, reference in labels.items():
+        assert_alike(draws[name], reference.mean(0), reference.std(0), within=0.5, ratio=1.6)
+    likeliest = np.array([np.bincount(row).argmax() for row in draws["c"][..., 0].astype(int).T])
+    assert (likeliest == data.ITEMS).mean() > 0.8
