@@ -12,47 +12,19 @@ import operator
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Flag, IntEnum, auto
-from typing import Any, Generic, Literal as Choice, NamedTuple, TypeVar
+from typing import Any, Generic, Literal as Choice, TypeVar
 
+from ppvi._axes import (
+    Along as Along,
+    AxisMap as AxisMap,
+    Flow as Flow,
+    along as along,
+    further as further,
+    straight as straight,
+)
 from ppvi._ops import Array
 from ppvi.strategies import Draw, Strategy
 from ppvi.strategies.base import STACKS
-
-
-class Along(NamedTuple):
-    """Where an axis lies in a variable: along this axis of it, entry i depending on the places from i + first to i + last."""
-
-    axis: int
-    first: float = 0
-    last: float = 0
-
-    @property
-    def width(self) -> float:
-        return self.last - self.first + 1
-
-
-def along(place: int | Along | None) -> Along | None:
-    """A place that may have been written as the axis alone, for entry by entry."""
-    return place if place is None or isinstance(place, Along) else Along(int(place))
-
-
-def further(place: int | Along | None) -> Along | None:
-    """The same place after an axis has been put in front."""
-    return (found := along(place)) and found._replace(axis=found.axis + 1)
-
-
-def straight(axes: AxisMap) -> tuple[int | None, ...]:
-    """The axes along which others lie entry by entry, None where they do not."""
-    places = map(along, axes)
-    return tuple(None if place is None or place != Along(place.axis) else place.axis for place in places)
-
-
-AxisMap = Sequence[int | Along | None]
-"""For each axis of an operand the axis of the output along which it lies, or None: entries of the output mix that
-axis."""
-
-Flow = Sequence[Sequence[AxisMap | None]]
-"""`flow[output][operand]`: an axis map, or None where the output does not depend on the operand at all."""
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -251,7 +223,19 @@ class Constant:
     because: str
 
 
-Note = Density | Estimate | Constant
+@dataclass(frozen=True)
+class Marginalised:
+    """The identity on the log of a sum over all values of some sites, and how it was taken."""
+
+    order: tuple[str, ...]
+    """The sites in the order in which they were summed out."""
+    largest: float
+    """Entries of the largest table."""
+    of: tuple[str, ...]
+    """The sites whose values that is over."""
+
+
+Note = Density | Estimate | Constant | Marginalised
 """What is said of a value, whose further inputs are for the checks."""
 
 

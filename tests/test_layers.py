@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
-    ["errors", "losses", "ops", "source", "tables", "trees"],
+    ["axes", "errors", "losses", "ops", "source", "tables", "trees"],
     ["doors", "options"],
     ["pairing"],
     ["checks"],

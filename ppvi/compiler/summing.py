@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ppvi._ops import Array, Ops
 from ppvi.compiler.assignments import Values
@@ -11,25 +10,10 @@ from ppvi.compiler.dependence import Dependence, own_lanes, propagate, site_lane
 from ppvi.compiler.elimination import CrossingError, Factor, Work, eliminate
 from ppvi.compiler.factors import Factors, Part, Sites, live, mixed, outside
 from ppvi.errors import ProgramError
-from ppvi.ir import Equation, Var
+from ppvi.ir import Equation, Marginalised, Var
 
 ENTRIES = 2.0**28
 """The most entries of a table."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What was summed out, and how."""
-
-    order: tuple[str, ...]
-    largest: float
-    """Entries of the largest table."""
-    of: tuple[str, ...]
-    """The sites whose values that is over."""
-
-    def __str__(self) -> str:
-        order, of = ", ".join(self.order), ", ".join(self.of)
-        return f"summed out in the order {order}; the largest table, over {of}, has {self.largest:.3g} entries"
 
 
 def log_density(
@@ -39,7 +23,7 @@ def log_density(
     parts: Sequence[Part],
     ops: Ops,
     shifts: Mapping[str, Array] | None = None,
-) -> tuple[Array, Summary]:
+) -> tuple[Array, Marginalised]:
     """log sum_z prod_f f(z), by the row of the plates that are kept.
 
     **Arguments**
@@ -61,7 +45,7 @@ def log_density(
             apart = staged.parted(crossing)
 
 
-def _summed(staged: Factors) -> tuple[Array, Summary]:
+def _summed(staged: Factors) -> tuple[Array, Marginalised]:
     factors = staged.factors()
     work = Work(staged.sizes, ENTRIES)
     found = [_counted(staged, result) for result in eliminate(staged.ops, factors, work)]
@@ -73,7 +57,7 @@ def _summed(staged: Factors) -> tuple[Array, Summary]:
     total = found[0]
     for other in found[1:]:
         total = total + other
-    return total, Summary(tuple(dict.fromkeys(work.order)), work.largest, work.names)
+    return total, Marginalised(tuple(dict.fromkeys(work.order)), work.largest, work.names)
 
 
 def _beside(staged: Factors, part: Part) -> Array:

@@ -25,7 +25,7 @@ from ppvi.engine.runs import Assess, Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Site, SiteRecord
 from ppvi.errors import ProgramError
-from ppvi.ir import At, Atom, Candidate, Density, Equation, Literal, Sited, SiteInfo
+from ppvi.ir import At, Atom, Candidate, Density, Equation, Literal, Note, Sited, SiteInfo
 from ppvi.program import Plates, Trace, plate_names, session as verbs
 from ppvi.strategies.base import Draw, Strategy
 
@@ -224,7 +224,9 @@ def log_sum(
     if session.parameters.makes:
         density = session.ops.zeros(sizes(run().pieces))
     else:
-        density = session.engine.summed(session, run, sizes, functools.partial(eliminated, names=names))
+        density = session.engine.summed(
+            session, run, sizes, functools.partial(eliminated, names=names, note=session.noted)
+        )
     [seen] = found
     batches = list(dict.fromkeys(plate.name for piece in seen.pieces for plate in piece.plates if plate.scale != 1))
     if kept := [name for name in batches if name in names]:
@@ -246,8 +248,15 @@ def _axes(piece: Piece, names: Sequence[str]) -> tuple[int, ...]:
     return tuple(piece.batch + dims[name] for name in names)  # type: ignore[operator]
 
 
-def eliminated(staged: Staged, ops: Ops, names: Sequence[str] = (), shifts: Mapping[str, Array] | None = None) -> Array:
-    """The sum, from what is staged, by the row of the plates of these names; `shifts` as for `log_density`."""
+def eliminated(
+    staged: Staged,
+    ops: Ops,
+    names: Sequence[str] = (),
+    shifts: Mapping[str, Array] | None = None,
+    note: Callable[[Array, Note], Array] | None = None,
+) -> Array:
+    """The sum, from what is staged, by the row of the plates of these names; `shifts` as for `log_density`. What is said of it
+    is a `note`."""
     sites = _summed_in(staged)
     scales, parts, runs = iter(staged.atoms[len(staged.pieces) :]), [], range(staged.mapped)
     for piece, atom in zip(staged.pieces, staged.atoms, strict=False):
@@ -272,8 +281,8 @@ def eliminated(staged: Staged, ops: Ops, names: Sequence[str] = (), shifts: Mapp
         )
         parts.append(part)
     values = {site: values_at(site) for site in sites.values()}
-    total, _ = log_density(staged.equations, staged.env, values, parts, ops, shifts)
-    return total
+    total, how = log_density(staged.equations, staged.env, values, parts, ops, shifts)
+    return total if shifts is not None or note is None else note(total, how)
 
 
 def _summed_in(staged: Staged) -> dict[str, Equation[Sited]]:

@@ -9,7 +9,20 @@ from ppvi.compiler.choose import Choice, coupled, evaluations, runs
 from ppvi.compiler.dependence import site_lanes
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.terms import Term
-from ppvi.ir import Along, Atom, Constant, Density, Equation, Estimate, Lifted, Looped, Role, Sited, Summed
+from ppvi.ir import (
+    Along,
+    Atom,
+    Constant,
+    Density,
+    Equation,
+    Estimate,
+    Lifted,
+    Looped,
+    Marginalised,
+    Role,
+    Sited,
+    Summed,
+)
 from ppvi.proofs.findings import StaticReport
 
 
@@ -55,6 +68,8 @@ class Explanation:
     """What can be proved of the gradient."""
     engine: str = "staged as one straight-line program"
     """How the objective runs, and why."""
+    summed: tuple[Marginalised, ...] = ()
+    """Which sites are summed out, and how."""
 
     def __str__(self) -> str:
         from ppvi._tables import render
@@ -76,6 +91,9 @@ class Explanation:
         found = [f"engine: {self.engine}", render("sites", header, sites)]
         if terms:
             found.append(render("terms: the objective adds up", ("parts", "shape", "depends on", "runs"), terms))
+        sums = [(", ".join(x.order), f"{x.largest:.3g}", ", ".join(x.of)) for x in self.summed]
+        if sums:
+            found.append(render("sites that are summed out", ("in this order", "entries", "of the table over"), sums))
         return "\n".join([*found, str(self.static)])
 
 
@@ -94,6 +112,7 @@ def explain(plan: Plan, static: StaticReport) -> Explanation:
             for term in plan.terms
         ),
         static=static,
+        summed=tuple(e.role for e in plan.program.equations if isinstance(e.role, Marginalised)),
     )
 
 
@@ -168,6 +187,8 @@ def _operation(equation: Equation[Role] | None) -> str:
             return f"log_prob of {site} ({equation.where()}, own draw)"
         case Density(site):
             return f"log_prob of {site} ({equation.where()})"
+        case Marginalised(order):
+            return f"log of the sum over {', '.join(order)} ({equation.where()})"
         case Constant() | Summed() | Looped() | Lifted() | None:
             return f"{equation.op} ({equation.where()})"
 
