@@ -53,14 +53,14 @@ def summed(p: Program, sites: Sequence[str] | None = None) -> Summed:
     - `p`: the model, the guide, or another program of the framework.
     - `sites`: the names of latent sites that have finitely many values; by default all finite sites without a value.
 
-    **Returns** a program. `log_density` is a scalar, or `(*plates)` with `per` plates that all sites lie in; `simulate` draws as `p`
-    does, and returns the other sites.
+    **Returns** a program. `log_density` is a scalar, or `(*plates)` with `per` plates that all sites lie in; `simulate` draws
+    as `p` does, and returns the other sites.
 
-    **Raises** `ProgramError` where a site does not exist, is observed or has not finitely many values; where the sum takes a table
-    of more than 2^28 entries, or all values of more entries that are mixed than 4096; where what is summed together has
+    **Raises** `ProgramError` where a site does not exist, is observed or has not finitely many values; where the sum takes a
+    table of more than 2^28 entries, or more than 4096 values of entries that are mixed; where what is summed together has
     different scales, or lies in part on a minibatch.
 
-    **Unbiased when** always: the density is exact, and an estimate in which the rows of minibatches are summed is linear in them.
+    **Unbiased when** always: the density is exact, and an estimate that sums rows of minibatches is linear in them.
     Cost: K^(number of summed sites that depend on each other at once), for any number of lanes; T K^(order + 1) of a chain.
 
     Zhang and Poole 1996; Obermeyer et al. 2019.
