@@ -299,7 +299,7 @@ class Run:
         if unused:
             raise ProgramError(
                 f"the choices have {', '.join(map(self.called, unused))}, but the {self.role} has no such latent site (it has "
-                f"{sorted(self.values)}): rename the site, integrate it out with ppvi.marginal, mark it "
+                f"{sorted(self.values)}): rename the site, integrate it out with ppvi.marginal (or ppvi.summed), mark it "
                 f"infer={{'is_auxiliary': True}} where the guide samples it, or drop it from the choices."
             )
 

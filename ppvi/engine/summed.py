@@ -52,7 +52,7 @@ class SumOut(Assess):
     ):
         super().__init__(role, session, choices, strict)
         self.sites = sites
-        """Those that are summed out; None for all finite sites without a value."""
+        """Those that are summed out beside all finite sites without a value."""
 
     def clear(self) -> None:
         super().clear()
@@ -60,17 +60,17 @@ class SumOut(Assess):
         self.weights: dict[str, tuple[Array, bool]] = {}
 
     def visit(self, site: Site) -> tuple[Array, Array, At]:
-        named = self.sites is None or site.name in self.sites
-        if not named or site.name in self.given or (self.sites is None and site.fixed is not None):
+        named = site.name in (self.sites or ())
+        if not named and (site.name in self.given or site.fixed is not None):
             return super().visit(site)
         seen = self.session.scope.distribution(site.fn)
-        if not seen.has_enumerate_support:
-            if self.sites is None:
-                return super().visit(site)
+        if not seen.has_enumerate_support and named:
             raise ProgramError(
                 f"summed: site {site.name!r} of the {self.role} at {self.session.here()} is {seen.name}, which has not "
                 f"finitely many values; draw it in the guide."
             )
+        if not seen.has_enumerate_support:
+            return super().visit(site)
         session, ops = self.session, self.session.ops
         key = session.engine.key(session.scope)
         value, log_prob = seen.sample(key), ops.zeros(tuple(site.fn.batch_shape))

@@ -51,7 +51,7 @@ def summed(p: Program, sites: Sequence[str] | None = None) -> Summed:
     **Arguments**
 
     - `p`: the model, the guide, or another program of the framework.
-    - `sites`: the names of latent sites that have finitely many values; by default all finite sites without a value.
+    - `sites`: the names of latent sites that have finitely many values, beside all such sites without a value.
 
     **Returns** a program. `log_density` is a scalar, or `(*plates)` with `per` plates that all sites lie in; `simulate` draws
     as `p` does, and returns the other sites.
