@@ -305,6 +305,9 @@ class Equation(Generic[R]):
     None perhaps for outputs that are not wanted."""
     resized: Callable[[tuple[int, ...]], Callable[..., Sequence[Array]] | None] | None = None
     """How it is run where operands and output have one entry along some axes, from the output's shape; None where it cannot."""
+    without_rows: Callable[[Sequence[int]], Callable[..., Sequence[Array]] | None] | None = None
+    """How a lookup is run in a table that has some axes no more, along which its rows are looked up one by one; None where it
+    cannot."""
     broadcasts: bool = False
     """Whether `run` applies a function of entries to arrays of any shapes, which it broadcasts against each other."""
 

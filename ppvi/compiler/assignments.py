@@ -20,7 +20,7 @@ import numpy as np
 
 from ppvi._ops import Array, Ops
 from ppvi.compiler.dependence import Lanes
-from ppvi.ir import Along, Atom, AxisMap, Equation, Lifted, Var, along
+from ppvi.ir import Along, Atom, AxisMap, Equation, Lifted, Literal, Var, along
 
 
 class Values(Protocol):
@@ -100,9 +100,18 @@ class Table:
 
 
 def tabulate(
-    first: Mapping[Var, Table], equations: Sequence[Equation], results: Iterable[Atom], env: Values, ops: Ops
+    first: Mapping[Var, Table],
+    equations: Sequence[Equation],
+    results: Iterable[Atom],
+    env: Values,
+    ops: Ops,
+    alike: Callable[[Atom], Collection[int]] = lambda atom: (),
 ) -> tuple[dict[Var, Table], set[Equation]]:
     """Run equations in an environment and, where they depend on these tables, as tables.
+
+    **Arguments**
+
+    - `alike`: the axes along which all entries of a variable that is no table are known to be the same.
 
     **Returns** all tables, and which equations have been run: not those that mix lanes, or draw, or need what those give.
     """
@@ -110,14 +119,57 @@ def tabulate(
     missing: set[Atom] = set()
     wanted = {atom for equation in equations for atom in equation.inputs} | set(results)
     for equation in equations:
-        if missing.isdisjoint(equation.inputs) and _run(equation, tables, wanted, env, ops):
+        if missing.isdisjoint(equation.inputs) and _run(equation, tables, wanted, env, ops, alike):
             done.add(equation)
         else:
             missing.update(equation.outputs)
     return tables, done
 
 
-def _run(equation: Equation, tables: dict[Var, Table], wanted: Collection[Atom], env: Values, ops: Ops) -> bool:
+class Alike:
+    """Along which axes all entries of variables are the same, as what is broadcast is."""
+
+    def __init__(self, equations: Iterable[Equation]):
+        self.makers = {var: equation for equation in equations for var in equation.outputs}
+        self.known: dict[Atom, frozenset[int]] = {}
+
+    def __call__(self, atom: Atom) -> frozenset[int]:
+        pending = [atom]
+        while pending:
+            now = pending[-1]
+            equation = None if isinstance(now, Literal) else self.makers.get(now)
+            left = [] if equation is None else [x for x in equation.inputs if x not in self.known]
+            if now in self.known or equation is None or equation.resized is None:
+                self.known.setdefault(now, frozenset())
+                pending.pop()
+            elif left:
+                pending += left
+            else:
+                self.known[now] = self._of(equation)
+                pending.pop()
+        return self.known[atom]
+
+    def _of(self, equation: Equation) -> frozenset[int]:
+        [maps], [out] = equation.flow(), equation.outputs
+        varying: set[int] = set()
+        for atom, axes in zip(equation.inputs, maps, strict=True):
+            for axis, size in enumerate(atom.shape):
+                place = None if axes is None else along(axes[axis])
+                if size > 1 and place is None:
+                    return frozenset()
+                if size > 1 and place is not None and axis not in self.known[atom]:
+                    varying.add(place.axis)
+        return frozenset(axis for axis, size in enumerate(out.shape) if size > 1 and axis not in varying)
+
+
+def _run(
+    equation: Equation,
+    tables: dict[Var, Table],
+    wanted: Collection[Atom],
+    env: Values,
+    ops: Ops,
+    alike: Callable[[Atom], Collection[int]],
+) -> bool:
     """Run an equation if it can be."""
     inputs = {i: tables[atom] for i, atom in enumerate(equation.inputs) if isinstance(atom, Var) and atom in tables}
     if equation.is_site:
@@ -134,7 +186,7 @@ def _run(equation: Equation, tables: dict[Var, Table], wanted: Collection[Atom],
     if moved is None:
         return False
     labels = list(dict.fromkeys(label for found in moved.values() for label in found))
-    run, arrays = _laid(equation, flow, inputs, env, ops)
+    run, arrays = _laid(equation, flow, inputs, env, ops, alike)
     if equation.broadcasts:
         more = {i: len(equation.outputs[0].shape) - len(atom.shape) for i, atom in enumerate(equation.inputs)}
         [x] = run(*[_in_front(arrays[i], moved.get(i, ()), labels, more[i], ops) for i in range(len(arrays))])
@@ -176,38 +228,56 @@ def _place(mine: Sequence[Label], now: Label, left: Sequence[Label]) -> int:
 
 
 def _laid(
-    equation: Equation, flow: Sequence[Sequence[AxisMap | None]], inputs: Mapping[int, Table], env: Values, ops: Ops
+    equation: Equation,
+    flow: Sequence[Sequence[AxisMap | None]],
+    inputs: Mapping[int, Table],
+    env: Values,
+    ops: Ops,
+    alike: Callable[[Atom], Collection[int]],
 ) -> tuple[Callable[..., Sequence[Array]], dict[int, Array]]:
     """How an equation is run, and on what: narrow where all that has an axis is, and it can be."""
     shapes = [atom.shape for atom in equation.inputs]
-    narrow = {i: table.narrow(shapes[i]) for i, table in inputs.items()}
     others = {i: env[atom] for i, atom in enumerate(equation.inputs) if i not in inputs}
-    if equation.resized is not None and len(equation.outputs) == 1 and any(narrow.values()):
-        [(maps, out)] = zip(flow, equation.outputs, strict=True)
-        into: dict[int, bool] = {}
-        for i, axes in enumerate(maps):
-            for axis, place in enumerate(map(along, axes or ())):
-                if place is not None and shapes[i][axis] > 1:
-                    is_narrow = axis in narrow.get(i, ()) and place == Along(place.axis)
-                    into[place.axis] = into.get(place.axis, True) and is_narrow
-        small = {axis for axis, is_narrow in into.items() if is_narrow}
-        kept = {
-            i: {axis for axis in axes if (place := along((maps[i] or ())[axis])) is not None and place.axis in small}
-            for i, axes in narrow.items()
-        }
-        shape = tuple(1 if axis in small else size for axis, size in enumerate(out.shape))
-        run = equation.resized(shape) if small else None
-        if run is not None:
-            wide = {i: table.widened(shapes[i], kept[i], ops) for i, table in inputs.items()}
-            return run, others | wide
-    return equation.run, others | {i: table.widened(shapes[i], (), ops) for i, table in inputs.items()}
+    narrow = {i: table.narrow(shapes[i]) for i, table in inputs.items()}
+
+    def laid(kept: Mapping[int, Collection[int]]) -> dict[int, Array]:
+        return others | {i: table.widened(shapes[i], kept.get(i, ()), ops) for i, table in inputs.items()}
+
+    if len(equation.outputs) > 1 or not any(narrow.values()):
+        return equation.run, laid({})
+    if equation.without_rows is not None and narrow.get(0) and not any(narrow.get(i) for i in inputs if i):
+        ahead, rows = inputs[0].ahead, sorted(narrow[0])
+        if (run := equation.without_rows(rows)) is not None:
+            at = tuple(slice(None) if i < ahead or i - ahead not in rows else 0 for i in range(ahead + len(shapes[0])))
+            return run, laid({0: narrow[0]}) | {0: inputs[0].array[at]}
+    [(maps, out)] = zip(flow, equation.outputs, strict=True)
+    narrow |= {i: set(alike(equation.inputs[i])) for i in others}
+    into: dict[int, bool] = {}
+    for i, axes in enumerate(maps):
+        for axis, place in enumerate(map(along, axes or ())):
+            if place is not None and shapes[i][axis] > 1:
+                is_narrow = axis in narrow[i] and place == Along(place.axis)
+                into[place.axis] = into.get(place.axis, True) and is_narrow
+    small = {axis for axis, is_narrow in into.items() if is_narrow}
+    shape = tuple(1 if axis in small else size for axis, size in enumerate(out.shape))
+    run = equation.resized(shape) if small and equation.resized is not None else None
+    if run is None:
+        return equation.run, laid({})
+    kept = {
+        i: {axis for axis in axes if (place := along((maps[i] or ())[axis])) is not None and place.axis in small}
+        for i, axes in narrow.items()
+    }
+    for i, x in others.items():
+        if kept[i]:
+            others[i] = x[tuple(slice(1) if axis in kept[i] else slice(None) for axis in range(len(shapes[i])))]
+    return run, laid(kept)
 
 
 def _run_anew(
     equation: Equation[Lifted], tables: dict[Var, Table], wanted: Collection[Atom], env: Values, ops: Ops
 ) -> bool:
     body, results = equation.role.anew()
-    inner, _ = tabulate(tables, body, results, env, ops)
+    inner, _ = tabulate(tables, body, results, env, ops, Alike(body))
     for var, atom in zip(equation.outputs, results, strict=True):
         if isinstance(atom, Var) and atom in inner:
             tables[var] = inner[atom]

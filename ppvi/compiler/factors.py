@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,11 +147,12 @@ class Factors:
         parts: Sequence[Part],
         apart: Apart,
         ops: Ops,
+        alike: Callable[[Atom], Collection[int]],
         shifts: Mapping[str, Array] | None = None,
     ):
         self.sites, self.parts, self.apart, self.ops, self.env, self.shifts = sites, parts, apart, ops, env, shifts
         first = {site.outputs[0]: self._first(site) for site in sites}
-        self.tables, done = tabulate(first, live, [part.atom for part in parts], env, ops)
+        self.tables, done = tabulate(first, live, [part.atom for part in parts], env, ops, alike)
         for equation in live:
             if equation not in done:
                 self._refuse(equation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 
 from ppvi._ops import Array, Ops
-from ppvi.compiler.assignments import Values
+from ppvi.compiler.assignments import Alike, Values
 from ppvi.compiler.dependence import Dependence, own_lanes, propagate, site_lanes
 from ppvi.compiler.elimination import CrossingError, Factor, Work, eliminate
 from ppvi.compiler.factors import Factors, Part, Sites, live, mixed, outside
@@ -38,7 +38,7 @@ def log_density(
     dependence: dict[Var, Dependence[Equation]] = propagate(needed, start, lambda site: {})
     apart = mixed(parts, dependence, sites)
     while True:
-        staged = Factors(needed, env, sites, parts, apart, ops, shifts)
+        staged = Factors(needed, env, sites, parts, apart, ops, Alike(equations), shifts)
         try:
             return _summed(staged)
         except CrossingError as crossing:

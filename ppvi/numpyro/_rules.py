@@ -104,6 +104,29 @@ def resized(eqn: Any, shape: tuple[int, ...]) -> Any:
     return None
 
 
+def without_rows(eqn: Any, rows: Sequence[int]) -> Any:
+    """A gather from a table without these axes, which go with the indices' own; None of others."""
+    if eqn.primitive.name != "gather":
+        return None
+    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    batching = dict(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True))
+    if not set(rows) <= batching.keys():
+        return None
+
+    def moved(axes: Sequence[int]) -> tuple[int, ...]:
+        return tuple(axis - sum(row < axis for row in rows) for axis in axes)
+
+    left = [axis for axis in numbers.operand_batching_dims if axis not in rows]
+    fewer = numbers._replace(
+        collapsed_slice_dims=moved(numbers.collapsed_slice_dims),
+        start_index_map=moved(numbers.start_index_map),
+        operand_batching_dims=moved(left),
+        start_indices_batching_dims=tuple(batching[axis] for axis in left),
+    )
+    kept = tuple(size for axis, size in enumerate(sizes) if axis not in rows)
+    return eqn.replace(params={**eqn.params, "dimension_numbers": fewer, "slice_sizes": kept})
+
+
 def joint(eqn: Any, i: int) -> AxisMap:
     return (None,) * len(_shape(eqn.invars[i]))
 

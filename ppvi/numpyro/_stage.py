@@ -128,7 +128,8 @@ class Reader:
             role=role,
             meaning=meaning,
             numbers=functools.partial(numbers.run_of, eqn),
-            resized=functools.partial(_resized, eqn),
+            resized=functools.partial(_other, rules.resized, eqn),
+            without_rows=functools.partial(_other, rules.without_rows, eqn),
         )
 
     def rest(
@@ -208,9 +209,9 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
     return run_on_reals if integers and rules.linear(eqn) else run
 
 
-def _resized(eqn: Any, shape: tuple[int, ...]) -> Callable[..., Sequence[jax.Array]] | None:
-    """An operation on operands of size one along some axes, whose output then has this shape; None where that cannot be."""
-    return None if (other := rules.resized(eqn, shape)) is None else _runner(other)
+def _other(rule: Callable[..., Any], eqn: Any, how: Sequence[int]) -> Callable[..., Sequence[jax.Array]] | None:
+    """How an operation is run in another form that a rule gives it; None where it has none."""
+    return None if (other := rule(eqn, how)) is None else _runner(other)
 
 
 def _scan_of(eqn: Any, body: Callable[..., Sequence[jax.Array]]) -> Callable[..., Sequence[jax.Array]]:
