@@ -139,7 +139,7 @@ class Alike:
             now = pending[-1]
             equation = None if isinstance(now, Literal) else self.makers.get(now)
             left = [] if equation is None else [x for x in equation.inputs if x not in self.known]
-            if now in self.known or equation is None or equation.resized is None:
+            if now in self.known or equation is None or not _fits_any_size(equation):
                 self.known.setdefault(now, frozenset())
                 pending.pop()
             elif left:
@@ -151,15 +151,25 @@ class Alike:
 
     def _of(self, equation: Equation) -> frozenset[int]:
         [maps], [out] = equation.flow(), equation.outputs
+        repeats = equation.broadcasts or equation.op in ("broadcast_in_dim", "expand")
+        found = {axis for axis, size in enumerate(out.shape) if size > 1 and repeats}
         varying: set[int] = set()
         for atom, axes in zip(equation.inputs, maps, strict=True):
             for axis, size in enumerate(atom.shape):
                 place = None if axes is None else along(axes[axis])
                 if size > 1 and place is None:
                     return frozenset()
-                if size > 1 and place is not None and axis not in self.known[atom]:
-                    varying.add(place.axis)
-        return frozenset(axis for axis, size in enumerate(out.shape) if size > 1 and axis not in varying)
+                if size > 1 and place is not None:
+                    same = place == Along(place.axis) and size == out.shape[place.axis] and axis in self.known[atom]
+                    (found if same else varying).add(place.axis)
+        return frozenset(found - varying)
+
+
+def _fits_any_size(equation: Equation) -> bool:
+    """Whether an operation has one result, whose entries it finds wherever along an axis that it leaves alone they are."""
+    if equation.resized is None or len(equation.outputs) > 1:
+        return False
+    return equation.resized(equation.outputs[0].shape) is not None
 
 
 def _run(
@@ -256,7 +266,8 @@ def _laid(
     for i, axes in enumerate(maps):
         for axis, place in enumerate(map(along, axes or ())):
             if place is not None and shapes[i][axis] > 1:
-                is_narrow = axis in narrow[i] and place == Along(place.axis)
+                straight = place == Along(place.axis) and shapes[i][axis] == out.shape[place.axis]
+                is_narrow = straight and axis in narrow[i]
                 into[place.axis] = into.get(place.axis, True) and is_narrow
     small = {axis for axis, is_narrow in into.items() if is_narrow}
     shape = tuple(1 if axis in small else size for axis, size in enumerate(out.shape))
