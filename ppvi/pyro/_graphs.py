@@ -47,14 +47,25 @@ def trace(function: Callable[..., Any], *tensors: torch.Tensor) -> GraphModule:
     """The graph that `make_fx` makes of `function(*tensors)`.
 
     Every node is described by a fake tensor. With no mode for all of them, each is given its own, and that takes a record of
-    the whole stack: a good part of the tracing.
+    the whole stack: a good part of the tracing; and so is to make one where there has been one like it.
     """
+    made: dict[Any, Any] = {}
+    describe = proxy_tensor.extract_val
+
+    def described(value: Any, include_real: bool = False) -> Any:
+        if type(value) is not torch.Tensor or value.layout is not torch.strided:
+            return describe(value, include_real)
+        like = (value.shape, value.stride(), value.dtype, value.device)
+        if like not in made:
+            made[like] = describe(value, include_real)
+        return made[like]
 
     def run(*fakes: torch.Tensor) -> Any:
         with NoArrays():
             return function(*fakes)
 
-    with tracing(TracingContext(FakeTensorMode())), mock.patch.object(proxy_tensor, "CONSTANT_NUMEL_LIMIT", KNOWN):
+    patched = mock.patch.multiple(proxy_tensor, CONSTANT_NUMEL_LIMIT=KNOWN, extract_val=described)
+    with tracing(TracingContext(FakeTensorMode())), patched:
         return make_fx(run)(*tensors)
 
 
