@@ -22,7 +22,7 @@ from ppvi.engine.minibatches import Minibatches, Owed, Rows
 from ppvi.engine.names import Names, of_param
 from ppvi.engine.observations import misfit
 from ppvi.engine.protocol import Marks, Programs, Repeats, Scope
-from ppvi.engine.sites import Drawn, Place, Site, refuse_shape, route_of, strategies_of, warn_of_misspelt
+from ppvi.engine.sites import Drawn, Place, Site, refuse_shape, route_of, strategies_of, strategy_in, warn_of_misspelt
 from ppvi.engine.statements import (
     axes_counted_often,
     counted_often,
@@ -255,7 +255,7 @@ class Session(Generic[E]):
         warn_of_misspelt(name, infer, where)
         with self.engine.drawing():
             site = self.scope.distribution(fn, infer.get("baseline_input"))
-            named = self.chosen.get(name, infer.get("strategy"))
+            named = self.chosen[name] if name in self.chosen else strategy_in(infer, name, where)
             at = Place(name, where, site, strategies_of(name, site, named, where), named is not None)
             self.learning = self.learning or any(strategy.stateful for strategy in at.strategies)
             if any(strategy.relaxes for strategy in at.strategies):

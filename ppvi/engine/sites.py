@@ -150,8 +150,21 @@ def strategies_of(name: str, site: SiteDistribution, named: Any, where: str) -> 
     return default_strategies(site) if named is None else (_as_strategy(named, name, site, where),)
 
 
-READ_OF_INFER = ("strategy", "baseline_input")
+READ_OF_INFER = ("strategy", "baseline_input", "enumerate")
 """What a site's `infer` may name for a draw."""
+
+
+def strategy_in(infer: Mapping[str, Any], name: str, where: str) -> Any:
+    """The strategy that a site's `infer` names, in our words or in those of the libraries."""
+    kind = infer.get("enumerate")
+    if "strategy" in infer or not kind:
+        return infer.get("strategy")
+    if kind not in ("parallel", "sequential") or infer.get("num_samples") is not None:
+        raise StrategyError(
+            f"site {name!r} at {where}: infer= enumerates as 'parallel' or 'sequential', and all values; for some draws of the "
+            f"site name LocalExpectation() or LeaveOneOut()."
+        )
+    return strategies.Enumerate(sequential=kind == "sequential")
 
 
 def warn_of_misspelt(name: str, infer: Mapping[str, Any], where: str) -> None:
