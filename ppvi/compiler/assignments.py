@@ -12,6 +12,7 @@ has those axes. The rates of K components are looked up K times, and not K times
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ import numpy as np
 
 from ppvi._ops import Array, Ops
 from ppvi.compiler.dependence import Lanes
+from ppvi.errors import ProgramError
 from ppvi.ir import Along, Atom, AxisMap, Equation, Lifted, Literal, Var, along
 
 
@@ -97,6 +99,19 @@ class Table:
             rows = rows * size + index[:, lanes].reshape(laid)
         last = max(axis for axis in range(len(rows.shape)) if axis == 0 or rows.shape[axis] > 1)
         return ops.choose(ops.reshape(self.array, (size**count, *shape)), rows.reshape(rows.shape[: 1 + last]))
+
+
+def refuse_large(entries: float, names: Iterable[str], what: Callable[[], str]) -> None:
+    """**Raises** `ProgramError` for a table with too many entries, over all values of sites with these names."""
+    if entries > ENTRIES:
+        raise ProgramError(
+            f"{what()} takes a table of {entries:.3g} entries, over all values of {', '.join(map(repr, names))} at once, more "
+            f"than {ENTRIES:.3g}. Draw one of these sites in the guide, or let fewer of them depend on one another."
+        )
+
+
+ENTRIES = 2.0**28
+"""The most entries of a table."""
 
 
 def tabulate(
@@ -196,6 +211,9 @@ def _run(
     if moved is None:
         return False
     labels = list(dict.fromkeys(label for found in moved.values() for label in found))
+    sizes = {label: inputs[i].array.shape[n] for i, found in moved.items() for n, label in enumerate(found)}
+    names = dict.fromkeys(label.site.role.info.name for label in labels)
+    refuse_large(float(math.prod(sizes.values())), names, lambda: f"{equation.op} at {equation.where()}")
     run, arrays = _laid(equation, flow, inputs, env, ops, alike)
     if equation.broadcasts:
         more = {i: len(equation.outputs[0].shape) - len(atom.shape) for i, atom in enumerate(equation.inputs)}

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppvi._ops import Array, Ops
+from ppvi.compiler.assignments import refuse_large
 from ppvi.errors import ProgramError
 
 Axis = Hashable
@@ -69,7 +70,6 @@ class Work:
     """What was done, for a report."""
 
     sizes: Mapping[Axis, int]
-    limit: float
     order: list[str] = field(default_factory=list)
     """Variables in the order in which they were summed out."""
     largest: float = 0.0
@@ -81,12 +81,7 @@ class Work:
         """Told of a table with so many entries."""
         if entries > self.largest:
             self.largest, self.names = entries, tuple(dict.fromkeys(label.variable.name for label in labels))
-        if entries > self.limit:
-            names = ", ".join(map(repr, dict.fromkeys(label.variable.name for label in labels)))
-            raise ProgramError(
-                f"to sum out {where()} takes a table of {entries:.3g} entries, over all values of {names} at once, more than "
-                f"{self.limit:.3g}. Draw one of these sites in the guide, or let fewer of them depend on one another."
-            )
+        refuse_large(entries, dict.fromkeys(label.variable.name for label in labels), lambda: f"to sum out {where()}")
 
 
 def logarithm(ops: Ops, x: Array) -> Array:

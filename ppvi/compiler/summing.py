@@ -12,9 +12,6 @@ from ppvi.compiler.factors import Factors, Part, Sites, live, mixed, outside
 from ppvi.errors import ProgramError
 from ppvi.ir import Equation, Marginalised, Var
 
-ENTRIES = 2.0**28
-"""The most entries of a table."""
-
 
 def log_density(
     equations: Sequence[Equation],
@@ -47,7 +44,7 @@ def log_density(
 
 def _summed(staged: Factors) -> tuple[Array, Marginalised]:
     factors = staged.factors()
-    work = Work(staged.sizes, ENTRIES)
+    work = Work(staged.sizes)
     found = [_counted(staged, result) for result in eliminate(staged.ops, factors, work)]
     found += [
         _beside(staged, part)

@@ -19,13 +19,12 @@ import numpy as np
 from ppvi._ops import Array, Ops, as_numpy
 from ppvi.compiler.dependence import site_lanes
 from ppvi.compiler.summing import Part, log_density
-from ppvi.engine.distributions import masks
 from ppvi.engine.pieces import Piece, Staged, Told
 from ppvi.engine.runs import Assess, Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Site, SiteRecord
 from ppvi.errors import ProgramError
-from ppvi.ir import At, Atom, Candidate, Density, Equation, Literal, Note, Sited, SiteInfo
+from ppvi.ir import At, Atom, Candidate, Density, Equation, Literal, Loop, Note, Sited, SiteInfo
 from ppvi.program import Plates, Trace, plate_names, session as verbs
 from ppvi.strategies.base import Draw, Strategy
 
@@ -79,7 +78,8 @@ class SumOut(Assess):
             draw = Candidate(Summand(values), (0, *(None for _ in Draw._fields[1:])))
             info = SiteInfo(site.name, seen.name, session.here(), len(seen.lanes), (draw,), True, (), seen.support)
             value = session.marks.mark_site(info, key, [value])
-        self.weights[site.name] = weights_of(seen, site, ops)
+        # A mask leaves them as they are, for a variable that is masked is drawn all the same.
+        self.weights[site.name] = seen.weights()
         return value, log_prob, "draw"
 
     def density(self, site: Site, at: At) -> tuple[Density | None, Sequence[Array]]:
@@ -138,17 +138,6 @@ def finite(session: Session, seen: Any, site: Site) -> np.ndarray:
             f"drawn, or on an argument. Give it a number."
         )
     return values[(slice(None), *[0] * len(seen.lanes))]
-
-
-def weights_of(seen: Any, site: Site, ops: Ops) -> tuple[Array, bool]:
-    """The probability of each value, or its logarithm, `(*lanes, K)`; and whether it is the probability. What is masked counts
-    nothing, so that all its values are one."""
-    weights, is_probability = seen.weights()
-    for mask, events in masks(site.fn):
-        if mask is not None and mask is not True:
-            at = ops.reshape(mask, (*mask.shape, *[1] * (events + 1))) if hasattr(mask, "shape") else mask
-            weights = ops.where(at, weights, _nothing(weights, is_probability))
-    return weights, is_probability
 
 
 def _nothing(weights: Array, is_probability: bool) -> float:
@@ -261,6 +250,7 @@ def eliminated(
     scales, parts, runs = iter(staged.atoms[len(staged.pieces) :]), [], range(staged.mapped)
     for piece, atom in zip(staged.pieces, staged.atoms, strict=False):
         scale = next(scales) if piece.scale is None else None
+        alike = piece.scale if scale is None else same_number(scale, staged)
         own = sites.get(piece.name)
         if piece.own and own is None:  # a site on which nothing depends, whose probabilities have the sum 1
             lanes = atom.shape[:-1]
@@ -272,10 +262,11 @@ def eliminated(
             atom=atom,
             own=own,
             is_probability=own is not None and piece.is_probability,
-            scale=scale,
-            alike=piece.scale if scale is None else same_number(scale, staged),
+            scale=None if isinstance(alike, float) else scale,
+            alike=alike,
             rate=math.prod(plate.scale for plate in minibatches),
-            counts=math.prod(plate.scale for plate in minibatches if plate.name not in names) * (piece.scale or 1.0),
+            counts=math.prod(plate.scale for plate in minibatches if plate.name not in names)
+            * (alike if isinstance(alike, float) else 1.0),
             kept=(*runs, *(len(runs) + axis for axis in _axes(piece, names))),
             rows=tuple(len(runs) + piece.batch + x.dim for x in minibatches if x.dim is not None),
         )
@@ -309,8 +300,23 @@ def is_summed(info: SiteInfo) -> bool:
 
 
 def same_number(atom: Atom, staged: Staged) -> Hashable:
-    """Equal where two atoms are the same numbers, as far as is known."""
-    made = {var: (i, equation) for equation in staged.equations for i, var in enumerate(equation.outputs)}
+    """Equal where two atoms are the same numbers, as far as is known; a number where all entries are that."""
+    made: dict[Atom, tuple[int, Equation]] = {}
+    known: dict[Atom, Hashable] = {}
+    loops: dict[Equation, Loop] = {}
+
+    def meet(equations: Sequence[Equation]) -> None:
+        made.update({var: (i, equation) for equation in equations for i, var in enumerate(equation.outputs)})
+
+    def in_rounds(equation: Equation, i: int, loop: Loop) -> Hashable:
+        """Of what a loop stacks, which is a function of what every round is given."""
+        carried = {place for _, place in loop.carried}
+        if any(i == output for output, _ in loop.carried):
+            return equation.outputs[i]
+        meet(loop.equations)
+        known.update({x: key(equation.inputs[n]) for n, x in enumerate(loop.inputs) if n not in carried})
+        found = key(loop.outputs[i])
+        return found if isinstance(found, float) else ("in rounds", found)
 
     def key(atom: Atom) -> Hashable:
         if isinstance(atom, Literal) or atom in staged.constants:
@@ -318,15 +324,18 @@ def same_number(atom: Atom, staged: Staged) -> Hashable:
             for axis in range(numbers.ndim):
                 first = numbers.take([0], axis)
                 numbers = first if (numbers == first).all() else numbers
-            return ("constant", str(numbers.dtype), numbers.tobytes(), np.squeeze(numbers).shape)
-        if atom not in made:
-            return atom
+            return numbers.item() if numbers.size == 1 else (numbers.tobytes(), np.squeeze(numbers).shape)
+        if atom in known or atom not in made:
+            return known.get(atom, atom)
         i, equation = made[atom]
         meaning = None if equation.meaning is None else equation.meaning()
         if meaning is not None and meaning.moves and len(equation.inputs) == 1:
             return key(equation.inputs[0])  # where an entry counts is found by the axes that a scale lies along
+        if meaning is not None and meaning.loop is not None:
+            return in_rounds(equation, i, loops.setdefault(equation, meaning.loop()))
         if meaning is None or meaning.key is None:
             return atom
         return (meaning.key, i, *map(key, equation.inputs))
 
+    meet(staged.equations)
     return key(atom)

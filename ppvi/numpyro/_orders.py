@@ -54,7 +54,8 @@ class Derivatives:
 
         @found.defjvp
         def _(primals: Any, tangents: Any) -> Any:
-            refuse_second(self.plan)
+            with jax.ensure_compile_time_eval():
+                refuse_second(self.plan)
             again = jax.value_and_grad(self._run(again=True), argnums=tuple(places))
             return found(*primals), jax.jvp(again, primals, tangents)[1]
 

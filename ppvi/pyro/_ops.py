@@ -12,7 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from ppvi.ir import Origin
-from ppvi.pyro._located import noting
+from ppvi.pyro._located import noting, within
 from ppvi.pyro._trees import level, stacked, tree_leaves, tree_map, vmap
 
 HIGHEST = 80.0
@@ -112,7 +112,7 @@ class TorchOps:
         return x.detach() if isinstance(x, torch.Tensor) else torch.tensor(x)
 
     def cancelling(self, x: torch.Tensor) -> torch.Tensor:
-        with noting(origin=Origin.SUM):
+        with within(Origin.SUM), noting(origin=Origin.SUM):
             return x.detach()
 
     def linear_coefficients(

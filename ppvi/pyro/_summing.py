@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +69,7 @@ def expanded(
 ) -> torch.Tensor:
     """Run a graph, and in place of its sums what the compiler makes of them, or what is `made` of them."""
     env, values, (traced, _, atoms, _) = Known(), dict[Node, Any](), graph
-    inputs = iter(tensors)
+    graph, inputs = graph._replace(equations=list(map(_placed, graph.equations))), iter(tensors)
     needed = _needed(traced)
     for node in traced.graph.nodes:
         if node not in needed:
@@ -85,6 +86,24 @@ def expanded(
         if node in atoms:
             env.values[atoms[node]] = values[node]
     raise AssertionError("a graph has an output")
+
+
+def _placed(equation: Equation) -> Equation:
+    """An operation that is traced again as one of its own place and origin."""
+    meaning, resized = equation.meaning, equation.resized
+
+    def placed(run: Callable[..., Any]) -> Callable[..., Any]:
+        def again(*operands: torch.Tensor) -> Any:
+            with noting(where=equation.where(), origin=Origin.OTHER if meaning is None else meaning().origin()):
+                return run(*operands)
+
+        return again
+
+    def narrow(shape: tuple[int, ...]) -> Callable[..., Any] | None:
+        run = None if resized is None else resized(shape)
+        return run and placed(run)
+
+    return replace(equation, run=placed(equation.run), resized=resized and narrow)
 
 
 def _run(
