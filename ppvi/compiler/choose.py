@@ -69,7 +69,8 @@ def choose(
         if widest is not None and coupled(site, widest):
             place = functools.partial(coupling, parts.equations, dependence, site, widest)
         *preferred, last = site.role.info.candidates
-        cheap = (c for c in preferred if place is None and support_size(site, c) <= SMALL_SUPPORT)
+        follows = site.role.info in site.role.past  # one round after the other, as far as they are coupled
+        cheap = (c for c in preferred if (place is None or follows) and support_size(site, c) <= SMALL_SUPPORT)
         cheap = (c for c in cheap if _most_runs(site, c, mine, total) <= LIMIT)
         candidate = next(cheap, last)
         most = _most_runs(site, candidate, mine, total)
@@ -145,7 +146,8 @@ def _reason(site: Equation[Sited], candidate: Candidate, place: Callable[[], str
     if len(site.role.info.candidates) == 1:
         return "no reparameterised sampler, no finite support"
     if candidate is first_candidate(site):
-        return f"finite support of {support_size(site, candidate)}, lanes separable in every term"
+        how = "lanes separable in every term" if place is None else "a Markov chain"
+        return f"finite support of {support_size(site, candidate)}, {how}"
     if place is not None:
         return f"finite support, but lanes coupled by {place()}"
     return f"finite support, but more than {SMALL_SUPPORT} values or more than {LIMIT} runs"
