@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ppvi._ops import Array, Ops
+from ppvi._ops import Array
 from ppvi.engine.regions import Library, Region, region_of
 from ppvi.ir import Masses, Support
 from ppvi.strategies import Distribution
@@ -216,17 +216,9 @@ def _die(dist: SiteDistribution, p: Array) -> Array:
 
 
 def _coins(dist: SiteDistribution, p: Array) -> Array:
-    """n! / k! (n - k)! p^k (1 - p)^(n - k), of which the first factor is 2^n times the probability of k at p = 1/2."""
-    p, k, ops = dist.laid(p), dist.whole, dist.ops
-    fair, n = dist.replace(probs=0 * ops.cancelling(p) + 0.5).log_prob(k), len(k) - 1
-    return ops.exp(fair + n * math.log(2.0)) * _power(ops, p, k) * _power(ops, 1 - p, n - k)
-
-
-def _power(ops: Ops, p: Array, k: Array) -> Array:
-    """p^k of whole k, with a first and a second derivative where p is 0."""
-    nothing = ops.cancelling(p) == 0
-    rest = ops.where(nothing, 1.0 * (k == 2), ops.where(nothing, 1.0, p) ** ops.where(k > 2, k - 2, 0))
-    return ops.where(k == 0, 1.0, ops.where(k == 1, p, p * p * rest))
+    """n! / k! (n - k)! p^k (1 - p)^(n - k), each a product of numbers that has all derivatives, where p is 0 as well."""
+    p, n = dist.laid(p), len(dist.whole) - 1
+    return dist.ops.stack([math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)])
 
 
 MASSES: dict[str, Callable[[SiteDistribution, Array], Array]] = {

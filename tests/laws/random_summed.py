@@ -572,6 +572,7 @@ def a_group(rng, engine):
             parameter = "parameter" if "probs" in family or family == "Binomial" else ""
             zero = rng.choice(["", "", "bar", parameter]) if family != "OneHot logits" else ""
             some = "some" if family.startswith(("Bern", "Cat")) and plates and rng.random() < 0.15 else ""
+            zero = "" if some else zero  # what is observed has the library's density, which keeps away from zero
             sites.append(
                 Site(family, plates, parents(2, plates, 0), draws(), zero, some, bool(plates) and rng.random() < 0.15)
             )
@@ -587,8 +588,7 @@ def a_group(rng, engine):
 
 
 def a_chain(rng, engine):
-    # What a Binomial's own second derivative is made of is not known to vary with nothing, where another's value decides it.
-    family = rng.choice([name for name in FINITE[engine.name] if name != "Binomial" or engine is NUMPYRO])
+    family = rng.choice(FINITE[engine.name])
     second, lanes = rng.random() < 0.3, rng.choice([0, 0, 0, 2])
     values = len(FAMILIES[family].values) * (2 if second else 1)
     longest = int(math.log(MOST + 1) / math.log(values) / max(lanes, 1))
