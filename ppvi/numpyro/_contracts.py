@@ -1,4 +1,4 @@
-"""Functions of JAX that the checks take as a whole, by what they compute, and not by the code that does.
+"""Functions of JAX, and one of ours, that the checks take as a whole, by what they compute, and not by the code that does.
 
 An inverse is a smooth function of a matrix that has one, and its code swaps rows; an integral of an exponential is smooth, and
 its code goes by pieces and in loops until it is near enough.
@@ -24,6 +24,7 @@ CONTRACTS: dict[tuple[str, str], str] = {
     ("numpy/lax_numpy.py", "searchsorted"): "searchsorted",
     ("scipy/ndimage.py", "_map_coordinates"): "map_coordinates",
     ("lax/other.py", "logaddexp"): "logaddexp",
+    ("numpyro/_ops.py", "_log_sum"): "logsumexp",
 }
 """By file and name: the operation of the checks' algebra that it is."""
 
@@ -34,7 +35,8 @@ def contract(eqn: Any) -> str | None:
     if body is None:
         return None
     name, path = _compat.written_at(body)
-    found = CONTRACTS.get(("/".join(path.split("/")[-2:]), name)) if "jax/_src/" in path else None
+    known = "jax/_src/" in path or path.endswith("ppvi/numpyro/_ops.py")
+    found = CONTRACTS.get(("/".join(path.split("/")[-2:]), name)) if known else None
     other = found in _OTHERWISE and _OTHERWISE[found](eqn)
     return None if other else found
 

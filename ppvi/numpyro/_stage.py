@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun
+from jax.extend.source_info_util import user_context
 
 from ppvi.ir import Atom, Equation, Flow, Lifted, Literal, Looped, Meaning, Program, Sited, Summed, Var
 from ppvi.numpyro import (
@@ -55,7 +56,9 @@ def read(closed: ClosedJaxpr, params: int) -> Program:
 class Reader:
     """Reads jaxprs into equations, inlining as it goes."""
 
-    def __init__(self, call: Any = None) -> None:
+    def __init__(self, call: Any = None, again: bool = False) -> None:
+        self.again = again
+        """Whether operations are traced again, at the place in the user's code where they were."""
         self.atoms: dict[Any, Atom] = {}
         self.equations: list[Equation] = []
         self.sites: dict[Atom, Equation] = {}
@@ -98,7 +101,8 @@ class Reader:
         inputs = tuple(self.atom(var) for var in eqn.invars)
         outputs = tuple(self.variable(var) for var in eqn.outvars)
         name = eqn.primitive.name
-        call, inner = self.call or eqn, functools.partial(Reader, self.call)
+        call, inner = self.call or eqn, functools.partial(Reader, self.call, self.again)
+        at = functools.partial(_at, call.source_info) if self.again else lambda run: run
         make = functools.partial(Equation, op=name, inputs=inputs, outputs=outputs, where=_where(call))
         same = functools.partial(_identity_flow, inputs)
         if eqn.primitive is site_p:
@@ -119,7 +123,7 @@ class Reader:
             role = Summed(_splitter(eqn, inputs, outputs, _where(call)))
         return make(
             op="xlogx" if name == "custom_jvp_call" and _is_x_log_x(eqn) else name,
-            run=_runner(eqn),
+            run=at(_runner(eqn)),
             flow=lambda: flow(eqn, Reader),
             linear=rules.linear(eqn),
             additive=name in rules.ADDITIVE,
@@ -128,8 +132,8 @@ class Reader:
             role=role,
             meaning=meaning,
             numbers=functools.partial(numbers.run_of, eqn),
-            resized=functools.partial(_other, rules.resized, eqn),
-            without_rows=functools.partial(_other, rules.without_rows, eqn),
+            resized=functools.partial(_other, rules.resized, eqn, at),
+            without_rows=functools.partial(_other, rules.without_rows, eqn, at),
         )
 
     def rest(
@@ -209,9 +213,20 @@ def _runner(eqn: Any) -> Callable[..., Sequence[jax.Array]]:
     return run_on_reals if integers and rules.linear(eqn) else run
 
 
-def _other(rule: Callable[..., Any], eqn: Any, how: Sequence[int]) -> Callable[..., Sequence[jax.Array]] | None:
+Run = Callable[..., Sequence[jax.Array]]
+
+
+def _other(rule: Callable[..., Any], eqn: Any, at: Callable[[Run], Run], how: Sequence[int]) -> Run | None:
     """How an operation is run in another form that a rule gives it; None where it has none."""
-    return None if (other := rule(eqn, how)) is None else _runner(other)
+    return None if (other := rule(eqn, how)) is None else at(_runner(other))
+
+
+def _at(info: Any, run: Run) -> Run:
+    def located(*values: jax.Array) -> Sequence[jax.Array]:
+        with user_context(info.traceback, name_stack=info.name_stack):
+            return run(*values)
+
+    return located
 
 
 def _scan_of(eqn: Any, body: Callable[..., Sequence[jax.Array]]) -> Callable[..., Sequence[jax.Array]]:

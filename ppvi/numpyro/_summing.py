@@ -44,7 +44,7 @@ def staged(session: Session, renewed: Callable[..., Any], run: Callable[[], Told
     except InnerSiteError:
         session.engine.lifted = True
         closed = trace()
-    reader, env = Reader(), Noted(session)
+    reader, env = Reader(again=True), Noted(session)
     known: dict[Atom, Any] = {reader.variable(v): x for v, x in zip(closed.jaxpr.constvars, closed.consts, strict=True)}
     env.values.update(known)
     reader.read(closed.jaxpr)

@@ -204,6 +204,8 @@ class Reader:
     def __init__(self, traced: Any, things: Sequence[Any], are_constants: bool):
         self.traced, self.are_constants = traced, are_constants
         self.things = things
+        self.again = bool(sums_in(traced))
+        """Whether operations are traced again, and are then at the place in the user's code where they were."""
         self.atoms: dict[Any, Atom] = {}
         self.inputs: list[Var] = []
         self.constants: dict[Var, Any] = {}
@@ -297,9 +299,13 @@ class Reader:
             out: Any = target(*args, **kwargs)
             return (out,) if single else out
 
+        def again(*tensors: torch.Tensor) -> Sequence[torch.Tensor]:
+            with noting(where=_where(node), origin=node.meta.get("origin", Origin.OTHER)):
+                return run(*tensors)
+
         def resized(shape: tuple[int, ...]) -> Callable[..., Sequence[torch.Tensor]] | None:
             if name in rules.ANY_SIZE:
-                return run
+                return again if self.again else run
             if name in rules.SIZED:
                 return lambda x: (target(x, list(shape)),)
             return None
@@ -311,7 +317,7 @@ class Reader:
         return make(
             # Of a number, which is no pole wherever it is.
             "exp2" if node.target is torch.ops.aten.pow.Scalar else name,
-            run=run,
+            run=again if self.again else run,
             flow=lambda: [rules.flow(call)] * len(outputs),
             linear=rules.linear(name, len(inputs)) if floats else (),
             additive=name in rules.ADDITIVE,
