@@ -199,7 +199,8 @@ class Run:
             raise problem
         self.refuse_second(name, lambda: where)
         observed = site.observed is not None and not site.infer.get("is_auxiliary")
-        is_finite = bool(discrete := is_discrete(site.fn)) and session.scope.distribution(site.fn).has_enumerate_support
+        discrete = is_discrete(site.fn)
+        is_finite = bool(discrete) and not observed and session.scope.distribution(site.fn).has_enumerate_support
         session.names.site(name, Said(self.role, where, discrete, observed, is_finite))
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)
         density, bounds = self.density(site, at)

@@ -82,6 +82,12 @@ class SumOut(Assess):
         self.weights[site.name] = seen.weights()
         return value, log_prob, "draw"
 
+    def observe(self, site: Site) -> tuple[Array, Array, At]:
+        # What stands for a site that is summed out may give the support an end that the data are beyond.
+        if self.session.parameters.makes and self.weights and self.session.scope.distribution(site.fn).bounds():
+            return self.session.observed(site, self.role), self.session.ops.zeros(tuple(site.fn.batch_shape)), "data"
+        return super().observe(site)
+
     def density(self, site: Site, at: At) -> tuple[Density | None, Sequence[Array]]:
         if site.name in self.weights:
             return None, [self.weights[site.name][0]]

@@ -34,7 +34,7 @@ class Run(dict[str, Any]):
     returned: Any
 
 
-class Plain:
+class Plain(ppvi.Program):
     """A program at parameters, as an objective is given it."""
 
     def __init__(self, program: Callable[..., Any], params: Any, key: jax.Array):
