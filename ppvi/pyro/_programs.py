@@ -256,14 +256,16 @@ class PyroPrograms:
     ) -> torch.Tensor:
         """The sum by a graph of this run alone, of which what is around it is a constant."""
 
-        def told() -> torch.Tensor:
-            found = run()
+        def told(key: torch.Tensor) -> torch.Tensor:
+            with session.within(keys=session.scope.keys + key):  # so that what stands for a site is traced
+                found = run()
             return summing.mark(found, sizes(found.pieces), finish)
 
         before, self.marks = self.marks, STAGED.marks
         try:
             with stage.registering() as things, session.within(plain=False, lanes=level() + 1):
-                return summing.expanded(stage.traced_and_read(told, things, are_constants=True).graph)
+                token = torch.zeros(())
+                return summing.expanded(stage.traced_and_read(told, things, token, are_constants=True).graph, token)
         except DynamicError as error:
             raise EngineError(
                 f"finite sites that the guide lacks are summed out of programs that can be staged, and this one cannot: "

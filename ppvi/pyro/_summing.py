@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map_only
 
@@ -113,6 +114,8 @@ def _run(
     env: Known,
     made: Callable[[Staged], torch.Tensor] | None,
 ) -> Any:
+    if node.target is torch.ops.ppvi.note.default and get_innermost_proxy_mode() is None:
+        return values[node.args[0]]  # type: ignore[index]
     if node.target is not torch.ops.ppvi.summed.default:
         args, kwargs = tree_map_only(Node, values.__getitem__, (node.args, dict(node.kwargs)))
         return node.target(*args, **kwargs)  # type: ignore[operator]
