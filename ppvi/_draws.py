@@ -13,8 +13,8 @@ from ppvi._ops import Array
 from ppvi._options import door
 from ppvi.engine.calls import own_options, refuse_laplace
 from ppvi.engine.protocol import Params
-from ppvi.engine.runs import Assess, FiniteSiteError, Handle
-from ppvi.errors import ProgramError
+from ppvi.engine.runs import Assess, Handle
+from ppvi.errors import FiniteSiteError, ProgramError
 from ppvi.inference import normalize
 from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program

@@ -61,6 +61,10 @@ class StrategyError(PpviError):
     """
 
 
+class FiniteSiteError(ProgramError):
+    """A site has no value, and could be summed out."""
+
+
 class EngineError(PpviError):
     """The program is meaningful, but the engine cannot transform it.
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 
 from ppvi.engine.protocol import Programs
 from ppvi.engine.statements import refuse_plate, refuse_plates
-from ppvi.errors import ProgramError
+from ppvi.errors import FiniteSiteError, ProgramError
 from ppvi.program import Plate
 
 T = TypeVar("T")
@@ -288,7 +288,7 @@ class Plates:
         try:
             yield
         except (ProgramError, ValueError, TypeError, RuntimeError, IndexError) as error:
-            if not self.taken or self.engine.is_signal(error):
+            if not self.taken or isinstance(error, FiniteSiteError) or self.engine.is_signal(error):
                 raise
             *_, (stated, held) = self.taken.values()
             raise ProgramError(f"{self.rows.misfit(stated, held)}. What went wrong: {error}") from error

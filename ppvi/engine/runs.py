@@ -25,7 +25,7 @@ from ppvi.engine.names import Said, is_discrete
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord, plates_apart
 from ppvi.engine.statements import DiscreteParameterError, failed_statement, named_otherwise
-from ppvi.errors import NoVerbError, PpviError, ProgramError, StrategyError
+from ppvi.errors import FiniteSiteError, NoVerbError, PpviError, ProgramError, StrategyError
 from ppvi.ir import POINT, At, Density
 from ppvi.program import Plate, Program, Trace, of_minibatches, session as verbs
 
@@ -387,10 +387,6 @@ class Assess(Run):
         if self.strict:
             self.refuse_unused(self.given)
         return super().finish(returned)
-
-
-class FiniteSiteError(ProgramError):
-    """A site without a value could be summed out."""
 
 
 def no_direct_sites(name: str, where: str) -> ProgramError:

@@ -283,7 +283,18 @@ def eliminated(
 
 
 def _summed_in(staged: Staged) -> dict[str, Equation[Sited]]:
-    return {e.role.info.name: e for e in staged.equations if isinstance(e.role, Sited) and is_summed(e.role.info)}
+    """The sites that are summed out of what the run has told, which may stand beside others in one program."""
+    wanted, found = set(staged.atoms), {}
+    for equation in reversed(staged.equations):
+        if not wanted.isdisjoint(equation.outputs) and equation.op != SUM:
+            wanted.update(equation.inputs)
+            if isinstance(equation.role, Sited) and is_summed(equation.role.info):
+                found[equation.role.info.name] = equation
+    return found
+
+
+SUM = "summed"
+"""The operation that stands for a sum which is still to be made."""
 
 
 def values_at(site: Equation[Sited]) -> np.ndarray:

@@ -72,6 +72,13 @@ def beta_elbo(beta: float | Mapping[str, float]) -> Objective:
             raise ProgramError(
                 f"beta_elbo: site {unknown[0]!r} has no density of its own in the guide, which has {sorted(z.log_probs)}."
             )
+        joined = [site for site in named if site in x and site not in x.log_probs]
+        if joined:
+            raise ProgramError(
+                f"beta_elbo: site {joined[0]!r} has no density of its own in the model, whose density is that of "
+                f"{', '.join(x.log_probs)} at once, so that its divergence cannot be weighed: draw in the guide what is "
+                f"summed out."
+            )
         priors = {site: x.log_probs[site].sum() if site in x else 0.0 for site in named}
         excess = [(named[site] - 1) * (z.log_probs[site].sum() - priors[site]) for site in named]
         return x.log_density - z.log_density - sum(excess)

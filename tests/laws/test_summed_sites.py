@@ -11,7 +11,7 @@ import pytest
 
 import ppvi
 from ppvi.objectives import elbo, iwelbo
-from tests.engines import ENGINES, dist, on, ppl, xp
+from tests.engines import ENGINES, PYRO, dist, on, ppl, xp
 
 ROWS, STEPS, K = 2, 3, 3
 START = np.array([0.5, 0.3, 0.2])
@@ -137,3 +137,60 @@ def test_a_guides_site_that_is_marked_is_enumerated(engine):
         shares = np.array([sum(p for path, p in probabilities.items() if path[1] == value) for value in range(K)])
         expected += np.log(shares * K).mean()
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_two_densities_of_one_model_are_two_sums(engine):
+    def twice(p, q):
+        z = q.simulate()
+        return p.log_density(z) + 2.0 * p.log_density({"shift": z["shift"] * 0.0 + SHIFT})
+
+    with on(engine):
+        y = engine.array(Y)
+        bound = engine.vi.objective(twice, chain, guide)
+        params = bound.init(engine.key(0), y)
+        assert float(bound.estimate(engine.key(1), params, y)) == pytest.approx(3 * LOG_DENSITY, abs=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_sites_of_a_minibatch_are_drawn_for_all_rows(engine):
+    def model(y):
+        mean = ppl.sample("mean", dist.Normal(0.0, 1.0))
+        with ppl.plate("rows", 6, subsample_size=2, dim=-1) as rows:
+            z = ppl.sample("z", dist.Bernoulli(probs=xp.array(0.3)))
+            ppl.sample("y", dist.Normal(mean + 2.0 * z, 1.0), obs=y[rows])
+
+    def of_mean(y):
+        ppl.sample("mean", dist.Delta(ppl.param("at", xp.array(0.1))))
+
+    data = np.linspace(-1.0, 3.0, 6)
+    with on(engine):
+        y = engine.array(data)
+        bound = engine.vi.objective(elbo, model, of_mean)
+        posterior = engine.vi.posterior(
+            bound, engine.key(1), bound.init(engine.key(0), y), y, draws=2, probs=True
+        ).posterior
+    odds = 0.3 / 0.7 * np.exp(-0.5 * (data - 2.1) ** 2 + 0.5 * (data - 0.1) ** 2)
+    assert np.asarray(posterior["z_probs"])[0, 0, :, 1] == pytest.approx(odds / (1 + odds), abs=1e-5)
+
+
+@pytest.mark.parametrize("read", ["if", "item", "list"])
+def test_a_program_that_reads_what_stands_for_a_site_is_refused(read):
+    def model(y):
+        mean = ppl.sample("mean", dist.Normal(0.0, 1.0))
+        z = ppl.sample("z", dist.Bernoulli(probs=xp.array(0.3)))
+        at = {
+            "if": lambda: mean if z == 1 else -mean,
+            "item": lambda: mean * (2 * z.item() - 1),
+            "list": lambda: [-mean, mean][int(z)],
+        }[read]()
+        ppl.sample("y", dist.Normal(at, 1.0), obs=y)
+
+    def of_mean(y):
+        ppl.sample("mean", dist.Normal(ppl.param("at", xp.array(0.1)), 1.0))
+
+    with on(PYRO):
+        y = PYRO.array(np.array(1.3))
+        bound = PYRO.vi.objective(elbo, model, of_mean)
+        with pytest.raises(ppvi.EngineError, match="summed out of programs that can be staged"):
+            bound.value_and_grad(PYRO.key(0), bound.init(PYRO.key(0), y), y)
