@@ -182,10 +182,10 @@ class Alike:
 
 def _fits_any_size(equation: Equation) -> bool:
     """Whether an operation has one result, whose entries it finds wherever along an axis that it leaves alone they are."""
-    outputs: Sequence[Var] = equation.outputs
-    if equation.resized is None or len(outputs) > 1:
+    if equation.resized is None or len(equation.outputs) != 1:
         return False
-    return equation.resized(outputs[0].shape) is not None
+    [out] = equation.outputs
+    return equation.resized(out.shape) is not None
 
 
 def _run(
