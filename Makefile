@@ -48,7 +48,7 @@ lint: $(VENV)/dev
 	$(RUN)/pyright
 
 bench: $(VENV)/dev
-	for script in vae_overhead mixture scaling staging cone strategies checking control_flow pyro_svi air_steps; do $(RUN)/python -m benchmarks.$$script || exit 1; done
+	for script in vae_overhead mixture scaling staging summed cone strategies checking control_flow pyro_svi air_steps; do $(RUN)/python -m benchmarks.$$script || exit 1; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
