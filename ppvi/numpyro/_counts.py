@@ -53,7 +53,8 @@ def _logaddexp_jvp(primals: Any, tangents: Any) -> Any:
     (x, y), (dx, dy) = primals, tangents
     below = jnp.exp(-jnp.abs(x - y))
     slope = _sigmoid(x - y, below)
-    return jnp.maximum(x, y) + jnp.log1p(below), dx * slope + dy * (1 - slope)
+    # The value by the function again, whose derivative at x = y is this one's, as that of max and |x - y| is not.
+    return _logaddexp(x, y), dx * slope + dy * (1 - slope)
 
 
 def _softplus(x: Any) -> Any:

@@ -129,3 +129,17 @@ def test_logits_have_a_slope_and_a_curvature_at_zero():
         np.testing.assert_allclose(jax.grad(of)(jnp.array(logit)), 1 - probability, rtol=1e-5)
         second = jax.grad(jax.grad(of))(jnp.array(logit))
         np.testing.assert_allclose(second, -probability * (1 - probability), rtol=1e-5)
+
+
+@pytest.mark.parametrize("logit", [0.0, 0.3, -2.0])
+def test_second_derivatives_of_a_function_of_a_density(logit):
+    """At a logit of 0 as elsewhere: forward over reverse takes the derivative of the value that a rule returns, too."""
+
+    def function(logit):
+        with careful():
+            return jnp.sin(dist.Bernoulli(logits=logit).log_prob(1.0))
+
+    share = 1 / (1 + np.exp(-logit))
+    value, slope, curve = np.log(share), 1 - share, -share * (1 - share)
+    expected = -np.sin(value) * slope**2 + np.cos(value) * curve
+    assert jax.jacfwd(jax.grad(function))(logit) == pytest.approx(expected, abs=1e-5)
