@@ -232,7 +232,8 @@ def _run(
         return ops.vmap(lambda mapped: at(kept | mapped, later))(mapped)
 
     for var, maps, x in zip(equation.outputs, flow, at(arrays, labels), strict=True):
-        mine = {label for i, found in moved.items() if maps[i] is not None for label in found}
+        there = [i for i in moved if maps[i] is not None and 0 not in equation.inputs[i].shape]
+        mine = {label for i in there for label in moved[i]}
         # What an output does not depend on is the same at all alternatives.
         x = x[tuple(slice(None) if label in mine else 0 for label in labels)]
         tables[var] = Table(x, tuple(label for label in labels if label in mine))
