@@ -9,7 +9,7 @@ from typing import Any
 from ppvi._doors import described
 from ppvi._ops import Array
 from ppvi.errors import ProgramError
-from ppvi.inference.derived import Derived, arrays
+from ppvi.inference.derived import Derived, arrays, layout
 from ppvi.program import Program, Trace, session
 
 
@@ -31,11 +31,11 @@ class Summed(Derived):
             return session().summed(self.whole, arrays(choices), self.sites, strict)
 
     def run(self, given: Mapping[str, Array], observe: bool, stop_params: bool | str) -> Trace:
-        if not observe:
-            raise ProgramError(f"{self}: its observations cannot be drawn; simulate the program that it is made of.")
-        whole = self.whole.simulate(given=given, stop_params=stop_params)
-        gone = self.sites if self.sites is not None else session().finite(self.whole)
+        whole = self.whole.simulate(given=given, observe=observe, stop_params=stop_params)
+        gone = session().finite(self.whole) if self.sites is None else self.sites
         kept = {site: x for site, x in whole.items() if site not in gone}
+        if not observe:  # of what has been drawn for the data no density is asked for
+            return replace(layout(whole, kept, kept), returned=whole.returned)
         with session().constant_params(stop_params):
             found = session().summed(self.whole, kept, self.sites, True)
         return replace(found, choices=kept, returned=whole.returned, whole=whole)
