@@ -236,7 +236,10 @@ def _run(
         mine = {label for i in there for label in moved[i]}
         # What an output does not depend on is the same at all alternatives.
         x = x[tuple(slice(None) if label in mine else 0 for label in labels)]
-        tables[var] = Table(x, tuple(label for label in labels if label in mine))
+        if mine:
+            tables[var] = Table(x, tuple(label for label in labels if label in mine))
+        else:
+            env.values[var] = x
     return True
 
 

@@ -9,6 +9,9 @@ import pytest
 import ppvi
 from tests.engines import PYRO, dist, double, nn, on, ppl, xp
 from tests.laws.random_summed import exact_of, guide, model_of, numbers_of, objective_of, summed_model
+from tests.laws.seeds import FIRST, each_shard, how_many, how_many_shards
+
+PROGRAMS, SHARDS = how_many(100), how_many_shards(10)
 
 
 def direction_of(params):
@@ -52,9 +55,15 @@ def tried(engine, seeds):
             raise
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_some(engine, seed):
     tried(engine, [seed])
+
+
+@each_shard(SHARDS)
+def test_random_models(engine, shard):
+    first = FIRST + shard * (PROGRAMS // SHARDS)
+    tried(engine, range(first, first + PROGRAMS // SHARDS))
 
 
 def test_the_static_check_knows_that_a_log_of_a_sum_is_smooth(engine):

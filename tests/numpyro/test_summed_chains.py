@@ -44,7 +44,7 @@ def by_paths(y, shift):
     return math.log(total)
 
 
-@pytest.mark.parametrize("length", range(1, len(Y) + 1))
+@pytest.mark.parametrize("length", [1, 4])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_chain_of_order_two(loop, reverse, length):
