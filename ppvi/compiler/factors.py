@@ -297,6 +297,13 @@ class Factors:
 
     def _full(self, array: Array, ahead: int, shape: Sequence[int], axes: Sequence[Hashable]) -> Array:
         """An array that is narrow at most along axes on which it has as many entries as the sites."""
+        for n, (size, axis) in enumerate(zip(shape, axes, strict=True)):
+            if size == 1 and self.sizes[axis] > 1:  # of one lane, and not of all alike: of the others it is 1
+                rows = self.ops.moveaxis(array, ahead + n, 0)
+                nothing = self.ops.zeros(rows.shape, rows)
+                rows = self.ops.concatenate([rows, *[nothing] * (self.sizes[axis] - 1)])
+                array = self.ops.moveaxis(rows, 0, ahead + n)
+        shape = [self.sizes[axis] if size == 1 else size for size, axis in zip(shape, axes, strict=True)]
         sizes = [
             have if have == 1 and size == self.sizes[axis] else size
             for have, size, axis in zip(array.shape[ahead:], shape, axes, strict=True)
