@@ -194,3 +194,26 @@ def test_a_program_that_reads_what_stands_for_a_site_is_refused(read):
         bound = PYRO.vi.objective(elbo, model, of_mean)
         with pytest.raises(ppvi.EngineError, match="summed out of programs that can be staged"):
             bound.value_and_grad(PYRO.key(0), bound.init(PYRO.key(0), y), y)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_what_depends_on_one_row_counts_for_that_row_alone(engine):
+    heads = np.array([0.2, 0.6, 0.9])
+
+    def model():
+        shift = ppl.sample("shift", dist.Normal(0.0, 1.0))
+        with ppl.plate("rows", 3, dim=-1):
+            z = ppl.sample("z", dist.Bernoulli(probs=xp.array(heads)))
+        ppl.sample("first", dist.Normal(z[0:1] + shift, 1.0), obs=xp.array(np.array([0.7])))
+        ppl.sample("last", dist.Normal(2.0 * z[2:3] + shift, 1.0), obs=xp.array(np.array([1.1])))
+
+    def normal(error):
+        return np.exp(-0.5 * error**2) / math.sqrt(2 * math.pi)
+
+    of_first = (1 - heads[0]) * normal(0.7 - SHIFT) + heads[0] * normal(0.7 - 1 - SHIFT)
+    of_last = (1 - heads[2]) * normal(1.1 - SHIFT) + heads[2] * normal(1.1 - 2 - SHIFT)
+    with on(engine):
+        bound = engine.vi.objective(elbo, model, lambda: guide(None))
+        params = bound.init(engine.key(0))
+        found = float(bound.estimate(engine.key(1), params))
+    assert found == pytest.approx(np.log(of_first * of_last * normal(SHIFT)), abs=1e-5)
