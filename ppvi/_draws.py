@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,23 +88,23 @@ def posterior(
                 f"{described(made)}."
             )
         z = (made if particles == 1 else normalize(p, made, particles)).simulate()
-        run = Assess("model", p.session, z, strict=False)
         try:
-            joint = p.run(run)
+            sites, log_density = at(p, z)
         except FiniteSiteError:
             left_out.append(True)
             return dict(z), -z.log_density
-        return {**joint, **run.deterministic}, joint.log_density - z.log_density
+        return sites, log_density - z.log_density
 
-    def rest(p: Handle, q: Handle, choices: dict[str, Array]) -> dict[str, Array]:
+    def at(p: Handle, choices: Mapping[str, Array]) -> tuple[dict[str, Array], Array]:
         run = Assess("model", p.session, choices, strict=False)
-        return {**p.run(run), **run.deterministic}
+        joint = p.run(run)
+        return {**joint, **run.deterministic}, joint.log_density
 
     bound, left_out = estimator_of(objective), list[bool]()
     sites, log_weight = bound.many(key, params, args, kwargs, draws, draw)
     if left_out:
         found = bound.completed(bound.another(key), params, args, kwargs, draws, sites, temperature)
-        sites = bound.many(key, params, args, kwargs, draws, rest, {**sites, **found.drawn})
+        sites = bound.many(key, params, args, kwargs, draws, lambda p, q, z: at(p, z)[0], {**sites, **found.drawn})
         sites |= {f"{name}_probs": x for name, x in found.probs.items()} if probs else {}
         log_weight = log_weight + found.log_density
     if particles > 1:

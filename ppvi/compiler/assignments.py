@@ -114,11 +114,6 @@ ENTRIES = 2.0**28
 """The most entries of a table."""
 
 
-def on_one_axis(labels: Sequence[Label]) -> bool:
-    """Whether labels are of lanes along one axis of a variable."""
-    return len({place.axis for label in labels for place in label.lanes if place is not None}) == 1
-
-
 def tabulate(
     first: Mapping[Var, Table],
     equations: Sequence[Equation],
@@ -126,14 +121,12 @@ def tabulate(
     env: Values,
     ops: Ops,
     alike: Callable[[Atom], Collection[int]] = lambda atom: (),
-    fits: Callable[[Sequence[Label]], bool] = lambda labels: True,
 ) -> tuple[dict[Var, Table], set[Equation]]:
     """Run equations in an environment and, where they depend on these tables, as tables.
 
     **Arguments**
 
     - `alike`: the axes along which all entries of a variable that is no table are known to be the same.
-    - `fits`: whether a table of such labels may be made.
 
     **Returns** all tables, and which equations have been run: not those that mix lanes, or draw, or need what those give.
     """
@@ -141,7 +134,7 @@ def tabulate(
     missing: set[Atom] = set()
     wanted = {atom for equation in equations for atom in equation.inputs} | set(results)
     for equation in equations:
-        if missing.isdisjoint(equation.inputs) and _run(equation, tables, wanted, env, ops, alike, fits):
+        if missing.isdisjoint(equation.inputs) and _run(equation, tables, wanted, env, ops, alike):
             done.add(equation)
         else:
             missing.update(equation.outputs)
@@ -202,7 +195,6 @@ def _run(
     env: Values,
     ops: Ops,
     alike: Callable[[Atom], Collection[int]],
-    fits: Callable[[Sequence[Label]], bool],
 ) -> bool:
     """Run an equation if it can be."""
     inputs = {i: tables[atom] for i, atom in enumerate(equation.inputs) if isinstance(atom, Var) and atom in tables}
@@ -212,7 +204,7 @@ def _run(
         env.run(equation)
         return True
     if isinstance(equation.role, Lifted):
-        return _run_anew(equation, tables, wanted, env, ops, fits)
+        return _run_anew(equation, tables, wanted, env, ops)
     equation = equation.without_notes()
     inputs = {i: table for i, table in inputs.items() if i < len(equation.inputs)}
     flow = equation.flow()
@@ -220,8 +212,6 @@ def _run(
     if moved is None:
         return False
     labels = list(dict.fromkeys(label for found in moved.values() for label in found))
-    if not fits(labels):
-        return False
     sizes = {label: inputs[i].array.shape[n] for i, found in moved.items() for n, label in enumerate(found)}
     names = dict.fromkeys(label.site.role.info.name for label in labels)
     refuse_large(float(math.prod(sizes.values())), names, lambda: f"{equation.op} at {equation.where()}")
@@ -323,10 +313,9 @@ def _run_anew(
     wanted: Collection[Atom],
     env: Values,
     ops: Ops,
-    fits: Callable[[Sequence[Label]], bool],
 ) -> bool:
     body, results = equation.role.anew()
-    inner, _ = tabulate(tables, body, results, env, ops, Alike(body), fits)
+    inner, _ = tabulate(tables, body, results, env, ops, Alike(body))
     for var, atom in zip(equation.outputs, results, strict=True):
         if isinstance(atom, Var) and atom in inner:
             tables[var] = inner[atom]

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ppvi._ops import Array, Ops
-from ppvi.compiler.assignments import Label, Table, on_one_axis, tabulate
+from ppvi.compiler.assignments import Label, Table, tabulate
 from ppvi.compiler.choose import Choice, coupled
 from ppvi.compiler.dependence import Lanes, site_lanes
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
@@ -172,7 +172,7 @@ class Rest:
         drawn = self.equation.outputs[0]
         label = Label(self.equation, tuple(Along(i) if i == axis else None for i in range(len(self.lanes))))
         first = {drawn: Table(values, (label,))}
-        tables, done = tabulate(first, list(after), self._results, inner, self.ops, fits=on_one_axis)
+        tables, done = tabulate(first, list(after), self._results, inner, self.ops)
         left = after.keys() - done
         wanted = {atom for equation in left for atom in equation.inputs} | self._results
         rows = index.reshape(len(index), -1)

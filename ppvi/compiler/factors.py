@@ -85,24 +85,27 @@ def _touched(equations: Sequence[Equation], sites: Sites) -> set[Atom]:
 def mixed(parts: Sequence[Part], dependence: Mapping[Var, Dependence[Equation]], sites: Sites) -> Apart:
     """The lane axes of sites that a factor mixes."""
     apart = {site: frozenset[int]() for site in sites}
-    for part in parts:
-        for site, lanes in (dependence.get(part.atom, {}) if isinstance(part.atom, Var) else {}).items():
+    lanes_of = [dependence.get(part.atom, {}) if isinstance(part.atom, Var) else {} for part in parts]
+
+    def part_off(site: Equation[Sited], axes: set[int], part: Part) -> bool:
+        """Whether that is new."""
+        before, apart[site] = apart[site], apart[site] | axes
+        _refuse_many(site, apart[site], sites, part)
+        return apart[site] != before
+
+    for part, found in zip(parts, lanes_of, strict=True):
+        for site, lanes in found.items():
             sizes = site_lanes(site)
-            mixed = {a for a, x in enumerate(lanes) if sizes[a] > 1 and (x is None or math.isinf(x.width))}
-            apart[site] |= mixed
-            _refuse_many(site, apart[site], sites, part)
+            part_off(
+                site, {a for a, x in enumerate(lanes) if sizes[a] > 1 and (x is None or math.isinf(x.width))}, part
+            )
     again = True
-    while again:
+    while again:  # what a site's own probabilities depend on lane by lane is parted with its lanes
         again = False
-        for part in parts:
-            for site, lanes in (
-                dependence.get(part.atom, {}) if part.own and isinstance(part.atom, Var) else {}
-            ).items():
-                gone = {a for a, x in enumerate(lanes) if x is not None and x.axis in apart[part.own]}  # type: ignore[index]
-                if not gone <= apart[site]:
-                    apart[site] |= gone
-                    _refuse_many(site, apart[site], sites, part)
-                    again = True
+        for part, found in zip(parts, lanes_of, strict=True):
+            gone = frozenset[int]() if part.own is None else apart[part.own]
+            for site, lanes in found.items():
+                again |= part_off(site, {a for a, x in enumerate(lanes) if x is not None and x.axis in gone}, part)
     return apart
 
 
@@ -123,7 +126,6 @@ class _Axes:
 
     def __init__(self) -> None:
         self.same: dict[Hashable, Hashable] = {}
-        self.sizes: dict[Hashable, int] = {}
 
     def of(self, axis: Hashable) -> Hashable:
         while axis in self.same:
@@ -227,7 +229,7 @@ class Factors:
                 found += self._own(i, part, labels, array)
             elif labels:
                 shape = part.atom.shape
-                found.append(self._factor(i, part, labels, array, dict(enumerate(range(len(shape)))), shape))
+                found.append(self._factor(i, part, labels, array, {n: n for n in range(len(shape))}, shape))
         return found
 
     def _own(self, i: int, part: Part, labels: tuple[Place, ...], array: Array) -> list[Factor]:

@@ -85,8 +85,8 @@ def _counted(staged: Factors, result: Factor) -> Array:
             if _size(part, axis) > 1 and _class(staged, i, part, axis) not in axes:
                 raise _minibatch(part, [p for _, p in members if p.own is not None])
     array = staged.ops.broadcast(array, [staged.sizes[axis] for axis in axes])
-    if first.scale is not None and staged.shifts is None:
-        array = _scaled(staged, array, axes, number, first)
+    if staged.shifts is None:
+        array = first.counts * (array if first.scale is None else _scaled(staged, array, axes, number, first))
     kept: list[int] = []
     shape: list[int] = []
     for axis in first.kept:
@@ -98,9 +98,7 @@ def _counted(staged: Factors, result: Factor) -> Array:
             raise outside(first, next(iter(staged.variables.values())).name)
         else:
             shape.append(1)
-    return staged.ops.reshape(
-        _in_order(staged.ops, array if staged.shifts is not None else first.counts * array, kept), shape
-    )
+    return staged.ops.reshape(_in_order(staged.ops, array, kept), shape)
 
 
 def _class(staged: Factors, i: int, part: Part, axis: int) -> Hashable:

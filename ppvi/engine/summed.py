@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal as Choice, NamedTuple
+from typing import Any, ClassVar, Literal as Choice, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from ppvi.errors import ProgramError
 from ppvi.ir import At, Atom, Candidate, Density, Equation, Literal, Loop, Note, Sited, SiteInfo
 from ppvi.program import Plates, Trace, plate_names, session as verbs
 from ppvi.strategies.base import Draw, Strategy
+
+Operations = TypeVar("Operations", bound=Ops)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +113,10 @@ class SumOut(Assess):
         self.plates[name] = record.plates
         self.session.owed.meet(record.plates)
         scale = 1.0 if arrays.scale is None else arrays.scale
-        number = float(scale) if isinstance(scale, int | float) else None
-        if not isinstance(scale, int | float):
-            whole = scale.shape
+        if isinstance(scale, int | float):
+            number = float(scale)
+        else:
+            number, whole = None, scale.shape
             self.told.scales.append(ops.reshape(scale, (*[1] * (batch - len(whole)), *whole)))
         shape, is_probability = tuple(array.shape), own and self.weights[name][1]
         if own:
@@ -310,6 +313,25 @@ def alternatives_of(staged: Staged) -> Alternatives:
     return {
         name: (site_lanes(site), values_at(site), site.outputs[0].dtype) for name, site in _summed_in(staged).items()
     }
+
+
+def conditional(
+    about: Alternatives,
+    ops: Operations,
+    choosing: Operations,
+    derivative: Callable[[Operations, dict[str, Array]], dict[str, Array]],
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Values of sites that are summed out, given all else, and the probability of each value, `(*lanes, K)`.
+
+    **Arguments**
+
+    - `choosing`: operations by which the derivative of a log of a sum is one of its terms.
+    - `derivative`: of the sum, by some operations, in its `shifts`.
+    """
+    zeros = {name: ops.zeros((*lanes, len(values))) for name, (lanes, values, _) in about.items()}
+    chosen = derivative(choosing, zeros)
+    drawn = {name: ops.constant(values, dtype)[chosen[name].argmax(-1)] for name, (_, values, dtype) in about.items()}
+    return drawn, derivative(ops, zeros)
 
 
 def is_summed(info: SiteInfo) -> bool:

@@ -32,7 +32,7 @@ from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import uncollected
-from ppvi.engine.summed import Completed, eliminated, telling
+from ppvi.engine.summed import Completed, telling
 from ppvi.engine.unstaged import culprits
 from ppvi.errors import ProgramError
 from ppvi.numpyro import _source as source
@@ -50,7 +50,7 @@ from ppvi.numpyro._outcomes import Tape, Taped, every_outcome
 from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, known, renewed, scope_of
 from ppvi.numpyro._reading import Reading, called, parted
 from ppvi.numpyro._stage import read
-from ppvi.numpyro._summing import conditional, staged
+from ppvi.numpyro._summing import completed, staged
 from ppvi.program import Trace
 from ppvi.proofs.examine import misused_estimates
 from ppvi.proofs.orders import refuse_second
@@ -188,8 +188,7 @@ class Estimator:
         def run(p: Handle, q: Handle, choices: Mapping[str, Any]) -> Completed:
             session = p.session
             found = staged(session, renewed, telling(p, choices, None, False, []))
-            drawn, probs = conditional(found, session.engine.key(session.scope), temperature)
-            return Completed(drawn, probs, eliminated(found, OPS))
+            return completed(found, session.engine.key(session.scope), temperature)
 
         return self.many(key, params, args, kwargs, n, run, dict(choices))
 

@@ -16,7 +16,7 @@ from ppvi.compiler.continuation import Env
 from ppvi.compiler.elimination import logarithm
 from ppvi.engine.pieces import Piece, Staged, Told
 from ppvi.engine.sessions import Session
-from ppvi.engine.summed import alternatives_of, eliminated
+from ppvi.engine.summed import Completed, alternatives_of, conditional, eliminated
 from ppvi.ir import Atom, Equation, Note
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._lifting import traced_afresh
@@ -52,20 +52,15 @@ def staged(session: Session, renewed: Callable[..., Any], run: Callable[[], Told
     return Staged(pieces, reader.equations, env, [reader.atom(v) for v in closed.jaxpr.outvars], constants)
 
 
-def conditional(found: Staged, key: jax.Array, temperature: int) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """The values of what is summed out, drawn given all else, or the most probable at temperature 0; and the probability of
-    each value, `(*lanes, K)`."""
-    about = alternatives_of(found)
-    zeros = {name: jnp.zeros((*lanes, len(values))) for name, (lanes, values, _) in about.items()}
+def completed(found: Staged, key: jax.Array, temperature: int) -> Completed:
+    """What is known of the sites that are summed out, given all else: values that are drawn, or at temperature 0 the most
+    probable."""
 
-    def slopes(ops: JaxOps) -> dict[str, jax.Array]:
+    def derivative(ops: JaxOps, zeros: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return jax.grad(lambda shifts: eliminated(found, ops, shifts=shifts))(zeros)
 
-    chosen = slopes(Choosing(key if temperature else None))
-    taken = {
-        name: jnp.asarray(values, dtype)[jnp.argmax(chosen[name], -1)] for name, (_, values, dtype) in about.items()
-    }
-    return taken, slopes(OPS)
+    choosing = Choosing(key if temperature else None)
+    return Completed(*conditional(alternatives_of(found), OPS, choosing, derivative), eliminated(found, OPS))
 
 
 class Choosing(JaxOps):

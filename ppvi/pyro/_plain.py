@@ -25,7 +25,7 @@ from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._lending import Arguments
 from ppvi.pyro._programs import STAGED, PyroPrograms, scope_of
 from ppvi.pyro._stage import DynamicError, registering, traced_and_read, what_prevents
-from ppvi.pyro._summing import conditional, expanded
+from ppvi.pyro._summing import completed as of_one, expanded
 from ppvi.pyro._trees import stacked, tree_map
 
 
@@ -107,7 +107,7 @@ def completed(
 
         summed([x[0] for x in stacks], noted)
         found = torch.func.vmap(
-            lambda inputs: tuple(conditional(functools.partial(summed, inputs), about[0], temperature)),
+            lambda inputs: tuple(of_one(functools.partial(summed, inputs), about[0], temperature)),
             randomness="different",
             chunk_size=CHUNK,
         )(stacks)

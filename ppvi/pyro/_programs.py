@@ -240,32 +240,28 @@ class PyroPrograms:
         sizes: Callable[[Sequence[Piece]], Sequence[int]],
         finish: Finish,
     ) -> torch.Tensor:
-        if self.effects is STAGED:
+        def marked() -> torch.Tensor:
             told = run()
             return summing.mark(told, sizes(told.pieces), finish)
+
+        if self.effects is STAGED:
+            return marked()
         if level():
             raise DynamicError("sums out finite sites")
-        return self._summed_now(session, run, sizes, finish)
+        return self._summed_now(session, marked)
 
-    def _summed_now(
-        self,
-        session: Session[PyroPrograms],
-        run: Callable[[], Told],
-        sizes: Callable[[Sequence[Piece]], Sequence[int]],
-        finish: Finish,
-    ) -> torch.Tensor:
+    def _summed_now(self, session: Session[PyroPrograms], marked: Callable[[], torch.Tensor]) -> torch.Tensor:
         """The sum by a graph of this run alone, of which what is around it is a constant."""
 
-        def told(key: torch.Tensor) -> torch.Tensor:
+        def traced(key: torch.Tensor) -> torch.Tensor:
             with session.within(keys=session.scope.keys + key):  # so that what stands for a site is traced
-                found = run()
-            return summing.mark(found, sizes(found.pieces), finish)
+                return marked()
 
         before, self.marks = self.marks, STAGED.marks
         try:
             with stage.registering() as things, session.within(plain=False, lanes=level() + 1):
                 token = torch.zeros(())
-                return summing.expanded(stage.traced_and_read(told, things, token, are_constants=True).graph, token)
+                return summing.expanded(stage.traced_and_read(traced, things, token, are_constants=True).graph, token)
         except DynamicError as error:
             raise EngineError(
                 f"finite sites that the guide lacks are summed out of programs that can be staged, and this one cannot: "

@@ -80,8 +80,8 @@ ANY_SIZE = ELEMENTWISE | frozenset(
 )
 """Operations that say nothing of the sizes of the axes that they leave alone."""
 
-SIZED = {"expand": "size", "view": "size", "_unsafe_view": "size", "reshape": "shape"}
-"""Operations that name the shape of their result, and by which argument."""
+SIZED = frozenset("expand view _unsafe_view reshape".split())
+"""Operations of which an argument is the shape of their result."""
 
 
 def joint(call: Call, i: int) -> AxisMap:

@@ -198,6 +198,9 @@ def what_prevents(error: Exception) -> str | None:
     return next((does for text, does in _UNSTAGED.items() if text in str(error)), None)
 
 
+Run = Callable[..., Sequence[torch.Tensor]]
+
+
 class Reader:
     """Reads a graph into equations."""
 
@@ -299,16 +302,19 @@ class Reader:
             out: Any = target(*args, **kwargs)
             return (out,) if single else out
 
-        def again(*tensors: torch.Tensor) -> Sequence[torch.Tensor]:
-            with noting(where=_where(node), origin=node.meta.get("origin", Origin.OTHER)):
-                return run(*tensors)
+        def placed(run: Run) -> Run:
+            """As it is run where it is traced again."""
 
-        def resized(shape: tuple[int, ...]) -> Callable[..., Sequence[torch.Tensor]] | None:
+            def again(*tensors: torch.Tensor) -> Sequence[torch.Tensor]:
+                with noting(where=_where(node), origin=node.meta.get("origin", Origin.OTHER)):
+                    return run(*tensors)
+
+            return again if self.again else run
+
+        def resized(shape: tuple[int, ...]) -> Run | None:
             if name in rules.ANY_SIZE:
-                return again if self.again else run
-            if name in rules.SIZED:
-                return lambda x: (target(x, list(shape)),)
-            return None
+                return placed(run)
+            return placed(lambda x: (target(x, list(shape)),)) if name in rules.SIZED else None
 
         name = node.target._schema.name.removeprefix("aten::")
         target: Any = INSTEAD.get(name, node.target)
@@ -317,7 +323,7 @@ class Reader:
         return make(
             # Of a number, which is no pole wherever it is.
             "exp2" if node.target is torch.ops.aten.pow.Scalar else name,
-            run=again if self.again else run,
+            run=placed(run),
             flow=lambda: [rules.flow(call)] * len(outputs),
             linear=rules.linear(name, len(inputs)) if floats else (),
             additive=name in rules.ADDITIVE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 from ppvi.compiler.continuation import Env
 from ppvi.compiler.elimination import logarithm
 from ppvi.engine.pieces import Finish, Piece, Staged, Told
-from ppvi.engine.summed import Alternatives, Completed, eliminated, is_summed
+from ppvi.engine.summed import Alternatives, Completed, conditional, eliminated, is_summed
 from ppvi.ir import Atom, Equation, Origin
 from ppvi.pyro._located import noting
 from ppvi.pyro._ops import OPS, TorchOps
@@ -70,8 +69,7 @@ def expanded(
 ) -> torch.Tensor:
     """Run a graph, and in place of its sums what the compiler makes of them, or what is `made` of them."""
     env, values, (traced, _, atoms, _) = Known(), dict[Node, Any](), graph
-    graph, inputs = graph._replace(equations=list(map(_placed, graph.equations))), iter(tensors)
-    needed = _needed(traced)
+    inputs, needed = iter(tensors), _needed(traced)
     for node in traced.graph.nodes:
         if node not in needed:
             continue
@@ -87,24 +85,6 @@ def expanded(
         if node in atoms:
             env.values[atoms[node]] = values[node]
     raise AssertionError("a graph has an output")
-
-
-def _placed(equation: Equation) -> Equation:
-    """An operation that is traced again as one of its own place and origin."""
-    meaning, resized = equation.meaning, equation.resized
-
-    def placed(run: Callable[..., Any]) -> Callable[..., Any]:
-        def again(*operands: torch.Tensor) -> Any:
-            with noting(where=equation.where(), origin=Origin.OTHER if meaning is None else meaning().origin()):
-                return run(*operands)
-
-        return again
-
-    def narrow(shape: tuple[int, ...]) -> Callable[..., Any] | None:
-        run = None if resized is None else resized(shape)
-        return run and placed(run)
-
-    return replace(equation, run=placed(equation.run), resized=resized and narrow)
 
 
 def _run(
@@ -143,19 +123,17 @@ def _needed(traced: GraphModule) -> set[Node]:
     return found - within
 
 
-def conditional(
+def completed(
     run: Callable[[Callable[[Staged], torch.Tensor]], torch.Tensor], about: Alternatives, temperature: int
 ) -> Completed:
-    """What is summed out in a run, given all else, which takes what is to be made of its sum: values that are drawn, or at
-    temperature 0 the most probable; and the probability of each value, `(*lanes, K)`."""
-    zeros = {name: torch.zeros((*lanes, len(values))) for name, (lanes, values, _) in about.items()}
+    """What is known of the sites that are summed out in a run, which takes what is to be made of its sum, given all else:
+    values that are drawn, or at temperature 0 the most probable."""
 
-    def slopes(ops: TorchOps) -> dict[str, torch.Tensor]:
+    def derivative(ops: TorchOps, zeros: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return torch.func.grad(lambda shifts: run(lambda staged: eliminated(staged, ops, shifts=shifts)))(zeros)
 
-    chosen = slopes(Choosing(temperature))
-    drawn = {name: OPS.constant(values, dtype)[chosen[name].argmax(-1)] for name, (_, values, dtype) in about.items()}
-    return Completed(drawn, slopes(OPS), run(lambda staged: eliminated(staged, OPS)))
+    density = run(lambda staged: eliminated(staged, OPS))
+    return Completed(*conditional(about, OPS, Choosing(temperature), derivative), density)
 
 
 class Choosing(TorchOps):
