@@ -12,6 +12,7 @@ from ppvi.analysis.inlined import flatten
 from ppvi.analysis.intervals import interval
 from ppvi.analysis.ranges import Ranges
 from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
+from ppvi.compiler.joint import Joint
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
 from ppvi.ir import POINT, Atom, Candidate, Equation, Program, Sited, SiteInfo, Var, equations_behind, union
@@ -30,10 +31,12 @@ class Choice:
     candidate: Candidate
     coupling: Callable[[], str] | None
     """Where its lanes are coupled, if they are; found only when somebody asks."""
+    joint: Joint | None = None
+    """The sites that it is enumerated together with."""
 
     @property
     def reason(self) -> str:
-        return _reason(self.equation, self.candidate, self.coupling)
+        return _reason(self)
 
     @property
     def strategy(self) -> Strategy:
@@ -55,14 +58,27 @@ def choose(
     parts: Decomposition,
     dependence: dict[Var, Sites],
     terms_of: dict[Equation, frozenset[int]],
+    joints: Sequence[Joint] = (),
 ) -> dict[Equation, Choice]:
     """Give each site the first of its candidates that is cheap; refuse one that the user named and that is not.
 
-    Enumerated sites multiply the runs of the terms that they share, so sites are chosen for in order.
+    Enumerated sites multiply the runs of the terms that they share, so sites are chosen for in order; those that can be
+    enumerated together do so once.
     """
     total = [1] * len(parts.terms)
     choices: dict[Equation, Choice] = {}
     for site in sites:
+        if site in choices:
+            continue
+        for joint in joints:
+            if site in joint.candidates and max(total[i] for i in joint.terms) * joint.largest <= LIMIT:
+                choices |= {
+                    other: Choice(other, candidate, None, joint) for other, candidate in joint.candidates.items()
+                }
+                for i in joint.terms:
+                    total[i] *= joint.largest
+        if site in choices:
+            continue
         mine = {i: parts.terms[i] for i in sorted(terms_of.get(site, ()))}
         widest = max(mine.values(), key=lambda term: breadth(term.reach[site]), default=None)
         place = None
@@ -79,7 +95,7 @@ def choose(
         for i, term in mine.items():
             total[i] *= runs(site, candidate, term)
         choices[site] = Choice(site, candidate, place)
-    return choices
+    return {site: choices[site] for site in sites}
 
 
 def first_candidate(site: Equation[Sited]) -> Candidate:
@@ -138,15 +154,19 @@ def _lanes(dependence: dict[Var, Sites], atom: Atom, site: Equation[Sited]) -> L
 # Messages -------------------------------------------------------------------------------------------------------------
 
 
-def _reason(site: Equation[Sited], candidate: Candidate, place: Callable[[], str] | None) -> str:
+def _reason(choice: Choice) -> str:
+    site, candidate, place = choice.equation, choice.candidate, choice.coupling
+    together = (
+        "" if choice.joint is None else f"summed over together with {len(choice.joint.candidates) - 1} other sites"
+    )
     if site.role.info.named:
-        return "named by the user"
+        return ", ".join(filter(None, ("named by the user", together)))
     if candidate.strategy.route == "path":
         return "reparameterised sampler, support free of parameters"
     if len(site.role.info.candidates) == 1:
         return "no reparameterised sampler, no finite support"
     if candidate is first_candidate(site):
-        how = "lanes separable in every term" if place is None else "a Markov chain"
+        how = together or ("lanes separable in every term" if place is None else "a Markov chain")
         return f"finite support of {support_size(site, candidate)}, {how}"
     if place is not None:
         return f"finite support, but lanes coupled by {place()}"

@@ -14,9 +14,9 @@ variable, so that a probability of zero has its derivative. Zhang and Poole 1996
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -125,27 +125,51 @@ def product(ops: Ops, factors: Sequence[Factor]) -> Factor:
 
 def sum_out(ops: Ops, factors: Sequence[Factor], gone: Collection[Label], work: Work) -> list[Factor]:
     """Sum variables out of a product of factors, the cheapest first of those whose own factors have not been met."""
-    factors, left = list(factors), list(gone)
-    while left:
-        costs = {label: _cost(label, factors, work) for label in left}
-        label = min(left, key=lambda label: costs[label][:2])
-        _, entries, labels = costs[label]
+    factors = list(factors)
+    sizes: dict[Hashable, int] = {name: n for f in factors for name, n in zip(f.labels, f.array.shape, strict=False)}
+    sizes |= {axis: work.sizes.get(axis, 1) for f in factors for axis in f.axes}
+    scopes = [(frozenset[Hashable]((*f.labels, *f.axes)), f.weighs) for f in factors]
+    for label, entries in in_order(scopes, sizes, gone):
         mine = [factor for factor in factors if label in factor.labels]
-        work.met(labels, entries, lambda: f"site {label.variable.name!r} at {label.variable.where}")  # noqa: B023
+        work.met(union(mine)[0], entries, lambda: f"site {label.variable.name!r} at {label.variable.where}")  # noqa: B023
         work.order.append(label.variable.name)
-        left.remove(label)
         factors = [factor for factor in factors if label not in factor.labels]
         factors.append(_summed(ops, mine, label))
     return factors
 
 
-def _cost(label: Label, factors: Sequence[Factor], work: Work) -> tuple[int, float, list[Label]]:
-    """How many other variables' probabilities would have to be logarithms, and the entries of the table."""
-    mine = [factor for factor in factors if label in factor.labels]
-    labels, axes = union(mine)
-    values = {name: size for factor in mine for name, size in zip(factor.labels, factor.array.shape, strict=False)}
-    entries = math.prod(values.values()) * math.prod(work.sizes.get(axis, 1) for axis in axes)
-    return sum(factor.weighs not in (None, label) for factor in mine), float(entries), labels
+Scope = tuple[frozenset[Hashable], Hashable]
+"""What a factor is a function of, and which variable's probabilities it has, if it has any."""
+
+V = TypeVar("V", bound=Hashable)
+
+
+def in_order(scopes: Iterable[Scope], sizes: Mapping[Any, int], gone: Collection[V]) -> Iterator[tuple[V, float]]:
+    """Variables in the order in which they are summed out, each with the entries of the table that this takes.
+
+    The next is that for which fewest probabilities of others have to be made logarithms, and of these the cheapest.
+    """
+    scopes = list(scopes)
+    of: dict[Hashable, set[int]] = {
+        label: {i for i, (scope, _) in enumerate(scopes) if label in scope} for label in gone
+    }
+
+    def union_of(label: V) -> frozenset[Hashable]:
+        return frozenset[Hashable]((label,)).union(*(scopes[i][0] for i in of[label]))
+
+    def cost(label: V) -> tuple[int, float]:
+        others = sum(scopes[i][1] not in (None, label) for i in of[label])
+        return others, float(math.prod(sizes[name] for name in union_of(label)))
+
+    costs = {label: cost(label) for label in gone}
+    while costs:
+        label = min(costs, key=costs.__getitem__)
+        yield label, costs.pop(label)[1]
+        scope, used = union_of(label) - {label}, of.pop(label)
+        scopes.append((scope, None))
+        for name in scope & of.keys():
+            of[name] = of[name] - used | {len(scopes) - 1}
+            costs[name] = cost(name)  # type: ignore[index]
 
 
 def _summed(ops: Ops, factors: Sequence[Factor], label: Label) -> Factor:
@@ -192,7 +216,7 @@ def eliminate(ops: Ops, factors: Sequence[Factor], work: Work) -> list[Factor]:
         local = {v for v in variables if v.axes == innermost}
         touched = [factor for factor in left if any(label.variable in local for label in factor.labels)]
         left = [factor for factor in left if factor not in touched]
-        for group in _components(touched, local):
+        for group in components(touched, local):
             for factor in group:
                 if not innermost.issuperset(factor.axes):
                     others = [x.variable for x in factor.labels if not innermost.issuperset(x.variable.axes)]
@@ -204,7 +228,7 @@ def eliminate(ops: Ops, factors: Sequence[Factor], work: Work) -> list[Factor]:
     return results
 
 
-def _components(factors: Sequence[Factor], local: Collection[Variable]) -> list[list[Factor]]:
+def components(factors: Sequence[Factor], local: Collection[Variable]) -> list[list[Factor]]:
     """Factors that share some of these variables."""
     groups: list[tuple[set[Variable], list[Factor]]] = []
     for factor in factors:

@@ -18,11 +18,11 @@ from ppvi.compiler.assignments import Label as Place, Table, Values, tabulate
 from ppvi.compiler.dependence import Dependence, Lanes, own_lanes, site_lanes
 from ppvi.compiler.elimination import CrossingError, Factor, Label, Variable, logarithm
 from ppvi.errors import ProgramError
-from ppvi.ir import Atom, Equation, Lifted, Sited, Var
+from ppvi.ir import Atom, AxisMap, Equation, Lifted, Sited, Var
 from ppvi.strategies.alternatives import LIMIT
 
-Sites = Mapping[Equation[Sited], np.ndarray]
-"""Sites that are summed out, each with its values, `(K, *event)`."""
+Sites = Mapping[Equation[Sited], Array]
+"""Sites that are summed out, each with its values, `(K, *lanes, *event)`, of size one along lanes where all are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +32,11 @@ class Part:
     name: str
     where: str
     atom: Atom
-    """Its log_prob, `(*batch)`; of a site that is summed out the probability of each value, or the logarithm, `(*lanes, K)`."""
+    """Its log_prob, `(*batch)`; of a site that is summed out each value's probability or its logarithm, as `(*lanes, K)`."""
     own: Equation[Sited] | None = None
     """The site itself, where it is summed out."""
+    values_axis: int = -1
+    """The axis of the values, in what a site that is summed out has."""
     is_probability: bool = False
     scale: Atom | None = None
     """How often it counts."""
@@ -48,6 +50,12 @@ class Part:
     """The axes of the batch that are plates to be kept, in their order."""
     rows: tuple[int, ...] = ()
     """The axes of the batch that are minibatches."""
+
+
+def lanes_alone(part: Part) -> AxisMap:
+    """Where the axes of what a site that is summed out has lie in its lanes."""
+    gone, ndim = part.values_axis, len(part.atom.shape)
+    return [None if axis == gone % ndim else axis - (axis > gone % ndim) for axis in range(ndim)]
 
 
 Apart = Mapping[Equation, frozenset[int]]
@@ -121,8 +129,8 @@ def _refuse_many(site: Equation[Sited], axes: frozenset[int], sites: Sites, part
         )
 
 
-class _Axes:
-    """Which axes of sites and factors run over the same rows."""
+class Classes:
+    """Classes of what is the same, as axes that run over the same rows."""
 
     def __init__(self) -> None:
         self.same: dict[Hashable, Hashable] = {}
@@ -158,7 +166,7 @@ class Factors:
         for equation in live:
             if equation not in done:
                 self._refuse(equation)
-        self.axes = _Axes()
+        self.axes = Classes()
         self.variables: dict[tuple[Equation, tuple[int, ...]], Variable] = {}
         self.found = [self._labels(part) for part in parts]
         for i, (part, (labels, _)) in enumerate(zip(parts, self.found, strict=True)):
@@ -174,7 +182,9 @@ class Factors:
     def _first(self, site: Equation[Sited]) -> Table:
         """A site's value at all values of its entries, each alike or, along axes that factors mix, each on its own."""
         lanes, values, axes = site_lanes(site), self.sites[site], sorted(self.apart[site])
-        count, event = len(values), values.shape[1:]
+        if not axes:
+            return Table(self.ops.constant(values, site.outputs[0].dtype), (Place(site, self._own_lanes(site)),))
+        count, event = len(values), values.shape[1 + len(lanes) :]
         places = list(itertools.product(*(range(lanes[axis]) for axis in axes)))
         shape = [lanes[axis] if axis in axes else 1 for axis in range(len(lanes))]
         array = np.empty((*[count] * len(places), *shape, *event), values.dtype)
@@ -204,7 +214,11 @@ class Factors:
     def _labels(self, part: Part) -> tuple[tuple[Place, ...], Array]:
         """What a part's array is a function of, and it, with the alternatives in front."""
         table = self.tables.get(part.atom) if isinstance(part.atom, Var) else None  # type: ignore[arg-type]
-        return (table.labels, table.array) if table is not None else ((), self.env[part.atom])
+        labels, array = (table.labels, table.array) if table is not None else ((), self.env[part.atom])
+        if part.own is None or part.values_axis == -1:
+            return labels, array
+        labels = tuple(there for label in labels if (there := label.moved(lanes_alone(part))) is not None)
+        return labels, self.ops.moveaxis(array, len(labels) + part.values_axis, -1)
 
     # Factors ------------------------------------------------------------------------------------------------------------
 
@@ -223,14 +237,14 @@ class Factors:
 
     def factors(self) -> list[Factor]:
         """Those that depend on what is summed out."""
-        found: list[Factor] = []
-        for i, (part, (labels, array)) in enumerate(zip(self.parts, self.found, strict=True)):
-            if part.own is not None:
-                found += self._own(i, part, labels, array)
-            elif labels:
-                shape = part.atom.shape
-                found.append(self._factor(i, part, labels, array, {n: n for n in range(len(shape))}, shape))
-        return found
+        return [factor for i in range(len(self.parts)) for factor in self.of(i)]
+
+    def of(self, i: int) -> list[Factor]:
+        """Those that a part makes."""
+        part, (labels, array), shape = self.parts[i], self.found[i], self.parts[i].atom.shape
+        if part.own is not None:
+            return self._own(i, part, labels, array)
+        return [self._factor(i, part, labels, array, {n: n for n in range(len(shape))}, shape)] if labels else []
 
     def _own(self, i: int, part: Part, labels: tuple[Place, ...], array: Array) -> list[Factor]:
         """The factors of a site that is summed out, one for each variable that it is."""
@@ -265,18 +279,7 @@ class Factors:
     ) -> Factor:
         """A factor from an array with these places in front; its axes are those of the part, less those that are gone."""
         ahead = len(places)
-        along: dict[int, Hashable] = {}
-        labels = []
-        for label in places:
-            distances = []
-            for lane, place in enumerate(label.lanes):
-                if place is not None:
-                    axis = self.axes.of(("site", label.site, lane))
-                    if along.setdefault(axes[place.axis], axis) != axis:
-                        raise AssertionError("axes of one place are joined")
-                    if place.first:
-                        distances.append((axis, int(place.first)))
-            labels.append(Label(self.variable(label.site, label.part), tuple(distances)))
+        labels, along = self.placed(places, axes)
         if len(set(along.values())) < len(along):
             raise ProgramError(
                 f"site {part.name!r} at {part.where} depends on a site that is summed out along two of its axes as along one. "
@@ -296,6 +299,22 @@ class Factors:
         found = tuple(along[n] for n in order)
         wide = self._full(array, ahead, [shape[n] for n in order], found)
         return Factor(wide, tuple(labels), found, weighs, names)
+
+    def placed(self, places: Sequence[Place], axes: Mapping[int, int]) -> tuple[list[Label], dict[int, Hashable]]:
+        """The variables at these places, and which rows they have along the axes of a factor."""
+        along: dict[int, Hashable] = {}
+        labels = []
+        for label in places:
+            distances = []
+            for lane, place in enumerate(label.lanes):
+                if place is not None:
+                    axis = self.axes.of(("site", label.site, lane))
+                    if along.setdefault(axes[place.axis], axis) != axis:
+                        raise AssertionError("axes of one place are joined")
+                    if place.first:
+                        distances.append((axis, int(place.first)))
+            labels.append(Label(self.variable(label.site, label.part), tuple(distances)))
+        return labels, along
 
     def _full(self, array: Array, ahead: int, shape: Sequence[int], axes: Sequence[Hashable]) -> Array:
         """An array that is narrow at most along axes on which it has as many entries as the sites."""

@@ -15,6 +15,7 @@ from ppvi._ops import Ops
 from ppvi.compiler.choose import Choice, choose, first_candidate, refuse_moving_supports
 from ppvi.compiler.dependence import join, own_lanes, propagate, site_lanes
 from ppvi.compiler.infinities import Edges, guarded
+from ppvi.compiler.joint import Joint, joints, last
 from ppvi.compiler.terms import Decomposition, Sites, Term, decompose
 from ppvi.ir import Atom, Equation, Program, Var, equations_behind, union
 
@@ -31,6 +32,8 @@ class Plan:
     choices: dict[Equation, Choice]
     terms_of: dict[Equation, frozenset[int]]
     """The terms that depend on a credited site."""
+    joints: Mapping[Equation, Joint]
+    """The sites that are enumerated together with others."""
     fixed: tuple[Equation, ...]
     """Equations that can be run before any credited site is drawn: the same in every run."""
     stateful: dict[str, Equation]
@@ -69,8 +72,12 @@ def plan(program: Program, ops: Ops) -> Plan:
     for i, term in enumerate(parts.terms):
         for site in term.dependence:
             terms_of[site] |= {i}
-    choices = choose(sites, parts, dependence, terms_of)
+    choices = choose(
+        sites, parts, dependence, terms_of, joints([site for site in sites if site in credited], parts, dependence)
+    )
     refuse_moving_supports(program, choices)
+    together = list(dict.fromkeys(choice.joint for choice in choices.values() if choice.joint is not None))
+    parts = replace(parts, equations=last(parts.equations, together))
 
     behind = equations_behind(parts.equations)
     drawn = _bits(equation in credited for equation in parts.equations)
@@ -89,6 +96,7 @@ def plan(program: Program, ops: Ops) -> Plan:
         tail=parts.tail,
         choices=choices,
         terms_of=terms_of,
+        joints={site: joint for joint in together for site in joint.candidates},
         fixed=tuple(e for i, e in enumerate(parts.equations) if (wanted & ~reached) >> i & 1),
         stateful=_stateful(choices),
         effects=effects & reached,

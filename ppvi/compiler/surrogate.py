@@ -15,7 +15,9 @@ from typing import Any
 from ppvi._ops import Array, Ops
 from ppvi.compiler.continuation import Env, Group, Rest, draw_of
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
+from ppvi.compiler.marginals import expectations
 from ppvi.compiler.plan import Plan, initial_states
+from ppvi.compiler.terms import Part
 from ppvi.errors import StrategyError
 from ppvi.ir import Atom, Equation, union
 
@@ -90,6 +92,11 @@ class Machine:
             position = (schedule & -schedule).bit_length() - 1
             schedule &= schedule - 1
             equation = self.plan.equations[position]
+            joint = self.plan.joints.get(equation)
+            if joint is not None and not joint.terms.isdisjoint(group):
+                terms |= expectations(joint, self, group & joint.terms, env, position)
+                group -= joint.terms
+                schedule &= self.schedule(group, position)
             mine = group & self.plan.terms_of.get(equation, frozenset())
             if not mine:
                 self.draw(1 << position, env)
@@ -143,13 +150,13 @@ class Machine:
 
     def read(self, i: int, env: Env) -> Array:
         """A term from its parts."""
-        total: Array = 0.0
-        for part in self.plan.terms[i].parts:
-            value = env[part.atom]
-            if part.own_log_prob and not self.again:  # whose derivative has mean zero
-                value = self.ops.stop_gradient(value)
-            coefficient = self.coefficients[part.atom]
-            # What the objective leaves out may be infinite or NaN, and must not come back as zero times that. Any other value
-            # stays, since a coefficient that is zero may have a derivative.
-            total = total + coefficient * self.ops.where((coefficient != 0) | (abs(value) < math.inf), value, 0.0)
-        return total
+        return sum(self.weighed(part, env[part.atom]) for part in self.plan.terms[i].parts)
+
+    def weighed(self, part: Part, value: Array) -> Array:
+        """A part of a term as the objective has it, or a stack of what it is at several values."""
+        if part.own_log_prob and not self.again:  # whose derivative has mean zero
+            value = self.ops.stop_gradient(value)
+        coefficient = self.coefficients[part.atom]
+        # What the objective leaves out may be infinite or NaN, and must not come back as zero times that. Any other value
+        # stays, since a coefficient that is zero may have a derivative.
+        return coefficient * self.ops.where((coefficient != 0) | (abs(value) < math.inf), value, 0.0)

@@ -280,7 +280,7 @@ def eliminated(
             rows=tuple(len(runs) + piece.batch + x.dim for x in minibatches if x.dim is not None),
         )
         parts.append(part)
-    values = {site: values_at(site) for site in sites.values()}
+    values = {site: in_lanes(values_at(site), site) for site in sites.values()}
     total, how = log_density(staged.equations, staged.env, values, parts, ops, shifts)
     return total if shifts is not None or note is None else note(total, how)
 
@@ -303,6 +303,11 @@ SUM = "summed"
 def values_at(site: Equation[Sited]) -> np.ndarray:
     """The values of a site that is summed out, `(K, *event)`."""
     return site.role.info.candidates[0].strategy.values  # type: ignore[attr-defined]
+
+
+def in_lanes(values: np.ndarray, site: Equation[Sited]) -> np.ndarray:
+    """Values that are the same for all lanes, `(K, *ones, *event)`."""
+    return values.reshape((len(values), *[1] * len(site_lanes(site)), *values.shape[1:]))
 
 
 Alternatives = Mapping[str, tuple[tuple[int, ...], np.ndarray, str]]

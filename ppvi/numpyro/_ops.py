@@ -139,9 +139,10 @@ def _log_sum(x: jax.Array, weights: jax.Array) -> jax.Array:
 @_log_sum.defjvp
 def _log_sum_jvp(primals: Any, tangents: Any) -> Any:
     (_, weights), (dx, dw) = primals, tangents
-    top, shares, total = _shares(*primals)
+    _, shares, total = _shares(*primals)
     slope = jnp.sum(shares * (weights * dx + dw), axis=0)
-    return jnp.log(total) + top, jnp.where(total > 0, slope / jnp.where(total > 0, total, 1.0), 0.0)
+    # The value by this rule again, for its derivative where the sum is zero.
+    return _log_sum(*primals), jnp.where(total > 0, slope / jnp.where(total > 0, total, 1.0), 0.0)
 
 
 HIGHEST = 80.0

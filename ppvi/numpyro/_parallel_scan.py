@@ -19,6 +19,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ppvi.numpyro import _compat
+from ppvi.numpyro._semantics import is_of_a_distribution
 
 Step = Callable[[list[Any], Any], tuple[list[Any], Any]]
 
@@ -85,8 +86,9 @@ def _only(closed: ClosedJaxpr, wanted: Collection[int]) -> tuple[Callable[[dict[
 
 
 def _has_branches(jaxpr: Any) -> bool:
-    """Whether it may leave something undone, which rounds side by side would all do."""
+    """Whether a program may leave something undone, which rounds side by side would all do; of a sampler they may."""
     return any(
         eqn.primitive.name in ("cond", "while") or any(map(_has_branches, _compat.bodies_in(eqn.params)))
         for eqn in jaxpr.eqns
+        if not is_of_a_distribution(eqn)
     )

@@ -291,6 +291,13 @@ _DISTRIBUTIONS = f"{_LIBRARIES[1]}distributions/"
 _SPECIAL = (f"{_LIBRARIES[0]}_src/scipy/special.py", f"{_LIBRARIES[0]}_src/lax/special.py")
 
 
+def is_of_a_distribution(eqn: Any) -> bool:
+    """Whether a distribution of NumPyro's has asked for it, and no program."""
+    traceback = eqn.source_info.traceback
+    paths = (frame.file_name for frame in (traceback.frames if traceback else ()))
+    return next((path for path in paths if not path.startswith(_LIBRARIES[0])), "").startswith(_DISTRIBUTIONS)
+
+
 def _origin(traceback: Any) -> Origin:
     """Whose code it is.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ppvi.compiler.choose import Choice, coupled, evaluations, runs
 from ppvi.compiler.dependence import site_lanes
+from ppvi.compiler.joint import Joint
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.terms import Term
 from ppvi.ir import (
@@ -127,19 +128,24 @@ def _site(plan: Plan, equation: Equation, choice: Choice) -> SiteReport:
         strategy=str(choice.strategy) if choice.strategy.unbiased else f"{choice.strategy}: biased by design",
         reason=choice.reason,
         credit=_credit(choice, mine, lanes),
-        runs=max((runs(equation, choice.candidate, term) for term in mine), default=1),
+        runs=max((_runs(choice, term) for term in mine), default=1),
         evaluations=max((evaluations(equation, choice.candidate, term) for term in mine), default=0),
     )
 
 
 def _total(plan: Plan, term: Term) -> dict[str, int]:
     """What a term costs, its sites taken in the order of the program."""
-    total, plain = 1, 0
+    total, plain, met = 1, 0, set[Joint]()
     for site, choice in plan.choices.items():
-        if site in term.dependence:
+        if site in term.dependence and choice.joint not in met:
             plain += total * evaluations(site, choice.candidate, term)
-            total *= runs(site, choice.candidate, term)
+            total *= _runs(choice, term)
+            met |= {choice.joint} - {None}
     return {"runs": total, "evaluations": plain}
+
+
+def _runs(choice: Choice, term: Term) -> int:
+    return runs(choice.equation, choice.candidate, term) if choice.joint is None else choice.joint.largest
 
 
 def _cost(report: SiteReport | TermReport) -> str:

@@ -270,7 +270,7 @@ def _evaluate(
                 if taken and equation in taken:
                     operands[0] = _taking(equation, taken[equation], operands, like)
                 found = equation.some_at(places, *operands)
-            except TypeError:  # of what is no array
+            except (TypeError, RuntimeError):  # of what is no array; of a probability that has moved below 0
                 continue
             known.update((var, x) for var, x in zip(outputs, found, strict=True) if x is not None)
 

@@ -47,7 +47,7 @@ LINEAR: dict[str, tuple[frozenset[int], ...]] = {
     **dict.fromkeys(("add", "sub", "rsub"), (frozenset({0, 1}),)),
     **dict.fromkeys(
         """neg sum view reshape _unsafe_view expand permute t transpose unsqueeze squeeze select slice clone alias index gather
-        cumsum _to_copy div mean trace""".split(),
+        cumsum _to_copy div mean trace flip roll""".split(),
         (frozenset({0}),),
     ),
     **dict.fromkeys(("mul", "mm", "bmm", "dot", "mv"), (frozenset({0}), frozenset({1}))),

@@ -308,6 +308,11 @@ class Strategy:
     """How it fits lanes that are drawn one after the other, each given those before: by the rest at the draw alone; by
     `values` that are further draws, then of all lanes; by sums over a Markov chain; None where it does not."""
 
+    @property
+    def sums_out(self) -> bool:
+        """Whether it is the sum over all values, each weighed by its probability, so that others' may be taken with it."""
+        return False
+
     relaxes: ClassVar[bool] = False
     """Whether the rest is run at values between those of the support."""
 

@@ -89,6 +89,10 @@ class Enumerate(Sum):
 
     chained: ClassVar[Literal["draw", "draws", "chain"] | None] = "chain"
 
+    @property
+    def sums_out(self) -> bool:
+        return not self.sequential
+
     def draw(self, dist: Distribution, rng: Any) -> Draw:
         return Draw(dist.sample(rng), values=dist.enumerate_support(), log_probs=dist.log_weights())
 
