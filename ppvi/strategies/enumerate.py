@@ -81,10 +81,12 @@ class Enumerate(Sum):
 
     - `sequential`: run value after value, in the memory of one run, instead of side by side.
 
-    In a loop, where each draw may depend on the one before, by the forward recursion over the chain's marginals.
+    In a loop, where each draw may depend on the one before, by the forward recursion over the chain's marginals. Sites that
+    depend on one another, as the rounds of a loop of Python's, are summed over together, by variable elimination: each
+    term by the probabilities of the values that it is a function of.
 
     **Unbiased when** always: the variance by this site is zero. Cost: K runs of the rest, K^lanes where lanes are coupled, K^w
-    where entries of a term depend on w lanes in a row.
+    where entries of a term depend on w lanes in a row; T K^2 entries for a chain of T sites, `sequential=True` K^T runs.
     """
 
     chained: ClassVar[Literal["draw", "draws", "chain"] | None] = "chain"

@@ -1,6 +1,8 @@
 """Every random model with finite sites that its guide lacks has the value, gradient and Hessian that summing over all joint values has."""
 
 import functools
+import math
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -78,3 +80,29 @@ def test_the_static_check_knows_that_a_log_of_a_sum_is_smooth(engine):
         bound = engine.vi.objective(ppvi.objectives.elbo, model, normal)
         params = {"w": engine.array(np.array([0.1, 0.2, -0.3])), "m": engine.array(np.array(0.3))}
         assert bound.prove(params).verdict == "proved"
+
+
+def test_a_value_that_is_barred_whatever_else_is_might_as_well_not_be_there(engine):
+    def model_of_so_many(values):
+        def model():
+            a = ppl.param("a")
+            first = ppl.sample("first", dist.Categorical(logits=a * xp.array([1.0, 0.3, -0.6])))
+            logits = (a + first)[..., None] * xp.array([0.0, 1.0, -0.6])[:values]
+            barred = xp.where(xp.arange(values) == 2, -math.inf, logits)
+            z = ppl.sample("z", dist.Categorical(logits=barred))
+            ppl.sample("x", dist.Normal(a * z, 1.0), obs=xp.array(0.3))
+
+        return model
+
+    found = []
+    with double():
+        for values in (2, 3):
+            with on(engine):
+                bound = engine.vi.objective(lambda p, q: p.log_density({}), model_of_so_many(values), lambda: None)
+                key, at = engine.key(0), {"a": np.array(0.4)}
+                if engine is PYRO:
+                    found.append(numbers_of(functools.partial(bound.surrogate, key), SimpleNamespace(params=at), at))
+                else:
+                    found.append(with_jax(bound, key, {"a": xp.array(0.4)}, {"a": xp.array(0.4)}))
+    for fewer, more in zip(jax.tree.leaves(found[0]), jax.tree.leaves(found[1]), strict=True):
+        np.testing.assert_allclose(more, fewer, rtol=1e-9)

@@ -44,6 +44,30 @@ def by_paths(y, shift):
     return math.log(total)
 
 
+def test_a_sampler_may_branch_in_a_round():
+    """A Binomial's does, and rounds are run side by side all the same."""
+
+    def model(y):
+        def step(before, y):
+            z = numpyro.sample("z", dist.Binomial(2, jax.nn.sigmoid(0.3 * before - 0.2)))
+            numpyro.sample("y", dist.Normal(z + numpyro.param("shift", 0.1), 1.0), obs=y)
+            return z, None
+
+        scan(step, jnp.array(0), y)
+
+    def path(values):
+        probability = 1.0
+        for before, z, y in zip((0, *values), values, Y, strict=False):
+            p = 1 / (1 + math.exp(0.2 - 0.3 * before))
+            probability *= math.comb(2, z) * p**z * (1 - p) ** (2 - z)
+            probability *= math.exp(-0.5 * (y - z - 0.1) ** 2) / math.sqrt(2 * math.pi)
+        return probability
+
+    bound = vi.objective(elbo, model, lambda y: None)
+    exact = math.log(sum(map(path, itertools.product(range(3), repeat=len(Y)))))
+    assert float(bound.estimate(jax.random.key(0), {"shift": 0.1}, jnp.asarray(Y))) == pytest.approx(exact, abs=1e-4)
+
+
 @pytest.mark.parametrize("length", [1, 4])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("loop", LOOPS)
