@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -48,6 +48,8 @@ class Start:
     """Name -> the programs that declare it: `model`, `guide`, `objective`, or `program` and its name."""
     learning: bool
     """Whether a strategy has a state."""
+    modules: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    """What modules keep beside parameters, where that is no part of them: how it begins."""
 
 
 class Estimator(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ppvi.engine.arguments import Constants, Programs, copied, name_of
+from ppvi._doors import described
+from ppvi.engine.arguments import Constants, Programs, copied, name_of, named
 from ppvi.engine.looking import SCALARS
 from ppvi.engine.stagings import Recent
 from ppvi.engine.world import World, scalar
+from ppvi.errors import ProgramError
 from ppvi.ir import Support, Var
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._regions import support_of
@@ -106,3 +109,23 @@ def supports_of(inputs: Sequence[Var], params: Any, constraints: Mapping[str, An
 def _places(inputs: Sequence[Var], params: Any) -> Iterable[tuple[Var, Any]]:
     paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(params))
     return zip(inputs, paths, strict=False)
+
+
+def refuse_without_gradient(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters, which are floating point."""
+    for name, value in named(params).items():
+        for leaf in jax.tree.leaves(value):
+            if not has_gradient(leaf):
+                raise ProgramError(
+                    f"parameter {name!r} is {described(leaf)}, which has no gradient: make it floating point."
+                )
+    return dict(params)
+
+
+def has_gradient(leaf: Any) -> bool:
+    return _is_inexact(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf) is float
+
+
+@functools.cache
+def _is_inexact(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)

@@ -18,6 +18,7 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import EngineError
 from ppvi.numpyro._handlers import InnerSiteError, current_trace
+from ppvi.numpyro._modules import Modules, State
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of
 
 
@@ -54,17 +55,20 @@ class Found:
         return self.engine.traced(self.values[name])
 
 
-def first_run(formula: Formula, key: jax.Array, given: Params, args: Args, kwargs: Kwargs) -> Start:
-    """A run that finds the parameters that are declared with a value; the others are given.
+def first_run(
+    formula: Formula, key: jax.Array, given: Params, args: Args, kwargs: Kwargs, modules: State | None = None
+) -> Start:
+    """A run that finds the parameters that are declared with a value, and the states of modules; the others are given.
 
     What depends on parameters and draws is traced only, for to compile it operation by operation takes seconds; unless an
     initial value depends on it, or a site is under control flow.
     """
     found: list[Start] = []
+    known = modules or {}
 
     def run(token: jax.Array | None) -> Start:
         def start(**options: Any) -> Session:
-            engine = NumPyroPrograms(token=token)
+            engine = NumPyroPrograms(token=token, modules=Modules(known, makes=True))
             options |= {
                 "parameters": Found(engine),
                 "repeats": ONCE,
@@ -75,11 +79,12 @@ def first_run(formula: Formula, key: jax.Array, given: Params, args: Args, kwarg
         _, session = evaluate(formula, start, args, kwargs)
         parameters: Any = session.parameters
         # Without the session, whose tracers must not outlive it.
-        return Start(parameters.values, session.constraints, parameters.owners, session.learning)
+        first = session.engine.modules.state
+        return Start(parameters.values, session.constraints, parameters.owners, session.learning, modules=first)
 
     def traced(token: jax.Array) -> None:
         start = run(token)
-        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(start.params)):
+        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((start.params, start.modules))):
             found.append(start)
 
     with suppress(*NEEDS_VALUES), jax.ensure_compile_time_eval():

@@ -16,33 +16,31 @@ from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr
 from numpyro.distributions.distribution import validation_enabled
 
-from ppvi._doors import described
 from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
-from ppvi.engine.arguments import named
 from ppvi.engine.checking import Oracle
 from ppvi.engine.evaluations import evaluate, handles
 from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import refuse_gaps
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.outcomes import Outcomes, gone_through
-from ppvi.engine.protocol import Args, Kwargs, Params, Start
+from ppvi.engine.protocol import Args, Kwargs, Params, Scope, Start
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import uncollected
 from ppvi.engine.summed import Completed, telling
 from ppvi.engine.unstaged import culprits
-from ppvi.errors import ProgramError
 from ppvi.numpyro import _source as source
-from ppvi.numpyro._arguments import Structure, names_of, supports_of
+from ppvi.numpyro._arguments import Structure, has_gradient, names_of, refuse_without_gradient, supports_of
 from ppvi.numpyro._beginnings import first_run
 from ppvi.numpyro._checking import Gradients, ValueAndGrad
 from ppvi.numpyro._distributions import SiteDistribution
 from ppvi.numpyro._handlers import InnerSiteError, current_trace
 from ppvi.numpyro._learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro._lifting import lifted, traced_afresh
+from ppvi.numpyro._modules import Begun, Modules, UnknownStateError, moved
 from ppvi.numpyro._numbers import KEY, number
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._orders import derivatives_of
@@ -78,6 +76,7 @@ class Estimator:
         self.reading = Reading(formula)
         self._lifted = False
         """Whether a program has shown to have sites under control flow."""
+        self._modules = Begun()
 
     def of(self, formula: Formula) -> Self:
         return type(self)(formula)
@@ -85,6 +84,7 @@ class Estimator:
     def initialise(self, key: jax.Array, /, *args: Any, **kwargs: Any) -> Start:
         self.reading.worlds.look(parted(self.reading, args, kwargs).constants)  # which refuses what nobody can see into
         start = first_run(self.formula, key, {}, args, kwargs)
+        self._modules.meet(start.modules)
         self.formula.refuse_no_params(start.params)
         refuse_gaps(self, key, start.params, args, kwargs)
         # Weak types would make the second call of a jitted step compile again.
@@ -92,13 +92,15 @@ class Estimator:
 
     def culprits(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> list[str]:
         def start(**options: Any) -> Session:
-            return Session(NumPyroPrograms(), params, self.formula.strategies, scope_of(key, plain=True), **options)
+            mine, modules = self._modules.parted(params)
+            return self._session(scope_of(key, plain=True), mine, modules, **options)
 
         with validation_enabled(False):
             return culprits(self.formula, start, args, kwargs)
 
     def begun(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> Start:
-        return first_run(self.formula, jax.random.fold_in(as_key(key), 0), params, args, kwargs)
+        mine, modules = self._modules.parted(params)
+        return first_run(self.formula, jax.random.fold_in(as_key(key), 0), mine, args, kwargs, modules)
 
     def value_and_grad(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
         return self.differentiated(key, params, args, kwargs)
@@ -127,24 +129,31 @@ class Estimator:
         return self._call(self._evaluate, key, params, args, kwargs, values)
 
     def states(self, params: Params, /, *args: Any, **kwargs: Any) -> States:
-        return first_states(self.staged(params, *args, **kwargs))
+        first = first_states(self.staged(params, *args, **kwargs))
+        return first._replace(modules=self._modules.parted(params)[1])
+
+    def moved(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> dict[str, Any]:
+        """The states of modules, which may be among the parameters, after an evaluation with this key."""
+        return self._call(self._move, key, params, args, kwargs)
 
     def update(
         self, key: jax.Array, params: Params, states: States, /, *args: Any, **kwargs: Any
     ) -> tuple[jax.Array, Params, States]:
-        return self._call(self._learn, key, params, args, kwargs, states)
+        return self._call(self._learn, key, params | states.modules, args, kwargs, states)
 
     def untouched(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def gradients(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs, start: Start) -> Gradients:
+        mine, modules = self._modules.parted(params)
+
         def of(oracle: Oracle) -> ValueAndGrad:
             # With one key for all draws, what does not depend on them is computed once.
             return lambda key, params: oracle.estimator.value_and_grad(
-                key if oracle.key is None else oracle.key, params, *args, **kwargs
+                key if oracle.key is None else oracle.key, params | modules, *args, **kwargs
             )
 
-        return Gradients(of(Oracle(self)), as_key(key), params, start.constraints, of)
+        return Gradients(of(Oracle(self)), as_key(key), mine, start.constraints, of)
 
     def outcomes(self, params: Params, args: Args, kwargs: Kwargs, limit: int, seconds: float = math.inf) -> Outcomes:
         tape = Tape(limit, seconds)
@@ -165,15 +174,14 @@ class Estimator:
         @functools.partial(jax.vmap, in_axes=(0, 0, None, None, None))
         def run(key: jax.Array, given: Any, params: Params, arrays: list[Any], structure: Structure) -> Any:
             args, kwargs = structure.joined(arrays)
-            engine, scope = NumPyroPrograms(), scope_of(key, plain=True)
-            session = Session(engine, params, self.formula.strategies, scope, plate_rows=Whole())
+            session = self._session(
+                scope_of(key, plain=True), params, self._modules.last_of(arrays), plate_rows=Whole()
+            )
             with handles(self.formula, session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
                 return function(p, q) if given is None else function(p, q, given)
 
-        keys, checked = jax.random.split(as_key(key), n), _checked(params)
-        return jax.device_get(
-            self._called(lambda arrays, rest: run(keys, given, checked, arrays, rest), checked, args, kwargs)
-        )
+        keys = jax.random.split(as_key(key), n)
+        return jax.device_get(self._called(functools.partial(run, keys, given), params, args, kwargs))
 
     def completed(
         self,
@@ -199,10 +207,11 @@ class Estimator:
         return jax.random.fold_in(key, 2**31)  # splits of a key are its folds with small numbers
 
     def staged(self, params: Params, /, *args: Any, **kwargs: Any) -> Plan:
-        return self.laid_out(_checked(params), args, kwargs)[0]
+        return self.laid_out(params, args, kwargs)[0]
 
     def seen(self, params: Params, /, *args: Any, **kwargs: Any) -> Staged:
-        plan, arrays = self.laid_out(_checked(params), args, kwargs)
+        plan, arrays = self.laid_out(params, args, kwargs)
+        params = self._modules.parted(params)[0]
         inputs, leaves = plan.program.inputs, jax.tree.leaves(params)
         values = zip((*inputs[: len(leaves)], *inputs[len(leaves) + 1 :]), (*leaves, *arrays), strict=True)
         known = {var: number(x) for var, x in values}
@@ -213,7 +222,7 @@ class Estimator:
     ) -> tuple[Plan, list[Any]]:
         """The plan for these arguments, with sites that strategies see as this kind of distribution; and their arrays."""
 
-        def call(arrays: list[Any], structure: Structure) -> tuple[Plan, list[Any]]:
+        def call(params: Params, arrays: list[Any], structure: Structure) -> tuple[Plan, list[Any]]:
             key = jax.random.key(0)
             if kind is SiteDistribution:
                 return self.planned(key, params, arrays, structure), arrays
@@ -221,8 +230,33 @@ class Estimator:
 
         return self._called(call, params, args, kwargs)
 
-    def _called(self, call: Callable[..., T], params: Params, args: Args, kwargs: Kwargs) -> T:
-        return called([self.reading], call, params, args, kwargs)
+    def _called(
+        self, call: Callable[[Params, list[Any], Structure], T], params: Params, args: Args, kwargs: Kwargs
+    ) -> T:
+        """What a function makes of parameters and arguments, of which the states of modules are the last arrays."""
+        if not self._modules.first and any(not has_gradient(x) for x in jax.tree.leaves(dict(params))):
+            self._begin_modules(args, kwargs)
+
+        def run() -> T:
+            mine, states = self._modules.parted(params)
+            checked, last = refuse_without_gradient(mine), jax.tree.leaves(states)
+            return called(
+                [self.reading], lambda arrays, rest: call(checked, [*arrays, *last], rest), checked, args, kwargs
+            )
+
+        try:
+            return run()
+        except UnknownStateError:
+            self._begin_modules(args, kwargs)
+            return run()
+
+    def _begin_modules(self, args: Args, kwargs: Kwargs) -> None:
+        first = first_run(self.formula, jax.random.key(0), {}, args, kwargs, self._modules.first)
+        self._modules.meet(first.modules)
+
+    def _session(self, scope: Scope, params: Params, modules: Mapping[str, Any], **options: Any) -> Session:
+        engine = NumPyroPrograms(self._lifted, modules=Modules(modules))
+        return Session(engine, params, self.formula.strategies, scope, **options)
 
     def _call(
         self,
@@ -235,19 +269,18 @@ class Estimator:
         any_numbers: bool = False,
     ) -> T:
         """A method of these arguments, compiled for such ones in the world as it is."""
-        checked = _checked(params)
 
-        def call(arrays: list[Any], structure: Structure) -> T:
+        def call(checked: Params, arrays: list[Any], structure: Structure) -> T:
             made, name = structure.made(checked, arrays), function.__name__
             if name in made:
                 return made[name](key, checked, arrays, *states)
             if not any_numbers and not any(isinstance(x, Tracer) for x in jax.tree.leaves((key, checked))):
-                refuse_gaps(self, key, checked, args, kwargs)
+                refuse_gaps(self, key, params, args, kwargs)
             made[name] = jax.jit(functools.partial(function, structure))
             with uncollected():
                 return made[name](key, checked, arrays, *states)
 
-        return self._called(call, checked, args, kwargs)
+        return self._called(call, params, args, kwargs)
 
     # Staging ------------------------------------------------------------------------------------------------------------
 
@@ -267,7 +300,7 @@ class Estimator:
         self, structure: Structure, key: jax.Array, params: Params, arrays: list[Any], states: States
     ) -> tuple[jax.Array, Params, States]:
         plan = self.planned(key, params, arrays, structure)
-        learners = learners_of(plan)
+        states, learners = states._replace(modules=self._move(structure, key, params, arrays)), learners_of(plan)
         if not learners:
             of, leaves = derivatives_of(plan, params, key, arrays)
             return *of.gradient(leaves), states
@@ -286,6 +319,14 @@ class Estimator:
 
         learn.defjvp(refused)
         return learn(key, params, arrays, states)
+
+    def _move(self, structure: Structure, key: jax.Array, params: Params, arrays: list[Any]) -> dict[str, Any]:
+        args, kwargs = structure.joined(arrays)
+
+        def session(**options: Any) -> Session:
+            return self._session(scope_of(key, plain=True), params, self._modules.last_of(arrays), **options)
+
+        return moved(self.formula, session, args, kwargs) if self._modules.first else {}
 
     def planned(self, key: jax.Array, params: Params, arrays: Sequence[Any], structure: Structure) -> Plan:
         """The plan for such arguments, staged once for keys of a kind and modes of JAX."""
@@ -310,8 +351,7 @@ class Estimator:
             args, kwargs = structure.joined(arrays)
 
             def start(**options: Any) -> Session:
-                engine, scope = NumPyroPrograms(self._lifted), scope_of(key, distribution)
-                return Session(engine, params, self.formula.strategies, scope, **options)
+                return self._session(scope_of(key, distribution), params, self._modules.last_of(arrays), **options)
 
             value, session = evaluate(self.formula, start, args, kwargs)
             ran.append((session.constraints, session.plate_rows.begun_anew))
@@ -355,18 +395,3 @@ def _drawing(seed: int) -> AbstractContextManager[np.ndarray]:
 
 def _like(x: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
     return np.asarray(x, None if other is None else other.dtype)
-
-
-def _checked(params: Params) -> Params:
-    for name, value in named(params).items():
-        for leaf in jax.tree.leaves(value):
-            if not (_has_gradient(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf) is float):
-                raise ProgramError(
-                    f"parameter {name!r} is {described(leaf)}, which has no gradient: make it floating point."
-                )
-    return dict(params)
-
-
-@functools.cache
-def _has_gradient(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.inexact)

@@ -78,6 +78,8 @@ class Around(Messenger):
         self.session = session
         self.plates = plates
         self.level = current_trace()
+        self.states: dict[str, Any] = {}
+        """Of modules, which the program changes in place."""
 
     def process_message(self, msg: Any) -> None:
         kind, name = msg["type"], msg.get("name")
@@ -87,12 +89,17 @@ class Around(Messenger):
             self.run.keep(name, msg["value"])
         elif kind == "control_flow":
             msg["fn"] = CONTROL_FLOW[msg["fn"]]
-        elif kind in _UNSUPPORTED:
-            raise EngineError(_UNSUPPORTED[kind].format(name=name, role=self.run.role, where=source.here()))
+        elif kind == "mutable":
+            msg["value"] = self._state(name, msg["args"][0])
         elif kind == "plate":
             self._plate(msg)
         else:
             provide(self.session, msg, self.run.role)
+
+    def _state(self, name: str, initial: Any) -> Any:
+        if name not in self.states and (found := self.session.engine.modules.before(name, initial)) is not None:
+            self.states[name] = found
+        return self.states.get(name)
 
     def _plate(self, msg: Any) -> None:
         held = self.plates.meet(stated_by(msg, self.run.role, self.session.here()))
@@ -168,12 +175,6 @@ def in_order(rows: Any, size: int) -> bool:
         made = getattr(rows, "parent", None)
         return rows.shape == (size,) and made is not None and made.primitive is lax.iota_p
     return np.array_equal(rows, np.arange(size))
-
-
-_UNSUPPORTED = {
-    "mutable": "mutable site {name!r} of the {role} at {where}: mutable state is not supported; keep the state in `params`, "
-    "or evaluate the module with fixed statistics.",
-}
 
 
 def _scan(

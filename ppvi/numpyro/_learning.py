@@ -24,6 +24,8 @@ class States(NamedTuple):
     """Site -> the strategy's state."""
     memories: dict[str, Any]
     """Site -> that of its optimiser."""
+    modules: dict[str, Any] = {}  # noqa: RUF012  (never changed in place)
+    """Mutable site -> what its module keeps beside parameters."""
 
 
 def learners_of(plan: Plan) -> dict[str, Strategy]:
@@ -64,7 +66,7 @@ def value_grad_and_states(
     for name, slope in slopes.items():
         step, memories[name] = _rule(learners[name]).update(slope, states.memories[name])
         values[name] = optax.apply_updates(states.values[name], step)
-    return value, grads, States(values, memories)
+    return value, grads, states._replace(values=values, memories=memories)
 
 
 def _rule(strategy: Strategy) -> optax.GradientTransformation:

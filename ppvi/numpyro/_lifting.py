@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -37,6 +36,7 @@ from ppvi.ir import AxisMap, Candidate, SiteInfo
 from ppvi.numpyro import _compat
 from ppvi.numpyro._bodies import Found, Inside, Interpreter, Sites
 from ppvi.numpyro._flows import of_body
+from ppvi.numpyro._handlers import Around
 from ppvi.numpyro._markers import ask_given, is_asking, mark_lifted, mark_record, rest_p, site_p
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._stage import Reader
@@ -63,15 +63,14 @@ class Asking:
         return mark_record(record, arrays)
 
 
-def run_lifted(
-    session: Session, run: Run, program: Callable[[], Any], around: Callable[[], AbstractContextManager[Any]]
-) -> Any:
+def run_lifted(session: Session, run: Run, program: Callable[[], Any], around: Callable[[], Around]) -> Any:
     """Run a program whose sites may be under control flow, with handlers around it that tell of them; what it returns."""
     static: list[Any] = []
 
     def traced() -> list[Any]:
-        with around():
-            leaves, structure = jax.tree.flatten(program())
+        with (handler := around()):
+            returned = program()
+        leaves, structure = jax.tree.flatten((returned, handler.states))
         static[:] = [structure, [None if _is_array(leaf) else leaf for leaf in leaves]]
         return [leaf for leaf in leaves if _is_array(leaf)]
 
@@ -82,7 +81,9 @@ def run_lifted(
     outside = Outside(keys, asking.given, session.marks is not None, run)
     arrays = iter(outside.evaluate(closed.jaxpr, closed.consts, ()))
     structure, leaves = static
-    return jax.tree.unflatten(structure, [next(arrays) if leaf is None else leaf for leaf in leaves])
+    returned, states = jax.tree.unflatten(structure, [next(arrays) if leaf is None else leaf for leaf in leaves])
+    session.engine.modules.ran(states)
+    return returned
 
 
 def _is_array(leaf: Any) -> bool:

@@ -33,6 +33,7 @@ from ppvi.numpyro._distributions import SiteDistribution, check_same_batch, unva
 from ppvi.numpyro._edges import careful
 from ppvi.numpyro._handlers import Around, Direct, InnerSiteError, current_trace
 from ppvi.numpyro._lifting import run_lifted
+from ppvi.numpyro._modules import Modules
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._regions import support_of
 from ppvi.numpyro._sharding import split_runs
@@ -92,6 +93,7 @@ class NumPyroPrograms:
 
     - `lifted`: whether programs are lifted at once, for one of them has sites in bodies.
     - `token`: an array that is traced, by which what is drawn is traced too.
+    - `modules`: the states of modules; none by default.
     """
 
     ops = OPS
@@ -101,9 +103,10 @@ class NumPyroPrograms:
     array, looked_at = staticmethod(jnp.asarray), staticmethod(lambda fn, value: value)
     direct, known, values_of = staticmethod(Direct), staticmethod(known), staticmethod(values_of)
 
-    def __init__(self, lifted: bool = False, token: jax.Array | None = None):
+    def __init__(self, lifted: bool = False, token: jax.Array | None = None, modules: Modules | None = None):
         self.lifted = lifted
         self.token = token
+        self.modules = Modules({}) if modules is None else modules
         self._inner = False
         self._level = current_trace()
 
@@ -119,9 +122,11 @@ class NumPyroPrograms:
         with plates.explained():
             if not self.lifted:
                 self._inner = False
-                with Around(run, session, plates):
+                around = Around(run, session, plates)
+                with around:
                     returned = program()
                 if not self._inner:
+                    self.modules.ran(around.states)
                     return returned
                 run.clear()
             return run_lifted(session, run, program, lambda: Around(run, session, plates))

@@ -45,7 +45,9 @@ class Loss(ELBO):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        return {"loss": self.loss(rng_key, param_map, model, guide, *args, **kwargs), "mutable_state": None}
+        loss = self.loss(rng_key, param_map, model, guide, *args, **kwargs)
+        after = self._on(model, guide).moved(rng_key, param_map, args, kwargs)
+        return {"loss": loss, "mutable_state": after or None}
 
     def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Estimator:
         """The objective on SVI's own model and guide, as SVI may have wrapped them."""

@@ -43,6 +43,8 @@ class Moving(NamedTuple):
     """What the strategies of each objective have learned."""
     average: Params
     """Of the unconstrained parameters over the steps; empty where it is not asked for."""
+    modules: dict[str, Any]
+    """What modules keep beside parameters, which every gradient moves once."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +66,20 @@ class Move:
         memory: Any,
         states: States,
         constrain: Callable[[Params], Params],
+        modules: dict[str, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> tuple[jax.Array, Params, Any, States]:
-        """The loss; the parameters, the optimiser's memory and the strategies' states after the step."""
+    ) -> tuple[jax.Array, Params, Any, States, dict[str, Any]]:
+        """The loss; the parameters, the optimiser's memory, the strategies' states and those of modules after the step."""
 
         def surrogate(mine: Params, values: dict[str, Any]) -> jax.Array:
-            return self.bound.surrogate_in(values, key, constrain(params | mine), args, kwargs)
+            return self.bound.surrogate_in(values, key, constrain(params | mine) | modules, args, kwargs)
 
         mine, sign = self.mine(params), -1 if self.bound.formula.maximize else 1
         value, grads, states = value_grad_and_states(surrogate, self.learners, mine, states)
         updates, memory = self.rule.update(jax.tree.map(lambda g: sign * g, grads), memory, mine)
-        return sign * value, params | cast(Params, optax.apply_updates(mine, updates)), memory, states
+        after = self.bound.moved(key, constrain(params) | modules, args, kwargs) if modules else {}
+        return sign * value, params | cast(Params, optax.apply_updates(mine, updates)), memory, states, modules | after
 
 
 class Trainer:
@@ -104,6 +108,10 @@ class Trainer:
         self._from = training.beginning([whose for _, whose in pairs], found, biject_to)
         self._many, self._several = (() if n == 1 else (n,) for n in (starts, len(pairs)))
         first, constraints = self._from.params, self._from.constraints
+        begun = {name: state for start in found for name, state in start.modules.items()}
+        given = {name: value for name, value in (params or {}).items() if name in begun}
+        self._modules = begun | _like(begun, begun | given)
+        params = None if params is None else {name: value for name, value in params.items() if name not in given}
         given = training.started_from(first, constraints, params, _like, shapes, _numbers)
         self._start = first | given
         self._plans = [
@@ -143,6 +151,7 @@ class Trainer:
             tuple(move.rule.init(move.mine(unconstrained)) for move in self.moves),
             tuple(first_states(plan) if plan else States({}, {}) for plan in self._plans),
             jax.tree.map(_precise, unconstrained) if self.averaging is not None else {},
+            self._modules,
         )
         # Weak types would make the second call of the loop compile again.
         return jax.tree.map(lambda x: x if is_key(x) else jnp.array(x, jnp.result_type(x)), first)
@@ -228,7 +237,7 @@ class Trainer:
             fresh = jax.random.fold_in(self._keys(first)[0], 2**31)
 
             def one(moving: Moving) -> jax.Array:
-                params = self._from.constrained(self._reached(moving))
+                params = self._from.constrained(self._reached(moving)) | moving.modules
 
                 def value(draw: jax.Array) -> jax.Array:
                     return sign * bound.surrogate(jax.random.fold_in(fresh, draw), params, *args, **kwargs)
@@ -261,10 +270,12 @@ class Trainer:
         return run
 
     def _step(self, moving: Moving, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Moving, jax.Array]:
-        params, memories, states, values = moving.params, [], [], []
+        params, modules, memories, states, values = moving.params, moving.modules, [], [], []
         keys = self._keys(moving)
         for move, key, memory, known in zip(self.moves, keys, moving.optimizers, moving.strategies, strict=True):
-            value, params, memory, known = move.step(key, params, memory, known, self._from.constrained, args, kwargs)
+            value, params, memory, known, modules = move.step(
+                key, params, memory, known, self._from.constrained, modules, args, kwargs
+            )
             memories.append(memory)
             states.append(known)
             values.append(value)
@@ -272,7 +283,7 @@ class Trainer:
         if self.averaging is not None:
             weight = training.weight_in_average(step, self.averaging)
             average = jax.tree.map(lambda mean, x: mean + (weight * (x - mean)).astype(mean.dtype), average, params)
-        return Moving(step, moving.key, params, tuple(memories), tuple(states), average), jnp.stack(values)
+        return Moving(step, moving.key, params, tuple(memories), tuple(states), average, modules), jnp.stack(values)
 
     def _keys(self, moving: Moving) -> list[jax.Array]:
         key = jax.random.fold_in(jax.random.wrap_key_data(moving.key, impl=self._impl), moving.step)
@@ -290,7 +301,8 @@ class Trainer:
         return jnp.stack(good).all()
 
     def params(self, state: State) -> Params:
-        return self._from.constrained(self._reached(self.layout.gathered(self._moving(state))))
+        moving = self.layout.gathered(self._moving(state))
+        return self._from.constrained(self._reached(moving)) | moving.modules
 
     def _reached(self, moving: Moving) -> Params:
         """The unconstrained parameters that a fit gives back."""
@@ -310,7 +322,7 @@ class Trainer:
 
     def cause(self, state: State, data: Data) -> str | None:
         moving, (args, kwargs) = self._moving(state), data
-        params = self._from.constrained(self.layout.gathered(moving.params))
+        params = self._from.constrained(self.layout.gathered(moving.params)) | moving.modules
         for key, bound in zip(self._keys(moving), self.objectives, strict=True):
             found = bound.culprits(key, params, args, kwargs)
             value, grads = bound.differentiated(key, params, args, kwargs, any_numbers=True)

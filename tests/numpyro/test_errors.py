@@ -393,15 +393,6 @@ def test_site_whose_draw_is_differentiated_by_the_objective():
         estimate(program, guide=guide)
 
 
-def test_mutable_state():
-    def guide():
-        numpyro.primitives.mutable("state", {"n": 0})
-        numpyro.sample("x", dist.Normal(numpyro.param("theta"), 1.0))
-
-    with pytest.raises(EngineError, match="mutable site 'state' of the guide"):
-        estimate(guide=guide)
-
-
 def test_parameter_first_declared_inside_a_transformation():
     def guide():
         loc = jax.vmap(lambda i: numpyro.param("theta", jnp.zeros(())) * i)(jnp.ones(2))
