@@ -257,7 +257,8 @@ class Objective:
 
     @door
     def states(self, params: Params, /, *args: Any, **kwargs: Any) -> Any:
-        """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient."""
+        """The states of strategies that learn, such as `Reinforce(RunningMean())`, before their first gradient; on NumPyro
+        those of modules too, such as batch statistics, in `.modules`, by the names of their mutable sites."""
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).states(params, *args, **kwargs)
 
