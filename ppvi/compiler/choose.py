@@ -12,15 +12,12 @@ from ppvi.analysis.inlined import flatten
 from ppvi.analysis.intervals import interval
 from ppvi.analysis.ranges import Ranges
 from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
-from ppvi.compiler.joint import Joint
+from ppvi.compiler.joint import SMALL_SUPPORT, Joint, support_size
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
 from ppvi.ir import POINT, Atom, Candidate, Equation, Program, Sited, SiteInfo, Var, equations_behind, union
 from ppvi.strategies import Draw, Strategy
 from ppvi.strategies.alternatives import LIMIT
-
-SMALL_SUPPORT = 16
-"""The largest support that is enumerated without being asked for."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +63,14 @@ def choose(
     enumerated together do so once.
     """
     total = [1] * len(parts.terms)
+    joint_of = {site: joint for joint in joints for site in joint.candidates}
     choices: dict[Equation, Choice] = {}
     for site in sites:
-        if site in choices:
-            continue
-        for joint in joints:
-            if site in joint.candidates and max(total[i] for i in joint.terms) * joint.largest <= LIMIT:
-                choices |= {
-                    other: Choice(other, candidate, None, joint) for other, candidate in joint.candidates.items()
-                }
-                for i in joint.terms:
-                    total[i] *= joint.largest
+        joint = joint_of.get(site)
+        if site not in choices and joint and max(total[i] for i in joint.terms) * joint.largest <= LIMIT:
+            choices |= {other: Choice(other, candidate, None, joint) for other, candidate in joint.candidates.items()}
+            for i in joint.terms:
+                total[i] *= joint.largest
         if site in choices:
             continue
         mine = {i: parts.terms[i] for i in sorted(terms_of.get(site, ()))}
@@ -101,12 +95,6 @@ def choose(
 def first_candidate(site: Equation[Sited]) -> Candidate:
     """The candidate that a site prefers. Candidates of one site have one route."""
     return site.role.info.candidates[0]
-
-
-def support_size(site: Equation[Sited], candidate: Candidate) -> int:
-    """Number of alternative values that a candidate keeps, 1 if none."""
-    values = candidate.place("values")
-    return 1 if values is None else site.inputs[values].shape[site.role.mapped]
 
 
 def runs(site: Equation[Sited], candidate: Candidate, term: Term) -> int:

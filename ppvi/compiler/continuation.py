@@ -48,7 +48,7 @@ class Machine(Protocol):
 
     def without(self, done: int) -> Machine: ...
 
-    def read(self, i: int, env: Env) -> Array: ...
+    def plain(self, group: Group, env: Env, position: int) -> dict[int, Array]: ...
 
 
 class Env:
@@ -67,14 +67,13 @@ class Env:
         """Whether all sites so far have their draws for values."""
 
     def __getitem__(self, atom: Atom) -> Array:
-        if isinstance(atom, Literal) and atom not in self.values:
+        if atom in self.values:
+            return self.values[atom]
+        if isinstance(atom, Literal):
             return atom.value
-        scope: Env | None = self
-        while scope is not None:
-            if atom in scope.values:
-                return scope.values[atom]
-            scope = None if atom in scope.anew else scope.outer
-        raise KeyError(atom)
+        if self.outer is None or atom in self.anew:
+            raise KeyError(atom)
+        return self.outer[atom]
 
     def __contains__(self, atom: Atom) -> bool:
         here = isinstance(atom, Literal) or atom in self.values
@@ -97,6 +96,9 @@ class Detached(Env):
         if isinstance(atom, Var) and atom not in self.values and atom not in self.anew:
             self.values[atom] = self.ops.stop_gradient(self.source[atom])
         return super().__getitem__(atom)
+
+    def __contains__(self, atom: Atom) -> bool:
+        return super().__contains__(atom) or (atom not in self.anew and atom in self.source)
 
 
 def draw_of(choice: Choice, env: Env, ops: Ops) -> Draw:
@@ -199,8 +201,7 @@ class Rest:
         # Where the lanes are still apart, one run with all of them at an alternative serves every stack of runs.
         ops, machine = self.ops, self.machine
         axes = [axis for axis, size in enumerate(chosen.shape[1:]) if size > 1]
-        schedule = machine.schedule(self.group, self.position)
-        parts = split(self.equation, machine.plan.equations, schedule, axes, self._results)
+        parts = split(self.equation, machine.plan.equations, self._early, axes, self._early_results)
         mixed = {var: lanes for var, lanes in parts.frontier.items() if lanes is not None}
 
         def near(value: Array, wanted: Collection[Var]) -> list[Array]:
@@ -216,7 +217,7 @@ class Rest:
             at = {var: ops.where(mask, x, here[var]) for var, mask, x in zip(mixed, masks, others, strict=True)}
             inner.values |= here | at
             machine.draw(parts.far, inner)
-            return self._read(inner)
+            return self._plain(inner)
 
         runs = ops.vmap(lambda masks: ops.vmap(lambda others: far(masks, others))(others))(masks)
         return {i: ops.reshape(x, (-1, *x.shape[2:])) for i, x in runs.items()}
@@ -234,9 +235,8 @@ class Rest:
         return self.machine.estimate(self.group, inner, self.position)
 
     def draw(self, value: Array) -> dict[int, Array]:
-        """The terms' values with later sites simply drawn."""
-        schedule = self.machine.schedule(self.group, self.position)
-        return self._read(self._drawn_at(value, schedule, self._results))
+        """The terms' values with later sites simply drawn, but those summed over that are enumerated together."""
+        return self._plain(self._drawn_at(value, self._early, self._early_results))
 
     def _drawn_at(self, value: Array, schedule: int, wanted: Collection[Atom]) -> Detached:
         """Where these atoms have their values with later sites simply drawn, which may be what the program's run has found."""
@@ -259,8 +259,22 @@ class Rest:
     def _results(self) -> set[Atom]:
         return {part.atom for i in self.group for part in self.machine.plan.terms[i].parts}
 
-    def _read(self, inner: Detached) -> dict[int, Array]:
-        return {i: self.ops.stop_gradient(self.machine.read(i, inner)) for i in self.group}
+    @property
+    def _early(self) -> int:
+        """The equations after the site, up to those that depend on sites which are enumerated together."""
+        return self.machine.schedule(self.group, self.position) & ((1 << self.machine.plan.late) - 1)
+
+    @property
+    def _early_results(self) -> set[Atom]:
+        """What is needed of them, by the terms and by the others."""
+        plan, schedule = self.machine.plan, self.machine.schedule(self.group, self.position)
+        late = [e for i, e in enumerate(plan.equations) if schedule >> i & 1 and i >= plan.late]
+        made = {var for equation in late for var in equation.outputs}
+        return {atom for equation in late for atom in equation.inputs}.union(self._results) - made
+
+    def _plain(self, inner: Detached) -> dict[int, Array]:
+        """The terms' values, where all has run that depends on no site which is enumerated together with others."""
+        return {i: self.ops.stop_gradient(x) for i, x in self.machine.plain(self.group, inner, self.position).items()}
 
     def along(self, i: int, weight: Array) -> Array:
         term = self.machine.plan.terms[i]

@@ -144,10 +144,13 @@ Scope = tuple[frozenset[Hashable], Hashable]
 V = TypeVar("V", bound=Hashable)
 
 
-def in_order(scopes: Iterable[Scope], sizes: Mapping[Any, int], gone: Collection[V]) -> Iterator[tuple[V, float]]:
+def in_order(
+    scopes: Iterable[Scope], sizes: Mapping[Any, int], gone: Collection[V], depth: Callable[[V], int] = lambda label: 0
+) -> Iterator[tuple[V, float]]:
     """Variables in the order in which they are summed out, each with the entries of the table that this takes.
 
-    The next is that for which fewest probabilities of others have to be made logarithms, and of these the cheapest.
+    The next is one of those in most plates, for which fewest probabilities of others have to be made logarithms, and of these
+    the cheapest.
     """
     scopes = list(scopes)
     of: dict[Hashable, set[int]] = {
@@ -157,14 +160,14 @@ def in_order(scopes: Iterable[Scope], sizes: Mapping[Any, int], gone: Collection
     def union_of(label: V) -> frozenset[Hashable]:
         return frozenset[Hashable]((label,)).union(*(scopes[i][0] for i in of[label]))
 
-    def cost(label: V) -> tuple[int, float]:
+    def cost(label: V) -> tuple[int, int, float]:
         others = sum(scopes[i][1] not in (None, label) for i in of[label])
-        return others, float(math.prod(sizes[name] for name in union_of(label)))
+        return -depth(label), others, float(math.prod(sizes[name] for name in union_of(label)))
 
     costs = {label: cost(label) for label in gone}
     while costs:
         label = min(costs, key=costs.__getitem__)
-        yield label, costs.pop(label)[1]
+        yield label, costs.pop(label)[2]
         scope, used = union_of(label) - {label}, of.pop(label)
         scopes.append((scope, None))
         for name in scope & of.keys():

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,8 +36,8 @@ class Part:
     """Its log_prob, `(*batch)`; of a site that is summed out each value's probability or its logarithm, as `(*lanes, K)`."""
     own: Equation[Sited] | None = None
     """The site itself, where it is summed out."""
-    values_axis: int = -1
-    """The axis of the values, in what a site that is summed out has."""
+    log_probs_axis: int | None = None
+    """The axis of the values, where it is the logarithms of the probabilities that a site which is summed out has."""
     is_probability: bool = False
     scale: Atom | None = None
     """How often it counts."""
@@ -54,8 +55,9 @@ class Part:
 
 def lanes_alone(part: Part) -> AxisMap:
     """Where the axes of what a site that is summed out has lie in its lanes."""
-    gone, ndim = part.values_axis, len(part.atom.shape)
-    return [None if axis == gone % ndim else axis - (axis > gone % ndim) for axis in range(ndim)]
+    gone = part.log_probs_axis
+    assert gone is not None
+    return [None if axis == gone else axis - (axis > gone) for axis in range(len(part.atom.shape))]
 
 
 Apart = Mapping[Equation, frozenset[int]]
@@ -129,6 +131,9 @@ def _refuse_many(site: Equation[Sited], axes: frozenset[int], sites: Sites, part
         )
 
 
+H = TypeVar("H", bound=Hashable)
+
+
 class Classes:
     """Classes of what is the same, as axes that run over the same rows."""
 
@@ -144,6 +149,17 @@ class Classes:
         one, other = self.of(one), self.of(other)
         if one != other:
             self.same[other] = one
+
+    def join_all(self, members: Sequence[Hashable]) -> None:
+        for other in members[1:]:
+            self.join(members[0], other)
+
+    def groups(self, members: Iterable[H]) -> list[list[H]]:
+        """Those that are of one class."""
+        found: dict[Hashable, list[H]] = {}
+        for member in members:
+            found.setdefault(self.of(member), []).append(member)
+        return list(found.values())
 
 
 class Factors:
@@ -215,10 +231,10 @@ class Factors:
         """What a part's array is a function of, and it, with the alternatives in front."""
         table = self.tables.get(part.atom) if isinstance(part.atom, Var) else None  # type: ignore[arg-type]
         labels, array = (table.labels, table.array) if table is not None else ((), self.env[part.atom])
-        if part.own is None or part.values_axis == -1:
+        if part.log_probs_axis is None:
             return labels, array
         labels = tuple(there for label in labels if (there := label.moved(lanes_alone(part))) is not None)
-        return labels, self.ops.moveaxis(array, len(labels) + part.values_axis, -1)
+        return labels, self.ops.exp(self.ops.moveaxis(array, len(labels) + part.log_probs_axis, -1))
 
     # Factors ------------------------------------------------------------------------------------------------------------
 

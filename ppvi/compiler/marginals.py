@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ppvi._ops import Array, Ops
 from ppvi.compiler.assignments import Alike
+from ppvi.compiler.choose import first_candidate
 from ppvi.compiler.continuation import Env, Group
-from ppvi.compiler.elimination import Axis, Factor, Label, Work, aligned, components, eliminate
+from ppvi.compiler.elimination import Axis, Factor, Label, Variable, Work, aligned, components, eliminate
 from ppvi.compiler.factors import Factors, Part, live
-from ppvi.compiler.joint import Joint, own_part
+from ppvi.compiler.joint import Joint, operand, own_part
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.terms import Part as TermPart
 from ppvi.ir import Equation
@@ -41,14 +42,18 @@ class Machine(Protocol):
 
 
 def expectations(joint: Joint, machine: Machine, group: Group, env: Env, position: int) -> dict[int, Array]:
-    """The terms of a group from a position on, with these sites and all that depends on them summed out."""
+    """The terms of a group with these sites, and all that depends on them, summed out.
+
+    **Arguments**
+
+    - `position`: of the first of them. All before it has been run in `env`; after it no others are credited.
+    """
     plan, ops, schedule = machine.plan, machine.ops, machine.schedule(group, position - 1)
     after = [equation for i, equation in enumerate(plan.equations) if schedule >> i & 1]
     later = Env(env, {var for equation in after for var in equation.outputs})
     values = {
-        site: ops.moveaxis(env[site.inputs[place]], site.role.mapped, 0)
+        site: ops.moveaxis(env[operand(site, candidate, "values")], site.role.mapped, 0)
         for site, candidate in joint.candidates.items()
-        if (place := candidate.place("values")) is not None
     }
     own = [own_part(site, candidate) for site, candidate in joint.candidates.items()]
     terms = {part.atom: Part(f"term {i}", "", part.atom) for i in group for part in plan.terms[i].parts}
@@ -65,7 +70,7 @@ def expectations(joint: Joint, machine: Machine, group: Group, env: Env, positio
         value = machine.weighed(part, table.array)
         if not table.labels:
             return value
-        weights = [aligned(ops, x, table.labels, table.axes) for x in probabilities(table)]
+        weights = [aligned(ops, x, table.labels, table.axes) for x in probabilities[table]]
         value = counted(ops, value, functools.reduce(operator.mul, weights))
         return ops.broadcast(ops.sum(value, range(len(table.labels))), part.atom.shape)
 
@@ -76,6 +81,7 @@ def _unmarked(equation: Equation) -> Equation:
     """A site that goes along the path of its draw, as the operation that it is."""
     if not equation.is_site:
         return equation
+    assert first_candidate(equation).strategy.route == "path"
     axes = tuple(range(len(equation.inputs[0].shape)))
     return replace(equation, inputs=equation.inputs[:1], run=lambda x: [x], flow=lambda: [[axes]], role=None)
 
@@ -87,37 +93,40 @@ def _table(staged: Factors, i: int) -> Factor:
     return Factor(array, tuple(labels), tuple(along.get(n, ("alone", n)) for n in range(len(shape))))
 
 
-def _probabilities(
-    staged: Factors, given: Sequence[Factor], tables: Iterable[Factor]
-) -> Callable[[Factor], list[Factor]]:
-    """The probabilities of the variables of a table, one factor for those that depend on one another."""
-    ops, of = staged.ops, {}
+class Marginal(NamedTuple):
+    """Variables whose probabilities are wanted, along these axes."""
+
+    labels: tuple[Label, ...]
+    axes: tuple[Axis, ...]
+    shape: tuple[int, ...]
+
+
+def _probabilities(staged: Factors, given: Sequence[Factor], tables: Iterable[Factor]) -> dict[Factor, list[Factor]]:
+    """Of each table the probabilities of its variables, one factor for those that depend on one another."""
+    ops, group_of = staged.ops, dict[Variable, int]()
     for number, group in enumerate(components(given, set(staged.variables.values()))):
-        of |= {label.variable: number for factor in group for label in factor.labels}
-    asked: dict[tuple[frozenset[Label], frozenset[Axis]], tuple[tuple[Label, ...], tuple[Axis, ...], list[int]]] = {}
-
-    def keys(table: Factor) -> list[tuple[frozenset[Label], frozenset[Axis]]]:
-        groups: dict[int, list[Label]] = {}
-        for label in table.labels:
-            groups.setdefault(of[label.variable], []).append(label)
-        found = []
-        for labels in groups.values():
-            axes = frozenset(axis for label in labels for axis in label.variable.axes)
-            key = frozenset(labels), axes
-            values = [table.array.shape[table.labels.index(label)] for label in labels]
-            order = tuple(axis for axis in table.axes if axis in axes)
-            asked.setdefault(key, (tuple(labels), order, [*values, *(staged.sizes[axis] for axis in order)]))
-            found.append(key)
-        return found
-
-    of_table = {table: keys(table) for table in tables}
+        group_of |= {label.variable: number for factor in group for label in factor.labels}
+    wanted = {table: _wanted(table, group_of, staged.sizes) for table in tables}
+    asked = list(dict.fromkeys(one for several in wanted.values() for one in several))
 
     def log_sum(*shifts: Array) -> Array:
-        moved = [Factor(x, labels, axes) for x, (labels, axes, _) in zip(shifts, asked.values(), strict=True)]
+        moved = [Factor(x, one.labels, one.axes) for x, one in zip(shifts, asked, strict=True)]
         found = eliminate(ops, [*given, *moved], Work(staged.sizes))
         return sum(ops.sum(x.array, range(len(x.array.shape))) for x in found)
 
     dtype = str(given[0].array.dtype)
-    _, found = ops.linear_coefficients(log_sum, [(shape, dtype) for *_, shape in asked.values()])
-    arrays = dict(zip(asked, found, strict=True))
-    return lambda table: [Factor(arrays[key], *asked[key][:2]) for key in of_table[table]]
+    _, arrays = ops.linear_coefficients(log_sum, [(one.shape, dtype) for one in asked])
+    found = {one: Factor(x, one.labels, one.axes) for one, x in zip(asked, arrays, strict=True)}
+    return {table: [found[one] for one in several] for table, several in wanted.items()}
+
+
+def _wanted(table: Factor, group_of: Mapping[Variable, int], sizes: Mapping[Axis, int]) -> list[Marginal]:
+    values = dict(zip(table.labels, table.array.shape, strict=False))
+    found = []
+    for number in dict.fromkeys(group_of[label.variable] for label in table.labels):
+        labels = sorted((x for x in table.labels if group_of[x.variable] == number), key=lambda x: id(x.variable))
+        inside = {axis for label in labels for axis in label.variable.axes}
+        axes = sorted(inside, key=list(sizes).index)
+        shape = (*(values[label] for label in labels), *(sizes[axis] for axis in axes))
+        found.append(Marginal(tuple(labels), tuple(axes), shape))
+    return found

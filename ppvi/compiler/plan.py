@@ -15,7 +15,7 @@ from ppvi._ops import Ops
 from ppvi.compiler.choose import Choice, choose, first_candidate, refuse_moving_supports
 from ppvi.compiler.dependence import join, own_lanes, propagate, site_lanes
 from ppvi.compiler.infinities import Edges, guarded
-from ppvi.compiler.joint import Joint, joints, last
+from ppvi.compiler.joint import Joint, joints, joints_last
 from ppvi.compiler.terms import Decomposition, Sites, Term, decompose
 from ppvi.ir import Atom, Equation, Program, Var, equations_behind, union
 
@@ -34,6 +34,8 @@ class Plan:
     """The terms that depend on a credited site."""
     joints: Mapping[Equation, Joint]
     """The sites that are enumerated together with others."""
+    late: int
+    """Where the equations begin that depend on such sites."""
     fixed: tuple[Equation, ...]
     """Equations that can be run before any credited site is drawn: the same in every run."""
     stateful: dict[str, Equation]
@@ -77,7 +79,8 @@ def plan(program: Program, ops: Ops) -> Plan:
     )
     refuse_moving_supports(program, choices)
     together = list(dict.fromkeys(choice.joint for choice in choices.values() if choice.joint is not None))
-    parts = replace(parts, equations=last(parts.equations, together))
+    ordered, late = joints_last(parts.equations, together)
+    parts = replace(parts, equations=ordered)
 
     behind = equations_behind(parts.equations)
     drawn = _bits(equation in credited for equation in parts.equations)
@@ -97,6 +100,7 @@ def plan(program: Program, ops: Ops) -> Plan:
         choices=choices,
         terms_of=terms_of,
         joints={site: joint for joint in together for site in joint.candidates},
+        late=late,
         fixed=tuple(e for i, e in enumerate(parts.equations) if (wanted & ~reached) >> i & 1),
         stateful=_stateful(choices),
         effects=effects & reached,

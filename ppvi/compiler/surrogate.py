@@ -140,6 +140,16 @@ class Machine:
             else:
                 env.run(equation)
 
+    def plain(self, group: Group, env: Env, position: int) -> dict[int, Array]:
+        """The terms of a group, where all has run after a position that depends on no site which is enumerated with others."""
+        found: dict[int, Array] = {}
+        for i, equation in enumerate(self.plan.equations):
+            joint = self.plan.joints.get(equation) if i > position else None
+            if joint is not None and not joint.terms.isdisjoint(group):
+                found |= expectations(joint, self, group & joint.terms, env, i)
+                group -= joint.terms
+        return found | {i: self.read(i, env) for i in group}
+
     def schedule(self, group: Group, position: int) -> int:
         """The equations after a position that these terms need."""
         return union(self.plan.needs[i] for i in group) & (-1 << (position + 1)) & ~self.done

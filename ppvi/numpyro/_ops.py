@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ppvi.strategies.zero import NEGLIGIBLE
+
 
 class JaxOps:
     """JAX's side of the protocol."""
@@ -122,11 +124,13 @@ class JaxOps:
 
 def _shares(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What exponents are taken above, the exponentials, and their weighed sum."""
-    held = OPS.cancelling(x)
-    top = jnp.max(jnp.where(OPS.cancelling(weights) > 0, held, -jnp.inf), axis=0)
+    held, w = OPS.cancelling(x), OPS.cancelling(weights)
+    top = jnp.max(jnp.where((w > NEGLIGIBLE) | ((w > 0) & (held < jnp.inf)), held, -jnp.inf), axis=0)
     top = jnp.where(top > -jnp.inf, top, 0.0)
-    # A value of weight zero may be likelier than all others by more than an exponential can hold.
-    shares = jnp.exp(jnp.where(held - top < HIGHEST, x - top, HIGHEST))
+    # A value of weight zero may be likelier than all others by more than an exponential can hold, or be no number.
+    ahead = held - top
+    usual = (w > NEGLIGIBLE) | (ahead <= HIGHEST)
+    shares = jnp.exp(jnp.where(usual, x - top, jnp.where(ahead > HIGHEST, HIGHEST, -jnp.inf)))
     return top, shares, jnp.sum(weights * shares, axis=0)
 
 
@@ -140,9 +144,9 @@ def _log_sum(x: jax.Array, weights: jax.Array) -> jax.Array:
 def _log_sum_jvp(primals: Any, tangents: Any) -> Any:
     (_, weights), (dx, dw) = primals, tangents
     _, shares, total = _shares(*primals)
-    slope = jnp.sum(shares * (weights * dx + dw), axis=0)
+    slope = jnp.sum(jnp.where(shares == 0, 0.0, shares * (weights * dx + dw)), axis=0)
     # The value by this rule again, for its derivative where the sum is zero.
-    return _log_sum(*primals), jnp.where(total > 0, slope / jnp.where(total > 0, total, 1.0), 0.0)
+    return _log_sum(*primals), jnp.where(total == 0, 0.0, slope / jnp.where(total == 0, 1.0, total))
 
 
 HIGHEST = 80.0

@@ -270,8 +270,12 @@ def _evaluate(
                 if taken and equation in taken:
                     operands[0] = _taking(equation, taken[equation], operands, like)
                 found = equation.some_at(places, *operands)
-            except (TypeError, RuntimeError):  # of what is no array; of a probability that has moved below 0
+            except TypeError:  # of what is no array
                 continue
+            except RuntimeError:
+                if not _is_random(equation):
+                    raise
+                continue  # PyTorch draws from no probability that has moved below 0
             known.update((var, x) for var, x in zip(outputs, found, strict=True) if x is not None)
 
 

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ppvi.ir import Origin
 from ppvi.pyro._located import noting, within
 from ppvi.pyro._trees import level, stacked, tree_leaves, tree_map, vmap
+from ppvi.strategies.zero import NEGLIGIBLE
 
 HIGHEST = 80.0
 """The logarithm of about the largest number of single precision."""
@@ -39,14 +40,20 @@ class TorchOps:
 
     def log_sum(self, x: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
         held = self.cancelling(x)
-        top = torch.amax(held if weights is None else torch.where(self.cancelling(weights) > 0, held, -math.inf), dim=0)
-        possible = top > -math.inf
-        top = torch.where(possible, top, 0.0)
-        if weights is None:
+        w = None if weights is None else self.cancelling(weights)
+        counts = held if w is None else torch.where((w > NEGLIGIBLE) | ((w > 0) & (held < math.inf)), held, -math.inf)
+        top = torch.amax(counts, dim=0)
+        top = torch.where(top == -math.inf, 0.0, top)
+        if weights is None or w is None:
             total = torch.exp(x - top).sum(0)
         else:
-            # A value of weight zero may be likelier than all others by more than an exponential can hold.
-            total = (weights * torch.exp(torch.where(held - top < HIGHEST, x - top, HIGHEST))).sum(0)
+            # A value of weight zero may be likelier than all others by more than an exponential can hold, or be no number.
+            ahead = held - top
+            usual = (w > NEGLIGIBLE) | (ahead <= HIGHEST)
+            total = (
+                weights * torch.exp(torch.where(usual, x - top, torch.where(ahead > HIGHEST, HIGHEST, -math.inf)))
+            ).sum(0)
+        possible = self.cancelling(total) != 0
         return torch.where(possible, torch.log(torch.where(possible, total, 1.0)) + top, -math.inf)
 
     def logaddexp(self, x: Any, y: Any) -> torch.Tensor:

