@@ -170,8 +170,11 @@ def _too_expensive(site: Equation[Sited], candidate: Candidate, runs: int, place
     return (
         f"site {info.name!r} ~ {info.distribution} at {info.where}: {candidate.strategy} would cost {float(runs):.3g} runs "
         f"of the objective, more than {LIMIT}, because {cause}. "
-        f"LeaveOneOut() or Reinforce() cost one run whatever is coupled."
+        f"LeaveOneOut() or Reinforce() cost one run whatever is coupled{_MARKED if info.named else ''}."
     )
+
+
+_MARKED = "; and without a mark infer={'enumerate': ...} or config_enumerate, if it has one, the site has a default"
 
 
 def refuse_unknown(strategies: Iterable[str], drawn: Collection[str]) -> None:

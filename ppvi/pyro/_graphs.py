@@ -135,7 +135,8 @@ def without_mutation(traced: GraphModule) -> None:
             continue
         made = node.args[0]
         others = [user for user in made.users if user is not node]
-        fresh = _is_operation(made) and not any(order[n] > order[node] or _is_view(n) for n in (made, *others))
+        maker = made.args[0] if made.target is operator.getitem else made  # which may give several
+        fresh = _is_operation(maker) and not any(order[n] > order[node] or _is_view(n) for n in (maker, made, *others))
         if fresh or torch.Tag.inplace_view in node.target.tags:
             node.target = getattr(packet, node.target._overloadname)
 

@@ -65,5 +65,5 @@ class Linearity(TorchDispatchMode):
         return frozenset().union(*(self.estimates[number][1] for number in each(numbers)))
 
 
-_KEEPING = frozenset({"detach", "copy", "lift_fresh", "flip", "unbind", "split"})
+_KEEPING = frozenset({"detach", "copy", "lift_fresh", "flip", "unbind", "split", "unsafe_split"})
 _PRODUCTS = frozenset({"mul", "mm", "bmm", "dot", "mv"})

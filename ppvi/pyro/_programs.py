@@ -26,6 +26,7 @@ from ppvi.ir import Origin
 from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage, _summing as summing
 from ppvi.pyro._buffers import Buffers, SharedNameError, Written
 from ppvi.pyro._distributions import SiteDistribution, evaluate, without_masked
+from ppvi.pyro._divergences import divergence
 from ppvi.pyro._functions import calls_noted
 from ppvi.pyro._handlers import Around, Direct, Reading
 from ppvi.pyro._located import note, within
@@ -117,7 +118,7 @@ class PyroPrograms:
     library = Library("Pyro", source.LIBRARY, pyro.distributions.Distribution, constraints.Constraint, transform_to)
     here, support_of, same_rows = staticmethod(source.here), staticmethod(support_of), staticmethod(graphs.same)
     array, looked_at, direct = staticmethod(torch.as_tensor), staticmethod(without_masked), staticmethod(Direct)
-    known, values_of = staticmethod(known), staticmethod(summing.values_of)
+    known, values_of, divergence = staticmethod(known), staticmethod(summing.values_of), staticmethod(divergence)
 
     def __post_init__(self) -> None:
         self.buffers = Buffers(getattr(self.modules, "places", ()))
@@ -226,12 +227,6 @@ class PyroPrograms:
         self, fn: Any, value: torch.Tensor, intermediates: Sequence[Any], relaxed: bool
     ) -> tuple[torch.Tensor | None, Exception | None]:
         return evaluate(fn, value, intermediates)
-
-    def divergence(self, q: Any, p: Any) -> torch.Tensor | None:
-        try:
-            return torch.distributions.kl_divergence(q, p)
-        except NotImplementedError:
-            return None
 
     def summed(
         self,

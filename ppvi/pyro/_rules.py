@@ -218,9 +218,10 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("select", "unbind"), _select),
     "slice": _slice,
     "stack": _stack,
-    **dict.fromkeys(("cat", "split", "split_with_sizes"), _cut),
+    **dict.fromkeys(("cat", "split", "split_with_sizes", "unsafe_split"), _cut),
     "index": _index,
     "gather": _gather,
+    "embedding": lambda call, i: tuple(range(len(call.operands[1]))) if i else (None, len(call.output) - 1),
     **dict.fromkeys(("searchsorted", "bucketize"), _searched),
     **dict.fromkeys(("mm", "bmm", "mv", "addmm"), _product),
 }

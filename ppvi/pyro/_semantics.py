@@ -26,7 +26,8 @@ OF_ONE = frozenset("sum prod amax amin logsumexp select slice".split())
 WHOLE = {
     "sum": "sum", "prod": "reduce_prod", "amax": "greatest", "amin": "greatest", "logsumexp": "logsumexp",
     "cumsum": "cumsum", "cumprod": "cumprod", "logcumsumexp": "cumlogsumexp", "_softmax": "softmax",
-    "_log_softmax": "log_softmax", "select": "slice", "slice": "slice", "split": "slice", "cat": "concatenate",
+    "_log_softmax": "log_softmax", "select": "slice", "slice": "slice", "split": "slice", "unsafe_split": "slice",
+    "cat": "concatenate",
     "stack": "stack", "mm": "dot_general", "bmm": "dot_general", "mv": "dot_general", "dot": "dot_general",
     "convolution": "conv_general_dilated",
     "linalg_cholesky_ex": "cholesky", "linalg_solve_triangular": "triangular_solve",

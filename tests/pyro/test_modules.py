@@ -1,6 +1,7 @@
 """Parameters of modules on Pyro: read through the session, and moved where they are."""
 
 import gc
+import itertools
 
 import pyro
 import pyro.distributions as dist
@@ -301,3 +302,45 @@ def test_one_generator_one_beginning():
     pyro.clear_param_store()
     assert first == second
     assert generators[0].get_state().equal(generators[1].get_state())
+
+
+def joint_values(bound, params, counts, rows):
+    """E_q f by going through all joint values, of sites with so many values in so many rows."""
+    total = 0.0
+    for values in itertools.product(*(range(k) for k in counts for _ in range(rows))):
+        table = torch.tensor(values).reshape(len(counts), rows)
+        choices = {f"z{i}": row for i, row in enumerate(table)}
+        log_q = vi.objective(lambda p, q, c=choices: q.log_density(c), bound.model, bound.guide).estimate(0, params)
+        ratio = vi.objective(lambda p, q, c=choices: p.log_density(c) - q.log_density(c), bound.model, bound.guide)
+        total += float(torch.exp(log_q) * ratio.estimate(0, params))
+    return total
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn", "embedding"])
+def test_sites_that_follow_one_another_through_a_module(cell):
+    """Cells change in place what they have just made, and split it."""
+    torch.manual_seed(0)
+    y = torch.tensor([0.3, -1.0])
+    cells = {"gru": torch.nn.GRUCell, "lstm": torch.nn.LSTMCell, "rnn": torch.nn.RNNCell}
+    made = torch.nn.Embedding(2, 3) if cell == "embedding" else cells[cell](2, 3)
+    out = torch.nn.Linear(3, 2)
+
+    def model():
+        with pyro.plate("rows", 2):
+            z = pyro.sample("z0", dist.Categorical(torch.tensor([0.7, 0.3])))
+            z = pyro.sample("z1", dist.Categorical(torch.tensor([[0.7, 0.3], [0.2, 0.8]])[z]))
+            pyro.sample("y", dist.Normal(torch.tensor([-1.0, 1.0])[z], 1.0), obs=y)
+
+    def guide():
+        pyro.module("made", made)
+        pyro.module("out", out)
+        z, state = torch.zeros(2, dtype=torch.long), None
+        with pyro.plate("rows", 2):
+            for i in range(2):
+                state = made(z) if cell == "embedding" else made(torch.stack([y, z.float()], -1), state)
+                z = pyro.sample(f"z{i}", dist.Categorical(logits=out(state[0] if cell == "lstm" else state)))
+
+    bound = vi.objective(elbo, model, guide)
+    params = bound.init(0)
+    assert [site.strategy for site in bound.explain(params).sites] == ["Enumerate()"] * 2
+    assert float(bound.estimate(0, params)) == pytest.approx(joint_values(bound, params, [2, 2], 2), rel=1e-4)
