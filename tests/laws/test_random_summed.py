@@ -13,7 +13,7 @@ from tests.engines import PYRO, dist, double, nn, on, ppl, xp
 from tests.laws.random_summed import exact_of, guide, model_of, numbers_of, objective_of, summed_model
 from tests.laws.seeds import FIRST, each_shard, how_many, how_many_shards
 
-PROGRAMS, SHARDS = how_many(50), how_many_shards(5)
+PROGRAMS, SHARDS = how_many(150), how_many_shards(10)
 
 
 def direction_of(params):
