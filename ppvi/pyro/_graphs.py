@@ -18,6 +18,8 @@ from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, get_pro
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+from ppvi.errors import EngineError
+
 SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill copy".split())
 """Operations that take no more than the shape and dtype of their first operand."""
 
@@ -139,6 +141,22 @@ def without_mutation(traced: GraphModule) -> None:
         fresh = _is_operation(maker) and not any(order[n] > order[node] or _is_view(n) for n in (maker, made, *others))
         if fresh or torch.Tag.inplace_view in node.target.tags:
             node.target = getattr(packet, node.target._overloadname)
+
+
+def refuse_constant(node: Node, value: Any, with_gradient: bool) -> None:
+    """What a graph holds is a tensor, and has no gradient where none may have one; or what the program draws by."""
+    if isinstance(value, torch.Generator):
+        [user, *_] = node.users
+        raise EngineError(
+            f"{name_of(user)} at {user.meta.get('where', 'unknown')} draws by a torch.Generator of its own, which would begin "
+            f"anew in every run: draw it before, or by pyro.sample; or let pyro.param make its initial value by a function, as "
+            f"in pyro.param(name, lambda: ...)."
+        )
+    if value.requires_grad and not with_gradient:
+        raise EngineError(
+            f"a tensor of shape {tuple(value.shape)} requires a gradient and is no parameter of the objective: declare "
+            f"it with pyro.param in the model or the guide, a module with pyro.module, or make it a PyroModule."
+        )
 
 
 def shaped_by_draws(traced: GraphModule) -> Iterator[Node]:

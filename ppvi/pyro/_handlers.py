@@ -298,9 +298,9 @@ class Reading(TorchFunctionMode):
         if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
             found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})
             return out.copy_(found) if found.shape == out.shape else func(*args, **kwargs)
-        if func is torch.nn.functional.batch_norm:
-            return batch_norm(*args, **kwargs)
-        return _looked_up(*args) if func == torch.Tensor.__getitem__ else func(*args, **kwargs)
+        if func in _INSTEAD:
+            return _INSTEAD[func](*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def _looked_up(table: torch.Tensor, index: Any) -> torch.Tensor:
@@ -322,9 +322,23 @@ def _looked_up(table: torch.Tensor, index: Any) -> torch.Tensor:
     return found
 
 
+def _one_hot(labels: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+    """`one_hot`, which reads the labels to see that they are in range, as a lookup does when it runs."""
+    if num_classes < 1 or not is_functorch_wrapped_tensor(labels):
+        return torch.nn.functional.one_hot(labels, num_classes)
+    return _looked_up(torch.eye(num_classes, dtype=torch.long), labels)
+
+
 def _is_place(item: Any) -> bool:
     return isinstance(item, torch.Tensor) and item.dtype not in (torch.bool, torch.uint8)
 
+
+_INSTEAD: dict[Any, Callable[..., torch.Tensor]] = {
+    torch.nn.functional.batch_norm: batch_norm,
+    torch.nn.functional.one_hot: _one_hot,
+    torch.Tensor.__getitem__: _looked_up,
+}
+"""What is called in place of a function of PyTorch's."""
 
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 """Through which a program reads and writes past autograd, which no graph has a word for."""

@@ -260,7 +260,8 @@ class PyroPrograms:
         except DynamicError as error:
             raise EngineError(
                 f"finite sites that the guide lacks are summed out of programs that can be staged, and this one cannot: "
-                f"{error}. Give it as numbers of Python what it reads, or draw the sites in the guide."
+                f"{error}. Let it have a number of Python's there, such as x.shape[1] of padded data in place of "
+                f"int(lengths.max()), or draw the sites in the guide."
             ) from error
         finally:
             self.marks = before

@@ -18,11 +18,18 @@ import torch
 from torch._C._functorch import is_batchedtensor, is_functionaltensor  # pyright: ignore[reportMissingImports]
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
+from ppvi._source import UNKNOWN, last_call
 from ppvi.errors import EngineError, ProgramError
 from ppvi.ir import Atom, AxisMap, Equation, Meaning, Note, Origin, Program, Sited, SiteInfo, Var
-from ppvi.pyro import _functions as functions, _rules as rules, _semantics as meanings
+from ppvi.pyro import (
+    _functions as functions,
+    _graphs as graphs,
+    _rules as rules,
+    _semantics as meanings,
+    _source as source,
+)
 from ppvi.pyro._buffers import written
-from ppvi.pyro._graphs import fold, hold_sizes, is_operand, name_of, shaped_by_draws, trace, without_mutation
+from ppvi.pyro._graphs import is_operand, name_of, trace
 from ppvi.pyro._instead import INSTEAD
 from ppvi.pyro._located import Located, Numbers, noting, numbers_noted
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered, registering
@@ -155,18 +162,19 @@ def traced_and_read(
     except RuntimeError as error:
         if (does := what_prevents(error)) is None:
             raise
-        raise DynamicError(f"it {does} at {located.last}") from error
+        where, _ = last_call(error, source.LIBRARY)
+        raise DynamicError(f"it {does} at {located.last if where == UNKNOWN else where}") from error
     return read(traced, things, are_constants=are_constants)
 
 
 def read(traced: Any, things: Sequence[Any], held: bool = False, are_constants: bool = False) -> Reader:
     """A graph as equations; that it has been seen to before that operations give as many entries as they did is `held`."""
-    for node in shaped_by_draws(traced):
+    for node in graphs.shaped_by_draws(traced):
         raise DynamicError(f"how many entries {name_of(node)} gives depends on a draw at {_where(node)}")
-    without_mutation(traced)
+    graphs.without_mutation(traced)
     if not held:
-        hold_sizes(traced)
-    fold(traced)
+        graphs.hold_sizes(traced)
+    graphs.fold(traced)
     reader = Reader(traced, things, are_constants)
     for node in traced.graph.nodes:
         reader.read(node)
@@ -224,11 +232,7 @@ class Reader:
             self.inputs.append(self.variable(node, node.meta["val"]))
         elif node.op == "get_attr":
             value = getattr(self.traced, node.target)
-            if value.requires_grad and not self.are_constants:
-                raise EngineError(
-                    f"a tensor of shape {tuple(value.shape)} requires a gradient and is no parameter of the objective: declare "
-                    f"it with pyro.param in the model or the guide, a module with pyro.module, or make it a PyroModule."
-                )
+            graphs.refuse_constant(node, value, self.are_constants)
             self.constants[self.variable(node, value)] = value
         elif node.op == "output":
             self.output = self.atoms[node.args[0]]

@@ -8,6 +8,7 @@ from torch import nn
 
 import ppvi
 import ppvi.pyro as vi
+from ppvi.objectives import elbo
 
 
 def drawn():
@@ -111,3 +112,65 @@ def test_backward_inside_of_a_program():
     bound = vi.objective(returned, lambda: None, guide)
     value, grads = bound.value_and_grad(0, {"loc": torch.tensor(0.3)})
     assert float(grads["loc"]) == pytest.approx(float(value) ** 0.5, abs=1e-6)
+
+
+def test_the_line_that_reads_a_number_is_named():
+    """A model with sites that are summed out is to be staged: padded data have a length that Python knows."""
+    lengths, data = torch.tensor([2, 3]), torch.zeros(3)
+
+    def model(steps):
+        loc, z = pyro.sample("loc", dist.Normal(0.0, 1.0)), 0
+        for t in range(steps()):
+            z = pyro.sample(f"z_{t}", dist.Categorical(torch.tensor([[0.7, 0.3], [0.4, 0.6]])[z]))
+            pyro.sample(f"x_{t}", dist.Normal(loc + z, 1.0), obs=data[t])
+
+    def guide(steps):
+        pyro.sample("loc", dist.Normal(pyro.param("mean", torch.tensor(0.0)), 1.0))
+
+    bound = vi.objective(elbo, model, guide)
+    with pytest.raises(
+        ppvi.EngineError, match=r"reads a number out of a tensor at .*test_refused.py:\d+. .*x.shape\[1\]"
+    ):
+        bound.value_and_grad(0, {"mean": torch.tensor(0.0)}, lambda: int(lengths.max()))
+    assert bound.value_and_grad(0, {"mean": torch.tensor(0.0)}, lambda: len(data))[0] < 0
+
+
+def test_one_hot_of_a_draw_is_a_lookup():
+    """PyTorch's reads the labels first, which no trace can."""
+
+    def guide():
+        z = pyro.sample("z", dist.Categorical(logits=pyro.param("w", torch.tensor([0.1, 0.4, -0.3]))))
+        assert torch.nn.functional.one_hot(z, 3).dtype == torch.int64
+        pyro.sample("u", dist.Categorical(logits=torch.nn.functional.one_hot(z, 3) * 1.0))
+
+    def looked_up():
+        z = pyro.sample("z", dist.Categorical(logits=pyro.param("w", torch.tensor([0.1, 0.4, -0.3]))))
+        pyro.sample("u", dist.Categorical(logits=torch.eye(3)[z]))
+
+    def model():
+        pyro.sample(
+            "u",
+            dist.Categorical(
+                logits=torch.nn.functional.one_hot(pyro.sample("z", dist.Categorical(torch.ones(3))), num_classes=3)
+                * 1.0
+            ),
+        )
+
+    found = [
+        vi.objective(elbo, model, program).value_and_grad(0, {"w": torch.tensor([0.1, 0.4, -0.3])})
+        for program in (guide, looked_up)
+    ]
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_a_generator_of_the_programs_own():
+    def guide():
+        start = torch.randn((), generator=torch.Generator().manual_seed(0))
+        pyro.sample("z", dist.Normal(pyro.param("loc", start), 1.0))
+
+    def model():
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    bound = vi.objective(elbo, model, guide)
+    with pytest.raises(ppvi.EngineError, match=r"randn at .*test_refused.py:\d+ draws by a torch.Generator of its own"):
+        bound.value_and_grad(0, bound.init(0))
