@@ -19,6 +19,7 @@ from numpyro.distributions.distribution import validation_enabled
 from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
+from ppvi.engine.arguments import named
 from ppvi.engine.checking import Oracle
 from ppvi.engine.evaluations import evaluate, handles
 from ppvi.engine.formula import Formula
@@ -234,7 +235,7 @@ class Estimator:
         self, call: Callable[[Params, list[Any], Structure], T], params: Params, args: Args, kwargs: Kwargs
     ) -> T:
         """What a function makes of parameters and arguments, of which the states of modules are the last arrays."""
-        if not self._modules.first and any(not has_gradient(x) for x in jax.tree.leaves(dict(params))):
+        if not self._modules.first and any(not has_gradient(x) for x in jax.tree.leaves(dict(named(params)))):
             self._begin_modules(args, kwargs)
 
         def run() -> T:

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from ppvi.engine.arguments import named
 from ppvi.engine.evaluations import evaluate
 from ppvi.engine.formula import Formula
 from ppvi.engine.protocol import Args, Kwargs, Params
@@ -71,7 +72,7 @@ class Begun:
 
     def parted(self, params: Params) -> tuple[Params, dict[str, Any]]:
         """Parameters, and states: those that are given among them, or else as they begin."""
-        given = {name: value for name, value in params.items() if name in self.first}
+        given = {name: value for name, value in named(params).items() if name in self.first}
         return {name: value for name, value in params.items() if name not in given}, self.first | given
 
     def last_of(self, arrays: Sequence[Any]) -> dict[str, Any]:

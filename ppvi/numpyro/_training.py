@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from numpyro.distributions import biject_to
 
 from ppvi.engine import training
+from ppvi.engine.arguments import named
 from ppvi.engine.gaps import gaps_of
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import CHUNK, Arrays, Data, State, Whose
@@ -109,7 +110,7 @@ class Trainer:
         self._many, self._several = (() if n == 1 else (n,) for n in (starts, len(pairs)))
         first, constraints = self._from.params, self._from.constraints
         begun = {name: state for start in found for name, state in start.modules.items()}
-        given = {name: value for name, value in (params or {}).items() if name in begun}
+        given = {} if params is None else {name: value for name, value in named(params).items() if name in begun}
         self._modules = begun | _like(begun, begun | given)
         params = None if params is None else {name: value for name, value in params.items() if name not in given}
         given = training.started_from(first, constraints, params, _like, shapes, _numbers)

@@ -113,7 +113,7 @@ def forward(initial, transition, local):
 ROWS = np.array([[0.7, 0.2, 0.1], [0.0, 0.6, 0.4], [0.3, 0.3, 0.4]])
 
 
-@pytest.mark.parametrize("length", [1, 5, 30])
+@pytest.mark.parametrize("length", [1, 5, pytest.param(30, marks=[pytest.mark.slow])])
 def test_a_chain_in_a_loop_is_enumerated_by_default(engine, length):
     y = np.sin(np.arange(length))
 
@@ -318,10 +318,15 @@ FIRST_ONLY = ("one-hot and masked", "probabilities of zero")
 """Where Pyro's sampler allows no second derivative, and where that of weights which are logarithms is lost in rounding."""
 
 
-@pytest.mark.parametrize(
-    ("name", "objective"),
-    [*((name, energy if name in NO_ENTROPY else elbo) for name in PROGRAMS), ("in a plate", of_two_particles)],
-)
+def each_program():
+    """The first few at once, the others where there is time."""
+    for i, name in enumerate(PROGRAMS):
+        objective = energy if name in NO_ENTROPY else elbo
+        yield pytest.param(name, objective, marks=[pytest.mark.slow] if i > 2 else [])
+    yield pytest.param("in a plate", of_two_particles, marks=[pytest.mark.slow])
+
+
+@pytest.mark.parametrize(("name", "objective"), each_program())
 def test_a_nest_of_sums_has_the_same_derivatives(engine, name, objective, monkeypatch):
     program, count = PROGRAMS[name]
     with double(), on(engine):
