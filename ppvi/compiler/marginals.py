@@ -51,11 +51,14 @@ def expectations(joint: Joint, machine: Machine, group: Group, env: Env, positio
     plan, ops, schedule = machine.plan, machine.ops, machine.schedule(group, position - 1)
     after = [equation for i, equation in enumerate(plan.equations) if schedule >> i & 1]
     later = Env(env, {var for equation in after for var in equation.outputs})
+    # The probabilities of sites on which none of these terms depends have the sum 1.
+    behind = {site for i in group for site in plan.terms[i].dependence}
+    summed = {site: candidate for site, candidate in joint.candidates.items() if site in behind}
     values = {
         site: ops.moveaxis(env[operand(site, candidate, "values")], site.role.mapped, 0)
-        for site, candidate in joint.candidates.items()
+        for site, candidate in summed.items()
     }
-    own = [own_part(site, candidate) for site, candidate in joint.candidates.items()]
+    own = [own_part(site, candidate) for site, candidate in summed.items()]
     terms = {part.atom: Part(f"term {i}", "", part.atom) for i in group for part in plan.terms[i].parts}
     parts = [*own, *terms.values()]
     equations = [_unmarked(equation) for equation in live(after, parts, values, later)]
