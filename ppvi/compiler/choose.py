@@ -11,7 +11,7 @@ from ppvi._doors import close_to
 from ppvi.analysis.inlined import flatten
 from ppvi.analysis.intervals import interval
 from ppvi.analysis.ranges import Ranges
-from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes
+from ppvi.compiler.dependence import Lanes, breadth, own_lanes, site_lanes, sources_of
 from ppvi.compiler.joint import SMALL_SUPPORT, Joint, support_size
 from ppvi.compiler.terms import Decomposition, Sites, Term
 from ppvi.errors import StrategyError
@@ -136,7 +136,7 @@ def coupling(equations: tuple[Equation, ...], dependence: dict[Var, Sites], site
 
 
 def _lanes(dependence: dict[Var, Sites], atom: Atom, site: Equation[Sited]) -> Lanes | None:
-    return dependence.get(atom, {}).get(site) if isinstance(atom, Var) else None
+    return sources_of(dependence, atom).get(site)
 
 
 # Messages -------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ppvi.compiler.dependence import Lanes, site_lanes
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
 from ppvi.compiler.lanewise import laid, split
 from ppvi.compiler.plan import Plan
+from ppvi.compiler.terms import Part
 from ppvi.ir import Along, Atom, Equation, Literal, Sited, Var, union
 from ppvi.strategies import Draw, Site
 
@@ -48,7 +49,9 @@ class Machine(Protocol):
 
     def without(self, done: int) -> Machine: ...
 
-    def plain(self, group: Group, env: Env, position: int) -> dict[int, Array]: ...
+    def plain(self, group: Group, env: Env) -> dict[int, Array]: ...
+
+    def weighed(self, part: Part, value: Array) -> Array: ...
 
 
 class Env:
@@ -274,7 +277,7 @@ class Rest:
 
     def _plain(self, inner: Detached) -> dict[int, Array]:
         """The terms' values, where all has run that depends on no site which is enumerated together with others."""
-        return {i: self.ops.stop_gradient(x) for i, x in self.machine.plain(self.group, inner, self.position).items()}
+        return {i: self.ops.stop_gradient(x) for i, x in self.machine.plain(self.group, inner).items()}
 
     def along(self, i: int, weight: Array) -> Array:
         term = self.machine.plan.terms[i]

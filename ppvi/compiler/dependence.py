@@ -106,14 +106,11 @@ def propagate(
     """
     out: dict[Var, Dependence[Source]] = dict(known)
 
-    def read(atom: Atom) -> Dependence[Source]:
-        return out.get(atom, {}) if isinstance(atom, Var) else {}
-
     for equation in equations:
         if equation.is_site:
-            out[equation.outputs[0]] = join(read(equation.inputs[0]), source(equation))
+            out[equation.outputs[0]] = join(sources_of(out, equation.inputs[0]), source(equation))
             continue
-        dependences = [read(atom) for atom in equation.inputs]
+        dependences = [sources_of(out, atom) for atom in equation.inputs]
         if not any(dependences):
             continue
         for var, maps in zip(equation.outputs, equation.flow(), strict=True):
@@ -129,7 +126,7 @@ def body_flow(inputs: tuple[Var, ...], equations: tuple[Equation, ...], outputs:
     """Axis maps of a whole body of equations, by following each axis of each input through it."""
     known = {var: {i: identity(var)} for i, var in enumerate(inputs)}
     dependence = propagate(equations, known, lambda equation: {})
-    return [[_of(dependence, atom).get(i) for i in range(len(inputs))] for atom in outputs]
+    return [[sources_of(dependence, atom).get(i) for i in range(len(inputs))] for atom in outputs]
 
 
 def identity(var: Var) -> Lanes:
@@ -137,5 +134,6 @@ def identity(var: Var) -> Lanes:
     return tuple(Along(axis) for axis in range(len(var.shape)))
 
 
-def _of(dependence: dict[Var, Dependence[int]], atom: Atom) -> Dependence[int]:
+def sources_of(dependence: Mapping[Var, Dependence[Source]], atom: Atom) -> Dependence[Source]:
+    """What an atom depends on; a literal on nothing."""
     return dependence.get(atom, {}) if isinstance(atom, Var) else {}

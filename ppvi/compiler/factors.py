@@ -16,7 +16,7 @@ import numpy as np
 
 from ppvi._ops import Array, Ops
 from ppvi.compiler.assignments import Label as Place, Table, Values, tabulate
-from ppvi.compiler.dependence import Dependence, Lanes, own_lanes, site_lanes
+from ppvi.compiler.dependence import Dependence, Lanes, own_lanes, site_lanes, sources_of
 from ppvi.compiler.elimination import CrossingError, Factor, Label, Variable, logarithm
 from ppvi.errors import ProgramError
 from ppvi.ir import Atom, AxisMap, Equation, Lifted, Sited, Var
@@ -95,7 +95,7 @@ def _touched(equations: Sequence[Equation], sites: Sites) -> set[Atom]:
 def mixed(parts: Sequence[Part], dependence: Mapping[Var, Dependence[Equation]], sites: Sites) -> Apart:
     """The lane axes of sites that a factor mixes."""
     apart = {site: frozenset[int]() for site in sites}
-    lanes_of = [dependence.get(part.atom, {}) if isinstance(part.atom, Var) else {} for part in parts]
+    lanes_of = [sources_of(dependence, part.atom) for part in parts]
 
     def part_off(site: Equation[Sited], axes: set[int], part: Part) -> bool:
         """Whether that is new."""

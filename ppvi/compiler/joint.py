@@ -12,7 +12,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ppvi.compiler.dependence import own_lanes, propagate, push, site_lanes
+from ppvi.compiler.dependence import own_lanes, propagate, push, site_lanes, sources_of
 from ppvi.compiler.elimination import in_order
 from ppvi.compiler.factors import Classes, Part, lanes_alone
 from ppvi.compiler.terms import Decomposition, Sites
@@ -57,7 +57,7 @@ def joints(sites: Sequence[Site], parts: Decomposition, dependence: Mapping[Var,
         nest = max((math.prod(sizes[x] for x in term.dependence if x in sizes) for term in terms.values()), default=1)
         own = {site: _own_scope(site, summed[site], direct) for site in group}
         atoms = dict.fromkeys(part.atom for term in terms.values() for part in term.parts)
-        others = [(_of(direct, atom), atom.shape) for atom in atoms]
+        others = [(sources_of(direct, atom), atom.shape) for atom in atoms]
         largest = _largest(sizes, own, others)
         if largest < nest and largest <= LIMIT:
             found.append(Joint({site: summed[site] for site in group}, frozenset(terms), int(largest)))
@@ -74,7 +74,9 @@ def _summed(
     found = {}
     for site in sites:
         info = site.role.info
-        able = [x for x in info.candidates if x.strategy.sums_out and not _of(dependence, operand(site, x, "values"))]
+        able = [
+            x for x in info.candidates if x.strategy.sums_out and not sources_of(dependence, operand(site, x, "values"))
+        ]
         cheap = able and (info.named or support_size(site, able[0]) <= SMALL_SUPPORT)
         if cheap and info not in in_loops and not site.role.past:
             found[site] = able[0]
@@ -109,11 +111,7 @@ Scope = tuple[Sites, tuple[int, ...]]
 def _own_scope(site: Site, candidate: Candidate, direct: Mapping[Var, Sites]) -> Scope:
     """Of a site's own probabilities, along its lanes."""
     part = own_part(site, candidate)
-    return push(_of(direct, part.atom), lanes_alone(part)) | {site: own_lanes(site)}, site_lanes(site)
-
-
-def _of(dependence: Mapping[Var, Sites], atom: Atom) -> Sites:
-    return dependence.get(atom, {}) if isinstance(atom, Var) else {}
+    return push(sources_of(direct, part.atom), lanes_alone(part)) | {site: own_lanes(site)}, site_lanes(site)
 
 
 # What they take -----------------------------------------------------------------------------------------------------------

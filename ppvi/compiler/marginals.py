@@ -12,33 +12,18 @@ import functools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from ppvi._ops import Array, Ops
+from ppvi._ops import Array
 from ppvi.compiler.assignments import Alike
 from ppvi.compiler.choose import first_candidate
-from ppvi.compiler.continuation import Env, Group
+from ppvi.compiler.continuation import Env, Group, Machine
 from ppvi.compiler.elimination import Axis, Factor, Label, Variable, Work, aligned, components, eliminate
 from ppvi.compiler.factors import Factors, Part, live
 from ppvi.compiler.joint import Joint, operand, own_part
-from ppvi.compiler.plan import Plan
 from ppvi.compiler.terms import Part as TermPart
 from ppvi.ir import Equation
 from ppvi.strategies.zero import counted
-
-
-class Machine(Protocol):
-    """What is needed of whoever runs the program; `ppvi.compiler.surrogate.Machine`."""
-
-    @property
-    def plan(self) -> Plan: ...
-
-    @property
-    def ops(self) -> Ops: ...
-
-    def schedule(self, group: Group, position: int) -> int: ...
-
-    def weighed(self, part: TermPart, value: Array) -> Array: ...
 
 
 def expectations(joint: Joint, machine: Machine, group: Group, env: Env, position: int) -> dict[int, Array]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ppvi._ops import Ops
 from ppvi.compiler.choose import Choice, choose, first_candidate, refuse_moving_supports
-from ppvi.compiler.dependence import join, own_lanes, propagate, site_lanes
+from ppvi.compiler.dependence import join, own_lanes, propagate, site_lanes, sources_of
 from ppvi.compiler.infinities import Edges, guarded
 from ppvi.compiler.joint import Joint, joints, joints_last
 from ppvi.compiler.terms import Decomposition, Sites, Term, decompose
@@ -132,7 +132,7 @@ def _with_reach(parts: Decomposition, direct: dict[Var, Sites]) -> Decomposition
     def reach(term: Term) -> Sites:
         found: Sites = {}
         for part in term.parts:
-            found = join(found, direct.get(part.atom, {}) if isinstance(part.atom, Var) else {})
+            found = join(found, sources_of(direct, part.atom))
         return {site: found.get(site, lanes) for site, lanes in term.dependence.items()}
 
     return replace(parts, terms=tuple(replace(term, reach=reach(term)) for term in parts.terms))

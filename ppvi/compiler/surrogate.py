@@ -140,11 +140,11 @@ class Machine:
             else:
                 env.run(equation)
 
-    def plain(self, group: Group, env: Env, position: int) -> dict[int, Array]:
-        """The terms of a group, where all has run after a position that depends on no site which is enumerated with others."""
+    def plain(self, group: Group, env: Env) -> dict[int, Array]:
+        """The terms of a group, where all has run that depends on no site which is enumerated together with others."""
         found: dict[int, Array] = {}
-        for i, equation in enumerate(self.plan.equations):
-            joint = self.plan.joints.get(equation) if i > position else None
+        for i, equation in enumerate(self.plan.equations[self.plan.late :], self.plan.late):
+            joint = self.plan.joints.get(equation)
             if joint is not None and not joint.terms.isdisjoint(group):
                 found |= expectations(joint, self, group & joint.terms, env, i)
                 group -= joint.terms

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ppvi.compiler.dependence import Dependence, breadth, push
+from ppvi.compiler.dependence import Dependence, breadth, push, sources_of
 from ppvi.ir import Atom, Density, Equation, Estimate, Program, Sited, Summed, Var
 
 Sites = Dependence[Equation[Sited]]
@@ -87,13 +87,9 @@ def decompose(program: Program, dependence: dict[Var, Sites]) -> Decomposition:
 def _grouped(parts: list[Part], dependence: dict[Var, Sites]) -> tuple[Term, ...]:
     groups: dict[object, list[Part]] = {}
     for part in parts:
-        groups.setdefault((part.atom.shape, frozenset(_sites(part.atom, dependence).items())), []).append(part)
-    found = ((tuple(group), _sites(group[0].atom, dependence)) for group in groups.values())
+        groups.setdefault((part.atom.shape, frozenset(sources_of(dependence, part.atom).items())), []).append(part)
+    found = ((tuple(group), sources_of(dependence, group[0].atom)) for group in groups.values())
     return tuple(Term(parts, parts[0].atom.shape, sites, sites) for parts, sites in found)
-
-
-def _sites(atom: Atom, dependence: dict[Var, Sites]) -> Sites:
-    return dependence.get(atom, {}) if isinstance(atom, Var) else {}
 
 
 def _separable(equations: Sequence[Equation], dependence: dict[Var, Sites]) -> tuple[set[Atom], set[Atom]]:

@@ -33,8 +33,7 @@ class Loss(ELBO):
         *args: Any,
         **kwargs: Any,
     ) -> jax.Array:
-        value = self._on(model, guide).surrogate(rng_key, param_map, *args, **kwargs)
-        return -value if self.bound.formula.maximize else value
+        return self._signed(self._on(model, guide).surrogate(rng_key, param_map, *args, **kwargs))
 
     def loss_with_mutable_state(
         self,
@@ -45,9 +44,12 @@ class Loss(ELBO):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        loss = self.loss(rng_key, param_map, model, guide, *args, **kwargs)
-        after = self._on(model, guide).moved(rng_key, param_map, args, kwargs)
-        return {"loss": loss, "mutable_state": after or None}
+        bound = self._on(model, guide)
+        loss = self._signed(bound.surrogate(rng_key, param_map, *args, **kwargs))
+        return {"loss": loss, "mutable_state": bound.moved(rng_key, param_map, args, kwargs) or None}
+
+    def _signed(self, value: jax.Array) -> jax.Array:
+        return -value if self.bound.formula.maximize else value
 
     def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Estimator:
         """The objective on SVI's own model and guide, as SVI may have wrapped them."""

@@ -15,13 +15,13 @@ from jax.sharding import Mesh
 from numpyro.distributions import biject_to
 
 from ppvi.engine import training
-from ppvi.engine.arguments import named
 from ppvi.engine.gaps import gaps_of
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import CHUNK, Arrays, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._learning import Learners, States, first_states, learners_of, value_grad_and_states
+from ppvi.numpyro._modules import Begun
 from ppvi.numpyro._optimizers import rule_of
 from ppvi.numpyro._programs import as_key, shapes
 from ppvi.numpyro._reading import called
@@ -109,11 +109,12 @@ class Trainer:
         self._from = training.beginning([whose for _, whose in pairs], found, biject_to)
         self._many, self._several = (() if n == 1 else (n,) for n in (starts, len(pairs)))
         first, constraints = self._from.params, self._from.constraints
-        begun = {name: state for start in found for name, state in start.modules.items()}
-        given = {} if params is None else {name: value for name, value in named(params).items() if name in begun}
-        self._modules = begun | _like(begun, begun | given)
-        params = None if params is None else {name: value for name, value in params.items() if name not in given}
-        given = training.started_from(first, constraints, params, _like, shapes, _numbers)
+        begun = Begun()
+        for start in found:
+            begun.meet(start.modules)
+        mine, states = begun.parted({} if params is None else params)
+        self._modules = _like(begun.first, states)
+        given = training.started_from(first, constraints, mine, _like, shapes, _numbers)
         self._start = first | given
         self._plans = [
             bound.staged(at.params, *args, **kwargs) if at.learning else None
