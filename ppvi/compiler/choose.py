@@ -84,7 +84,8 @@ def choose(
         cheap = (c for c in cheap if _most_runs(site, c, mine, total) <= LIMIT)
         candidate = next(cheap, last)
         most = _most_runs(site, candidate, mine, total)
-        if most > LIMIT:
+        asked = support_size(site, candidate) if site.role.info.named else 1
+        if most > max(LIMIT, asked, *(total[i] for i in mine)):
             raise StrategyError(_too_expensive(site, candidate, most, place))
         for i, term in mine.items():
             total[i] *= runs(site, candidate, term)
@@ -162,14 +163,11 @@ def _reason(choice: Choice) -> str:
 
 
 def _too_expensive(site: Equation[Sited], candidate: Candidate, runs: int, place: Callable[[], str] | None) -> str:
-    info, size = site.role.info, support_size(site, candidate)
-    if place is not None:
-        cause = f"its lanes {site_lanes(site)} are coupled by {place()}"
-    else:
-        cause = f"its support has {size} values" if runs == size else "it nests in other enumerated sites"
+    info = site.role.info
+    coupled = place and f"its lanes {site_lanes(site)} are coupled by {place()}"
     return (
         f"site {info.name!r} ~ {info.distribution} at {info.where}: {candidate.strategy} would cost {float(runs):.3g} runs "
-        f"of the objective, more than {LIMIT}, because {cause}. "
+        f"of the objective, more than {LIMIT}, because {coupled or 'it nests in other enumerated sites'}. "
         f"LeaveOneOut() or Reinforce() cost one run whatever is coupled{_MARKED if info.named else ''}."
     )
 

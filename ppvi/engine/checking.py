@@ -62,6 +62,7 @@ def check(
     if reason is not None:
         return Report(options["alpha"], (), static, (f"nothing was measured: {reason}",))
     start = bound.begun(key, params, args, kwargs)
+    bound.formula.refuse_no_params(params)
     gradients = bound.gradients(key, params, args, kwargs, start)
     found, missing = {}, ["a program that is replayed has no other gradient to compare with"]
     if seen.plan is not None:

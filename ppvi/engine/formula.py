@@ -38,7 +38,7 @@ class Formula:
         if not found:
             raise ProgramError(
                 f"neither the guide {name_of(self.guide)!r} nor the model {name_of(self.model)!r} declares a parameter, as the "
-                f"objective runs them, so there is nothing to fit: declare one with `param`, use an autoguide such as "
+                f"objective runs them, so there is nothing to fit or check: declare one with `param`, use an autoguide such as "
                 f"AutoNormal(model), or have the objective run the guide, as by q.simulate()."
             )
 

@@ -255,7 +255,7 @@ class Session(Generic[E]):
         warn_of_misspelt(name, infer, where)
         with self.engine.drawing():
             site = self.scope.distribution(fn, infer.get("baseline_input"))
-            named = self.chosen[name] if name in self.chosen else strategy_in(infer, name, where)
+            named = self.chosen[name] if name in self.chosen else strategy_in(infer, name, where, site)
             at = Place(name, where, site, strategies_of(name, site, named, where), named is not None)
             self.learning = self.learning or any(strategy.stateful for strategy in at.strategies)
             if any(strategy.relaxes for strategy in at.strategies):

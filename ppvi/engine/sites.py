@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ppvi import strategies
-from ppvi._doors import close_to, described, function
+from ppvi._doors import close_to, count, described, function
 from ppvi._ops import Array
 from ppvi._source import warn_at
 from ppvi.engine.distributions import SiteDistribution
@@ -150,21 +150,28 @@ def strategies_of(name: str, site: SiteDistribution, named: Any, where: str) -> 
     return default_strategies(site) if named is None else (_as_strategy(named, name, site, where),)
 
 
-READ_OF_INFER = ("strategy", "baseline_input", "enumerate")
+READ_OF_INFER = ("strategy", "baseline_input", "baseline", "enumerate", "num_samples")
 """What a site's `infer` may name for a draw."""
 
 
-def strategy_in(infer: Mapping[str, Any], name: str, where: str) -> Any:
+def strategy_in(infer: Mapping[str, Any], name: str, where: str, site: Distribution) -> Any:
     """The strategy that a site's `infer` names, in our words or in those of the libraries."""
-    kind = infer.get("enumerate")
+    kind, n = infer.get("enumerate"), infer.get("num_samples")
     if "strategy" in infer or not kind:
         return infer.get("strategy")
-    if kind not in ("parallel", "sequential") or infer.get("num_samples") is not None:
+    if kind not in ("parallel", "sequential"):
+        raise StrategyError(f"site {name!r} at {where}: infer= enumerates as 'parallel' or 'sequential', not {kind!r}.")
+    if n is None:
+        return strategies.Enumerate(sequential=kind == "sequential")
+    count(f"site {name!r} at {where}: num_samples", n, 1, StrategyError)
+    if n > 1 and site.has_rsample and not site.has("icdf"):
         raise StrategyError(
-            f"site {name!r} at {where}: infer= enumerates as 'parallel' or 'sequential', and all values; for some draws of the "
-            f"site name LocalExpectation() or LeaveOneOut()."
+            f"site {name!r} ~ {site.name} at {where}: infer= asks for {n} draws of the site, which {site.name} has "
+            f"by no inverse of its distribution function: leave it away, and average the objective over whole runs, as by "
+            f"ppvi.replicate(n, ...)."
         )
-    return strategies.Enumerate(sequential=kind == "sequential")
+    some = strategies.Stratified if site.has_rsample else strategies.LeaveOneOut
+    return some(n) if n > 1 else None
 
 
 def warn_of_misspelt(name: str, infer: Mapping[str, Any], where: str) -> None:

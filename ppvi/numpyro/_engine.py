@@ -86,7 +86,6 @@ class Estimator:
         self.reading.worlds.look(parted(self.reading, args, kwargs).constants)  # which refuses what nobody can see into
         start = first_run(self.formula, key, {}, args, kwargs)
         self._modules.meet(start.modules)
-        self.formula.refuse_no_params(start.params)
         refuse_gaps(self, key, start.params, args, kwargs)
         # Weak types would make the second call of a jitted step compile again.
         return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))

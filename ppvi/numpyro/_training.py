@@ -106,6 +106,8 @@ class Trainer:
         init_key, run_key = jax.random.split(as_key(key))
         self._impl = jax.random.key_impl(run_key)
         found = [bound.initialise(init_key, *args, **kwargs) for bound in self.objectives]
+        for bound, at in zip(self.objectives, found, strict=True):
+            bound.formula.refuse_no_params(at.params)
         self._from = training.beginning([whose for _, whose in pairs], found, biject_to)
         self._many, self._several = (() if n == 1 else (n,) for n in (starts, len(pairs)))
         first, constraints = self._from.params, self._from.constraints

@@ -116,7 +116,7 @@ def first_run(formula: Formula, modules: Modules, key: Key, given: Params, argum
             return looked_at(random)
 
     try:
-        with seeded(key), torch.no_grad():
+        with seeded(key), torch.enable_grad():  # a program may have derivatives of its own
             return looked_at(torch.get_rng_state())
     except RuntimeError as error:
         if (does := what_prevents(error)) is None:

@@ -35,6 +35,7 @@ from ppvi.pyro import _source as source, _watched as watched
 from ppvi.pyro._arguments import checked, is_frozen
 from ppvi.pyro._beginnings import Start, first_run
 from ppvi.pyro._buffers import Modules, places_in, put, unchanged, writing
+from ppvi.pyro._changing import Changing
 from ppvi.pyro._checking import Gradients
 from ppvi.pyro._distributions import SiteDistribution
 from ppvi.pyro._gradient import Again, Once, Staging, Surrogate
@@ -69,6 +70,7 @@ class Estimator:
         self.layout: Layout | None = None
         self._sight = Sight(RULES, {"objective": formula.program, "model": formula.model, "guide": formula.guide})
         self._stagings: Stagings[Staging] = Stagings(self._sight.look, source.here)
+        self._changing = Changing()
         self._world: World | None = None
         self.has_run = False
         """Whether autoguides and lazy modules have made themselves."""
@@ -89,7 +91,6 @@ class Estimator:
                 with torch.random.fork_rng():
                     self.first_run(None, {}, args, kwargs)
             start = self.first_run(None, {}, args, kwargs)
-        self.formula.refuse_no_params(start.params)
         refuse_gaps(self, key, start.params, args, kwargs)
         return start
 
@@ -200,9 +201,12 @@ class Estimator:
 
     def _replay(self, params: Params, arguments: Arguments) -> Replay:
         copies = arguments.copies()
+        if not torch.is_grad_enabled():
+            params = {name: x.detach() for name, x in params.items()}
 
         def run(session: Session) -> torch.Tensor:
-            with arguments.lent(copies) as (args, kwargs):
+            # The program may have derivatives of its own, and knows nothing of ours.
+            with torch.enable_grad(), arguments.lent(copies) as (args, kwargs):
                 return run_in(self.formula, session, args, kwargs)
 
         return Replay(run, params, self.formula.strategies, self.modules, marking_of(self.formula.program).by_paths)
@@ -271,6 +275,18 @@ class Estimator:
     ) -> tuple[Staging, Arguments]:
         """What was made for arguments of these shapes in the world as it is, and the arguments."""
         arguments = self.arguments(args, kwargs)
+        changed = self._changing.as_tensors(arguments, checked(params).values())
+        if changed is not arguments:
+            try:
+                return self._made(params, changed, any_numbers, must_stage=True)
+            except Exception:  # whatever comes of a tensor where the program expects a number
+                self._changing.hold(arguments)
+        return self._made(params, arguments, any_numbers)
+
+    def _made(
+        self, params: Params, arguments: Arguments, any_numbers: bool, must_stage: bool = False
+    ) -> tuple[Staging, Arguments]:
+        args, kwargs = arguments.given
         shapes = [(name, x.shape, x.dtype, is_frozen(x)) for name, x in checked(params).items()]
 
         def make(world: World) -> Staging:
@@ -280,6 +296,8 @@ class Estimator:
             try:
                 plan, why = self._plan(params, arguments, SiteDistribution, numbers), ""
             except DynamicError as error:
+                if must_stage:
+                    raise
                 plan, why = None, str(error)
                 warn_of_bias(watched.nonlinear(self._replay(params, arguments)), source.here())
                 still = watched.motionless(lambda leaves: self._replay(leaves, arguments), params)

@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 
+from ppvi._source import warn_at
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.errors import EngineError
 from ppvi.proofs.orders import refuse, refuse_second
+from ppvi.pyro import _source as source
 from ppvi.pyro._buffers import put, writing
 from ppvi.pyro._graphs import drop_aliases, fold, share, trace
 from ppvi.pyro._keys import Key, seeded
@@ -99,6 +101,8 @@ class Staging:
         self._arrays = {id(x) for x in plan.program.constants.values()} if plan else set()
         self._gradient: Callable[..., tuple[torch.Tensor, ...]] | None = None
         self._asked = plan is None or bool(learners)
+        self._said = not compile
+        """Whether it needs no more saying that nothing is compiled."""
 
     def holds(self) -> bool:
         return not self.numbers or all(_same(x, before) for x, before in self.numbers)
@@ -121,6 +125,10 @@ class Staging:
                         raise problem from error
                     raise
                 self.why = "a sampler reads numbers out of tensors"
+        if not self._said and (self._gradient is None or self.partitioned):
+            self._said = True
+            why = self.why if self._gradient is None else "its gradient is computed on a mesh"
+            warn_at(source.here(), f"objective: compile=True does nothing here, since {why}.")
         return self._gradient
 
 

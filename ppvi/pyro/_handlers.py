@@ -27,8 +27,10 @@ from ppvi.engine.sites import Site, choices_of, own_scale, unknown_site
 from ppvi.engine.statements import uneven
 from ppvi.errors import ProgramError
 from ppvi.pyro import _graphs as graphs, _source as source
+from ppvi.pyro._baselines import with_baseline
 from ppvi.pyro._buffers import batch_norm
 from ppvi.pyro._refused import refuse_hook
+from ppvi.pyro._valid import bare_axis, refuse_other_rows
 from ppvi.strategies import Strategy
 
 
@@ -83,11 +85,14 @@ class Around(Messenger):
         """Plates take rows where they are of fewer than all; where they are of all in another order, these are taken here."""
         if msg["type"] in ("param", "subsample") and msg["kwargs"].get("event_dim") is not None:
             for plate in _PYRO_STACK:
-                if not isinstance(plate, SubsampleMessenger):
+                if not isinstance(plate, SubsampleMessenger) or plate.dim is None:
                     continue
-                rows = self.plates.in_order_of(plate.name)
-                axis = None if rows is None else plate.dim - msg["kwargs"]["event_dim"]
-                if axis is not None and msg["value"].ndim >= -axis and msg["value"].shape[axis] != 1:
+                axis, value = plate.dim - msg["kwargs"]["event_dim"], msg["value"]
+                if value.ndim < -axis or value.shape[axis] == 1:
+                    continue
+                what = f"parameter {msg['name']!r}" if msg["type"] == "param" else "what pyro.subsample is given"
+                refuse_other_rows(f"{what} at {source.here()}", value, axis, plate)
+                if (rows := self.plates.in_order_of(plate.name)) is not None:
                     msg["value"] = _with_place(msg["value"].index_select(axis, rows), msg["value"])
 
     def _pyro_sample(self, msg: Any) -> None:
@@ -112,6 +117,8 @@ class Around(Messenger):
                 self.plates.refuse_unstated(name, frame.name)
         shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame), frame.size) for frame in frames]
         plates = self.plates.around(name, shape, dims)
+        if self.session.engine.validates and (problem := bare_axis(fn, frames)):
+            raise ProgramError(f"site {name!r} of the {self.run.role} at {source.here()} {problem}")
         if msg["mask"] is not None:
             at = f"site {name!r} of the {self.run.role} at {source.here()}"
             if problem := uneven(at, "mask", msg["mask"], fn.batch_shape):
@@ -120,6 +127,7 @@ class Around(Messenger):
         # the program draws there is a constant to it.
         constant = self.grad and not torch.is_grad_enabled()
         draws = self.session.within(constant_draws=True) if constant else nullcontext()
+        given = msg["value"] is not None
         with draws, torch.set_grad_enabled(self.grad):
             msg["value"] = self.run.sample(
                 Site(
@@ -128,7 +136,7 @@ class Around(Messenger):
                     observed=msg["value"] if msg["is_observed"] else None,
                     fixed=None if msg["is_observed"] else msg["value"],
                     scale=own_scale(msg["scale"], plates),
-                    infer=msg["infer"],
+                    infer=msg["infer"] if given else with_baseline(msg["infer"], fn, name, source.here()),
                     plates=plates,
                 )
             )

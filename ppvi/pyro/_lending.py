@@ -6,7 +6,7 @@ again, so a change in place would be made when nobody expects it. It is refused,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,7 @@ class Arguments:
     def __init__(self, programs: Programs, look: Look, args: tuple[Any, ...], kwargs: Mapping[str, Any]):
         self._look = look
         self._programs = programs
-        self._given = args, kwargs = args, dict(kwargs)
+        self.given = args, kwargs = args, dict(kwargs)
         self.are_plain = not kwargs and all(type(x) is torch.Tensor for x in args)
         """Whether they are tensors by position, of which no tree need be made."""
         self._tree: Any
@@ -46,9 +46,19 @@ class Arguments:
         places = [i for i, number in enumerate(numbers) if number is False]
         return Constants(tuple(numbers), [self.leaves[i] for i in places], places, self._leaf_name)
 
+    @property
+    def floats(self) -> dict[int, float]:
+        """The floats, by their places among the leaves."""
+        return {} if self.are_plain else {i: x for i, x in enumerate(self.leaves) if type(x) is float}
+
+    def with_tensors(self, places: Collection[int]) -> Arguments:
+        """The same with tensors in these places."""
+        leaves = [torch.tensor(x) if i in places else x for i, x in enumerate(self.leaves)]
+        return Arguments(self._programs, self._look, *tree_unflatten(leaves, self._tree))
+
     def _leaf_name(self, i: int) -> str:
         """The name of a leaf among the arguments, as in `'x'` or `'data'['y'][0]`."""
-        path: Any = tree_flatten_with_path(self._given)[0][i][0]
+        path: Any = tree_flatten_with_path(self.given)[0][i][0]
         side, place, *inner = path
         keyword = side.idx == 1
         return name_of(self._programs, keyword, place.key if keyword else place.idx) + keystr(tuple(inner))
@@ -119,7 +129,7 @@ class Arguments:
     def _argument_of(self, i: int) -> str:
         """The name of the argument in which a leaf is."""
         ends = 0
-        for name, x in self._by_name(*self._given):
+        for name, x in self._by_name(*self.given):
             ends += len(tree_flatten(x)[0])
             if i < ends:
                 return name

@@ -51,7 +51,7 @@ def many(
         with (
             seeded(key),
             registering(),
-            torch.no_grad(),
+            torch.enable_grad(),
             all_rows(),
             arguments.lent(arguments.copies()) as lent,
             handles(formula, session, *lent) as (p, q),
@@ -126,7 +126,8 @@ def culprits_of(
     def start(**options: Any) -> Session:
         return Session(PyroPrograms(modules), params, formula.strategies, scope_of(), **options)
 
-    with torch.random.fork_rng(), torch.no_grad(), arguments.lent(arguments.copies()) as (args, kwargs):
+    params = {name: x.detach() for name, x in params.items()}
+    with torch.random.fork_rng(), torch.enable_grad(), arguments.lent(arguments.copies()) as (args, kwargs):
         torch.set_rng_state(random)
         return culprits(formula, start, args, kwargs)
 

@@ -129,6 +129,7 @@ class PyroPrograms:
         # The checks of values that distributions and Pyro make are no part of any graph, and what modules put into the
         # parameter store is of this session only. They are off by 0, and not by False, which is then the user's own.
         store, self._seed = pyro.get_param_store(), Seed()
+        self.validates = bool(pyro.infer.is_validation_enabled())
         self._stored = store.get_state()
         with store.scope(), pyro.validation_enabled(cast(bool, 0)):
             try:

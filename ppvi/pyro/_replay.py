@@ -120,10 +120,10 @@ class Replay:
             return finished.rest.estimates
         return lambda: ({0: value}, 0.0)
 
-    @torch.no_grad()
     def draw(self, before: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
         """The objective's value, given the values of its first sites, with the others simply drawn."""
-        return {0: self.evaluate(self.begun(before).session(plain=True))}
+        run = self.begun([x.detach() for x in before])
+        return {0: self.evaluate(run.session(plain=True)).detach()}
 
     def begun(self, before: Sequence[torch.Tensor]) -> Replayed:
         """One more run."""
@@ -236,8 +236,9 @@ class Replayed:
 def session_of(replay: Replay, effects: Effects, plain: bool, **options: Any) -> Session:
     """A session for one more run, with these effects."""
     programs, scope = PyroPrograms(replay.modules, effects), scope_of(plain=plain)
+    params = {name: x.detach() for name, x in replay.params.items()} if plain else replay.params
     options |= {"repeats": ONE_BY_ONE, "plate_rows": Minibatches(replay.plates)}
-    return Session(programs, replay.params, replay.chosen, scope, **options)
+    return Session(programs, params, replay.chosen, scope, **options)
 
 
 def is_decided(at: Place) -> bool:

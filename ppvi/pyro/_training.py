@@ -96,6 +96,8 @@ class Trainer:
         self._shared: Data | None = None
         first, later, *more = seeds(key, 2 * starts)
         found = [bound.initialise(first, *args, **kwargs) for bound in self.objectives]
+        for bound, at in zip(self.objectives, found, strict=True):
+            bound.formula.refuse_no_params(at.params)
         self.leaves = {name: x for at in found for name, x in at.leaves.items()}
         self._from = training.beginning([whose for _, whose in pairs], found, transform_to)
         self._many, self._several = (() if n == 1 else (n,) for n in (starts, len(pairs)))

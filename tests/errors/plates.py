@@ -46,33 +46,66 @@ mistakes(
 )  # fmt: skip
 
 
-@mistake(UserWarning, "'heights'", "(5,)", "(5, 5)", "counts 5 times", "axis -2", "squeeze", HERE)
+@mistake(UserWarning, "'heights'", "(5,)", "(5, 5)", "counts 5 times", "axis -2", "squeeze", HERE, on=NUMPYRO)
 def square_likelihood(e):
     e.gradient(model=heights(e, lambda mean, y, rows: mean * y[:, None]))
 
 
-@mistake(UserWarning, "'heights'", "(5, 5)", "counts 5 times", HERE)
+@mistake(UserWarning, "'heights'", "(5, 5)", "counts 5 times", HERE, on=NUMPYRO)
 def square_likelihood_in_a_fit(e):
     e.fit(e.objective(model=heights(e, lambda mean, y, rows: (mean * y)[:, None])))
 
 
-@mistake(UserWarning, "'heights'", "(5, 1)", "(5, 5)", "counts 5 times", "axis -1", "squeeze", HERE)
+@mistake(UserWarning, "'heights'", "(5, 1)", "(5, 5)", "counts 5 times", "axis -1", "squeeze", HERE, on=NUMPYRO)
 def square_likelihood_of_columns(e):
     e.gradient(model=heights(e, lambda mean, y, rows: mean * y[:, None], obs=lambda y: y[:, None]))
 
 
-@mistake(UserWarning, "'heights'", "(3, 5)", "counts 3 times", "a plate around the site", HERE)
+@mistake(UserWarning, "'heights'", "(3, 5)", "counts 3 times", "a plate around the site", HERE, on=NUMPYRO)
 def batch_axis_outside_of_every_plate(e):
     e.gradient(model=heights(e, lambda mean, y, rows: mean + e.xp.zeros((3, 1))))
 
 
-@mistake(PROGRAM, "'heights'", "(5,)", "(5, 1)", "a plate", HERE)
+@mistake(PROGRAM, "'heights'", "(5,)", "(5, 1)", "a plate", HERE, on=NUMPYRO)
 def column_without_a_plate(e):
     def model(y):
         mean = e.ppl.sample("mean", e.dist.Normal(0.0, 1.0))
         e.ppl.sample("heights", e.dist.Normal(mean * y[:, None], 1.0), obs=y)
 
     e.gradient(model=model)
+
+
+BARE = "'heights'", "no plate around it is along axis", "pyro.plate", ".to_event", "pyro.enable_validation(False)", HERE
+
+
+@mistake(PROGRAM, "(5, 5)", *BARE, on=PYRO)
+def axis_of_a_square_likelihood(e):
+    square_likelihood(e)
+
+
+@mistake(PROGRAM, "(5, 5)", *BARE, on=PYRO)
+def axis_of_a_square_likelihood_in_a_fit(e):
+    square_likelihood_in_a_fit(e)
+
+
+@mistake(PROGRAM, "(3, 5)", *BARE, on=PYRO)
+def bare_axis_within_a_plate(e):
+    batch_axis_outside_of_every_plate(e)
+
+
+@mistake(PROGRAM, "(5, 1)", *BARE, on=PYRO)
+def bare_axis_without_a_plate(e):
+    column_without_a_plate(e)
+
+
+@mistake(PROGRAM, "'weights'", "(3,)", "'rows'", "of 5 rows", HERE, on=PYRO)
+def parameter_of_other_rows_than_the_plate(e):
+    def guide(y):
+        with e.ppl.plate("rows", N):
+            e.ppl.param("weights", e.xp.ones(3), event_dim=0)
+        e.guide(y)
+
+    e.gradient(guide=guide)
 
 
 def two(e, first, second):

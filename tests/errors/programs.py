@@ -73,7 +73,7 @@ mistakes(
     ("model as the guide", lambda e: e.gradient(guide=e.model), "'heights'", "the guide observes", "tests/errors/table.py:"),
     ("guide as the model", lambda e: e.gradient(model=lambda y: None), "'mean'", "the model has no such latent site"),
     ("guide of nothing", lambda e: e.gradient(guide=lambda y: e.ppl.param("loc", e.array(0.0))), "'mean'", "Sample it in the guide"),
-    ("guide without parameters", lambda e: e.gradient(guide=lambda y: mean(e)), "declares a parameter", "AutoNormal"),
+    ("guide without parameters", lambda e: e.fit(e.objective(guide=lambda y: mean(e))), "declares a parameter", "AutoNormal"),
     ("parameter without use", lambda e: e.gradient(guide=lambda y: (e.ppl.param("loc", e.array(0.0)), mean(e))), "'loc'", "does not depend"),
     ("simulated objective", lambda e: e.gradient(lambda p, q: e.model(e.y)), "'mean'", "sampled by the objective itself"),
     ("site in the objective", lambda e: e.gradient(lambda p, q: mean(e, "extra") + q.simulate().log_density), "'extra'", HERE),
@@ -417,7 +417,7 @@ mistakes(
     ("scale of another number of rows", lambda e: e.gradient(model=lambda y: scaled(e, y)), "'heights'", "scale", "(3,)", "(5,)"),
     ("mask of another number of rows", lambda e: e.gradient(model=lambda y: masked(e, y)), "'heights'", "mask", "(3,)", "(5,)", HERE),
     ("ints beyond 64 bits", lambda e: e.gradient(args=([10**30] * N,)), "'heights'", "64 bits", "floats"),
-    ("objective without a guide", lambda e: e.gradient(lambda p, q: p.simulate().log_density), "as the objective runs them", "q.simulate()"),
+    ("objective without a guide", lambda e: e.fit(e.objective(lambda p, q: p.simulate().log_density)), "as the objective runs them", "q.simulate()"),
     ("handle of a program of no arguments", lambda e: e.gradient(lambda p, q: ppvi.handle(nothing).simulate().log_density), "nothing()", "too many positional"),
 )  # fmt: skip
 

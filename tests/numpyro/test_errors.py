@@ -133,7 +133,17 @@ def test_site_outside_of_the_plate_asked_for():
 
 def test_guide_without_parameters():
     with pytest.raises(ProgramError, match="neither the guide 'empty' nor the model 'model' declares a parameter"):
-        vi.objective(elbo, model, empty).init(KEY)
+        vi.fit(vi.objective(elbo, model, empty), KEY, num_steps=2)
+
+
+def test_no_parameters_are_evaluated():
+    bound = vi.objective(elbo, model, empty)
+    params = bound.init(KEY)
+    value, grads = bound.value_and_grad(KEY, params)
+    assert params == grads == {}
+    assert float(value) == float(bound.estimate(KEY, params))
+    with pytest.raises(ProgramError, match="nothing to fit or check"):
+        bound.check(KEY, params)
 
 
 def empty():

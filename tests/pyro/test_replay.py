@@ -378,3 +378,51 @@ def test_nonlinear_functions_of_minibatches_are_seen_without_a_graph(program, op
     assert len(told) == (operation is not None)
     assert all("minibatch of data" in text and f"{operation} at " in text for text in told)
     assert bound.prove(params, data).verdict == ("biased" if operation else "suspect")
+
+
+# Programs with derivatives of their own ---------------------------------------------------------------------------------------
+
+NEWTON_DATA = torch.tensor([0.0, 1.0, 3.0])
+
+
+def newton_model():
+    loc = pyro.sample("loc", dist.Normal(0.0, 10.0))
+    with pyro.plate("data", 3):
+        pyro.sample("obs", dist.Normal(loc, pyro.param("scale")), obs=NEWTON_DATA)
+
+
+def by_autograd(scale):
+    """A Newton step from 0, by PyTorch's own derivatives."""
+    x = torch.tensor(0.0, requires_grad=True)
+    loss = -dist.Normal(0.0, 10.0).log_prob(x) - dist.Normal(x, scale).log_prob(NEWTON_DATA).sum()
+    [slope] = torch.autograd.grad(loss, [x], create_graph=True)
+    [curvature] = torch.autograd.grad(slope, [x], create_graph=True)
+    return x.detach() - slope / curvature
+
+
+def by_hand(scale):
+    """The same: the posterior's mean is (sum of data / scale^2) / (3 / scale^2 + 1 / 100)."""
+    mean = (NEWTON_DATA.sum() / scale**2) / (3 / scale**2 + 0.01)
+    assert mean.item() > -100  # which is read, so that this is replayed as well
+    return mean
+
+
+def newton_guide(step):
+    def guide():
+        scale = pyro.param("scale", torch.tensor(1.3), constraint=dist.constraints.positive)
+        width = pyro.param("width", torch.tensor(0.8), constraint=dist.constraints.positive)
+        pyro.sample("loc", dist.Normal(step(scale), width))
+
+    return guide
+
+
+def test_a_program_may_differentiate_by_itself():
+    theirs, ours = (vi.objective(elbo, newton_model, newton_guide(step)) for step in (by_autograd, by_hand))
+    params = theirs.init(0)
+    for seed in range(3):
+        (value, grads), (other, slopes) = (bound.value_and_grad(seed, params) for bound in (theirs, ours))
+        torch.testing.assert_close((value, grads), (other, slopes), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(theirs.estimate(seed, params), ours.estimate(seed, params), rtol=1e-5, atol=1e-5)
+    fit = vi.fit(theirs, 0, num_steps=50, optimizer=0.05, progress=False)
+    draws = fit.posterior(draws=400).posterior["loc"].to_numpy()
+    assert abs(draws.mean() - float(by_hand(fit.params["scale"]))) < 5 * float(fit.params["width"]) / 20

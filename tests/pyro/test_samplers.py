@@ -20,6 +20,12 @@ from ppvi.objective import estimator_of
 A = torch.tensor([2.5, 1.7])
 
 
+@pytest.fixture(autouse=True)
+def _axes_of_no_plate() -> Any:
+    with pyro.validation_enabled(False):
+        yield
+
+
 class ByScore(dist.Gamma):
     """A sampler whose draws have no path at all, as those of a rejection sampler have only part of one."""
 
