@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -74,8 +76,13 @@ def last_call(error: BaseException, libraries: tuple[str, ...]) -> tuple[str, li
 
 
 def _short(file: str) -> str:
+    return _relative(file, os.getcwd())
+
+
+@functools.cache
+def _relative(file: str, folder: str) -> str:
     try:
-        return str(Path(file).relative_to(Path.cwd()))
+        return str(Path(file).relative_to(folder))
     except ValueError:
         return file
 

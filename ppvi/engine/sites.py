@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -177,9 +178,13 @@ def strategy_in(infer: Mapping[str, Any], name: str, where: str, site: Distribut
 def warn_of_misspelt(name: str, infer: Mapping[str, Any], where: str) -> None:
     """Say of a word in a site's `infer` that it is read by nobody, and is nearly one that is."""
     for word in infer:
-        meant = "" if word in READ_OF_INFER else close_to(word, READ_OF_INFER)
-        if meant:
+        if word not in READ_OF_INFER and (meant := _meant(word)):
             warn_at(where, f"site {name!r} at {where}: infer= has {described(word)}, which nothing reads.{meant}")
+
+
+@functools.cache
+def _meant(word: Any) -> str:
+    return close_to(word, READ_OF_INFER)
 
 
 def choices_of(program: Any, choice: Any) -> dict[str, Strategy]:

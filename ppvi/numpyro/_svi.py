@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 from numpyro.infer.elbo import ELBO
+from numpyro.primitives import Messenger
 
 from ppvi.engine.protocol import Params
 from ppvi.engine.sites import refuse_learning
@@ -33,7 +34,7 @@ class Loss(ELBO):
         *args: Any,
         **kwargs: Any,
     ) -> jax.Array:
-        return self._signed(self._on(model, guide).surrogate(rng_key, param_map, *args, **kwargs))
+        return self._signed(self._on(model, guide, param_map).surrogate(rng_key, param_map, *args, **kwargs))
 
     def loss_with_mutable_state(
         self,
@@ -44,15 +45,34 @@ class Loss(ELBO):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        bound = self._on(model, guide)
+        bound = self._on(model, guide, param_map)
         loss = self._signed(bound.surrogate(rng_key, param_map, *args, **kwargs))
         return {"loss": loss, "mutable_state": bound.moved(rng_key, param_map, args, kwargs) or None}
 
     def _signed(self, value: jax.Array) -> jax.Array:
         return -value if self.bound.formula.maximize else value
 
-    def _on(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Estimator:
+    def _on(self, model: Callable[..., Any], guide: Callable[..., Any], param_map: Params) -> Estimator:
         """The objective on SVI's own model and guide, as SVI may have wrapped them."""
+        if not param_map:
+            model, guide = Initial(model), Initial(guide)
         if model is self.bound.formula.model and guide is self.bound.formula.guide:
             return self.bound
         return self.bound.of(replace(self.bound.formula, model=model, guide=guide))
+
+
+@dataclass(frozen=True)
+class Initial:
+    """A program whose parameters have their initial values, as NumPyro's losses take them where they are given none."""
+
+    fn: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with _Initially():
+            return self.fn(*args, **kwargs)
+
+
+class _Initially(Messenger):
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "param" and msg["value"] is None:
+            msg["value"] = msg["fn"](*msg["args"], **msg["kwargs"])

@@ -29,7 +29,7 @@ from ppvi.errors import ProgramError
 from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._baselines import with_baseline
 from ppvi.pyro._buffers import batch_norm
-from ppvi.pyro._refused import refuse_hook
+from ppvi.pyro._refused import HOOKS, refuse_hook
 from ppvi.pyro._valid import bare_axis, refuse_other_rows
 from ppvi.strategies import Strategy
 
@@ -291,9 +291,17 @@ class Reading(TorchFunctionMode):
         self.read = read
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _FACTS:
+            return func(*args, **(kwargs or {}))
         kwargs = kwargs or {}
-        if (self.session.engine.modules or self.session.engine.buffers.places) and func != _REQUIRES_GRAD:
-            args, kwargs = tree_map(self.read, (args, kwargs))
+        if not all(type(x) in _OWN for x in args) or kwargs or self.session.engine.buffers.places:
+            args, kwargs = _read(self.read, args), _read(self.read, kwargs)
+        if func in _SEEN or "out" in kwargs:
+            return self._seen(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A function that does more than to compute with its operands."""
         refuse_hook(func)
         if func == _DATA and is_functorch_wrapped_tensor(args[0]):
             raise RuntimeError("accessing `data` of a tensor that is traced")
@@ -306,9 +314,26 @@ class Reading(TorchFunctionMode):
         if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
             found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})
             return out.copy_(found) if found.shape == out.shape else func(*args, **kwargs)
-        if func in _INSTEAD:
-            return _INSTEAD[func](*args, **kwargs)
-        return func(*args, **kwargs)
+        return _INSTEAD.get(func, func)(*args, **kwargs)
+
+
+def _read(read: Callable[[Any], Any], x: Any) -> Any:
+    """Operands with what stands for their tensors, as by `tree_map`, which takes as long as the operation."""
+    kind = type(x)
+    if kind is torch.Tensor or isinstance(x, torch.Tensor):
+        return read(x)
+    if kind is tuple or kind is list:
+        return kind([_read(read, part) for part in x])
+    if kind is dict:
+        return {name: _read(read, part) for name, part in x.items()} if x else x
+    return x if kind in _PLAIN else tree_map(read, x)
+
+
+_PLAIN = frozenset({int, float, bool, str, type(None), slice, torch.dtype, torch.device})
+"""What has no tensors in it."""
+
+_OWN = _PLAIN | {torch.Tensor}
+"""What nothing stands for, where there are no buffers."""
 
 
 def _looked_up(table: torch.Tensor, index: Any) -> torch.Tensor:
@@ -351,11 +376,16 @@ _INSTEAD: dict[Any, Callable[..., torch.Tensor]] = {
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 """Through which a program reads and writes past autograd, which no graph has a word for."""
 
-_REQUIRES_GRAD = torch.Tensor.requires_grad.__get__  # type: ignore[attr-defined]
-"""By which modules tell what they train."""
+_FACTS = frozenset(
+    [getattr(torch.Tensor, name).__get__ for name in ("requires_grad", "shape", "dtype", "device", "layout", "ndim")]
+) | {torch.Tensor.size, torch.Tensor.dim, torch.Tensor.is_floating_point}
+"""What a module's parameter and what stands for it have in common; and whether it is trained, which is the parameter's own."""
 
 _LEAVING = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__})
 """By which numbers leave PyTorch without an operation."""
 
 _MADE_OF = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor})
 """By which they do among Python's own, to come back in a new tensor."""
+
+_SEEN = frozenset({_DATA, *HOOKS, *_LEAVING, *_MADE_OF, *_INSTEAD})
+"""What does more than to compute with its operands."""

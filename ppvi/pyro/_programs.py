@@ -12,6 +12,7 @@ import numpy as np
 import pyro
 import pyro.distributions
 import torch
+from pyro.infer.util import is_validation_enabled
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
 
@@ -129,7 +130,7 @@ class PyroPrograms:
         # The checks of values that distributions and Pyro make are no part of any graph, and what modules put into the
         # parameter store is of this session only. They are off by 0, and not by False, which is then the user's own.
         store, self._seed = pyro.get_param_store(), Seed()
-        self.validates = bool(pyro.infer.is_validation_enabled())
+        self.validates = bool(is_validation_enabled())
         self._stored = store.get_state()
         with store.scope(), pyro.validation_enabled(cast(bool, 0)):
             try:
@@ -182,8 +183,8 @@ class PyroPrograms:
 
     def read(self, session: Session[PyroPrograms], x: Any) -> Any:
         """What stands for a tensor that may be a module's parameter, which where parameters are made is itself."""
-        own = isinstance(x, torch.nn.Parameter) and x.requires_grad and not session.parameters.makes
-        name = self.modules.get(x) if own else None
+        own = type(x) is not torch.Tensor and isinstance(x, torch.nn.Parameter) and x.requires_grad
+        name = self.modules.get(x) if own and not session.parameters.makes else None
         return self.buffers.read(x) if name is None else session.value_of(name)
 
     # Random numbers ---------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import torch
 from ppvi.errors import ProgramError
 from ppvi.pyro import _source as source
 
-_HOOKS = frozenset({torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook})
+HOOKS = frozenset({torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook})
 
 _REMEDY = (
     "An estimate of a gradient is that of the objective, and runs none. Change the gradients that `value_and_grad` returns, in "
@@ -24,7 +24,7 @@ _REMEDY = (
 
 def refuse_hook(func: Any) -> None:
     """Of a tensor, in a program."""
-    if func in _HOOKS:
+    if func in HOOKS:
         raise ProgramError(f"the program calls {func.__name__} of a tensor at {source.here()}. {_REMEDY}")
 
 

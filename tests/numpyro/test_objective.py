@@ -479,3 +479,21 @@ def test_a_differential_equation_has_the_gradient_of_its_solution():
     key, params = jax.random.key(0), {"loc": 0.3}
     found, exact = (program(solve).value_and_grad(key, params) for solve in (solved, lambda z: jnp.exp(-z)))
     np.testing.assert_allclose([found[0], found[1]["loc"]], [exact[0], exact[1]["loc"]], rtol=1e-4)
+
+
+def test_a_loss_at_no_parameters_has_their_initial_values():
+    """As NumPyro's own losses, whose gradient may be one in the arguments that parameters begin at."""
+
+    def model(start):
+        numpyro.sample("z", dist.Normal(0.0, 1.0))
+
+    def guide(start):
+        loc = numpyro.param("loc", start["loc"])
+        scale = numpyro.param("scale", lambda key: start["scale"], constraint=dist.constraints.positive)
+        numpyro.sample("z", dist.Normal(loc, scale))
+
+    loss = vi.objective(ppvi.objectives.analytic_elbo, model, guide).as_loss()
+    start = {"loc": jnp.array(0.7), "scale": jnp.array(1.3)}
+    value, grads = jax.value_and_grad(lambda start: loss.loss(jax.random.key(0), {}, model, guide, start))(start)
+    kl = 0.5 * (1.3**2 + 0.7**2 - 1) - np.log(1.3)
+    np.testing.assert_allclose([value, grads["loc"], grads["scale"]], [kl, 0.7, 1.3 - 1 / 1.3], rtol=1e-5)
