@@ -314,7 +314,8 @@ class Reading(TorchFunctionMode):
         if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
             found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})
             return out.copy_(found) if found.shape == out.shape else func(*args, **kwargs)
-        return _INSTEAD.get(func, func)(*args, **kwargs)
+        instead: Callable[..., Any] = _INSTEAD.get(func, func)
+        return instead(*args, **kwargs)
 
 
 def _read(read: Callable[[Any], Any], x: Any) -> Any:

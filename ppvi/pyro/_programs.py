@@ -183,8 +183,9 @@ class PyroPrograms:
 
     def read(self, session: Session[PyroPrograms], x: Any) -> Any:
         """What stands for a tensor that may be a module's parameter, which where parameters are made is itself."""
-        own = type(x) is not torch.Tensor and isinstance(x, torch.nn.Parameter) and x.requires_grad
-        name = self.modules.get(x) if own and not session.parameters.makes else None
+        name = None
+        if type(x) is not torch.Tensor and isinstance(x, torch.nn.Parameter):
+            name = self.modules.get(x) if x.requires_grad and not session.parameters.makes else None
         return self.buffers.read(x) if name is None else session.value_of(name)
 
     # Random numbers ---------------------------------------------------------------------------------------------------
