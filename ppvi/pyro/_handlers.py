@@ -314,8 +314,7 @@ class Reading(TorchFunctionMode):
         if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
             found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})
             return out.copy_(found) if found.shape == out.shape else func(*args, **kwargs)
-        instead: Callable[..., Any] = _INSTEAD.get(func, func)
-        return instead(*args, **kwargs)
+        return (_INSTEAD[func] if func in _INSTEAD else func)(*args, **kwargs)
 
 
 def _read(read: Callable[[Any], Any], x: Any) -> Any:
