@@ -205,7 +205,7 @@ class Objective:
 
         **Returns** a dict: name -> constrained value.
 
-        **Raises** `ProgramError` if there is no parameter, or if an observation is NaN.
+        **Raises** `ProgramError` if an observation is NaN.
         """
         args, kwargs = self.data(args, kwargs)
         return estimator_of(self).initialise(key, *args, **kwargs).params

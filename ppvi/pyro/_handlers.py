@@ -314,7 +314,9 @@ class Reading(TorchFunctionMode):
         if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
             found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})
             return out.copy_(found) if found.shape == out.shape else func(*args, **kwargs)
-        return (_INSTEAD[func] if func in _INSTEAD else func)(*args, **kwargs)
+        if func in _INSTEAD:
+            return _INSTEAD[func](*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def _read(read: Callable[[Any], Any], x: Any) -> Any:

@@ -98,8 +98,11 @@ class Provenance(TorchDispatchMode):
             self._paused = outer
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, kind = kwargs or {}, kind_of(func)
-        operands = () if self._paused or not self._marks else (*args[kind.first :], *kwargs.values())
+        kwargs = kwargs or {}
+        if self._paused or not self._marks:
+            return func(*args, **kwargs)
+        kind = kind_of(func)
+        operands = (*args[kind.first :], *kwargs.values()) if kwargs else args[kind.first :]
         behind = self._marks.behind(operands)
         if not behind:
             return func(*args, **kwargs)
