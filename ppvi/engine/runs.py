@@ -23,7 +23,7 @@ from ppvi.engine.calls import draw_by_hand, left_out, misfit, model_of, name_of,
 from ppvi.engine.data import computes, has_computed, in_arrays, said_of, unfit
 from ppvi.engine.names import Said, is_discrete
 from ppvi.engine.sessions import Session
-from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord, plates_apart
+from ppvi.engine.sites import Arrays, Counted, Site, SiteRecord, minibatches_apart, plates_apart
 from ppvi.engine.statements import DiscreteParameterError, failed_statement, named_otherwise
 from ppvi.errors import FiniteSiteError, NoVerbError, PpviError, ProgramError, StrategyError
 from ppvi.ir import POINT, At, Density
@@ -278,7 +278,10 @@ class Run:
     def place(self, site: Site, value: Any) -> tuple[Array, Array, At]:
         """Give a latent site a value from outside."""
         self.placed.add(site.name)
-        if apart := plates_apart(site, getattr(self.given, "distributions", {}).get(site.name)):
+        drawn = getattr(self.given, "distributions", {}).get(site.name)
+        if apart := minibatches_apart(site, drawn):
+            raise ProgramError(f"site {site.name!r} of the {self.role} at {self.session.here()} {apart}.")
+        if apart := plates_apart(site, drawn):
             warn_at(self.session.here(), f"site {site.name!r} of the {self.role}: {apart}.")
         value = self.session.given(site, self.session.array(value), self.role)
         return value, self.session.log_prob(site, value, self.role), "choice"

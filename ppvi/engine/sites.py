@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ppvi import strategies
-from ppvi._doors import close_to, count, described, function
+from ppvi._doors import close_to, count, described, function, listed
 from ppvi._ops import Array
 from ppvi._source import warn_at
 from ppvi.engine.distributions import SiteDistribution
@@ -123,6 +123,20 @@ def plates_apart(site: Site, drawn: Counted | None) -> str | None:
             found = f"plate {name!r} is along axis {axis} of its value, and along axis {axes[name]} where it is drawn"
             return f"{found}; give it the same dim in both"
     return None
+
+
+def minibatches_apart(site: Site, drawn: Counted | None) -> str | None:
+    """Which minibatch a site is on where its value was drawn, and not where it is placed, or the other way, as a clause."""
+    here, there = (
+        sorted(plate.name for plate in counted.plates if plate.scale != 1) if counted else None
+        for counted in (site, drawn)
+    )
+    if there is None or here == there:
+        return None
+    found, other = (f"on the minibatch of {listed(names)}" if names else "on none" for names in (here, there))
+    return (
+        f"is {found}, and where it is drawn {other}: plates of two names have two minibatches; give them the same name"
+    )
 
 
 def _axes(fn: Any, plates: Sequence[Plate]) -> dict[str, int]:

@@ -108,6 +108,18 @@ def parameter_of_other_rows_than_the_plate(e):
     e.gradient(guide=guide)
 
 
+@mistake(PROGRAM, "'effect'", "'rows'", "'row'", "two minibatches", "the same name", HERE)
+def minibatches_of_two_names(e):
+    def program(name, effect):
+        with e.ppl.plate(name, N, subsample_size=2) as rows:
+            e.ppl.sample("effect", e.dist.Normal(effect[rows], 1.0))
+
+    def guide(y):
+        program("row", e.ppl.param("effects", e.xp.zeros(N)))
+
+    e.gradient(model=lambda y: program("rows", y), guide=guide)
+
+
 def two(e, first, second):
     """A model of data in two plates."""
 
