@@ -275,7 +275,8 @@ class Session(Generic[E]):
     def say_if_broadcast(self, site: Site, value: Array, log_prob: Array, role: str) -> None:
         """Refuse data that have another number of rows than a plate around them; and warn of data that count many times."""
         batch, fn = tuple(log_prob.shape), site.fn
-        dims = {plate.dim for plate in site.plates if plate.dim is not None}
+        # A plate of no stated size, as Pyro has them, leaves the distribution as it is.
+        dims = {plate.dim for plate in site.plates if plate.dim is not None and -plate.dim <= len(fn.batch_shape)}
         if any(batch[dim] != fn.batch_shape[dim] for dim in dims):
             raise misfit(site, self.scope.distribution(fn), tuple(value.shape), role, self.here())
         if often := axes_counted_often(batch, tuple(value.shape)[: len(value.shape) - fn.event_dim], dims):

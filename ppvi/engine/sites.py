@@ -126,16 +126,17 @@ def plates_apart(site: Site, drawn: Counted | None) -> str | None:
 
 
 def minibatches_apart(site: Site, drawn: Counted | None) -> str | None:
-    """Which minibatch a site is on where its value was drawn, and not where it is placed, or the other way, as a clause."""
+    """On which other minibatch a site is than where its value was drawn, as a clause of a sentence. A guide may draw outside of
+    any, and count as often by itself."""
     here, there = (
-        sorted(plate.name for plate in counted.plates if plate.scale != 1) if counted else None
+        sorted(plate.name for plate in counted.plates if plate.scale != 1) if counted else []
         for counted in (site, drawn)
     )
-    if there is None or here == there:
+    if not here or not there or here == there:
         return None
-    found, other = (f"on the minibatch of {listed(names)}" if names else "on none" for names in (here, there))
     return (
-        f"is {found}, and where it is drawn {other}: plates of two names have two minibatches; give them the same name"
+        f"is on the minibatch of {listed(here)}, and where it is drawn on that of {listed(there)}: plates of two names "
+        f"have two minibatches; give them the same name"
     )
 
 

@@ -29,7 +29,6 @@ def coin():
 TWINS = [Twin("SVI Part I: An Introduction to Stochastic Variational Inference in Pyro", coin)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("twin", TWINS, ids=lambda twin: twin.make.__name__)
 def test_a_twin_has_the_means_of_the_library(twin):
     assert on_pyro(twin) == []

@@ -21,6 +21,7 @@ import pyro.infer
 import torch
 from scipy.stats import norm
 from torch.distributions import transform_to
+from torch.distributions.constraints import real
 
 import ppvi.numpyro
 import ppvi.pyro
@@ -42,7 +43,7 @@ class Twin(NamedTuple):
     objective: Callable[..., Any] = elbo
     at: Callable[[str, np.ndarray], np.ndarray] = lambda name, start: start
     """Where the parameters are, from where they start."""
-    n: int = 1000
+    n: int = 400
     strategies: Mapping[str, Any] | None = None
     coordinates: int = 40
     """At most so many entries of a parameter are compared, evenly spread."""
@@ -86,16 +87,22 @@ def on_numpyro(twin: Twin) -> list[str]:
         [jnp.asarray(twin.at(jax.tree_util.keystr(path), np.asarray(x)), x.dtype) for path, x in leaves]
     )
     loss = twin.loss or numpyro.infer.Trace_ELBO()
+    svi = numpyro.infer.SVI(model, guide, numpyro.optim.Adam(0.1), loss)
+    state = svi.init(jax.random.key(1), *args).mutable_state or {}
+    transforms = svi.constrain_fn.args[0]  # of what is on a simplex, only the slopes along it are comparable
+    own = {name: transforms[name].inv(x) if name in transforms else x for name, x in params.items()}
 
-    def theirs(key: Any, params: Any) -> Any:
-        return jax.value_and_grad(lambda p: -loss.loss(key, p, model, guide, *args))(params)
+    def theirs(key: Any) -> Any:
+        return jax.value_and_grad(lambda p: -loss.loss(key, {**svi.constrain_fn(p), **state}, model, guide, *args))(own)
 
-    def ours(key: Any, params: Any) -> Any:
-        return bound.value_and_grad(key, params, *args)
+    def ours(key: Any) -> Any:
+        constrained, pull = jax.vjp(svi.constrain_fn, own)
+        value, grads = bound.value_and_grad(key, constrained, *args)
+        return value, pull(grads)[0]
 
     def table(run: Any, seed: int, n: int) -> dict[str, np.ndarray]:
         keys = jax.random.split(jax.random.key(seed), n)
-        value, grads = jax.jit(lambda keys: jax.lax.map(lambda key: run(key, params), keys, batch_size=100))(keys)
+        value, grads = jax.jit(lambda keys: jax.lax.map(run, keys, batch_size=100))(keys)
         return {"value": np.asarray(value), **{
             jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(grads)
         }}  # fmt: skip
@@ -136,7 +143,7 @@ def on_pyro(twin: Twin) -> list[str]:
     bound = ppvi.pyro.objective(twin.objective, model, guide, strategies=twin.strategies)
 
     def ours(seed: int) -> tuple[float, list[np.ndarray]]:
-        made = {n: leaf if isinstance(leaf, torch.nn.Parameter) else transform_to(constraints[n])(leaf) for n, leaf in leaves.items()}  # fmt: skip
+        made = {n: x if constraints[n] is real else transform_to(constraints[n])(x) for n, x in leaves.items()}
         value, grads = bound.value_and_grad(
             seed, {n: x if x is leaves[n] else x.detach() for n, x in made.items()}, *args
         )
