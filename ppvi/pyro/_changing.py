@@ -34,6 +34,7 @@ class Changing:
             return arguments
         if len(self.first) > KINDS:
             self.first.clear()
+            self.changed.clear()
         first, changed = self.first.setdefault(kind, floats), self.changed.setdefault(kind, set())
         changed |= {i for i, x in floats.items() if x != first[i]}
         dtypes = {x.dtype for x in (*others, *arguments.tensors) if x.is_floating_point()}

@@ -127,7 +127,9 @@ class Around(Messenger):
         # the program draws there is a constant to it.
         constant = self.grad and not torch.is_grad_enabled()
         draws = self.session.within(constant_draws=True) if constant else nullcontext()
-        given = msg["value"] is not None
+        infer = msg["infer"]
+        if msg["value"] is None and "baseline" in infer:
+            infer = with_baseline(infer, fn, name, source.here())
         with draws, torch.set_grad_enabled(self.grad):
             msg["value"] = self.run.sample(
                 Site(
@@ -136,7 +138,7 @@ class Around(Messenger):
                     observed=msg["value"] if msg["is_observed"] else None,
                     fixed=None if msg["is_observed"] else msg["value"],
                     scale=own_scale(msg["scale"], plates),
-                    infer=msg["infer"] if given else with_baseline(msg["infer"], fn, name, source.here()),
+                    infer=infer,
                     plates=plates,
                 )
             )
