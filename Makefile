@@ -3,13 +3,14 @@ VENV := .venv
 RUN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test test-all random fuzz lint bench clean
+.PHONY: help demo test test-all random conformance fuzz lint bench clean
 
 help:
 	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
 	@echo "make test      set up, then run the tests that fit into a few minutes"
 	@echo "make test-all  the slow laws too"
-	@echo "make random    300 random programs of fixed seeds on each engine, 120 random loops, 500 continuous or mixed, 2000 functions; long tutorials; programs beside the libraries' own losses"
+	@echo "make random    300 random programs of fixed seeds on each engine, 120 random loops, 500 continuous or mixed, 2000 functions; long tutorials"
+	@echo "make conformance  constructs and examples of NumPyro and Pyro beside formulas and the libraries' own losses"
 	@echo "make fuzz      3000 new random programs, 600 loops, 3000 continuous or mixed, 3000 functions, against sums (PROGRAMS=n for another number)"
 	@echo "make lint      ruff and pyright"
 	@echo "make bench     the benchmarks against hand-written code, NumPyro and Pyro"
@@ -35,9 +36,11 @@ test-all: $(VENV)/dev
 	XLA_FLAGS= $(RUN)/python -m pytest -n 2 --dist worksteal
 
 RANDOM := $(addprefix tests/laws/test_random,.py _loops.py _mixed.py _functions.py _summed.py) tests/laws/test_enumerated_together.py
-SLOW := $(RANDOM) tests/conformance tests/test_tutorials.py
 random: $(VENV)/dev
-	$(RUN)/python -m pytest -n 2 --dist worksteal -m slow $(SLOW)
+	$(RUN)/python -m pytest -n 2 --dist worksteal -m slow $(RANDOM) tests/test_tutorials.py
+
+conformance: $(VENV)/dev
+	$(RUN)/python -m pytest -n 2 --dist worksteal tests/conformance
 
 PROGRAMS ?= 3000
 fuzz: $(VENV)/dev

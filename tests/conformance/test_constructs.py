@@ -9,6 +9,7 @@ from pyro.contrib.autoname import scope
 from scipy.stats import norm, vonmises
 
 from ppvi import Enumerate
+from ppvi.objectives import elbo
 from tests.conformance.constructs import Refusal, Row, cases, nothing, points, refusal, wrong
 from tests.engines import NUMPYRO, PYRO, dist, handlers, infer, ppl, xp
 
@@ -274,6 +275,10 @@ ROWS = [
 @pytest.mark.parametrize(("row", "engine"), cases(ROWS))
 def test_right(row, engine):
     assert wrong(row, engine) == []
+
+
+def test_another_objective_is_seen():
+    assert wrong(ROWS[0], NUMPYRO, lambda p, q: 1.001 * elbo(p, q)) != []
 
 
 REFUSALS = [

@@ -6,7 +6,6 @@ The oracle is the same program on arrays of the framework, with the same key.
 
 import numpy as np
 import pandas as pd
-import pyro
 import pytest
 import torch
 import xarray as xr
@@ -135,7 +134,7 @@ def test_data_that_a_site_may_have(engine, name):
         ppl.sample("slopes", dist.Normal(xp.zeros(2), 1.0).to_event(1))
         ppl.sample("y", distribution(), obs=y)
 
-    with on(engine), pyro.validation_enabled(False):  # of no plate
+    with on(engine):
         bound = engine.vi.objective(ppvi.objectives.elbo, observing, lambda y: guide(None, y))
         assert set(bound.init(engine.key(0), data)) == {"loc"}
 
