@@ -333,8 +333,8 @@ def _read(read: Callable[[Any], Any], x: Any) -> Any:
     return x if kind in _PLAIN else tree_map(read, x)
 
 
-_PLAIN = frozenset({int, float, bool, str, type(None), slice, torch.dtype, torch.device})
-"""What has no tensors in it."""
+_PLAIN = frozenset({int, float, bool, str, type(None), slice, torch.dtype, torch.device, torch.Size})
+"""What has no tensors in it; of a size `tree_map` would make a tuple, which `Tensor.new` takes as numbers."""
 
 _OWN = _PLAIN | {torch.Tensor}
 """What nothing stands for, where there are no buffers."""

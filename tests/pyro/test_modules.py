@@ -344,3 +344,19 @@ def test_sites_that_follow_one_another_through_a_module(cell):
     params = bound.init(0)
     assert [site.strategy for site in bound.explain(params).sites] == ["Enumerate()"] * 2
     assert float(bound.estimate(0, params)) == pytest.approx(joint_values(bound, params, [2, 2], 2), rel=1e-4)
+
+
+def test_sizes_stay_sizes_beside_a_module():
+    """`Exponential` draws by `rate.new(shape)`, which takes a tuple as the numbers of a tensor."""
+    network = torch.nn.Linear(1, 1)
+
+    def guide():
+        pyro.module("network", network)
+        pyro.sample("z", dist.Exponential(torch.nn.functional.softplus(network(torch.ones(1))[0])))
+
+    bound = vi.objective(lambda p, q: q.simulate()["z"], lambda: None, guide, strategies={"z": ppvi.Reinforce()})
+    params = bound.init(0)
+    rate = torch.nn.functional.softplus(network(torch.ones(1))[0])
+    [slope] = torch.autograd.grad(1 / rate, [network.bias])
+    grads = torch.stack([bound.value_and_grad(seed, params)[1]["network$$$bias"] for seed in range(2000)])
+    assert abs(float(grads.mean() - slope)) < 5 * float(grads.std()) / 2000**0.5
