@@ -274,8 +274,8 @@ class Estimator:
         self, params: Params, args: Args, kwargs: Kwargs, any_numbers: bool = False
     ) -> tuple[Staging, Arguments]:
         """What was made for arguments of these shapes in the world as it is, and the arguments."""
-        arguments = self.arguments(args, kwargs)
-        changed = self._changing.as_tensors(arguments, checked(params).values())
+        arguments, params = self.arguments(args, kwargs), checked(params)
+        changed = self._changing.as_tensors(arguments, params.values())
         if changed is not arguments:
             try:
                 return self._made(params, changed, any_numbers, must_stage=True)
@@ -287,7 +287,7 @@ class Estimator:
         self, params: Params, arguments: Arguments, any_numbers: bool, must_stage: bool = False
     ) -> tuple[Staging, Arguments]:
         args, kwargs = arguments.given
-        shapes = [(name, x.shape, x.dtype, is_frozen(x)) for name, x in checked(params).items()]
+        shapes = [(name, x.shape, x.dtype, is_frozen(x)) for name, x in params.items()]
 
         def make(world: World) -> Staging:
             self._enter(world)

@@ -19,6 +19,7 @@ known that they jump. A `torch.autograd.Function` has the derivative that it sta
 
 from __future__ import annotations
 
+import functools
 import math
 import zlib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -79,6 +80,11 @@ class Replay:
         self.runs = self.depth = 0
         self.plates: Mapping[str, Stated] = {}
         """What is known of plates before a run."""
+
+    @functools.cached_property
+    def constants(self) -> Mapping[str, Any]:
+        """The parameters, for runs in value only."""
+        return {name: x.detach() for name, x in self.params.items()}
 
     def surrogate(self) -> torch.Tensor:
         """The scalar whose value is the estimate and whose gradient is the gradient estimate."""
@@ -236,7 +242,7 @@ class Replayed:
 def session_of(replay: Replay, effects: Effects, plain: bool, **options: Any) -> Session:
     """A session for one more run, with these effects."""
     programs, scope = PyroPrograms(replay.modules, effects), scope_of(plain=plain)
-    params = {name: x.detach() for name, x in replay.params.items()} if plain else replay.params
+    params = replay.constants if plain else replay.params
     options |= {"repeats": ONE_BY_ONE, "plate_rows": Minibatches(replay.plates)}
     return Session(programs, params, replay.chosen, scope, **options)
 

@@ -211,38 +211,31 @@ def hmm_one_by_one():
     return _tones(model)
 
 
-def hmm_masked():
-    """Hidden Markov Models, model 1: all sequences side by side, masked by their lengths, a minibatch of all."""
+def _hmm_side_by_side(size, rounds):
+    """All sequences masked by their lengths, `size` of the three at a time."""
 
     def model(tones, lengths):
         probs_x, probs_y = _priors(3, 3)
         tones_plate = pyro.plate("tones", 3, dim=-1)
-        with pyro.plate("sequences", 3, 3, dim=-2) as batch:
+        with pyro.plate("sequences", 3, size, dim=-2) as batch:
             length, x = lengths[batch], 0
-            for t in pyro.markov(range(tones.shape[1])):
+            for t in pyro.markov(range(rounds or tones.shape[1])):
                 with poutine.mask(mask=(t < length).unsqueeze(-1)):
                     x = pyro.sample(f"x_{t}", dist.Categorical(probs_x[x]), infer={"enumerate": "parallel"})
                     with tones_plate:
                         pyro.sample(f"y_{t}", dist.Bernoulli(probs_y[x.squeeze(-1)]), obs=tones[batch, t])
 
     return _tones(model)
+
+
+def hmm_masked():
+    """Hidden Markov Models, model 1: all sequences side by side, masked by their lengths, a minibatch of all."""
+    return _hmm_side_by_side(3, None)
 
 
 def hmm_of_a_minibatch():
     """Hidden Markov Models, model 1, with two of the three sequences at a time."""
-
-    def model(tones, lengths):
-        probs_x, probs_y = _priors(3, 3)
-        tones_plate = pyro.plate("tones", 3, dim=-1)
-        with pyro.plate("sequences", 3, 2, dim=-2) as batch:
-            length, x = lengths[batch], 0
-            for t in pyro.markov(range(3)):
-                with poutine.mask(mask=(t < length).unsqueeze(-1)):
-                    x = pyro.sample(f"x_{t}", dist.Categorical(probs_x[x]), infer={"enumerate": "parallel"})
-                    with tones_plate:
-                        pyro.sample(f"y_{t}", dist.Bernoulli(probs_y[x.squeeze(-1)]), obs=tones[batch, t])
-
-    return _tones(model)
+    return _hmm_side_by_side(2, 3)
 
 
 def hmm_autoregressive():

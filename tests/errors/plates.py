@@ -78,24 +78,13 @@ def column_without_a_plate(e):
 BARE = "'heights'", "no plate around it is along axis", "pyro.plate", ".to_event", "pyro.enable_validation(False)", HERE
 
 
-@mistake(PROGRAM, "(5, 5)", *BARE, on=PYRO)
-def axis_of_a_square_likelihood(e):
-    square_likelihood(e)
-
-
-@mistake(PROGRAM, "(5, 5)", *BARE, on=PYRO)
-def axis_of_a_square_likelihood_in_a_fit(e):
-    square_likelihood_in_a_fit(e)
-
-
-@mistake(PROGRAM, "(3, 5)", *BARE, on=PYRO)
-def bare_axis_within_a_plate(e):
-    batch_axis_outside_of_every_plate(e)
-
-
-@mistake(PROGRAM, "(5, 1)", *BARE, on=PYRO)
-def bare_axis_without_a_plate(e):
-    column_without_a_plate(e)
+for shape, likelihood in (
+    ("(5, 5)", square_likelihood),
+    ("(5, 5)", square_likelihood_in_a_fit),
+    ("(3, 5)", batch_axis_outside_of_every_plate),
+    ("(5, 1)", column_without_a_plate),
+):
+    mistake(PROGRAM, shape, *BARE, on=PYRO, called=f"{likelihood.__name__} of Pyro")(likelihood)
 
 
 @mistake(PROGRAM, "'weights'", "(3,)", "'rows'", "of 5 rows", HERE, on=PYRO)
