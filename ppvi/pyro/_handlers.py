@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro.distributions import constraints
+from pyro.distributions import Unit, constraints
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
@@ -30,7 +30,7 @@ from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._baselines import with_baseline
 from ppvi.pyro._buffers import batch_norm
 from ppvi.pyro._refused import HOOKS, refuse_hook
-from ppvi.pyro._valid import bare_axis, refuse_other_rows
+from ppvi.pyro._valid import bare_axis, refuse_other_rows, unsaid
 from ppvi.strategies import Strategy
 
 
@@ -117,12 +117,15 @@ class Around(Messenger):
                 self.plates.refuse_unstated(name, frame.name)
         shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame), frame.size) for frame in frames]
         plates = self.plates.around(name, shape, dims)
-        if self.session.engine.validates and (problem := bare_axis(fn, frames)):
-            raise ProgramError(f"site {name!r} of the {self.run.role} at {source.here()} {problem}")
-        if msg["mask"] is not None:
-            at = f"site {name!r} of the {self.run.role} at {source.here()}"
-            if problem := uneven(at, "mask", msg["mask"], fn.batch_shape):
-                raise problem
+        at = f"site {name!r} of the {self.run.role} at {source.here()}"
+        is_factor = isinstance(fn, Unit) and msg["is_observed"] and self.run.role == "guide"
+        problem = bare_axis(fn, frames) if self.session.engine.validates else None
+        if problem := problem or (unsaid(fn) if is_factor else None):
+            raise ProgramError(f"{at} {problem}")
+        if is_factor and not fn.has_rsample:
+            self.session.engine.effects.factor(self.session, name, fn)
+        if msg["mask"] is not None and (problem := uneven(at, "mask", msg["mask"], fn.batch_shape)):
+            raise problem
         # Densities and credit are the objective's, which has gradients whether or not the program is under `no_grad`; what
         # the program draws there is a constant to it.
         constant = self.grad and not torch.is_grad_enabled()
