@@ -369,6 +369,11 @@ def _one_hot(labels: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
     return _looked_up(torch.eye(num_classes, dtype=torch.long), labels)
 
 
+def _squeezed(x: torch.Tensor, *dims: Any, **named: Any) -> torch.Tensor:
+    """`squeeze`, of which `torch.vmap` has no rule for lanes without axes."""
+    return torch.squeeze(x, *dims, **named) if x.ndim else x
+
+
 def _is_place(item: Any) -> bool:
     return isinstance(item, torch.Tensor) and item.dtype not in (torch.bool, torch.uint8)
 
@@ -377,6 +382,8 @@ _INSTEAD: dict[Any, Callable[..., torch.Tensor]] = {
     torch.nn.functional.batch_norm: batch_norm,
     torch.nn.functional.one_hot: _one_hot,
     torch.Tensor.__getitem__: _looked_up,
+    torch.Tensor.squeeze: _squeezed,
+    torch.squeeze: _squeezed,
 }
 """What is called in place of a function of PyTorch's."""
 
