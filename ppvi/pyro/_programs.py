@@ -15,6 +15,7 @@ import torch
 from pyro.infer.util import is_validation_enabled
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.pieces import Finish, Piece, Told
@@ -189,10 +190,14 @@ class PyroPrograms:
         return known
 
     def read(self, session: Session[PyroPrograms], x: Any) -> Any:
-        """What stands for a tensor that may be a module's parameter, which where parameters are made is itself."""
+        """What stands for a tensor that may be a module's parameter, which where parameters are made is itself; one that a
+        handler has hidden went to Pyro's store, and is a constant."""
         name = None
         if type(x) is not torch.Tensor and isinstance(x, torch.nn.Parameter):
             name = self.modules.get(x) if x.requires_grad and not session.parameters.makes else None
+            if name is None and x.requires_grad and pyro.get_param_store().param_name(x) is not None:
+                with _disable_current_modes():
+                    return x.detach()
         return self.buffers.read(x) if name is None else session.value_of(name)
 
     # Random numbers ---------------------------------------------------------------------------------------------------
