@@ -368,6 +368,14 @@ def _one_hot(labels: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
     return _looked_up(torch.eye(num_classes, dtype=torch.long), labels)
 
 
+def _cross_entropy(logits: torch.Tensor, target: torch.Tensor, *options: Any, **named: Any) -> torch.Tensor:
+    """`binary_cross_entropy_with_logits` of each entry as the kernel has it; traced or vectorised it has three times as many
+    operations."""
+    if options or {name: x for name, x in named.items() if x is not None} != {"reduction": "none"}:
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, target, *options, **named)
+    return (1 - target) * logits - torch.nn.functional.logsigmoid(logits)
+
+
 def _squeezed(x: torch.Tensor, *dims: Any, **named: Any) -> torch.Tensor:
     """`squeeze`, of which `torch.vmap` has no rule for lanes without axes."""
     return torch.squeeze(x, *dims, **named) if x.ndim else x
@@ -380,6 +388,7 @@ def _is_place(item: Any) -> bool:
 _INSTEAD: dict[Any, Callable[..., torch.Tensor]] = {
     torch.nn.functional.batch_norm: batch_norm,
     torch.nn.functional.one_hot: _one_hot,
+    torch.nn.functional.binary_cross_entropy_with_logits: _cross_entropy,
     torch.Tensor.__getitem__: _looked_up,
     torch.Tensor.squeeze: _squeezed,
     torch.squeeze: _squeezed,
