@@ -38,8 +38,8 @@ UNSURE = frozenset(
 )
 """Operations that return NaN where they fail."""
 
-EXACT = frozenset("clamp neg max min abs select_n".split())
-"""Operations whose result is one of their operands' numbers, or its opposite."""
+EXACT = frozenset("clamp neg max min abs select_n convert_element_type".split())
+"""Operations whose result is one of their operands' numbers, or its opposite, if in single precision."""
 
 
 def _rounded_up(bound: float, exact: bool) -> float:
