@@ -26,6 +26,7 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Site, choices_of, own_scale, unknown_site
 from ppvi.engine.statements import uneven
 from ppvi.errors import ProgramError
+from ppvi.program import Plate
 from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._baselines import with_baseline
 from ppvi.pyro._buffers import batch_norm
@@ -102,7 +103,7 @@ class Around(Messenger):
             self._plate(msg)
             return
         if msg["infer"].get("_deterministic"):
-            self.run.keep(name, msg["value"])
+            self.run.keep(name, msg["value"], [Plate(frame.name, frame.dim) for frame in frames])
             return
         if msg["is_observed"] and is_guided():
             return
