@@ -135,8 +135,8 @@ class Report:
             "bias",
             "interval",
             "gradient",
-            "bias / scale",
-            "would see",
+            "bias /\nscale",
+            "would\nsee",
             "draws",
             "k-hat",
             "verdict",
@@ -145,7 +145,7 @@ class Report:
             (
                 m.point, m.direction, _short(m.bias), f"[{_short(m.low)}, {_short(m.high)}]", _short(m.gradient),
                 _percent(m.bias, m.scale), _percent(m.visible, m.scale), f"{m.draws:,}",
-                "-" if math.isinf(m.k_hat) else f"{m.k_hat:.2f}", m.reason or m.outcome,
+                "-" if math.isinf(m.k_hat) else f"{m.k_hat:.2f}", m.reason or m.outcome.removesuffix(" within delta"),
             )
             for m in self.measurements
         ]  # fmt: skip
@@ -153,7 +153,8 @@ class Report:
         lines = [f"verdict: {self.verdict}{by} (alpha {self.alpha:g})"]
         lines += [str(self.static)] if self.static is not None else []
         lines += [f"problem: {problem}" for problem in self.problems]
-        lines += [render("measured bias of the gradient", header, rows)] if rows else []
+        title, spare = "measured bias of the gradient", ("interval", "gradient", "draws")
+        lines += [render(title, header, rows, spare=spare)] if rows else []
         if self.statistical == "inconclusive" and self.measurements:
             lines.append(_inconclusive(self.undecided, len(self.measurements)))
         drawn = [m for m in self.measurements if not m.exact and math.isfinite(m.visible)]
