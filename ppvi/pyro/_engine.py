@@ -253,6 +253,11 @@ class Estimator:
     def another(self, key: Key) -> Key:
         return key + 1 if isinstance(key, int) else key
 
+    def key_text(self, key: Key) -> str:
+        if isinstance(key, torch.Generator):
+            return f"a generator that began with seed {key.initial_seed()}"
+        return "PyTorch's own generator" if key is None else f"seed {key}"
+
     def staged(self, params: Params, /, *args: Any, **kwargs: Any) -> Plan:
         staging, _ = self._prepared(params, args, kwargs)
         if staging.plan is None:
