@@ -132,6 +132,6 @@ def _from_prior(
     groups.draws("prior", {**found["latent"], **found["deterministic"]})
     groups.draws("prior_predictive", found["observable"])
     if "observed_data" not in groups.made:
-        data = bound.many(key, params, args, kwargs, 1, lambda p, q: groups.told.data(p, p.simulate()))
+        data = bound.many(key, params, args, kwargs, 1, lambda p, q: groups.told.data(p, {}))
         groups.constants("observed_data", {name: x[0] for name, x in data.items()})
         groups.arguments("constant_data", bound, args, kwargs)

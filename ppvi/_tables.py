@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 WIDTH = 80
 """Where there is no terminal, or a narrower one."""
@@ -21,47 +21,45 @@ def render(
     header: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    below: Collection[str] = (),
+    below: Sequence[str] = (),
     spare: Sequence[str] = (),
+    named: int = 1,
     numbers: bool = False,
 ) -> str:
     """A table as text.
 
     **Arguments**
 
-    - `below`: columns that are told in lines below their row where the table would be too wide with them.
-    - `spare`: columns that are left out where the table would be too wide with them, the first first.
-    - `numbers`: whether all columns but those of the first words are of numbers, which stand to the right.
+    - `below`: columns that are told in lines below the table where it would be too wide with them, the first first.
+    - `spare`: columns that are left out where it still is.
+    - `named`: by how many of the first columns such a line names its row.
+    - `numbers`: whether columns of numbers stand to the right.
     """
-    rows, header = [list(row) for row in rows], list(header)
-    own = list(range(len(header)))
+    rows, header, own = [list(row) for row in rows], list(header), list(range(len(header)))
 
     def table(columns: int) -> str:
         return _table(title, [header[i] for i in own], [[row[i] for i in own] for row in rows], numbers, columns)
 
-    def fits() -> bool:
-        return max(map(len, table(10_000).splitlines())) <= width()
-
-    told = [] if fits() else [header.index(name) for name in below]
-    own = [i for i in own if i not in told]
-    left_out: list[str] = []
-    while not fits() and len(left_out) < len(spare):
-        left_out.append(spare[len(left_out)])
-        own.remove(header.index(left_out[-1]))
-    notes = [line for row in rows for line in _lines(row[own[0]], header, row, told)]
-    if left_out:
-        notes.append(wrapped(f"  ({', '.join(left_out)}: in a wider terminal)"))
+    gone: list[str] = []
+    for name in (*below, *spare):
+        if max(map(len, table(10_000).splitlines())) > width():
+            own.remove(header.index(name))
+            gone.append(name)
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        text = "; ".join(
+            f"{name} {row[header.index(name)]}" for name in below if name in gone and row[header.index(name)]
+        )
+        said.setdefault(text, []).append(" ".join(row[:named]))
+    notes = [wrapped(f"  {'; '.join(names)}: {text}", "    ") for text, names in said.items() if text]
+    if left_out := [name for name in spare if name in gone]:
+        notes.append(f"  ({', '.join(left_out)}: in a wider terminal)")
     return "\n".join([table(width()), *notes])
 
 
 def wrapped(text: str, indent: str = "  ") -> str:
     """A sentence in lines of the width that there is."""
     return textwrap.fill(text, width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-
-def _lines(name: str, header: Sequence[str], row: Sequence[str], told: Sequence[int]) -> list[str]:
-    said = "; ".join(f"{header[i]} {row[i]}" for i in told if row[i])
-    return [wrapped(f"  {name}: {said}" if name else f"  {said}", "    ")] if said else []
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool, columns: int) -> str:

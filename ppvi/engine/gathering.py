@@ -35,10 +35,10 @@ LIBRARIES = {"numpyro": ("numpyro", "jax"), "pyro": ("pyro-ppl", "torch")}
 
 
 class Predict(Simulate):
-    """Draw what the model observes, and latent sites that nothing is given for, or an array of other rows."""
+    """Draw latent sites that nothing is given for, or an array of other rows; and unless it observes, what the model does."""
 
-    def __init__(self, handle: Handle, given: Mapping[str, Any], redraw: Collection[str] = ()):
-        super().__init__(handle.role, handle.session, given, observing=False)
+    def __init__(self, handle: Handle, given: Mapping[str, Any], redraw: Collection[str] = (), observing: bool = False):
+        super().__init__(handle.role, handle.session, given, observing)
         self.redraw, self.observable = redraw, set[str]()
 
     def observe(self, site: Site) -> tuple[Array, Array, At]:
@@ -92,8 +92,8 @@ class Told:
         }
 
     def data(self, p: Handle, choices: Mapping[str, Array]) -> dict[str, Array]:
-        """What is observed."""
-        run = Assess("model", p.session, choices, strict=False)
+        """What is observed, whatever the choices, of which there may be too few."""
+        run = Predict(p, choices, observing=True)
         p.run(run)
         return _data(run)
 
