@@ -242,6 +242,19 @@ def test_local_sites_of_new_rows_are_drawn_from_the_model(engine):
                 engine.vi.predict(bound, engine.key(0), {}, **options, **more)
 
 
+@both
+def test_a_model_without_latent_sites(engine):
+    def model(y):
+        with ppl.plate("rows", 12, dim=-1):
+            ppl.sample("y", dist.Normal(ppl.param("loc", xp.array(0.5)), 1.0), obs=y)
+
+    with on(engine):
+        bound = engine.vi.objective(ppvi.objectives.elbo, model, lambda y: None).on(engine.array(Y))
+        data = engine.vi.predict(bound, engine.key(0), {"loc": xp.array(0.25)}, draws=3)
+        np.testing.assert_allclose(data["log_likelihood"]["y"].values[0], [norm.logpdf(Y, 0.25)] * 3, rtol=1e-4)
+        assert data["posterior_predictive"]["y"].dims == ("chain", "draw", "rows")
+
+
 # NUTS -----------------------------------------------------------------------------------------------------------------------
 
 

@@ -56,10 +56,10 @@ def many(
             arguments.lent(arguments.copies()) as lent,
             handles(formula, session, *lent) as (p, q),
         ):
-            if vectorised and given is not None:
+            if vectorised and given:
                 return each(lambda entry: function(p, q, entry), entries)
             if vectorised:
-                return replicate(n, lambda: function(p, q))
+                return replicate(n, lambda: function(p, q, *([] if given is None else [entries])))
             if given is not None:
                 return stacked(*shared([function(p, q, tree_map(lambda x, i=i: x[i], entries)) for i in range(n)]))
             return stacked(*shared([function(p, q) for _ in range(n)]))
