@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro.distributions import constraints
+from pyro.distributions import Unit, constraints
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
@@ -31,7 +31,7 @@ from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._baselines import with_baseline
 from ppvi.pyro._buffers import batch_norm
 from ppvi.pyro._refused import HOOKS, refuse_hook
-from ppvi.pyro._valid import bare_axis, refuse_other_rows
+from ppvi.pyro._valid import bare_axis, refuse_other_rows, unsaid
 from ppvi.strategies import Strategy
 
 
@@ -118,12 +118,15 @@ class Around(Messenger):
                 self.plates.refuse_unstated(name, frame.name)
         shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame), frame.size) for frame in frames]
         plates = self.plates.around(name, shape, dims)
-        if self.session.engine.validates and (problem := bare_axis(fn, frames)):
-            raise ProgramError(f"site {name!r} of the {self.run.role} at {source.here()} {problem}")
-        if msg["mask"] is not None:
-            at = f"site {name!r} of the {self.run.role} at {source.here()}"
-            if problem := uneven(at, "mask", msg["mask"], fn.batch_shape):
-                raise problem
+        at = f"site {name!r} of the {self.run.role} at {source.here()}"
+        is_factor = isinstance(fn, Unit) and msg["is_observed"] and self.run.role == "guide"
+        problem = bare_axis(fn, frames) if self.session.engine.validates else None
+        if problem := problem or (unsaid(fn) if is_factor else None):
+            raise ProgramError(f"{at} {problem}")
+        if is_factor and not fn.has_rsample:
+            self.session.engine.effects.factor(self.session, name, fn)
+        if msg["mask"] is not None and (problem := uneven(at, "mask", msg["mask"], fn.batch_shape)):
+            raise problem
         # Densities and credit are the objective's, which has gradients whether or not the program is under `no_grad`; what
         # the program draws there is a constant to it.
         constant = self.grad and not torch.is_grad_enabled()
@@ -309,10 +312,9 @@ class Reading(TorchFunctionMode):
         if func == _DATA and is_functorch_wrapped_tensor(args[0]):
             raise RuntimeError("accessing `data` of a tensor that is traced")
         operands = (*args, *kwargs.values())
-        if func in _LEAVING or (
-            func in _MADE_OF and not isinstance(operands[func == torch.Tensor.new_tensor], torch.Tensor)
-        ):
-            self.session.engine.effects.read_out(self.session, operands)
+        of = operands[1:] if func == torch.Tensor.new_tensor else operands
+        if func in _LEAVING or (func in _MADE_OF and not isinstance(of[0], torch.Tensor)):
+            self.session.engine.effects.read_out(self.session, of)
         out = kwargs.get("out")
         if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
             found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})
@@ -367,6 +369,11 @@ def _one_hot(labels: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
     return _looked_up(torch.eye(num_classes, dtype=torch.long), labels)
 
 
+def _squeezed(x: torch.Tensor, *dims: Any, **named: Any) -> torch.Tensor:
+    """`squeeze`, of which `torch.vmap` has no rule for lanes without axes."""
+    return torch.squeeze(x, *dims, **named) if x.ndim else x
+
+
 def _is_place(item: Any) -> bool:
     return isinstance(item, torch.Tensor) and item.dtype not in (torch.bool, torch.uint8)
 
@@ -375,6 +382,8 @@ _INSTEAD: dict[Any, Callable[..., torch.Tensor]] = {
     torch.nn.functional.batch_norm: batch_norm,
     torch.nn.functional.one_hot: _one_hot,
     torch.Tensor.__getitem__: _looked_up,
+    torch.Tensor.squeeze: _squeezed,
+    torch.squeeze: _squeezed,
 }
 """What is called in place of a function of PyTorch's."""
 

@@ -15,6 +15,7 @@ import torch
 from pyro.infer.util import is_validation_enabled
 from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.pieces import Finish, Piece, Told
@@ -91,6 +92,8 @@ class Effects:
     """Told of tensors whose numbers leave PyTorch where nothing else would see it."""
     write: Callable[[Session, Written], None] = lambda session, buffers: None
     """Told at the end what is to be in the buffers of modules."""
+    factor: Callable[[Session, str, Any], None] = lambda session, name, fn: None
+    """Told of a guide's factor that is the density of a draw which is no site."""
 
 
 def _read_out(session: Session[PyroPrograms], tensors: Any) -> None:
@@ -103,7 +106,12 @@ def _write(session: Session, buffers: Written) -> None:
         stage.mark_write(buffer, value)
 
 
-STAGED = Effects(stage, read_out=_read_out, write=_write)
+def _factor(session: Session[PyroPrograms], name: str, fn: Any) -> None:
+    if graphs.is_drawn(fn.log_factor):
+        raise DynamicError(f"the factor {name!r} is the density of a draw of its own at {source.here()}")
+
+
+STAGED = Effects(stage, read_out=_read_out, write=_write, factor=_factor)
 
 
 @dataclass(eq=False)
@@ -182,10 +190,14 @@ class PyroPrograms:
         return known
 
     def read(self, session: Session[PyroPrograms], x: Any) -> Any:
-        """What stands for a tensor that may be a module's parameter, which where parameters are made is itself."""
+        """What stands for a tensor that may be a module's parameter, which where parameters are made is itself; one that a
+        handler has hidden went to Pyro's store, and is a constant."""
         name = None
         if type(x) is not torch.Tensor and isinstance(x, torch.nn.Parameter):
             name = self.modules.get(x) if x.requires_grad and not session.parameters.makes else None
+            if name is None and x.requires_grad and pyro.get_param_store().param_name(x) is not None:
+                with _disable_current_modes():
+                    return x.detach()
         return self.buffers.read(x) if name is None else session.value_of(name)
 
     # Random numbers ---------------------------------------------------------------------------------------------------
