@@ -17,7 +17,7 @@ from ppvi._options import door
 from ppvi._pairing import Pairs, Posterior, paired
 from ppvi.checks.tails import pareto_shape
 from ppvi.engine._arviz import bulk_ess, of_chains, split_r_hat
-from ppvi.errors import ProgramError
+from ppvi.errors import CallError, ProgramError
 
 
 @door
@@ -77,7 +77,7 @@ def compare(
 def _named(posteriors: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
     """Posteriors by name; those that have none are fits, and the last a reference."""
     if len(posteriors) + len(named) < 2:
-        raise ProgramError(
+        raise CallError(
             "compare(fit, reference): there have to be two posteriors or more, of which the last is the 'reference', such as "
             "draws of nuts."
         )

@@ -84,10 +84,10 @@ class Run:
         """What its mark says of a site's log_prob, and the arrays that are kept of it beside."""
         return self.session.density(site, at)
 
-    def keep(self, name: str, value: Any, plates: Sequence[Plate] = ()) -> None:
-        """Keep a deterministic site."""
+    def keep(self, name: str, value: Any, frames: Sequence[Any] = ()) -> None:
+        """Keep a deterministic site, within these frames of plates."""
         session = self.session
-        self.layouts[name] = Layout(tuple(plates))
+        self.layouts[name] = Layout(tuple(Plate(frame.name, frame.dim) for frame in frames))
         if problem := named_otherwise("deterministic site", name, self.role, session.here()):
             raise problem
         if session.scope.bodies is None:

@@ -26,7 +26,6 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Site, choices_of, own_scale, unknown_site
 from ppvi.errors import EngineError
 from ppvi.numpyro import _source as source
-from ppvi.program import Plate
 from ppvi.strategies import Strategy
 
 
@@ -87,7 +86,7 @@ class Around(Messenger):
         if kind == "sample":
             self._sample(msg)
         elif kind == "deterministic":
-            self.run.keep(name, msg["value"], [Plate(frame.name, frame.dim) for frame in msg["cond_indep_stack"]])
+            self.run.keep(name, msg["value"], msg["cond_indep_stack"])
         elif kind == "control_flow":
             msg["fn"] = CONTROL_FLOW[msg["fn"]]
         elif kind == "mutable":
