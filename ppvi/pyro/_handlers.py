@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
-import numpy as np
 import torch
 from pyro.distributions import Unit, constraints
 from pyro.poutine.guide import GuideMessenger
@@ -30,6 +29,7 @@ from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._baselines import with_baseline
 from ppvi.pyro._buffers import batch_norm
 from ppvi.pyro._refused import HOOKS, refuse_hook
+from ppvi.pyro._rows import in_order, known
 from ppvi.pyro._valid import bare_axis, refuse_other_rows, unsaid
 from ppvi.strategies import Strategy
 
@@ -102,7 +102,7 @@ class Around(Messenger):
             self._plate(msg)
             return
         if msg["infer"].get("_deterministic"):
-            self.run.keep(name, msg["value"])
+            self.run.keep(name, msg["value"], frames)
             return
         if msg["is_observed"] and is_guided():
             return
@@ -181,26 +181,6 @@ def stated_by(msg: Any, role: str) -> Stated:
     count = fn.subsample_size if rows is None else len(rows)
     given = None if rows is None or in_order(torch.as_tensor(rows), fn.size) else torch.as_tensor(rows)
     return Stated(msg["name"], fn.size, count, given, role, source.here())
-
-
-def in_order(rows: torch.Tensor, size: int) -> bool:
-    """Whether rows are known to be all of them in order: what is traced is, if it is made as these are."""
-    return tuple(rows.shape) == (size,) and any(graphs.same(rows, made(size)) for made in (torch.arange, np.arange))
-
-
-def known(rows: torch.Tensor) -> torch.Tensor:
-    """The numbers of all rows of a plate as `Rows`."""
-    rows.__class__ = Rows
-    return rows
-
-
-class Rows(torch.Tensor):
-    """The numbers of all rows of a plate, which are known: `for i in pyro.plate("p", 4)` is a loop of Python's."""
-
-    __torch_function__: Any = torch._C._disabled_torch_function_impl  # pyright: ignore
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter([torch.tensor(i) for i in range(len(self))])
 
 
 def is_guided() -> bool:
