@@ -36,7 +36,7 @@ from jax.interpreters import ad as ad, batching as batching, mlir as mlir
 from jax.interpreters.partial_eval import dce_jaxpr
 from numpyro.contrib.control_flow.cond import cond_wrapper as cond_wrapper
 from numpyro.contrib.control_flow.scan import scan_wrapper as scan_wrapper
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, ExpandedDistribution
 from numpyro.ops.pytree import PytreeTrace as PytreeTrace
 from numpyro.optim import _NumPyroOptim
 from numpyro.primitives import _PYRO_STACK, CondIndepStackFrame as CondIndepStackFrame
@@ -252,6 +252,14 @@ def computes() -> bool:
 NumPyroOptim = _NumPyroOptim
 HANDLERS: list[Any] = _PYRO_STACK
 """The effect handlers around what runs, the outermost first."""
+
+
+def support_of(fn: Distribution) -> Any:
+    """All values of a finite distribution, `(K, *batch, *event)`."""
+    if not isinstance(fn, ExpandedDistribution):
+        return fn.enumerate_support(expand=True)
+    values = jnp.asarray(fn.enumerate_support(expand=False))  # NumPyro 0.19 cannot expand these
+    return jnp.broadcast_to(values, (*values.shape[:1], *fn.batch_shape, *fn.event_shape))
 
 
 def checks_values(fn: type[Distribution] | Distribution) -> bool | None:

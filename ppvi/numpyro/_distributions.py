@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import zlib
 from typing import Any, Literal
@@ -52,6 +53,10 @@ class SiteDistribution(engine.SiteDistribution):
         except (NotImplementedError, ImportError):
             return False
         return self.has_rsample
+
+    @functools.cached_property
+    def whole(self) -> Any:
+        return _compat.support_of(self.peeled)
 
     def sample(self, rng: jax.Array) -> Any:
         with careful():
