@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-import jaxlib
+import jaxlib.version
 import numpy as np
 from jax import lax
 from jax._src import core as _core, xla_bridge as _backends
@@ -217,7 +217,7 @@ def lowering_on_cpu(primitive: Any) -> Callable[..., Any]:
     return mlir._platform_specific_lowerings["cpu"][primitive].rule
 
 
-JAXLIB = tuple(int(part) for part in jaxlib.__version__.split(".")[:3] if part.isdecimal())
+JAXLIB = tuple(int(part) for part in jaxlib.version.__version__.split(".")[:3] if part.isdecimal())
 """The version of jaxlib, which has XLA in it."""
 
 

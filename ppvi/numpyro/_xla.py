@@ -1,7 +1,7 @@
 """A defect of XLA on CPUs, kept from the user's process.
 
-jaxlib 0.10.2, and neither the one before nor the one after, fuses sums of products into kernels of another library, one of which
-breaks off the process with a segmentation fault where the arrays have seven axes or more that it cannot merge, as in
+jaxlib 0.10.2, and neither the version before nor the one after, fuses sums of products into kernels of another library, one of
+which breaks off the process with a segmentation fault where the arrays have seven axes or more that it cannot merge, as in
 
     a = b = jnp.ones((3, 1, 2, 2, 8, 8, 8));    jax.jit(lambda a, b: (a * b).sum(3))(a, b)
 

@@ -18,18 +18,25 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch._C._functorch import TransformType, is_batchedtensor, is_functionaltensor  # pyright: ignore
-from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
-from torch.utils.checkpoint import CheckpointFunction
 
 from ppvi._session import holding
 from ppvi.errors import EngineError
 from ppvi.ir import AxisMap, Origin
 from ppvi.pyro import _source as source
+from ppvi.pyro._compat import (
+    CheckpointFunction,
+    TransformType,
+    interpreter,
+    is_batchedtensor,
+    is_functionaltensor,
+    level,
+    tree_flatten,
+    tree_map,
+    tree_unflatten,
+)
 from ppvi.pyro._located import within
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered
-from ppvi.pyro._trees import level, lowered
+from ppvi.pyro._trees import lowered
 
 _TENSOR = object()
 
@@ -168,7 +175,7 @@ _native = _installed()
 
 
 def _refuse_transformed(cls: type) -> None:
-    if retrieve_current_functorch_interpreter().key() in (TransformType.Grad, TransformType.Jvp):
+    if interpreter().key() in (TransformType.Grad, TransformType.Jvp):
         raise EngineError(
             f"{cls.__name__}, a torch.autograd.Function, is called at {source.here()} under a derivative of torch.func, which "
             f"does not know its own. Write the derivative out, or the function in PyTorch's operations."

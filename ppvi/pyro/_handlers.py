@@ -12,12 +12,8 @@ import torch
 from pyro.distributions import constraints
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import _PYRO_STACK
-from pyro.poutine.subsample_messenger import SubsampleMessenger, _Subsample
-from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
-from torch.nn.parameter import is_lazy
+from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 from ppvi._session import holding
 from ppvi.engine.minibatches import Plates, Stated, Whole
@@ -29,6 +25,15 @@ from ppvi.errors import ProgramError
 from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._baselines import with_baseline
 from ppvi.pyro._buffers import batch_norm
+from ppvi.pyro._compat import (
+    DETERMINISTIC,
+    HANDLERS,
+    Subsample,
+    is_functorch_wrapped_tensor,
+    is_lazy,
+    no_torch_function,
+    tree_map,
+)
 from ppvi.pyro._refused import HOOKS, refuse_hook
 from ppvi.pyro._valid import bare_axis, refuse_other_rows
 from ppvi.strategies import Strategy
@@ -84,7 +89,7 @@ class Around(Messenger):
     def _postprocess_message(self, msg: Any) -> None:
         """Plates take rows where they are of fewer than all; where they are of all in another order, these are taken here."""
         if msg["type"] in ("param", "subsample") and msg["kwargs"].get("event_dim") is not None:
-            for plate in _PYRO_STACK:
+            for plate in HANDLERS:
                 if not isinstance(plate, SubsampleMessenger) or plate.dim is None:
                     continue
                 axis, value = plate.dim - msg["kwargs"]["event_dim"], msg["value"]
@@ -98,10 +103,10 @@ class Around(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
         msg["stop"] = msg["done"] = True
-        if isinstance(fn, _Subsample):
+        if isinstance(fn, Subsample):
             self._plate(msg)
             return
-        if msg["infer"].get("_deterministic"):
+        if msg["infer"].get(DETERMINISTIC):
             self.run.keep(name, msg["value"])
             return
         if msg["is_observed"] and is_guided():
@@ -166,10 +171,10 @@ class AllRows(Messenger):
     """Around a model whose posterior is drawn from: its plates are of all rows, where `all_rows` is around."""
 
     def _pyro_sample(self, msg: Any) -> None:
-        if isinstance(msg["fn"], _Subsample):
+        if isinstance(msg["fn"], Subsample):
             Whole().hold(stated_by(msg, "model"), graphs.same)
             if msg["fn"].subsample_size is not None:
-                msg["fn"], msg["done"] = _Subsample(msg["fn"].size, None), True
+                msg["fn"], msg["done"] = Subsample(msg["fn"].size, None), True
 
 
 def stated_by(msg: Any, role: str) -> Stated:
@@ -194,7 +199,7 @@ def known(rows: torch.Tensor) -> torch.Tensor:
 class Rows(torch.Tensor):
     """The numbers of all rows of a plate, which are known: `for i in pyro.plate("p", 4)` is a loop of Python's."""
 
-    __torch_function__: Any = torch._C._disabled_torch_function_impl  # pyright: ignore
+    __torch_function__: Any = no_torch_function
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter([torch.tensor(i) for i in range(len(self))])
@@ -202,7 +207,7 @@ class Rows(torch.Tensor):
 
 def is_guided() -> bool:
     """Whether the model is running that a guide made of effects goes through: its data and factors are no part of the guide."""
-    return any(isinstance(messenger, GuideMessenger) for messenger in _PYRO_STACK)
+    return any(isinstance(messenger, GuideMessenger) for messenger in HANDLERS)
 
 
 class Direct(Messenger):

@@ -12,12 +12,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from ppvi.engine.arguments import Constants, Programs, copied, name_of
 from ppvi.engine.looking import SCALARS
 from ppvi.engine.world import Fact, World, scalar
 from ppvi.errors import ProgramError
+from ppvi.pyro._compat import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Arguments by position and by keyword."""

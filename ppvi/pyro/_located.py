@@ -9,15 +9,19 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch._C._functorch import is_functionaltensor  # pyright: ignore[reportMissingImports]
-from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ppvi._session import holding
 from ppvi.ir import Origin
 from ppvi.pyro import _source as source
+from ppvi.pyro._compat import (
+    TorchDispatchMode,
+    disable_current_modes,
+    get_innermost_proxy_mode,
+    is_functionaltensor,
+    tree_leaves,
+    tree_map_only,
+)
 from ppvi.pyro._graphs import is_traced
 from ppvi.pyro._refused import Seed
 
@@ -103,7 +107,7 @@ def note(tensors: Any) -> None:
         _numbers.get(),
         [x for x in tree_leaves(tensors) if isinstance(x, torch.Tensor) and not is_traced(x)],
     )
-    with _disable_current_modes():
+    with disable_current_modes():
         numbers += [(x, x.detach().clone()) for x in read]
 
 
