@@ -179,7 +179,7 @@ def bind(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:
     cannot be."""
     arrays = [jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in values]
     params = eqn.primitive.get_bind_params(eqn.params)
-    functions, params = params if isinstance(params, tuple) else ((), params)  # apart until JAX 0.8
+    functions, params = params if isinstance(params, tuple) else ((), params)  # apart in JAX 0.7
     out = eqn.primitive.bind(*functions, *arrays, **params)
     return out if eqn.primitive.multiple_results else (out,)
 

@@ -8,6 +8,7 @@ of ATen's operations, which graphs are made of, are in the tables of those who r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 from unittest import mock
 
@@ -61,6 +62,23 @@ no_torch_function: Any = torch._C._disabled_torch_function_impl  # pyright: igno
 """`__torch_function__` of a tensor that does as every other does."""
 
 
+def kind_of(tree: Any) -> Any:
+    """What tells the structure of a tree from others, as the key of a dict."""
+    return tree if _STRUCTURES_HASH else str(tree)
+
+
+def _hashes(thing: Any) -> bool:
+    try:
+        hash(thing)
+    except TypeError:
+        return False
+    return True
+
+
+_STRUCTURES_HASH = _hashes(_pytree.tree_structure(({"": 0}, ())))
+"""Which they do not in PyTorch 2.6."""
+
+
 def level() -> int:
     """How many transformations of `torch.func` are around."""
     return maybe_current_level() or 0
@@ -78,7 +96,7 @@ def graph_of(function: Callable[..., Any], tensors: Sequence[torch.Tensor], know
     made: dict[Any, Any] = {}
     describe = proxy_tensor.extract_val
 
-    def described(value: Any, *how: Any, **options: Any) -> Any:  # without options until PyTorch 2.7
+    def described(value: Any, *how: Any, **options: Any) -> Any:  # no options in PyTorch 2.6
         if type(value) is not torch.Tensor or value.layout is not torch.strided:
             return describe(value, *how, **options)
         like = (value.shape, value.stride(), value.dtype, value.device)
@@ -88,7 +106,16 @@ def graph_of(function: Callable[..., Any], tensors: Sequence[torch.Tensor], know
 
     patched = mock.patch.multiple(proxy_tensor, CONSTANT_NUMEL_LIMIT=known, extract_val=described)
     with tracing(TracingContext(FakeTensorMode())), patched:
-        return proxy_tensor.make_fx(function)(*tensors)
+        traced = proxy_tensor.make_fx(function)(*tensors)
+    for node in traced.graph.nodes:
+        if node.op == "get_attr" and "val" not in node.meta:  # as in PyTorch 2.6
+            node.meta["val"] = attrgetter(str(node.target))(traced)
+    return traced
+
+
+def holds_no_generator(error: Exception) -> bool:
+    """Whether a graph cannot be made because it cannot hold a generator, as in PyTorch 2.6."""
+    return isinstance(error, NotImplementedError) and "torch._C.Generator" in str(error)
 
 
 def name_of(operation: Any) -> str:

@@ -133,16 +133,26 @@ def refuse_constant(node: Node, value: Any, with_gradient: bool) -> None:
     """What a graph holds is a tensor, and has no gradient where none may have one; or what the program draws by."""
     if isinstance(value, torch.Generator):
         [user, *_] = node.users
-        raise EngineError(
-            f"{name_of(user)} at {user.meta.get('where', 'unknown')} draws by a torch.Generator of its own, which would begin "
-            f"anew in every run: draw it before, or by pyro.sample; or let pyro.param make its initial value by a function, as "
-            f"in pyro.param(name, lambda: ...)."
-        )
+        raise own_generator(name_of(user), user.meta.get("where", "unknown"))
     if value.requires_grad and not with_gradient:
         raise EngineError(
             f"a tensor of shape {tuple(value.shape)} requires a gradient and is no parameter of the objective: declare "
             f"it with pyro.param in the model or the guide, a module with pyro.module, or make it a PyroModule."
         )
+
+
+def own_generator(operation: str, where: str) -> EngineError:
+    """What is said of an operation that draws by a generator of the program's own."""
+    return EngineError(
+        f"{operation} at {where} draws by a torch.Generator of its own, which would begin anew in every run: draw it before, "
+        f"or by pyro.sample; or let pyro.param make its initial value by a function, as in pyro.param(name, lambda: ...)."
+    )
+
+
+def refuse_generator(error: Exception, operation: str, where: str) -> None:
+    """Where a trace has failed at an operation because no graph may hold a generator, say so."""
+    if _compat.holds_no_generator(error):
+        raise own_generator(operation, where) from error
 
 
 def shaped_by_draws(traced: GraphModule) -> Iterator[Node]:

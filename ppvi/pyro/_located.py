@@ -61,14 +61,14 @@ class Located(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.last = "unknown"
-        """The line that ran last."""
+        self.last, self.operation = "unknown", "it"
+        """The line that ran last, and its function."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if get_innermost_proxy_mode() is None:
             return func(*args, **kwargs)
-        self.last = source.here()
+        self.last, self.operation = source.here(), getattr(func, "__name__", "it")
         with noting(where=self.last, origin=origin()):
             if torch.is_grad_enabled():
                 return func(*args, **kwargs)

@@ -161,6 +161,7 @@ def traced_and_read(
         traced = trace(torch.func.functionalize(run), *tensors)
     except RuntimeError as error:
         if (does := what_prevents(error)) is None:
+            graphs.refuse_generator(error, located.operation, located.last)
             raise
         where, _ = last_call(error, source.LIBRARY)
         raise DynamicError(f"it {does} at {located.last if where == UNKNOWN else where}") from error
