@@ -15,8 +15,9 @@ from unittest import mock
 import torch
 from pyro.infer.util import is_validation_enabled as is_validation_enabled
 from pyro.nn.module import _Context
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.runtime import _PYRO_STACK
-from pyro.poutine.subsample_messenger import _Subsample
+from pyro.poutine.subsample_messenger import SubsampleMessenger, _Subsample
 from torch._C._functorch import (  # pyright: ignore[reportMissingImports]
     TransformType as TransformType,
     _wrap_functional_tensor,
@@ -241,6 +242,21 @@ Context = _Context
 """What a PyroModule keeps of the calls around."""
 DETERMINISTIC = "_deterministic"
 """What `infer` of a site says that holds a value and draws none."""
+
+
+def is_guided() -> bool:
+    """Whether the model is running that a guide made of effects goes through: its data and factors are no part of the guide."""
+    return any(isinstance(messenger, GuideMessenger) for messenger in HANDLERS)
+
+
+def in_place_of_rows(function: Any) -> Any:
+    """Pyro's own function that finds the rows of a plate, once another is in its place."""
+    native = SubsampleMessenger._subsample
+    SubsampleMessenger._subsample = staticmethod(function)  # type: ignore[method-assign]
+    function.native = getattr(native, "native", native)
+    return function.native
+
+
 READ_BY_MODULES = frozenset({"_pyro_params", "_pyro_samples"})
 """The attributes of a PyroModule that decide what its own attributes are."""
 

@@ -35,7 +35,7 @@ from ppvi.pyro import _source as source, _watched as watched
 from ppvi.pyro._arguments import checked, is_frozen
 from ppvi.pyro._beginnings import Start, first_run
 from ppvi.pyro._buffers import Modules, places_in, put, unchanged, writing
-from ppvi.pyro._changing import Changing
+from ppvi.pyro._changing import Changing, Reading
 from ppvi.pyro._checking import Gradients
 from ppvi.pyro._compat import level
 from ppvi.pyro._distributions import SiteDistribution
@@ -71,7 +71,7 @@ class Estimator:
         self.layout: Layout | None = None
         self._sight = Sight(RULES, {"objective": formula.program, "model": formula.model, "guide": formula.guide})
         self._stagings: Stagings[Staging] = Stagings(self._sight.look, source.here)
-        self._changing = Changing()
+        self._changing, self._reading = Changing(), Reading()
         self._world: World | None = None
         self.has_run = False
         """Whether autoguides and lazy modules have made themselves."""
@@ -279,10 +279,20 @@ class Estimator:
         changed = self._changing.as_tensors(arguments, params.values())
         if changed is not arguments:
             try:
-                return self._made(params, changed, any_numbers, must_stage=True)
+                return self._by_numbers(params, changed, any_numbers, must_stage=True)
             except Exception:  # whatever comes of a tensor where the program expects a number
                 self._changing.hold(arguments)
-        return self._made(params, arguments, any_numbers)
+        return self._by_numbers(params, arguments, any_numbers)
+
+    def _by_numbers(
+        self, params: Params, arguments: Arguments, any_numbers: bool, must_stage: bool = False
+    ) -> tuple[Staging, Arguments]:
+        while (known := self._reading.as_numbers(arguments)) is not None:
+            try:
+                return self._made(params, known, any_numbers, must_stage=True)
+            except DynamicError:
+                self._reading.try_another(arguments)
+        return self._made(params, arguments, any_numbers, must_stage)
 
     def _made(
         self, params: Params, arguments: Arguments, any_numbers: bool, must_stage: bool = False
@@ -344,6 +354,7 @@ class Estimator:
         """The plan with sites seen by strategies as this kind of distribution; and the tensors among the arguments."""
         self._run_first(params, args, kwargs)
         arguments = self.arguments(args, kwargs)
+        arguments = self._reading.as_numbers(arguments) or arguments
         return self._plan(checked(params), arguments, kind), arguments.tensors
 
     def _plan(

@@ -248,6 +248,21 @@ def same(x: torch.Tensor, other: Any) -> bool:
     return _equal(node, another, mode.tracer.root, {})
 
 
+def is_drawn(x: torch.Tensor) -> bool:
+    """Whether a tensor in the graph that is being traced depends on random numbers which are no draw of a site."""
+    mode = get_innermost_proxy_mode()
+    found, seen = [] if mode is None else [_node_of(x, mode.tracer)], set()
+    while found:
+        node = found.pop()
+        if not isinstance(node, Node) or node in seen or node.target is torch.ops.ppvi.draw.default:
+            continue
+        if is_random(node):
+            return True
+        seen.add(node)
+        found += node.all_input_nodes
+    return False
+
+
 def _node_of(x: torch.Tensor, tracer: Any) -> Any:
     """What stands for a tensor in the graph that is being traced: the operand of the next operation."""
     x.clone()

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro.distributions import constraints
-from pyro.poutine.guide import GuideMessenger
+from pyro.distributions import Unit, constraints
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch.overrides import TorchFunctionMode
@@ -29,13 +28,15 @@ from ppvi.pyro._compat import (
     DETERMINISTIC,
     HANDLERS,
     Subsample,
+    in_place_of_rows,
     is_functorch_wrapped_tensor,
+    is_guided,
     is_lazy,
     no_torch_function,
     tree_map,
 )
 from ppvi.pyro._refused import HOOKS, refuse_hook
-from ppvi.pyro._valid import bare_axis, refuse_other_rows
+from ppvi.pyro._valid import bare_axis, refuse_other_rows, unsaid
 from ppvi.strategies import Strategy
 
 
@@ -122,12 +123,15 @@ class Around(Messenger):
                 self.plates.refuse_unstated(name, frame.name)
         shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame), frame.size) for frame in frames]
         plates = self.plates.around(name, shape, dims)
-        if self.session.engine.validates and (problem := bare_axis(fn, frames)):
-            raise ProgramError(f"site {name!r} of the {self.run.role} at {source.here()} {problem}")
-        if msg["mask"] is not None:
-            at = f"site {name!r} of the {self.run.role} at {source.here()}"
-            if problem := uneven(at, "mask", msg["mask"], fn.batch_shape):
-                raise problem
+        at = f"site {name!r} of the {self.run.role} at {source.here()}"
+        is_factor = isinstance(fn, Unit) and msg["is_observed"] and self.run.role == "guide"
+        problem = bare_axis(fn, frames) if self.session.engine.validates else None
+        if problem := problem or (unsaid(fn) if is_factor else None):
+            raise ProgramError(f"{at} {problem}")
+        if is_factor and not fn.has_rsample:
+            self.session.engine.effects.factor(self.session, name, fn)
+        if msg["mask"] is not None and (problem := uneven(at, "mask", msg["mask"], fn.batch_shape)):
+            raise problem
         # Densities and credit are the objective's, which has gradients whether or not the program is under `no_grad`; what
         # the program draws there is a constant to it.
         constant = self.grad and not torch.is_grad_enabled()
@@ -205,11 +209,6 @@ class Rows(torch.Tensor):
         return iter([torch.tensor(i) for i in range(len(self))])
 
 
-def is_guided() -> bool:
-    """Whether the model is running that a guide made of effects goes through: its data and factors are no part of the guide."""
-    return any(isinstance(messenger, GuideMessenger) for messenger in HANDLERS)
-
-
 class Direct(Messenger):
     """Around the objective itself: parameters that it declares, and sites that it must not."""
 
@@ -268,14 +267,6 @@ def all_rows() -> AbstractContextManager[bool]:
 _all_rows: ContextVar[bool] = ContextVar("all_rows", default=False)
 
 
-def _installed() -> Any:
-    """Pyro's own function that finds the rows of a plate, once `_subsample` is in its place."""
-    native = SubsampleMessenger._subsample
-    SubsampleMessenger._subsample = staticmethod(_subsample)  # type: ignore[method-assign]
-    _subsample.native = getattr(native, "native", native)  # type: ignore[attr-defined]
-    return _subsample.native  # type: ignore[attr-defined]
-
-
 def _subsample(*stated: Any) -> Any:
     size, count, rows = _native(*stated)
     return (
@@ -285,7 +276,7 @@ def _subsample(*stated: Any) -> Any:
     )
 
 
-_native = _installed()
+_native = in_place_of_rows(_subsample)
 
 
 class Reading(TorchFunctionMode):
@@ -371,6 +362,11 @@ def _one_hot(labels: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
     return _looked_up(torch.eye(num_classes, dtype=torch.long), labels)
 
 
+def _squeezed(x: torch.Tensor, *dims: Any, **named: Any) -> torch.Tensor:
+    """`squeeze`, of which `torch.vmap` has no rule for lanes without axes."""
+    return torch.squeeze(x, *dims, **named) if x.ndim else x
+
+
 def _is_place(item: Any) -> bool:
     return isinstance(item, torch.Tensor) and item.dtype not in (torch.bool, torch.uint8)
 
@@ -379,6 +375,8 @@ _INSTEAD: dict[Any, Callable[..., torch.Tensor]] = {
     torch.nn.functional.batch_norm: batch_norm,
     torch.nn.functional.one_hot: _one_hot,
     torch.Tensor.__getitem__: _looked_up,
+    torch.Tensor.squeeze: _squeezed,
+    torch.squeeze: _squeezed,
 }
 """What is called in place of a function of PyTorch's."""
 

@@ -18,6 +18,7 @@ from ppvi.engine.looking import SCALARS
 from ppvi.engine.world import Fact, World, scalar
 from ppvi.errors import ProgramError
 from ppvi.pyro._compat import keystr, kind_of, tree_flatten, tree_flatten_with_path, tree_unflatten
+from ppvi.pyro._located import is_whole
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Arguments by position and by keyword."""
@@ -28,21 +29,32 @@ Look = Callable[[Constants], World]
 class Arguments:
     """The arguments of a call."""
 
-    def __init__(self, programs: Programs, look: Look, args: tuple[Any, ...], kwargs: Mapping[str, Any]):
+    def __init__(
+        self,
+        programs: Programs,
+        look: Look,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        read: Collection[int] = (),
+    ):
         self._look = look
+        self._read = read
+        """The places among the leaves of tensors that are constants."""
         self._programs = programs
         self.given = args, kwargs = args, dict(kwargs)
-        self.are_plain = not kwargs and all(type(x) is torch.Tensor for x in args)
+        self.are_plain = not kwargs and not read and all(type(x) is torch.Tensor for x in args)
         """Whether they are tensors by position, of which no tree need be made."""
         self._tree: Any
         self.leaves, self._tree = (args, len(args)) if self.are_plain else tree_flatten((args, kwargs))
-        self.tensors = [x for x in self.leaves if isinstance(x, torch.Tensor)]
+        self.tensors = [x for i, x in enumerate(self.leaves) if isinstance(x, torch.Tensor) and i not in read]
         self.constants = Constants() if self.are_plain else self._constants()
         self.kind = kind_of(self._tree), *[(x.shape, x.dtype) for x in self.tensors]
         """What calls are told apart by, beside constants."""
 
     def _constants(self) -> Constants:
         numbers = [scalar(x) if type(x) in SCALARS else isinstance(x, torch.Tensor) for x in self.leaves]
+        for i in self._read:
+            numbers[i] = "tensor", self.leaves[i].dtype, repr(self.leaves[i].tolist())
         places = [i for i, number in enumerate(numbers) if number is False]
         return Constants(tuple(numbers), [self.leaves[i] for i in places], places, self._leaf_name)
 
@@ -54,7 +66,21 @@ class Arguments:
     def with_tensors(self, places: Collection[int]) -> Arguments:
         """The same with tensors in these places."""
         leaves = [torch.tensor(x) if i in places else x for i, x in enumerate(self.leaves)]
-        return Arguments(self._programs, self._look, *tree_unflatten(leaves, self._tree))
+        return Arguments(self._programs, self._look, *self._call(leaves))
+
+    @property
+    def whole(self) -> list[int]:
+        """The places of tensors of a few whole numbers, the smallest first."""
+        found = {i: x.numel() for i, x in enumerate(self.leaves) if isinstance(x, torch.Tensor) and is_whole(x)}
+        return sorted(found, key=found.__getitem__)
+
+    def with_numbers(self, places: Collection[int]) -> Arguments:
+        """The same with these tensors as constants."""
+        leaves = [x.clone() if i in places else x for i, x in enumerate(self.leaves)]
+        return Arguments(self._programs, self._look, *self._call(leaves), places)
+
+    def _call(self, leaves: Sequence[Any]) -> Call:
+        return (tuple(leaves), {}) if self.are_plain else tree_unflatten(leaves, self._tree)
 
     def _leaf_name(self, i: int) -> str:
         """The name of a leaf among the arguments, as in `'x'` or `'data'['y'][0]`."""

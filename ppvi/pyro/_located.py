@@ -21,6 +21,7 @@ from ppvi.pyro._compat import (
     is_functionaltensor,
     tree_leaves,
     tree_map_only,
+    writes,
 )
 from ppvi.pyro._graphs import is_traced
 from ppvi.pyro._refused import Seed
@@ -80,7 +81,11 @@ class Located(TorchFunctionMode):
 
 class Noting(TorchDispatchMode):
     """Notes what is read out of tensors by operations whose result depends on it, or the shape of whose result does; and sees
-    to it that what is drawn is not seeded by the program."""
+    to it that what is drawn is not seeded by the program.
+
+    What is computed from whole numbers that are not traced, such as the longest of some lengths, may become a number of
+    Python's: it is computed, and is not traced either.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +96,27 @@ class Noting(TorchDispatchMode):
             note((args, kwargs))
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.seed.refuse_another()
+        if _are_known(func, args, kwargs):
+            note((args, kwargs))
+            with disable_current_modes():
+                return func(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _are_known(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operation is a function of a few whole numbers that are not traced."""
+    if writes(func) or torch.Tag.nondeterministic_seeded in func.tags:
+        return False
+    operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+    return bool(operands) and all(is_whole(x) and not is_traced(x) for x in operands)
+
+
+def is_whole(x: torch.Tensor) -> bool:
+    """Whether a tensor is of whole numbers, and few enough to be told apart by what they are."""
+    return not x.is_floating_point() and not x.is_complex() and x.numel() <= FEW
+
+
+FEW = 1024
 
 
 @contextmanager

@@ -90,6 +90,8 @@ class Effects:
     """Told of tensors whose numbers leave PyTorch where nothing else would see it."""
     write: Callable[[Session, Written], None] = lambda session, buffers: None
     """Told at the end what is to be in the buffers of modules."""
+    factor: Callable[[Session, str, Any], None] = lambda session, name, fn: None
+    """Told of a guide's factor that is the density of a draw which is no site."""
 
 
 def _read_out(session: Session[PyroPrograms], tensors: Any) -> None:
@@ -102,7 +104,12 @@ def _write(session: Session, buffers: Written) -> None:
         stage.mark_write(buffer, value)
 
 
-STAGED = Effects(stage, read_out=_read_out, write=_write)
+def _factor(session: Session[PyroPrograms], name: str, fn: Any) -> None:
+    if graphs.is_drawn(fn.log_factor):
+        raise DynamicError(f"the factor {name!r} is the density of a draw of its own at {source.here()}")
+
+
+STAGED = Effects(stage, read_out=_read_out, write=_write, factor=_factor)
 
 
 @dataclass(eq=False)

@@ -46,7 +46,7 @@ from ppvi.pyro._ops import OPS
 from ppvi.pyro._programs import Effects, PyroPrograms, drawn, scope_of
 from ppvi.pyro._provenance import Provenance
 from ppvi.pyro._trees import stacked, tree_map
-from ppvi.strategies import Draw, LeaveOneOut, Site, Strategy
+from ppvi.strategies import Draw, LeaveOneOut, Reinforce, Site, Strategy
 from ppvi.strategies.alternatives import LIMIT
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Replay:
     def surrogate(self) -> torch.Tensor:
         """The scalar whose value is the estimate and whose gradient is the gradient estimate."""
         try:
-            values, control = self.agreed(lambda: self.estimate([]))
+            values, control = self.agreed(lambda: self.estimate([], []))
         except RecursionError as error:
             raise self.nested() from error
         return values[0] + control
@@ -103,9 +103,9 @@ class Replay:
 
         return agreed(attempt)
 
-    def estimate(self, before: Sequence[torch.Tensor]) -> Estimates:
-        """The objective, given the values of its first sites."""
-        run = self.begun(before)
+    def estimate(self, before: Sequence[torch.Tensor], states: Sequence[torch.Tensor]) -> Estimates:
+        """The objective, given the values of its first sites, and the generator's states around them."""
+        run = self.begun(before, states)
         self.depth += 1
         if self.depth > DEPTH:
             raise self.nested()
@@ -126,17 +126,17 @@ class Replay:
             return finished.rest.estimates
         return lambda: ({0: value}, 0.0)
 
-    def draw(self, before: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+    def draw(self, before: Sequence[torch.Tensor], states: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
         """The objective's value, given the values of its first sites, with the others simply drawn."""
-        run = self.begun([x.detach() for x in before])
+        run = self.begun([x.detach() for x in before], states)
         return {0: self.evaluate(run.session(plain=True)).detach()}
 
-    def begun(self, before: Sequence[torch.Tensor]) -> Replayed:
+    def begun(self, before: Sequence[torch.Tensor], states: Sequence[torch.Tensor]) -> Replayed:
         """One more run."""
         self.runs += 1
         if self.runs > LIMIT:
             raise self.nested()
-        return Replayed(self, before)
+        return Replayed(self, before, states)
 
     def nested(self) -> StrategyError:
         return StrategyError(
@@ -157,18 +157,24 @@ class Finished(BaseException):
 
 
 class Replayed:
-    """A run of an objective, whose first sites have their values already."""
+    """A run of an objective, whose first sites have their values already.
 
-    def __init__(self, replay: Replay, before: Sequence[torch.Tensor]):
+    What the program draws by itself between them is as in the run before: the generator is in the same state there.
+    """
+
+    def __init__(self, replay: Replay, before: Sequence[torch.Tensor], states: Sequence[torch.Tensor]):
         self.replay = replay
         self.values = list(before)
+        self.states = list(states) or [torch.get_rng_state()]
+        """Of the random numbers, at the beginning and after each draw."""
         self.pending: list[Tail] = []
         self._next = 0
+        torch.set_rng_state(self.states[0])
 
     def session(self, plain: bool) -> Session:
         """The session of the run, in which sites are simply drawn, or are credited."""
         around = nullcontext if plain else lambda: self.replay.provenance
-        effects = Effects(None, Origin.OTHER, self.random, self.read_out, self.write)
+        effects = Effects(None, Origin.OTHER, self.random, self.read_out, self.write, self.factor)
         return session_of(
             self.replay, effects, plain, draws=self.draw, log_probs=self.log_prob, recorder=Recorder(around)
         )
@@ -178,7 +184,7 @@ class Replayed:
         if (known := self._known()) is not None:
             return Drawn(known, (), route_of(at.strategies[-1], at.site))
         drawn = self.drawn(session, at)
-        self.values.append(drawn.value)
+        self._keep(drawn.value)
         return drawn
 
     def drawn(self, session: Session, at: Place) -> Drawn:
@@ -211,13 +217,18 @@ class Replayed:
         return outcome.value
 
     def _rest(self, at: Place, alternatives: torch.Tensor | None) -> Rest:
-        return Rest(self.replay, at.name, at.site.lanes, alternatives, tuple(self.values), torch.get_rng_state())
+        states = (*self.states, torch.get_rng_state())
+        return Rest(self.replay, at.name, at.site.lanes, alternatives, tuple(self.values), states)
 
     def random(self, sampler: Callable[[torch.Tensor], torch.Tensor], key: torch.Tensor) -> torch.Tensor:
         if (known := self._known()) is not None:
             return known
-        self.values.append(drawn(sampler, key))
+        self._keep(drawn(sampler, key))
         return self.values[-1]
+
+    def factor(self, session: Session, name: str, fn: Any) -> None:
+        """The score of a draw that is no site weighs the whole run, as a site's does that everything depends on."""
+        self.draw(session, Place(name, session.here(), SiteDistribution(fn), (Reinforce(),), named=True))
 
     def log_prob(
         self, session: Session, site: engine.Site, value: Any, role: str, intermediates: Sequence[Any]
@@ -236,7 +247,14 @@ class Replayed:
     def _known(self) -> torch.Tensor | None:
         """What the next draw was in the run before."""
         position, self._next = self._next, self._next + 1
-        return self.values[position] if position < len(self.values) else None
+        if position >= len(self.values):
+            return None
+        torch.set_rng_state(self.states[position + 1])
+        return self.values[position]
+
+    def _keep(self, value: torch.Tensor) -> None:
+        self.values.append(value)
+        self.states.append(torch.get_rng_state())
 
 
 def session_of(replay: Replay, effects: Effects, plain: bool, **options: Any) -> Session:
@@ -302,7 +320,7 @@ class Undecided:
                 f"their own gradient, and it may jump in this one. Use an objective such as `iwelbo`, for any draws."
             )
         # A seed of its own: the numbers that follow in the stream are those of the rest, in every run of it.
-        torch.default_generator.manual_seed(zlib.crc32(self.k.state.numpy().tobytes()))
+        torch.default_generator.manual_seed(zlib.crc32(self.k.states[-1].numpy().tobytes()))
         draws = torch.cat([self.value.detach()[None], self.at.site.samples(torch.zeros(()), SCORE.n - 1)])
         site = Site(self.at.name, self.at.site.lanes, SCORE.around(self.at.site, draws), OPS, None)
         outcome: Any = SCORE.estimate(site, self.k)
@@ -331,8 +349,8 @@ class Rest:
     lanes: tuple[int, ...]
     alternatives: torch.Tensor | None
     before: tuple[torch.Tensor, ...]
-    state: torch.Tensor
-    """Of the random numbers, the same for every run of the rest."""
+    states: tuple[torch.Tensor, ...]
+    """Of the random numbers, the same for every run of the rest: the last is at its beginning."""
 
     ops = OPS
 
@@ -340,8 +358,7 @@ class Rest:
         return Tail(self, lambda: self.run(value), value=value)
 
     def run(self, value: Array) -> Estimates:
-        torch.set_rng_state(self.state)
-        return self.replay.estimate([*self.before, value])
+        return self.replay.estimate([*self.before, value], self.states)
 
     def each(self, values: Array, *, sequential: bool = False) -> Later:
         return Later(self, lambda: stacked(*[self.run(value) for value in values]))
@@ -376,5 +393,4 @@ class Rest:
         return self.along(i, log_weight)
 
     def _plain(self, value: Array) -> dict[int, torch.Tensor]:
-        torch.set_rng_state(self.state)
-        return self.replay.draw([*self.before, value])
+        return self.replay.draw([*self.before, value], self.states)

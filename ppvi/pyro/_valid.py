@@ -25,6 +25,16 @@ def bare_axis(fn: Any, frames: Sequence[Any]) -> str | None:
     return None
 
 
+def unsaid(fn: Any) -> str | None:
+    """What is wrong with a factor in a guide, as the rest of a sentence."""
+    if "has_rsample" in vars(fn):
+        return None
+    return (
+        "is a pyro.factor of a guide that does not say has_rsample=. It is True for a term of a reparameterised draw, such as "
+        "the log determinant of a transformation, and False for the density of a draw that has no derivative."
+    )
+
+
 def refuse_other_rows(what: str, value: torch.Tensor, axis: int, plate: Any) -> None:
     """What is taken in the rows of a plate has one for each of the plate's, or one for all."""
     if value.shape[axis] != plate.size:

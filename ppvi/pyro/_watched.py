@@ -34,7 +34,7 @@ class Watched:
 
     def __init__(self, replay: Replay):
         self.replay = replay
-        self.run = Replayed(replay, ())
+        self.run = Replayed(replay, (), ())
         self.linearity = Linearity()
         self.followed: list[tuple[Place, int]] = []
         self.impossible: dict[int, Outside] = {}

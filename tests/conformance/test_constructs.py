@@ -11,6 +11,7 @@ from scipy.stats import norm, vonmises
 from ppvi import Enumerate
 from ppvi.objectives import elbo
 from tests.conformance.constructs import Refusal, Row, cases, nothing, points, refusal, wrong
+from tests.conformance.test_constructs_structure import factor_in_the_guide
 from tests.engines import NUMPYRO, PYRO, dist, handlers, infer, ppl, xp
 
 X = 0.7
@@ -288,6 +289,9 @@ REFUSALS = [
         ("would have the same draws", "leave out"),
         ABM,
         (PYRO,),
+    ),
+    Refusal(
+        "factor in the guide, no has_rsample", factor_in_the_guide(), ("'f' of the guide", "has_rsample="), ABM, (PYRO,)
     ),
 ]
 

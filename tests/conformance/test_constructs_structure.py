@@ -226,6 +226,7 @@ FACTORS = [
     Row("Unit in the model", unit_in_the_model, lambda a, b, m: joint(a, b, m) - a**2, ABM),
     Row("factor in the guide", factor_in_the_guide(), lambda a, b, m: joint(a, b, m) + m**2, ABM, (NUMPYRO,)),
     Row("factor in the guide, has_rsample=True", factor_in_the_guide(has_rsample=True), lambda a, b, m: joint(a, b, m) + m**2, ABM, (PYRO,)),
+    Row("factor in the guide, has_rsample=False", factor_in_the_guide(has_rsample=False), lambda a, b, m: joint(a, b, m) + m**2, ABM, (PYRO,)),
     Row("deterministic in the model", deterministic_in_the_model, lambda a, b, m: log(m, a) + log(X, 2 * m, b), ABM),
     Row("deterministic in the guide", deterministic_in_the_guide, lambda a, b, m: joint(a, b, 2 * m), ABM),
     Row("Delta in the guide with a density", delta_of_a_density, lambda a, b, m: log(m, a) + log(THREE, m, b) - (m**2).sum(), dict(**AB, m=[0.1, -0.4, 0.2])),

@@ -357,7 +357,7 @@ class Cells(nn.Module):
             if y is None:
                 y = pyro.sample("y", label)
             elif self.alpha:
-                pyro.factor("classification_loss", -self.alpha * label.log_prob(y), has_rsample=self.alpha > 0)
+                pyro.factor("classification_loss", -self.alpha * label.log_prob(y), has_rsample=True)
             z2 = z2.expand(y.shape[:-1] + z2.shape[-1:])
             z1_loc, z1_scale = self.z1_encoder(z2, y)
             pyro.sample("z1", dist.Normal(z1_loc, softplus(z1_scale)).to_event(1))

@@ -221,5 +221,14 @@ def test_plates_of_a_message(told):
     require_all("pyro", "a frame of cond_indep_stack", ["name", "dim", "size"], dir(frame))
 
 
+def test_rows_of_a_plate():
+    from pyro.poutine.subsample_messenger import SubsampleMessenger
+
+    require_all("pyro", "SubsampleMessenger", ["_subsample"], vars(SubsampleMessenger))
+    size, count, rows = SubsampleMessenger._subsample("rows", 3, None, None)
+    held = (size, count, rows.tolist()) == (3, 3, [0, 1, 2])
+    require("pyro", "SubsampleMessenger._subsample does not give size, count and rows of a plate", held)
+
+
 def test_modules_of_pyro():
     require_all("pyro", "a PyroModule", ["_pyro_params", "_pyro_samples"], vars(PyroModule()))
