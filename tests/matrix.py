@@ -281,9 +281,8 @@ def main(names: Sequence[str]) -> int:
         if not names or environment.name in names:
             outcomes.append(tried(environment))
             print(line(outcomes[-1]), flush=True)
-    if not names:
-        PAGE.write_text(page(outcomes))
-        print(f"written: {PAGE.relative_to(ROOT)}")
+            if not names:
+                PAGE.write_text(page(outcomes))
     return int(any(outcome.failed for outcome in outcomes))
 
 

@@ -52,7 +52,11 @@ def main() -> None:
         home = run(python, "-c", "import ppvi; print(ppvi.__file__)", cwd=elsewhere)
         if not home.startswith(str(environment)):
             sys.exit(f"ppvi is imported from {home}, and not from the wheel")
-        print(run(python, "-m", "pytest", "-q", "-W", "ignore", "tests", cwd=elsewhere).splitlines()[-1])
+        print(
+            run(python, "-m", "pytest", "-q", "-W", "ignore", "-k", "not linked", "tests", cwd=elsewhere).splitlines()[
+                -1
+            ]
+        )
         script = elsewhere / "tests" / "user" / "script.py"
         run(python, script, cwd=elsewhere)
         print(run(sys.executable, "-m", "pyright", "--pythonpath", python, script, cwd=elsewhere).splitlines()[-1])
