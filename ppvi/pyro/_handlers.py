@@ -304,10 +304,9 @@ class Reading(TorchFunctionMode):
         if func == _DATA and is_functorch_wrapped_tensor(args[0]):
             raise RuntimeError("accessing `data` of a tensor that is traced")
         operands = (*args, *kwargs.values())
-        if func in _LEAVING or (
-            func in _MADE_OF and not isinstance(operands[func == torch.Tensor.new_tensor], torch.Tensor)
-        ):
-            self.session.engine.effects.read_out(self.session, operands)
+        of = operands[1:] if func == torch.Tensor.new_tensor else operands
+        if func in _LEAVING or (func in _MADE_OF and not isinstance(of[0], torch.Tensor)):
+            self.session.engine.effects.read_out(self.session, of)
         out = kwargs.get("out")
         if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
             found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})

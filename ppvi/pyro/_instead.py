@@ -1,4 +1,6 @@
-"""Operations in place of ATen's, which have no derivative, or NaN for one."""
+"""Operations in place of ATen's, which have no derivative, or NaN for one; and a function in place of Pyro's, which writes
+past autograd, where no graph can follow.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from pyro.distributions import hmm
+from pyro.ops import gaussian, tensor_utils
 
 
 def _xlogy(x: Any, y: Any) -> torch.Tensor:
@@ -44,3 +48,18 @@ INSTEAD: dict[str, Callable[..., torch.Tensor]] = {
     "floor_divide": _floor_divide,
 }
 """By ATen's name."""
+
+
+def _safe_cholesky(x: torch.Tensor) -> torch.Tensor:
+    """The Cholesky factor of a matrix with a jitter on its diagonal, which is a constant."""
+    relative = tensor_utils.CHOLESKY_RELATIVE_JITTER
+    if x.size(-1) == 1 or not relative:
+        return _native(x)
+    jitter = relative * torch.finfo(x.dtype).eps * x.detach().abs().max(-1).values
+    return torch.linalg.cholesky(x + torch.diag_embed(jitter))
+
+
+_native = tensor_utils.safe_cholesky
+
+for module in (tensor_utils, gaussian, hmm):
+    module.safe_cholesky = _safe_cholesky  # pyright: ignore[reportAttributeAccessIssue]

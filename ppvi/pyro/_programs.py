@@ -13,6 +13,7 @@ import pyro
 import pyro.distributions
 import torch
 from torch.distributions import constraints, transform_to
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.pieces import Finish, Piece, Told
@@ -188,10 +189,14 @@ class PyroPrograms:
         return known
 
     def read(self, session: Session[PyroPrograms], x: Any) -> Any:
-        """What stands for a tensor that may be a module's parameter, which where parameters are made is itself."""
+        """What stands for a tensor that may be a module's parameter, which where parameters are made is itself; one that a
+        handler has hidden went to Pyro's store, and is a constant."""
         name = None
         if type(x) is not torch.Tensor and isinstance(x, torch.nn.Parameter):
             name = self.modules.get(x) if x.requires_grad and not session.parameters.makes else None
+            if name is None and x.requires_grad and pyro.get_param_store().param_name(x) is not None:
+                with _disable_current_modes():
+                    return x.detach()
         return self.buffers.read(x) if name is None else session.value_of(name)
 
     # Random numbers ---------------------------------------------------------------------------------------------------

@@ -8,10 +8,17 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
-from pyro.infer.autoguide import AutoHierarchicalNormalMessenger, AutoNormalMessenger, AutoRegressiveMessenger
+from pyro.infer.autoguide import (
+    AutoHierarchicalNormalMessenger,
+    AutoNormal,
+    AutoNormalMessenger,
+    AutoRegressiveMessenger,
+)
+from pyro.infer.autoguide.initialization import init_to_value
 
 import ppvi
 import ppvi.pyro as vi
+from ppvi.objectives import elbo
 
 X = torch.tensor([3.0, 4.0, 5.0])
 
@@ -95,3 +102,21 @@ def test_what_an_ordinary_guide_observes_is_its_density():
     values = torch.stack([bound.estimate(seed, params) for seed in range(300)])
     want = -(0.3**2) / 2 + (1 + 0.3**2)  # E log p - log q + z^2
     assert abs(values.mean() - want) < 5 * values.std() / 300**0.5
+
+
+def test_parameters_that_a_handler_hides_are_constants():
+    """A guide that has been trained, blocked, beside a model that is to be trained: as Pyro's SVI leaves it."""
+
+    def model():
+        z = pyro.sample("z", dist.Normal(pyro.param("a", torch.tensor(1.0)), 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(1.5))
+
+    guide = AutoNormal(
+        poutine.block(model, hide_types=["param"]),
+        init_loc_fn=init_to_value(values={"z": torch.tensor(0.3)}),
+        init_scale=1e-8,
+    )
+    bound = vi.objective(elbo, model, poutine.block(guide, hide_types=["param"]))
+    params = bound.init(0)
+    assert set(params) == {"a"}
+    assert float(bound.value_and_grad(0, params)[1]["a"]) == pytest.approx(-0.7, abs=1e-6)

@@ -255,3 +255,27 @@ def test_under_a_derivative_of_torch_func_a_function_is_refused_by_name():
     model, guide = in_model(lambda z: torch.func.grad(lambda x: Old.apply(x).sum())(z))
     with pytest.raises(EngineError, match="Old"):
         vi.objective(objectives.elbo, model, guide).prove({"loc": torch.tensor(0.7), "scale": torch.tensor(1.3)})
+
+
+def test_libraries_own_functions_that_write_past_autograd_are_staged():
+    """The Cholesky factors of a Gaussian hidden Markov model have a jitter that is a constant; a folded density has signs."""
+    one, plane = dist.Normal(0.0, 1.0).expand([1]).to_event(1), dist.Normal(0.0, 1.0).expand([2]).to_event(1)
+
+    def model():
+        m = pyro.sample("m", dist.Normal(0.0, 1.0))
+        steps = dist.Normal(m.expand([2]), 1.0).to_event(1)
+        eye = torch.eye(2)
+        pyro.sample("y", dist.GaussianHMM(plane, eye, steps, eye[:, :1], one, duration=5), obs=torch.ones(5, 1))
+        pyro.sample("x", dist.FoldedDistribution(dist.Normal(m, 1.0)), obs=torch.tensor(0.4))
+
+    def guide():
+        pyro.sample("m", dist.Delta(pyro.param("at", torch.tensor(0.3))))
+
+    bound = vi.objective(objectives.elbo, model, guide)
+    params = bound.init(0)
+    assert "staged as one" in str(bound.explain(params))
+    value, grads = bound.value_and_grad(0, params)
+    loss = -pyro.infer.Trace_ELBO().differentiable_loss(model, guide)
+    at = pyro.get_param_store()._params["at"]
+    assert float(value) == pytest.approx(float(loss), rel=1e-5)
+    assert float(grads["at"]) == pytest.approx(float(torch.autograd.grad(loss, at)[0]), rel=1e-4)
