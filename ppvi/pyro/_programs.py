@@ -13,7 +13,6 @@ import pyro
 import pyro.distributions
 import torch
 from torch.distributions import constraints, transform_to
-from torch.utils._python_dispatch import _disable_current_modes
 
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.pieces import Finish, Piece, Told
@@ -25,7 +24,7 @@ from ppvi.errors import EngineError
 from ppvi.ir import Origin
 from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage, _summing as summing
 from ppvi.pyro._buffers import Buffers, SharedNameError, Written
-from ppvi.pyro._compat import is_functorch_wrapped_tensor, is_validation_enabled, level
+from ppvi.pyro._compat import disable_current_modes, is_functorch_wrapped_tensor, is_validation_enabled, level
 from ppvi.pyro._distributions import SiteDistribution, evaluate, without_masked
 from ppvi.pyro._divergences import divergence
 from ppvi.pyro._functions import calls_noted
@@ -195,7 +194,7 @@ class PyroPrograms:
         if type(x) is not torch.Tensor and isinstance(x, torch.nn.Parameter):
             name = self.modules.get(x) if x.requires_grad and not session.parameters.makes else None
             if name is None and x.requires_grad and pyro.get_param_store().param_name(x) is not None:
-                with _disable_current_modes():
+                with disable_current_modes():
                     return x.detach()
         return self.buffers.read(x) if name is None else session.value_of(name)
 
