@@ -5,7 +5,8 @@ whole, and made where the program is run, on autograd's tape and on tensors of t
 by side runs are called one after the other.
 
 Programs keep the bound method, as in `square = Square.apply`, so that it is the code of `apply` that is another one, from the
-import of this module on. It does what it did, but in a session, of which every thread has its own.
+import of this module on. It does what it did, but in a session, of which every thread has its own. (In PyTorch 2.14 it
+has no code but C's: there another method is in its place, which programs find that bind theirs after the import.)
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from ppvi.pyro import _source as source
 from ppvi.pyro._compat import (
     CheckpointFunction,
     TransformType,
+    in_place_of_apply,
     interpreter,
     is_batchedtensor,
     is_functionaltensor,
@@ -160,18 +161,7 @@ class _Session:
         return functions.applied(cls, args, kwargs)
 
 
-def _installed() -> Any:
-    """PyTorch's own `apply`, once it has been given the code of a session's."""
-    function: Any = torch.autograd.Function.__dict__["apply"].__func__
-    if not hasattr(function, "_ppvi_native"):
-        function._ppvi_native = FunctionType(
-            function.__code__, function.__globals__, "apply", None, function.__closure__
-        )
-        function.__code__ = _Session.apply.__code__
-    return function._ppvi_native
-
-
-_native = _installed()
+_native = in_place_of_apply(_Session.apply)
 
 
 def _refuse_transformed(cls: type) -> None:
