@@ -8,6 +8,7 @@ of ATen's operations, which graphs are made of, are in the tables of those who r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
@@ -39,7 +40,9 @@ from torch.fx.experimental.proxy_tensor import (
     get_proxy_slot as get_proxy_slot,
 )
 from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef
+from torch.nn.functional import gumbel_softmax
 from torch.nn.parameter import is_lazy as is_lazy
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import (
@@ -106,13 +109,53 @@ def graph_of(function: Callable[..., Any], tensors: Sequence[torch.Tensor], know
             made[like] = describe(value, *how, **options)
         return made[like]
 
+    def run(*fakes: torch.Tensor) -> Any:
+        with _Detaching():
+            return function(*fakes)
+
     patched = mock.patch.multiple(proxy_tensor, CONSTANT_NUMEL_LIMIT=known, extract_val=described)
     with tracing(TracingContext(FakeTensorMode())), patched:
-        traced = proxy_tensor.make_fx(function)(*tensors)
+        traced = proxy_tensor.make_fx(run)(*tensors)
     for node in traced.graph.nodes:
         if node.op == "get_attr" and "val" not in node.meta:  # as in PyTorch 2.6
             node.meta["val"] = attrgetter(str(node.target))(traced)
+        if node.meta.pop("detached", False) and node.target is torch.ops.aten.alias.default:
+            node.target = torch.ops.aten.detach.default
     return traced
+
+
+_DETACHES = frozenset(
+    {torch.Tensor.detach, torch.Tensor.detach_, torch.detach, torch.ops.aten.detach, torch.ops.aten.detach.default}
+)
+
+
+class _Detaching(TorchFunctionMode):
+    """Notes at a node of a graph that it holds its operand constant: PyTorch 2.14 traces that as an alias, which does not."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is gumbel_softmax:  # which does it within, where no mode sees it
+            return _relaxed(*args, **(kwargs or {}))
+        return _detached(func, *args, **(kwargs or {})) if func in _DETACHES else func(*args, **(kwargs or {}))
+
+
+def _detached(func: Any, *args: Any, **kwargs: Any) -> Any:
+    if (mode := get_innermost_proxy_mode()) is None:
+        return func(*args, **kwargs)
+    nodes = mode.tracer.graph.nodes
+    before = next(iter(reversed(nodes)), None)
+    found = func(*args, **kwargs)
+    for node in takewhile(lambda node: node is not before, reversed(nodes)):
+        node.meta["detached"] = True
+    return found
+
+
+def _relaxed(logits: torch.Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
+    """`gumbel_softmax`."""
+    soft = gumbel_softmax(logits, tau, dim=dim)
+    if not hard:
+        return soft
+    place = soft.max(dim, keepdim=True)[1]
+    return torch.zeros_like(logits).scatter(dim, place, 1.0) - _detached(torch.Tensor.detach, soft) + soft
 
 
 def holds_no_generator(error: Exception) -> bool:

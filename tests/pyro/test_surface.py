@@ -52,6 +52,23 @@ def test_operations(graph):
     require("torch", f"sin, + and sum are traced as {names}", names == ["aten::sin", "aten::add", "aten::sum"])
 
 
+def test_what_is_held_constant_is_told_from_what_is_not():
+    """By `graph_of`, since PyTorch 2.14 traces both as an alias."""
+    from ppvi.pyro._compat import graph_of, name_of
+
+    def run(x):
+        hard = torch.nn.functional.gumbel_softmax(x, hard=True)
+        return torch.vmap(lambda x: x.detach() * x)(x) + torch.detach(x) + hard
+
+    traced = graph_of(torch.func.functionalize(run), [torch.ones(3)], 1)
+    names = [
+        name_of(node.target)
+        for node in traced.graph.nodes
+        if node.op == "call_function" and hasattr(node.target, "_schema")
+    ]
+    require("torch", f"detach, three times, is traced as {names}", names.count("detach") == 3)
+
+
 def test_schemas():
     schema = torch.ops.aten.add_.Tensor._schema
     require_all("torch", "a schema", "name arguments returns is_mutable".split(), dir(schema))
