@@ -3,7 +3,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test test-all random conformance fuzz lint bench clean
+.PHONY: help demo test test-all random conformance fuzz lint bench matrix matrix-ci wheel clean
 
 help:
 	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
@@ -13,6 +13,8 @@ help:
 	@echo "make conformance  constructs and examples of NumPyro and Pyro beside formulas and the libraries' own losses"
 	@echo "make fuzz      3000 new random programs, 600 loops, 3000 continuous or mixed, 3000 functions, against sums (PROGRAMS=n for another number)"
 	@echo "make lint      ruff and pyright"
+	@echo "make matrix    the versions of Python and of the libraries, each in an environment of its own (.matrix); writes docs/versions.md"
+	@echo "make wheel     the wheel alone, in a clean environment: the README's programs, and the types of a user's script"
 	@echo "make bench     the benchmarks against hand-written code, NumPyro and Pyro"
 
 $(VENV)/user: pyproject.toml
@@ -54,5 +56,15 @@ lint: $(VENV)/dev
 bench: $(VENV)/dev
 	for script in vae_overhead mixture scaling staging summed cone strategies checking control_flow pyro_svi air_steps; do $(RUN)/python -m benchmarks.$$script || exit 1; done
 
+matrix:
+	$(PYTHON) -m tests.matrix
+
+# What a change has to pass beside the default environment.
+matrix-ci:
+	$(PYTHON) -m tests.matrix newest oldest
+
+wheel: $(VENV)/dev
+	$(RUN)/python -m tests.wheel
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .matrix .pytest_cache .ruff_cache

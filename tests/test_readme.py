@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import optax
-import pyro
+import pytest
 from numpyro.contrib.control_flow import scan
 from numpyro.infer.autoguide import AutoNormal
 
@@ -69,6 +69,7 @@ def test_every_page_that_is_linked_is_there():
 
 
 def test_the_example_on_pyro(capsys):
+    pyro = pytest.importorskip("pyro")
     pyro.clear_param_store()
     names = {}
     exec(README[1].replace("num_steps=1000", "num_steps=300, progress=False"), names)

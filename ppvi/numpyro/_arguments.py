@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from ppvi._doors import described
 from ppvi.engine.arguments import Constants, Programs, copied, name_of, named
@@ -19,6 +18,7 @@ from ppvi.engine.world import World, scalar
 from ppvi.errors import ProgramError
 from ppvi.ir import Support, Var
 from ppvi.numpyro import _source as source
+from ppvi.numpyro._compat import Tracer
 from ppvi.numpyro._regions import support_of
 
 

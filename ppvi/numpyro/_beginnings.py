@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from numpyro.distributions import constraints
 
 from ppvi.engine.evaluations import evaluate
@@ -17,7 +16,8 @@ from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import EngineError
-from ppvi.numpyro._handlers import InnerSiteError, current_trace
+from ppvi.numpyro._compat import Tracer, current_trace
+from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._modules import Modules, State
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of
 

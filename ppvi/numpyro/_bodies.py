@@ -17,14 +17,13 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
-from jax.extend.source_info_util import user_context
 
 from ppvi.engine.outcomes import EndlessError
 from ppvi.engine.sites import Arrays, SiteRecord
 from ppvi.errors import EngineError, ProgramError
 from ppvi.ir import SiteInfo
 from ppvi.numpyro import _compat, _parallel_scan as side_by_side, _source as source
+from ppvi.numpyro._compat import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun, user_context
 from ppvi.numpyro._markers import (
     given_in,
     given_p,

@@ -1,7 +1,9 @@
-"""What ppvi reads of JAX's internals, and all that versions of JAX differ in.
+"""What ppvi reads of JAX's and NumPyro's internals, and all that their versions differ in.
 
-JAX promises neither the names of its operations nor their parameters. Here every operation with a body says in words of its own
-what it holds, whichever version made it, and `tests/numpyro/test_compat.py` holds each of them to what the operation does.
+JAX promises neither the names of its operations nor their parameters, nor what is in `jax.extend`, `jax.interpreters` and
+`jax.core`. All of it that is used comes from here (`tests/test_layers.py`), and `tests/numpyro/test_surface.py` says which name
+a version lacks. Every operation with a body says here in words of its own what it holds, whichever version made it, and
+`tests/numpyro/test_compat.py` holds each of them to what the operation does.
 """
 
 from __future__ import annotations
@@ -9,18 +11,35 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 import numpy as np
 from jax import lax
-from jax._src.lax.linalg import geqp3_p, geqrf_p
+from jax._src import core as _core, xla_bridge as _backends
+from jax._src.lax import linalg as _linalg
 from jax._src.lax.other import logaddexp as logaddexp
-from jax.extend.core import ClosedJaxpr, Jaxpr
-from jax.interpreters import mlir
+from jax.core import ShapedArray as ShapedArray, Tracer as Tracer
+from jax.experimental import multihost_utils as multihost_utils
+from jax.extend.core import (
+    ClosedJaxpr as ClosedJaxpr,
+    Jaxpr as Jaxpr,
+    Literal as Literal,
+    Primitive as Primitive,
+    jaxpr_as_fun as jaxpr_as_fun,
+)
+from jax.extend.source_info_util import user_context as user_context
+from jax.interpreters import ad as ad, batching as batching, mlir as mlir
 from jax.interpreters.partial_eval import dce_jaxpr
-from jax.lax import linalg
+from numpyro.contrib.control_flow.cond import cond_wrapper as cond_wrapper
+from numpyro.contrib.control_flow.scan import scan_wrapper as scan_wrapper
+from numpyro.distributions import Distribution, ExpandedDistribution
+from numpyro.ops.pytree import PytreeTrace as PytreeTrace
+from numpyro.optim import _NumPyroOptim
+from numpyro.primitives import _PYRO_STACK, CondIndepStackFrame as CondIndepStackFrame
 
 Body = TypeVar("Body", Jaxpr, ClosedJaxpr)
 
@@ -159,7 +178,9 @@ def bind(eqn: Any, values: Sequence[Any]) -> Sequence[Any]:
     """What an equation returns as it stands. A derivative rule may index its residuals by what is traced, as NumPy's arrays
     cannot be."""
     arrays = [jnp.asarray(x) if isinstance(x, np.ndarray) else x for x in values]
-    out = eqn.primitive.bind(*arrays, **eqn.primitive.get_bind_params(eqn.params))
+    params = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = params if isinstance(params, tuple) else ((), params)  # apart in JAX 0.7
+    out = eqn.primitive.bind(*functions, *arrays, **params)
     return out if eqn.primitive.multiple_results else (out,)
 
 
@@ -185,14 +206,72 @@ def written_at(body: ClosedJaxpr) -> tuple[str, str]:
     return name, source.partition(":")[0]
 
 
-LAPACK = (
-    linalg.cholesky_p, linalg.eig_p, linalg.eigh_p, linalg.hessenberg_p, linalg.householder_product_p, linalg.lu_p,
-    linalg.ormqr_p, linalg.schur_p, linalg.svd_p, linalg.triangular_solve_p, linalg.tridiagonal_p,
-    linalg.tridiagonal_solve_p, geqp3_p, geqrf_p,
-)  # fmt: skip
-"""What jaxlib calls LAPACK for."""
+_CALLS_OF_LAPACK = """cholesky eig eigh geqp3 geqrf hessenberg householder_product lu ormqr schur svd triangular_solve
+    tridiagonal tridiagonal_solve""".split()
+LAPACK = tuple(getattr(_linalg, f"{name}_p") for name in _CALLS_OF_LAPACK if hasattr(_linalg, f"{name}_p"))
+"""What jaxlib calls LAPACK for. (The product with the Q of a QR decomposition is an operation since JAX 0.10.)"""
 
 
 def lowering_on_cpu(primitive: Any) -> Callable[..., Any]:
     """How an operation is lowered on CPUs."""
     return mlir._platform_specific_lowerings["cpu"][primitive].rule
+
+
+JAXLIB = tuple(int(part) for part in jaxlib.version.__version__.split(".")[:3] if part.isdecimal())
+"""The version of jaxlib, which has XLA in it."""
+
+
+def cpu_starts_within(context: Callable[[], AbstractContextManager[Any]]) -> bool:
+    """Have the backend of CPUs start within a context; whether it has not started yet."""
+    if "cpu" in _backends._backends:
+        return False
+    registration = _backends._backend_factories["cpu"]
+    factory = registration.factory
+
+    def start() -> Any:
+        with context():
+            return factory()
+
+    registration.factory = start
+    return True
+
+
+def current_trace() -> Any:
+    """The JAX trace that operations are recorded in at the moment, for comparison by identity."""
+    with _core.take_current_trace() as trace:
+        return trace
+
+
+def computes() -> bool:
+    """Whether operations are computed at the moment, and not recorded or transformed."""
+    return type(current_trace()).__name__ == "EvalTrace"
+
+
+# NumPyro --------------------------------------------------------------------------------------------------------------
+
+NumPyroOptim = _NumPyroOptim
+HANDLERS: list[Any] = _PYRO_STACK
+"""The effect handlers around what runs, the outermost first."""
+
+
+def support_of(fn: Distribution) -> Any:
+    """All values of a finite distribution, `(K, *batch, *event)`."""
+    if not isinstance(fn, ExpandedDistribution):
+        return fn.enumerate_support(expand=True)
+    values = jnp.asarray(fn.enumerate_support(expand=False))  # NumPyro 0.19 cannot expand these
+    return jnp.broadcast_to(values, (*values.shape[:1], *fn.batch_shape, *fn.event_shape))
+
+
+def checks_values(fn: type[Distribution] | Distribution) -> bool | None:
+    """Whether a distribution, or each of a class, refuses values outside of its support; None where nobody has said."""
+    return fn._validate_args
+
+
+def is_unchecked(fn: Distribution) -> bool:
+    """Whether it has been said of this distribution alone that it refuses none."""
+    return vars(fn).get("_validate_args") is False
+
+
+def leave_unchecked(fn: Distribution) -> None:
+    """Have a distribution refuse no value."""
+    fn._validate_args = False  # type: ignore[misc]

@@ -18,7 +18,7 @@ CONTRACTS: dict[tuple[str, str], str] = {
     ("scipy/linalg.py", "_solve"): "solve",
     ("scipy/linalg.py", "expm"): "expm",
     ("scipy/special.py", "expi"): "expi",
-    ("scipy/special.py", "expn"): "expn",
+    **{("scipy/special.py", name): "expn" for name in ("expn", "_expn")},  # the latter since JAX 0.12
     ("numpy/ufuncs.py", "hypot"): "hypot",
     ("numpy/lax_numpy.py", "_interp"): "interp",
     ("numpy/lax_numpy.py", "searchsorted"): "searchsorted",

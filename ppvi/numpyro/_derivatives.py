@@ -18,9 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal as JaxLiteral, jaxpr_as_fun
 
 from ppvi.numpyro import _compat, _rules as rules
+from ppvi.numpyro._compat import ClosedJaxpr, Literal as JaxLiteral, jaxpr_as_fun
 
 SIZES = (1.0, 0.1, 10.0, 100.0)
 """Of values and of cotangents. At those of the first a rule that disagrees is wrong for certain."""

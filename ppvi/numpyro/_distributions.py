@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import zlib
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from numpyro.distributions import CategoricalLogits, CategoricalProbs
 from numpyro.distributions.distribution import ExpandedDistribution, Independent, MaskedDistribution
 
 from ppvi.engine import distributions as engine
+from ppvi.numpyro import _compat
 from ppvi.numpyro._edges import careful
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._regions import LIBRARY, base, onto
@@ -34,7 +36,7 @@ class SiteDistribution(engine.SiteDistribution):
         self.fn = fn
         self.baseline_input = baseline_input
         self.peeled = peel(fn)
-        self.unchecked = vars(base(fn)).get("_validate_args") is False
+        self.unchecked = _compat.is_unchecked(base(fn))
         self.intermediates = []
 
     @property
@@ -51,6 +53,10 @@ class SiteDistribution(engine.SiteDistribution):
         except (NotImplementedError, ImportError):
             return False
         return self.has_rsample
+
+    @functools.cached_property
+    def whole(self) -> Any:
+        return _compat.support_of(self.peeled)
 
     def sample(self, rng: jax.Array) -> Any:
         with careful():
@@ -149,7 +155,7 @@ def peel(fn: dist.Distribution) -> dist.Distribution:
 def unvalidated(fn: dist.Distribution) -> dist.Distribution:
     """The distribution with its log_prob continued beyond the support."""
     fn = copy.copy(fn)
-    fn._validate_args = False
+    _compat.leave_unchecked(fn)
     if isinstance(fn, MaskedDistribution | Independent | ExpandedDistribution):
         fn.base_dist = unvalidated(fn.base_dist)
     return fn

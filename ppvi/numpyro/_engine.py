@@ -12,9 +12,7 @@ from typing import Any, Self, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr
-from numpyro.distributions.distribution import validation_enabled
+import numpyro
 
 from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.plan import Plan, plan
@@ -37,8 +35,9 @@ from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, has_gradient, names_of, refuse_without_gradient, supports_of
 from ppvi.numpyro._beginnings import first_run
 from ppvi.numpyro._checking import Gradients, ValueAndGrad
+from ppvi.numpyro._compat import ClosedJaxpr, Tracer, computes
 from ppvi.numpyro._distributions import SiteDistribution
-from ppvi.numpyro._handlers import InnerSiteError, current_trace
+from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro._lifting import lifted, traced_afresh
 from ppvi.numpyro._modules import Begun, Modules, UnknownStateError, moved
@@ -95,7 +94,7 @@ class Estimator:
             mine, modules = self._modules.parted(params)
             return self._session(scope_of(key, plain=True), mine, modules, **options)
 
-        with validation_enabled(False):
+        with numpyro.validation_enabled(False):
             return culprits(self.formula, start, args, kwargs)
 
     def begun(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> Start:
@@ -385,7 +384,7 @@ class Estimator:
 
 def transformation() -> str | None:
     """What is around that is being traced or vectorised by JAX, if anything is."""
-    return None if type(current_trace()).__name__ == "EvalTrace" else "jax.jit, vmap, grad or scan"
+    return None if computes() else "jax.jit, vmap, grad or scan"
 
 
 _modes = jax.jit(lambda: None)

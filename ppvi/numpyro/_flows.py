@@ -11,11 +11,10 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr
-
 from ppvi.compiler.dependence import Dependence, body_flow, join, push
 from ppvi.ir import Along, AxisMap, Flow, along, further
 from ppvi.numpyro import _compat, _rules as rules
+from ppvi.numpyro._compat import ClosedJaxpr
 
 
 def flow(eqn: Any, reader: Callable[[], Any]) -> Flow:

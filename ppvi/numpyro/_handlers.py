@@ -11,14 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 from jax import lax
-from jax.core import Tracer
-from jax.extend.core import take_current_trace
-from numpyro.contrib.control_flow.cond import cond_wrapper
-from numpyro.contrib.control_flow.scan import scan_wrapper
 from numpyro.distributions import constraints
 from numpyro.handlers import condition, substitute
-from numpyro.ops.pytree import PytreeTrace
-from numpyro.primitives import _PYRO_STACK, Messenger
+from numpyro.primitives import Messenger
 
 from ppvi.engine.minibatches import Plates, Stated, Whole
 from ppvi.engine.runs import Run, no_direct_sites
@@ -26,13 +21,8 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Site, choices_of, own_scale, unknown_site
 from ppvi.errors import EngineError
 from ppvi.numpyro import _source as source
+from ppvi.numpyro._compat import HANDLERS, PytreeTrace, Tracer, cond_wrapper, current_trace, scan_wrapper
 from ppvi.strategies import Strategy
-
-
-def current_trace() -> Any:
-    """The JAX trace that operations are recorded in at the moment, for comparison by identity."""
-    with take_current_trace() as trace:
-        return trace
 
 
 class strategies(Messenger):  # noqa: N801  (a handler, named as NumPyro names its own)
@@ -114,7 +104,7 @@ class Around(Messenger):
     def postprocess_message(self, msg: Any) -> None:
         """Plates take rows where they are of fewer than all; where they are of all in another order, these are taken here."""
         if msg["type"] in ("param", "subsample") and msg["kwargs"].get("event_dim") is not None:
-            for plate in _PYRO_STACK:
+            for plate in HANDLERS:
                 rows = self.plates.in_order_of(plate.name) if isinstance(plate, numpyro.plate) else None
                 axis = None if rows is None else plate.dim - msg["kwargs"]["event_dim"]
                 if (

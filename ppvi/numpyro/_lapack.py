@@ -20,9 +20,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.interpreters import mlir
 
 from ppvi.numpyro import _compat
+from ppvi.numpyro._compat import mlir
 
 
 def one_by_one(call: Any, rule: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,7 +25,6 @@ from typing import Any, final
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.dependence import Lanes, own_axes
 from ppvi.compiler.sequences import fitting, groups, meets, pasts, time_of
@@ -35,6 +34,7 @@ from ppvi.engine.sites import Arrays, Site, SiteRecord, refuse_shape
 from ppvi.ir import AxisMap, Candidate, SiteInfo
 from ppvi.numpyro import _compat
 from ppvi.numpyro._bodies import Found, Inside, Interpreter, Sites
+from ppvi.numpyro._compat import ClosedJaxpr
 from ppvi.numpyro._flows import of_body
 from ppvi.numpyro._handlers import Around
 from ppvi.numpyro._markers import ask_given, is_asking, mark_lifted, mark_record, rest_p, site_p

@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Literal
 
 from ppvi.numpyro import _compat
+from ppvi.numpyro._compat import Literal
 
 ADDING = frozenset("add add_any sub reduce_sum cumsum".split())
 PICKING = frozenset(

@@ -13,15 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
-from jax.interpreters import ad, batching, mlir
 
 from ppvi.compiler.dependence import Lanes
 from ppvi.engine.sites import Arrays, SiteRecord
 from ppvi.errors import EngineError
 from ppvi.ir import Along, Note, SiteInfo, further
 from ppvi.numpyro import _compat
+from ppvi.numpyro._compat import ClosedJaxpr, Primitive, ShapedArray, ad, batching, jaxpr_as_fun, mlir
 
 site_p = Primitive("ppvi_site")
 note_p = Primitive("ppvi_note")

@@ -15,10 +15,10 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
 
 from ppvi.numpyro import _compat
 from ppvi.numpyro._arithmetic import COMPUTES, KEY, MOVES, SHRINKS, key_of, words_of
+from ppvi.numpyro._compat import ClosedJaxpr, Literal
 
 Run = Callable[..., Sequence[Any]]
 

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from numpyro.optim import _NumPyroOptim
 
 from ppvi._doors import described
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import step_size_of
 from ppvi.errors import ProgramError
+from ppvi.numpyro._compat import NumPyroOptim
 
 
 def rule_of(optimizer: Any, params: Params) -> optax.GradientTransformation:
@@ -20,7 +20,7 @@ def rule_of(optimizer: Any, params: Params) -> optax.GradientTransformation:
     step_size = step_size_of(optimizer)
     if step_size is not None:
         return optax.adam(step_size)
-    if isinstance(optimizer, _NumPyroOptim):
+    if isinstance(optimizer, NumPyroOptim):
         return _of_numpyro(optimizer)
     if isinstance(optimizer, type) or not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ProgramError(

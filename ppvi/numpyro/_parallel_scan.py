@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from ppvi.numpyro import _compat
+from ppvi.numpyro._compat import ClosedJaxpr, jaxpr_as_fun
 from ppvi.numpyro._semantics import is_of_a_distribution
 
 Step = Callable[[list[Any], Any], tuple[list[Any], Any]]

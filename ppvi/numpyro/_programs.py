@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import lax
-from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from numpyro.distributions import biject_to, constraints
 
 from ppvi._doors import described
@@ -29,9 +27,10 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.statements import Library
 from ppvi.errors import EngineError, ProgramError
 from ppvi.numpyro import _markers as markers, _source as source
+from ppvi.numpyro._compat import ClosedJaxpr, Tracer, current_trace, jaxpr_as_fun
 from ppvi.numpyro._distributions import SiteDistribution, check_same_batch, unvalidated
 from ppvi.numpyro._edges import careful
-from ppvi.numpyro._handlers import Around, Direct, InnerSiteError, current_trace
+from ppvi.numpyro._handlers import Around, Direct, InnerSiteError
 from ppvi.numpyro._lifting import run_lifted
 from ppvi.numpyro._modules import Modules
 from ppvi.numpyro._ops import OPS

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from ppvi._doors import was_running
 from ppvi._source import UNKNOWN
@@ -26,6 +25,7 @@ from ppvi.engine.stagings import KINDS
 from ppvi.errors import EngineError, PpviError
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, is_array, leaf_name, part
+from ppvi.numpyro._compat import Tracer
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of
 from ppvi.numpyro._world import Worlds
 

@@ -13,14 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ppvi._doors import described
 from ppvi.engine.sharding import PARTICLES, different, digest, shareable, warn_unused
 from ppvi.errors import ProgramError
 from ppvi.numpyro import _compat
+from ppvi.numpyro._compat import ClosedJaxpr, Jaxpr, multihost_utils
 
 
 class Layout:

@@ -15,8 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun
-from jax.extend.source_info_util import user_context
 
 from ppvi.ir import Atom, Equation, Flow, Lifted, Literal, Looped, Meaning, Program, Sited, Summed, Var
 from ppvi.numpyro import (
@@ -27,6 +25,7 @@ from ppvi.numpyro import (
     _semantics as meanings,
     _source as source,
 )
+from ppvi.numpyro._compat import ClosedJaxpr, Jaxpr, Literal as JaxLiteral, jaxpr_as_fun, user_context
 from ppvi.numpyro._contracts import contract
 from ppvi.numpyro._flows import flow, of_body
 from ppvi.numpyro._markers import note_p, outcome_p, rest_p, site_p

@@ -9,8 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
-from jax.extend.core import ClosedJaxpr
 
 from ppvi.compiler.continuation import Env
 from ppvi.compiler.elimination import logarithm
@@ -18,6 +16,7 @@ from ppvi.engine.pieces import Piece, Staged, Told
 from ppvi.engine.sessions import Session
 from ppvi.engine.summed import Completed, alternatives_of, conditional, eliminated
 from ppvi.ir import Atom, Equation, Note
+from ppvi.numpyro._compat import ClosedJaxpr, Tracer
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._lifting import traced_afresh
 from ppvi.numpyro._ops import OPS, JaxOps

@@ -12,10 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from ppvi.numpyro import _compat, _rules as rules
+from ppvi.numpyro._compat import Primitive, ad, batching, mlir
 
 abs_p = Primitive(lax.abs_p.name)
 abs_p.def_impl(lax.abs)

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax.core import Tracer
 from numpyro.distributions.distribution import Distribution
-from numpyro.primitives import CondIndepStackFrame, plate
+from numpyro.primitives import plate
 
 from ppvi.engine.arguments import Constants, Sight
 from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import Rules, World
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure
-from ppvi.numpyro._handlers import current_trace
+from ppvi.numpyro._compat import CondIndepStackFrame, Tracer, checks_values, current_trace
 
 RULES = Rules(
     arrays=(jax.Array,),
@@ -59,4 +58,4 @@ class Worlds:
 
 
 def _kind(tree: Any) -> Any:
-    return Distribution._validate_args, tree
+    return checks_values(Distribution), tree

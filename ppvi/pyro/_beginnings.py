@@ -22,11 +22,11 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import EngineError, ObservedError, ProgramError
 from ppvi.pyro._buffers import Modules, SharedNameError
+from ppvi.pyro._compat import level
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._lending import Arguments
 from ppvi.pyro._programs import PyroPrograms, scope_of
 from ppvi.pyro._stage import what_prevents
-from ppvi.pyro._trees import level
 
 
 @dataclass(frozen=True)

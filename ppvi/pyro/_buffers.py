@@ -14,13 +14,11 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
-from torch._C._functorch import _wrap_functional_tensor, is_functionaltensor  # pyright: ignore[reportMissingImports]
-from torch.nn.parameter import is_lazy
-from torch.utils.weak import WeakIdKeyDictionary
 
 from ppvi._session import holding
 from ppvi.errors import ProgramError
-from ppvi.pyro._trees import level, lowered
+from ppvi.pyro._compat import WeakIdKeyDictionary, is_functionaltensor, is_lazy, level, wrap_functional_tensor
+from ppvi.pyro._trees import lowered
 
 
 class Place(NamedTuple):
@@ -104,7 +102,7 @@ class Buffers:
     def _outermost(self, x: torch.Tensor) -> torch.Tensor:
         with lowered(level() - self.level):
             probe = torch.empty(())
-            return _wrap_functional_tensor(x, self.level) if is_functionaltensor(probe) else x.clone()
+            return wrap_functional_tensor(x, self.level) if is_functionaltensor(probe) else x.clone()
 
     @contextmanager
     def side_by_side(self, key: torch.Tensor) -> Iterator[Callable[[], Written]]:

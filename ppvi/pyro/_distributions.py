@@ -17,17 +17,17 @@ from torch.distributions import (
     biject_to,
     transform_to,
 )
-from torch.distributions.transforms import _InverseTransform
 
 from ppvi.engine import distributions as engine
 from ppvi.ir import Origin
+from ppvi.pyro import _compat
+from ppvi.pyro._compat import InverseTransform, level
 from ppvi.pyro._edges import careful
 from ppvi.pyro._located import code_of
 from ppvi.pyro._ops import OPS
 from ppvi.pyro._recipes import How, Recipe, expanded, parts
 from ppvi.pyro._regions import LIBRARY, onto, peel
 from ppvi.pyro._stage import Sampler, draw
-from ppvi.pyro._trees import level
 
 
 class SiteDistribution(engine.SiteDistribution):
@@ -43,8 +43,7 @@ class SiteDistribution(engine.SiteDistribution):
         self.fn = unvalidated(fn)
         self.baseline_input = baseline_input
         self.peeled = peel(self.fn)
-        validates = vars(LIBRARY.unwrapped(fn)).get("_validate_args", 0)
-        self.unchecked = type(validates) is not int and not validates
+        self.unchecked = _compat.is_unchecked(LIBRARY.unwrapped(fn))
         self.intermediates: Sequence[tuple[Transform, Any]] = []
         """The last of its transforms, and what `rsample` gave to that."""
 
@@ -80,8 +79,8 @@ class SiteDistribution(engine.SiteDistribution):
 
     def given(self, parameter: Literal["probs", "logits"]) -> torch.Tensor | None:
         fn = self.peeled
-        x = getattr(fn, "_categorical", fn).__dict__.get(parameter)
-        return x if getattr(fn, "_param", None) is x else None
+        x = _compat.categorical_in(fn).__dict__.get(parameter)
+        return x if getattr(fn, _compat.PARAMETER_OF, None) is x else None
 
     def laid(self, x: torch.Tensor, *event: int) -> torch.Tensor:
         return x.expand((*self.lanes, *event))
@@ -95,7 +94,7 @@ class SiteDistribution(engine.SiteDistribution):
     def rsample(self, rng: Any) -> torch.Tensor:
         value = self._drawn(rng, lambda fn, mapped: fn.rsample(), detached=False)
         last = last_transform(self.peeled)
-        self.intermediates = [] if last is None or not last._cache_size else [(last, last._cached_x_y[0])]
+        self.intermediates = [] if last is None or not _compat.remembers(last) else [(last, _compat.remembered(last))]
         return self.inside(value)
 
     def finfo(self, value: torch.Tensor) -> Any:
@@ -181,10 +180,10 @@ def evaluate(
     fn, lanes = unvalidated(fn), value.shape[: value.ndim - fn.event_dim]
     for transform in () if intermediates else transforms(fn):
         # What it remembers is of the run that called it last, whose parameters may have been held constant.
-        transform._cached_x_y = None, None
+        _compat.remember(transform, None, None)
     for transform, x in intermediates:
         # The marker on a draw made another tensor of it, which the transform would otherwise have to invert.
-        transform._cached_x_y = x, value
+        _compat.remember(transform, x, value)
     try:
         torch.broadcast_shapes(value.shape, fn.batch_shape + fn.event_shape)
     except RuntimeError as error:
@@ -259,10 +258,10 @@ def standard(kind: str, shape: Sequence[int]) -> torch.Tensor:
 
 def unvalidated(fn: Any) -> Any:
     """The distribution with its log_prob continued beyond the support, and without looking at values."""
-    if not getattr(fn, "_validate_args", False) and not hasattr(fn, "base_dist"):
+    if not _compat.may_check_values(fn) and not hasattr(fn, "base_dist"):
         return fn
     fn = copy.copy(fn)
-    fn._validate_args = False
+    _compat.leave_unchecked(fn)
     if hasattr(fn, "base_dist"):
         fn.base_dist = unvalidated(fn.base_dist)
     return fn
@@ -274,7 +273,7 @@ def transforms(fn: Any) -> Iterator[Transform]:
         left = list(getattr(part, "transforms", ()))
         while left:
             transform = left.pop()
-            transform = transform.inv if isinstance(transform, _InverseTransform) else transform
+            transform = transform.inv if isinstance(transform, InverseTransform) else transform
             left += getattr(transform, "parts", ())
             yield transform
 

@@ -37,6 +37,7 @@ from ppvi.pyro._beginnings import Start, first_run
 from ppvi.pyro._buffers import Modules, places_in, put, unchanged, writing
 from ppvi.pyro._changing import Changing, Reading
 from ppvi.pyro._checking import Gradients
+from ppvi.pyro._compat import level
 from ppvi.pyro._distributions import SiteDistribution
 from ppvi.pyro._gradient import Again, Once, Staging, Surrogate
 from ppvi.pyro._keys import STAGING, Key, key_text, seeded, seeds
@@ -51,7 +52,7 @@ from ppvi.pyro._refused import refuse_hooks
 from ppvi.pyro._regions import support_of
 from ppvi.pyro._replay import Replay
 from ppvi.pyro._stage import DynamicError, registering, stage
-from ppvi.pyro._trees import level, vmap
+from ppvi.pyro._trees import vmap
 from ppvi.pyro._world import RULES, as_staged, drawing, modes
 
 if TYPE_CHECKING:  # distributed tensors take a second to import

@@ -5,7 +5,8 @@ whole, and made where the program is run, on autograd's tape and on tensors of t
 by side runs are called one after the other.
 
 Programs keep the bound method, as in `square = Square.apply`, so that it is the code of `apply` that is another one, from the
-import of this module on. It does what it did, but in a session, of which every thread has its own.
+import of this module on. It does what it did, but in a session, of which every thread has its own. (In PyTorch 2.14 it
+has no code but C's: there another method is in its place, which programs find that bind theirs after the import.)
 """
 
 from __future__ import annotations
@@ -14,22 +15,29 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from types import FunctionType
 from typing import Any
 
 import torch
-from torch._C._functorch import TransformType, is_batchedtensor, is_functionaltensor  # pyright: ignore
-from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
-from torch.utils.checkpoint import CheckpointFunction
 
 from ppvi._session import holding
 from ppvi.errors import EngineError
 from ppvi.ir import AxisMap, Origin
 from ppvi.pyro import _source as source
+from ppvi.pyro._compat import (
+    CheckpointFunction,
+    TransformType,
+    in_place_of_apply,
+    interpreter,
+    is_batchedtensor,
+    is_functionaltensor,
+    level,
+    tree_flatten,
+    tree_map,
+    tree_unflatten,
+)
 from ppvi.pyro._located import within
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered
-from ppvi.pyro._trees import level, lowered
+from ppvi.pyro._trees import lowered
 
 _TENSOR = object()
 
@@ -153,22 +161,11 @@ class _Session:
         return functions.applied(cls, args, kwargs)
 
 
-def _installed() -> Any:
-    """PyTorch's own `apply`, once it has been given the code of a session's."""
-    function: Any = torch.autograd.Function.__dict__["apply"].__func__
-    if not hasattr(function, "_ppvi_native"):
-        function._ppvi_native = FunctionType(
-            function.__code__, function.__globals__, "apply", None, function.__closure__
-        )
-        function.__code__ = _Session.apply.__code__
-    return function._ppvi_native
-
-
-_native = _installed()
+_native = in_place_of_apply(_Session.apply)
 
 
 def _refuse_transformed(cls: type) -> None:
-    if retrieve_current_functorch_interpreter().key() in (TransformType.Grad, TransformType.Jvp):
+    if interpreter().key() in (TransformType.Grad, TransformType.Jvp):
         raise EngineError(
             f"{cls.__name__}, a torch.autograd.Function, is called at {source.here()} under a derivative of torch.func, which "
             f"does not know its own. Write the derivative out, or the function in PyTorch's operations."

@@ -6,19 +6,21 @@ import math
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest import mock
 
 import torch
-from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
-from torch._guards import TracingContext, tracing
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
-from torch.fx.experimental import proxy_tensor
-from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode, get_proxy_slot, make_fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_map_only
 
 from ppvi.errors import EngineError
+from ppvi.pyro import _compat
+from ppvi.pyro._compat import (
+    OpOverload,
+    get_innermost_proxy_mode,
+    get_proxy_slot,
+    is_functorch_wrapped_tensor,
+    tree_flatten,
+    tree_map_only,
+)
 
 SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill copy".split())
 """Operations that take no more than the shape and dtype of their first operand."""
@@ -29,7 +31,7 @@ COPIES = frozenset(["lift_fresh_copy", "detach", "alias", "clone"])
 
 def name_of(node: Node) -> str:
     """An operation's name in ATen, without its overload."""
-    return node.target._schema.name.removeprefix("aten::") if _is_operation(node) else ""  # type: ignore[union-attr]
+    return _compat.name_of(node.target) if _is_operation(node) else ""
 
 
 def is_operand(node: Node) -> bool:
@@ -46,29 +48,13 @@ def is_random(node: Node) -> bool:
 
 
 def trace(function: Callable[..., Any], *tensors: torch.Tensor) -> GraphModule:
-    """The graph that `make_fx` makes of `function(*tensors)`.
-
-    Every node is described by a fake tensor. With no mode for all of them, each is given its own, and that takes a record of
-    the whole stack: a good part of the tracing; and so is to make one where there has been one like it.
-    """
-    made: dict[Any, Any] = {}
-    describe = proxy_tensor.extract_val
-
-    def described(value: Any, include_real: bool = False) -> Any:
-        if type(value) is not torch.Tensor or value.layout is not torch.strided:
-            return describe(value, include_real)
-        like = (value.shape, value.stride(), value.dtype, value.device)
-        if like not in made:
-            made[like] = describe(value, include_real)
-        return made[like]
+    """The graph of `function(*tensors)`."""
 
     def run(*fakes: torch.Tensor) -> Any:
         with NoArrays():
             return function(*fakes)
 
-    patched = mock.patch.multiple(proxy_tensor, CONSTANT_NUMEL_LIMIT=KNOWN, extract_val=described)
-    with tracing(TracingContext(FakeTensorMode())), patched:
-        return make_fx(run)(*tensors)
+    return _compat.graph_of(run, tensors, KNOWN)
 
 
 KNOWN = 4096
@@ -130,33 +116,43 @@ def without_mutation(traced: GraphModule) -> None:
     """
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     for node in traced.graph.nodes:
-        if not (_is_operation(node) and node.target._schema.is_mutable and name_of(node).endswith("_")):
+        if not (_is_operation(node) and _compat.writes(node.target) and name_of(node).endswith("_")):
             continue
         packet = getattr(torch.ops.aten, name_of(node)[:-1], None)
-        if packet is None or node.target._overloadname not in packet.overloads():
+        if packet is None or _compat.overload_of(node.target) not in packet.overloads():
             continue
         made = node.args[0]
         others = [user for user in made.users if user is not node]
         maker = made.args[0] if made.target is operator.getitem else made  # which may give several
         fresh = _is_operation(maker) and not any(order[n] > order[node] or _is_view(n) for n in (maker, made, *others))
         if fresh or torch.Tag.inplace_view in node.target.tags:
-            node.target = getattr(packet, node.target._overloadname)
+            node.target = getattr(packet, _compat.overload_of(node.target))
 
 
 def refuse_constant(node: Node, value: Any, with_gradient: bool) -> None:
     """What a graph holds is a tensor, and has no gradient where none may have one; or what the program draws by."""
     if isinstance(value, torch.Generator):
         [user, *_] = node.users
-        raise EngineError(
-            f"{name_of(user)} at {user.meta.get('where', 'unknown')} draws by a torch.Generator of its own, which would begin "
-            f"anew in every run: draw it before, or by pyro.sample; or let pyro.param make its initial value by a function, as "
-            f"in pyro.param(name, lambda: ...)."
-        )
+        raise own_generator(name_of(user), user.meta.get("where", "unknown"))
     if value.requires_grad and not with_gradient:
         raise EngineError(
             f"a tensor of shape {tuple(value.shape)} requires a gradient and is no parameter of the objective: declare "
             f"it with pyro.param in the model or the guide, a module with pyro.module, or make it a PyroModule."
         )
+
+
+def own_generator(operation: str, where: str) -> EngineError:
+    """What is said of an operation that draws by a generator of the program's own."""
+    return EngineError(
+        f"{operation} at {where} draws by a torch.Generator of its own, which would begin anew in every run: draw it before, "
+        f"or by pyro.sample; or let pyro.param make its initial value by a function, as in pyro.param(name, lambda: ...)."
+    )
+
+
+def refuse_generator(error: Exception, operation: str, where: str) -> None:
+    """Where a trace has failed at an operation because no graph may hold a generator, say so."""
+    if _compat.holds_no_generator(error):
+        raise own_generator(operation, where) from error
 
 
 def shaped_by_draws(traced: GraphModule) -> Iterator[Node]:
@@ -315,11 +311,11 @@ def _is_needed(node: Node) -> bool:
 
 
 def _is_operation(node: Node) -> bool:
-    return node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload)
+    return node.op == "call_function" and isinstance(node.target, OpOverload)
 
 
 def _is_view(node: Node) -> bool:
-    return _is_operation(node) and any(result.alias_info for result in node.target._schema.returns)  # type: ignore[union-attr]
+    return _is_operation(node) and _compat.is_view(node.target)
 
 
 def _shape(node: Any) -> Any:
@@ -337,7 +333,7 @@ def _is_function(node: Node) -> bool:
         return True
     if not _is_operation(node) or node.target.namespace == "ppvi" or is_random(node):  # type: ignore[union-attr]
         return False
-    return not any(_is_operation(n) and n.target._schema.is_mutable for n in (node, *node.users))  # type: ignore[union-attr]
+    return not any(_is_operation(n) and _compat.writes(n.target) for n in (node, *node.users))
 
 
 def _values(traced: GraphModule, arguments: Any, known: dict[Node, Any]) -> Any:

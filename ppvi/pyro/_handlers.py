@@ -9,14 +9,9 @@ from typing import Any
 
 import torch
 from pyro.distributions import Unit, constraints
-from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import _PYRO_STACK
-from pyro.poutine.subsample_messenger import SubsampleMessenger, _Subsample
-from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
-from torch.nn.parameter import is_lazy
+from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 from ppvi._session import holding
 from ppvi.engine.minibatches import Plates, Stated, Whole
@@ -28,6 +23,16 @@ from ppvi.errors import ProgramError
 from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._baselines import with_baseline
 from ppvi.pyro._buffers import batch_norm
+from ppvi.pyro._compat import (
+    DETERMINISTIC,
+    HANDLERS,
+    Subsample,
+    in_place_of_rows,
+    is_functorch_wrapped_tensor,
+    is_guided,
+    is_lazy,
+    tree_map,
+)
 from ppvi.pyro._refused import HOOKS, refuse_hook
 from ppvi.pyro._rows import in_order, known
 from ppvi.pyro._valid import bare_axis, refuse_other_rows, unsaid
@@ -84,7 +89,7 @@ class Around(Messenger):
     def _postprocess_message(self, msg: Any) -> None:
         """Plates take rows where they are of fewer than all; where they are of all in another order, these are taken here."""
         if msg["type"] in ("param", "subsample") and msg["kwargs"].get("event_dim") is not None:
-            for plate in _PYRO_STACK:
+            for plate in HANDLERS:
                 if not isinstance(plate, SubsampleMessenger) or plate.dim is None:
                     continue
                 axis, value = plate.dim - msg["kwargs"]["event_dim"], msg["value"]
@@ -98,10 +103,10 @@ class Around(Messenger):
     def _pyro_sample(self, msg: Any) -> None:
         name, fn, frames = msg["name"], msg["fn"], msg["cond_indep_stack"]
         msg["stop"] = msg["done"] = True
-        if isinstance(fn, _Subsample):
+        if isinstance(fn, Subsample):
             self._plate(msg)
             return
-        if msg["infer"].get("_deterministic"):
+        if msg["infer"].get(DETERMINISTIC):
             self.run.keep(name, msg["value"], frames)
             return
         if msg["is_observed"] and is_guided():
@@ -169,10 +174,10 @@ class AllRows(Messenger):
     """Around a model whose posterior is drawn from: its plates are of all rows, where `all_rows` is around."""
 
     def _pyro_sample(self, msg: Any) -> None:
-        if isinstance(msg["fn"], _Subsample):
+        if isinstance(msg["fn"], Subsample):
             Whole().hold(stated_by(msg, "model"), graphs.same)
             if msg["fn"].subsample_size is not None:
-                msg["fn"], msg["done"] = _Subsample(msg["fn"].size, None), True
+                msg["fn"], msg["done"] = Subsample(msg["fn"].size, None), True
 
 
 def stated_by(msg: Any, role: str) -> Stated:
@@ -181,11 +186,6 @@ def stated_by(msg: Any, role: str) -> Stated:
     count = fn.subsample_size if rows is None else len(rows)
     given = None if rows is None or in_order(torch.as_tensor(rows), fn.size) else torch.as_tensor(rows)
     return Stated(msg["name"], fn.size, count, given, role, source.here())
-
-
-def is_guided() -> bool:
-    """Whether the model is running that a guide made of effects goes through: its data and factors are no part of the guide."""
-    return any(isinstance(messenger, GuideMessenger) for messenger in _PYRO_STACK)
 
 
 class Direct(Messenger):
@@ -246,14 +246,6 @@ def all_rows() -> AbstractContextManager[bool]:
 _all_rows: ContextVar[bool] = ContextVar("all_rows", default=False)
 
 
-def _installed() -> Any:
-    """Pyro's own function that finds the rows of a plate, once `_subsample` is in its place."""
-    native = SubsampleMessenger._subsample
-    SubsampleMessenger._subsample = staticmethod(_subsample)  # type: ignore[method-assign]
-    _subsample.native = getattr(native, "native", native)  # type: ignore[attr-defined]
-    return _subsample.native  # type: ignore[attr-defined]
-
-
 def _subsample(*stated: Any) -> Any:
     size, count, rows = _native(*stated)
     return (
@@ -263,7 +255,7 @@ def _subsample(*stated: Any) -> Any:
     )
 
 
-_native = _installed()
+_native = in_place_of_rows(_subsample)
 
 
 class Reading(TorchFunctionMode):

@@ -12,12 +12,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 from ppvi.engine.arguments import Constants, Programs, copied, name_of
 from ppvi.engine.looking import SCALARS
 from ppvi.engine.world import Fact, World, scalar
 from ppvi.errors import ProgramError
+from ppvi.pyro._compat import keystr, kind_of, tree_flatten, tree_flatten_with_path, tree_unflatten
 from ppvi.pyro._located import is_whole
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -48,7 +48,7 @@ class Arguments:
         self.leaves, self._tree = (args, len(args)) if self.are_plain else tree_flatten((args, kwargs))
         self.tensors = [x for i, x in enumerate(self.leaves) if isinstance(x, torch.Tensor) and i not in read]
         self.constants = Constants() if self.are_plain else self._constants()
-        self.kind = self._tree, *[(x.shape, x.dtype) for x in self.tensors]
+        self.kind = kind_of(self._tree), *[(x.shape, x.dtype) for x in self.tensors]
         """What calls are told apart by, beside constants."""
 
     def _constants(self) -> Constants:

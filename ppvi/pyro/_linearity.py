@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppvi.proofs.examine import nonlinear_estimate
 from ppvi.proofs.findings import Finding
 from ppvi.pyro import _rules as rules, _source as source
+from ppvi.pyro._compat import TorchDispatchMode
 from ppvi.pyro._provenance import Marks, each, kind_of, strided
 
 

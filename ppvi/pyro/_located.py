@@ -9,15 +9,20 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch._C._functorch import is_functionaltensor  # pyright: ignore[reportMissingImports]
-from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ppvi._session import holding
 from ppvi.ir import Origin
 from ppvi.pyro import _source as source
+from ppvi.pyro._compat import (
+    TorchDispatchMode,
+    disable_current_modes,
+    get_innermost_proxy_mode,
+    is_functionaltensor,
+    tree_leaves,
+    tree_map_only,
+    writes,
+)
 from ppvi.pyro._graphs import is_traced
 from ppvi.pyro._refused import Seed
 
@@ -57,14 +62,14 @@ class Located(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.last = "unknown"
-        """The line that ran last."""
+        self.last, self.operation = "unknown", "it"
+        """The line that ran last, and its function."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if get_innermost_proxy_mode() is None:
             return func(*args, **kwargs)
-        self.last = source.here()
+        self.last, self.operation = source.here(), getattr(func, "__name__", "it")
         with noting(where=self.last, origin=origin()):
             if torch.is_grad_enabled():
                 return func(*args, **kwargs)
@@ -93,14 +98,14 @@ class Noting(TorchDispatchMode):
             self.seed.refuse_another()
         if _are_known(func, args, kwargs):
             note((args, kwargs))
-            with _disable_current_modes():
+            with disable_current_modes():
                 return func(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
 def _are_known(func: Any, args: Any, kwargs: Any) -> bool:
     """Whether an operation is a function of a few whole numbers that are not traced."""
-    if func._schema.is_mutable or torch.Tag.nondeterministic_seeded in func.tags:
+    if writes(func) or torch.Tag.nondeterministic_seeded in func.tags:
         return False
     operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
     return bool(operands) and all(is_whole(x) and not is_traced(x) for x in operands)
@@ -127,7 +132,7 @@ def note(tensors: Any) -> None:
         _numbers.get(),
         [x for x in tree_leaves(tensors) if isinstance(x, torch.Tensor) and not is_traced(x)],
     )
-    with _disable_current_modes():
+    with disable_current_modes():
         numbers += [(x, x.detach().clone()) for x in read]
 
 

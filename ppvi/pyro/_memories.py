@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ppvi._doors import described
 from ppvi._trees import mapped
 from ppvi.errors import EngineError, ProgramError
+from ppvi.pyro import _compat
 
 Named = dict[str, torch.Tensor]
 
@@ -92,15 +93,14 @@ def memory_of(optimizer: Any, leaves: list[torch.Tensor]) -> Memory:
             part.step()
 
     _refuse_needy((moving, *schedulers))
-    hooked = bool(moving._optimizer_step_pre_hooks or moving._optimizer_step_post_hooks)
-    return Memory(step, lambda: (moving, *schedulers), hooked)
+    return Memory(step, lambda: (moving, *schedulers), _compat.is_hooked(moving))
 
 
 def _of_pyro(given: PyroOptim, leaves: list[torch.Tensor]) -> Memory:
     """That of an optimiser for each leaf, made anew: another fit's is not this one's. A scheduler moves at every step."""
     optimizer: Any = copy.copy(given)
-    optimizer.optim_objs = {leaf: optimizer._get_optim(leaf) for leaf in leaves}
-    optimizer.grad_clip = {leaf: optimizer._get_grad_clip(leaf) for leaf in leaves}
+    optimizer.optim_objs = {leaf: _compat.optimizer_of(optimizer, leaf) for leaf in leaves}
+    optimizer.grad_clip = {leaf: _compat.clipping_of(optimizer, leaf) for leaf in leaves}
     schedulers = [made for made in optimizer.optim_objs.values() if isinstance(made, LRScheduler)]
 
     parts = [*optimizer.optim_objs.values(), *(scheduler.optimizer for scheduler in schedulers)]

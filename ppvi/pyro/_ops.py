@@ -12,8 +12,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from ppvi.ir import Origin
+from ppvi.pyro._compat import level
 from ppvi.pyro._located import noting, within
-from ppvi.pyro._trees import level, stacked, tree_leaves, tree_map, vmap
+from ppvi.pyro._trees import stacked, tree_leaves, tree_map, vmap
 from ppvi.strategies.zero import NEGLIGIBLE
 
 HIGHEST = 80.0

@@ -12,10 +12,7 @@ import numpy as np
 import pyro
 import pyro.distributions
 import torch
-from pyro.infer.util import is_validation_enabled
-from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.distributions import constraints, transform_to
-from torch.utils._python_dispatch import _disable_current_modes
 
 from ppvi.engine.minibatches import Plates
 from ppvi.engine.pieces import Finish, Piece, Told
@@ -27,6 +24,7 @@ from ppvi.errors import EngineError
 from ppvi.ir import Origin
 from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage, _summing as summing
 from ppvi.pyro._buffers import Buffers, SharedNameError, Written
+from ppvi.pyro._compat import disable_current_modes, is_functorch_wrapped_tensor, is_validation_enabled, level
 from ppvi.pyro._distributions import SiteDistribution, evaluate, without_masked
 from ppvi.pyro._divergences import divergence
 from ppvi.pyro._functions import calls_noted
@@ -36,7 +34,7 @@ from ppvi.pyro._ops import OPS
 from ppvi.pyro._refused import Seed
 from ppvi.pyro._regions import support_of
 from ppvi.pyro._stage import DynamicError
-from ppvi.pyro._trees import level, stacked, tree_leaves, tree_map, vmap
+from ppvi.pyro._trees import stacked, tree_leaves, tree_map, vmap
 
 
 def known(x: Any) -> np.ndarray | None:
@@ -196,7 +194,7 @@ class PyroPrograms:
         if type(x) is not torch.Tensor and isinstance(x, torch.nn.Parameter):
             name = self.modules.get(x) if x.requires_grad and not session.parameters.makes else None
             if name is None and x.requires_grad and pyro.get_param_store().param_name(x) is not None:
-                with _disable_current_modes():
+                with disable_current_modes():
                     return x.detach()
         return self.buffers.read(x) if name is None else session.value_of(name)
 

@@ -18,11 +18,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ppvi.ir import Origin
 from ppvi.pyro import _source as source
+from ppvi.pyro._compat import StorageWeakRef, TorchDispatchMode, arguments_of, memory_of, name_of
 from ppvi.pyro._located import READING, origin
 
 
@@ -38,14 +37,14 @@ class Marks:
 
     def add(self, tensor: torch.Tensor, numbers: int) -> None:
         storage = tensor.untyped_storage()
-        reference, before = self._marks.get(storage._cdata) or (StorageWeakRef(storage), 0)
-        self._marks[storage._cdata] = reference, before | numbers
+        reference, before = self._marks.get(memory_of(storage)) or (StorageWeakRef(storage), 0)
+        self._marks[memory_of(storage)] = reference, before | numbers
 
     def behind(self, operands: Any) -> int:
         """The numbers of any of these operands."""
         found = 0
         for tensor in strided(operands):
-            if mark := self._marks.get(tensor.untyped_storage()._cdata):
+            if mark := self._marks.get(memory_of(tensor.untyped_storage())):
                 found |= mark[1]
         return found
 
@@ -148,8 +147,8 @@ class Kind(NamedTuple):
 
 @functools.cache
 def kind_of(func: Any) -> Kind:
-    name = func._schema.name.removeprefix("aten::").rstrip("_")
-    arguments = enumerate(func._schema.arguments)
+    name = name_of(func).rstrip("_")
+    arguments = enumerate(arguments_of(func))
     return Kind(
         name=name,
         reads=name not in _MASKED and not READING.isdisjoint(func.tags),

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.distributions import Distribution, Transform
 from torch.distributions.constraints import Constraint
-from torch.utils._pytree import tree_leaves, tree_map
 
+from ppvi.pyro._compat import BATCH_SHAPE, DERIVED, REMEMBERED, UNBROADCAST, tree_leaves, tree_map, with_lanes
 from ppvi.pyro._located import is_library
 
 How = Callable[[Any, int], torch.Tensor]
@@ -122,7 +122,7 @@ def _attributes(
     met = {id(thing)} if met is None else met
     for name, value in vars(thing).items():
         # What a transform remembers of the values that it was given last is no part of it.
-        for part in () if name == "_cached_x_y" else tree_leaves(value):
+        for part in () if name == REMEMBERED else tree_leaves(value):
             yield thing, name, part
             if id(part) not in met and followed(part):
                 met.add(id(part))
@@ -145,7 +145,7 @@ def _alike(thing: Any, other: Any, met: frozenset[int] = frozenset()) -> bool:
     """Whether two distributions differ in tensors and batch shapes only."""
     if not isinstance(thing, Distribution):
         return isinstance(thing, torch.Tensor | list | tuple | Transform) or thing == other
-    names, met = vars(thing).keys() & vars(other).keys() - {"_batch_shape"}, met | {id(thing)}
+    names, met = vars(thing).keys() & vars(other).keys() - {BATCH_SHAPE}, met | {id(thing)}
     pairs = ((vars(thing)[name], vars(other)[name]) for name in names)
     return type(thing) is type(other) and all(_alike(x, y, met) for x, y in pairs if id(x) not in met)
 
@@ -158,14 +158,14 @@ def _padding(fn: Any, ingredient: Ingredient, repeated: bool | None) -> int | No
         return None
     if not part.batch_shape:
         return 0
-    own = _own_axes(part, name.removeprefix("_unbroadcasted"))
+    own = _own_axes(part, name.removeprefix(UNBROADCAST))
     return None if own is None else len(part.batch_shape) - (tensor.ndim - own)
 
 
 def _own_axes(part: Any, name: str) -> int | None:
     """How many axes a parameter has for itself."""
-    if name == "_capacitance_tril":
-        return 2
+    if name in DERIVED:
+        return DERIVED[name]
     try:
         return part.arg_constraints[name.removeprefix("_")].event_dim
     except (KeyError, NotImplementedError):
@@ -190,5 +190,5 @@ def _with(thing: Any, places: dict[int, Any], runs: tuple[int, ...]) -> Any:
     places[id(thing)] = other
     other.__dict__ = tree_map(lambda part: _with(part, places, runs), vars(thing))
     if isinstance(thing, Distribution):
-        other._batch_shape = torch.Size(runs) + thing._batch_shape
+        with_lanes(other, runs)
     return other

@@ -13,6 +13,7 @@ import torch
 
 from ppvi.errors import ProgramError
 from ppvi.pyro import _source as source
+from ppvi.pyro._compat import has_backward_hooks, has_hooks
 
 HOOKS = frozenset({torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook})
 
@@ -31,10 +32,10 @@ def refuse_hook(func: Any) -> None:
 def refuse_hooks(modules: Iterable[tuple[str, torch.nn.Module]]) -> None:
     """Of modules and their parameters, by their paths."""
     for path, module in modules:
-        if module._backward_hooks or module._backward_pre_hooks:
+        if has_backward_hooks(module):
             raise ProgramError(f"{path}, a {type(module).__name__}, has a backward hook. {_REMEDY}")
-        for name, x in module._parameters.items():
-            if x is not None and (x._backward_hooks or x._post_accumulate_grad_hooks):  # type: ignore[attr-defined]
+        for name, x in module.named_parameters(recurse=False):
+            if has_hooks(x):
                 raise ProgramError(f"the parameter {path}.{name} has a hook on its gradient. {_REMEDY}")
 
 

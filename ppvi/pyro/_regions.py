@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.distributions import AbsTransform, ComposeTransform, TransformedDistribution, constraints
 from torch.distributions.independent import Independent
-from torch.utils._pytree import tree_leaves
 
 from ppvi.engine.regions import Region
 from ppvi.ir import Support
+from ppvi.pyro._compat import is_masked, tree_leaves
 from ppvi.pyro._ops import OPS
 
 _BOOLEAN = type(constraints.boolean)
@@ -29,7 +29,7 @@ _COUNTS = (_BOOLEAN, constraints.integer_interval, type(constraints.nonnegative_
 
 def peel(fn: Any) -> Any:
     """The distribution without masks, and with every axis of independence in its batch shape."""
-    while isinstance(fn, Independent) or hasattr(fn, "_mask"):
+    while isinstance(fn, Independent) or is_masked(fn):
         fn = fn.base_dist
     return fn
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ppvi.pyro import _graphs as graphs
+from ppvi.pyro._compat import no_torch_function
 
 
 def in_order(rows: torch.Tensor, size: int) -> bool:
@@ -25,7 +26,7 @@ def known(rows: torch.Tensor) -> torch.Tensor:
 class Rows(torch.Tensor):
     """The numbers of all rows of a plate, which are known: `for i in pyro.plate("p", 4)` is a loop of Python's."""
 
-    __torch_function__: Any = torch._C._disabled_torch_function_impl  # pyright: ignore
+    __torch_function__: Any = no_torch_function
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter([torch.tensor(i) for i in range(len(self))])

@@ -45,7 +45,8 @@ WHOLE = {
     **dict.fromkeys(
         "avg_pool2d avg_pool3d _adaptive_avg_pool2d upsample_linear1d upsample_bilinear2d".split(), "reduce_window_sum"
     ),
-    **dict.fromkeys("native_layer_norm native_batch_norm _native_batch_norm_legit native_group_norm".split(), "layer_norm"),
+    **dict.fromkeys("native_layer_norm native_batch_norm native_group_norm".split(), "layer_norm"),
+    **dict.fromkeys("_native_batch_norm_legit _native_batch_norm_legit_no_training".split(), "layer_norm"),
 }  # fmt: skip
 """Operations by their name in the algebra, where they are one there."""
 

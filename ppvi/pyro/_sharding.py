@@ -17,11 +17,11 @@ from torch.distributed import ReduceOp, all_reduce
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
 from torch.fx import Interpreter, Node
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ppvi._doors import described
 from ppvi.engine.sharding import PARTICLES, PeerError, different, digest, shareable, warn_unused
 from ppvi.errors import EngineError, ProgramError
+from ppvi.pyro._compat import tree_flatten, tree_map, tree_unflatten, writes
 from ppvi.pyro._gradient import Gradient
 from ppvi.pyro._graphs import is_random
 from ppvi.pyro._stage import registering
@@ -151,7 +151,7 @@ class Partitioned(Interpreter):
         try:
             return run(self.layout.on_mesh)
         except RuntimeError:  # PyTorch does not know how it splits
-            if cast(Any, n.target)._schema.is_mutable:
+            if writes(n.target):
                 raise
             return run(whole)
 

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch._C._functorch import is_batchedtensor, is_functionaltensor  # pyright: ignore[reportMissingImports]
-from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from ppvi._source import UNKNOWN, last_call
 from ppvi.errors import EngineError, ProgramError
 from ppvi.ir import Atom, AxisMap, Equation, Meaning, Note, Origin, Program, Sited, SiteInfo, Var
 from ppvi.pyro import (
+    _compat,
     _functions as functions,
     _graphs as graphs,
     _rules as rules,
@@ -29,12 +28,13 @@ from ppvi.pyro import (
     _source as source,
 )
 from ppvi.pyro._buffers import written
+from ppvi.pyro._compat import is_batchedtensor, is_functionaltensor, level, tree_flatten, tree_map_only, tree_unflatten
 from ppvi.pyro._graphs import is_operand, name_of, trace
 from ppvi.pyro._instead import INSTEAD
 from ppvi.pyro._located import Located, Numbers, noting, numbers_noted
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered, registering
 from ppvi.pyro._summing import Graph, expanded, sums_in
-from ppvi.pyro._trees import level, lowered
+from ppvi.pyro._trees import lowered
 from ppvi.pyro._written import TENSOR
 
 LIBRARY.define("draw(Tensor key, Tensor[] inputs, int number) -> Tensor")
@@ -161,6 +161,7 @@ def traced_and_read(
         traced = trace(torch.func.functionalize(run), *tensors)
     except RuntimeError as error:
         if (does := what_prevents(error)) is None:
+            graphs.refuse_generator(error, located.operation, located.last)
             raise
         where, _ = last_call(error, source.LIBRARY)
         raise DynamicError(f"it {does} at {located.last if where == UNKNOWN else where}") from error
@@ -320,7 +321,7 @@ class Reader:
                 return placed(run)
             return placed(lambda x: (target(x, list(shape)),)) if name in rules.SIZED else None
 
-        name = node.target._schema.name.removeprefix("aten::")
+        name = _compat.name_of(node.target)
         target: Any = INSTEAD.get(name, node.target)
         call = rules.Call(name, _named(node), tuple(x.shape for x in inputs), outputs[0].shape, len(outputs))
         floats = all(atom.dtype.startswith(("float", "bfloat", "int")) for atom in outputs)
@@ -339,7 +340,7 @@ class Reader:
 
 
 def _named(node: Any) -> dict[str, Any]:
-    names = [argument.name for argument in node.target._schema.arguments]
+    names = [argument.name for argument in _compat.arguments_of(node.target)]
     arguments = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     return tree_map_only(torch.fx.Node, lambda _: TENSOR, arguments)
 

@@ -7,21 +7,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch._C._functorch import is_functorch_wrapped_tensor  # pyright: ignore[reportMissingImports]
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import get_innermost_proxy_mode
-from torch.utils._python_dispatch import _disable_current_modes
-from torch.utils._pytree import tree_map_only
 
 from ppvi.compiler.continuation import Env
 from ppvi.compiler.elimination import logarithm
 from ppvi.engine.pieces import Finish, Piece, Staged, Told
 from ppvi.engine.summed import Alternatives, Completed, conditional, eliminated, is_summed
 from ppvi.ir import Atom, Equation, Origin
+from ppvi.pyro._compat import (
+    DisableTorchFunction,
+    disable_current_modes,
+    get_innermost_proxy_mode,
+    is_functorch_wrapped_tensor,
+    level,
+    tree_map_only,
+)
 from ppvi.pyro._located import noting
 from ppvi.pyro._ops import OPS, TorchOps
 from ppvi.pyro._registry import LIBRARY, in_front, register, registered
-from ppvi.pyro._trees import level, lowered
+from ppvi.pyro._trees import lowered
 
 LIBRARY.define("summed(Tensor[] arrays, int[] shape, int number, int mapped) -> Tensor")
 
@@ -185,7 +189,7 @@ def values_of(peeled: Any) -> np.ndarray | None:
         return np.arange(count).reshape(count, *ones)
     if family == "OneHotCategorical":
         return np.eye(count).reshape(count, *ones, count)
-    with lowered(level()), _disable_current_modes(), torch._C.DisableTorchFunction(), torch.no_grad():
+    with lowered(level()), disable_current_modes(), DisableTorchFunction(), torch.no_grad():
         found = peeled.enumerate_support(expand=False)
     return None if is_functorch_wrapped_tensor(found) else found.detach().cpu().numpy()
 

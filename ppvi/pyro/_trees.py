@@ -7,17 +7,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch._C._functorch import maybe_current_level  # pyright: ignore[reportMissingImports]
-from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
-from torch.utils import _pytree as pytree
 
 from ppvi.errors import ProgramError
 from ppvi.program import Trace
-
-
-def level() -> int:
-    """How many transformations of `torch.func` are around."""
-    return maybe_current_level() or 0
+from ppvi.pyro._compat import interpreter, pytree
 
 
 @contextmanager
@@ -25,7 +18,7 @@ def lowered(levels: int) -> Iterator[None]:
     """Outside of so many of them, the innermost first."""
     with ExitStack() as stack:
         for _ in range(levels):
-            stack.enter_context(retrieve_current_functorch_interpreter().lower())
+            stack.enter_context(interpreter().lower())
         yield
 
 

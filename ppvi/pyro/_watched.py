@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
 from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import Recorder, Session, computed
@@ -19,6 +18,7 @@ from ppvi.ir import Origin
 from ppvi.proofs.explain import Explanation, SiteReport
 from ppvi.proofs.findings import Finding, StaticReport, in_order
 from ppvi.pyro._buffers import writing
+from ppvi.pyro._compat import disable_current_modes
 from ppvi.pyro._keys import STAGING, seeded
 from ppvi.pyro._linearity import Linearity
 from ppvi.pyro._programs import Effects
@@ -63,7 +63,7 @@ class Watched:
     ) -> torch.Tensor:
         self.read_out(session, session.scope.distribution(site.fn).bounds())
         found = computed(session, site, value, role, intermediates)
-        with _disable_current_modes():
+        with disable_current_modes():
             outside = bool((found == -math.inf).any())
         for number in self.replay.provenance.behind(found) if outside else ():
             name = session.scope.distribution(site.fn).name

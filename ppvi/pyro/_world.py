@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from pyro.nn.module import _Context
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.trace_struct import Trace
 
 from ppvi.engine.world import Rules
+from ppvi.pyro import _compat
 from ppvi.pyro._keys import seeded
-
-
-def _members(module: Any) -> Sequence[Mapping[Any, Any]]:
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    return module._parameters, module._buffers, module._modules, *hooks
-
 
 RULES = Rules(
     arrays=(torch.Tensor,),
-    ignored=(Trace, IndepMessenger, _Context),
+    ignored=(Trace, IndepMessenger, _compat.Context),
     drawing=(torch.Generator,),
     modules=(torch.nn.Module,),
-    members=_members,
-    attributes=frozenset({"training", "_pyro_params", "_pyro_samples"}),
+    members=_compat.members_of,
+    attributes=_compat.READ_BY_MODULES | {"training"},
 )
 
 

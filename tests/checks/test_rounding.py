@@ -9,7 +9,7 @@ import ppvi
 from ppvi.checks import Question
 from ppvi.checks.unbiased import DIGITS, RARE, ROUNDED, Judge, enough
 from ppvi.numpyro._magnitudes import with_summands
-from tests.engines import ENGINES, dist, on, ppl, xp
+from tests.engines import ENGINES, dist, enable_x64, on, ppl, xp
 from tests.saboteurs.test_saboteurs import DroppedScore
 
 Y = np.linspace(-2.0, 2.5, 40)
@@ -77,7 +77,7 @@ def test_a_wrong_slope_is_found_above_the_rounding(by, slope):
 
 def test_the_last_digit_is_that_of_the_precision():
     """In double precision the same constant hides nothing."""
-    with jax.enable_x64(True):
+    with enable_x64(True):
         t = jnp.asarray(np.asarray(T), float)
         report = ppvi.check_estimator(offset(1e6, noise=0.1), t, key=jax.random.key(1), budget=20, progress=False)
     assert report.verdict == "unbiased within delta", report

@@ -13,7 +13,7 @@ import ppvi
 from ppvi import Enumerate, LeaveOneOut, LocalExpectation, MeasureValued, Reinforce
 from ppvi.objectives import elbo, iwelbo, renyi, vimco
 from ppvi.strategies import DisARM, StochasticPerturbation, SumAndSample, UnorderedSet
-from tests.engines import NUMPYRO, PYRO, dist, handlers, nn, ppl, xp
+from tests.engines import ENGINES, PYRO, dist, handlers, nn, ppl, xp
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def rows(cases):
             id=f"{engine.name}, {case}: {', '.join(f'{k} {v}' for k, v in strategies.items())}",
             marks=_marks(engine, case, number, i),
         )
-        for engine in (NUMPYRO, PYRO)
+        for engine in ENGINES
         for number, case in enumerate(cases)
         for i, strategies in enumerate(case.strategies)
     ]

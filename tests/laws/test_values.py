@@ -9,14 +9,13 @@ import weakref
 from unittest import mock
 
 import cloudpickle
-import jax
 import numpy as np
 import pytest
 
 import ppvi
 from ppvi.objective import Objective, estimator_of
 from ppvi.objectives import elbo
-from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, dist, enable_x64, on, ppl, xp
 
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 
@@ -224,7 +223,7 @@ def test_modes_of_jax_are_told_apart():
         bound = NUMPYRO.vi.objective(elbo, wide, guide)
         params, y = {"loc": np.float32(0.5)}, np.float32(3.0)
         found = bound.prove(params, y)
-        with jax.enable_x64(True):
+        with enable_x64(True):
             assert bound.prove(params, y).verdict == found.verdict
             assert bound.estimate(NUMPYRO.key(0), params, y).dtype == np.float64
         assert bound.estimate(NUMPYRO.key(0), params, y).dtype == np.float32

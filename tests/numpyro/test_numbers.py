@@ -13,6 +13,7 @@ from scipy import stats
 from ppvi.engine.algebra import ENTRYWISE
 from ppvi.numpyro import _numbers as numbers
 from ppvi.numpyro._arithmetic import KEY
+from tests.engines import enable_x64
 
 EDGES = np.array([0.0, -0.0, 1.0, -2.5, np.inf, -np.inf, np.nan, 1e-30, 88.0, -90.0, 3e38, 0.5], np.float32)
 WHOLE = np.array([0, 1, -7, 5, 2**31 - 1, -(2**31)], np.int32)
@@ -147,7 +148,7 @@ def known(*values):
 def test_the_same_numbers_at_ends(dtype):
     """Of every operation on single numbers, but for the sign of zero, which JAX promises of none."""
     x, rtol, atol = grid(dtype), *{"float16": (4e-3, 1e-6), "float64": (1e-11, 1e-14)}.get(dtype, (3e-5, 1e-6))
-    with jax.enable_x64(dtype.endswith("64")):
+    with enable_x64(dtype.endswith("64")):
         for values in ([x], [np.ravel(each) for each in np.meshgrid(x, x)]):
             found = list(known(*values))
 

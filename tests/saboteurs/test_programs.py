@@ -11,7 +11,7 @@ from ppvi.engine.evaluations import Evaluation
 from ppvi.inference.marginal import Marginal
 from ppvi.inference.posterior import Posterior
 from ppvi.numpyro._programs import NumPyroPrograms
-from tests.engines import NUMPYRO, double
+from tests.engines import NUMPYRO, double, enable_x64
 from tests.laws import test_expectations, test_objectives, test_programs
 from tests.laws.sampling import check
 
@@ -89,7 +89,7 @@ def test_plain_function_of_an_estimate():
     """E[exp(X)] is not exp(E[X])."""
     case = test_expectations.CASES[1]
     plain = mock.patch.object(expectations, "_joined", lambda name, value, slope, run, other: jax.numpy.exp(run))
-    with plain, jax.enable_x64(False), pytest.raises(AssertionError):
+    with plain, enable_x64(False), pytest.raises(AssertionError):
         check(NUMPYRO, case, case.strategies[0], batch=100)
 
 
@@ -107,7 +107,7 @@ def test_one_minibatch_for_all_runs_of_a_product():
     case = next(case for case in test_expectations.CASES if "subsampled" in case.name)
     with (
         mock.patch.object(NumPyroPrograms, "separate_evaluation", sharing),
-        jax.enable_x64(False),
+        enable_x64(False),
         pytest.raises(AssertionError),
     ):
         check(NUMPYRO, case, case.strategies[0], batch=100)
