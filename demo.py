@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import arviz as az
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,6 +17,7 @@ from ppvi.objectives import elbo, iwelbo
 
 OUT = Path("out")
 GLOBAL = ["share", "means", "sds"]
+"""The sites that the marginalised model has too."""
 
 
 def eight_schools(key):
@@ -52,16 +52,10 @@ def old_faithful(key):
             common = fit.params
         _, grads = jax.vmap(objective.value_and_grad, (0, None, None))(jax.random.split(key, 1000), common, data)
         variances[str(strategy)] = float(grads["label"].var(0).mean())
-        fits[str(strategy)] = draws = _globals(fit)
-        print(f"{strategy}: {fit}\n{ppvi.compare(draws, reference)}")
+        fits[str(strategy)] = draws = fit.posterior(draws=4000)
+        print(f"{strategy}: {fit}\n{ppvi.compare(draws, reference, var_names=GLOBAL)}")
         print(f"mean variance of the labels' gradient at the first fit: {variances[str(strategy)]:.3g}\n")
     return reference, fits, variances
-
-
-def _globals(fit):
-    """Draws of the sites that the marginalised model has too."""
-    draws = fit.posterior(draws=4000)
-    return az.InferenceData(posterior=draws.posterior[GLOBAL])
 
 
 def figure(schools, faithful, path):

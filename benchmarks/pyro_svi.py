@@ -1,6 +1,6 @@
 """One gradient on Pyro: ppvi, with and without torch.compile, beside the losses of Pyro's own SVI.
 
-A mixture with N = 1000 discrete labels, a variational autoencoder and eight schools. Variances are the mean over coordinates
+A mixture with N = 1000 discrete labels, variational autoencoders and eight schools. Variances are the mean over coordinates
 of the gradient's, as ratios. Run with `python -m benchmarks.pyro_svi`.
 """
 
@@ -86,6 +86,39 @@ def autoencoder(batch, pixels, hidden, latent):
     yield Case(f"VAE {pixels}-{hidden}-{latent}, batch {batch}", model, guide, (x,), {}, Trace_ELBO(), guide)
 
 
+def semi_supervised(batch, pixels, hidden, latent):
+    """Its rows without labels, of which the label is enumerated (Kingma et al. 2014, M2)."""
+    torch.manual_seed(0)
+    to_y = nn.Sequential(nn.Linear(pixels, hidden), nn.Softplus(), nn.Linear(hidden, 10))
+    to_z = nn.Sequential(nn.Linear(pixels + 10, hidden), nn.Softplus(), nn.Linear(hidden, 2 * latent))
+    decoder = nn.Sequential(nn.Linear(latent + 10, hidden), nn.Softplus(), nn.Linear(hidden, pixels))
+    x = (torch.rand(batch, pixels) < 0.2).float()
+
+    def joined(*xs):
+        shape = torch.broadcast_shapes(*(x.shape[:-1] for x in xs))
+        return torch.cat([x.expand(*shape, -1) for x in xs], -1)
+
+    def model(x):
+        pyro.module("decoder", decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(latent), 1.0).to_event(1))
+            y = pyro.sample("y", dist.OneHotCategorical(logits=torch.zeros(10)))
+            probs = decoder(joined(z, y)).sigmoid()
+            pyro.sample("x", dist.Bernoulli(probs, validate_args=False).to_event(1), obs=x)
+
+    def guide(x):
+        pyro.module("to_y", to_y)
+        pyro.module("to_z", to_z)
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.OneHotCategorical(logits=to_y(x)))
+            loc, scale = to_z(joined(x, y)).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, scale.exp()).to_event(1))
+
+    enumerated = config_enumerate(guide, "parallel", expand=True)
+    name = f"semi-supervised VAE {pixels}-{hidden}-{latent}, batch {batch}"
+    yield Case(name, model, guide, (x,), {"y": ppvi.Enumerate()}, TraceEnum_ELBO(max_plate_nesting=1), enumerated)
+
+
 def schools():
     m = models.eight_schools_pyro
 
@@ -152,7 +185,11 @@ def measure(case: Case) -> tuple[str, ...]:
 
 def main():
     pyro.enable_validation(False)
-    autoencoders = (autoencoder(64, 196, 64, 5), autoencoder(64, 784, 200, 10))
+    autoencoders = (
+        autoencoder(64, 196, 64, 5),
+        autoencoder(64, 784, 200, 10),
+        semi_supervised(100, 784, 400, 50),
+    )
     rows = [measure(case) for cases in (mixture(), *autoencoders, schools()) for case in cases]
     header = ("", "strategy", "Pyro's loss", "ppvi", "compiled", "Pyro", "ppvi / Pyro", "compiled / Pyro", "variance")
     table("A gradient on Pyro (median [min, max] of ratios by round)", header, rows)

@@ -8,8 +8,10 @@ from typing import Any
 
 from ppvi import objectives, strategies
 from ppvi._check import check_estimator
-from ppvi._compare import Comparison, compare
+from ppvi._compare import compare
+from ppvi._comparison import Comparison
 from ppvi._doors import ENGINES as _ENGINES, no_attribute as _no_attribute
+from ppvi._loo import loo
 from ppvi._options import door as _door
 from ppvi.checks import Budget, Report
 from ppvi.errors import (
@@ -95,6 +97,7 @@ __all__ = [
     "load",
     "log_of",
     "logmeanexp",
+    "loo",
     "marginal",
     "minibatch",
     "minimized",
@@ -115,6 +118,6 @@ def __dir__() -> list[str]:
 
 
 _OF_ENGINES: dict[str, str] = dict.fromkeys(
-    ("fit", "nuts", "objective", "posterior"), f" It is of ppvi.numpyro and of ppvi.pyro: {_ENGINES}."
+    ("fit", "nuts", "objective", "posterior", "predict"), f" It is of ppvi.numpyro and of ppvi.pyro: {_ENGINES}."
 )
 __getattr__ = _no_attribute(__name__, __all__, _OF_ENGINES)

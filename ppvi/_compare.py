@@ -1,158 +1,142 @@
-"""A fit beside MCMC: how far its marginals are from the reference, what its importance weights can say, and what they
-cannot."""
+"""Posteriors beside a reference, such as fits beside MCMC: how far their marginals are from it, what importance weights can
+say, and what they cannot."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ppvi._doors import count
+from ppvi._comparison import Beside, Comparison, Marginal, Reference
+from ppvi._doors import close_to, count, described, listed
+from ppvi._given import diverged, draws_of, is_fit, log_weights_of
 from ppvi._losses import change_of
 from ppvi._options import door
-from ppvi._pairing import Pairs, draws_of, paired
-from ppvi.errors import ProgramError
-
-
-@dataclass(frozen=True)
-class Marginal:
-    """One scalar of the posterior."""
-
-    name: str
-    mean: float
-    sd: float
-    reference_mean: float
-    reference_sd: float
-    mean_error: float
-    """(mean - reference mean) / reference sd."""
-    wasserstein: float
-    """1-Wasserstein distance of the marginals, in reference sds."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` returns. Printable.
-
-    **Attributes**
-
-    - `marginals`: one row for each scalar that both sides have, entries of arrays counted from 0.
-    - `k_hat`: Pareto shape of the fit's importance weights, and `threshold`, below which they can be averaged:
-      min(1 - 1 / log10 S, 0.7) for S draws (Vehtari et al. 2024). Weights know what the guide draws only: those of a guide that
-      is far too narrow may look well. None if the fit has no weights.
-    - `r_hat`: the reference's largest, NaN where it has one chain; `ess`: its smallest bulk effective sample size.
-    - `only_fit`, `only_reference`: names that only one side has.
-    - `moving`: by how much the fit's loss changed over the last tenth of the steps, where that is more than its noise; 0 where
-      it had settled, None where it is not known.
-    """
-
-    marginals: tuple[Marginal, ...]
-    k_hat: float | None
-    r_hat: float
-    ess: float
-    threshold: float | None = None
-    only_fit: tuple[str, ...] = ()
-    only_reference: tuple[str, ...] = ()
-    moving: float | None = None
-
-    @property
-    def worst(self) -> Marginal:
-        """The marginal that is farthest from the reference, by its Wasserstein distance, or by its spread."""
-        return max(self.marginals, key=lambda m: np.nan_to_num(m.wasserstein, nan=math.inf))
-
-    def __str__(self) -> str:
-        from ppvi._tables import render
-
-        header = ("", "mean", "ref mean", "sd", "ref sd", "mean error / sd", "W1 / sd")
-        rows = [
-            (m.name, *(f"{x:.3g}" for x in (m.mean, m.reference_mean, m.sd, m.reference_sd)), *_signed(m))
-            for m in self.marginals
-        ]
-        return "\n".join([render("fit against reference", header, rows), *self._sentences()])
-
-    def _sentences(self) -> list[str]:
-        worst = self.worst
-        ratio = f", its sd {worst.sd / worst.reference_sd:.2f} of the reference's" if worst.reference_sd else ""
-        chains = "one chain, no R-hat" if math.isnan(self.r_hat) else f"R-hat <= {self.r_hat:.3f}"
-        left_out = [
-            f"only in the {side}, not compared: {', '.join(names)}"
-            for side, names in (("fit", self.only_fit), ("reference", self.only_reference))
-            if names
-        ]
-        constant = [m.name for m in self.marginals if not m.reference_sd]
-        return [
-            f"worst marginal: {worst.name}, W1 {worst.wasserstein:.2f} sd{ratio}",
-            f"importance weights: {_of_weights(self.k_hat, self.threshold)}",
-            *([] if self.moving is None else [f"loss: {_of_loss(self.moving)}"]),
-            f"reference: {chains}, ESS >= {self.ess:.0f}",
-            *([f"constant in the reference, so that no sd is a unit: {', '.join(constant)}"] if constant else []),
-            *left_out,
-        ]
+from ppvi._pairing import Pairs, Posterior, paired
+from ppvi.checks.tails import pareto_shape
+from ppvi.engine._arviz import bulk_ess, of_chains, split_r_hat
+from ppvi.errors import CallError, ProgramError
 
 
 @door
-def compare(fit: Any, reference: Any, *, draws: int = 4000) -> Comparison:
-    """Compare a fit with reference draws, array by array.
+def compare(
+    *posteriors: Any, draws: int = 4000, var_names: str | Sequence[str] | None = None, **named: Any
+) -> Comparison:
+    """Compare fits with reference draws, array by array.
+
+        ppvi.compare(fit, reference)
+        ppvi.compare(elbo=fit, iwelbo=other, nuts=reference)
 
     Variables are paired by name and shape. Scalars such as `beta[1]` or `beta.1`, numbered from 1 as Stan does or from 0, are
     the entries of `beta`. What only one side has is left out, and named.
 
     **Arguments**
 
-    - `fit`: a fit, or ArviZ data with a `posterior` group (and `log_weight` in `sample_stats` for k-hat).
-    - `reference`: the same, from `nuts` or elsewhere; or a mapping from names to arrays of shape `(draw, *shape)` or `(chain,
-      draw, *shape)`; or a list of such mappings, one for each chain.
+    - `*posteriors`, `**named`: two or more, of which the last is the reference that the others are measured by. Each is a fit;
+      ArviZ data of either major version with a `posterior` group (and `log_weight` in `sample_stats` for k-hat), from `nuts` or
+      elsewhere; an `MCMC` of NumPyro or Pyro that has run; a mapping from names to arrays of shape `(draw, *shape)` or `(chain,
+      draw, *shape)`; a list of such mappings, one for each chain; or the path of reference draws of posteriordb, a `.json` or a
+      `.json.zip`. Their names are those of keywords.
     - `draws`: number of draws from a fit.
+    - `var_names`: the variables that are compared, all that are in common by default.
 
-    **Raises** `ProgramError` if one is none of these, if the two have nothing in common, if a name has two shapes, or if an
-    array is given by some of its entries.
+    **Returns** a `Comparison`: printable, with `to_dataframe()` and `plot()`.
+
+    **Raises** `ProgramError` if one is none of these, if a posterior has nothing in common with the reference, if a name has
+    two shapes, or if an array is given by some of its entries.
     """
     count("compare: draws", draws)
-    if _is_fit(reference) and not _is_fit(fit):
+    sides = _named(posteriors, named)
+    *others, (name, last) = sides.items()
+    if is_fit(last) and not all(is_fit(given) for _, given in others):
         raise ProgramError(
             "compare(fit, reference): the fit comes first, and the reference, such as draws of nuts, after it."
         )
-    import arviz as az
+    data = {name: _data(given, draws) for name, given in sides.items()}
+    reference, kept = data.pop(name), _chosen(var_names)
+    theirs: Posterior = {}
+    found: dict[str, tuple[Pairs, Any]] = {}
+    for each, x in data.items():
+        ours = draws_of(x)
+        theirs = draws_of(reference, like=ours)
+        found[each] = kept_of(paired(ours, theirs, (each, name)), kept, each, ours, theirs), x
+    if kept and (unknown := [x for x in kept if not any(x in pairs.common for pairs, _ in found.values())]):
+        there = sorted({x for pairs, _ in found.values() for x in pairs.common})
+        raise ProgramError(
+            f"compare: var_names has {unknown[0]!r}, which is not in common: there are {listed(there) or 'none'}."
+            f"{close_to(unknown[0], there)}"
+        )
+    return Comparison(
+        tuple(_beside(each, pairs, x, sides[each]) for each, (pairs, x) in found.items()),
+        _reference(name, {k: y for pairs, _ in found.values() for k, (_, y) in pairs.common.items()}, reference),
+    )
 
-    data, reference = _data(fit, draws), _data(reference, draws)
-    ours = draws_of(data)
-    theirs = draws_of(reference, like=ours)
-    pairs = paired(ours, theirs)
+
+def _named(posteriors: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Posteriors by name; those that have none are fits, and the last a reference."""
+    if len(posteriors) + len(named) < 2:
+        raise CallError(
+            "compare(fit, reference): there have to be two posteriors or more, of which the last is the 'reference', such as "
+            "draws of nuts."
+        )
+    if not named:
+        names = ["fit"] if len(posteriors) == 2 else [f"fit {i + 1}" for i in range(len(posteriors) - 1)]
+        names.append("reference")
+    else:
+        names = ["fit"] if len(posteriors) == 1 else [f"fit {i + 1}" for i in range(len(posteriors))]
+    sides = dict(zip(names, posteriors, strict=False))
+    if twice := sides.keys() & named.keys():
+        raise ProgramError(f"compare: two posteriors have the name {min(twice)!r}: give all of them by keyword.")
+    return sides | dict(named)
+
+
+def _chosen(var_names: Any) -> list[str]:
+    names: list[Any] = [var_names] if isinstance(var_names, str) else list(var_names or ())
+    if not all(isinstance(name, str) for name in names):
+        raise ProgramError(f"compare: var_names is a list of names, not {described(var_names)}.")
+    return names
+
+
+def kept_of(pairs: Pairs, names: Sequence[str], side: str, ours: Posterior, theirs: Posterior) -> Pairs:
+    """The variables that are compared."""
     if not pairs.common:
         raise ProgramError(
-            f"compare: the fit has {sorted(ours)} and the reference has {sorted(theirs)}: no site in common."
+            f"compare: the {side} has {sorted(ours)} and the reference has {sorted(theirs)}: no site in common."
         )
-    weights = getattr(data, "sample_stats", {}).get("log_weight")
-    chains = az.convert_to_dataset({name: y for name, (_, y) in pairs.common.items()})
-    with np.errstate(all="ignore"):
-        k_hat = None if weights is None else float(az.psislw(np.asarray(weights, float).ravel())[1])
-        r_hats: Any = az.rhat(chains) if chains.sizes["chain"] > 1 else None  # of one chain there is none
-        sizes: Any = az.ess(chains)
-    return Comparison(
+    return Pairs({name: x for name, x in pairs.common.items() if name in names}, (), ()) if names else pairs
+
+
+def _data(given: Any, draws: int) -> Any:
+    """ArviZ data of a fit, or as given."""
+    return given.posterior(draws=draws, log_likelihood=False) if is_fit(given) else given
+
+
+def _beside(name: str, pairs: Pairs, data: Any, given: Any) -> Beside:
+    weights = log_weights_of(data)
+    return Beside(
+        name,
         marginals=_marginals(pairs),
-        k_hat=k_hat,
-        r_hat=math.nan if r_hats is None else float(r_hats.to_array().max()),
-        ess=float(sizes.to_array().min()),
+        k_hat=None if weights is None else pareto_shape(weights),
         threshold=None if weights is None else threshold(weights.size),
-        only_fit=pairs.only_fit,
+        only_here=pairs.only_fit,
         only_reference=pairs.only_reference,
-        moving=change_of(getattr(fit, "losses", None)),
+        moving=change_of(getattr(given, "losses", None)),
     )
+
+
+def _reference(name: str, draws: Mapping[str, Any], given: Any) -> Reference:
+    chains = of_chains(draws)
+    with np.errstate(all="ignore"):
+        r_hat = float(split_r_hat(chains).to_array().max()) if chains.sizes["chain"] > 1 else math.nan
+        ess = float(bulk_ess(chains).to_array().min())
+    return Reference(name, r_hat, ess, diverged(given))
 
 
 def threshold(draws: int) -> float:
     """The Pareto shape up to which so many weights can be averaged. Vehtari et al. 2024."""
     return max(0.0, min(1 - 1 / math.log10(max(draws, 2)), 0.7))
-
-
-def _data(given: Any, draws: int) -> Any:
-    """ArviZ data of a fit, or as given."""
-    return given.posterior(draws=draws) if _is_fit(given) else given
-
-
-def _is_fit(given: Any) -> bool:
-    return callable(getattr(given, "posterior", None))
 
 
 def _marginals(pairs: Pairs) -> tuple[Marginal, ...]:
@@ -166,7 +150,8 @@ def _marginals(pairs: Pairs) -> tuple[Marginal, ...]:
             unit = sd if sd > 0 else float("nan")
             found.append(
                 Marginal(
-                    name=f"{name}[{','.join(map(str, place))}]" if place else name,
+                    site=name,
+                    place=place,
                     mean=float(ours.mean()),
                     sd=float(ours.std()),
                     reference_mean=float(theirs.mean()),
@@ -176,26 +161,3 @@ def _marginals(pairs: Pairs) -> tuple[Marginal, ...]:
                 )
             )
     return tuple(found)
-
-
-def _signed(marginal: Marginal) -> tuple[str, str]:
-    return f"{marginal.mean_error:+.2f}", f"{marginal.wasserstein:.2f}"
-
-
-def _of_weights(k_hat: float | None, limit: float | None) -> str:
-    """What k-hat says, and what it cannot say."""
-    if k_hat is None or limit is None:
-        return "none, so that nothing is known of the fit but its marginals"
-    if not k_hat < limit:
-        return f"PSIS k-hat {k_hat:.2f}, not below {limit:.2f}: they do not correct this fit, at this number of draws"
-    return (
-        f"PSIS k-hat {k_hat:.2f}, below {limit:.2f}: they can correct the fit where it draws, and say nothing of where it does "
-        f"not: a guide far too narrow looks the same"
-    )
-
-
-def _of_loss(moving: float) -> str:
-    if not moving:
-        return "had settled"
-    way = "falling" if moving < 0 else "rising"
-    return f"was still {way}, by {abs(moving):.3g} over the last tenth of the steps; fit for longer"

@@ -87,7 +87,7 @@ class NoFunction(ModuleType):
         )
 
 
-ENGINES = "import one of them as vi, and write vi.fit, vi.objective, vi.posterior or vi.nuts"
+ENGINES = "import one of them as vi, and write vi.fit, vi.objective, vi.posterior, vi.predict or vi.nuts"
 
 
 def count(what: str, value: Any, least: int = 1, error: Error = ProgramError) -> int:

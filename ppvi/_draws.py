@@ -12,15 +12,17 @@ from ppvi._doors import count, described, flag, function, whole
 from ppvi._ops import Array
 from ppvi._options import door
 from ppvi.engine.calls import own_options, refuse_laplace
-from ppvi.engine.protocol import Params
-from ppvi.engine.runs import Assess, Handle
+from ppvi.engine.gathering import Groups, Told, made_by, observed
+from ppvi.engine.handles import Handle
+from ppvi.engine.labels import Labels
+from ppvi.engine.protocol import Args, Estimator, Kwargs, Params
 from ppvi.errors import FiniteSiteError, ProgramError
 from ppvi.inference import normalize
 from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program
 
 if TYPE_CHECKING:  # which takes seconds to import
-    import arviz as az
+    from ppvi.engine._arviz import ArviZData
 
 
 @door
@@ -34,8 +36,11 @@ def posterior(
     temperature: int = 1,
     probs: bool = False,
     program: Callable[[Program, Program], Program] | None = None,
+    log_likelihood: bool = True,
+    coords: Mapping[str, Any] | None = None,
+    dims: Mapping[str, Any] | None = None,
     **kwargs: Any,
-) -> az.InferenceData:
+) -> ArviZData:
     """Draws from a guide at given parameters, as ArviZ data with one chain.
 
     **Arguments**
@@ -50,24 +55,57 @@ def posterior(
       `(*batch, K)`.
     - `program`: takes the model and the guide to the program to draw from, the guide itself by default; such as
       `lambda p, q: ppvi.marginal(q, ["x"], reverse, 5)`, whose importance weights need not know the auxiliary sites.
+    - `log_likelihood`: whether the log density of every observation at every draw is kept, which `az.loo` and `ppvi.loo` read,
+      and which of many data is large.
+    - `coords`: labels by the name of an axis; an axis has the name of its plate.
+    - `dims`: site -> names of all its axes, or of those that are no plate's.
 
-    **Returns** `InferenceData` with groups `posterior` (the model's latent and deterministic sites) and `sample_stats`,
-    whose `log_weight` is the log of the mean over particles of p(x, z) / q(z), for importance diagnostics. Plates are of all
-    their rows, in order, where the programs state a minibatch, too.
+    **Returns** ArviZ data, an `InferenceData` or, of ArviZ 1.x, a `DataTree`, with the groups
 
-    **Raises** `ProgramError` where a program knows the rows of a minibatch only, by name of the plate, and of a Laplace
-    approximation, of which nothing but the mode has been fitted.
+    - `posterior`: the model's latent and deterministic sites;
+    - `sample_stats`: `log_p`, the model's log density of each draw and the data; `log_q`, that with which it was drawn; and
+      `log_weight`, their difference, which of particles is the log of the mean of p(x, z) / q(z) over them;
+    - `log_likelihood`, `observed_data`: of each observed site; and `constant_data`, the arrays among the model's arguments that
+      are not observed.
+
+    Plates are of all their rows, in order, where the programs state a minibatch, too. Attributes say what the draws are from.
+
+    **Raises** `ProgramError` where a program knows the rows of a minibatch only, by name of the plate; where `coords` or `dims`
+    name what is not there; and of a Laplace approximation, of which nothing but the mode has been fitted.
     """
+    refuse_other("posterior", objective)
+    options = own_options([objective], locals(), posterior)
+    args, kwargs = objective.data(args, kwargs)
+    return drawn(objective, key, params, args, kwargs, **options).finished()
+
+
+def refuse_other(verb: str, objective: Any) -> None:
+    """What draws are not of."""
     if not isinstance(objective, Objective):
         raise ProgramError(
-            f"posterior(objective, key, params, ...): the objective is one of vi.objective(elbo, model, guide), not "
-            f"{described(objective)}; a fit draws by fit.posterior()."
+            f"{verb}(objective, key, params, ...): the objective is one of vi.objective(elbo, model, guide), not "
+            f"{described(objective)}; a fit draws by fit.{verb}()."
         )
-    own_options([objective], locals(), posterior)
-    objective.engine.refuse_transformed("posterior")
-    import arviz as az
+    objective.engine.refuse_transformed(verb)
 
-    args, kwargs = objective.data(args, kwargs)
+
+def drawn(
+    objective: Objective,
+    key: Any,
+    params: Params,
+    args: Args,
+    kwargs: Kwargs,
+    *,
+    draws: int = 1000,
+    particles: int = 1,
+    temperature: int = 1,
+    probs: bool = False,
+    program: Callable[[Program, Program], Program] | None = None,
+    log_likelihood: bool = True,
+    coords: Mapping[str, Any] | None = None,
+    dims: Mapping[str, Any] | None = None,
+) -> Groups:
+    """The groups of `posterior`, in the making."""
     refuse_laplace(objective.guide)
     count("posterior: the number of draws", draws)
     count("posterior: the number of particles", particles)
@@ -76,11 +114,12 @@ def posterior(
             f"posterior: temperature is 1, for draws, or 0, for the most probable values, not {described(temperature)}."
         )
     flag("posterior: probs", probs)
-
+    flag("posterior: log_likelihood", log_likelihood)
     if program is not None:
         function("posterior: program=", program, of=("model", "guide"))
+    groups, bound = Groups(Told(), Labels(dims, coords)), estimator_of(objective)
 
-    def draw(p: Handle, q: Handle) -> tuple[dict[str, Array], Array]:
+    def draw(p: Handle, q: Handle) -> dict[str, Any]:
         made = q if program is None else program(p, q)
         if not isinstance(made, Program):
             raise ProgramError(
@@ -89,29 +128,42 @@ def posterior(
             )
         z = (made if particles == 1 else normalize(p, made, particles)).simulate()
         try:
-            sites, log_density = at(p, z)
+            return {**at(p, z), "log_q": z.log_density}
         except FiniteSiteError:
             left_out.append(True)
-            return dict(z), -z.log_density
-        return sites, log_density - z.log_density
+            return {"sites": dict(z), "log_q": z.log_density}
 
-    def at(p: Handle, choices: Mapping[str, Array]) -> tuple[dict[str, Array], Array]:
-        run = Assess("model", p.session, choices, strict=False)
-        joint = p.run(run)
-        return {**joint, **run.deterministic}, joint.log_density
+    def at(p: Handle, choices: Mapping[str, Array]) -> dict[str, Any]:
+        found = groups.told.at(p, choices)
+        return found if log_likelihood else {**found, "log_likelihood": {}}
 
-    bound, left_out = estimator_of(objective), list[bool]()
-    sites, log_weight = bound.many(key, params, args, kwargs, draws, draw)
+    left_out = list[bool]()
+    found = bound.many(key, params, args, kwargs, draws, draw)
+    extra: dict[str, Any] = {}
     if left_out:
-        found = bound.completed(bound.another(key), params, args, kwargs, draws, sites, temperature)
-        sites = bound.many(key, params, args, kwargs, draws, lambda p, q, z: at(p, z)[0], {**sites, **found.drawn})
-        sites |= {f"{name}_probs": x for name, x in found.probs.items()} if probs else {}
-        log_weight = log_weight + found.log_density
+        rest = bound.completed(bound.another(key), params, args, kwargs, draws, found["sites"], temperature)
+        sites = {**found["sites"], **rest.drawn}
+        again = bound.many(key, params, args, kwargs, draws, lambda p, q, z: at(p, z), sites)
+        found |= {**again, "log_p": rest.log_density}
+        extra = {f"{name}_probs": x for name, x in rest.probs.items()} if probs else {}
+    log_weight = found["log_p"] - found["log_q"]
     if particles > 1:
         _refuse_no_weights(~(log_weight > -np.inf))
-    return az.from_dict(
-        posterior={name: value[None] for name, value in sites.items()}, sample_stats={"log_weight": log_weight[None]}
+    sites = {name: np.asarray(x) for name, x in found["sites"].items()}
+    groups.told.beside(extra)
+    groups.draws("posterior", {**sites, **extra})
+    groups.draws(
+        "sample_stats", {"log_p": found["log_p"], "log_q": found["log_q"], "log_weight": log_weight}, pointwise=True
     )
+    groups.draws("log_likelihood", found["log_likelihood"], pointwise=True)
+    observed(groups, bound, key, params, args, kwargs, sites)
+    groups.attrs |= about(objective, bound, key) | {"particles": particles}
+    return groups
+
+
+def about(objective: Objective, bound: Estimator, key: Any) -> dict[str, Any]:
+    """Attributes of draws of an objective's programs."""
+    return made_by(objective.engine.name, objective.model, objective=repr(objective), key=bound.key_text(key))
 
 
 def _refuse_no_weights(lost: np.ndarray) -> None:

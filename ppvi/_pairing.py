@@ -9,12 +9,11 @@ said.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ppvi._doors import described, listed
 from ppvi.errors import ProgramError
 
 Posterior = Mapping[str, Any]
@@ -32,8 +31,8 @@ class Pairs(NamedTuple):
     only_reference: tuple[str, ...]
 
 
-def paired(fit: Posterior, reference: Posterior) -> Pairs:
-    """Pair the variables of a fit with those of a reference.
+def paired(fit: Posterior, reference: Posterior, names: tuple[str, str] = ("fit", "reference")) -> Pairs:
+    """Pair the variables of a fit with those of a reference, which have these names.
 
     **Raises** `ProgramError` where a name has two shapes, where the entries of an array are not all there, and where there are
     too few draws to have a spread, or some that are NaN.
@@ -45,9 +44,9 @@ def paired(fit: Posterior, reference: Posterior) -> Pairs:
         if all(base in side or base in found for side, found in ((left, ours), (right, theirs))):
             common[base] = (_whole(base, left, ours), _whole(base, right, theirs))
             left, right = _without(base, left, ours), _without(base, right, theirs)
-    found = {name: (x, _agreeing(name, x, y)) for name, (x, y) in common.items()}
+    found = {name: (x, _agreeing(name, x, y, names)) for name, (x, y) in common.items()}
     for name, pair in found.items():
-        for side, x in zip(("fit", "reference"), pair, strict=True):
+        for side, x in zip(names, pair, strict=True):
             _refuse_few(name, side, x)
     return Pairs(found, tuple(left), tuple(right))
 
@@ -91,13 +90,13 @@ def _without(base: str, side: Posterior, entries: Mapping[str, Mapping[tuple[int
     return {name: draws for name, draws in side.items() if name not in gone}
 
 
-def _agreeing(name: str, ours: Any, theirs: Any) -> Any:
+def _agreeing(name: str, ours: Any, theirs: Any, names: tuple[str, str]) -> Any:
     """The reference's array in the fit's shape; only axes of length one make no difference."""
     shape, other = np.shape(ours)[2:], np.shape(theirs)[2:]
-    if _long(shape) != _long(other):
+    if long_axes(shape) != long_axes(other):
         raise ProgramError(
-            f"compare: {name!r} has the shape {shape} in the fit and {other} in the reference; transpose, select or rename "
-            f"one of them."
+            f"compare: {name!r} has the shape {shape} in the {names[0]} and {other} in the {names[1]}; transpose, select or "
+            f"rename one of them."
         )
     return np.reshape(theirs, (*np.shape(theirs)[:2], *shape))
 
@@ -116,63 +115,6 @@ def _refuse_few(name: str, side: str, x: Any) -> None:
         )
 
 
-# What posteriors are given as -------------------------------------------------------------------------------------------------
-
-
-def draws_of(given: Any, like: Posterior | None = None) -> Posterior:
-    """The variables of ArviZ data, of a mapping from names to draws, or of a list of such mappings, one for each chain.
-
-    **Arguments**
-
-    - `like`: the other side, by whose shapes a mapping's leading axes are told apart, `(draw,)` or `(chain, draw)`.
-    """
-    group = getattr(given, "posterior", None)
-    if group is not None and not callable(group):
-        return {str(name): _numbers(name, x) for name, x in group.data_vars.items()}
-    if callable(getattr(given, "groups", None)):
-        raise ProgramError(f"compare: ArviZ data have to have a group posterior; these have {listed(given.groups())}.")
-    if isinstance(given, Sequence) and given and all(isinstance(chain, Mapping) for chain in given):
-        if len({tuple(chain) for chain in given}) > 1:
-            raise ProgramError("compare: the chains of the reference have different names.")
-        return {name: np.stack([_numbers(name, chain[name]) for chain in given]) for name in given[0]}
-    if isinstance(given, Mapping) or hasattr(given, "columns"):
-        found = {str(name): _numbers(name, given[name]) for name in given}
-        if not found:
-            raise ProgramError(f"compare: there are no draws in {described(given)}.")
-        return _with_chains(found, like or {})
-    raise ProgramError(
-        f"compare: expected a fit, ArviZ data with a posterior group, or draws by name, not {described(given)}."
-    )
-
-
-def _numbers(name: Any, x: Any) -> np.ndarray:
-    try:
-        return np.asarray(x, float)
-    except (TypeError, ValueError):
-        raise ProgramError(f"compare: {name!r} has to be draws, an array of numbers, not {described(x)}.") from None
-
-
-def _with_chains(draws: Mapping[str, Any], like: Posterior) -> Posterior:
-    """Draws by name with an axis of chains in front, and one of draws."""
-    known = [
-        fits for name, x in draws.items() if name in like and (fits := _leading(np.shape(x), np.shape(like[name])))
-    ]
-    scalars = {np.ndim(x) for name, x in draws.items() if place_of(name) is not None}
-    least = min(map(np.ndim, draws.values()), default=0)
-    leading = min(set.intersection(*known), default=0) if known else max(scalars, default=least)
-    if leading not in (1, 2) or len({np.shape(x)[:leading] for x in draws.values()}) > 1:
-        raise ProgramError(
-            "compare: every array of the reference has the shape (draws, ...) or (chains, draws, ...), with the same draws "
-            f"in all; these have the shapes { {name: np.shape(x) for name, x in draws.items()} }."
-        )
-    return dict(draws) if leading == 2 else {name: x[None] for name, x in draws.items()}
-
-
-def _leading(shape: tuple[int, ...], like: tuple[int, ...]) -> set[int]:
-    """How many axes may be in front of an array's own, which are those of the other side, or as many."""
-    alike = {n for n in (1, 2) if n <= len(shape) and _long(shape[n:]) == _long(like[2:])}
-    return alike or {len(shape) - len(like) + 2} & {1, 2}
-
-
-def _long(shape: tuple[int, ...]) -> list[int]:
+def long_axes(shape: tuple[int, ...]) -> list[int]:
+    """Axes of more than one entry."""
     return [size for size in shape if size != 1]

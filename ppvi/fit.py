@@ -7,9 +7,8 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,8 @@ import numpy as np
 
 from ppvi._course import LostError, states
 from ppvi._doors import NoFunction, count, described, flag, number
-from ppvi._draws import posterior
+from ppvi._fitted import Fit
 from ppvi._identity import difference, identity
-from ppvi._losses import trends
 from ppvi._options import door
 from ppvi._starts import ROUND, Chosen, chosen, leading
 from ppvi._steps import Stream
@@ -30,81 +28,10 @@ from ppvi.engine.sharding import PeerError
 from ppvi.engine.training import State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.objective import Objective, estimator_of
-from ppvi.program import Program
 from ppvi.stopping import Callback, Rule, asked
 
-if TYPE_CHECKING:  # they take seconds to import
-    import arviz as az
+if TYPE_CHECKING:  # it takes seconds to import
     from tqdm import tqdm
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A fitted objective.
-
-    **Attributes**
-
-    - `params`: name -> constrained value; averaged over the steps where the fit was asked for that.
-    - `state`: all that the fit needs to go on, as in `fit(..., state=before.state)`.
-    - `why`: why it stopped.
-    - `seconds`: what the call took that it comes from.
-    - `start`: the number of the start that `params` and `losses` are of.
-    - `chosen`: of several starts, what each of them has reached; None while the fit goes on.
-    """
-
-    params: Params = field(repr=False)
-    state: State
-    why: str
-    seconds: float
-    objectives: tuple[Objective, ...] = field(repr=False)
-    key: Any = field(repr=False)
-    args: tuple[Any, ...] = field(repr=False)
-    kwargs: Mapping[str, Any] = field(repr=False)
-    start: int = 0
-    chosen: Chosen | None = None
-
-    @property
-    def losses(self) -> np.ndarray:
-        """One estimate per step, `(step,)`, or `(step, objective)` of several; minus what was maximised."""
-        return self.state.losses_of(self.start)
-
-    @door
-    def posterior(
-        self,
-        key: Any = None,
-        draws: int = 1000,
-        *,
-        particles: int = 1,
-        temperature: int = 1,
-        probs: bool = False,
-        program: Callable[[Program, Program], Program] | None = None,
-    ) -> az.InferenceData:
-        """Draws from the fitted guide, as ArviZ data; see `posterior`."""
-        options: dict[str, Any] = {"draws": draws, "particles": particles, "program": program}
-        options |= {"temperature": temperature, "probs": probs}
-        bare = self.objectives[0]
-        if type(key) is int and bare.engine.name == "numpyro":
-            raise ProgramError(
-                f"fit.posterior(key, draws): the key is one of JAX, such as jax.random.key(0), not {key}; for so many draws "
-                f"it is fit.posterior(draws={key})."
-            )
-        on_data = bare if bare.args or bare.kwargs else bare.on(*self.args, **self.kwargs)
-        if key is None and self.key is not None:
-            key = estimator_of(self.objectives[0]).another(self.key)
-        return posterior(on_data, key, self.params, **options)
-
-    def __str__(self) -> str:
-        if not len(self.losses):
-            return "Fit of 0 steps"
-        losses, names = ", ".join(trends(self.losses)), list(self.params)
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        starts = "" if self.chosen is None else f"; {self.chosen}"
-        shown = ", ".join(names[:SHOWN])
-        return f"Fit of {len(self.losses)} steps ({self.why}): loss {losses}; parameters {shown}{more}{starts}"
-
-
-SHOWN = 8
-"""Names that are printed of a fit's parameters."""
 
 
 @door

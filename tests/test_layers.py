@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
     ["axes", "errors", "losses", "ops", "source", "tables", "trees"],
-    ["doors", "options"],
+    ["doors", "options", "plots"],
     ["pairing"],
     ["checks"],
     ["strategies"],
@@ -28,10 +28,12 @@ LAYERS = [
     ["engine"],
     ["objective"],
     ["draws", "identity", "steps", "stopping"],
-    ["checkpoints", "course", "starts"],
+    ["checkpoints", "course", "predict", "starts"],
+    ["fitted"],
     ["fit"],
     ["numpyro", "pyro"],
-    ["check", "compare"],
+    ["check", "comparison", "given", "loo"],
+    ["compare"],
     ["testing"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

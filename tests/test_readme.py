@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import arviz as az
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,3 +105,26 @@ def test_presence_by_one_argument():
         "MeasureValued()",
         "Enumerate()",
     ]
+
+
+def test_the_page_of_results():
+    from tests.engines import NUMPYRO, on
+    from tests.test_results import OPTIONS, X, Y, guide, model
+
+    with on(NUMPYRO):
+        x, y, key = jnp.array(X), jnp.array(Y), jax.random.key(0)
+        bound = ppvi.numpyro.objective(ppvi.objectives.elbo, model, guide)
+        names = {"vi": ppvi.numpyro, "ppvi": ppvi, "az": az, "model": model, "bound": bound, "key": key, "x": x, "y": y}
+        names |= {"names": list("ABCDEFGHIJKL"), "new_x": x[:3], "new_y": y[:3], "other": bound}
+        first, predicting, left_out, compared = blocks("docs/results.md")
+        options = ", ".join(f"{name}={value}" for name, value in OPTIONS.items())
+        exec(
+            first.replace("until=ppvi.Plateau()", "num_steps=50, optimizer=1e-3, progress=False")
+            .replace('{"school"', '{"rows"')
+            .replace("key, x, y)", f"key, x, y, {options})"),
+            names,
+        )
+        names["other"] = names["fit"]
+        for block in (predicting, left_out, compared.replace('["mu", "tau"]', '["slope"]')):
+            exec(block, names)
+    assert names["comparison"]["elbo"].worst.name == "slope"

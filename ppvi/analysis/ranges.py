@@ -38,6 +38,15 @@ UNSURE = frozenset(
 )
 """Operations that return NaN where they fail."""
 
+EXACT = frozenset("clamp neg max min abs select_n convert_element_type".split())
+"""Operations whose result is one of their operands' numbers, or its opposite, if in single precision."""
+
+
+def _rounded_up(bound: float, exact: bool) -> float:
+    """A bound from above, or 1 where a number of single precision within it may be 1."""
+    near = 0 < bound < 1 and (float(np.float32(bound)) == 1 or (not exact and bound > 1 - 1e-6))
+    return 1.0 if near else bound
+
 
 @dataclass
 class Ranges:
@@ -67,9 +76,10 @@ class Ranges:
                 return EVERYTHING
             found = EVERYTHING if step is None else self._made(atom, step, depth - 1)
             low, high = EVERYTHING if any(map(math.isnan, found)) else found
-            if self.rounded and 1 - 1e-6 < high < 1:
-                high = 1.0
-            self.known[atom] = (-1.0 if self.rounded and -1 < low < 1e-6 - 1 else low), high
+            if self.rounded and step is not None:
+                exact = step.meaning.name in EXACT
+                low, high = -_rounded_up(-low, exact), _rounded_up(high, exact)
+            self.known[atom] = low, high
         return self.known[atom]
 
     def _made(self, atom: Var, step: Step, depth: int) -> Range:

@@ -135,17 +135,18 @@ class Report:
             "bias",
             "interval",
             "gradient",
-            "bias / scale",
-            "would see",
+            "bias /\nscale",
+            "would\nsee",
             "draws",
             "k-hat",
             "verdict",
+            "because",
         )
         rows = [
             (
                 m.point, m.direction, _short(m.bias), f"[{_short(m.low)}, {_short(m.high)}]", _short(m.gradient),
                 _percent(m.bias, m.scale), _percent(m.visible, m.scale), f"{m.draws:,}",
-                "-" if math.isinf(m.k_hat) else f"{m.k_hat:.2f}", m.reason or m.outcome,
+                "-" if math.isinf(m.k_hat) else f"{m.k_hat:.2f}", m.outcome.removesuffix(" within delta"), m.reason,
             )
             for m in self.measurements
         ]  # fmt: skip
@@ -153,7 +154,8 @@ class Report:
         lines = [f"verdict: {self.verdict}{by} (alpha {self.alpha:g})"]
         lines += [str(self.static)] if self.static is not None else []
         lines += [f"problem: {problem}" for problem in self.problems]
-        lines += [render("measured bias of the gradient", header, rows)] if rows else []
+        options = {"below": ("because",), "spare": ("interval", "gradient", "draws"), "named": 2}
+        lines += [render("measured bias of the gradient", header, rows, **options)] if rows else []
         if self.statistical == "inconclusive" and self.measurements:
             lines.append(_inconclusive(self.undecided, len(self.measurements)))
         drawn = [m for m in self.measurements if not m.exact and math.isfinite(m.visible)]

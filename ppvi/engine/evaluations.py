@@ -14,9 +14,9 @@ from ppvi._ops import Array
 from ppvi.engine.calls import name_of
 from ppvi.engine.divergences import closed_form
 from ppvi.engine.formula import Formula
+from ppvi.engine.handles import Handle
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.protocol import Args, Kwargs
-from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Counted
 from ppvi.engine.summed import assessed

@@ -7,19 +7,26 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ppvi._doors import count, flag, function, noted, number
 from ppvi._ops import Array
+from ppvi.engine._arviz import bulk_ess, of_chains, split_r_hat
 from ppvi.engine.calls import name_of
 from ppvi.engine.data import computes, in_arrays
 from ppvi.engine.evaluations import handles
 from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import Known, gaps
+from ppvi.engine.gathering import Groups, Told, made_by, observed
+from ppvi.engine.handles import Handle
+from ppvi.engine.labels import Labels
+from ppvi.engine.protocol import Args, Estimator, Kwargs
 from ppvi.engine.sessions import Session
-from ppvi.errors import EngineError, ProgramError, StrategyError
+from ppvi.errors import EngineError, FiniteSiteError, ProgramError, StrategyError
 from ppvi.program import Program, Trace
 
 if TYPE_CHECKING:  # which takes seconds to import
-    import arviz as az
+    from ppvi.engine._arviz import ArviZData
 
 MAX_R_HAT = 1.01
 """Above this R-hat chains are reported as not mixed (Vehtari et al. 2021)."""
@@ -51,12 +58,17 @@ def looked_at(
     """
     given = args, dict(kwargs)
     try:
-        with handles(Formula(_drawn, model, model), session, *given) as (p, _):
+        with handles(of_model(model), session, *given) as (p, _):
             trace = p.simulate()
     except (EngineError, StrategyError):
         return given
     refuse_sites(session, trace)
     return (in_arrays(session.engine, *given) or given) if computes(model) else given
+
+
+def of_model(model: Callable[..., Any]) -> Formula:
+    """A model alone, as an objective is given."""
+    return Formula(_drawn, model, model)
 
 
 def _drawn(p: Program, q: Program) -> Array:
@@ -99,16 +111,82 @@ def starting(
         raise
 
 
-def diagnosed(data: az.InferenceData) -> az.InferenceData:
-    """MCMC draws with groups `r_hat` and `ess` (bulk), and a warning where an R-hat passes 1.01."""
-    import arviz as az
+def gathered(
+    bound: Estimator,
+    engine: str,
+    key: Any,
+    args: Args,
+    kwargs: Kwargs,
+    draws: Mapping[str, Any],
+    stats: Mapping[str, Any],
+) -> ArviZData:
+    """Draws of a model's latent sites by NUTS, `(chain, draw, *shape)`, with all that the model says of them.
 
-    r_hat: Any = az.rhat(data)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not defined in the InferenceData scheme.*")
-        data.add_groups({"r_hat": r_hat, "ess": az.ess(data)})
+    **Arguments**
+
+    - `bound`: the estimator of a formula that has the model.
+    - `stats`: of each draw, `(chain, draw)`, `diverging` among them.
+    """
+    chains = len(next(iter(draws.values())))
+    flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in draws.items()}
+    groups = Groups(Told(), Labels(None, None), chains)
+    try:
+        _say(groups, bound, key, args, kwargs, flat)
+    except (EngineError, StrategyError) as error:  # what NUTS can run and `ppvi` cannot
+        groups.made.clear()
+        groups.draws("posterior", flat)
+        warnings.warn(f"nuts: the draws have no log_likelihood and no data, since {error}", stacklevel=4)
+    groups.draws("sample_stats", {name: np.reshape(x, -1) for name, x in stats.items()} | groups.flat("sample_stats"))
+    groups.attrs |= made_by(engine, bound.formula.model, sampler="NUTS", key=bound.key_text(key))
+    return diagnosed(groups, draws)
+
+
+def _say(groups: Groups, bound: Estimator, key: Any, args: Args, kwargs: Kwargs, flat: Mapping[str, Any]) -> None:
+    """Add what the model says of draws; finite sites that NUTS has summed out are drawn for it, given the others."""
+    params, n = bound.initialise(key, *args, **kwargs).params, len(next(iter(flat.values())))
+
+    def at(p: Handle, q: Handle, choices: Mapping[str, Array]) -> Any:
+        return groups.told.at(p, choices)
+
+    drawn = dict(flat)
+    try:
+        found = bound.many(key, params, args, kwargs, n, at, drawn)
+    except FiniteSiteError:
+        drawn |= bound.completed(key, params, args, kwargs, n, drawn, 1).drawn
+        found = bound.many(key, params, args, kwargs, n, at, drawn)
+    groups.draws("posterior", {name: x for name, x in found["sites"].items() if name in flat or name not in drawn})
+    groups.draws("sample_stats", {"log_p": found["log_p"]}, pointwise=True)
+    groups.draws("log_likelihood", found["log_likelihood"], pointwise=True)
+    observed(groups, bound, key, params, args, kwargs, drawn)
+
+
+def diagnosed(groups: Groups, draws: Mapping[str, Any]) -> ArviZData:
+    """The finished groups with R-hat and bulk ESS, as groups and in one number each in attributes, and the number of
+    divergences; and a warning where an R-hat passes 1.01 or there are divergences."""
+    chains = of_chains(draws)
+    r_hat, ess = split_r_hat(chains), bulk_ess(chains)
+    worst, least = float(r_hat.to_array().max()), float(ess.to_array().min())
+    divergences = int(groups.made["sample_stats"]["diverging"].values.sum())
+    groups.attrs |= {"r_hat": worst, "ess": least, "divergences": divergences}
     bad = {str(name): float(x.max()) for name, x in r_hat.data_vars.items() if float(x.max()) > MAX_R_HAT}
+    problems = [
+        *([f"R-hat above {MAX_R_HAT} ({', '.join(f'{k} {v:.3f}' for k, v in bad.items())})"] if bad else []),
+        *([divergent(divergences)] if divergences else []),
+    ]
+    groups.attrs["converged"] = f"no: {'; '.join(problems)}" if problems else "yes" if worst <= MAX_R_HAT else UNKNOWN
     if bad:
-        found = ", ".join(f"{name} {value:.3f}" for name, value in bad.items())
-        warnings.warn(f"NUTS: R-hat above {MAX_R_HAT} ({found}); the chains have not mixed, run longer.", stacklevel=4)
-    return data
+        warnings.warn(f"NUTS: {problems[0]}; the chains have not mixed, run longer.", stacklevel=5)
+    if divergences:
+        warnings.warn(f"NUTS: {problems[-1]}", stacklevel=5)
+    return groups.finished({"r_hat": r_hat, "ess": ess})
+
+
+UNKNOWN = "unknown: one chain has no R-hat"
+
+
+def divergent(divergences: int) -> str:
+    """What divergences mean."""
+    return (
+        f"{divergences} divergence{'s' * (divergences > 1)}: where the sampler cannot go, the draws have a gap; a "
+        f"target_accept_prob nearer to 1, or a non-centred model, may help."
+    )

@@ -135,6 +135,10 @@ class Estimator(Protocol):
         """A key that is not used by what was done with this one."""
         ...
 
+    def key_text(self, key: Any) -> str:
+        """A key in words, by which it can be made again."""
+        ...
+
     # The check ----------------------------------------------------------------------------------------------------------
 
     def untouched(self) -> Context:

@@ -63,6 +63,14 @@ class SiteRecord:
     deterministic: bool = False
 
 
+class Layout(NamedTuple):
+    """Whose the axes of a value are: those of plates, and the last ones an event's."""
+
+    plates: tuple[Plate, ...]
+    event: int | None = None
+    """How many axes an event has; None where nothing says it."""
+
+
 class Counted(NamedTuple):
     """A site's distribution, and how often its log_prob counts."""
 

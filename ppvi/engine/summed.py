@@ -19,8 +19,9 @@ import numpy as np
 from ppvi._ops import Array, Ops, as_numpy
 from ppvi.compiler.dependence import site_lanes
 from ppvi.compiler.summing import Part, log_density
+from ppvi.engine.handles import Handle
 from ppvi.engine.pieces import Piece, Staged, Told
-from ppvi.engine.runs import Assess, Handle
+from ppvi.engine.runs import Assess
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Site, SiteRecord
 from ppvi.errors import ProgramError

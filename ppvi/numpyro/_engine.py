@@ -22,11 +22,11 @@ from ppvi.engine.checking import Oracle
 from ppvi.engine.evaluations import evaluate, handles
 from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import refuse_gaps
+from ppvi.engine.handles import Handle
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.protocol import Args, Kwargs, Params, Scope, Start
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
-from ppvi.engine.runs import Handle
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import uncollected
 from ppvi.engine.summed import Completed, telling
@@ -204,6 +204,9 @@ class Estimator:
 
     def another(self, key: jax.Array) -> jax.Array:
         return jax.random.fold_in(key, 2**31)  # splits of a key are its folds with small numbers
+
+    def key_text(self, key: jax.Array) -> str:
+        return f"{jax.random.key_impl(as_key(key))} {jax.random.key_data(as_key(key)).tolist()}"
 
     def staged(self, params: Params, /, *args: Any, **kwargs: Any) -> Plan:
         return self.laid_out(params, args, kwargs)[0]

@@ -76,7 +76,7 @@ class Around(Messenger):
         if kind == "sample":
             self._sample(msg)
         elif kind == "deterministic":
-            self.run.keep(name, msg["value"])
+            self.run.keep(name, msg["value"], msg["cond_indep_stack"])
         elif kind == "control_flow":
             msg["fn"] = CONTROL_FLOW[msg["fn"]]
         elif kind == "mutable":

@@ -7,22 +7,34 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from numpyro.handlers import infer_config
 from numpyro.infer import MCMC, NUTS
 
 from ppvi._doors import listed
 from ppvi._options import door
-from ppvi.engine.mcmc import diagnosed, looked_at, refuse_options, starting
+from ppvi.engine.mcmc import gathered, looked_at, of_model, refuse_options, starting
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import ProgramError
 from ppvi.numpyro._beginnings import Found
+from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._handlers import AllRows
 from ppvi.numpyro._programs import NumPyroPrograms, as_key, known, scope_of
 
 if TYPE_CHECKING:  # which takes seconds to import
-    import arviz as az
+    from ppvi.engine._arviz import ArviZData
+
+
+STATS = {
+    "diverging": "diverging",
+    "energy": "energy",
+    "num_steps": "n_steps",
+    "accept_prob": "acceptance_rate",
+    "adapt_state.step_size": "step_size",
+}
+"""What NumPyro calls the statistics of a draw, and what ArviZ does."""
 
 
 def session_of(key: jax.Array) -> Session:
@@ -43,7 +55,7 @@ def nuts(
     target_accept_prob: float = 0.8,
     progress: bool = True,
     **kwargs: Any,
-) -> az.InferenceData:
+) -> ArviZData:
     """Draw from a model's posterior by the no-U-turn sampler.
 
     **Arguments**
@@ -53,8 +65,9 @@ def nuts(
     - `num_warmup`, `num_samples`: per chain.
     - `target_accept_prob`: closer to one for posteriors with narrow necks.
 
-    **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where
-    an R-hat passes 1.01. Hoffman and Gelman 2014.
+    **Returns** ArviZ data, an `InferenceData` or, of ArviZ 1.x, a `DataTree`, with the groups that `posterior` has, of draws
+    that have no `log_q`; `r_hat` and `ess` (bulk) by variable, and their worst in the attributes, with the number of
+    `divergences`. A warning says where an R-hat passes 1.01, and that there are divergences. Hoffman and Gelman 2014.
     """
     refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress)
     key = as_key(key)
@@ -78,7 +91,10 @@ def nuts(
         progress_bar=progress,
     )
     with starting(model, known, args, kwargs):
-        sampler.run(key, *args, extra_fields=("diverging", "energy", "num_steps", "accept_prob"), **kwargs)
-    import arviz as az
-
-    return diagnosed(az.from_numpyro(sampler, log_likelihood=False))
+        sampler.run(key, *args, extra_fields=tuple(STATS), **kwargs)
+    state: Any = sampler.last_state
+    names = set(state.z)  # of the latent sites
+    draws = {name: np.asarray(x) for name, x in sampler.get_samples(group_by_chain=True).items() if name in names}
+    extra = sampler.get_extra_fields(group_by_chain=True)
+    stats = {said: np.asarray(extra[name]) for name, said in STATS.items()}
+    return gathered(Estimator(of_model(model)), "numpyro", key, args, kwargs, draws, stats)

@@ -6,7 +6,7 @@ from traceback import extract_tb
 from typing import Any
 
 from ppvi._source import code_of_libraries, innermost, running
-from ppvi.engine.runs import Handle
+from ppvi.engine.handles import Handle
 
 LIBRARY = code_of_libraries()
 

@@ -89,7 +89,10 @@ class Explanation:
             for t in self.terms
         ]
         header = ("site", "distribution", "at", "lanes", "strategy", "credit", "runs", "because")
-        found = [f"engine: {self.engine}", render("sites", header, sites)]
+        found = [
+            f"engine: {self.engine}",
+            render("sites", header, sites, below=("because", "at", "credit", "distribution")),
+        ]
         if terms:
             found.append(render("terms: the objective adds up", ("parts", "shape", "depends on", "runs"), terms))
         sums = [(", ".join(x.order), f"{x.largest:.3g}", ", ".join(x.of)) for x in self.summed]

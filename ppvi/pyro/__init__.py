@@ -14,6 +14,7 @@ except ImportError as error:
     raise ImportError("ppvi.pyro needs PyTorch and Pyro: install them with pip install 'ppvi[pyro]'.") from error
 
 from ppvi._draws import posterior
+from ppvi._predict import predict
 from ppvi.fit import Fit, fit
 from ppvi.objective import Objective
 from ppvi.pyro._handlers import strategies
@@ -22,7 +23,7 @@ from ppvi.pyro._objective import objective
 
 del _pyro, _torch
 
-__all__ = ["Fit", "Objective", "fit", "nuts", "objective", "posterior", "strategies"]
+__all__ = ["Fit", "Objective", "fit", "nuts", "objective", "posterior", "predict", "strategies"]
 
 
 def __dir__() -> list[str]:

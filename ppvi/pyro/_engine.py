@@ -40,7 +40,7 @@ from ppvi.pyro._checking import Gradients
 from ppvi.pyro._compat import level
 from ppvi.pyro._distributions import SiteDistribution
 from ppvi.pyro._gradient import Again, Once, Staging, Surrogate
-from ppvi.pyro._keys import STAGING, Key, seeded, seeds
+from ppvi.pyro._keys import STAGING, Key, key_text, seeded, seeds
 from ppvi.pyro._learning import NOTHING_LEARNS, States, first_states, value_and_grads
 from ppvi.pyro._lending import Arguments
 from ppvi.pyro._located import Numbers
@@ -62,7 +62,7 @@ if TYPE_CHECKING:  # distributed tensors take a second to import
 class Estimator:
     """See `ppvi.engine.protocol`."""
 
-    known = staticmethod(known)
+    known, key_text = staticmethod(known), staticmethod(key_text)
     learned = States
 
     def __init__(self, formula: Formula, compile: bool = False):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
-import numpy as np
 import torch
 from pyro.distributions import Unit, constraints
 from pyro.poutine.messenger import Messenger
@@ -32,10 +31,10 @@ from ppvi.pyro._compat import (
     is_functorch_wrapped_tensor,
     is_guided,
     is_lazy,
-    no_torch_function,
     tree_map,
 )
 from ppvi.pyro._refused import HOOKS, refuse_hook
+from ppvi.pyro._rows import in_order, known
 from ppvi.pyro._valid import bare_axis, refuse_other_rows, unsaid
 from ppvi.strategies import Strategy
 
@@ -108,7 +107,7 @@ class Around(Messenger):
             self._plate(msg)
             return
         if msg["infer"].get(DETERMINISTIC):
-            self.run.keep(name, msg["value"])
+            self.run.keep(name, msg["value"], frames)
             return
         if msg["is_observed"] and is_guided():
             return
@@ -187,26 +186,6 @@ def stated_by(msg: Any, role: str) -> Stated:
     count = fn.subsample_size if rows is None else len(rows)
     given = None if rows is None or in_order(torch.as_tensor(rows), fn.size) else torch.as_tensor(rows)
     return Stated(msg["name"], fn.size, count, given, role, source.here())
-
-
-def in_order(rows: torch.Tensor, size: int) -> bool:
-    """Whether rows are known to be all of them in order: what is traced is, if it is made as these are."""
-    return tuple(rows.shape) == (size,) and any(graphs.same(rows, made(size)) for made in (torch.arange, np.arange))
-
-
-def known(rows: torch.Tensor) -> torch.Tensor:
-    """The numbers of all rows of a plate as `Rows`."""
-    rows.__class__ = Rows
-    return rows
-
-
-class Rows(torch.Tensor):
-    """The numbers of all rows of a plate, which are known: `for i in pyro.plate("p", 4)` is a loop of Python's."""
-
-    __torch_function__: Any = no_torch_function
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter([torch.tensor(i) for i in range(len(self))])
 
 
 class Direct(Messenger):
@@ -361,6 +340,14 @@ def _one_hot(labels: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
     return _looked_up(torch.eye(num_classes, dtype=torch.long), labels)
 
 
+def _cross_entropy(logits: torch.Tensor, target: torch.Tensor, *options: Any, **named: Any) -> torch.Tensor:
+    """`binary_cross_entropy_with_logits` of each entry as the kernel has it; traced or vectorised it has three times as many
+    operations."""
+    if options or {name: x for name, x in named.items() if x is not None} != {"reduction": "none"}:
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, target, *options, **named)
+    return (1 - target) * logits - torch.nn.functional.logsigmoid(logits)
+
+
 def _squeezed(x: torch.Tensor, *dims: Any, **named: Any) -> torch.Tensor:
     """`squeeze`, of which `torch.vmap` has no rule for lanes without axes."""
     return torch.squeeze(x, *dims, **named) if x.ndim else x
@@ -373,6 +360,7 @@ def _is_place(item: Any) -> bool:
 _INSTEAD: dict[Any, Callable[..., torch.Tensor]] = {
     torch.nn.functional.batch_norm: batch_norm,
     torch.nn.functional.one_hot: _one_hot,
+    torch.nn.functional.binary_cross_entropy_with_logits: _cross_entropy,
     torch.Tensor.__getitem__: _looked_up,
     torch.Tensor.squeeze: _squeezed,
     torch.squeeze: _squeezed,

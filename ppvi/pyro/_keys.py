@@ -26,6 +26,13 @@ STAGING = 0x5EED_0F_57A6
 """The seed of what is staged, which no program names."""
 
 
+def key_text(key: Key) -> str:
+    """A key in words, by which it can be made again."""
+    if isinstance(key, torch.Generator):
+        return f"a generator that began with seed {key.initial_seed()}"
+    return "PyTorch's own generator" if key is None else f"seed {key}"
+
+
 def seeded(key: Key) -> AbstractContextManager[Any]:
     """The random numbers of a seed or of a generator; with None those of PyTorch's global generator."""
     return _TURN if key is None else _forked(key)

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from pyro.infer import MCMC, NUTS, config_enumerate
 
 from ppvi._options import door
-from ppvi.engine.mcmc import diagnosed, looked_at, refuse_options, starting
+from ppvi.engine.mcmc import gathered, looked_at, of_model, refuse_options, starting
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.pyro._beginnings import Found
 from ppvi.pyro._buffers import Modules
+from ppvi.pyro._engine import Estimator
 from ppvi.pyro._handlers import AllRows, all_rows
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._programs import PyroPrograms, known, scope_of
 
 if TYPE_CHECKING:  # which takes seconds to import
-    import arviz as az
+    from ppvi.engine._arviz import ArviZData
 
 
 def _session() -> Session:
@@ -42,7 +44,7 @@ def nuts(
     target_accept_prob: float = 0.8,
     progress: bool = True,
     **kwargs: Any,
-) -> az.InferenceData:
+) -> ArviZData:
     """Draw from a model's posterior by the no-U-turn sampler, one chain after the other.
 
     **Arguments**
@@ -53,13 +55,12 @@ def nuts(
     - `num_warmup`, `num_samples`: per chain.
     - `target_accept_prob`: closer to one for posteriors with narrow necks.
 
-    **Returns** `InferenceData` with groups `posterior`, `sample_stats`, `r_hat` and `ess` (bulk), and a warning where
-    an R-hat passes 1.01. Hoffman and Gelman 2014.
+    **Returns** ArviZ data, an `InferenceData` or, of ArviZ 1.x, a `DataTree`, with the groups that `posterior` has, of draws
+    that have no `log_q`; `r_hat` and `ess` (bulk) by variable, and their worst in the attributes, with the number of
+    `divergences`. A warning says where an R-hat passes 1.01, and that there are divergences. Hoffman and Gelman 2014.
     """
     refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress, least=4)
-    import arviz as az
-
-    chains = []
+    found: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
     with seeded(key), all_rows():
         with torch.random.fork_rng(), torch.no_grad(), starting(model, known, args, kwargs):
             args, kwargs = looked_at(_session(), model, args, kwargs)
@@ -68,6 +69,8 @@ def nuts(
             sampler = MCMC(kernel, num_samples=num_samples, warmup_steps=num_warmup, disable_progbar=not progress)
             with starting(model, known, args, kwargs):
                 sampler.run(*args, **kwargs)
-            chains.append(az.from_pyro(sampler, log_likelihood=False))
-    data: Any = az.concat(chains, dim="chain") if num_chains > 1 else chains[0]
-    return diagnosed(data)
+            diverging = np.isin(np.arange(num_samples), sampler.diagnostics()["divergences"]["chain 0"])
+            found.append(({name: x.detach().cpu().numpy() for name, x in sampler.get_samples().items()}, diverging))
+    draws = {name: np.stack([chain[name] for chain, _ in found]) for name in found[0][0]}
+    stats = {"diverging": np.stack([diverging for _, diverging in found])}
+    return gathered(Estimator(of_model(model)), "pyro", key, args, kwargs, draws, stats)

@@ -56,12 +56,12 @@ def many(
             arguments.lent(arguments.copies()) as lent,
             handles(formula, session, *lent) as (p, q),
         ):
-            if vectorised and given is not None:
+            if vectorised and given:
                 return each(lambda entry: function(p, q, entry), entries)
             if vectorised:
-                return replicate(n, lambda: function(p, q))
+                return replicate(n, lambda: function(p, q, *([] if given is None else [entries])))
             if given is not None:
-                return stacked(*(function(p, q, tree_map(lambda x, i=i: x[i], entries)) for i in range(n)))
+                return stacked(*shared([function(p, q, tree_map(lambda x, i=i: x[i], entries)) for i in range(n)]))
             return stacked(*shared([function(p, q) for _ in range(n)]))
 
     try:
@@ -132,23 +132,35 @@ def culprits_of(
         return culprits(formula, start, args, kwargs)
 
 
-def shared(runs: Sequence[tuple[Mapping[str, Any], Any]]) -> list[tuple[Mapping[str, Any], Any]]:
-    """Sites and weights of runs, with the sites that all runs have, in one shape; a warning names the others."""
-    names = dict.fromkeys(name for sites, _ in runs for name in sites)
-    shapes = {name: {sites[name].shape if name in sites else None for sites, _ in runs} for name in names}
-    left_out = [name for name, found in shapes.items() if len(found) > 1]
-    if len(left_out) == len(names) and names:
-        raise ProgramError(
-            f"posterior: no site is in every draw and of one shape; {_some(left_out)} vary from draw to draw. Return what you "
-            f"want of all draws by pyro.deterministic in the model."
-        )
+def shared(runs: Sequence[Any]) -> list[Any]:
+    """What runs have returned, of whose dicts by site those entries are kept that all runs have, in one shape; a warning names
+    the others."""
+    left_out: dict[str, None] = {}
+    found = _alike(runs, left_out)
     if left_out:
         warnings.warn(
-            f"posterior: {_some(left_out)} are left out, since not all draws have them in one shape. Return what you want of "
-            f"all draws by pyro.deterministic in the model.",
+            f"posterior: {_some(list(left_out))} are left out, since not all draws have them in one shape. Return what you "
+            f"want of all draws by pyro.deterministic in the model.",
             stacklevel=2,
         )
-    return [({name: x for name, x in sites.items() if len(shapes[name]) == 1}, weight) for sites, weight in runs]
+    return found
+
+
+def _alike(runs: Sequence[Any], left_out: dict[str, None]) -> list[Any]:
+    if not isinstance(runs[0], Mapping):
+        return list(runs)
+    names = dict.fromkeys(name for run in runs for name in run)
+    if any(isinstance(x, Mapping) for x in runs[0].values()):
+        columns = {name: _alike([run[name] for run in runs], left_out) for name in names}
+        return [{name: column[i] for name, column in columns.items()} for i in range(len(runs))]
+    bad = [name for name in names if len({run[name].shape if name in run else None for run in runs}) > 1]
+    if bad and len(bad) == len(names):
+        raise ProgramError(
+            f"posterior: no site is in every draw and of one shape; {_some(bad)} vary from draw to draw. Return what you want "
+            f"of all draws by pyro.deterministic in the model."
+        )
+    left_out |= dict.fromkeys(bad)
+    return [{name: x for name, x in run.items() if name not in bad} for run in runs]
 
 
 def _some(names: Sequence[str]) -> str:

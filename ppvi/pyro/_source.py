@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ppvi._source import code_of_libraries, running
-from ppvi.engine.runs import Handle
+from ppvi.engine.handles import Handle
 
 LIBRARY = code_of_libraries()
 

@@ -38,7 +38,7 @@ def test_where_the_gradient_is_zero_up_to_rounding(engine, seed):
     """A sigmoid that is 1 - 1e-6: the exact slope is less than the last digit of the bound, and every outcome says it is right."""
     report = checked(engine, 14.0, ppvi.Enumerate(), seed)
     assert report.verdict == "unbiased within delta", report
-    assert f"{ROUNDED}; unbiased by every outcome" in str(report)
+    assert f"{ROUNDED}; unbiased by every outcome" in " ".join(str(report).split())
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
@@ -108,7 +108,7 @@ def test_parameters_of_many_digits(size):
 
     report = ppvi.check_estimator(estimate, T + size, key=jax.random.key(1), budget=5, progress=False)
     assert report.verdict == "inconclusive", report
-    assert ROUNDED in str(report)
+    assert ROUNDED in " ".join(str(report).split())
 
 
 def test_sums_whose_value_is_small():
@@ -119,7 +119,7 @@ def test_sums_whose_value_is_small():
 
     report = ppvi.check_estimator(estimate, T, key=jax.random.key(1), budget=5, progress=False)
     assert report.verdict == "inconclusive", report
-    assert ROUNDED in str(report)
+    assert ROUNDED in " ".join(str(report).split())
 
 
 @pytest.mark.parametrize(

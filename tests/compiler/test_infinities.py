@@ -60,9 +60,18 @@ def positive(w, x):
     return jnp.log(1 + jnp.exp(w))[0]
 
 
+def clamped(w, x):
+    """The largest number of single precision below 1 is none that rounds to 1."""
+    return jnp.log1p(-jnp.clip(w, 1e-7, 1 - 2.0**-23))[jnp.argmax(x)]
+
+
+def clamped_too_little(w, x):
+    return jnp.log1p(-jnp.clip(w, 1e-7, 1 - 1e-9))[jnp.argmax(x)]
+
+
 CASES = {
     logarithm: 1, logarithm_of_data: 0, product_with_infinity: 1, infinity_or_nothing: 0, positive: 0, square_root: 1, power: 1,
-    of_parameters_alone: 0, behind_many_tests: 1, in_a_loop: 1, in_a_loop_of_what_is_positive: 0,
+    of_parameters_alone: 0, behind_many_tests: 1, in_a_loop: 1, clamped: 0, clamped_too_little: 1, in_a_loop_of_what_is_positive: 0,
 }  # fmt: skip
 
 

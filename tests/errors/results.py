@@ -3,15 +3,16 @@
 import dataclasses
 import tempfile
 
-import arviz as az
 import jax
 import numpy as np
 
 import ppvi
+from tests.data import arviz_data
 from tests.engines import NUMPYRO, PYRO
 from tests.errors.table import PROGRAM, Case, N, mistake, mistakes
 
 DRAWS = {"mean": np.linspace(-1.0, 1.0, 100)}
+PRIOR = {"mean": np.linspace(-1.0, 1.0, 100)[None]}
 
 
 FITS = {}
@@ -115,7 +116,7 @@ mistakes(
     ("compared the other way round", lambda e: ppvi.compare(DRAWS, fitted(e)), "compare(fit, reference)", "first"),
     ("compared alone", lambda e: ppvi.compare([fitted(e)], DRAWS), "compare", "list"),
     ("an objective compared", lambda e: ppvi.compare(e.bound, DRAWS), "compare", "Objective"),
-    ("prior beside a fit", lambda e: ppvi.compare(fitted(e), az.from_dict(prior=DRAWS)), "compare", "posterior"),
+    ("prior beside a fit", lambda e: ppvi.compare(fitted(e), arviz_data(prior=PRIOR)), "compare", "posterior"),
     ("compared by no draws", lambda e: ppvi.compare(fitted(e), DRAWS, draws=0), "compare", "draws", "0"),
     ("draws of text", lambda e: fitted(e).posterior(draws="100"), "draws", "'100'"),
     ("no draws", lambda e: fitted(e).posterior(draws=0), "draws", "0"),

@@ -1,6 +1,5 @@
 """Fits, draws from them, and the comparison with MCMC."""
 
-import arviz as az
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +14,9 @@ import models.eight_schools
 import models.old_faithful
 import ppvi
 import ppvi.numpyro as vi
+from ppvi.engine._arviz import is_data
 from ppvi.objectives import elbo
-from tests.data import gold_standard
+from tests.data import arviz_data, gold_standard
 
 KEY = jax.random.key(0)
 
@@ -189,7 +189,7 @@ def test_posterior_is_arviz_data():
     bound = vi.objective(elbo, model, guide)
     fit = vi.fit(bound, KEY, Y, num_steps=2000, progress=False)
     data = fit.posterior(draws=4000)
-    assert isinstance(data, az.InferenceData)
+    assert is_data(data)
     assert set(data.posterior.data_vars) == {"x", "twice"}
     np.testing.assert_allclose(data.posterior["twice"], 2 * data.posterior["x"], rtol=1e-6)
     x = data.posterior["x"].values.ravel()
@@ -250,7 +250,7 @@ def test_nan_in_a_gradient_names_the_parameter():
 
 
 def normal_data(mean, sd, seed, shape=(4, 2000)):
-    return az.from_dict(posterior={"x": np.random.default_rng(seed).normal(mean, sd, shape)})
+    return arviz_data(posterior={"x": np.random.default_rng(seed).normal(mean, sd, shape)})
 
 
 def test_compare_measures_what_it_says():
@@ -266,15 +266,13 @@ def test_compare_measures_what_it_says():
 
 
 def test_compare_without_a_common_site():
-    other = az.from_dict(posterior={"z": np.zeros((2, 10))})
+    other = arviz_data(posterior={"z": np.zeros((2, 10))})
     with pytest.raises(ppvi.ProgramError, match=r"the fit has \['x'\] and the reference has \['z'\]"):
         ppvi.compare(normal_data(0, 1, 0), other)
 
 
 def test_compare_of_what_is_neither_fit_nor_data():
-    with pytest.raises(
-        ppvi.ProgramError, match="expected a fit, ArviZ data with a posterior group, or draws by name, not an array"
-    ):
+    with pytest.raises(ppvi.ProgramError, match=r"expected a fit, ArviZ data with a posterior group, .* not an array"):
         ppvi.compare(np.zeros(3), normal_data(0, 1, 0))
 
 

@@ -338,7 +338,7 @@ def test_default_strategies_and_their_reasons():
 
 
 def test_explain_reads_well():
-    text = str(vi.objective(elbo, bernoulli_model, bernoulli_guide).explain({"a": jnp.zeros(3)}))
+    text = " ".join(str(vi.objective(elbo, bernoulli_model, bernoulli_guide).explain({"a": jnp.zeros(3)})).split())
     assert "Reinforce()" in text
     assert "1 terms, 1 lane by lane, 0 coupled" in text
     assert "own draw" in text

@@ -1,0 +1,142 @@
+"""What a fit returns: parameters, the state to go on from, the course of the losses; and draws from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ppvi._draws import drawn
+from ppvi._losses import converged, trends
+from ppvi._options import door
+from ppvi._predict import predicted
+from ppvi._starts import Chosen
+from ppvi.engine.gathering import Groups
+from ppvi.engine.protocol import Params
+from ppvi.engine.training import State
+from ppvi.errors import ProgramError
+from ppvi.objective import Objective, estimator_of
+from ppvi.program import Program
+
+if TYPE_CHECKING:  # which takes seconds to import
+    from ppvi.engine._arviz import ArviZData
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted objective.
+
+    **Attributes**
+
+    - `params`: name -> constrained value; averaged over the steps where the fit was asked for that.
+    - `state`: all that the fit needs to go on, as in `fit(..., state=before.state)`.
+    - `why`: why it stopped.
+    - `seconds`: what the call took that it comes from.
+    - `start`: the number of the start that `params` and `losses` are of.
+    - `chosen`: of several starts, what each of them has reached; None while the fit goes on.
+    """
+
+    params: Params = field(repr=False)
+    state: State
+    why: str
+    seconds: float
+    objectives: tuple[Objective, ...] = field(repr=False)
+    key: Any = field(repr=False)
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: Mapping[str, Any] = field(repr=False)
+    start: int = 0
+    chosen: Chosen | None = None
+
+    @property
+    def losses(self) -> np.ndarray:
+        """One estimate per step, `(step,)`, or `(step, objective)` of several; minus what was maximised."""
+        return self.state.losses_of(self.start)
+
+    @door
+    def posterior(
+        self,
+        key: Any = None,
+        draws: int = 1000,
+        *,
+        particles: int = 1,
+        temperature: int = 1,
+        probs: bool = False,
+        program: Callable[[Program, Program], Program] | None = None,
+        log_likelihood: bool = True,
+        coords: Mapping[str, Any] | None = None,
+        dims: Mapping[str, Any] | None = None,
+    ) -> ArviZData:
+        """Draws from the fitted guide, as ArviZ data; see `posterior`. Beside the groups there it has one of `losses`, by step,
+        and attributes that say why the fit stopped and whether it has `converged`."""
+        options = {name: value for name, value in locals().items() if name not in ("self", "key")}
+        return self._with_course(drawn(*self._on_data("posterior", key), **options))
+
+    @door
+    def predict(
+        self,
+        key: Any = None,
+        draws: int = 1000,
+        *,
+        particles: int = 1,
+        program: Callable[[Program, Program], Program] | None = None,
+        on: Objective | None = None,
+        redraw: Collection[str] = (),
+        prior: bool = False,
+        coords: Mapping[str, Any] | None = None,
+        dims: Mapping[str, Any] | None = None,
+    ) -> ArviZData:
+        """Data that the fitted model draws, beside the draws of `posterior`; see `predict`. On new data it is
+        `fit.predict(on=bound.on(new_x, None))`, from the posterior given the data of the fit."""
+        options = {name: value for name, value in locals().items() if name not in ("self", "key")}
+        return self._with_course(predicted(*self._on_data("predict", key), **options))
+
+    def _on_data(self, verb: str, key: Any) -> tuple[Objective, Any, Params, tuple[Any, ...], dict[str, Any]]:
+        """The objective, a key, the parameters and the data to draw with."""
+        bare = self.objectives[0]
+        if type(key) is int and bare.engine.name == "numpyro":
+            raise ProgramError(
+                f"fit.{verb}(key, draws): the key is one of JAX, such as jax.random.key(0), not {key}; for so many draws "
+                f"it is fit.{verb}(draws={key})."
+            )
+        bare.engine.refuse_transformed(verb)
+        if key is None and self.key is not None:
+            key = estimator_of(bare).another(self.key)
+        return (
+            bare,
+            key,
+            self.params,
+            *(bare.data((), {}) if bare.args or bare.kwargs else (self.args, dict(self.kwargs))),
+        )
+
+    def _with_course(self, groups: Groups) -> ArviZData:
+        """Draws with what the fit was."""
+        groups.attrs |= {"steps": len(self.losses), "why": self.why, "converged": converged(self.losses)}
+        groups.course("losses", self.steps, self.losses)
+        return groups.finished()
+
+    @property
+    def steps(self) -> np.ndarray:
+        """The number of the step that each of `losses` is of, from 1."""
+        return np.arange(1, len(self.losses) + 1)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the losses by step, a smoothed value with what it may be off by, and where the fit stopped and why; the axes of
+        matplotlib. Of several objectives each has axes of its own."""
+        from ppvi._plots import plot_losses
+
+        return plot_losses(self, ax)
+
+    def __str__(self) -> str:
+        if not len(self.losses):
+            return "Fit of 0 steps"
+        losses, names = ", ".join(trends(self.losses)), list(self.params)
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        starts = "" if self.chosen is None else f"; {self.chosen}"
+        shown = ", ".join(names[:SHOWN])
+        return f"Fit of {len(self.losses)} steps ({self.why}): loss {losses}; parameters {shown}{more}{starts}"
+
+
+SHOWN = 8
+"""Names that are printed of a fit's parameters."""

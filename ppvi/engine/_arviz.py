@@ -1,0 +1,162 @@
+"""ArviZ data, whichever ArviZ there is: an `InferenceData` before 1.0, a `DataTree` of xarray from 1.0 on.
+
+Both are groups of xarray's datasets by name, with attributes; what else is asked of ArviZ, diagnostics of chains and the
+leave-one-out density, is called otherwise in the two. No other module knows which of them is there.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:  # which take seconds to import
+    import xarray as xr
+    from arviz import InferenceData
+
+    ArviZData = InferenceData | xr.DataTree
+    """What is returned: the former of ArviZ 0.x, the latter of 1.x."""
+
+SAMPLE = ("chain", "draw")
+
+
+class Variable(NamedTuple):
+    """An array and the names of its axes."""
+
+    dims: tuple[str, ...]
+    values: Any
+
+
+def is_old() -> bool:
+    """Whether ArviZ is one before 1.0."""
+    import arviz as az
+
+    return int(az.__version__.split(".")[0]) < 1
+
+
+# Data ----------------------------------------------------------------------------------------------------------------------
+
+
+def dataset(variables: Mapping[str, Variable], coords: Mapping[str, Any], attrs: Mapping[str, Any]) -> xr.Dataset:
+    """A group; what has no coordinates is numbered from 0, as ArviZ has it."""
+    import xarray as xr
+
+    sizes = {dim: size for v in variables.values() for dim, size in zip(v.dims, np.shape(v.values), strict=True)}
+    labels = {dim: coords.get(dim, np.arange(size)) for dim, size in sizes.items()}
+    return xr.Dataset({name: (v.dims, np.asarray(v.values)) for name, v in variables.items()}, labels, dict(attrs))
+
+
+def data_of(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> ArviZData:
+    """ArviZ data of these groups."""
+    attrs = {"created_at": datetime.now(UTC).isoformat(), "creation_library": "ppvi", **attrs}
+    if is_old():
+        import arviz as az
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not defined in the InferenceData scheme.*")
+            return az.InferenceData(attrs=attrs, **groups)  # pyright: ignore[reportArgumentType]
+    import xarray as xr
+
+    tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
+    tree.attrs = attrs
+    return tree
+
+
+def is_data(given: Any) -> bool:
+    """Whether this is ArviZ data, of whichever version."""
+    return type(given).__name__ in ("InferenceData", "DataTree") and "xarray" in sys.modules
+
+
+def names_of(given: Any) -> list[str]:
+    """The groups of ArviZ data."""
+    found: Any = given.groups() if callable(given.groups) else given.groups
+    return [name.strip("/") for name in found if name != "/"]
+
+
+def group_of(given: Any, name: str) -> xr.Dataset | None:
+    """A group of ArviZ data; None where there is none."""
+    if not is_data(given) or name not in names_of(given):
+        return None
+    found = given[name]
+    return found.to_dataset() if hasattr(found, "to_dataset") else found
+
+
+# What is computed of them ---------------------------------------------------------------------------------------------------
+
+
+def split_r_hat(draws: Any) -> xr.Dataset:
+    """R-hat of every scalar, by ranks. Vehtari et al. 2021."""
+    import arviz as az
+
+    return az.rhat(draws)  # pyright: ignore[reportReturnType]
+
+
+def bulk_ess(draws: Any) -> xr.Dataset:
+    """Effective sample size of every scalar's bulk. Vehtari et al. 2021."""
+    import arviz as az
+
+    return az.ess(draws)  # pyright: ignore[reportReturnType]
+
+
+def of_chains(draws: Mapping[str, Any]) -> xr.Dataset:
+    """A dataset of arrays by name, `(chain, draw, *shape)`."""
+    return dataset({name: Variable(sample_dims(name, np.ndim(x)), x) for name, x in draws.items()}, {}, {})
+
+
+def sample_dims(name: str, ndim: int) -> tuple[str, ...]:
+    """The axes of draws by name: chains, draws, and those that have no other name than the variable's."""
+    return (*SAMPLE, *(f"{name}_dim_{i}" for i in range(ndim - 2)))
+
+
+def loo(data: Any, var_name: str | None, log_ratio: xr.DataArray | None) -> Any:
+    """Leave-one-out density with its pointwise values, as ArviZ's `ELPDData`.
+
+    **Arguments**
+
+    - `log_ratio`: log p(theta, y) - log q(theta) of draws that are not the posterior's, `(chain, draw)`.
+    """
+    import arviz as az
+
+    if log_ratio is None:
+        return az.loo(data, var_name=var_name, pointwise=True)
+    if is_old():
+        return _corrected_loo(data, var_name, log_ratio)
+    return az.loo_approximate_posterior(  # pyright: ignore[reportAttributeAccessIssue]
+        data, log_ratio, log_ratio * 0.0, pointwise=True, var_name=var_name
+    )
+
+
+def _corrected_loo(data: Any, var_name: str | None, log_ratio: xr.DataArray) -> Any:
+    """As ArviZ 1.x has it, by the smoothing and in the words of 0.x. Magnusson et al. 2019, equation 8."""
+    import arviz as az
+    from arviz.stats.stats_utils import ELPDData, get_log_likelihood
+    from scipy.special import logsumexp
+
+    log_likelihood: Any = get_log_likelihood(data, var_name).stack(__sample__=SAMPLE)
+    n = log_likelihood.sizes["__sample__"]
+    ratios = log_ratio.stack(__sample__=SAMPLE) - log_likelihood
+    log_weights, k_hat = az.psislw(ratios.transpose(*log_likelihood.dims), 1.0)  # pyright: ignore[reportGeneralTypeIssues]
+    pointwise = (
+        log_likelihood[..., 0]
+        .drop_vars(["__sample__", *SAMPLE])
+        .copy(data=logsumexp(log_weights.values + log_likelihood.values, axis=-1))
+    )
+    of_all = logsumexp(log_likelihood.values, axis=-1) - np.log(n)
+    good_k, size, elpd = min(1 - 1 / np.log10(n), 0.7), pointwise.size, float(pointwise.sum())
+    rows: Sequence[tuple[str, Any]] = [
+        ("elpd_loo", elpd),
+        ("se", float(np.sqrt(size * pointwise.values.var()))),
+        ("p_loo", float(of_all.sum()) - elpd),
+        ("n_samples", n),
+        ("n_data_points", size),
+        ("warning", bool((k_hat > good_k).any())),
+        ("loo_i", pointwise.rename("loo_i")),
+        ("pareto_k", k_hat),
+        ("scale", "log"),
+        ("good_k", good_k),
+    ]
+    return ELPDData(data=[value for _, value in rows], index=[name for name, _ in rows])
