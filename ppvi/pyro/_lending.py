@@ -18,7 +18,7 @@ from ppvi.engine.looking import SCALARS
 from ppvi.engine.world import Fact, World, scalar
 from ppvi.errors import ProgramError
 from ppvi.pyro._compat import keystr, kind_of, tree_flatten, tree_flatten_with_path, tree_unflatten
-from ppvi.pyro._located import is_whole
+from ppvi.pyro._located import as_known, is_whole
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Arguments by position and by keyword."""
@@ -76,7 +76,7 @@ class Arguments:
 
     def with_numbers(self, places: Collection[int]) -> Arguments:
         """The same with these tensors as constants."""
-        leaves = [x.clone() if i in places else x for i, x in enumerate(self.leaves)]
+        leaves = [as_known(x.clone()) if i in places else x for i, x in enumerate(self.leaves)]
         return Arguments(self._programs, self._look, *self._call(leaves), places)
 
     def _call(self, leaves: Sequence[Any]) -> Call:

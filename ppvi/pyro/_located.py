@@ -99,7 +99,7 @@ class Noting(TorchDispatchMode):
         if _are_known(func, args, kwargs):
             note((args, kwargs))
             with disable_current_modes():
-                return func(*args, **(kwargs or {}))
+                return tree_map_only(torch.Tensor, as_known, func(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
 
@@ -108,7 +108,13 @@ def _are_known(func: Any, args: Any, kwargs: Any) -> bool:
     if writes(func) or torch.Tag.nondeterministic_seeded in func.tags:
         return False
     operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-    return bool(operands) and all(is_whole(x) and not is_traced(x) for x in operands)
+    return any(hasattr(x, "is_known") for x in operands) and all(is_whole(x) and not is_traced(x) for x in operands)
+
+
+def as_known(x: torch.Tensor) -> torch.Tensor:
+    """A tensor whose numbers are constants of what is staged."""
+    x.is_known = True  # type: ignore[attr-defined]
+    return x
 
 
 def is_whole(x: torch.Tensor) -> bool:

@@ -88,18 +88,3 @@ def test_of_many_values_it_is_run_as_it_is():
         _, grads = bound.value_and_grad(0, params, torch.tensor(n))
         assert float(grads["m"]) == pytest.approx(n)
     assert not is_staged(bound, torch.tensor(n))
-
-
-def test_lengths_of_a_closure_that_change_in_place():
-    lengths = torch.tensor([1, 2])
-
-    def model():
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        for i in range(int((lengths + 1).max())):
-            pyro.sample(f"x{i}", dist.Normal(z, 1.0), obs=torch.tensor(1.0))
-
-    bound = vi.objective(elbo, model, lambda: pyro.sample("z", dist.Delta(pyro.param("m", torch.tensor(0.0)))))
-    params = bound.init(0)
-    assert float(bound.value_and_grad(0, params)[1]["m"]) == pytest.approx(3)
-    lengths[0] = 6
-    assert float(bound.value_and_grad(0, params)[1]["m"]) == pytest.approx(7)
