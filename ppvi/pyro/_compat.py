@@ -259,8 +259,10 @@ def remember(transform: Any, x: Any, y: Any) -> None:
 
 
 def is_unchecked(fn: Any) -> bool:
-    """Whether it has been said of this distribution alone that it refuses no values."""
-    return not vars(fn).get("_validate_args", True)
+    """Whether it has been said of this distribution alone that it refuses no values: ppvi switches validation off by 0, and
+    False is the user's own."""
+    validates = vars(fn).get("_validate_args", 0)
+    return type(validates) is not int and not validates
 
 
 def may_check_values(fn: Any) -> bool:
