@@ -24,7 +24,7 @@ VALUES = 16
 
 
 @dataclass
-class Reading:
+class WholeNumbers:
     """Which tensors among the arguments of an objective's calls are constants, by the kind of a call."""
 
     tried: dict[Hashable, int] = field(default_factory=dict)
@@ -37,10 +37,12 @@ class Reading:
         kind = arguments.kind
         if not (whole := arguments.whole) or (tried := self.tried.get(kind, 0)) > len(whole):
             return None
-        known = arguments.with_numbers(whole[:tried]) if tried else arguments
+        if not tried:
+            return arguments
+        known = arguments.with_numbers(whole[:tried])
         values = self.values.setdefault(kind, set())
         values.add(known.constants.numbers)
-        if tried and len(values) > VALUES:
+        if len(values) > VALUES:
             self.tried[kind] = len(whole) + 1
             return None
         return known

@@ -35,7 +35,7 @@ from ppvi.pyro import _source as source, _watched as watched
 from ppvi.pyro._arguments import checked, is_frozen
 from ppvi.pyro._beginnings import Start, first_run
 from ppvi.pyro._buffers import Modules, places_in, put, unchanged, writing
-from ppvi.pyro._changing import Changing, Reading
+from ppvi.pyro._changing import Changing, WholeNumbers
 from ppvi.pyro._checking import Gradients
 from ppvi.pyro._compat import level
 from ppvi.pyro._distributions import SiteDistribution
@@ -71,7 +71,7 @@ class Estimator:
         self.layout: Layout | None = None
         self._sight = Sight(RULES, {"objective": formula.program, "model": formula.model, "guide": formula.guide})
         self._stagings: Stagings[Staging] = Stagings(self._sight.look, source.here)
-        self._changing, self._reading = Changing(), Reading()
+        self._changing, self._whole_numbers = Changing(), WholeNumbers()
         self._world: World | None = None
         self.has_run = False
         """Whether autoguides and lazy modules have made themselves."""
@@ -287,11 +287,11 @@ class Estimator:
     def _by_numbers(
         self, params: Params, arguments: Arguments, any_numbers: bool, must_stage: bool = False
     ) -> tuple[Staging, Arguments]:
-        while (known := self._reading.as_numbers(arguments)) is not None:
+        while (known := self._whole_numbers.as_numbers(arguments)) is not None:
             try:
                 return self._made(params, known, any_numbers, must_stage=True)
             except DynamicError:
-                self._reading.try_another(arguments)
+                self._whole_numbers.try_another(arguments)
         return self._made(params, arguments, any_numbers, must_stage)
 
     def _made(
@@ -354,7 +354,7 @@ class Estimator:
         """The plan with sites seen by strategies as this kind of distribution; and the tensors among the arguments."""
         self._run_first(params, args, kwargs)
         arguments = self.arguments(args, kwargs)
-        arguments = self._reading.as_numbers(arguments) or arguments
+        arguments = self._whole_numbers.as_numbers(arguments) or arguments
         return self._plan(checked(params), arguments, kind), arguments.tensors
 
     def _plan(

@@ -83,8 +83,8 @@ class Noting(TorchDispatchMode):
     """Notes what is read out of tensors by operations whose result depends on it, or the shape of whose result does; and sees
     to it that what is drawn is not seeded by the program.
 
-    What is computed from whole numbers that are not traced, such as the longest of some lengths, may become a number of
-    Python's: it is computed, and is not traced either.
+    What is computed from whole numbers of arguments that are constants, such as the longest of some lengths, may become a
+    number of Python's: it is computed, and is not traced either.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Noting(TorchDispatchMode):
 
 
 def _are_known(func: Any, args: Any, kwargs: Any) -> bool:
-    """Whether an operation is a function of a few whole numbers that are not traced."""
+    """Whether an operation is a function of a few whole numbers that are not traced, some of which are known constants."""
     if writes(func) or torch.Tag.nondeterministic_seeded in func.tags:
         return False
     operands = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]

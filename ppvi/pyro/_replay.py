@@ -165,11 +165,12 @@ class Replayed:
     def __init__(self, replay: Replay, before: Sequence[torch.Tensor], states: Sequence[torch.Tensor]):
         self.replay = replay
         self.values = list(before)
+        if states:
+            torch.set_rng_state(states[0])
         self.states = list(states) or [torch.get_rng_state()]
         """Of the random numbers, at the beginning and after each draw."""
         self.pending: list[Tail] = []
         self._next = 0
-        torch.set_rng_state(self.states[0])
 
     def session(self, plain: bool) -> Session:
         """The session of the run, in which sites are simply drawn, or are credited."""

@@ -14,6 +14,7 @@ from jax import lax
 from numpyro.contrib.control_flow import cond, scan
 from numpyro.primitives import Messenger, mutable
 
+from tests.numpyro.own_rules import cubed, halved
 from tests.surface import name_of, require, require_all, require_name, taken_by
 
 X = jnp.array([0.3, 1.2, 0.7])
@@ -26,21 +27,6 @@ def test_name(path, module, name):
 
 # Operations and their parameters ------------------------------------------------------------------------------------------
 
-
-@jax.custom_jvp
-def cubed(x):
-    return x**3
-
-
-cubed.defjvp(lambda primals, tangents: (cubed(*primals), 3 * primals[0] ** 2 * tangents[0]))
-
-
-@jax.custom_vjp
-def halved(x):
-    return x / 2
-
-
-halved.defvjp(lambda x: (halved(x), None), lambda _, g: (g / 2,))
 
 OPERATIONS = {
     "scan": (lambda x: lax.scan(lambda c, y: (c + y, c), 0.0, x), "jaxpr length reverse unroll"),
