@@ -59,7 +59,7 @@ bench: $(VENV)/dev
 matrix:
 	$(PYTHON) -m tests.matrix
 
-# What a change has to pass beside the default environment.
+# What a change has to pass beside the default environment, in three minutes.
 matrix-ci:
 	$(PYTHON) -m tests.matrix newest oldest
 
