@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ppvi._doors import described, listed
+from ppvi._given import is_fit
 from ppvi._options import door
 from ppvi.engine._arviz import group_of, is_data, loo as loo_of
 from ppvi.errors import ProgramError
@@ -33,7 +34,7 @@ def loo(posterior: Any, *, var_name: str | None = None, draws: int = 4000) -> An
 
     **Raises** `ProgramError` where there are no pointwise densities, or several observed sites and no `var_name`.
     """
-    data = posterior.posterior(draws=draws) if callable(getattr(posterior, "posterior", None)) else posterior
+    data = posterior.posterior(draws=draws) if is_fit(posterior) else posterior
     if not is_data(data):
         raise ProgramError(
             f"loo: expected a fit or ArviZ data with a log_likelihood group, not {described(posterior)}."

@@ -32,8 +32,8 @@ LAYERS = [
     ["fitted"],
     ["fit"],
     ["numpyro", "pyro"],
-    ["check", "comparison", "given", "loo"],
-    ["compare"],
+    ["check", "comparison", "given"],
+    ["compare", "loo"],
     ["testing"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

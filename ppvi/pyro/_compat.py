@@ -7,7 +7,8 @@ of ATen's operations, which graphs are made of, are in the tables of those who r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import takewhile
 from operator import attrgetter
 from types import FunctionType
@@ -124,6 +125,17 @@ def graph_of(function: Callable[..., Any], tensors: Sequence[torch.Tensor], know
     return traced
 
 
+@contextmanager
+def noting(**meta: Any) -> Iterator[None]:
+    """What is traced here is noted to be this, where nothing else is."""
+    mode = get_innermost_proxy_mode()
+    nodes = [] if mode is None else mode.tracer.graph.nodes
+    before = next(iter(reversed(nodes)), None)
+    yield
+    for node in takewhile(lambda node: node is not before, reversed(nodes)):
+        node.meta = meta | node.meta
+
+
 _DETACHES = frozenset(
     {torch.Tensor.detach, torch.Tensor.detach_, torch.detach, torch.ops.aten.detach, torch.ops.aten.detach.default}
 )
@@ -135,18 +147,8 @@ class _Detaching(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is gumbel_softmax:  # which does it within, where no mode sees it
             return _relaxed(*args, **(kwargs or {}))
-        return _detached(func, *args, **(kwargs or {})) if func in _DETACHES else func(*args, **(kwargs or {}))
-
-
-def _detached(func: Any, *args: Any, **kwargs: Any) -> Any:
-    if (mode := get_innermost_proxy_mode()) is None:
-        return func(*args, **kwargs)
-    nodes = mode.tracer.graph.nodes
-    before = next(iter(reversed(nodes)), None)
-    found = func(*args, **kwargs)
-    for node in takewhile(lambda node: node is not before, reversed(nodes)):
-        node.meta["detached"] = True
-    return found
+        with noting(detached=True) if func in _DETACHES else nullcontext():
+            return func(*args, **(kwargs or {}))
 
 
 def _relaxed(logits: torch.Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
@@ -155,7 +157,9 @@ def _relaxed(logits: torch.Tensor, tau: float = 1, hard: bool = False, eps: floa
     if not hard:
         return soft
     place = soft.max(dim, keepdim=True)[1]
-    return torch.zeros_like(logits).scatter(dim, place, 1.0) - _detached(torch.Tensor.detach, soft) + soft
+    with noting(detached=True):
+        held = soft.detach()
+    return torch.zeros_like(logits).scatter(dim, place, 1.0) - held + soft
 
 
 def holds_no_generator(error: Exception) -> bool:

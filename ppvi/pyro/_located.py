@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -19,6 +18,7 @@ from ppvi.pyro._compat import (
     disable_current_modes,
     get_innermost_proxy_mode,
     is_functionaltensor,
+    noting as noting,
     tree_leaves,
     tree_map_only,
     writes,
@@ -154,14 +154,3 @@ def _constant(tree: Any) -> Any:
         return x.detach() if is_functionaltensor(x) and x.is_floating_point() else x
 
     return tree_map_only(torch.Tensor, constant, tree)
-
-
-@contextmanager
-def noting(**meta: Any) -> Iterator[None]:
-    """What is traced here is noted to be this, where nothing else is."""
-    mode = get_innermost_proxy_mode()
-    nodes = [] if mode is None else mode.tracer.graph.nodes
-    before = next(iter(reversed(nodes)), None)
-    yield
-    for node in itertools.takewhile(lambda node: node is not before, reversed(nodes)):
-        node.meta = meta | node.meta
