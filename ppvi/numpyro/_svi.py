@@ -34,7 +34,9 @@ class Loss(ELBO):
         *args: Any,
         **kwargs: Any,
     ) -> jax.Array:
-        return self._signed(self._on(model, guide, param_map).surrogate(rng_key, param_map, *args, **kwargs))
+        bound = self._on(model, guide, param_map)
+        bound.look(rng_key, param_map, args, kwargs)
+        return self._signed(bound.surrogate(rng_key, param_map, *args, **kwargs))
 
     def loss_with_mutable_state(
         self,
@@ -46,6 +48,7 @@ class Loss(ELBO):
         **kwargs: Any,
     ) -> Any:
         bound = self._on(model, guide, param_map)
+        bound.look(rng_key, param_map, args, kwargs)
         loss = self._signed(bound.surrogate(rng_key, param_map, *args, **kwargs))
         return {"loss": loss, "mutable_state": bound.moved(rng_key, param_map, args, kwargs) or None}
 

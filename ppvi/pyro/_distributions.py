@@ -261,9 +261,10 @@ def unvalidated(fn: Any) -> Any:
     if not _compat.may_check_values(fn) and not hasattr(fn, "base_dist"):
         return fn
     fn = copy.copy(fn)
-    _compat.leave_unchecked(fn)
     if hasattr(fn, "base_dist"):
         fn.base_dist = unvalidated(fn.base_dist)
+    if _compat.may_check_values(fn):  # not else: to_event has the attribute of its base, which is the user's own
+        _compat.leave_unchecked(fn)
     return fn
 
 
