@@ -149,6 +149,11 @@ def written(buffer: torch.Tensor, value: torch.Tensor, mapped: int) -> torch.Ten
     return value
 
 
+def changed(writes: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Those that are no longer what is in the buffer: one that stays as it is may be in a graph that is to go backwards."""
+    return ((x, now) for x, now in writes if x.dtype != now.dtype or not torch.equal(x, now))
+
+
 @torch.no_grad()
 def put(writes: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
     for buffer, value in writes:
@@ -162,7 +167,7 @@ def unchanged(places: Sequence[Place]) -> Iterator[None]:
     try:
         yield
     finally:
-        put(before)
+        put(changed(before))
 
 
 def batch_norm(

@@ -253,8 +253,8 @@ def remembers(transform: Any) -> bool:
 
 
 def remembered(transform: Any) -> Any:
-    """What a transform was given last."""
-    return transform._cached_x_y[0]
+    """What a transform was given last, and what it gave."""
+    return transform._cached_x_y
 
 
 def remember(transform: Any, x: Any, y: Any) -> None:
