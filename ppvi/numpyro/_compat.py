@@ -247,6 +247,11 @@ def computes() -> bool:
     return type(current_trace()).__name__ == "EvalTrace"
 
 
+def transformation() -> str | None:
+    """What is around that is being traced or vectorised by JAX, if anything is."""
+    return None if computes() else "jax.jit, vmap, grad or scan"
+
+
 def all_recorded() -> AbstractContextManager[None]:
     """In a trace, operations on numbers are recorded too, which `jax.ensure_compile_time_eval` around it would compute."""
     return _config.eager_constant_folding(False)

@@ -34,7 +34,7 @@ from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, has_gradient, names_of, refuse_without_gradient, supports_of
 from ppvi.numpyro._beginnings import first_run, look_at_data
 from ppvi.numpyro._checking import Gradients, ValueAndGrad
-from ppvi.numpyro._compat import ClosedJaxpr, Tracer, computes
+from ppvi.numpyro._compat import ClosedJaxpr, Tracer, transformation as transformation
 from ppvi.numpyro._distributions import SiteDistribution
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._learning import States, first_states, learners_of, value_grad_and_states
@@ -100,15 +100,16 @@ class Estimator:
         mine, modules = self._modules.parted(params)
         return first_run(self.formula, jax.random.fold_in(as_key(key), 0), mine, args, kwargs, modules)
 
-    def look(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> None:
-        """Refuse data as `initialise` does, once for arguments of these shapes, where somebody else has made the parameters."""
+    def look(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> bool:
+        """Refuse data as `initialise` does, where somebody else has made the parameters; and whether a strategy may learn."""
 
-        def call(checked: Params, arrays: list[Any], structure: Structure) -> None:
+        def call(checked: Params, arrays: list[Any], structure: Structure) -> bool:
             made, seen = structure.made(checked, arrays), ("looked at", *(isinstance(x, Tracer) for x in arrays))
             if seen not in made:
                 made[seen] = look_at_data(self.formula, key, *self._modules.parted(params), args, kwargs)
+            return made[seen]
 
-        self._called(call, params, args, kwargs)
+        return self._called(call, params, args, kwargs)
 
     def value_and_grad(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
         return self.differentiated(key, params, args, kwargs)
@@ -389,11 +390,6 @@ class Estimator:
         supports = supports_of(staged.inputs, params, constraints)
         staged = replace(staged.live() if begun_anew else staged, supports=supports)
         return plan(staged, OPS)
-
-
-def transformation() -> str | None:
-    """What is around that is being traced or vectorised by JAX, if anything is."""
-    return None if computes() else "jax.jit, vmap, grad or scan"
 
 
 _modes = jax.jit(lambda: None)

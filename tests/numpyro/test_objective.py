@@ -21,6 +21,7 @@ import ppvi
 import ppvi.numpyro as vi
 from models.eight_schools import EFFECTS, ERRORS
 from ppvi.objectives import elbo, iwelbo
+from ppvi.strategies import RunningMean
 
 KEY = jax.random.key(0)
 
@@ -464,6 +465,20 @@ def test_data_that_cannot_be_are_refused_under_svi(name, verb, rounds):
     svi, y = observing(sample, rounds), jnp.array(y)
     with pytest.raises(ppvi.ProgramError, match=said):
         svi.run(KEY, 2, y, progress_bar=False) if verb == "run" else getattr(svi, verb)(svi.init(KEY, y), y)
+
+
+def test_a_strategy_that_learns_is_refused_under_svi():
+    """Wherever it is named; the state of one at a site began anew with every step."""
+
+    def guide():
+        numpyro.sample(
+            "z", dist.Bernoulli(logits=numpyro.param("a", 0.3)), infer={"strategy": ppvi.Reinforce(RunningMean())}
+        )
+
+    loss = vi.objective(elbo, lambda: numpyro.sample("z", dist.Bernoulli(0.4)), guide).as_loss()
+    svi = SVI(lambda: numpyro.sample("z", dist.Bernoulli(0.4)), guide, optax.adam(0.1), loss)
+    with pytest.raises(ppvi.StrategyError, match=r"as_loss: Reinforce\(.* of site 'z' learns"):
+        svi.run(KEY, 2, progress_bar=False)
 
 
 FINE_FOR_SVI = {
