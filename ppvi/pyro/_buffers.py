@@ -40,12 +40,22 @@ class Modules(WeakIdKeyDictionary):
         super().__init__()
         self.shared: set[str] = set()
         """Names that modules of both programs give to parameters of their own."""
+        self.aliases: dict[str, str] = {}
+        """Further names of a parameter -> the first, under which it is known."""
 
     def tell_apart(self, name: str) -> None:
         """Parameters of this name have the program's name in front from now on."""
         self.shared.add(name)
         for parameter in [parameter for parameter, known in self.items() if known == name]:
             del self[parameter]
+
+
+def named_again(state: Any, aliases: Mapping[str, str]) -> Any:
+    """A state for Pyro's store, in which parameters of modules that have several names have all of them, as in Pyro."""
+    return {
+        kind: {**{alias: entries[name] for alias, name in aliases.items() if name in entries}, **entries}
+        for kind, entries in state.items()
+    }
 
 
 class SharedNameError(ProgramError):

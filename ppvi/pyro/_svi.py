@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from ppvi.engine.sites import refuse_learning
 from ppvi.errors import ProgramError
 from ppvi.pyro import _source as source
 from ppvi.pyro._beginnings import Start
+from ppvi.pyro._buffers import named_again
 from ppvi.pyro._compat import Elbo
 from ppvi.pyro._engine import Estimator
 
@@ -54,7 +55,7 @@ class Loss(Elbo):
         if self._start is None or not self._start.params.keys() <= store.keys():
             with torch.random.fork_rng():
                 self._start = bound.initialise(None, *args, **kwargs)
-            _store(self._start)
+            _store(self._start, bound.modules.aliases)
         params = {name: store[name] for name in self._start.params}
         if self._start.learning:
             refuse_learning(bound.states(params, *args, **kwargs).learners, "Pyro")
@@ -87,8 +88,8 @@ def _tell(bound: Estimator, random: torch.Tensor, value: float, params: Params, 
     )
 
 
-def _store(start: Start) -> None:
-    """Put the parameters that it lacks into Pyro's store."""
+def _store(start: Start, aliases: Mapping[str, str]) -> None:
+    """Put the parameters that it lacks into Pyro's store, under all of their names."""
     store = pyro.get_param_store()
     known = dict(store.named_parameters())
     for name, value in start.params.items():
@@ -98,4 +99,5 @@ def _store(start: Start) -> None:
                 f"pyro.clear_param_store() before a fit of a new module, or give the modules different names."
             )
     new = {name: leaf for name, leaf in start.leaves.items() if name not in known}
-    store.set_state({"params": new, "constraints": {name: start.constraints[name] for name in new}})
+    constraints = {name: start.constraints[name] for name in new}
+    store.set_state(named_again({"params": new, "constraints": constraints}, aliases))

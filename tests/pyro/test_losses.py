@@ -100,6 +100,38 @@ def test_a_module_for_the_optimisers_of_pytorch():
         torch.testing.assert_close(x, y, rtol=1e-2, atol=1e-2)
 
 
+class Tied(PyroModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = PyroModule[torch.nn.Linear](1, 1), PyroModule[torch.nn.Linear](1, 1)
+        self.second.weight = self.first.weight
+
+    def forward(self, y: torch.Tensor) -> None:
+        x = pyro.sample("x", dist.Normal(0.0, 2.0))
+        with pyro.plate("rows", len(y)):
+            pyro.sample("y", dist.Normal(self.second(self.first(x[None]))[0], 1.0), obs=y)
+
+
+@pytest.mark.parametrize("how", ["as_loss", "fit"])
+def test_a_tied_parameter_has_both_of_its_names_in_pyros_store(how):
+    names = []
+    for mine in (False, True):
+        pyro.clear_param_store()
+        model = Tied()
+        bound = vi.objective(elbo, model, guide)
+        if mine and how == "fit":
+            vi.fit(bound, 0, Y, num_steps=2, progress=False)
+        else:
+            svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), bound.as_loss() if mine else Trace_ELBO())
+            before = model.first.weight.detach().clone()
+            svi.step(Y)
+            torch.testing.assert_close(abs(model.first.weight - before), torch.tensor([[0.01]]))  # Adam's, and once
+            svi.step(Y)
+        names.append(set(pyro.get_param_store().keys()))
+        assert pyro.param("second.weight") is model.first.weight
+    assert names[0] == names[1] >= {"first.weight", "second.weight"}
+
+
 def test_a_module_of_programs_without_arguments():
     def at_rest() -> None:
         pyro.sample("x", dist.Normal(0.0, 1.0))
