@@ -341,9 +341,10 @@ class Objective:
 
     def as_loss(self) -> Any:
         """An object for `loss=` of NumPyro's or Pyro's `SVI`, whose model and guide it uses; on Pyro with parameters in Pyro's
-        store.
+        store, and with the verbs of Pyro's own losses.
 
-        **Raises** `StrategyError` for strategies that learn, for whose states SVI has no place.
+        **Raises** `StrategyError` for strategies that learn, for whose states SVI has no place; for those that a site names
+        itself when it is first called, as are data that a site cannot have.
         """
         return self.engine.loss(estimator_of(self))
 

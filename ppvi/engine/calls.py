@@ -1,15 +1,18 @@
-"""What is wrong with a call of a user's program, where it has failed: arguments that it does not take, or a guide of a library
-that cannot be made of the model."""
+"""What is wrong with a call of a user's program, or of a distribution in it, where it has failed: arguments that it does not
+take, or that do not go together, or a guide of a library that cannot be made of the model."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ppvi._doors import listed
 from ppvi._options import meant, options_called, options_of
+from ppvi._source import Call
 from ppvi.engine.names import Said
 from ppvi.errors import ProgramError
 
@@ -143,3 +146,23 @@ def _called(fn: Any) -> Any:
 
 def _kinds(fn: Any) -> set[str]:
     return {cls.__name__ for cls in type(fn).__mro__}
+
+
+def uneven_arguments(role: str, where: str, calls: Sequence[Call], distribution: type) -> ProgramError | None:
+    """The error of a distribution whose arguments do not broadcast."""
+    made = (call.locals for call in calls if call.function == "__call__" and isinstance(call.locals.get("cls"), type))
+    known = next((x for x in made if issubclass(x["cls"], distribution)), None)
+    if known is None:
+        return None
+    given, rules = (
+        known["cls"].__signature__.bind(*known["args"], **known["kwargs"]).arguments,
+        known["cls"].arg_constraints,
+    )
+    shapes = {name: tuple(x.shape) for name, x in given.items() if name in rules and hasattr(x, "shape")}
+    try:
+        np.broadcast_shapes(*(x[: len(x) - getattr(rules[name], "event_dim", 0)] for name, x in shapes.items()))
+    except ValueError:
+        told = " and ".join(f"{name} has shape {shape}" for name, shape in shapes.items())
+        what = f"{known['cls'].__name__} of the {role} at {where}"
+        return ProgramError(f"{what}: {told}, which do not go together. Give them one shape, or axes of size 1.")
+    return None

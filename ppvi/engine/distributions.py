@@ -16,6 +16,10 @@ from ppvi.strategies import Distribution
 from ppvi.strategies.zero import log_weights
 
 
+class NoDensityError(Exception):
+    """A distribution has no density at a value that is not what its sampler has just made: a transform has no inverse."""
+
+
 class SiteDistribution(Distribution):
     """A site's distribution as a session sees it; an engine adds its draws, its supports and its names for things."""
 
@@ -57,7 +61,10 @@ class SiteDistribution(Distribution):
 
     def log_prob(self, value: Array) -> Array:
         known = self.log_pmf if value is self.__dict__.get("whole") else None
-        return self.peeled.log_prob(value) if known is None else known
+        try:
+            return self.peeled.log_prob(value) if known is None else known
+        except (NotImplementedError, KeyError) as error:  # of a transform of somebody's
+            raise NoDensityError(str(error)) from error
 
     @functools.cached_property
     def whole(self) -> Array:

@@ -16,13 +16,23 @@ from typing import Any, Generic, Protocol, TypeVar, final
 from ppvi._ops import Array
 from ppvi._source import warn_at
 from ppvi.engine.data import UnfitError, as_array
-from ppvi.engine.distributions import masks, tails
+from ppvi.engine.distributions import NoDensityError, masks, tails
 from ppvi.engine.foreign import refused
 from ppvi.engine.minibatches import Minibatches, Owed, Rows
 from ppvi.engine.names import Names, of_param
 from ppvi.engine.observations import misfit
 from ppvi.engine.protocol import Marks, Programs, Repeats, Scope
-from ppvi.engine.sites import Drawn, Place, Site, refuse_shape, route_of, strategies_of, strategy_in, warn_of_misspelt
+from ppvi.engine.sites import (
+    Drawn,
+    Place,
+    Site,
+    refuse_shape,
+    route_of,
+    strategies_of,
+    strategy_in,
+    undensed,
+    warn_of_misspelt,
+)
 from ppvi.engine.statements import (
     axes_counted_often,
     counted_often,
@@ -82,16 +92,20 @@ LogProb = Callable[["Session", Site, Array, str, Sequence[Any]], Array]
 """How a session has the log_prob of a site's value in a program, from what the value's sampler computed on the way."""
 
 
-def computed(session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any]) -> Array:
-    """Densities are computed, of the site's batch shape, with shapes checked."""
+OWN_DRAWS = "an objective that asks for the density of its own draws only, such as `elbo` or `iwelbo`"
+
+
+def computed(
+    session: Session, site: Site, value: Array, role: str, intermediates: Sequence[Any], instead: str = OWN_DRAWS
+) -> Array:
+    """Densities are computed, of the site's batch shape, with shapes checked; `instead` says what needs no inverse."""
     relaxed = site.name in session.relaxed
     try:
         log_prob, problem = session.engine.evaluate(site.fn, value, intermediates, relaxed)
     except (NotImplementedError, KeyError) as error:
         raise ProgramError(
             f"site {site.name!r} of the {role} at {session.here()}: {type(site.fn).__name__} has no density at a value that "
-            f"this run of it has not drawn ({error}). Use a transform with an inverse, or an objective that asks for the "
-            f"density of its own draws only, such as `elbo` or `iwelbo`."
+            f"this run of it has not drawn ({error}). Use a transform with an inverse, or {instead}."
         ) from error
     if log_prob is None:
         raise misfit(site, session.scope.distribution(site.fn), tuple(value.shape), role, session.here()) from problem
@@ -260,7 +274,10 @@ class Session(Generic[E]):
             self.learning = self.learning or any(strategy.stateful for strategy in at.strategies)
             if any(strategy.relaxes for strategy in at.strategies):
                 self.relaxed.add(name)
-            value, between, route = self.draws(self, at)
+            try:
+                value, between, route = self.draws(self, at)
+            except NoDensityError as error:
+                raise undensed(at, f"by {at.strategies[-1]}", error) from error
         if not self.scope.constant_draws:
             return Drawn(value, between, route)
         stopped = self.ops.stop_gradient

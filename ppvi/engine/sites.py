@@ -104,6 +104,15 @@ class Place:
     """Whether the user has named the strategy."""
 
 
+def undensed(at: Place, why: str, error: Exception) -> StrategyError:
+    """The error of a draw that is weighed by its density where it has none."""
+    return StrategyError(
+        f"site {at.name!r} ~ {at.site.name} at {at.where}: {why} its draw is weighed by its density, held constant, and a "
+        f"transform has no inverse ({error}). Use one that has, or name Reparam(), by which a draw goes along its path: right "
+        f"where the objective does not jump in it."
+    )
+
+
 def route_of(strategy: Strategy, site: SiteDistribution) -> str:
     """How the gradient reaches a distribution; of what is credited, the density's own gradient has mean zero.
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ppvi._doors import described, whole
 from ppvi._source import Call, last_call
+from ppvi.engine.calls import uneven_arguments
 from ppvi.engine.distributions import masks
 from ppvi.errors import ProgramError
 
@@ -71,6 +72,9 @@ def failed_statement(error: Exception, role: str, library: Library, beyond: Beyo
         return named_otherwise("parameter", known["name"], role, where)
     if "plate" in {cls.__name__ for cls in type(known.get("self")).__mro__}:
         return _failed_plate(error, role, where, known)
+    with suppress(TypeError):  # of arguments that the distribution does not have
+        if problem := uneven_arguments(role, where, calls, library.distribution):
+            return problem
     return _failed_distribution(role, where, calls)
 
 

@@ -87,11 +87,30 @@ def first_run(
         if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((start.params, start.modules))):
             found.append(start)
 
-    with suppress(*NEEDS_VALUES), jax.ensure_compile_time_eval():
-        jax.eval_shape(traced, jnp.zeros(()))
-    if not found:
-        found.append(run(None))
+    with jax.ensure_compile_time_eval():  # parameters are numbers, whatever is traced around them
+        with suppress(*NEEDS_VALUES):
+            jax.eval_shape(traced, jnp.zeros(()))
+        if not found:
+            found.append(run(None))
     return found[0]
+
+
+def look_at_data(formula: Formula, key: jax.Array, params: Params, modules: State, args: Args, kwargs: Kwargs) -> bool:
+    """Refuse what sites observe where it is missing or impossible, as far as it is known: what is traced is not, as are draws
+    and all that depends on a parameter. Returns whether a strategy of a site has a state."""
+    learning: list[bool] = []
+
+    def run(key: jax.Array, params: Params) -> None:
+        def start(**options: Any) -> Session:
+            engine, scope = NumPyroPrograms(modules=Modules(modules)), scope_of(key, plain=True)
+            return Session(engine, params, formula.strategies, scope, repeats=ONCE, log_probs=unseen, **options)
+
+        _, session = evaluate(formula, start, args, kwargs)
+        learning.append(session.learning)
+
+    with suppress(*NEEDS_VALUES), jax.ensure_compile_time_eval():
+        jax.eval_shape(run, key, params)
+    return any(learning)
 
 
 NEEDS_VALUES = (

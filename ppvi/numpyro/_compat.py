@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import jaxlib.version
 import numpy as np
 from jax import lax
-from jax._src import core as _core, xla_bridge as _backends
+from jax._src import config as _config, core as _core, xla_bridge as _backends
 from jax._src.lax import linalg as _linalg
 from jax._src.lax.other import logaddexp as logaddexp
 from jax.core import ShapedArray as ShapedArray, Tracer as Tracer
@@ -245,6 +245,16 @@ def current_trace() -> Any:
 def computes() -> bool:
     """Whether operations are computed at the moment, and not recorded or transformed."""
     return type(current_trace()).__name__ == "EvalTrace"
+
+
+def transformation() -> str | None:
+    """What is around that is being traced or vectorised by JAX, if anything is."""
+    return None if computes() else "jax.jit, vmap, grad or scan"
+
+
+def all_recorded() -> AbstractContextManager[None]:
+    """In a trace, operations on numbers are recorded too, which `jax.ensure_compile_time_eval` around it would compute."""
+    return _config.eager_constant_folding(False)
 
 
 # NumPyro --------------------------------------------------------------------------------------------------------------

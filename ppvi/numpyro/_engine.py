@@ -11,7 +11,6 @@ from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 
 from ppvi.compiler.choose import refuse_unknown
@@ -33,15 +32,15 @@ from ppvi.engine.summed import Completed, telling
 from ppvi.engine.unstaged import culprits
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, has_gradient, names_of, refuse_without_gradient, supports_of
-from ppvi.numpyro._beginnings import first_run
+from ppvi.numpyro._beginnings import first_run, look_at_data
 from ppvi.numpyro._checking import Gradients, ValueAndGrad
-from ppvi.numpyro._compat import ClosedJaxpr, Tracer, computes
+from ppvi.numpyro._compat import ClosedJaxpr, Tracer, transformation as transformation
 from ppvi.numpyro._distributions import SiteDistribution
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro._lifting import lifted, traced_afresh
 from ppvi.numpyro._modules import Begun, Modules, UnknownStateError, moved
-from ppvi.numpyro._numbers import KEY, number
+from ppvi.numpyro._numbers import drawing, like, number
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._orders import derivatives_of
 from ppvi.numpyro._outcomes import Tape, Taped, every_outcome
@@ -100,6 +99,17 @@ class Estimator:
     def begun(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> Start:
         mine, modules = self._modules.parted(params)
         return first_run(self.formula, jax.random.fold_in(as_key(key), 0), mine, args, kwargs, modules)
+
+    def look(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> bool:
+        """Refuse data as `initialise` does, where somebody else has made the parameters; and whether a strategy may learn."""
+
+        def call(checked: Params, arrays: list[Any], structure: Structure) -> bool:
+            made, seen = structure.made(checked, arrays), ("looked at", *(isinstance(x, Tracer) for x in arrays))
+            if seen not in made:
+                made[seen] = look_at_data(self.formula, key, *self._modules.parted(params), args, kwargs)
+            return made[seen]
+
+        return self._called(call, params, args, kwargs)
 
     def value_and_grad(self, key: jax.Array, params: Params, /, *args: Any, **kwargs: Any) -> tuple[jax.Array, Params]:
         return self.differentiated(key, params, args, kwargs)
@@ -217,7 +227,7 @@ class Estimator:
         inputs, leaves = plan.program.inputs, jax.tree.leaves(params)
         values = zip((*inputs[: len(leaves)], *inputs[len(leaves) + 1 :]), (*leaves, *arrays), strict=True)
         known = {var: number(x) for var, x in values}
-        return Staged(plan, names_of(inputs, params), known, _drawing, _like)
+        return Staged(plan, names_of(inputs, params), known, drawing, like)
 
     def laid_out(
         self, params: Params, args: Args, kwargs: Kwargs, kind: Callable[..., SiteDistribution] = SiteDistribution
@@ -382,18 +392,5 @@ class Estimator:
         return plan(staged, OPS)
 
 
-def transformation() -> str | None:
-    """What is around that is being traced or vectorised by JAX, if anything is."""
-    return None if computes() else "jax.jit, vmap, grad or scan"
-
-
 _modes = jax.jit(lambda: None)
 """JAX traces it once in each state of its own configuration."""
-
-
-def _drawing(seed: int) -> AbstractContextManager[np.ndarray]:
-    return nullcontext(np.array(seed, KEY))
-
-
-def _like(x: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
-    return np.asarray(x, None if other is None else other.dtype)

@@ -75,7 +75,7 @@ def run_lifted(session: Session, run: Run, program: Callable[[], Any], around: C
         return [leaf for leaf in leaves if _is_array(leaf)]
 
     asking = Asking()
-    with traced_afresh(object()), session.within(bodies=asking):
+    with traced_afresh(object()), _compat.all_recorded(), session.within(bodies=asking):
         closed = jax.make_jaxpr(traced)()
     keys = iter(lambda: session.engine.key(session.scope), None)
     outside = Outside(keys, asking.given, session.marks is not None, run)

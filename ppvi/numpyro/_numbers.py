@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -33,6 +33,16 @@ def number(x: Any) -> np.ndarray:
     if type(x) is np.ndarray and x.dtype == KEY:
         return x
     return _without_smallest(np.asarray(x, jnp.result_type(x)))
+
+
+def drawing(seed: int) -> AbstractContextManager[np.ndarray]:
+    """A key."""
+    return nullcontext(np.array(seed, KEY))
+
+
+def like(x: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+    """An array, of the type of another."""
+    return np.asarray(x, None if other is None else other.dtype)
 
 
 def run_of(eqn: Any, wanted: Collection[int] | None = None) -> Run:

@@ -10,9 +10,10 @@ import jax
 from numpyro.infer.elbo import ELBO
 from numpyro.primitives import Messenger
 
-from ppvi.engine.protocol import Params
+from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.sites import refuse_learning
 from ppvi.numpyro._engine import Estimator
+from ppvi.numpyro._learning import learners_of
 
 
 class Loss(ELBO):
@@ -34,7 +35,8 @@ class Loss(ELBO):
         *args: Any,
         **kwargs: Any,
     ) -> jax.Array:
-        return self._signed(self._on(model, guide, param_map).surrogate(rng_key, param_map, *args, **kwargs))
+        bound = self._looked_at(model, guide, rng_key, param_map, args, kwargs)
+        return self._signed(bound.surrogate(rng_key, param_map, *args, **kwargs))
 
     def loss_with_mutable_state(
         self,
@@ -45,12 +47,21 @@ class Loss(ELBO):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        bound = self._on(model, guide, param_map)
+        bound = self._looked_at(model, guide, rng_key, param_map, args, kwargs)
         loss = self._signed(bound.surrogate(rng_key, param_map, *args, **kwargs))
         return {"loss": loss, "mutable_state": bound.moved(rng_key, param_map, args, kwargs) or None}
 
     def _signed(self, value: jax.Array) -> jax.Array:
         return -value if self.bound.formula.maximize else value
+
+    def _looked_at(
+        self, model: Any, guide: Any, key: jax.Array, param_map: Params, args: Args, kwargs: Kwargs
+    ) -> Estimator:
+        """The objective, whose data are fine, and of which no strategy learns."""
+        bound = self._on(model, guide, param_map)
+        if bound.look(key, param_map, args, kwargs):
+            refuse_learning(learners_of(bound.staged(param_map, *args, **kwargs)), "NumPyro")
+        return bound
 
     def _on(self, model: Callable[..., Any], guide: Callable[..., Any], param_map: Params) -> Estimator:
         """The objective on SVI's own model and guide, as SVI may have wrapped them."""

@@ -40,12 +40,22 @@ class Modules(WeakIdKeyDictionary):
         super().__init__()
         self.shared: set[str] = set()
         """Names that modules of both programs give to parameters of their own."""
+        self.aliases: dict[str, str] = {}
+        """Further names of a parameter -> the first, under which it is known."""
 
     def tell_apart(self, name: str) -> None:
         """Parameters of this name have the program's name in front from now on."""
         self.shared.add(name)
         for parameter in [parameter for parameter, known in self.items() if known == name]:
             del self[parameter]
+
+
+def named_again(state: Any, aliases: Mapping[str, str]) -> Any:
+    """A state for Pyro's store, in which parameters of modules that have several names have all of them, as in Pyro."""
+    return {
+        kind: {**{alias: entries[name] for alias, name in aliases.items() if name in entries}, **entries}
+        for kind, entries in state.items()
+    }
 
 
 class SharedNameError(ProgramError):
@@ -149,6 +159,11 @@ def written(buffer: torch.Tensor, value: torch.Tensor, mapped: int) -> torch.Ten
     return value
 
 
+def changed(writes: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Those that are no longer what is in the buffer: one that stays as it is may be in a graph that is to go backwards."""
+    return ((x, now) for x, now in writes if x.dtype != now.dtype or not torch.equal(x, now))
+
+
 @torch.no_grad()
 def put(writes: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
     for buffer, value in writes:
@@ -162,7 +177,7 @@ def unchanged(places: Sequence[Place]) -> Iterator[None]:
     try:
         yield
     finally:
-        put(before)
+        put(changed(before))
 
 
 def batch_norm(

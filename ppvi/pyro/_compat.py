@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from pyro.infer import ELBO
 from pyro.infer.util import is_validation_enabled as is_validation_enabled
 from pyro.nn.module import _Context
 from pyro.poutine.guide import GuideMessenger
@@ -238,6 +239,13 @@ def in_place_of_apply(function: Any) -> Any:
     return written_in_c
 
 
+class Elbo(ELBO):
+    """A loss by the verbs that Pyro's SVI asks for, which makes no traces."""
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> Any:
+        raise NotImplementedError
+
+
 # Distributions --------------------------------------------------------------------------------------------------------
 
 InverseTransform = _InverseTransform
@@ -253,8 +261,8 @@ def remembers(transform: Any) -> bool:
 
 
 def remembered(transform: Any) -> Any:
-    """What a transform was given last."""
-    return transform._cached_x_y[0]
+    """What a transform was given last, and what it gave."""
+    return transform._cached_x_y
 
 
 def remember(transform: Any, x: Any, y: Any) -> None:

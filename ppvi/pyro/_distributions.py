@@ -45,7 +45,7 @@ class SiteDistribution(engine.SiteDistribution):
         self.peeled = peel(self.fn)
         self.unchecked = _compat.is_unchecked(LIBRARY.unwrapped(fn))
         self.intermediates: Sequence[tuple[Transform, Any]] = []
-        """The last of its transforms, and what `rsample` gave to that."""
+        """Its transforms, the last first, and what `rsample` gave to each."""
 
     @property
     def name(self) -> str:
@@ -93,8 +93,7 @@ class SiteDistribution(engine.SiteDistribution):
 
     def rsample(self, rng: Any) -> torch.Tensor:
         value = self._drawn(rng, lambda fn, mapped: fn.rsample(), detached=False)
-        last = last_transform(self.peeled)
-        self.intermediates = [] if last is None or not _compat.remembers(last) else [(last, _compat.remembered(last))]
+        self.intermediates = list(remembered(self.peeled))
         return self.inside(value)
 
     def finfo(self, value: torch.Tensor) -> Any:
@@ -181,9 +180,11 @@ def evaluate(
     for transform in () if intermediates else transforms(fn):
         # What it remembers is of the run that called it last, whose parameters may have been held constant.
         _compat.remember(transform, None, None)
+    made = value
     for transform, x in intermediates:
         # The marker on a draw made another tensor of it, which the transform would otherwise have to invert.
-        _compat.remember(transform, x, value)
+        _compat.remember(transform, x, made)
+        made = x
     try:
         torch.broadcast_shapes(value.shape, fn.batch_shape + fn.event_shape)
     except RuntimeError as error:
@@ -261,9 +262,10 @@ def unvalidated(fn: Any) -> Any:
     if not _compat.may_check_values(fn) and not hasattr(fn, "base_dist"):
         return fn
     fn = copy.copy(fn)
-    _compat.leave_unchecked(fn)
     if hasattr(fn, "base_dist"):
         fn.base_dist = unvalidated(fn.base_dist)
+    if _compat.may_check_values(fn):  # not else: to_event has the attribute of its base, which is the user's own
+        _compat.leave_unchecked(fn)
     return fn
 
 
@@ -278,12 +280,19 @@ def transforms(fn: Any) -> Iterator[Transform]:
             yield transform
 
 
-def last_transform(fn: Any) -> Transform | None:
-    """The transform that makes a distribution's values, if one does."""
-    last = fn.transforms[-1] if isinstance(fn, TransformedDistribution) and fn.transforms else None
-    while isinstance(last, ComposeTransform) and last.parts:
-        last = last.parts[-1]
-    return last
+def remembered(fn: Any) -> Iterator[tuple[Transform, Any]]:
+    """The transforms that have made a distribution's values, the last first, and what each was given, as far as they know."""
+    left, made = list(fn.transforms) if isinstance(fn, TransformedDistribution) else [], None
+    while left:
+        transform = left.pop()
+        if isinstance(transform, ComposeTransform):
+            left += transform.parts
+            continue
+        x, y = _compat.remembered(transform) if _compat.remembers(transform) else (None, None)
+        if x is None or (made is not None and y is not made):
+            return
+        yield transform, x
+        made = x
 
 
 def picked(log_weights: torch.Tensor) -> tuple[int | None, ...]:

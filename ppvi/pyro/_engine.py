@@ -34,7 +34,7 @@ from ppvi.proofs.examine import misused_estimates
 from ppvi.pyro import _source as source, _watched as watched
 from ppvi.pyro._arguments import checked, is_frozen
 from ppvi.pyro._beginnings import Start, first_run
-from ppvi.pyro._buffers import Modules, places_in, put, unchanged, writing
+from ppvi.pyro._buffers import Modules, changed, places_in, put, unchanged, writing
 from ppvi.pyro._changing import Changing, WholeNumbers
 from ppvi.pyro._checking import Gradients
 from ppvi.pyro._compat import level
@@ -178,7 +178,7 @@ class Estimator:
                 with as_staged():
                     value = surrogate(staging.plan, OPS, inputs, values)
         if writes and torch.is_grad_enabled():  # and it is no estimate
-            put(writes.values())
+            put(changed(writes.values()))
         return value
 
     def lanes(

@@ -23,7 +23,7 @@ from ppvi.engine.statements import Library
 from ppvi.errors import EngineError
 from ppvi.ir import Origin
 from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage, _summing as summing
-from ppvi.pyro._buffers import Buffers, SharedNameError, Written
+from ppvi.pyro._buffers import Buffers, Modules, SharedNameError, Written
 from ppvi.pyro._compat import disable_current_modes, is_functorch_wrapped_tensor, is_validation_enabled, level
 from ppvi.pyro._distributions import SiteDistribution, evaluate, without_masked
 from ppvi.pyro._divergences import divergence
@@ -185,6 +185,8 @@ class PyroPrograms:
         known = self.modules.setdefault(parameter, f"{role}.{name}" if name in shared else name)
         if self.named.setdefault(known, parameter) is not parameter:
             raise SharedNameError(known, role, self.here())
+        if known != name and name not in shared and isinstance(self.modules, Modules):
+            self.modules.aliases[name] = known
         return known
 
     def read(self, session: Session[PyroPrograms], x: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a program asks of PyTorch that an estimator of a gradient does not do: it is refused by name.
+"""What a program asks of PyTorch, or of a replay, that an estimator of a gradient does not do: it is refused by name.
 
 A hook on a gradient would change what is computed and not what the objective means; a seed would give every estimate the
 same draws.
@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
-from ppvi.errors import ProgramError
+from ppvi.compiler.choose import moving_support
+from ppvi.engine.sites import Place
+from ppvi.errors import EngineError, ProgramError
+from ppvi.ir import POINT
 from ppvi.pyro import _source as source
 from ppvi.pyro._compat import has_backward_hooks, has_hooks
 
@@ -52,3 +55,16 @@ class Seed:
                 f"draws. Their seed is the key that an objective is called with: leave out torch.manual_seed and set_rng_seed, "
                 f"and make what is to stay the same outside of the program."
             )
+
+
+def refuse_unreplayable(at: Place) -> None:
+    """A site whose strategy needs a graph, or does not see that its support moves."""
+    strategy, site = at.strategies[-1], at.site
+    if strategy.stateful:
+        raise EngineError(
+            f"site {at.name!r} at {at.where}: {strategy} learns, and a program that is replayed has no sites to keep states "
+            f"for."
+        )
+    moves = any(bound.requires_grad and bool(bound.detach().isfinite().any()) for bound in site.bounds())
+    if moves and (strategy.fixed_support if at.named else site.region.name != POINT):
+        raise moving_support(at.name, site.name, at.where, strategy)

@@ -31,20 +31,21 @@ import numpy as np
 import torch
 
 from ppvi._ops import Array
-from ppvi.compiler.choose import moving_support
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
 from ppvi.engine import sites as engine
+from ppvi.engine.distributions import NoDensityError
 from ppvi.engine.minibatches import Minibatches, Stated, agreed
 from ppvi.engine.sessions import Recorder, Session, computed
-from ppvi.engine.sites import Drawn, Place, route_of
+from ppvi.engine.sites import Drawn, Place, route_of, undensed
 from ppvi.engine.unstaged import ONE_BY_ONE
-from ppvi.errors import EngineError, StrategyError
-from ppvi.ir import POINT, Origin
+from ppvi.errors import StrategyError
+from ppvi.ir import Origin
 from ppvi.pyro._buffers import Written, written
 from ppvi.pyro._distributions import SiteDistribution
 from ppvi.pyro._ops import OPS
 from ppvi.pyro._programs import Effects, PyroPrograms, drawn, scope_of
 from ppvi.pyro._provenance import Provenance
+from ppvi.pyro._refused import refuse_unreplayable
 from ppvi.pyro._trees import stacked, tree_map
 from ppvi.strategies import Draw, LeaveOneOut, Reinforce, Site, Strategy
 from ppvi.strategies.alternatives import LIMIT
@@ -235,7 +236,7 @@ class Replayed:
         self, session: Session, site: engine.Site, value: Any, role: str, intermediates: Sequence[Any]
     ) -> torch.Tensor:
         self.read_out(session, SiteDistribution(site.fn).bounds())
-        return computed(session, site, value, role, intermediates)
+        return computed(session, site, value, role, intermediates, ONE_RUN)
 
     def read_out(self, session: Session, tensors: Any) -> None:
         if not session.scope.plain:
@@ -258,6 +259,12 @@ class Replayed:
         self.states.append(torch.get_rng_state())
 
 
+ONE_RUN = (
+    "`elbo` or `iwelbo` with strategies of one run, such as Reparam() and Reinforce(), at sites that are drawn later"
+)
+"""What asks for the density of a draw only where it has just been drawn, in a program that is replayed."""
+
+
 def session_of(replay: Replay, effects: Effects, plain: bool, **options: Any) -> Session:
     """A session for one more run, with these effects."""
     programs, scope = PyroPrograms(replay.modules, effects), scope_of(plain=plain)
@@ -272,19 +279,6 @@ def is_decided(at: Place) -> bool:
     while hasattr(fn, "base_dist"):
         fn = fn.base_dist
     return at.named or type(fn).__name__ == "Delta"
-
-
-def refuse_unreplayable(at: Place) -> None:
-    """A site whose strategy needs a graph, or does not see that its support moves."""
-    strategy, site = at.strategies[-1], at.site
-    if strategy.stateful:
-        raise EngineError(
-            f"site {at.name!r} at {at.where}: {strategy} learns, and a program that is replayed has no sites to keep states "
-            f"for."
-        )
-    moves = any(bound.requires_grad and bool(bound.detach().isfinite().any()) for bound in site.bounds())
-    if moves and (strategy.fixed_support if at.named else site.region.name != POINT):
-        raise moving_support(at.name, site.name, at.where, strategy)
 
 
 SCORE = LeaveOneOut()
@@ -323,8 +317,12 @@ class Undecided:
         # A seed of its own: the numbers that follow in the stream are those of the rest, in every run of it.
         torch.default_generator.manual_seed(zlib.crc32(self.k.states[-1].numpy().tobytes()))
         draws = torch.cat([self.value.detach()[None], self.at.site.samples(torch.zeros(()), SCORE.n - 1)])
-        site = Site(self.at.name, self.at.site.lanes, SCORE.around(self.at.site, draws), OPS, None)
-        outcome: Any = SCORE.estimate(site, self.k)
+        try:
+            draw = SCORE.around(self.at.site, draws)
+        except NoDensityError as error:
+            read = f"it is read, compared or rounded at {self.k.replay.provenance.reads[self.number]}, so that"
+            raise undensed(self.at, read, error) from error
+        outcome: Any = SCORE.estimate(Site(self.at.name, self.at.site.lanes, draw, OPS, None), self.k)
         return outcome.finish(terms)
 
 

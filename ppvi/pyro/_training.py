@@ -9,7 +9,7 @@ import functools
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyro
@@ -22,6 +22,7 @@ from ppvi.engine.gaps import gaps_of
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import Arrays, Data, State, Whose
 from ppvi.errors import ProgramError
+from ppvi.pyro._buffers import named_again
 from ppvi.pyro._engine import Estimator
 from ppvi.pyro._keys import Key, drawing_from, random_state, seeded, seeds
 from ppvi.pyro._learning import States, value_and_grads
@@ -346,7 +347,10 @@ class Trainer:
 
     def end(self, state: State) -> None:
         self._go_to(state.arrays)
-        pyro.get_param_store().set_state({"params": self.leaves, "constraints": self._from.constraints})
+        stored = {"params": self.leaves, "constraints": self._from.constraints}
+        for bound in self.objectives:
+            stored = named_again(stored, bound.modules.aliases)
+        pyro.get_param_store().set_state(cast(Any, stored))
 
 
 HARMLESS = 10.0

@@ -22,7 +22,8 @@ from ppvi.pyro._compat import disable_current_modes
 from ppvi.pyro._keys import STAGING, seeded
 from ppvi.pyro._linearity import Linearity
 from ppvi.pyro._programs import Effects
-from ppvi.pyro._replay import SCORE, Replay, Replayed, is_decided, refuse_unreplayable, session_of
+from ppvi.pyro._refused import refuse_unreplayable
+from ppvi.pyro._replay import SCORE, Replay, Replayed, is_decided, session_of
 from ppvi.pyro._stage import registering
 from ppvi.strategies import Strategy
 
@@ -53,10 +54,10 @@ class Watched:
     def draw(self, session: Session, at: Place) -> Drawn:
         refuse_unreplayable(at)
         with nullcontext() if is_decided(at) else self.replay.provenance.paused():
-            value, _, route = self.run.drawn(session, at)
+            value, between, route = self.run.drawn(session, at)
             value = value.clone()
         self.followed.append((at, self.replay.provenance.follow(value)))
-        return Drawn(value, (), route)
+        return Drawn(value, between, route)
 
     def log_prob(
         self, session: Session, site: Site, value: torch.Tensor, role: str, intermediates: Sequence[Any]

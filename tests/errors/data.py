@@ -31,6 +31,19 @@ def observing(distribution, y, event=0):
     return gradient
 
 
+def as_events(distribution, y):
+    """The same, where all of the data are one event."""
+
+    def gradient(e: Case):
+        def model(y):
+            e.ppl.sample("mean", e.dist.Normal(0.0, 1.0))
+            e.ppl.sample("seen", distribution(e).expand([N]).to_event(1), obs=y)
+
+        e.objective(model=model).init(e.key, e.array(y))
+
+    return gradient
+
+
 def regression(x, y=None):
     """A gradient of a regression on what is passed for `x`."""
 
@@ -98,6 +111,11 @@ mistakes(
     ("shares in percent", observing(lambda e: e.dist.Beta(2.0, 2.0), [50.0, 20.0, 10.0, 5.0, 2.0]), "'seen'", "Beta", "5 of 5"),
     ("more successes than trials", observing(lambda e: e.dist.Binomial(3, e.xp.asarray(0.5)), [0.0, 1.0, 4.0, 1.0, 0.0]), "'seen'", "Binomial", "row 2"),
     ("outside of a uniform", observing(lambda e: e.dist.Uniform(0.0, 1.0), [0.0, 0.5, 1.5, 0.5, 0.0]), "'seen'", "Uniform", "row 2"),
+    ("a coin of two in an event", as_events(lambda e: e.dist.Bernoulli(0.5), [0, 1, 2, 1, 0]), "'seen'", "Bernoulli", "0 and 1"),
+    ("counts of fractions in an event", as_events(lambda e: e.dist.Poisson(2.0), [0, 1.5, 2, 1, 0]), "'seen'", "Poisson"),
+    ("more successes than trials in an event", as_events(lambda e: e.dist.Binomial(3, e.array(0.5)), [0, 1, 4, 1, 0]), "'seen'", "Binomial"),
+    ("waiting times below zero in an event", as_events(lambda e: e.dist.Exponential(1.0), [1, 2, -1, 3, 1]), "'seen'", "Exponential"),
+    ("shares in percent in an event", as_events(lambda e: e.dist.Beta(2.0, 2.0), [50, 20, 10, 5, 2]), "'seen'", "Beta"),
     ("another length than the plate", lambda e: e.objective().init(e.key, e.array(np.zeros(7))), "'heights'", "(7,)", "'rows'", "5"),
     ("a column of responses", lambda e: e.objective().init(e.key, e.array(X[:, None])), "'heights'", "(5, 1)"),
     ("a table in place of a column", lambda e: e.objective().init(e.key, e.array(np.ones((N, 3)))), "'heights'", "(5, 3)"),

@@ -300,6 +300,16 @@ def start_off_the_simplex(e):
     e.gradient(guide=guide)
 
 
+@mistake(PROGRAM, "MultivariateNormal of the model", "loc has shape (2, 3)", "(5, 3, 3)", HERE)
+def matrices_that_do_not_go_together(e):
+    def model(y):
+        e.ppl.sample(
+            "mean", e.dist.MultivariateNormal(e.xp.zeros((2, 3)), scale_tril=e.xp.ones((5, 1, 1)) * e.xp.eye(3))
+        )
+
+    e.gradient(model=model)
+
+
 @mistake(PROGRAM, "'loc'", "two shapes", "()", "(3,)", HERE)
 def parameter_of_two_shapes(e):
     def guide(y):
@@ -396,7 +406,7 @@ def keyword_of_a_distribution(e):
     e.gradient(model=of(e, lambda: e.dist.Normal(mean=0.0, std=1.0)))
 
 
-@mistake(Exception, "ppvi was running the model", "'mean'")
+@mistake(PROGRAM, "Normal of the model", "loc has shape (3,)", "scale has shape (4,)", HERE)
 def shapes_that_do_not_broadcast(e):
     e.gradient(model=lambda y: heights(e, y, e.dist.Normal(mean(e) * e.xp.ones(3), e.xp.ones(4))), guide=e.guide)
 

@@ -10,6 +10,7 @@ import pytest
 from flax import linen, nnx
 from jax.experimental.ode import odeint
 from numpyro import handlers
+from numpyro.contrib.control_flow import scan
 from numpyro.contrib.module import flax_module, nnx_module
 from numpyro.distributions import constraints
 from numpyro.infer import SVI, Trace_ELBO
@@ -20,6 +21,7 @@ import ppvi
 import ppvi.numpyro as vi
 from models.eight_schools import EFFECTS, ERRORS
 from ppvi.objectives import elbo, iwelbo
+from ppvi.strategies import RunningMean
 
 KEY = jax.random.key(0)
 
@@ -417,6 +419,80 @@ def test_as_loss_of_svi(stable_update, progress_bar):
     exact = np.log(0.3 / 0.7) + 2 * np.asarray(y) - 2
     np.testing.assert_allclose(result.params["logits"], exact, atol=0.01)
     assert svi.evaluate(result.state, y) < 10
+
+
+def observing(sample, rounds=False):
+    """The loss of SVI on a model of counts."""
+
+    def model(y):
+        rate = jnp.exp(numpyro.sample("rate", dist.Normal(0.0, 1.0)))
+        if rounds:
+            scan(lambda c, x: (c, numpyro.sample("early", dist.Poisson(rate), obs=x)), 0.0, jnp.ones(2))
+        sample(y, rate)
+
+    def guide(y):
+        numpyro.sample("rate", dist.Normal(numpyro.param("loc", 0.0), 1.0))
+
+    return SVI(model, guide, optax.adam(0.1), loss=vi.objective(elbo, model, guide).as_loss())
+
+
+def counts(y, rate, **options):
+    with numpyro.plate("rows", len(y)):
+        numpyro.sample("y", dist.Poisson(rate, **options), obs=y)
+
+
+DATA_OF_SVI = {
+    "below zero": (
+        counts,
+        [-1.0, 0.0, 2.0],
+        r"'y' of the model at .*test_objective.py:\d+ observes 1 of 3 values outside",
+    ),
+    "an infinity": (counts, [0.0, np.inf, 2.0], r"'y' of the model at .*test_objective.py:\d+ observes 1 infinite"),
+    "a NaN of the program": (
+        lambda y, rate: numpyro.sample("y", dist.Normal(rate, 1.0), obs=jnp.log(y - 1.0).sum()),
+        [0.0, 1.0, 2.0],
+        r"'y' of the model at .*test_objective.py:\d+ observes 1 NaN",
+    ),
+}
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+@pytest.mark.parametrize("name", DATA_OF_SVI)
+@pytest.mark.parametrize("verb", ["run", "update", "evaluate"])
+def test_data_that_cannot_be_are_refused_under_svi(name, verb, rounds):
+    """As by `init`, which SVI does not call."""
+    sample, y, said = DATA_OF_SVI[name]
+    svi, y = observing(sample, rounds), jnp.array(y)
+    with pytest.raises(ppvi.ProgramError, match=said):
+        svi.run(KEY, 2, y, progress_bar=False) if verb == "run" else getattr(svi, verb)(svi.init(KEY, y), y)
+
+
+def test_a_strategy_that_learns_is_refused_under_svi():
+    """Wherever it is named; the state of one at a site began anew with every step."""
+
+    def guide():
+        numpyro.sample(
+            "z", dist.Bernoulli(logits=numpyro.param("a", 0.3)), infer={"strategy": ppvi.Reinforce(RunningMean())}
+        )
+
+    loss = vi.objective(elbo, lambda: numpyro.sample("z", dist.Bernoulli(0.4)), guide).as_loss()
+    svi = SVI(lambda: numpyro.sample("z", dist.Bernoulli(0.4)), guide, optax.adam(0.1), loss)
+    with pytest.raises(ppvi.StrategyError, match=r"as_loss: Reinforce\(.* of site 'z' learns"):
+        svi.run(KEY, 2, progress_bar=False)
+
+
+FINE_FOR_SVI = {
+    "under a mask": lambda y, rate: numpyro.handlers.mask(lambda: counts(y, rate), mask=y >= 0)(),
+    "said to be unchecked": lambda y, rate: counts(y, rate, validate_args=False),
+    "of a draw": lambda y, rate: numpyro.sample("y", dist.HalfNormal(1.0), obs=-rate),
+}
+
+
+@pytest.mark.parametrize("name", FINE_FOR_SVI)
+def test_what_is_no_data_is_left_alone_under_svi(name):
+    svi, y = observing(FINE_FOR_SVI[name]), jnp.array([-1.0, 0.0, 2.0])
+    losses = svi.run(KEY, 2, y, progress_bar=False).losses
+    assert np.isfinite(losses).all() == (name == "under a mask")
 
 
 def test_a_function_of_jax_nn_after_what_may_be_infinite():

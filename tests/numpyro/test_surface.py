@@ -189,6 +189,16 @@ def test_the_trace_of_what_is_computed():
         require("jax", f"what computes is a {type(trace).__name__}, no EvalTrace", type(trace).__name__ == "EvalTrace")
 
 
+def test_what_is_computed_of_numbers_in_a_trace():
+    from jax._src import config
+
+    with jax.ensure_compile_time_eval():
+        held = jax.make_jaxpr(lambda: jnp.sin(1.0))().eqns == []
+        with config.eager_constant_folding(False):
+            held = held and len(jax.make_jaxpr(lambda: jnp.sin(1.0))().eqns) == 1
+    require("jax", "config.eager_constant_folding does not say whether numbers are recorded", held)
+
+
 def test_functions_with_a_derivative_rule():
     from jax._src.lax.other import logaddexp
 

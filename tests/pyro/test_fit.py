@@ -224,3 +224,16 @@ def test_nan_in_a_gradient_names_the_parameter():
 def test_what_is_wrong_is_said(options, message):
     with pytest.raises(ppvi.ProgramError, match=message):
         vi.fit(vi.objective(elbo, model, guide), 0, Y, progress=False, **options)
+
+
+def test_a_distribution_of_the_users_validates_afterwards():
+    """What `to_event` makes has whether it does of its base; that stays the user's, and Pyro's own loss refuses as before."""
+    fn = dist.Exponential(torch.ones(2)).to_event(1)
+
+    def model(y):
+        pyro.sample("y", fn, obs=y)
+
+    bound = vi.objective(elbo, model, lambda y: None)
+    assert float(bound.estimate(0, {}, torch.tensor([1.0, 2.0]))) == pytest.approx(-3.0)
+    with pytest.raises(ValueError, match="within the support"):
+        pyro.infer.Trace_ELBO().loss(model, lambda y: None, torch.tensor([-1.0, 2.0]))
