@@ -24,6 +24,27 @@ if TYPE_CHECKING:  # which takes seconds to import
     from ppvi.engine._arviz import ArviZData
 
 
+@dataclass(frozen=True)
+class Approximated:
+    """What `approximate` has tried.
+
+    **Attributes**
+
+    - `version`: of a hierarchical model, whether it is as written or non-centred; else None.
+    - `bounds`: the evidence lower bounds of the Gaussians from every mode that was found, of every version, the highest first.
+    - `settled`: whether the steps were enough.
+    """
+
+    version: str | None
+    bounds: tuple[float, ...]
+    settled: bool
+
+    def __str__(self) -> str:
+        said = "" if self.version is None else f"the model {self.version}; "
+        others = f", those of others {', '.join(f'{x:.5g}' for x in self.bounds[1:])}" if self.bounds[1:] else ""
+        return f"{said}bound {self.bounds[0]:.5g}{others}"
+
+
 @dataclass(frozen=True, eq=False)
 class Fit:
     """A fitted objective.
@@ -36,6 +57,7 @@ class Fit:
     - `seconds`: what the call took that it comes from.
     - `start`: the number of the start that `params` and `losses` are of.
     - `chosen`: of several starts, what each of them has reached; None while the fit goes on.
+    - `approximated`: of `approximate`, what was tried; else None.
     """
 
     params: Params = field(repr=False)
@@ -48,6 +70,7 @@ class Fit:
     kwargs: Mapping[str, Any] = field(repr=False)
     start: int = 0
     chosen: Chosen | None = None
+    approximated: Approximated | None = None
 
     @property
     def losses(self) -> np.ndarray:
@@ -133,7 +156,7 @@ class Fit:
             return "Fit of 0 steps"
         losses, names = ", ".join(trends(self.losses)), list(self.params)
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        starts = "" if self.chosen is None else f"; {self.chosen}"
+        starts = "".join(f"; {x}" for x in (self.chosen, self.approximated) if x is not None)
         shown = ", ".join(names[:SHOWN])
         return f"Fit of {len(self.losses)} steps ({self.why}): loss {losses}; parameters {shown}{more}{starts}"
 

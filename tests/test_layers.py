@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
-    ["axes", "errors", "losses", "ops", "source", "tables", "trees"],
+    ["approximation", "axes", "errors", "losses", "ops", "source", "tables", "trees"],
     ["doors", "options", "plots"],
     ["pairing"],
     ["checks"],
@@ -30,7 +30,7 @@ LAYERS = [
     ["draws", "identity", "steps", "stopping"],
     ["checkpoints", "course", "predict", "starts"],
     ["fitted"],
-    ["fit"],
+    ["approximate", "fit"],
     ["numpyro", "pyro"],
     ["check", "comparison", "given"],
     ["compare", "loo"],

@@ -49,12 +49,12 @@ def refuse_options(
 
 
 def looked_at(
-    session: Session, model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    verb: str, session: Session, model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a model that is drawn from, which are arrays where it computes with them as such.
 
-    One run of it, of all rows of its plates, refuses data that it cannot have, and sites that NUTS cannot move. What `ppvi`
-    alone cannot run, such as a site without a sampler, is left to NUTS.
+    One run of it, of all rows of its plates, refuses data that it cannot have, and discrete sites that cannot be summed out.
+    What `ppvi` alone cannot run, such as a site without a sampler, is left to the library.
     """
     given = args, dict(kwargs)
     try:
@@ -62,7 +62,7 @@ def looked_at(
             trace = p.simulate()
     except (EngineError, StrategyError):
         return given
-    refuse_sites(session, trace)
+    refuse_sites(verb, session, trace)
     return (in_arrays(session.engine, *given) or given) if computes(model) else given
 
 
@@ -75,39 +75,39 @@ def _drawn(p: Program, q: Program) -> Array:
     return p.simulate().log_density
 
 
-def refuse_sites(session: Session, trace: Trace) -> None:
-    """A model needs a site that NUTS can move, and discrete ones have to be summed out."""
+def refuse_sites(verb: str, session: Session, trace: Trace) -> None:
+    """A model needs a continuous site, and discrete ones have to be summed out."""
     if not trace:
-        raise ProgramError("nuts: the model has no latent site, so that there is nothing to draw.")
+        raise ProgramError(f"{verb}: the model has no latent site, so that there is nothing to draw.")
     discrete = session.names.discrete("model")
     if set(discrete) >= set(trace):
         raise ProgramError(
-            f"nuts: the latent sites {sorted(trace)} are all discrete, and NUTS moves continuous ones: sum them out "
+            f"{verb}: the latent sites {sorted(trace)} are all discrete, and it is for continuous ones: sum them out "
             f"by hand, or fit a guide of them, as by Enumerate()."
         )
     for name, said in discrete.items():
         fn = trace.distributions[name].fn if name in trace.distributions else None
         if fn is not None and not session.scope.distribution(fn).has_enumerate_support:
             raise ProgramError(
-                f"nuts: site {name!r} is discrete, {said}, and has infinitely many values: sum it out by hand, or fit a "
+                f"{verb}: site {name!r} is discrete, {said}, and has infinitely many values: sum it out by hand, or fit a "
                 f"guide of it."
             )
 
 
 @contextmanager
 def starting(
-    model: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    verb: str, model: Callable[..., Any], known: Known, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Iterator[None]:
-    """Around a sampler, which may find nowhere to begin."""
+    """Around what runs a model by the library's own means, which may find nowhere to begin."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
         if found := gaps([model], known, args, kwargs):
             raise ProgramError(
-                f"nuts failed ({type(error).__name__}), and {' and '.join(found)}: drop these rows, or fill them in and leave "
-                f"them out by a mask."
+                f"{verb} failed ({type(error).__name__}), and {' and '.join(found)}: drop these rows, or fill them in and "
+                f"leave them out by a mask."
             ) from error
-        noted(error, f"nuts of the model {name_of(model)}.")
+        noted(error, f"{verb} of the model {name_of(model)}.")
         raise
 
 

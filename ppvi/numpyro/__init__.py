@@ -12,12 +12,13 @@ from ppvi.numpyro import _xla, _lapack  # noqa: F401  # isort: skip  (before any
 from ppvi._draws import posterior
 from ppvi._predict import predict
 from ppvi.fit import Fit, fit
+from ppvi.numpyro._approximate import approximate
 from ppvi.numpyro._handlers import strategies
 from ppvi.numpyro._mcmc import nuts
 from ppvi.numpyro._objective import objective
 from ppvi.objective import Objective
 
-__all__ = ["Fit", "Objective", "fit", "nuts", "objective", "posterior", "predict", "strategies"]
+__all__ = ["Fit", "Objective", "approximate", "fit", "nuts", "objective", "posterior", "predict", "strategies"]
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,7 @@ a version lacks. Every operation with a body says here in words of its own what 
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -37,9 +38,16 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from numpyro.contrib.control_flow.cond import cond_wrapper as cond_wrapper
 from numpyro.contrib.control_flow.scan import scan_wrapper as scan_wrapper
 from numpyro.distributions import Distribution, ExpandedDistribution
+from numpyro.infer.autoguide import AutoContinuous
 from numpyro.ops.pytree import PytreeTrace as PytreeTrace
 from numpyro.optim import _NumPyroOptim
 from numpyro.primitives import _PYRO_STACK, CondIndepStackFrame as CondIndepStackFrame
+
+
+def enable_x64(on: bool) -> AbstractContextManager[Any]:
+    """A context in which numbers are in double precision, or not."""
+    return (jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")).enable_x64(on)
+
 
 Body = TypeVar("Body", Jaxpr, ClosedJaxpr)
 
@@ -285,3 +293,17 @@ def is_unchecked(fn: Distribution) -> bool:
 def leave_unchecked(fn: Distribution) -> None:
     """Have a distribution refuse no value."""
     fn._validate_args = False  # type: ignore[misc]
+
+
+# NumPyro's autoguides -------------------------------------------------------------------------------------------------
+
+
+def initial_point(guide: AutoContinuous) -> jax.Array:
+    """Where it begins in unconstrained space."""
+    return guide._init_latent
+
+
+def sites_at(guide: AutoContinuous, point: Any) -> Mapping[str, Any]:
+    """The parts of a point of unconstrained space, by site."""
+    parts: Any = guide._unpack_latent(point)
+    return parts

@@ -72,8 +72,8 @@ def nuts(
     refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress)
     key = as_key(key)
     session = session_of(key)
-    with starting(model, known, args, kwargs):
-        args, kwargs = looked_at(session, model, args, kwargs)
+    with starting("nuts", model, known, args, kwargs):
+        args, kwargs = looked_at("nuts", session, model, args, kwargs)
     discrete = session.names.discrete("model")
     if discrete and find_spec("funsor") is None:
         raise ProgramError(
@@ -90,7 +90,7 @@ def nuts(
         chain_method="vectorized",
         progress_bar=progress,
     )
-    with starting(model, known, args, kwargs):
+    with starting("nuts", model, known, args, kwargs):
         sampler.run(key, *args, extra_fields=tuple(STATS), **kwargs)
     state: Any = sampler.last_state
     names = set(state.z)  # of the latent sites

@@ -17,13 +17,14 @@ from ppvi._draws import posterior
 from ppvi._predict import predict
 from ppvi.fit import Fit, fit
 from ppvi.objective import Objective
+from ppvi.pyro._approximate import approximate
 from ppvi.pyro._handlers import strategies
 from ppvi.pyro._mcmc import nuts
 from ppvi.pyro._objective import objective
 
 del _pyro, _torch
 
-__all__ = ["Fit", "Objective", "fit", "nuts", "objective", "posterior", "predict", "strategies"]
+__all__ = ["Fit", "Objective", "approximate", "fit", "nuts", "objective", "posterior", "predict", "strategies"]
 
 
 def __dir__() -> list[str]:

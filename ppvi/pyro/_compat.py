@@ -17,6 +17,7 @@ from unittest import mock
 
 import torch
 from pyro.infer import ELBO
+from pyro.infer.autoguide import AutoContinuous
 from pyro.infer.util import is_validation_enabled as is_validation_enabled
 from pyro.nn.module import _Context
 from pyro.poutine.guide import GuideMessenger
@@ -309,6 +310,11 @@ def is_masked(fn: Any) -> bool:
     return hasattr(fn, "_mask")
 
 
+def masks_all(fn: Any) -> bool:
+    """Whether a masked distribution has no density that counts."""
+    return fn._mask is False
+
+
 # Pyro -----------------------------------------------------------------------------------------------------------------
 
 HANDLERS: list[Any] = _PYRO_STACK
@@ -346,3 +352,14 @@ def optimizer_of(optimizer: Any, leaf: torch.Tensor) -> Any:
 def clipping_of(optimizer: Any, leaf: torch.Tensor) -> Any:
     """How one of Pyro's clips the gradient of a tensor."""
     return optimizer._get_grad_clip(leaf)
+
+
+def initial_point(guide: AutoContinuous) -> torch.Tensor:
+    """Where it begins in unconstrained space."""
+    return guide._init_loc()
+
+
+def sites_at(guide: AutoContinuous, point: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The parts of a point of unconstrained space, by site."""
+    parts: Any = guide._unpack_latent(point)
+    return {site["name"]: x for site, x in parts}

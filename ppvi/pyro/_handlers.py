@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from pyro.distributions import Unit, constraints
+from pyro.distributions import Delta, MaskedDistribution, Unit, constraints
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch.overrides import TorchFunctionMode
@@ -31,6 +31,7 @@ from ppvi.pyro._compat import (
     is_functorch_wrapped_tensor,
     is_guided,
     is_lazy,
+    masks_all,
     tree_map,
 )
 from ppvi.pyro._refused import HOOKS, refuse_hook
@@ -106,7 +107,7 @@ class Around(Messenger):
         if isinstance(fn, Subsample):
             self._plate(msg)
             return
-        if msg["infer"].get(DETERMINISTIC):
+        if msg["infer"].get(DETERMINISTIC) or _is_made_of_others(msg):
             self.run.keep(name, msg["value"], frames)
             return
         if msg["is_observed"] and is_guided():
@@ -163,6 +164,14 @@ class Around(Messenger):
         elif name not in self.plates.taken:
             msg["value"] = known(fn.sample())
         # Otherwise it has no value: it is of all rows, whatever is stated, and `all_rows` is around.
+
+
+def _is_made_of_others(msg: Any) -> bool:
+    """Whether a handler that reparametrises has made a site of others: its value is given, and its density does not count."""
+    fn = msg["fn"]
+    return (
+        msg["is_observed"] and isinstance(fn, MaskedDistribution) and isinstance(fn.base_dist, Delta) and masks_all(fn)
+    )
 
 
 def _round(frame: Any) -> int | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # which takes seconds to import
     from ppvi.engine._arviz import ArviZData
 
 
-def _session() -> Session:
+def session() -> Session:
     """One in which a model runs once, on all rows, for its data to be looked at."""
     options = {"parameters": Found(), "repeats": ONCE, "plate_rows": Whole()}
     return Session(
@@ -62,12 +62,12 @@ def nuts(
     refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress, least=4)
     found: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
     with seeded(key), all_rows():
-        with torch.random.fork_rng(), torch.no_grad(), starting(model, known, args, kwargs):
-            args, kwargs = looked_at(_session(), model, args, kwargs)
+        with torch.random.fork_rng(), torch.no_grad(), starting("nuts", model, known, args, kwargs):
+            args, kwargs = looked_at("nuts", session(), model, args, kwargs)
         for _ in range(num_chains):
             kernel = NUTS(AllRows()(config_enumerate(model)), target_accept_prob=target_accept_prob)
             sampler = MCMC(kernel, num_samples=num_samples, warmup_steps=num_warmup, disable_progbar=not progress)
-            with starting(model, known, args, kwargs):
+            with starting("nuts", model, known, args, kwargs):
                 sampler.run(*args, **kwargs)
             diverging = np.isin(np.arange(num_samples), sampler.diagnostics()["divergences"]["chain 0"])
             found.append(({name: x.detach().cpu().numpy() for name, x in sampler.get_samples().items()}, diverging))

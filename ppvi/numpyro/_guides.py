@@ -1,0 +1,110 @@
+"""Guides of `approximate`: points of unconstrained space, and a Gaussian there."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from numpyro.handlers import block, seed, substitute, trace
+from numpyro.infer import init_to_uniform
+from numpyro.infer.autoguide import AutoContinuous, AutoGuide, AutoMultivariateNormal
+from numpyro.infer.util import constrain_fn
+
+from ppvi.approximation import lower
+from ppvi.numpyro._compat import initial_point, sites_at
+from ppvi.strategies import Enumerate
+
+POINTS = "points"
+
+
+class Begun(AutoGuide):
+    """A guide that one run of the model tells what it is of, from an ordinary point. NumPyro's own looks for a point where the
+    gradient is finite, operation by operation, and takes longer to begin than all the rest."""
+
+    def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
+        self.prototype_trace = found = run_of(self.model, 0, args, kwargs)
+        latent = {name: site for name, site in found.items() if is_latent(site)}
+        self._init_locs = {name: dist.biject_to(site["fn"].support).inv(site["value"]) for name, site in latent.items()}
+        self._prototype_frames = {frame.name: frame for site in latent.values() for frame in site["cond_indep_stack"]}
+        self._prototype_frame_full_sizes = {
+            name: site["args"][0] for name, site in found.items() if site["type"] == "plate"
+        }
+        seeded = seed(self.model, 0)
+        self._postprocess_fn = functools.partial(constrain_fn, seeded, args, kwargs, return_deterministic=True)
+
+
+class Points(AutoContinuous, Begun):
+    """The uniform distribution on so many points of unconstrained space, which are a parameter, `(point, dimension)`.
+
+    The bound is then the mean of the log joint density over them, and its gradient that of each point by their number.
+    """
+
+    def __init__(self, model: Callable[..., Any]):
+        super().__init__(continuous(model))
+        self.count = 1
+
+    def at(self, count: int) -> Self:
+        found = copy.copy(self)
+        found.count = count
+        return found
+
+    @property
+    def order(self) -> np.ndarray:
+        return order_of(self)
+
+    def _get_posterior(self) -> dist.Distribution:
+        points: Any = numpyro.param(POINTS, jnp.broadcast_to(initial_point(self), (self.count, self.latent_dim)))
+        infer: Any = {"is_auxiliary": True, "strategy": Enumerate()}
+        uniform: Any = dist.Categorical(logits=jnp.zeros(self.count))
+        at: Any = numpyro.sample("_point", uniform, infer=infer)
+        return dist.Delta(points[at], event_dim=1)
+
+
+class Gaussian(AutoMultivariateNormal, Begun):
+    """NumPyro's `AutoMultivariateNormal` of the continuous sites."""
+
+    def __init__(self, model: Callable[..., Any]):
+        super().__init__(continuous(model))
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        self._setup_prototype(*args, **kwargs)
+
+    def params(self, loc: np.ndarray, scale: np.ndarray) -> dict[str, Any]:
+        place = np.argsort(order_of(self))
+        found = {"loc": loc[place], "scale_tril": lower(scale[place])}
+        return {f"{self.prefix}_{name}": jnp.asarray(x) for name, x in found.items()}
+
+
+def order_of(guide: AutoContinuous) -> np.ndarray:
+    """Where the entries of a point are, the sites in the order of their names: that of a guide depends on how it was begun."""
+    places = sites_at(guide, np.arange(guide.latent_dim))
+    return np.concatenate([np.ravel(places[name]) for name in sorted(places)])
+
+
+def continuous(model: Callable[..., Any]) -> Callable[..., Any]:
+    """A model without its latent discrete sites, of which a guide has none."""
+    return block(model, hide_fn=lambda site: is_latent(site) and _is_discrete(site))
+
+
+def is_latent(site: Mapping[str, Any]) -> bool:
+    return site["type"] == "sample" and not site["is_observed"]
+
+
+def _is_discrete(site: Mapping[str, Any]) -> bool:
+    return site["fn"].support is not None and site["fn"].support.is_discrete
+
+
+def run_of(model: Callable[..., Any], i: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The sites of a run from an ordinary point, of which there are many."""
+
+    def start(site: Any) -> Any:
+        return None if is_latent(site) and _is_discrete(site) else init_to_uniform(site)
+
+    with block(), numpyro.validation_enabled(False):
+        return trace(substitute(seed(model, i), substitute_fn=start)).get_trace(*args, **kwargs)

@@ -1,0 +1,96 @@
+"""Guides of `approximate`: points of unconstrained space, and a Gaussian there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.infer.autoguide import AutoContinuous, AutoMultivariateNormal
+from pyro.infer.autoguide.initialization import InitMessenger, init_to_uniform
+
+from ppvi.approximation import lower
+from ppvi.pyro._compat import initial_point, sites_at
+from ppvi.pyro._keys import seeded
+from ppvi.strategies import Enumerate
+
+POINTS = "_points"
+
+
+class Points(AutoContinuous):
+    """The uniform distribution on so many points of unconstrained space, which are a parameter, `(point, dimension)`.
+
+    The bound is then the mean of the log joint density over them, and its gradient that of each point by their number.
+    """
+
+    def __init__(self, model: Callable[..., Any]):
+        super().__init__(continuous(model))
+        self.count = 1
+
+    def at(self, count: int) -> Self:
+        found = copy.copy(self)
+        found.count = count
+        return found
+
+    @property
+    def order(self) -> np.ndarray:
+        return order_of(self)
+
+    def get_posterior(self, *args: Any, **kwargs: Any) -> dist.TorchDistribution:
+        points = pyro.param(POINTS, lambda: initial_point(self).expand(self.count, -1).clone())
+        infer: Any = {"is_auxiliary": True, "strategy": Enumerate()}
+        at = pyro.sample("_point", dist.Categorical(logits=torch.zeros(self.count)), infer=infer)
+        return dist.Delta(points[at], event_dim=1)
+
+
+class Gaussian(AutoMultivariateNormal):
+    """Pyro's `AutoMultivariateNormal` of the continuous sites."""
+
+    def __init__(self, model: Callable[..., Any]):
+        super().__init__(continuous(model))
+        self._pyro_name = "AutoMultivariateNormal"
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        with seeded(0):
+            self._setup_prototype(*args, **kwargs)
+
+    def params(self, loc: np.ndarray, scale: np.ndarray) -> dict[str, torch.Tensor]:
+        place = np.argsort(order_of(self))
+        factor = lower(scale[place])
+        sizes = np.diag(factor)
+        found = {"loc": loc[place], "scale": sizes, "scale_tril": factor / sizes[:, None]}
+        return {f"{self._pyro_name}.{name}": torch.tensor(x, dtype=self.loc.dtype) for name, x in found.items()}
+
+
+def order_of(guide: AutoContinuous) -> np.ndarray:
+    """Where the entries of a point are, the sites in the order of their names."""
+    places = sites_at(guide, torch.arange(guide.latent_dim))
+    return np.concatenate([places[name].numpy().ravel() for name in sorted(places)])
+
+
+def continuous(model: Callable[..., Any]) -> Callable[..., Any]:
+    """A model without its latent discrete sites, of which a guide has none."""
+
+    def hidden(site: Any) -> bool:
+        return is_latent(site) and site["fn"].support.is_discrete
+
+    return poutine.block(model, hide_fn=hidden)
+
+
+def is_latent(site: Any) -> bool:
+    return site["type"] == "sample" and not site["is_observed"] and not poutine.util.site_is_subsample(site)
+
+
+def run_of(model: Callable[..., Any], i: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The sites of a run from an ordinary point, of which there are many."""
+
+    def start(site: Any) -> Any:
+        return site["fn"]() if site["fn"].support.is_discrete else init_to_uniform(site)
+
+    with poutine.block(), seeded(i), torch.no_grad(), pyro.validation_enabled(False):
+        return poutine.trace(InitMessenger(start)(model)).get_trace(*args, **kwargs).nodes

@@ -1,0 +1,314 @@
+"""From a model to a Gaussian: against closed forms, quadrature and reference draws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyro
+import pytest
+import torch
+
+import models.posteriors as posteriors
+import ppvi
+import ppvi.numpyro
+import ppvi.pyro
+from ppvi.approximation import climbed, fitted, lower, points_of
+from tests.data import gold_standard, posterior_data
+from tests.engines import ENGINES, PYRO, dist, on, ppl, xp
+
+RNG = np.random.default_rng(3)
+each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+
+
+# Log densities of arrays ------------------------------------------------------------------------------------------------------
+
+
+def gaussian(mean, precision):
+    def density(points):
+        away = points - mean
+        return -0.5 * float(np.einsum("ni,ij,nj->n", away, precision, away).mean()), -away @ precision
+
+    return density
+
+
+def spread(size, least=1e-4, most=1e4):
+    """A covariance in raw units: correlated, with variances that are eight orders of magnitude apart."""
+    ways = np.linalg.qr(RNG.normal(size=(size, size)))[0]
+    return ways @ np.diag(np.geomspace(least, most, size)) @ ways.T
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 40])
+def test_points_have_the_moments_of_a_standard_normal(size):
+    points = points_of(size, 8 * size, 0)
+    np.testing.assert_allclose(points.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(points.T @ points / len(points), np.eye(size), atol=1e-10)
+    assert (points_of(size, 8 * size, 1) != points).any()
+
+
+@pytest.mark.parametrize("size", [1, 5, 30])
+def test_a_gaussian_is_found_exactly(size):
+    mean, covariance = 100 * RNG.normal(size=size), spread(size)
+    density = gaussian(mean, np.linalg.inv(covariance))
+    mode = climbed(density, np.zeros(size))
+    found = fitted(density, mode, points_of(size, 128, 0))
+    sds = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose((found.loc - mean) / sds, 0, atol=1e-3)
+    np.testing.assert_allclose(
+        found.scale @ found.scale.T / np.outer(sds, sds), covariance / np.outer(sds, sds), atol=1e-3
+    )
+    assert found.settled
+    assert mode.concave
+
+
+def test_the_nearest_gaussian_in_one_dimension():
+    """Of a skew density, log p = a x - exp(x): E_q = a m - exp(m + s^2 / 2) + log s is highest at s^2 = 1 / a, and m by its."""
+    a = 3.0
+
+    def density(points):
+        return float((a * points - np.exp(points)).mean()), a - np.exp(points)
+
+    found = fitted(density, climbed(density, np.zeros(1)), points_of(1, 512, 0))
+    assert found.scale[0, 0] ** 2 == pytest.approx(1 / a, rel=2e-2)
+    assert found.loc[0] == pytest.approx(np.log(a) - 1 / (2 * a), abs=5e-3)
+
+
+def test_a_mode_in_a_bent_valley():
+    """Rosenbrock's, from where he began."""
+
+    def density(points):
+        x, y = points.T
+        value = -(100 * (y - x**2) ** 2 + (1 - x) ** 2)
+        return float(value.mean()), np.stack([400 * x * (y - x**2) + 2 * (1 - x), -200 * (y - x**2)], -1)
+
+    mode = climbed(density, np.array([-1.2, 1.0]))
+    np.testing.assert_allclose(mode.point, 1, atol=1e-4)
+    np.testing.assert_allclose(mode.scale @ mode.scale.T, np.linalg.inv([[802.0, -400.0], [-400.0, 200.0]]), rtol=1e-3)
+
+
+def test_a_saddle_is_said_to_be_one():
+    """Where a density rises in one direction for ever, there is no mode."""
+
+    def density(points):
+        x, y = points.T
+        return float((x - y**2).mean()), np.stack([np.ones(len(points)), -2 * y], -1)
+
+    assert not climbed(density, np.zeros(2), rounds=5).concave
+
+
+def test_a_cholesky_factor():
+    factor = RNG.normal(size=(4, 4))
+    np.testing.assert_allclose(lower(factor), np.linalg.cholesky(factor @ factor.T), rtol=1e-8)
+
+
+# Models -----------------------------------------------------------------------------------------------------------------------
+
+ROWS = np.stack([np.ones(60), RNG.normal(100.0, 15.0, 60), RNG.normal(0.0, 0.01, 60)], -1)
+SEEN = ROWS @ np.array([20.0, 0.5, -300.0]) + RNG.normal(0.0, 2.0, 60)
+
+
+def regression(rows, y):
+    """y ~ N(rows beta, 2),  beta ~ N(0, 1000)"""
+    beta = ppl.sample("beta", dist.Normal(xp.zeros(3), 1000.0).to_event(1))
+    with ppl.plate("rows", len(y)):
+        ppl.sample("y", dist.Normal(rows @ beta, 2.0), obs=y)
+
+
+@each_engine
+def test_a_regression_in_raw_units(engine):
+    """Columns of 1, of about 100 and of about .01, which Adam's default steps do not get to."""
+    precision = ROWS.T @ ROWS / 4 + np.eye(3) / 1e6
+    mean, sds = np.linalg.solve(precision, ROWS.T @ SEEN / 4), np.sqrt(np.diag(np.linalg.inv(precision)))
+    with on(engine):
+        fit = engine.vi.approximate(
+            regression, engine.key(0), engine.array(np.float32(ROWS)), engine.array(np.float32(SEEN))
+        )
+        draws = fit.posterior(draws=4000).posterior["beta"].values[0]
+    np.testing.assert_allclose((draws.mean(0) - mean) / sds, 0, atol=0.06)
+    np.testing.assert_allclose(draws.std(0) / sds, 1, atol=0.06)
+    evidence = -0.5 * 60 * np.log(2 * np.pi * 4) - 0.5 * 3 * np.log(1e6) - 0.5 * np.linalg.slogdet(precision)[1]
+    evidence -= 0.5 * (SEEN @ SEEN / 4 - mean @ precision @ mean)
+    assert fit.approximated.bounds == (pytest.approx(evidence, abs=1e-2),)
+    assert "bound" in str(fit)
+    assert fit.losses[-1] == pytest.approx(-evidence, abs=1e-2)
+
+
+POINTS = np.float32(np.concatenate([RNG.normal(-2.0, 0.6, 12), RNG.normal(2.0, 0.6, 8)]))
+
+
+def mixture(x):
+    """share ~ Beta(2, 2),  z_i ~ Bernoulli(share),  x_i ~ N(4 z_i - 2, 0.6)"""
+    share = ppl.sample("share", dist.Beta(xp.array(2.0), 2.0))
+    with ppl.plate("points", len(x)):
+        z = ppl.sample("z", dist.Bernoulli(share))
+        ppl.sample("x", dist.Normal(4.0 * z - 2.0, 0.6), obs=x)
+
+
+@each_engine
+def test_discrete_sites_are_summed_out(engine):
+    """Against quadrature over the share."""
+    grid = np.linspace(1e-4, 1 - 1e-4, 4001)
+    near = np.exp(-0.5 * ((POINTS[:, None] - np.array([-2.0, 2.0])) / 0.6) ** 2)
+    logs = np.log(grid * (1 - grid)) + np.log((1 - grid)[:, None] * near[:, 0] + grid[:, None] * near[:, 1]).sum(-1)
+    weights = np.exp(logs - logs.max())
+    weights /= weights.sum()
+    mean = weights @ grid
+    sd = np.sqrt(weights @ (grid - mean) ** 2)
+    with on(engine):
+        fit = engine.vi.approximate(mixture, engine.key(0), engine.array(POINTS))
+        found = fit.posterior(draws=4000).posterior
+    assert abs(float(found["share"].mean()) - mean) < 0.1 * sd
+    assert float(found["share"].std()) == pytest.approx(sd, rel=0.1)
+    assert found["z"].shape == (1, 4000, 20)
+
+
+EFFECTS = np.float32([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+ERRORS = np.float32([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+
+
+def schools(effects, errors):
+    mu = ppl.sample("mu", dist.Normal(xp.array(0.0), 5.0))
+    tau = ppl.sample("tau", dist.HalfCauchy(xp.array(5.0)))
+    with ppl.plate("schools", 8):
+        theta = ppl.sample("theta", dist.Normal(mu, tau))
+        ppl.sample("y", dist.Normal(theta, errors), obs=effects)
+
+
+@each_engine
+def test_a_hierarchical_model_is_tried_non_centred(engine):
+    """The funnel of the schools has no Gaussian near it, and the model non-centred has; all sites are among the draws."""
+    reference = gold_standard("eight_schools-eight_schools_noncentered", ("mu", "tau", "theta"))
+    with on(engine):
+        fit = engine.vi.approximate(schools, engine.key(1), engine.array(EFFECTS), engine.array(ERRORS))
+        comparison = ppvi.compare(fit, reference)
+    assert fit.approximated.version == "with theta non-centred"
+    assert len(comparison.marginals) == 10
+    assert max(x.wasserstein for x in comparison.marginals) < 0.25
+
+
+@each_engine
+def test_a_fit_goes_on_by_stochastic_gradients(engine):
+    with on(engine):
+        data = engine.array(np.float32(ROWS)), engine.array(np.float32(SEEN))
+        fit = engine.vi.approximate(regression, engine.key(0), *data)
+        (bound,) = fit.objectives
+        later = engine.vi.fit(bound, engine.key(1), *data, state=fit, num_steps=3, optimizer=1e-6, progress=False)
+    assert len(later.losses) == len(fit.losses) + 3
+    assert abs(later.losses[-1] - fit.losses[-1]) < 1
+
+
+@each_engine
+def test_the_default_precision_stays(engine):
+    with on(engine):
+        fit = engine.vi.approximate(mixture, engine.key(0), engine.array(POINTS))
+        kinds = {str(x.dtype) for x in fit.params.values()} | {str(engine.array(POINTS).dtype)}
+    assert all("float32" in kind for kind in kinds)
+    assert torch.get_default_dtype() == torch.float32
+    assert jnp.zeros(()).dtype == jnp.float32
+
+
+@each_engine
+def test_equal_keys_give_equal_fits(engine):
+    with on(engine):
+        one, other, third = (engine.vi.approximate(mixture, engine.key(i), engine.array(POINTS)) for i in (0, 0, 1))
+    assert one.approximated == other.approximated
+    np.testing.assert_array_equal(one.losses, other.losses)
+    assert abs(one.losses[-1] - third.losses[-1]) < 0.05
+
+
+# What it is not for -----------------------------------------------------------------------------------------------------------
+
+
+def tuned(x):
+    scale = ppl.param("scale", xp.array(1.0))
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+    ppl.sample("x", dist.Normal(z, scale), obs=x)
+
+
+def nested(x):
+    a = ppl.sample("a", dist.Uniform(xp.array(0.0), 1.0))
+    b = ppl.sample("b", dist.Uniform(xp.array(0.0), 1 - a))
+    ppl.sample("x", dist.Normal(a + b, 1.0), obs=x)
+
+
+def counted(x):
+    z = ppl.sample("z", dist.Bernoulli(xp.array(0.5)))
+    ppl.sample("x", dist.Normal(1.0 * z, 1.0), obs=x)
+
+
+def wide(x):
+    z = ppl.sample("z", dist.Normal(xp.zeros(301), 1.0).to_event(1))
+    ppl.sample("x", dist.Normal(z.sum(), 1.0), obs=x)
+
+
+def empty(x):
+    ppl.sample("x", dist.Normal(xp.array(0.0), 1.0), obs=x)
+
+
+def nowhere(x):
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+    ppl.factor("never", -xp.exp(z) * float("inf"))
+    ppl.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (tuned, "parameters 'scale'"),
+        (nested, "support of site 'b' moves"),
+        (counted, "all discrete"),
+        (wide, "301 dimensions"),
+        (empty, "no latent site"),
+        (nowhere, "not finite at any start"),
+    ],
+)
+@each_engine
+def test_what_it_is_not_for(engine, model, said):
+    with on(engine), pytest.raises(ppvi.ProgramError, match=said):
+        engine.vi.approximate(model, engine.key(0), engine.array(np.float32(0.5)))
+
+
+@each_engine
+def test_mistakes_are_told(engine):
+    with on(engine):
+        data = engine.array(POINTS)
+        bound = engine.vi.objective(ppvi.objectives.elbo, mixture, mixture)
+        with pytest.raises(ppvi.ProgramError, match="the first argument is a model"):
+            engine.vi.approximate(bound, engine.key(0), data)
+        with pytest.raises(ppvi.ProgramError, match="num_starts must be an int of at least 1"):
+            engine.vi.approximate(mixture, engine.key(0), data, num_starts=0)
+        gaps = engine.array(np.where(POINTS > 2, np.float32(np.nan), POINTS))
+        with pytest.raises(ppvi.ProgramError, match="NaN"):
+            engine.vi.approximate(mixture, engine.key(0), gaps)
+
+
+# Real posteriors --------------------------------------------------------------------------------------------------------------
+
+WITHIN = {"eight_schools-eight_schools_centered": 0.25, "eight_schools-eight_schools_noncentered": 0.25}
+"""In standard deviations, the Wasserstein distance of the worst marginal: a half-Cauchy scale is skew."""
+BENT = {"gp_pois_regr-gp_pois_regr"}
+"""Where no Gaussian is near."""
+FAST = {"kidiq-kidscore_interaction", "mesquite-mesquite"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[] if x in FAST else [pytest.mark.slow]) for x in posteriors.MODELS if x not in BENT]
+)
+def test_real_posteriors(name):
+    """Default settings, beside 10,000 reference draws."""
+    data, reference = posterior_data(name), gold_standard(name)
+    fit = ppvi.numpyro.approximate(posteriors.MODELS[name], jax.random.key(0), **data)
+    comparison = ppvi.compare(fit, reference)
+    assert max(x.wasserstein for x in comparison.marginals) < WITHIN.get(name, 0.15)
+
+
+# Pyro's handlers ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_site_that_is_reparametrised_is_among_the_draws():
+    model = pyro.poutine.reparam(schools, config={"theta": pyro.infer.reparam.LocScaleReparam(0.0)})
+    with on(PYRO):
+        guide = pyro.infer.autoguide.AutoNormal(model)
+        bound = PYRO.vi.objective(ppvi.objectives.elbo, model, guide)
+        data = torch.tensor(EFFECTS), torch.tensor(ERRORS)
+        found = PYRO.vi.posterior(bound, 0, bound.init(0, *data), *data, draws=50).posterior
+    made = found["mu"] + found["tau"] * found["theta_decentered"]
+    np.testing.assert_allclose(found["theta"].values, made.transpose(*found["theta"].dims[:2], ...).values, rtol=1e-5)
