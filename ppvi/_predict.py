@@ -48,7 +48,8 @@ def predict(
     - `draws`, `particles`, `program`, `coords`, `dims`: as for `posterior`.
     - `on`: the objective on new data, `objective.on(new_x, None)`, to predict there from draws of the guide on the old: the
       model runs on the new data with the sites that the guide has drawn. Sites of new rows, which in the new data have another
-      shape, are drawn from the model given the others. (Guide and model both run on `*args`: an amortised guide, which infers
+      shape, are drawn from the model given the others; a loop (`scan`) of more rounds goes on from the draws that there are,
+      and one of fewer is drawn from the model. (Guide and model both run on `*args`: an amortised guide, which infers
       the latent sites of new observations, gets those there.)
     - `redraw`: sites that are drawn from the model on the new data, too, whatever their shape: those of rows that are others,
       and by chance are as many.
