@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from ppvi._doors import described, listed
@@ -32,6 +33,9 @@ def loo(posterior: Any, *, var_name: str | None = None, draws: int = 4000) -> An
     **Returns** ArviZ's `ELPDData` with its pointwise values, of which `az.compare({"one": ppvi.loo(fit), "other":
     ppvi.loo(nuts)})` takes several. A `pareto_k` above 0.7 tells of an observation, or of a guide, for which weights do not do.
 
+    A warning tells of observations that share finite sites which are summed out, as in a hidden Markov model: their densities
+    are given draws of these.
+
     **Raises** `ProgramError` where there are no pointwise densities, or several observed sites and no `var_name`.
     """
     data = posterior.posterior(draws=draws) if is_fit(posterior) else posterior
@@ -49,6 +53,13 @@ def loo(posterior: Any, *, var_name: str | None = None, draws: int = 4000) -> An
         raise ProgramError(f"loo: there are several observed sites: choose one of {listed(names)} by var_name=.")
     if var_name is not None and var_name not in names:
         raise ProgramError(f"loo: var_name={var_name!r} is none of the observed sites, {listed(names)}.")
+    name = names[0] if var_name is None else var_name
+    if name in str(densities.attrs.get("conditional", "")).split(", "):  # type: ignore[union-attr]
+        warnings.warn(
+            f"loo: the log_likelihood of {name!r} is given draws of finite sites, which its entries share, so that there is "
+            f"none by entry with these summed out: elpd_loo has the noise of the draws, and a high pareto_k where it is much.",
+            stacklevel=3,
+        )
     stats = group_of(data, "sample_stats")
     corrected = stats is not None and "log_q" in stats
     return loo_of(data, var_name, stats["log_p"] - stats["log_q"] if corrected else None)  # type: ignore[index]

@@ -231,6 +231,19 @@ class Groups:
             self.made[group] = {"loss": Variable(("step", "objective")[: losses.ndim], losses)}
             self.numbered["step"] = steps
 
+    def likelihood(self, given: Mapping[str, np.ndarray], marginal: Mapping[str, np.ndarray] | None = None) -> None:
+        """The log density of data at draws.
+
+        **Arguments**
+
+        - `given`: that of each entry given all latent sites; `marginal` instead over finite sites that are summed out, of which
+          the group's attribute `conditional` names those data that it is not known of.
+        """
+        found = {name: x if marginal is None else marginal.get(name, x) for name, x in given.items()}
+        self.draws("log_likelihood", found, pointwise=True)
+        if marginal is not None and (left := [name for name in given if name not in marginal]):
+            self.say("log_likelihood", conditional=", ".join(left))
+
     def say(self, group: str, **attrs: Any) -> None:
         """Attributes of a group."""
         self.of_group.setdefault(group, {}).update(attrs)

@@ -20,6 +20,7 @@ from ppvi.engine.gaps import Known, gaps
 from ppvi.engine.gathering import Groups, Told, made_by, observed
 from ppvi.engine.handles import Handle
 from ppvi.engine.labels import Labels
+from ppvi.engine.pieces import Wanted
 from ppvi.engine.protocol import Args, Estimator, Kwargs
 from ppvi.engine.sessions import Session
 from ppvi.errors import EngineError, FiniteSiteError, ProgramError, StrategyError
@@ -148,15 +149,17 @@ def _say(groups: Groups, bound: Estimator, key: Any, args: Args, kwargs: Kwargs,
     def at(p: Handle, q: Handle, choices: Mapping[str, Array]) -> Any:
         return groups.told.at(p, choices)
 
-    drawn = dict(flat)
+    drawn, marginal = dict(flat), None
     try:
         found = bound.many(key, params, args, kwargs, n, at, drawn)
     except FiniteSiteError:
-        drawn |= bound.completed(key, params, args, kwargs, n, drawn, 1).drawn
-        found = bound.many(key, params, args, kwargs, n, at, drawn)
+        rest = bound.completed(key, params, args, kwargs, n, drawn, Wanted(1, True))
+        drawn |= rest.drawn
+        found = bound.many(key, params, args, kwargs, n, at, drawn) | {"log_p": rest.log_density}
+        marginal = rest.pointwise
     groups.draws("posterior", {name: x for name, x in found["sites"].items() if name in flat or name not in drawn})
     groups.draws("sample_stats", {"log_p": found["log_p"]}, pointwise=True)
-    groups.draws("log_likelihood", found["log_likelihood"], pointwise=True)
+    groups.likelihood(found["log_likelihood"], marginal)
     observed(groups, bound, key, params, args, kwargs, drawn)
 
 
