@@ -11,7 +11,7 @@ from ppvi._doors import close_to, count, described, flag, listed
 from ppvi._draws import about, drawn, refuse_other
 from ppvi._ops import Array
 from ppvi._options import door
-from ppvi.engine.calls import own_options
+from ppvi.engine.calls import misfit, own_options
 from ppvi.engine.gathering import Groups, Told
 from ppvi.engine.handles import Handle
 from ppvi.engine.labels import Labels
@@ -85,8 +85,8 @@ def predicted(
     """The groups of `predict`, in the making."""
     flag("predict: prior", prior)
     count("predict: the number of draws", draws)
-    if on is not None and not (isinstance(on, Objective) and (on.args or on.kwargs)):
-        raise ProgramError(f"predict: on= is an objective on new data, as in on=bound.on(new_x), not {described(on)}.")
+    if on is not None:
+        _refuse_without_data(on)
     redraw = {redraw} if isinstance(redraw, str) else set(redraw)
     if redraw and on is None:
         raise ProgramError("predict: redraw= names sites that are drawn anew on new data, which are given by on=.")
@@ -122,6 +122,16 @@ def predicted(
     if prior:
         _from_prior(groups, objective, bound.another(fresh), params, args, kwargs, draws)
     return groups
+
+
+def _refuse_without_data(on: Any) -> None:
+    """New data are given by an objective that is on them; on none, where the model takes none."""
+    if not isinstance(on, Objective):
+        raise ProgramError(f"predict: on= is an objective on new data, as in on=bound.on(new_x), not {described(on)}.")
+    if not (on.args or on.kwargs) and (problem := misfit(on.model, "model", (), {})):
+        raise ProgramError(
+            f"predict: on= is an objective without data: bind the new data first, as in on=bound.on(new_x). {problem}"
+        )
 
 
 def _from_prior(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import ppvi
-from ppvi._compare import threshold
+from ppvi.checks.tails import threshold
 from ppvi.engine._arviz import is_data
 from tests.data import arviz_data
 

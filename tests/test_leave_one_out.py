@@ -1,13 +1,16 @@
 """The density of data by entry, where finite sites are summed out: sums by hand; and what `loo` says of weights that fail."""
 
+import warnings
 from types import SimpleNamespace as Case
 
+import arviz as az
 import numpy as np
 import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
 import ppvi
+from ppvi.engine._arviz import is_old
 from tests.engines import ENGINES, NUMPYRO, dist, handlers, on, ppl, xp
 
 both = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
@@ -192,3 +195,65 @@ def test_entries_of_a_chain_in_a_loop_share_its_sites():
     assert data["log_likelihood"].attrs["conditional"] == "y"
     mu = np.take_along_axis(data["posterior"]["mu"].values[0], data["posterior"]["z"].values[0].astype(int), 1)
     np.testing.assert_allclose(data["log_likelihood"]["y"].values[0], norm.logpdf(Y, mu, 1.0), rtol=1e-4)
+
+
+# What weights cannot say ----------------------------------------------------------------------------------------------------
+
+
+@both
+def test_weights_that_fail_are_said_to(engine):
+    """Of 500 rows with a latent site each, of which the guide is a tenth too wide, the weights' log has an sd of 1.6."""
+    rows = 500
+
+    def model(y):
+        with ppl.plate("rows", rows):
+            z = ppl.sample("z", dist.Normal(0.0, 1.0))
+            ppl.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    def guide(y):
+        with ppl.plate("rows", rows):
+            ppl.sample("z", dist.Normal(0.5, ppl.param("scale", xp.array(0.7071))))
+
+    with on(engine):
+        bound = engine.vi.objective(ppvi.objectives.elbo, model, guide).on(engine.array(np.ones(rows, np.float32)))
+        for factor, fails in ((1.0, False), (1.3, True)):
+            at = {"scale": xp.array(factor * 0.5**0.5)}
+            data = engine.vi.posterior(bound, engine.key(0), at, draws=1000)
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                found = ppvi.loo(data)
+            said = [str(x.message) for x in seen if "the correction for the guide has failed" in str(x.message)]
+            assert bool(said) == fails
+            weights = data["sample_stats"]["log_weight"].values.ravel().astype(float)
+            if is_old():
+                theirs = az.psislw(weights)[1]
+                assert found["k_hat"] == pytest.approx(float(theirs), abs=0.1)
+            assert (found["k_hat"] >= 1 - 1 / np.log10(1000)) == fails
+
+
+@both
+def test_masked_rows_are_no_observations(engine):
+    """The leave-one-out density of the rows that are seen, by quadrature over the conjugate posterior of a mean."""
+    y, seen = np.array([0.3, -0.4, 1.1, 0.9, 5.0], np.float32), np.array([True, True, True, True, False])
+
+    def model(y):
+        mu = ppl.sample("mu", dist.Normal(0.0, 1.0))
+        with ppl.plate("rows", 5), handlers.mask(mask=xp.array(seen)):
+            ppl.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+    def guide(y):
+        ppl.sample("mu", dist.Normal(ppl.param("loc", xp.array(1.9 / 5)), 0.5))
+
+    with on(engine):
+        bound = engine.vi.objective(ppvi.objectives.elbo, model, guide).on(engine.array(y))
+        found = ppvi.loo(engine.vi.posterior(bound, engine.key(0), {"loc": xp.array(1.9 / 5)}, draws=8000))
+        assert found["n_data_points"] == 4
+        kept = y[seen].astype(float)
+        exact = [norm.logpdf(x, (kept.sum() - x) / 4, np.sqrt(1 + 1 / 4)) for x in kept]
+        np.testing.assert_allclose(np.asarray(found["loo_i" if is_old() else "elpd_i"]), exact, atol=0.02)
+
+
+@both
+def test_too_few_draws(engine):
+    with on(engine), pytest.raises(ppvi.ProgramError, match="of 7 draws no tail can be fitted: it takes 25"):
+        ppvi.loo(drawn(engine, mixture, draws=7))

@@ -248,11 +248,12 @@ class Groups:
         """Attributes of a group."""
         self.of_group.setdefault(group, {}).update(attrs)
 
+    def dataset(self, variables: Mapping[str, Variable], attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+        return dataset(variables, self.numbered | self.labels.coords_of(variables), attrs or {})
+
     def datasets(self) -> dict[str, xr.Dataset]:
         found = {
-            name: dataset(variables, self.numbered | self.labels.coords_of(variables), self.of_group.get(name, {}))
-            for name, variables in self.made.items()
-            if variables
+            name: self.dataset(variables, self.of_group.get(name)) for name, variables in self.made.items() if variables
         }
         self.labels.refuse_unused()
         return found
