@@ -338,3 +338,9 @@ def optimizer_of(optimizer: Any, leaf: torch.Tensor) -> Any:
 def clipping_of(optimizer: Any, leaf: torch.Tensor) -> Any:
     """How one of Pyro's clips the gradient of a tensor."""
     return optimizer._get_grad_clip(leaf)
+
+
+def validate(fn: torch.distributions.Distribution, value: torch.Tensor) -> None:
+    """Refuse a value beyond the support of a distribution, where PyTorch's validation is on."""
+    if fn._validate_args:
+        fn._validate_sample(value)
