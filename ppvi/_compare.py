@@ -12,7 +12,7 @@ import numpy as np
 from ppvi._comparison import Beside, Comparison, Marginal, Reference
 from ppvi._doors import close_to, count, described, listed
 from ppvi._given import diverged, draws_of, is_fit, log_weights_of
-from ppvi._losses import change_of
+from ppvi._losses import course_of
 from ppvi._options import door
 from ppvi._pairing import Pairs, Posterior, paired
 from ppvi.checks.tails import pareto_shape, threshold
@@ -122,7 +122,7 @@ def _beside(name: str, pairs: Pairs, data: Any, given: Any) -> Beside:
         threshold=None if weights is None else threshold(weights.size),
         only_here=pairs.only_fit,
         only_reference=pairs.only_reference,
-        moving=change_of(getattr(given, "losses", None)),
+        course=course_of(getattr(given, "losses", None)),
     )
 
 

@@ -88,7 +88,7 @@ def test_attributes_and_losses(engine, tmp_path):
         assert "elbo" in data.attrs["objective"]
         assert data.attrs["steps"] == 60
         assert data.attrs["why"] == "all steps taken"
-        assert data.attrs["converged"].split(":")[0] in ("yes", "no")
+        assert data.attrs["converged"].split(":")[0] in ("yes", "no", "unknown")
         assert data.attrs["key"]
         np.testing.assert_array_equal(data["losses"]["loss"].values, fit.losses)
         np.testing.assert_array_equal(data["losses"]["step"].values, fit.steps)
@@ -98,17 +98,6 @@ def test_attributes_and_losses(engine, tmp_path):
             again = az.from_netcdf(str(file))
             assert again.attrs["converged"] == data.attrs["converged"]
             np.testing.assert_array_equal(again["posterior"]["slope"], data["posterior"]["slope"])
-
-
-@pytest.mark.parametrize(
-    ("slope", "said"), [(0.0, "yes"), (-1.0, "no: the loss was still falling"), (1.0, "no: the loss was still rising")]
-)
-def test_whether_a_fit_has_converged(slope, said):
-    from ppvi._losses import converged
-
-    losses = slope * np.linspace(0, 10, 1000) + 0.1 * np.random.default_rng(0).normal(size=1000)
-    assert converged(losses).startswith(said)
-    assert converged(losses[:10]).startswith("unknown")
 
 
 @both
