@@ -12,10 +12,10 @@ import numpy as np
 from ppvi._comparison import Beside, Comparison, Marginal, Reference
 from ppvi._doors import close_to, count, described, listed
 from ppvi._given import diverged, draws_of, is_fit, log_weights_of
-from ppvi._losses import change_of
+from ppvi._losses import course_of
 from ppvi._options import door
 from ppvi._pairing import Pairs, Posterior, paired
-from ppvi.checks.tails import pareto_shape
+from ppvi.checks.tails import pareto_shape, threshold
 from ppvi.engine._arviz import bulk_ess, of_chains, split_r_hat
 from ppvi.errors import CallError, ProgramError
 
@@ -122,7 +122,7 @@ def _beside(name: str, pairs: Pairs, data: Any, given: Any) -> Beside:
         threshold=None if weights is None else threshold(weights.size),
         only_here=pairs.only_fit,
         only_reference=pairs.only_reference,
-        moving=change_of(getattr(given, "losses", None)),
+        course=course_of(getattr(given, "losses", None)),
     )
 
 
@@ -132,11 +132,6 @@ def _reference(name: str, draws: Mapping[str, Any], given: Any) -> Reference:
         r_hat = float(split_r_hat(chains).to_array().max()) if chains.sizes["chain"] > 1 else math.nan
         ess = float(bulk_ess(chains).to_array().min())
     return Reference(name, r_hat, ess, diverged(given))
-
-
-def threshold(draws: int) -> float:
-    """The Pareto shape up to which so many weights can be averaged. Vehtari et al. 2024."""
-    return max(0.0, min(1 - 1 / math.log10(max(draws, 2)), 0.7))
 
 
 def _marginals(pairs: Pairs) -> tuple[Marginal, ...]:

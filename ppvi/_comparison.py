@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppvi._doors import close_to, listed
+from ppvi._losses import Course
 from ppvi.errors import ProgramError
 
 if TYPE_CHECKING:  # which takes seconds to import
@@ -64,8 +65,8 @@ class Beside:
       min(1 - 1 / log10 S, 0.7) for S draws (Vehtari et al. 2024). Weights know what the guide draws only: those of a guide that
       is far too narrow may look well. None if it has no weights.
     - `only_here`, `only_reference`: names that only one of the two has.
-    - `moving`: by how much a fit's loss changed over the last tenth of the steps, where that is more than its noise; 0 where it
-      had settled, None where it is not known.
+    - `course`: how a fit's loss went on in the end; None where it is not known. `moving` is by how much it changed, where that
+      is more than its noise; 0 where it had settled, None where nothing tells.
     """
 
     name: str
@@ -74,21 +75,30 @@ class Beside:
     threshold: float | None = None
     only_here: tuple[str, ...] = ()
     only_reference: tuple[str, ...] = ()
-    moving: float | None = None
+    course: Course | None = None
+
+    @property
+    def moving(self) -> float | None:
+        return None if self.course is None else self.course.moving
 
     @property
     def worst(self) -> Marginal:
-        """The marginal that is farthest from the reference, by its Wasserstein distance, or by its spread."""
-        return max(self.marginals, key=lambda m: m.badness)
+        """The marginal that is farthest from the reference, by its Wasserstein distance; where the reference is constant there
+        is no unit of it."""
+        return max(self.marginals, key=lambda m: (m.reference_sd > 0, m.badness))
 
     def sentences(self) -> list[str]:
         """What there is to say of it beside numbers."""
         worst = self.worst
-        ratio = f", its sd {worst.sd_ratio:.2f} of the reference's" if worst.reference_sd else ""
+        far = f"W1 {worst.wasserstein:.2f} sd, its sd {worst.sd_ratio:.2f} of the reference's"
         return [
-            f"worst marginal: {worst.name}, W1 {worst.wasserstein:.2f} sd{ratio}",
+            *([f"worst marginal: {worst.name}, {far}"] if worst.reference_sd else []),
             f"importance weights: {_of_weights(self.k_hat, self.threshold)}",
-            *([] if self.moving is None else [f"loss: {_of_loss(self.moving)}"]),
+            *(
+                []
+                if self.course is None
+                else [f"loss: {self.course}{'; fit for longer' if self.course.change else ''}"]
+            ),
         ]
 
 
@@ -237,8 +247,13 @@ class Comparison:
         for names in dict.fromkeys(x.only_here for x in self.posteriors if x.only_here):
             sides = [_the(x.name) for x in self.posteriors if x.only_here == names]
             yield wrapped(f"only in {', '.join(sides)}, not compared: {', '.join(names)}")
-        if missing := list(dict.fromkeys(name for x in self.posteriors for name in x.only_reference)):
-            yield wrapped(f"only in {_the(self.reference.name)}, not compared: {', '.join(missing)}")
+        lacking: dict[tuple[str, ...], list[str]] = {}
+        for name in dict.fromkeys(name for x in self.posteriors for name in x.only_reference):
+            lacking.setdefault(tuple(x.name for x in self.posteriors if name in x.only_reference), []).append(name)
+        for sides, names in lacking.items():
+            everywhere = len(sides) == len(self.posteriors)
+            where = f"only in {_the(self.reference.name)}" if everywhere else f"not in {', '.join(map(_the, sides))}"
+            yield wrapped(f"{where}, not compared{'' if everywhere else ' there'}: {', '.join(names)}")
 
     def to_dataframe(self) -> pd.DataFrame:
         """All marginals of all posteriors, the worst of each first, one a row."""
@@ -289,7 +304,9 @@ def _k_hat(posterior: Beside) -> str:
 
 
 def _course(posterior: Beside) -> str:
-    return "-" if posterior.moving is None else "moving" if posterior.moving else "settled"
+    if posterior.course is None:
+        return "-"
+    return {None: "noisy", 0.0: "settled"}.get(posterior.moving, "moving")
 
 
 SAID_OF_WEIGHTS = (
@@ -308,10 +325,3 @@ def _of_weights(k_hat: float | None, limit: float | None) -> str:
         f"PSIS k-hat {k_hat:.2f}, below {limit:.2f}: they can correct the fit where it draws, and say nothing of where it does "
         f"not: a guide far too narrow looks the same"
     )
-
-
-def _of_loss(moving: float) -> str:
-    if not moving:
-        return "had settled"
-    way = "falling" if moving < 0 else "rising"
-    return f"was still {way}, by {abs(moving):.3g} over the last tenth of the steps; fit for longer"

@@ -15,6 +15,7 @@ from ppvi.engine.calls import own_options, refuse_laplace
 from ppvi.engine.gathering import Groups, Told, made_by, observed
 from ppvi.engine.handles import Handle
 from ppvi.engine.labels import Labels
+from ppvi.engine.pieces import Wanted
 from ppvi.engine.protocol import Args, Estimator, Kwargs, Params
 from ppvi.errors import FiniteSiteError, ProgramError
 from ppvi.inference import normalize
@@ -66,7 +67,9 @@ def posterior(
     - `sample_stats`: `log_p`, the model's log density of each draw and the data; `log_q`, that with which it was drawn; and
       `log_weight`, their difference, which of particles is the log of the mean of p(x, z) / q(z) over them;
     - `log_likelihood`, `observed_data`: of each observed site; and `constant_data`, the arrays among the model's arguments that
-      are not observed.
+      are not observed. The log density of an entry that has finite sites of its own, which are summed out, is summed over them,
+      as `log_p` is. Of entries that share such sites, as those of a hidden Markov model, it is given their draws, and the
+      group's attribute `conditional` names the site.
 
     Plates are of all their rows, in order, where the programs state a minibatch, too. Attributes say what the draws are from.
 
@@ -140,11 +143,14 @@ def drawn(
     left_out = list[bool]()
     found = bound.many(key, params, args, kwargs, draws, draw)
     extra: dict[str, Any] = {}
+    marginal: dict[str, np.ndarray] | None = None
     if left_out:
-        rest = bound.completed(bound.another(key), params, args, kwargs, draws, found["sites"], temperature)
+        wanted = Wanted(temperature, log_likelihood)
+        rest = bound.completed(bound.another(key), params, args, kwargs, draws, found["sites"], wanted)
         sites = {**found["sites"], **rest.drawn}
         again = bound.many(key, params, args, kwargs, draws, lambda p, q, z: at(p, z), sites)
         found |= {**again, "log_p": rest.log_density}
+        marginal = rest.pointwise
         extra = {f"{name}_probs": x for name, x in rest.probs.items()} if probs else {}
     log_weight = found["log_p"] - found["log_q"]
     if particles > 1:
@@ -155,7 +161,7 @@ def drawn(
     groups.draws(
         "sample_stats", {"log_p": found["log_p"], "log_q": found["log_q"], "log_weight": log_weight}, pointwise=True
     )
-    groups.draws("log_likelihood", found["log_likelihood"], pointwise=True)
+    groups.likelihood(found["log_likelihood"], marginal)
     observed(groups, bound, key, params, args, kwargs, sites)
     groups.attrs |= about(objective, bound, key) | {"particles": particles}
     return groups

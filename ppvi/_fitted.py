@@ -13,6 +13,7 @@ from ppvi._losses import converged, trends
 from ppvi._options import door
 from ppvi._predict import predicted
 from ppvi._starts import Chosen
+from ppvi.engine.calls import misfit
 from ppvi.engine.gathering import Groups
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import State
@@ -124,14 +125,15 @@ class Fit:
                 f"it is fit.{verb}(draws={key})."
             )
         bare.engine.refuse_transformed(verb)
-        if key is None and self.key is not None:
-            key = estimator_of(bare).another(self.key)
-        return (
-            bare,
-            key,
-            self.params,
-            *(bare.data((), {}) if bare.args or bare.kwargs else (self.args, dict(self.kwargs))),
-        )
+        if key is None:
+            key = bare.engine.key(self.state.step) if self.key is None else estimator_of(bare).another(self.key)
+        args, kwargs = bare.data((), {}) if bare.args or bare.kwargs else (self.args, dict(self.kwargs))
+        if self.why.startswith(LOADED) and not (args or kwargs) and misfit(bare.model, "model", args, kwargs):
+            raise ProgramError(
+                f"fit.{verb}: this fit was {self.why} without its data: load it on them, as in ppvi.load(folder, "
+                f"objective.on(y))."
+            )
+        return bare, key, self.params, args, kwargs
 
     def _with_course(self, groups: Groups) -> ArviZData:
         """Draws with what the fit was."""
@@ -160,6 +162,9 @@ class Fit:
         shown = ", ".join(names[:SHOWN])
         return f"Fit of {len(self.losses)} steps ({self.why}): loss {losses}; parameters {shown}{more}{starts}"
 
+
+LOADED = "loaded from"
+"""How the reason begins why a fit stopped that comes from a file."""
 
 SHOWN = 8
 """Names that are printed of a fit's parameters."""

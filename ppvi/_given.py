@@ -37,7 +37,7 @@ def draws_of(given: Any, like: Posterior | None = None) -> Posterior:
             )
         return {str(name): _numbers(name, x) for name, x in group.data_vars.items()}
     if callable(getattr(given, "get_samples", None)):
-        return {name: _numbers(name, x) for name, x in given.get_samples(group_by_chain=True).items()}
+        return {name: _numbers(name, x) for name, x in _samples(given).items()}
     if isinstance(given, str | PathLike):
         given = _read(given)
     if isinstance(given, Sequence) and given and all(isinstance(chain, Mapping) for chain in given):
@@ -53,6 +53,20 @@ def draws_of(given: Any, like: Posterior | None = None) -> Posterior:
         f"compare: expected a fit, ArviZ data with a posterior group, an MCMC that has run, draws by name, or a file of "
         f"posteriordb, not {described(given)}."
     )
+
+
+def _samples(sampler: Any) -> Mapping[str, Any]:
+    """The draws of MCMC, which does not say why there are none."""
+    cause = found = None
+    try:
+        found = sampler.get_samples(group_by_chain=True)
+    except (AttributeError, AssertionError, TypeError) as error:
+        cause = error
+    if found is None:
+        raise ProgramError(
+            f"compare: this {type(sampler).__name__} has no draws: let it run first, by its `run`, with the model's arguments."
+        ) from cause
+    return found
 
 
 def _read(path: str | PathLike[str]) -> Any:

@@ -66,6 +66,6 @@ def plot_marginals(comparison: Any, ax: Any, most: int) -> Any:
         ax.plot([], [], "o-", color=f"C{number}", markerfacecolor="white", label=name)
     ax.set(xlabel=f"sds of {comparison.reference.name} from its mean", yticks=range(len(rows)))
     ax.set_yticklabels([label for label, _ in rows])
-    ax.invert_yaxis()
+    ax.set_ylim(max(len(rows), 1) - 0.5, -0.5)
     ax.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax

@@ -11,7 +11,7 @@ from ppvi._doors import close_to, count, described, flag, listed
 from ppvi._draws import about, drawn, refuse_other
 from ppvi._ops import Array
 from ppvi._options import door
-from ppvi.engine.calls import own_options
+from ppvi.engine.calls import misfit, own_options
 from ppvi.engine.gathering import Groups, Told
 from ppvi.engine.handles import Handle
 from ppvi.engine.labels import Labels
@@ -48,7 +48,8 @@ def predict(
     - `draws`, `particles`, `program`, `coords`, `dims`: as for `posterior`.
     - `on`: the objective on new data, `objective.on(new_x, None)`, to predict there from draws of the guide on the old: the
       model runs on the new data with the sites that the guide has drawn. Sites of new rows, which in the new data have another
-      shape, are drawn from the model given the others. (Guide and model both run on `*args`: an amortised guide, which infers
+      shape, are drawn from the model given the others; a loop (`scan`) of more rounds goes on from the draws that there are,
+      and one of fewer is drawn from the model. (Guide and model both run on `*args`: an amortised guide, which infers
       the latent sites of new observations, gets those there.)
     - `redraw`: sites that are drawn from the model on the new data, too, whatever their shape: those of rows that are others,
       and by chance are as many.
@@ -84,8 +85,8 @@ def predicted(
     """The groups of `predict`, in the making."""
     flag("predict: prior", prior)
     count("predict: the number of draws", draws)
-    if on is not None and not (isinstance(on, Objective) and (on.args or on.kwargs)):
-        raise ProgramError(f"predict: on= is an objective on new data, as in on=bound.on(new_x), not {described(on)}.")
+    if on is not None:
+        _refuse_without_data(on)
     redraw = {redraw} if isinstance(redraw, str) else set(redraw)
     if redraw and on is None:
         raise ProgramError("predict: redraw= names sites that are drawn anew on new data, which are given by on=.")
@@ -121,6 +122,16 @@ def predicted(
     if prior:
         _from_prior(groups, objective, bound.another(fresh), params, args, kwargs, draws)
     return groups
+
+
+def _refuse_without_data(on: Any) -> None:
+    """New data are given by an objective that is on them; on none, where the model takes none."""
+    if not isinstance(on, Objective):
+        raise ProgramError(f"predict: on= is an objective on new data, as in on=bound.on(new_x), not {described(on)}.")
+    if not (on.args or on.kwargs) and (problem := misfit(on.model, "model", (), {})):
+        raise ProgramError(
+            f"predict: on= is an objective without data: bind the new data first, as in on=bound.on(new_x). {problem}"
+        )
 
 
 def _from_prior(

@@ -62,6 +62,12 @@ def wrapped(text: str, indent: str = "  ") -> str:
     return textwrap.fill(text, width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
+def prose(text: str) -> str:
+    """Sentences, each a line of its own or of an indent, in lines of the width that there is."""
+    lines = ((line, len(line) - len(line.lstrip())) for line in text.splitlines())
+    return "\n".join(wrapped(line, " " * (indent + 2)) for line, indent in lines)
+
+
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool, columns: int) -> str:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

@@ -16,7 +16,7 @@ import numpy as np
 
 from ppvi._course import LostError, states
 from ppvi._doors import NoFunction, count, described, flag, number
-from ppvi._fitted import Fit
+from ppvi._fitted import LOADED, Fit
 from ppvi._identity import difference, identity
 from ppvi._options import door
 from ppvi._starts import ROUND, Chosen, chosen, leading
@@ -198,7 +198,8 @@ def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any)
     **Arguments**
 
     - `objective`: the objective, or the pairs, that were fitted.
-    - `*args`, `**kwargs`: what was passed to the model and the guide, for `posterior`, which then wants a key.
+    - `*args`, `**kwargs`: what was passed to the model and the guide, for `posterior`, `predict`, `ppvi.loo` and
+      `ppvi.compare`, unless the objective is `on` data. They draw with a key of their own where they get none.
 
     A file that is cut off, was changed, or is of another fit or a newer format is named in a warning, and the one before is
     used.
@@ -209,7 +210,7 @@ def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any)
         raise ProgramError(f"load(folder, objective): the folder is a path, not {described(folder)}.")
     objectives = tuple(bound for bound, _ in pairs_of(objective, "load(folder, objective)"))
     state, params, start = newest(folder, objectives, estimator_of(objectives[0]).in_format)
-    return Fit(params, state, f"loaded from {os.fspath(folder)}", 0.0, objectives, None, args, kwargs, start)
+    return Fit(params, state, f"{LOADED} {os.fspath(folder)}", 0.0, objectives, None, args, kwargs, start)
 
 
 def _started_from(state: Any, objectives: Sequence[Objective]) -> State | None:

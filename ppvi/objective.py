@@ -61,6 +61,10 @@ class Engine:
         """What the framework's own SVI takes for its loss."""
         return self._part("svi").Loss(estimator)
 
+    def key(self, number: int) -> Any:
+        """A key where none was given."""
+        return self._part("programs").key_of(number)
+
     def refuse_transformed(self, verb: str) -> None:
         """Refuse a verb that looks at numbers, under a transformation of the framework."""
         if around := self._part("engine").transformation():

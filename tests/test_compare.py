@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import ppvi
-from ppvi._compare import threshold
+from ppvi.checks.tails import threshold
 from ppvi.engine._arviz import is_data
 from tests.data import arviz_data
 
@@ -164,11 +164,36 @@ def test_weights_that_look_badly():
 
 
 @pytest.mark.parametrize(
-    ("slope", "said"), [(-0.01, "was still falling, by 1.0"), (0.01, "was still rising, by 0.9"), (0.0, "had settled")]
+    ("slope", "said"), [(-0.01, "was still falling, by 5"), (0.01, "was still rising, by 4.9"), (0.0, "had settled")]
 )
 def test_whether_the_loss_was_moving(slope, said):
     losses = slope * np.arange(1000) + 0.1 * np.random.default_rng(0).normal(size=1000)
     assert f"loss: {said}" in str(ppvi.compare(weighed(np.zeros(500), losses), REFERENCE))
+
+
+def test_a_constant_is_not_the_worst():
+    rng = np.random.default_rng(0)
+    reference = {"mu": np.zeros((2, 50)), "b": rng.normal(size=(2, 50))}
+    comparison = ppvi.compare({"mu": rng.normal(size=(2, 50)), "b": rng.normal(size=(2, 50))}, reference)
+    assert comparison.worst.name == "b"
+    assert "nan sd" not in str(comparison)
+    assert "constant in the reference, so that no sd is a unit: mu" in str(comparison)
+
+
+def test_who_lacks_what():
+    one, other = draws((2, 50), ["mu"]), draws((2, 50), ["mu", "beta"])
+    said = str(ppvi.compare(a=one, b=other, c={**other, "tau": RNG.normal(size=(2, 50))}))
+    assert "not in a, not compared there: beta" in said
+    assert "only in c, not compared: tau" in said
+
+
+def test_bars_are_within_the_figure():
+    rng = np.random.default_rng(0)
+    x = {name: rng.normal(size=(2, 50)) for name in ("mu", "tau")}
+    ax = ppvi.compare(a=x, b=x, c=x).plot()
+    low, high = sorted(ax.get_ylim())
+    heights = [y for line in ax.lines for y in line.get_ydata()]
+    assert low + 0.2 < min(heights) < max(heights) < high - 0.2
 
 
 def test_one_chain_has_no_r_hat():

@@ -127,7 +127,7 @@ class Report:
         }
 
     def __str__(self) -> str:
-        from ppvi._tables import render
+        from ppvi._tables import prose, render
 
         header = (
             "at",
@@ -155,12 +155,13 @@ class Report:
         lines += [str(self.static)] if self.static is not None else []
         lines += [f"problem: {problem}" for problem in self.problems]
         options = {"below": ("because",), "spare": ("interval", "gradient", "draws"), "named": 2}
+        lines = [prose(line) for line in lines]
         lines += [render("measured bias of the gradient", header, rows, **options)] if rows else []
         if self.statistical == "inconclusive" and self.measurements:
-            lines.append(_inconclusive(self.undecided, len(self.measurements)))
+            lines.append(prose(_inconclusive(self.undecided, len(self.measurements))))
         drawn = [m for m in self.measurements if not m.exact and math.isfinite(m.visible)]
-        lines += [_limits(drawn)] if drawn else []
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+        lines += [prose(_limits(drawn))] if drawn else []
+        return "\n".join([*lines, *(prose(f"note: {note}") for note in self.notes)])
 
     def _known(self) -> str:
         """What is known where draws have not decided."""

@@ -61,3 +61,8 @@ def _shape(x: np.ndarray) -> float:
     weights = np.where(weights >= 10 * np.finfo(float).eps, weights, 0.0)
     best = (b * weights).sum() / weights.sum()
     return float((n * np.log1p(-best * x).mean() + 5) / (n + 10))
+
+
+def threshold(draws: int) -> float:
+    """The Pareto shape up to which so many weights can be averaged. Vehtari et al. 2024."""
+    return max(0.0, min(1 - 1 / math.log10(max(draws, 2)), 0.7))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from ppvi._ops import Array, Ops
 from ppvi.compiler.assignments import Alike, Values
 from ppvi.compiler.dependence import Dependence, own_lanes, propagate, site_lanes
-from ppvi.compiler.elimination import CrossingError, Factor, Work, eliminate
+from ppvi.compiler.elimination import CrossingError, Factor, Work, aligned, eliminate
 from ppvi.compiler.factors import Factors, Part, Sites, live, mixed, outside
 from ppvi.errors import ProgramError
 from ppvi.ir import Equation, Marginalised, Var
@@ -30,22 +30,8 @@ def log_density(
 
     **Raises** `ProgramError` where that is not feasible, and where it would be a function of a minibatch that is not linear.
     """
-    needed = live(equations, parts, sites, env)
-    start = {site.outputs[0]: {site: own_lanes(site)} for site in sites}
-    dependence: dict[Var, Dependence[Equation]] = propagate(needed, start, lambda site: {})
-    apart = mixed(parts, dependence, sites)
-    while True:
-        staged = Factors(needed, env, sites, parts, apart, ops, Alike(equations), shifts)
-        try:
-            return _summed(staged)
-        except CrossingError as crossing:
-            apart = staged.parted(crossing)
-
-
-def _summed(staged: Factors) -> tuple[Array, Marginalised]:
-    factors = staged.factors()
-    work = Work(staged.sizes)
-    found = [_counted(staged, result) for result in eliminate(staged.ops, factors, work)]
+    staged, results, work = _eliminated(equations, env, sites, parts, ops, shifts)
+    found = [_counted(staged, result) for result in results]
     found += [
         _beside(staged, part)
         for part, (labels, _) in zip(staged.parts, staged.found, strict=True)
@@ -55,6 +41,82 @@ def _summed(staged: Factors) -> tuple[Array, Marginalised]:
     for other in found[1:]:
         total = total + other
     return total, Marginalised(tuple(dict.fromkeys(work.order)), work.largest, work.names)
+
+
+def pointwise(
+    equations: Sequence[Equation], env: Values, sites: Sites, parts: Sequence[Part], data: Collection[str], ops: Ops
+) -> dict[str, Array]:
+    """The log density of each entry of data, `(*batch)`, given all else but the finite sites, over which it is summed.
+
+        log sum_z p(z, x) p(y_i | z, x) - log sum_z p(z, x)
+
+    **Arguments**
+
+    - `data`: the names of those parts that are.
+
+    **Returns** that of the data of which each entry has finite sites of its own, or none; not of those that share them.
+    """
+    staged, results, _ = _eliminated(equations, env, sites, parts, ops)
+    found = {
+        part.name: ops.broadcast(_scale(staged, part) * env[part.atom], part.atom.shape)
+        for part, (labels, _) in zip(parts, staged.found, strict=True)
+        if part.name in data and not labels
+    }
+    for result in results:
+        members = [(i, part) for i, part in enumerate(parts) if part.name in result.names]
+        told = [(i, part) for i, part in members if part.name in data]
+        axes = [axis for axis in result.axes if staged.sizes[axis] > 1]
+        if len(told) != 1 or not _is_along(staged, *told[0], axes):
+            continue
+        [(number, part)] = told
+        kept = [_class(staged, number, part, axis) for axis in range(len(part.atom.shape))]
+        array = _laid(ops, result, kept, part.atom.shape)
+        if any(other.own is None for _, other in members if other is not part):
+            rest = [factor for i, other in members if other is not part for factor in staged.of(i)]
+            for factor in eliminate(ops, rest, Work(staged.sizes)):
+                array = array - _laid(ops, factor, kept, part.atom.shape)
+        found[part.name] = _scale(staged, part) * array
+    return found
+
+
+def _eliminated(
+    equations: Sequence[Equation],
+    env: Values,
+    sites: Sites,
+    parts: Sequence[Part],
+    ops: Ops,
+    shifts: Mapping[str, Array] | None = None,
+) -> tuple[Factors, list[Factor], Work]:
+    """The factors, and what is left of those that depend on one another once all variables are summed out."""
+    needed = live(equations, parts, sites, env)
+    start = {site.outputs[0]: {site: own_lanes(site)} for site in sites}
+    dependence: dict[Var, Dependence[Equation]] = propagate(needed, start, lambda site: {})
+    apart = mixed(parts, dependence, sites)
+    while True:
+        staged = Factors(needed, env, sites, parts, apart, ops, Alike(equations), shifts)
+        work = Work(staged.sizes)
+        try:
+            return staged, eliminate(ops, staged.factors(), work), work
+        except CrossingError as crossing:
+            apart = staged.parted(crossing)
+
+
+def _is_along(staged: Factors, i: int, part: Part, axes: Collection[Hashable]) -> bool:
+    """Whether the entries of a part are those along some axes, one for each."""
+    mine = {_class(staged, i, part, axis): size for axis, size in enumerate(part.atom.shape) if size > 1}
+    return mine == {axis: staged.sizes[axis] for axis in axes} and len(mine) == sum(x > 1 for x in part.atom.shape)
+
+
+def _laid(ops: Ops, factor: Factor, axes: Sequence[Hashable], shape: Sequence[int]) -> Array:
+    """What is left of factors, along these axes."""
+    inside = [axis for axis in factor.axes if axis in axes]
+    array = ops.reshape(factor.array, [factor.size(axis) for axis in inside])
+    return ops.broadcast(aligned(ops, Factor(array, (), tuple(inside)), (), axes), shape)
+
+
+def _scale(staged: Factors, part: Part) -> Array | float:
+    """How often the entries of a part count."""
+    return part.counts * (1.0 if part.scale is None else staged.env[part.scale])
 
 
 def _beside(staged: Factors, part: Part) -> Array:

@@ -42,9 +42,11 @@ def is_old() -> bool:
 
 
 def dataset(variables: Mapping[str, Variable], coords: Mapping[str, Any], attrs: Mapping[str, Any]) -> xr.Dataset:
-    """A group; what has no coordinates is numbered from 0, as ArviZ has it."""
+    """A group; what has no coordinates is numbered from 0, as ArviZ has it. A site that is called as the axes of draws are is
+    `chain_site`, for these are."""
     import xarray as xr
 
+    variables = {f"{name}_site" if name in SAMPLE else name: v for name, v in variables.items()}
     sizes = {dim: size for v in variables.values() for dim, size in zip(v.dims, np.shape(v.values), strict=True)}
     labels = {dim: coords.get(dim, np.arange(size)) for dim, size in sizes.items()}
     return xr.Dataset({name: (v.dims, np.asarray(v.values)) for name, v in variables.items()}, labels, dict(attrs))
@@ -112,25 +114,42 @@ def sample_dims(name: str, ndim: int) -> tuple[str, ...]:
     return (*SAMPLE, *(f"{name}_dim_{i}" for i in range(ndim - 2)))
 
 
-def loo(data: Any, var_name: str | None, log_ratio: xr.DataArray | None) -> Any:
+def of_entries(data: Any, name: str, kept: np.ndarray) -> ArviZData:
+    """What the leave-one-out density is computed of, with some of the entries of a variable of `log_likelihood`."""
+    groups = {group: found for group in ("posterior", "sample_stats") if (found := group_of(data, group)) is not None}
+    [x] = (found[name] for found in [group_of(data, "log_likelihood")] if found is not None)
+    if len(x.dims) == 3:
+        entries = x.isel({x.dims[2]: np.flatnonzero(kept)}).to_dataset()
+    else:
+        values = x.values.reshape(*x.shape[:2], -1)[..., kept.ravel()]
+        entries = dataset({name: Variable((*SAMPLE, f"{name}_dim_0"), values)}, {}, {})
+    return data_of({**groups, "log_likelihood": entries}, {})
+
+
+def loo(data: Any, var_name: str, log_ratio: xr.DataArray | None = None, k_hat: float | None = None) -> Any:
     """Leave-one-out density with its pointwise values, as ArviZ's `ELPDData`.
 
     **Arguments**
 
-    - `log_ratio`: log p(theta, y) - log q(theta) of draws that are not the posterior's, `(chain, draw)`.
+    - `log_ratio`: log p(theta, y) - log q(theta) of draws that are not the posterior's, `(chain, draw)`; `k_hat`, what is to be
+      told of the tail of these weights.
     """
     import arviz as az
 
     if log_ratio is None:
         return az.loo(data, var_name=var_name, pointwise=True)
     if is_old():
-        return _corrected_loo(data, var_name, log_ratio)
-    return az.loo_approximate_posterior(  # pyright: ignore[reportAttributeAccessIssue]
+        found = _corrected_loo(data, var_name, log_ratio)
+        found["k_hat"] = k_hat
+        return found
+    found = az.loo_approximate_posterior(  # pyright: ignore[reportAttributeAccessIssue]
         data, log_ratio, log_ratio * 0.0, pointwise=True, var_name=var_name
     )
+    found.k_hat = k_hat
+    return found
 
 
-def _corrected_loo(data: Any, var_name: str | None, log_ratio: xr.DataArray) -> Any:
+def _corrected_loo(data: Any, var_name: str, log_ratio: xr.DataArray) -> Any:
     """As ArviZ 1.x has it, by the smoothing and in the words of 0.x. Magnusson et al. 2019, equation 8."""
     import arviz as az
     from arviz.stats.stats_utils import ELPDData, get_log_likelihood

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -35,29 +35,82 @@ LIBRARIES = {"numpyro": ("numpyro", "jax"), "pyro": ("pyro-ppl", "torch")}
 
 
 class Predict(Simulate):
-    """Draw latent sites that nothing is given for, or an array of other rows; and unless it observes, what the model does."""
+    """Draw latent sites that nothing is given for, or an array of other rows; and unless it observes, what the model does.
 
-    def __init__(self, handle: Handle, given: Mapping[str, Any], redraw: Collection[str] = (), observing: bool = False):
+    **Arguments**
+
+    - `in_loops`: of sites in loops that have values, which of their rounds these are of, `(rounds)`; None for all of them.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        given: Mapping[str, Any],
+        redraw: Collection[str] = (),
+        observing: bool = False,
+        in_loops: Mapping[str, Array | None] | None = None,
+    ):
         super().__init__(handle.role, handle.session, given, observing)
-        self.redraw, self.observable = redraw, set[str]()
+        self.redraw, self.observable, self.in_loops = redraw, set[str](), in_loops or {}
+        self.others: dict[str, tuple[int, ...]] = {}
+        """Of sites that what is given does not fit, the shape, without the rounds of loops that they are in."""
 
     def observe(self, site: Site) -> tuple[Array, Array, At]:
         self.observable.add(site.name)
         return super().observe(site)
 
     def visit(self, site: Site) -> tuple[Array, Array, At]:
-        shape = (*site.fn.batch_shape, *site.fn.event_shape)
-        fits = site.name in self.given and tuple(self.given[site.name].shape) == tuple(shape)
-        if fits and site.name not in self.redraw:
+        if site.name not in self.given or site.name in self.redraw:
+            return self._drawn(site)
+        if site.name in self.in_loops:
+            rounds = self.in_loops[site.name]
+            return super().visit(site) if rounds is None else self._begun(site, rounds)
+        own = (*site.fn.batch_shape, *site.fn.event_shape)
+        if tuple(self.given[site.name].shape) == own:
             return super().visit(site)
+        self.others[site.name] = own
+        return self._drawn(site)
+
+    def _drawn(self, site: Site) -> tuple[Array, Array, At]:
         kept, self.given = self.given, {}
         try:
             return super().visit(site)
         finally:
             self.given = kept
 
+    def _begun(self, site: Site, rounds: Array) -> tuple[Array, Array, At]:
+        """The values of some rounds, and draws in the others."""
+        drawn, _, _ = self._drawn(site)
+        known = self.session.given(replace(site, name=f"{site.name} is known", fn=Flag()), rounds, self.role)
+        value = self.session.given(site, self.given[site.name], self.role)
+        value = self.session.ops.where(known, value, drawn)
+        return value, self.session.log_prob(site, value, self.role), "choice"
+
     def refuse_unused(self, choices: Mapping[str, Any]) -> None:
         """What is given may be of more sites."""
+
+    def again(self, handle: Handle, drawn: Mapping[str, Array]) -> Predict | None:
+        """A run after this one that knows of loops, whose rounds show in no round but in what this one has drawn; None where
+        they make no difference. A loop that has more rounds than there are values goes on from these."""
+        given, in_loops, ops = dict(self.given), dict[str, Any](), self.session.ops
+        for name, own in self.others.items():
+            value, whole = given[name], tuple(drawn[name].shape)
+            shape, missing = tuple(value.shape), whole[0] - len(value) if whole else 0
+            if shape == whole:
+                in_loops[name] = None
+            elif len(whole) == len(own) + 1 and shape[1:] == whole[1:] and missing > 0:
+                in_loops[name] = ops.array(np.arange(whole[0]) < len(value)) > 0
+                given[name] = ops.concatenate([value, ops.zeros((missing, *shape[1:]), value)])
+        return Predict(handle, given, self.redraw, self.observing, in_loops) if in_loops else None
+
+
+class Flag:
+    """The distribution of what is true or false in each round of a loop, as far as its shape."""
+
+    batch_shape = event_shape = ()
+
+    def shape(self) -> tuple[int, ...]:
+        return ()
 
 
 @dataclass
@@ -104,6 +157,8 @@ class Told:
         is `predicted`, and `deterministic` ones."""
         run = Predict(p, choices, redraw)
         drawn = p.run(run)
+        if (after := run.again(p, drawn)) is not None:
+            run, drawn = after, p.run(after)
         self.hear(run)
         own = {name: x for name, x in drawn.items() if 0 not in x.shape}
         return {
@@ -176,15 +231,29 @@ class Groups:
             self.made[group] = {"loss": Variable(("step", "objective")[: losses.ndim], losses)}
             self.numbered["step"] = steps
 
+    def likelihood(self, given: Mapping[str, np.ndarray], marginal: Mapping[str, np.ndarray] | None = None) -> None:
+        """The log density of data at draws.
+
+        **Arguments**
+
+        - `given`: that of each entry given all latent sites; `marginal` instead over finite sites that are summed out, of which
+          the group's attribute `conditional` names those data that it is not known of.
+        """
+        found = {name: x if marginal is None else marginal.get(name, x) for name, x in given.items()}
+        self.draws("log_likelihood", found, pointwise=True)
+        if marginal is not None and (left := [name for name in given if name not in marginal]):
+            self.say("log_likelihood", conditional=", ".join(left))
+
     def say(self, group: str, **attrs: Any) -> None:
         """Attributes of a group."""
         self.of_group.setdefault(group, {}).update(attrs)
 
+    def dataset(self, variables: Mapping[str, Variable], attrs: Mapping[str, Any] | None = None) -> xr.Dataset:
+        return dataset(variables, self.numbered | self.labels.coords_of(variables), attrs or {})
+
     def datasets(self) -> dict[str, xr.Dataset]:
         found = {
-            name: dataset(variables, self.numbered | self.labels.coords_of(variables), self.of_group.get(name, {}))
-            for name, variables in self.made.items()
-            if variables
+            name: self.dataset(variables, self.of_group.get(name)) for name, variables in self.made.items() if variables
         }
         self.labels.refuse_unused()
         return found

@@ -43,19 +43,27 @@ class Labels:
             else:  # an argument, whose rows are those of the only plate that has as many
                 alike = [plate for plate, size in rows.items() if shape[:1] == (size,)]
                 places = [(alike[0], 0)] if len(alike) == 1 else []
-            named = self._own(name, shape, {axis: plate for plate, axis in places}, pointwise)
+            event = (layouts[name].event or 0) if pointwise and name in layouts else 0
+            named = self._own(name, shape, {axis: plate for plate, axis in places}, event)
             found[name] = tuple(f"{dim}_dim" if dim in taken else dim for dim in named)
         return found
 
-    def _own(self, name: str, shape: tuple[int, ...], plates: Mapping[int, str], pointwise: bool) -> list[str]:
-        """The names of an array's axes, those of `dims=` before those of plates."""
-        own, rest = self.dims.get(name, ()), [axis for axis in range(len(shape)) if axis not in plates]
-        if len(own) == len(shape):
-            return list(own)
-        if own and not pointwise and len(own) != len(rest):
+    def _own(self, name: str, shape: tuple[int, ...], plates: Mapping[int, str], gone: int) -> list[str]:
+        """The names of an array's axes, those of `dims=` before those of plates.
+
+        **Arguments**
+
+        - `gone`: how many axes of events there were after these, which `dims=` names too.
+        """
+        own, ndim = self.dims.get(name, ()), len(shape) + gone
+        rest = [axis for axis in range(ndim) if axis not in plates]
+        if len(own) == ndim:
+            return list(own[: len(shape)])
+        if own and len(own) != len(rest):
+            sizes = f", of sizes {shape}," if not gone else ""
+            others = f"name all of them, or the {len(rest)} others" if rest else "name all of them, or none"
             raise ProgramError(
-                f"dims={{{name!r}: {list(own)}}}: {name!r} has {len(shape)} axes, of sizes {shape}, of which {len(plates)} are "
-                f"plates': name all of them, or the {len(rest)} others."
+                f"dims={{{name!r}: {list(own)}}}: {name!r} has {ndim} axes{sizes} of which plates name {len(plates)}: {others}."
             )
         others = dict(zip(rest, own, strict=False))
         return [plates.get(axis) or others.get(axis, f"{name}_dim_{axis}") for axis in range(len(shape))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from ppvi._doors import count, flag, function, noted, number
 from ppvi._ops import Array
-from ppvi.engine._arviz import bulk_ess, of_chains, split_r_hat
-from ppvi.engine.calls import name_of
+from ppvi._options import options_of
+from ppvi.engine._arviz import bulk_ess, split_r_hat
+from ppvi.engine.calls import name_of, taken_by
 from ppvi.engine.data import computes, in_arrays
 from ppvi.engine.evaluations import handles
 from ppvi.engine.formula import Formula
@@ -20,6 +21,7 @@ from ppvi.engine.gaps import Known, gaps
 from ppvi.engine.gathering import Groups, Told, made_by, observed
 from ppvi.engine.handles import Handle
 from ppvi.engine.labels import Labels
+from ppvi.engine.pieces import Wanted
 from ppvi.engine.protocol import Args, Estimator, Kwargs
 from ppvi.engine.sessions import Session
 from ppvi.errors import EngineError, FiniteSiteError, ProgramError, StrategyError
@@ -32,20 +34,25 @@ MAX_R_HAT = 1.01
 """Above this R-hat chains are reported as not mixed (Vehtari et al. 2021)."""
 
 
-def refuse_options(
-    model: Any, num_warmup: Any, num_samples: Any, num_chains: Any, target: Any, progress: Any, least: int = 1
-) -> None:
-    """Options of `nuts` that are none."""
+def refuse_options(model: Any, verb: Callable[..., Any], called: Mapping[str, Any], least: int = 1) -> None:
+    """Options of `nuts`, which has been called with these, that are none, or that may be the model's."""
     if hasattr(model, "model") and hasattr(model, "as_loss"):
         raise ProgramError(
             "nuts: the first argument is a model, not an objective, which has its own as objective.model."
         )
     function("nuts: the model", model, "The order is nuts(model, key, ...).")
-    count("nuts: num_warmup", num_warmup, least=0)
-    count("nuts: num_samples", num_samples, least)
-    count("nuts: num_chains", num_chains)
-    number("nuts: target_accept_prob", target, above=0, below=1)
-    flag("nuts: progress", progress)
+    count("nuts: num_warmup", called["num_warmup"], least=0)
+    count("nuts: num_samples", called["num_samples"], least)
+    count("nuts: num_chains", called["num_chains"])
+    number("nuts: target_accept_prob", called["target_accept_prob"], above=0, below=1)
+    flag("nuts: progress", called["progress"])
+    taken = taken_by(model)
+    for name, default in options_of(verb).items():
+        if name in taken and called[name] is not default:
+            raise ProgramError(
+                f"nuts: {name}= is an option of nuts and an argument of the model {name_of(model)}: give the model its own by "
+                f"position, or by functools.partial(model, {name}=...)."
+            )
 
 
 def looked_at(
@@ -119,6 +126,7 @@ def gathered(
     kwargs: Kwargs,
     draws: Mapping[str, Any],
     stats: Mapping[str, Any],
+    labels: Labels,
 ) -> ArviZData:
     """Draws of a model's latent sites by NUTS, `(chain, draw, *shape)`, with all that the model says of them.
 
@@ -126,10 +134,11 @@ def gathered(
 
     - `bound`: the estimator of a formula that has the model.
     - `stats`: of each draw, `(chain, draw)`, `diverging` among them.
+    - `labels`: those of `coords=` and `dims=`.
     """
     chains = len(next(iter(draws.values())))
     flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in draws.items()}
-    groups = Groups(Told(), Labels(None, None), chains)
+    groups = Groups(Told(), labels, chains)
     try:
         _say(groups, bound, key, args, kwargs, flat)
     except (EngineError, StrategyError) as error:  # what NUTS can run and `ppvi` cannot
@@ -138,7 +147,7 @@ def gathered(
         warnings.warn(f"nuts: the draws have no log_likelihood and no data, since {error}", stacklevel=4)
     groups.draws("sample_stats", {name: np.reshape(x, -1) for name, x in stats.items()} | groups.flat("sample_stats"))
     groups.attrs |= made_by(engine, bound.formula.model, sampler="NUTS", key=bound.key_text(key))
-    return diagnosed(groups, draws)
+    return diagnosed(groups, list(draws))
 
 
 def _say(groups: Groups, bound: Estimator, key: Any, args: Args, kwargs: Kwargs, flat: Mapping[str, Any]) -> None:
@@ -148,22 +157,24 @@ def _say(groups: Groups, bound: Estimator, key: Any, args: Args, kwargs: Kwargs,
     def at(p: Handle, q: Handle, choices: Mapping[str, Array]) -> Any:
         return groups.told.at(p, choices)
 
-    drawn = dict(flat)
+    drawn, marginal = dict(flat), None
     try:
         found = bound.many(key, params, args, kwargs, n, at, drawn)
     except FiniteSiteError:
-        drawn |= bound.completed(key, params, args, kwargs, n, drawn, 1).drawn
-        found = bound.many(key, params, args, kwargs, n, at, drawn)
+        rest = bound.completed(key, params, args, kwargs, n, drawn, Wanted(1, True))
+        drawn |= rest.drawn
+        found = bound.many(key, params, args, kwargs, n, at, drawn) | {"log_p": rest.log_density}
+        marginal = rest.pointwise
     groups.draws("posterior", {name: x for name, x in found["sites"].items() if name in flat or name not in drawn})
     groups.draws("sample_stats", {"log_p": found["log_p"]}, pointwise=True)
-    groups.draws("log_likelihood", found["log_likelihood"], pointwise=True)
+    groups.likelihood(found["log_likelihood"], marginal)
     observed(groups, bound, key, params, args, kwargs, drawn)
 
 
-def diagnosed(groups: Groups, draws: Mapping[str, Any]) -> ArviZData:
+def diagnosed(groups: Groups, names: Collection[str]) -> ArviZData:
     """The finished groups with R-hat and bulk ESS, as groups and in one number each in attributes, and the number of
     divergences; and a warning where an R-hat passes 1.01 or there are divergences."""
-    chains = of_chains(draws)
+    chains = groups.dataset({name: x for name, x in groups.made["posterior"].items() if name in names})
     r_hat, ess = split_r_hat(chains), bulk_ess(chains)
     worst, least = float(r_hat.to_array().max()), float(ess.to_array().min())
     divergences = int(groups.made["sample_stats"]["diverging"].values.sum())

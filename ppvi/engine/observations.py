@@ -25,6 +25,13 @@ Engine = Programs[Any, Any]
 ROUNDED = 1e-3
 """By which the sum of a simplex may differ from one."""
 
+GAPS = (
+    "drop them, or fill them in and leave them out by a mask, as in handlers.mask(mask=...) or poutine.mask(mask=...); "
+    "`predict` draws what is missing. (obs_mask= imputes them by a site of all rows, which in the rows that are observed has "
+    "no density: an autoguide of it widens there for ever)"
+)
+"""What to do about missing data."""
+
 OPEN = ("Beta", "Kumaraswamy", "Gamma", "InverseGamma")
 """Distributions whose densities are 0 or infinite at the ends of their supports, as a rule."""
 
@@ -81,7 +88,7 @@ def _wrong(
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """What may be wrong with data, what to do about it, and where it is, `(*batch, *event)`."""
     if known.dtype.kind == "f":
-        yield "{n} NaN among {size} values", "drop them, or give the site an obs_mask= and impute them", np.isnan(known)
+        yield "{n} NaN among {size} values", GAPS, np.isnan(known)
     if known.dtype.kind == "f" and not seen.unchecked:
         yield "{n} infinite numbers among {size} values", "drop them, or leave them out by a mask", np.isinf(known)
     if known.dtype.kind == "f" and seen.takes_integers:

@@ -29,6 +29,8 @@ class Piece:
     """Whether it is summed out."""
     is_probability: bool
     """Whether its array is the probability of each value, and not the logarithm."""
+    is_data: bool = False
+    """Whether it is observed."""
 
 
 class Told(NamedTuple):
@@ -52,6 +54,15 @@ class Staged(NamedTuple):
     """The arrays that the program is given."""
     mapped: int = 0
     """The number of axes of runs in front of all of them."""
+
+
+class Wanted(NamedTuple):
+    """What is asked of finite sites that are summed out, given the others."""
+
+    temperature: int
+    """1 for draws, 0 for the most probable values."""
+    pointwise: bool
+    """Whether the density of data is wanted by entry."""
 
 
 Finish = Callable[[Staged, Ops], Array]

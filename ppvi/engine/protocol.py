@@ -16,7 +16,7 @@ from ppvi.compiler.plan import Plan
 from ppvi.engine.distributions import SiteDistribution
 from ppvi.engine.formula import Formula
 from ppvi.engine.outcomes import Outcomes
-from ppvi.engine.pieces import Finish, Piece, Told
+from ppvi.engine.pieces import Finish, Piece, Told, Wanted
 from ppvi.engine.sites import Arrays, Site, SiteRecord
 from ppvi.engine.statements import Library
 from ppvi.ir import Note, SiteInfo, Support
@@ -114,7 +114,7 @@ class Estimator(Protocol):
         ...
 
     def completed(
-        self, key: Any, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], temperature: int
+        self, key: Any, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], wanted: Wanted
     ) -> Any:
         """Of `n` choices of the model's other sites, the finite sites that are summed out: a `ppvi.engine.summed.Completed`."""
         ...

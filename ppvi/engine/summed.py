@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal as Choice, NamedTuple, TypeVar
 
 import numpy as np
 
-from ppvi._ops import Array, Ops, as_numpy
+from ppvi._ops import Array, Ops
 from ppvi.compiler.dependence import site_lanes
-from ppvi.compiler.summing import Part, log_density
+from ppvi.compiler.summing import Part, log_density, pointwise
 from ppvi.engine.handles import Handle
 from ppvi.engine.pieces import Piece, Staged, Told
 from ppvi.engine.runs import Assess
+from ppvi.engine.sameness import same_number
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Site, SiteRecord
 from ppvi.errors import ProgramError
-from ppvi.ir import At, Atom, Candidate, Density, Equation, Literal, Loop, Note, Sited, SiteInfo
+from ppvi.ir import At, Candidate, Density, Equation, Literal, Note, Sited, SiteInfo
 from ppvi.program import Plates, Trace, plate_names, session as verbs
 from ppvi.strategies.base import Draw, Strategy
 
@@ -122,7 +123,8 @@ class SumOut(Assess):
         shape, is_probability = tuple(array.shape), own and self.weights[name][1]
         if own:
             shape = (*arrays.value.shape[: len(shape) - 1], shape[-1])
-        piece = Piece(name, record.where, batch, shape, record.plates, number, own, is_probability)
+        is_data = not (own or record.latent)
+        piece = Piece(name, record.where, batch, shape, record.plates, number, own, is_probability, is_data)
         self.told.pieces.append(piece)
         self.told.arrays.append(array)
 
@@ -186,6 +188,8 @@ class Completed(NamedTuple):
     """The probability of each value, `(*lanes, K)`."""
     log_density: Any
     """Of the others."""
+    pointwise: dict[str, Any]
+    """Of data of which each entry has finite sites of its own, the log density by entry, summed over these."""
 
 
 class Seen(NamedTuple):
@@ -256,6 +260,20 @@ def eliminated(
 ) -> Array:
     """The sum, from what is staged, by the row of the plates of these names; `shifts` as for `log_density`. What is said of it
     is a `note`."""
+    parts, values = _parts(staged, ops, names)
+    total, how = log_density(staged.equations, staged.env, values, parts, ops, shifts)
+    return total if shifts is not None or note is None else note(total, how)
+
+
+def by_entry(staged: Staged, ops: Ops) -> dict[str, Array]:
+    """The log density of each entry of data, marginal over the sites that are summed out, where it has its own of them."""
+    parts, values = _parts(staged, ops, ())
+    data = {piece.name for piece in staged.pieces if piece.is_data}
+    return pointwise(staged.equations, staged.env, values, parts, data, ops)
+
+
+def _parts(staged: Staged, ops: Ops, names: Sequence[str]) -> tuple[list[Part], dict[Equation[Sited], Array]]:
+    """The factors of what is staged, and the values of the sites that are summed out."""
     sites = _summed_in(staged)
     scales, parts, runs = iter(staged.atoms[len(staged.pieces) :]), [], range(staged.mapped)
     for piece, atom in zip(staged.pieces, staged.atoms, strict=False):
@@ -281,9 +299,7 @@ def eliminated(
             rows=tuple(len(runs) + piece.batch + x.dim for x in minibatches if x.dim is not None),
         )
         parts.append(part)
-    values = {site: in_lanes(values_at(site), site) for site in sites.values()}
-    total, how = log_density(staged.equations, staged.env, values, parts, ops, shifts)
-    return total if shifts is not None or note is None else note(total, how)
+    return parts, {site: in_lanes(values_at(site), site) for site in sites.values()}
 
 
 def _summed_in(staged: Staged) -> dict[str, Equation[Sited]]:
@@ -342,45 +358,3 @@ def conditional(
 
 def is_summed(info: SiteInfo) -> bool:
     return isinstance(info.candidates[0].strategy, Summand)
-
-
-def same_number(atom: Atom, staged: Staged) -> Hashable:
-    """Equal where two atoms are the same numbers, as far as is known; a number where all entries are that."""
-    made: dict[Atom, tuple[int, Equation]] = {}
-    known: dict[Atom, Hashable] = {}
-    loops: dict[Equation, Loop] = {}
-
-    def meet(equations: Sequence[Equation]) -> None:
-        made.update({var: (i, equation) for equation in equations for i, var in enumerate(equation.outputs)})
-
-    def in_rounds(equation: Equation, i: int, loop: Loop) -> Hashable:
-        """Of what a loop stacks, which is a function of what every round is given."""
-        carried = {place for _, place in loop.carried}
-        if any(i == output for output, _ in loop.carried):
-            return equation.outputs[i]
-        meet(loop.equations)
-        known.update({x: key(equation.inputs[n]) for n, x in enumerate(loop.inputs) if n not in carried})
-        found = key(loop.outputs[i])
-        return found if isinstance(found, float) else ("in rounds", found)
-
-    def key(atom: Atom) -> Hashable:
-        if isinstance(atom, Literal) or atom in staged.constants:
-            numbers = as_numpy(atom.value if isinstance(atom, Literal) else staged.constants[atom])
-            for axis in range(numbers.ndim):
-                first = numbers.take([0], axis)
-                numbers = first if (numbers == first).all() else numbers
-            return numbers.item() if numbers.size == 1 else (numbers.tobytes(), np.squeeze(numbers).shape)
-        if atom in known or atom not in made:
-            return known.get(atom, atom)
-        i, equation = made[atom]
-        meaning = None if equation.meaning is None else equation.meaning()
-        if meaning is not None and meaning.moves and len(equation.inputs) == 1:
-            return key(equation.inputs[0])  # where an entry counts is found by the axes that a scale lies along
-        if meaning is not None and meaning.loop is not None:
-            return in_rounds(equation, i, loops.setdefault(equation, meaning.loop()))
-        if meaning is None or meaning.key is None:
-            return atom
-        return (meaning.key, i, *map(key, equation.inputs))
-
-    meet(staged.equations)
-    return key(atom)

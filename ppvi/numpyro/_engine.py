@@ -24,6 +24,7 @@ from ppvi.engine.gaps import refuse_gaps
 from ppvi.engine.handles import Handle
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.outcomes import Outcomes, gone_through
+from ppvi.engine.pieces import Wanted
 from ppvi.engine.protocol import Args, Kwargs, Params, Scope, Start
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.sessions import Session
@@ -200,12 +201,12 @@ class Estimator:
         kwargs: Kwargs,
         n: int,
         choices: Mapping[str, Any],
-        temperature: int,
+        wanted: Wanted,
     ) -> Completed:
         def run(p: Handle, q: Handle, choices: Mapping[str, Any]) -> Completed:
             session = p.session
             found = staged(session, renewed, telling(p, choices, None, False, []))
-            return completed(found, session.engine.key(session.scope), temperature)
+            return completed(found, session.engine.key(session.scope), wanted)
 
         return self.many(key, params, args, kwargs, n, run, dict(choices))
 

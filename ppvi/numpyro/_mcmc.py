@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from numpyro.infer import MCMC, NUTS
 
 from ppvi._doors import listed
 from ppvi._options import door
+from ppvi.engine.labels import Labels
 from ppvi.engine.mcmc import gathered, looked_at, of_model, refuse_options, starting
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.sessions import Session
@@ -54,6 +55,8 @@ def nuts(
     num_chains: int = 4,
     target_accept_prob: float = 0.8,
     progress: bool = True,
+    coords: Mapping[str, Any] | None = None,
+    dims: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> ArviZData:
     """Draw from a model's posterior by the no-U-turn sampler.
@@ -64,12 +67,14 @@ def nuts(
       out, which needs funsor, and are not among the draws. `*args`, `**kwargs` go to it.
     - `num_warmup`, `num_samples`: per chain.
     - `target_accept_prob`: closer to one for posteriors with narrow necks.
+    - `coords`, `dims`: as for `posterior`.
 
     **Returns** ArviZ data, an `InferenceData` or, of ArviZ 1.x, a `DataTree`, with the groups that `posterior` has, of draws
     that have no `log_q`; `r_hat` and `ess` (bulk) by variable, and their worst in the attributes, with the number of
     `divergences`. A warning says where an R-hat passes 1.01, and that there are divergences. Hoffman and Gelman 2014.
     """
-    refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress)
+    refuse_options(model, nuts, locals())
+    labels = Labels(dims, coords)
     key = as_key(key)
     session = session_of(key)
     with starting("nuts", model, known, args, kwargs):
@@ -97,4 +102,4 @@ def nuts(
     draws = {name: np.asarray(x) for name, x in sampler.get_samples(group_by_chain=True).items() if name in names}
     extra = sampler.get_extra_fields(group_by_chain=True)
     stats = {said: np.asarray(extra[name]) for name, said in STATS.items()}
-    return gathered(Estimator(of_model(model)), "numpyro", key, args, kwargs, draws, stats)
+    return gathered(Estimator(of_model(model)), "numpyro", key, args, kwargs, draws, stats, labels)

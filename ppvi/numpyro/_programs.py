@@ -51,6 +51,11 @@ def as_key(key: Any) -> jax.Array:
     )
 
 
+def key_of(number: int) -> jax.Array:
+    """A key for whoever gives none."""
+    return jax.random.key(number)
+
+
 def known(x: Any) -> np.ndarray | None:
     """An array as NumPy has it; None where it is traced, sparse or in part with other processes."""
     if isinstance(x, Tracer) or not getattr(x, "is_fully_addressable", True):

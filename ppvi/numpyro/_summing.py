@@ -12,9 +12,9 @@ import numpy as np
 
 from ppvi.compiler.continuation import Env
 from ppvi.compiler.elimination import logarithm
-from ppvi.engine.pieces import Piece, Staged, Told
+from ppvi.engine.pieces import Piece, Staged, Told, Wanted
 from ppvi.engine.sessions import Session
-from ppvi.engine.summed import Completed, alternatives_of, conditional, eliminated
+from ppvi.engine.summed import Completed, alternatives_of, by_entry, conditional, eliminated
 from ppvi.ir import Atom, Equation, Note
 from ppvi.numpyro._compat import ClosedJaxpr, Tracer
 from ppvi.numpyro._handlers import InnerSiteError
@@ -51,15 +51,16 @@ def staged(session: Session, renewed: Callable[..., Any], run: Callable[[], Told
     return Staged(pieces, reader.equations, env, [reader.atom(v) for v in closed.jaxpr.outvars], constants)
 
 
-def completed(found: Staged, key: jax.Array, temperature: int) -> Completed:
+def completed(found: Staged, key: jax.Array, wanted: Wanted) -> Completed:
     """What is known of the sites that are summed out, given all else: values that are drawn, or at temperature 0 the most
     probable."""
 
     def derivative(ops: JaxOps, zeros: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return jax.grad(lambda shifts: eliminated(found, ops, shifts=shifts))(zeros)
 
-    choosing = Choosing(key if temperature else None)
-    return Completed(*conditional(alternatives_of(found), OPS, choosing, derivative), eliminated(found, OPS))
+    choosing = Choosing(key if wanted.temperature else None)
+    drawn, probs = conditional(alternatives_of(found), OPS, choosing, derivative)
+    return Completed(drawn, probs, eliminated(found, OPS), by_entry(found, OPS) if wanted.pointwise else {})
 
 
 class Choosing(JaxOps):

@@ -73,7 +73,7 @@ class Explanation:
     """Which sites are summed out, and how."""
 
     def __str__(self) -> str:
-        from ppvi._tables import render
+        from ppvi._tables import prose, render
 
         sites = [
             (s.name, s.distribution, s.where, _shape(s.lanes), s.strategy, s.credit, _cost(s), s.reason)
@@ -90,7 +90,7 @@ class Explanation:
         ]
         header = ("site", "distribution", "at", "lanes", "strategy", "credit", "runs", "because")
         found = [
-            f"engine: {self.engine}",
+            prose(f"engine: {self.engine}"),
             render("sites", header, sites, below=("because", "at", "credit", "distribution")),
         ]
         if terms:
@@ -98,7 +98,7 @@ class Explanation:
         sums = [(", ".join(x.order), f"{x.largest:.3g}", ", ".join(x.of)) for x in self.summed]
         if sums:
             found.append(render("sites that are summed out", ("in this order", "entries", "of the table over"), sums))
-        return "\n".join([*found, str(self.static)])
+        return "\n".join([*found, prose(str(self.static))])
 
 
 def explain(plan: Plan, static: StaticReport) -> Explanation:

@@ -363,3 +363,9 @@ def sites_at(guide: AutoContinuous, point: torch.Tensor) -> dict[str, torch.Tens
     """The parts of a point of unconstrained space, by site."""
     parts: Any = guide._unpack_latent(point)
     return {site["name"]: x for site, x in parts}
+
+
+def validate(fn: torch.distributions.Distribution, value: torch.Tensor) -> None:
+    """Refuse a value beyond the support of a distribution, where PyTorch's validation is on."""
+    if fn._validate_args:
+        fn._validate_sample(value)

@@ -22,6 +22,7 @@ from ppvi.engine.evaluations import evaluate, run_in
 from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import refuse_gaps
 from ppvi.engine.outcomes import Outcomes, gone_through
+from ppvi.engine.pieces import Wanted
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen, Start as AnyStart
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias, warn_of_motionless
 from ppvi.engine.sessions import Session
@@ -239,14 +240,13 @@ class Estimator:
         function: Callable[..., Any],
         given: Any = None,
     ) -> Any:
-        arguments = self.arguments(args, kwargs)
-        return many(self.formula, self.modules, key, checked(params), arguments, n, function, given)
+        return many(self.formula, self.modules, key, checked(params), self.arguments(args, kwargs), n, function, given)
 
     def completed(
-        self, key: Key, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], temperature: int
+        self, key: Key, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], wanted: Wanted
     ) -> Completed:
-        arguments = self.arguments(args, kwargs)
-        return completed(self.formula, self.modules, key, checked(params), arguments, choices, temperature)
+        given = checked(params), self.arguments(args, kwargs)
+        return completed(self.formula, self.modules, key, *given, choices, wanted)
 
     def in_format(self, x: Any, dtype: str) -> torch.Tensor:
         return torch.as_tensor(x).to(getattr(torch, dtype))

@@ -34,6 +34,7 @@ from ppvi.pyro._compat import (
     masks_all,
     tree_map,
 )
+from ppvi.pyro._instead import put
 from ppvi.pyro._refused import HOOKS, refuse_hook
 from ppvi.pyro._rows import in_order, known
 from ppvi.pyro._valid import bare_axis, refuse_other_rows, unsaid
@@ -366,11 +367,12 @@ def _is_place(item: Any) -> bool:
     return isinstance(item, torch.Tensor) and item.dtype not in (torch.bool, torch.uint8)
 
 
-_INSTEAD: dict[Any, Callable[..., torch.Tensor]] = {
+_INSTEAD: dict[Any, Callable[..., Any]] = {
     torch.nn.functional.batch_norm: batch_norm,
     torch.nn.functional.one_hot: _one_hot,
     torch.nn.functional.binary_cross_entropy_with_logits: _cross_entropy,
     torch.Tensor.__getitem__: _looked_up,
+    torch.Tensor.__setitem__: put,
     torch.Tensor.squeeze: _squeezed,
     torch.squeeze: _squeezed,
 }

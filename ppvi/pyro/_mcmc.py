@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from pyro.infer import MCMC, NUTS, config_enumerate
 
 from ppvi._options import door
+from ppvi.engine.labels import Labels
 from ppvi.engine.mcmc import gathered, looked_at, of_model, refuse_options, starting
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.sessions import Session
@@ -43,6 +44,8 @@ def nuts(
     num_chains: int = 4,
     target_accept_prob: float = 0.8,
     progress: bool = True,
+    coords: Mapping[str, Any] | None = None,
+    dims: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> ArviZData:
     """Draw from a model's posterior by the no-U-turn sampler, one chain after the other.
@@ -54,12 +57,14 @@ def nuts(
     - `key`: an int seed, a `torch.Generator`, or None for PyTorch's global one.
     - `num_warmup`, `num_samples`: per chain.
     - `target_accept_prob`: closer to one for posteriors with narrow necks.
+    - `coords`, `dims`: as for `posterior`.
 
     **Returns** ArviZ data, an `InferenceData` or, of ArviZ 1.x, a `DataTree`, with the groups that `posterior` has, of draws
     that have no `log_q`; `r_hat` and `ess` (bulk) by variable, and their worst in the attributes, with the number of
     `divergences`. A warning says where an R-hat passes 1.01, and that there are divergences. Hoffman and Gelman 2014.
     """
-    refuse_options(model, num_warmup, num_samples, num_chains, target_accept_prob, progress, least=4)
+    refuse_options(model, nuts, locals(), least=4)
+    labels = Labels(dims, coords)
     found: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
     with seeded(key), all_rows():
         with torch.random.fork_rng(), torch.no_grad(), starting("nuts", model, known, args, kwargs):
@@ -73,4 +78,4 @@ def nuts(
             found.append(({name: x.detach().cpu().numpy() for name, x in sampler.get_samples().items()}, diverging))
     draws = {name: np.stack([chain[name] for chain, _ in found]) for name in found[0][0]}
     stats = {"diverging": np.stack([diverging for _, diverging in found])}
-    return gathered(Estimator(of_model(model)), "pyro", key, args, kwargs, draws, stats)
+    return gathered(Estimator(of_model(model)), "pyro", key, args, kwargs, draws, stats, labels)

@@ -12,7 +12,7 @@ import torch
 from ppvi.engine.evaluations import handles
 from ppvi.engine.formula import Formula
 from ppvi.engine.minibatches import Whole
-from ppvi.engine.pieces import Staged
+from ppvi.engine.pieces import Staged, Wanted
 from ppvi.engine.protocol import Params
 from ppvi.engine.sessions import Session
 from ppvi.engine.summed import Alternatives, Completed, alternatives_of, log_sum
@@ -80,7 +80,7 @@ def completed(
     params: Params,
     arguments: Arguments,
     choices: Mapping[str, Any],
-    temperature: int,
+    wanted: Wanted,
 ) -> Completed:
     """Of stacks of choices the finite sites that are summed out."""
     names, stacks = list(choices), [torch.as_tensor(x) for x in choices.values()]
@@ -96,6 +96,8 @@ def completed(
     with seeded(key), all_rows(), registering() as things, torch.no_grad():
         with arguments.lent(tensors), torch.enable_grad():
             graph = traced_and_read(run, things, *own, *[x[0] for x in stacks], *[x.detach() for x in tensors]).graph
+        # Within a vectorisation nobody can look at the numbers of a tensor.
+        graph = graph._replace(constants={var: x.detach().cpu().numpy() for var, x in graph.constants.items()})
         about: list[Alternatives] = []
 
         def summed(inputs: Sequence[torch.Tensor], made: Callable[[Staged], torch.Tensor]) -> torch.Tensor:
@@ -107,7 +109,7 @@ def completed(
 
         summed([x[0] for x in stacks], noted)
         found = torch.func.vmap(
-            lambda inputs: tuple(of_one(functools.partial(summed, inputs), about[0], temperature)),
+            lambda inputs: tuple(of_one(functools.partial(summed, inputs), about[0], wanted)),
             randomness="different",
             chunk_size=CHUNK,
         )(stacks)

@@ -37,6 +37,10 @@ from ppvi.pyro._stage import DynamicError
 from ppvi.pyro._trees import stacked, tree_leaves, tree_map, vmap
 
 
+def key_of(number: int) -> None:
+    """A key for whoever gives none: PyTorch's global generator."""
+
+
 def known(x: Any) -> np.ndarray | None:
     """A tensor as NumPy has it; None where it is sparse, or has no numbers."""
     tensor = torch.as_tensor(x).detach()

@@ -11,8 +11,8 @@ from torch.fx import GraphModule, Node
 
 from ppvi.compiler.continuation import Env
 from ppvi.compiler.elimination import logarithm
-from ppvi.engine.pieces import Finish, Piece, Staged, Told
-from ppvi.engine.summed import Alternatives, Completed, conditional, eliminated, is_summed
+from ppvi.engine.pieces import Finish, Piece, Staged, Told, Wanted
+from ppvi.engine.summed import Alternatives, Completed, by_entry, conditional, eliminated, is_summed
 from ppvi.ir import Atom, Equation, Origin
 from ppvi.pyro._compat import (
     DisableTorchFunction,
@@ -65,7 +65,7 @@ class Graph(NamedTuple):
     traced: GraphModule
     equations: Sequence[Equation]
     atoms: Mapping[Any, Atom]
-    constants: Mapping[Any, torch.Tensor]
+    constants: Mapping[Any, Any]
 
 
 def expanded(
@@ -128,7 +128,7 @@ def _needed(traced: GraphModule) -> set[Node]:
 
 
 def completed(
-    run: Callable[[Callable[[Staged], torch.Tensor]], torch.Tensor], about: Alternatives, temperature: int
+    run: Callable[[Callable[[Staged], torch.Tensor]], torch.Tensor], about: Alternatives, wanted: Wanted
 ) -> Completed:
     """What is known of the sites that are summed out in a run, which takes what is to be made of its sum, given all else:
     values that are drawn, or at temperature 0 the most probable."""
@@ -136,8 +136,13 @@ def completed(
     def derivative(ops: TorchOps, zeros: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return torch.func.grad(lambda shifts: run(lambda staged: eliminated(staged, ops, shifts=shifts)))(zeros)
 
-    density = run(lambda staged: eliminated(staged, OPS))
-    return Completed(*conditional(about, OPS, Choosing(temperature), derivative), density)
+    entries: dict[str, torch.Tensor] = {}
+
+    def density(staged: Staged) -> torch.Tensor:
+        entries.update(by_entry(staged, OPS) if wanted.pointwise else {})
+        return eliminated(staged, OPS)
+
+    return Completed(*conditional(about, OPS, Choosing(wanted.temperature), derivative), run(density), entries)
 
 
 class Choosing(TorchOps):

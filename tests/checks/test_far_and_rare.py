@@ -85,7 +85,7 @@ def rare(miss, bias):
 def test_a_mean_in_rare_events_is_not_called_biased(budget):
     report = checked(rare(True, 0.0), budget=budget)
     assert report.verdict != "biased", report
-    assert "in events rarer than 1 in" in str(report)
+    assert "in events rarer than 1 in" in " ".join(str(report).split())
 
 
 def test_a_bias_in_rare_events_is_not_called_unbiased():
@@ -118,7 +118,7 @@ def test_no_verdict_before_rare_events_are_drawn():
 def test_an_estimator_without_randomness(factor, verdict):
     report = checked(lambda key, t: (jnp.sum(jnp.sin(t)), factor * jnp.cos(t)))
     assert report.verdict == verdict
-    assert "does not use the key" in str(report)
+    assert "does not use the key" in " ".join(str(report).split())
 
 
 def test_a_coin_that_rarely_falls():
@@ -146,7 +146,7 @@ def test_delta_in_one_coordinate():
     report = checked(lambda key, t: (jnp.sum(jnp.sin(t)), jnp.cos(t) + noise(key, t)), t, budget=ppvi.Budget(60, 4096))
     drawn = report.measurements[0]
     assert drawn.of_coordinate == pytest.approx(10 * drawn.delta)
-    assert "in one coordinate of 100 alone" in str(report)
+    assert "in one coordinate of 100 alone" in " ".join(str(report).split())
 
 
 # Close paths ----------------------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_a_close_path_that_is_left_open_decides_nothing():
     report = checked(estimator, alpha=1e-6, delta=0.05, budget=60)
     assert report.verdict == "unbiased within delta", report
     assert {m.outcome for m in report.measurements if m.close} == {"inconclusive"}
-    assert "averages out" in str(report)
+    assert "averages out" in " ".join(str(report).split())
 
 
 def test_what_changes_evenly_along_a_path_leaves_no_noise():
