@@ -4,7 +4,8 @@ Four ways to a posterior, all of them with the settings they come with: `approxi
 NumPyro's SVI of it, and NUTS. Each runs in a process of its own, in double precision, and then again without compilation.
 Errors are those of the worst marginal, in standard deviations of the reference: of the mean, of the logarithm of the sd, and
 the Wasserstein distance; medians and the worst over the seeds. Run with
-`python -m benchmarks.posteriors [--seeds N] [NAME ...]`; the data are those of posteriordb, in the folder that the environment variable PPVI_DATA names.
+`python -m benchmarks.posteriors [--seeds N] [NAME ...]`; the data are those of posteriordb, in the folder that the environment
+variable PPVI_DATA names.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def _beside(name: str, pairs: Pairs, data: Any, given: Any) -> Beside:
         threshold=None if weights is None else threshold(weights.size),
         only_here=pairs.only_fit,
         only_reference=pairs.only_reference,
-        course=course_of(getattr(given, "losses", None)),
+        course=given.course if is_fit(given) else course_of(getattr(given, "losses", None)),
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppvi._draws import drawn
-from ppvi._losses import converged, trends
+from ppvi._losses import Course, converged, course_of, trends
 from ppvi._options import door
 from ppvi._predict import predicted
 from ppvi._starts import Chosen
@@ -42,7 +42,8 @@ class Approximated:
 
     def __str__(self) -> str:
         said = "" if self.version is None else f"the model {self.version}; "
-        others = f", those of others {', '.join(f'{x:.5g}' for x in self.bounds[1:])}" if self.bounds[1:] else ""
+        near = [f"{x:.5g}" for x in self.bounds[1:] if x > self.bounds[0] - FAR]
+        others = f", those of others {', '.join(near)}" if near else ""
         return f"{said}bound {self.bounds[0]:.5g}{others}"
 
 
@@ -59,6 +60,7 @@ class Fit:
     - `start`: the number of the start that `params` and `losses` are of.
     - `chosen`: of several starts, what each of them has reached; None while the fit goes on.
     - `approximated`: of `approximate`, what was tried; else None.
+    - `particles`: among how many draws of the guide each draw of the posterior is chosen by its importance weight.
     """
 
     params: Params = field(repr=False)
@@ -72,6 +74,7 @@ class Fit:
     start: int = 0
     chosen: Chosen | None = None
     approximated: Approximated | None = None
+    particles: int = 1
 
     @property
     def losses(self) -> np.ndarray:
@@ -84,7 +87,7 @@ class Fit:
         key: Any = None,
         draws: int = 1000,
         *,
-        particles: int = 1,
+        particles: int | None = None,
         temperature: int = 1,
         probs: bool = False,
         program: Callable[[Program, Program], Program] | None = None,
@@ -92,9 +95,11 @@ class Fit:
         coords: Mapping[str, Any] | None = None,
         dims: Mapping[str, Any] | None = None,
     ) -> ArviZData:
-        """Draws from the fitted guide, as ArviZ data; see `posterior`. Beside the groups there it has one of `losses`, by step,
+        """Draws from the fitted guide, as ArviZ data; see `posterior`. By default there are as many `particles` as the fit has,
+        which is 1 but for those of `approximate`. Beside the groups there it has one of `losses`, by step,
         and attributes that say why the fit stopped and whether it has `converged`."""
         options = {name: value for name, value in locals().items() if name not in ("self", "key")}
+        options["particles"] = self.particles if particles is None else particles
         return self._with_course(drawn(*self._on_data("posterior", key), **options))
 
     @door
@@ -103,7 +108,7 @@ class Fit:
         key: Any = None,
         draws: int = 1000,
         *,
-        particles: int = 1,
+        particles: int | None = None,
         program: Callable[[Program, Program], Program] | None = None,
         on: Objective | None = None,
         redraw: Collection[str] = (),
@@ -114,6 +119,7 @@ class Fit:
         """Data that the fitted model draws, beside the draws of `posterior`; see `predict`. On new data it is
         `fit.predict(on=bound.on(new_x, None))`, from the posterior given the data of the fit."""
         options = {name: value for name, value in locals().items() if name not in ("self", "key")}
+        options["particles"] = self.particles if particles is None else particles
         return self._with_course(predicted(*self._on_data("predict", key), **options))
 
     def _on_data(self, verb: str, key: Any) -> tuple[Objective, Any, Params, tuple[Any, ...], dict[str, Any]]:
@@ -137,9 +143,18 @@ class Fit:
 
     def _with_course(self, groups: Groups) -> ArviZData:
         """Draws with what the fit was."""
-        groups.attrs |= {"steps": len(self.losses), "why": self.why, "converged": converged(self.losses)}
+        solved = None if self.approximated is None else self.approximated.settled
+        said = converged(self.losses) if solved is None else f"{'yes' if solved else 'no'}: {self.why}"
+        groups.attrs |= {"steps": len(self.losses), "why": self.why, "converged": said}
         groups.course("losses", self.steps, self.losses)
         return groups.finished()
+
+    @property
+    def course(self) -> Course | None:
+        """How the losses went on in the end, None where it is not known. A deterministic problem that is solved is settled."""
+        if self.approximated is None:
+            return course_of(self.losses)
+        return Course(0.0, "eighth", 0.0, settled=True) if self.approximated.settled else None
 
     @property
     def steps(self) -> np.ndarray:
@@ -156,12 +171,17 @@ class Fit:
     def __str__(self) -> str:
         if not len(self.losses):
             return "Fit of 0 steps"
-        losses, names = ", ".join(trends(self.losses)), list(self.params)
+        solved, names = self.approximated is not None, list(self.params)
+        ends = f"{self.losses.flat[0]:.5g} -> {self.losses.flat[-1]:.5g}"
+        losses = ends if solved else ", ".join(trends(self.losses))
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         starts = "".join(f"; {x}" for x in (self.chosen, self.approximated) if x is not None)
         shown = ", ".join(names[:SHOWN])
         return f"Fit of {len(self.losses)} steps ({self.why}): loss {losses}; parameters {shown}{more}{starts}"
 
+
+FAR = 1000.0
+"""Nats by which a bound is lower that is not worth a word."""
 
 LOADED = "loaded from"
 """How the reason begins why a fit stopped that comes from a file."""

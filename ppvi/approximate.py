@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,6 +27,15 @@ MOST = 300
 POINTS = 128
 """The least number of points that the bound is an average over; of more dimensions they are eight times as many."""
 
+PARTICLES = 20
+"""Draws of the Gaussian among which one of the posterior is chosen by its importance weight."""
+
+UNSETTLED = (
+    "approximate: the bound still rose when it stopped, so that the fit is not to be believed. Either there is no posterior, "
+    "as of a flat prior without data or of two parameters of which only the sum matters; or the density is zero in the "
+    "midst of where a Gaussian has mass, as beyond a bound that no site's support says; or num_steps= is too small."
+)
+
 APART = 1.0
 """Distance of two modes, in standard deviations of the curvature at one of them, from which they are two."""
 
@@ -42,8 +52,12 @@ class Guides(Protocol):
     @property
     def library(self) -> Library: ...
 
-    def latent(self, i: int, args: Args, kwargs: Kwargs) -> Mapping[str, Any]:
-        """The distributions of the latent sites in the i-th of many ordinary runs."""
+    def latent(self, model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> Mapping[str, Any]:
+        """The distributions of the latent sites of a model in the i-th of many ordinary runs."""
+        ...
+
+    def particles(self, most: int, args: Args, kwargs: Kwargs) -> int:
+        """Among how many draws one is to be chosen, at most."""
         ...
 
     def noncentred(self, names: Sequence[str]) -> Callable[..., Any]:
@@ -75,7 +89,7 @@ class Guides(Protocol):
 
 class LogJoint:
     """The log joint density of a model's continuous sites in unconstrained space, what is finite summed out: a
-    `ppvi.approximation.Density`."""
+    `ppvi.approximation.Density`, whose mean is known of one point and of `count`, for which programs are compiled."""
 
     def __init__(self, guides: Guides, model: Callable[..., Any], key: Any, data: Data):
         self.guides, self.model, self.key = guides, model, key
@@ -101,13 +115,14 @@ class LogJoint:
     def __call__(self, points: np.ndarray) -> tuple[float, np.ndarray]:
         wanted, count = len(points), 1 if len(points) == 1 else self.count
         if wanted > count:
-            halves = [self(part) for part in np.array_split(points, math.ceil(wanted / count))]
-            return math.nan, np.concatenate([slopes for _, slopes in halves])
+            parts = np.array_split(points, math.ceil(wanted / count))
+            return math.nan, np.concatenate([self(part)[1] for part in parts])
         filled = np.concatenate([points, np.broadcast_to(points[:1], (count - wanted, points.shape[1]))])
         params = self.guides.params(filled[:, np.argsort(self._order)])
         value, slopes = self._at(count).value_and_grad(self.key, params, *self.args, **self.kwargs)
         (gradient,) = slopes.values()
-        return float(value) - math.log(count), self.guides.numbers(gradient)[:wanted, self._order] * count
+        mean = float(value) - math.log(count) if wanted == count else math.nan
+        return mean, self.guides.numbers(gradient)[:wanted, self._order] * count
 
 
 @dataclass(frozen=True)
@@ -144,10 +159,12 @@ def approximated(
         ]
     if not found:
         raise ProgramError(
-            "approximate: the model's log density is not finite at any start: look at the data and at the supports of its "
-            "sites, or give values to begin at by an init strategy of an autoguide."
+            "approximate: the model's log density is not finite at any of the starts, or around the modes that they lead to: "
+            "look at the data, and at the supports of its sites, which have to say where the density is zero."
         )
-    best = max(found, key=lambda x: x.bound)
+    best = max(found, key=lambda x: round(x.bound, 6))
+    if not np.diag(best.gaussian.scale).max() < np.finfo(np.float32).max:
+        raise ProgramError(UNSETTLED)
     guide = guides.gaussian(best.model)
     bound = guides.objective(best.model, guide)
     guide.begin(*args, **kwargs)
@@ -159,10 +176,13 @@ def approximated(
         bounds=tuple(sorted((x.bound for x in found), reverse=True)),
         settled=best.gaussian.settled,
     )
-    why = "the average over fixed points rises no more" if about.settled else "all steps taken"
+    why = "the average over fixed points rises no more" if about.settled else "the bound has no top that was reached"
     trainer.end(state)
+    if not about.settled:
+        warnings.warn(UNSETTLED, stacklevel=4)
+    seconds, particles = time.monotonic() - began, guides.particles(PARTICLES, args, kwargs)
     return Fit(
-        trainer.params(state), state, why, time.monotonic() - began, (bound,), key, args, kwargs, approximated=about
+        trainer.params(state), state, why, seconds, (bound,), key, args, kwargs, approximated=about, particles=particles
     )
 
 
@@ -171,7 +191,7 @@ def _versions(guides: Guides, data: Data) -> dict[str, Callable[..., Any]]:
 
     What moves differs between two runs. **Raises** `ProgramError` where supports do, which no point of a fixed space is for.
     """
-    one, other = (guides.latent(i, *data) for i in range(2))
+    one, other = (guides.latent(guides.model, i, *data) for i in range(2))
     pairs = {name: (one[name], other[name]) for name in one if name in other}
     for name, fns in pairs.items():
         if _differ(*(region_of(fn, guides.library).bounds for fn in fns)):
@@ -181,9 +201,19 @@ def _versions(guides: Guides, data: Data) -> dict[str, Callable[..., Any]]:
             )
     found = {"as written": guides.model}
     names = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
+    names = [name for name in names if _runs(guides.noncentred([name]), guides, data)]
     if names:
         found[f"with {' and '.join(names)} non-centred"] = guides.noncentred(names)
     return found
+
+
+def _runs(model: Callable[..., Any], guides: Guides, data: Data) -> bool:
+    """Whether the library can do this: it refuses some masks, and sites that are imputed."""
+    try:
+        guides.latent(model, 0, *data)
+    except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_centred(one: Any, other: Any, library: Library) -> bool:

@@ -1,5 +1,7 @@
 """From a model to a Gaussian: against closed forms, quadrature and reference draws."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,6 +157,8 @@ def test_discrete_sites_are_summed_out(engine):
     with on(engine):
         fit = engine.vi.approximate(mixture, engine.key(0), engine.array(POINTS))
         found = fit.posterior(draws=4000).posterior
+        alone = fit.posterior(draws=500, particles=1)
+    assert (fit.particles, alone.attrs["particles"]) == (1 if engine is PYRO else 20, 1)
     assert abs(float(found["share"].mean()) - mean) < 0.1 * sd
     assert float(found["share"].std()) == pytest.approx(sd, rel=0.1)
     assert found["z"].shape == (1, 4000, 20)
@@ -181,7 +185,7 @@ def test_a_hierarchical_model_is_tried_non_centred(engine):
         comparison = ppvi.compare(fit, reference)
     assert fit.approximated.version == "with theta non-centred"
     assert len(comparison.marginals) == 10
-    assert max(x.wasserstein for x in comparison.marginals) < 0.25
+    assert max(x.wasserstein for x in comparison.marginals) < 0.1
 
 
 @each_engine
@@ -257,7 +261,7 @@ def nowhere(x):
         (counted, "all discrete"),
         (wide, "301 dimensions"),
         (empty, "no latent site"),
-        (nowhere, "not finite at any start"),
+        (nowhere, "not finite at any of the starts"),
     ],
 )
 @each_engine
@@ -280,10 +284,101 @@ def test_mistakes_are_told(engine):
             engine.vi.approximate(mixture, engine.key(0), gaps)
 
 
+def unidentified(x):
+    a = ppl.sample("a", dist.Normal(xp.array(0.0), 1e8))
+    b = ppl.sample("b", dist.Normal(xp.array(0.0), 1e8))
+    ppl.factor("seen", -0.5 * (a + b - x) ** 2 + 0 * a)
+
+
+def cut(x):
+    """N(1, .3) where it is below 1.2, which no support says."""
+    z = ppl.sample("z", dist.Normal(xp.array(1.0), 0.3))
+    ppl.factor("below", xp.where(z < 1.2, 0.0 * x, -float("inf")))
+
+
+@each_engine
+def test_a_bound_without_a_top_is_said(engine):
+    with on(engine):
+        with pytest.warns(UserWarning, match="not to be believed"):
+            fit = engine.vi.approximate(cut, engine.key(0), engine.array(np.float32(0.5)))
+        assert not fit.approximated.settled
+        assert fit.posterior(draws=50).attrs["converged"].startswith("no")
+
+
+@each_engine
+def test_a_fit_that_is_solved_has_settled(engine):
+    with on(engine):
+        fit = engine.vi.approximate(mixture, engine.key(0), engine.array(POINTS))
+        data = fit.posterior(draws=100)
+        assert "falling" not in str(fit)
+        assert data.attrs["converged"].startswith("yes")
+        assert ppvi.compare(fit, data).moving == 0
+
+
+def subsampled(x):
+    mu = ppl.sample("points", dist.Normal(xp.array(0.0), 10.0))
+    with ppl.plate("rows", 20, subsample_size=5) as i:
+        ppl.sample("x", dist.Normal(mu, 1.0), obs=x[i])
+
+
+@each_engine
+def test_plates_are_of_all_their_rows(engine):
+    """And a site may have any name."""
+    with on(engine):
+        fit = engine.vi.approximate(subsampled, engine.key(0), engine.array(POINTS))
+        draws = fit.posterior(draws=2000).posterior["points"]
+    precision = 20 + 1 / 100
+    assert float(draws.mean()) == pytest.approx(POINTS.sum() / precision, abs=0.02)
+    assert float(draws.std()) == pytest.approx(precision**-0.5, rel=0.1)
+
+
+@each_engine
+def test_missing_observations_are_imputed_as_written(engine):
+    """A site that is partly seen has no non-centred form."""
+    seen = torch.arange(20) < 15 if engine is PYRO else jnp.arange(20) < 15
+
+    def imputed(x):
+        mu = ppl.sample("mu", dist.Normal(xp.array(0.0), 10.0))
+        with ppl.plate("rows", 20):
+            ppl.sample("x", dist.Normal(mu, 1.0), obs=x, obs_mask=seen)
+
+    said = pytest.raises((ppvi.ProgramError, UserWarning), match="not to be believed")
+    with on(engine), warnings.catch_warnings(), said:
+        warnings.simplefilter("error", UserWarning)
+        engine.vi.approximate(imputed, engine.key(0), engine.array(POINTS), num_steps=50)
+
+
+def test_what_a_pyro_program_closes_over_is_doubled():
+    """Columns, buffers and a prior that were made before, in products of matrices with double numbers."""
+    rows, y = torch.tensor(ROWS, dtype=torch.float32), torch.tensor(SEEN, dtype=torch.float32)
+    prior = pyro.distributions.MultivariateNormal(torch.zeros(3), 1e6 * torch.eye(3))
+
+    def model(y):
+        beta = pyro.sample("beta", prior)
+        with pyro.plate("rows", 60):
+            pyro.sample("y", pyro.distributions.Normal(rows @ beta, 2.0), obs=y)
+
+    with on(PYRO):
+        found = PYRO.vi.approximate(model, 0, y).posterior(draws=1000).posterior["beta"].values[0]
+    precision = ROWS.T @ ROWS / 4 + np.eye(3) / 1e6
+    mean, sds = np.linalg.solve(precision, ROWS.T @ SEEN / 4), np.sqrt(np.diag(np.linalg.inv(precision)))
+    np.testing.assert_allclose((found.mean(0) - mean) / sds, 0, atol=0.15)
+
+
+def test_a_module_with_parameters_is_refused_by_name():
+    net = torch.nn.Linear(3, 1)
+
+    def model(rows, y):
+        pyro.module("net", net)
+        scale = pyro.sample("scale", pyro.distributions.HalfNormal(1.0))
+        pyro.sample("y", pyro.distributions.Normal(net(rows)[:, 0], scale).to_event(1), obs=y)
+
+    with on(PYRO), pytest.raises(ppvi.ProgramError, match=r"parameters 'net"):
+        PYRO.vi.approximate(model, 0, torch.tensor(ROWS, dtype=torch.float32), torch.tensor(SEEN, dtype=torch.float32))
+
+
 # Real posteriors --------------------------------------------------------------------------------------------------------------
 
-WITHIN = {"eight_schools-eight_schools_centered": 0.25, "eight_schools-eight_schools_noncentered": 0.25}
-"""In standard deviations, the Wasserstein distance of the worst marginal: a half-Cauchy scale is skew."""
 BENT = {"gp_pois_regr-gp_pois_regr"}
 """Where no Gaussian is near."""
 FAST = {"kidiq-kidscore_interaction", "mesquite-mesquite"}
@@ -297,7 +392,7 @@ def test_real_posteriors(name):
     data, reference = posterior_data(name), gold_standard(name)
     fit = ppvi.numpyro.approximate(posteriors.MODELS[name], jax.random.key(0), **data)
     comparison = ppvi.compare(fit, reference)
-    assert max(x.wasserstein for x in comparison.marginals) < WITHIN.get(name, 0.15)
+    assert max(x.wasserstein for x in comparison.marginals) < 0.1
 
 
 # Pyro's handlers ----------------------------------------------------------------------------------------------------------------

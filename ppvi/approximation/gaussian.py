@@ -9,6 +9,9 @@ import numpy as np
 
 from ppvi.approximation.modes import Density, Mode
 
+STEEP = 0.05
+"""The slope of the bound, by a standard deviation, that is taken for none."""
+
 
 class LostDensityError(ArithmeticError):
     """A density is not finite where points of the approximation are."""
@@ -23,7 +26,8 @@ class Gaussian:
     - `loc`: `(dimension,)`.
     - `scale`: a Cholesky factor, `(dimension, dimension)`.
     - `losses`: minus the bound, averaged over the points: where it began, and after each step.
-    - `settled`: whether the last steps have changed nothing; else the steps were not enough.
+    - `settled`: whether it is at the top: the last steps have changed nothing and the slope is none. Else the steps were not
+      enough, or there is none, where the density is zero in places that a Gaussian has, or does not fall.
     """
 
     loc: np.ndarray
@@ -95,6 +99,7 @@ def fitted(density: Density, mode: Mode, points: np.ndarray, num_steps: int = 50
             options={"maxiter": num_steps, "maxfun": 4 * num_steps, "maxcor": 30, "gtol": 1e-4, "ftol": 1e-10},
         )
     loc, scale = unpacked(found.x)
+    steepest = float(np.abs(loss(found.x)[1]).max())
     entropy = float(np.log(np.diag(mode.scale)).sum()) + size * (1 + math.log(2 * math.pi)) / 2
     course = np.array([float(loss(start)[0]), *losses]) - entropy
-    return Gaussian(mode.point + mode.scale @ loc, mode.scale @ scale, course, found.status == 0)
+    return Gaussian(mode.point + mode.scale @ loc, mode.scale @ scale, course, found.status == 0 and steepest < STEEP)

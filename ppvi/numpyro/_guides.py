@@ -20,7 +20,7 @@ from ppvi.approximation import lower
 from ppvi.numpyro._compat import initial_point, sites_at
 from ppvi.strategies import Enumerate
 
-POINTS = "points"
+POINTS = "_points"
 
 
 class Begun(AutoGuide):
@@ -89,7 +89,11 @@ def order_of(guide: AutoContinuous) -> np.ndarray:
 
 def continuous(model: Callable[..., Any]) -> Callable[..., Any]:
     """A model without its latent discrete sites, of which a guide has none."""
-    return block(model, hide_fn=lambda site: is_latent(site) and _is_discrete(site))
+    return block(model, hide_fn=_is_finite)
+
+
+def _is_finite(site: Mapping[str, Any]) -> bool:
+    return is_latent(site) and _is_discrete(site)
 
 
 def is_latent(site: Mapping[str, Any]) -> bool:

@@ -75,11 +75,11 @@ def order_of(guide: AutoContinuous) -> np.ndarray:
 
 def continuous(model: Callable[..., Any]) -> Callable[..., Any]:
     """A model without its latent discrete sites, of which a guide has none."""
+    return poutine.block(model, hide_fn=_is_finite)
 
-    def hidden(site: Any) -> bool:
-        return is_latent(site) and site["fn"].support.is_discrete
 
-    return poutine.block(model, hide_fn=hidden)
+def _is_finite(site: Any) -> bool:
+    return is_latent(site) and site["fn"].support.is_discrete
 
 
 def is_latent(site: Any) -> bool:

@@ -256,13 +256,10 @@ def all_rows() -> AbstractContextManager[bool]:
 _all_rows: ContextVar[bool] = ContextVar("all_rows", default=False)
 
 
-def _subsample(*stated: Any) -> Any:
-    size, count, rows = _native(*stated)
-    return (
-        (size, size, known(torch.arange(size)))
-        if _all_rows.get() and rows is None and size > 0
-        else (size, count, rows)
-    )
+def _subsample(name: str, size: Any = None, count: Any = None, rows: Any = None, *more: Any) -> Any:
+    whole = _all_rows.get() and rows is None and size is not None and size > 0
+    size, count, rows = _native(name, size, size if whole else count, rows, *more)
+    return (size, size, known(torch.arange(size))) if whole and rows is None else (size, count, rows)
 
 
 _native = in_place_of_rows(_subsample)
