@@ -12,7 +12,6 @@ import numpy as np
 from ppvi._comparison import Beside, Comparison, Marginal, Reference
 from ppvi._doors import close_to, count, described, listed
 from ppvi._given import diverged, draws_of, is_fit, log_weights_of
-from ppvi._losses import course_of
 from ppvi._options import door
 from ppvi._pairing import Pairs, Posterior, paired
 from ppvi.checks.tails import pareto_shape, threshold
@@ -122,7 +121,7 @@ def _beside(name: str, pairs: Pairs, data: Any, given: Any) -> Beside:
         threshold=None if weights is None else threshold(weights.size),
         only_here=pairs.only_fit,
         only_reference=pairs.only_reference,
-        course=given.course if is_fit(given) else course_of(getattr(given, "losses", None)),
+        course=given.course if is_fit(given) else None,
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import ppvi
+from ppvi._losses import course_of
 from ppvi.checks.tails import threshold
 from ppvi.engine._arviz import is_data
 from tests.data import arviz_data
@@ -132,7 +133,7 @@ def weighed(log_weights, losses=None):
     data = arviz_data(
         posterior={"x": 0.1 * RNG.normal(size=(1, len(log_weights)))}, sample_stats={"log_weight": log_weights[None]}
     )
-    return type("Fit", (), {"posterior": lambda self, draws, log_likelihood: data, "losses": losses})()
+    return type("Fit", (), {"posterior": lambda self, draws, log_likelihood: data, "course": course_of(losses)})()
 
 
 REFERENCE = {"x": RNG.normal(size=(4, 500))}

@@ -22,7 +22,7 @@ from ppvi.fit import Fit
 from ppvi.objective import Objective
 from ppvi.objectives import elbo
 from ppvi.pyro._guides import POINTS, Gaussian, Points, is_latent, run_of
-from ppvi.pyro._handlers import all_rows
+from ppvi.pyro._handlers import all_rows, whole_plates
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._mcmc import session
 from ppvi.pyro._objective import objective
@@ -43,7 +43,7 @@ class Guides:
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
-            with all_rows(), Doubled():
+            with whole_plates(), Doubled():
                 yield tree_map(_doubled, args), tree_map(_doubled, dict(kwargs))
         finally:
             torch.set_default_dtype(before)

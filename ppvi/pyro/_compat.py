@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from pyro.distributions import Delta
 from pyro.infer import ELBO
 from pyro.infer.autoguide import AutoContinuous
 from pyro.infer.util import is_validation_enabled as is_validation_enabled
@@ -310,9 +311,9 @@ def is_masked(fn: Any) -> bool:
     return hasattr(fn, "_mask")
 
 
-def masks_all(fn: Any) -> bool:
-    """Whether a masked distribution has no density that counts."""
-    return fn._mask is False
+def holds_value(fn: Any) -> bool:
+    """Whether the density of a point does not count, as of a site that a handler which reparametrises has made of others."""
+    return is_masked(fn) and fn._mask is False and isinstance(fn.base_dist, Delta)
 
 
 # Pyro -----------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from pyro.distributions import Delta, MaskedDistribution, Unit, constraints
+from pyro.distributions import Unit, constraints
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch.overrides import TorchFunctionMode
@@ -27,11 +27,11 @@ from ppvi.pyro._compat import (
     DETERMINISTIC,
     HANDLERS,
     Subsample,
+    holds_value,
     in_place_of_rows,
     is_functorch_wrapped_tensor,
     is_guided,
     is_lazy,
-    masks_all,
     tree_map,
 )
 from ppvi.pyro._instead import put
@@ -108,7 +108,7 @@ class Around(Messenger):
         if isinstance(fn, Subsample):
             self._plate(msg)
             return
-        if msg["infer"].get(DETERMINISTIC) or _is_made_of_others(msg):
+        if msg["infer"].get(DETERMINISTIC) or (msg["is_observed"] and holds_value(fn)):
             self.run.keep(name, msg["value"], frames)
             return
         if msg["is_observed"] and is_guided():
@@ -165,14 +165,6 @@ class Around(Messenger):
         elif name not in self.plates.taken:
             msg["value"] = known(fn.sample())
         # Otherwise it has no value: it is of all rows, whatever is stated, and `all_rows` is around.
-
-
-def _is_made_of_others(msg: Any) -> bool:
-    """Whether a handler that reparametrises has made a site of others: its value is given, and its density does not count."""
-    fn = msg["fn"]
-    return (
-        msg["is_observed"] and isinstance(fn, MaskedDistribution) and isinstance(fn.base_dist, Delta) and masks_all(fn)
-    )
 
 
 def _round(frame: Any) -> int | None:
@@ -253,13 +245,23 @@ def all_rows() -> AbstractContextManager[bool]:
     return holding(_all_rows, True)
 
 
+def whole_plates() -> AbstractContextManager[bool]:
+    """Plates that get no rows state all of them, in programs that have been found to know no minibatch only."""
+    return holding(_whole_plates, True)
+
+
 _all_rows: ContextVar[bool] = ContextVar("all_rows", default=False)
+_whole_plates: ContextVar[bool] = ContextVar("whole_plates", default=False)
 
 
 def _subsample(name: str, size: Any = None, count: Any = None, rows: Any = None, *more: Any) -> Any:
-    whole = _all_rows.get() and rows is None and size is not None and size > 0
-    size, count, rows = _native(name, size, size if whole else count, rows, *more)
-    return (size, size, known(torch.arange(size))) if whole and rows is None else (size, count, rows)
+    stated = size if _whole_plates.get() and rows is None else count
+    size, count, rows = _native(name, size, stated, rows, *more)
+    return (
+        (size, size, known(torch.arange(size)))
+        if _all_rows.get() and rows is None and size > 0
+        else (size, count, rows)
+    )
 
 
 _native = in_place_of_rows(_subsample)
