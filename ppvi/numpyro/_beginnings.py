@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import EngineError
-from ppvi.numpyro._compat import Tracer, current_trace
+from ppvi.numpyro._compat import Tracer, computes, current_trace
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._modules import Modules, State
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of
@@ -87,10 +87,10 @@ def first_run(
         if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((start.params, start.modules))):
             found.append(start)
 
-    with jax.ensure_compile_time_eval():  # parameters are numbers, whatever is traced around them
-        with suppress(*NEEDS_VALUES):
-            jax.eval_shape(traced, jnp.zeros(()))
-        if not found:
+    with suppress(*NEEDS_VALUES), jax.ensure_compile_time_eval():
+        jax.eval_shape(traced, jnp.zeros(()))
+    if not found:  # parameters are numbers, whatever is traced around them
+        with nullcontext() if computes() else jax.ensure_compile_time_eval():
             found.append(run(None))
     return found[0]
 
