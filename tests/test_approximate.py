@@ -332,6 +332,25 @@ def test_plates_are_of_all_their_rows(engine):
     assert float(draws.std()) == pytest.approx(precision**-0.5, rel=0.1)
 
 
+def subsampled_effects(x):
+    mu = ppl.sample("mu", dist.Normal(xp.array(0.0), 10.0))
+    with ppl.plate("rows", 20, subsample_size=5) as i:
+        z = ppl.sample("z", dist.Normal(mu, 1.0))
+        ppl.sample("x", dist.Normal(z, 1.0), obs=x[i])
+
+
+@each_engine
+def test_sites_in_a_plate_that_states_a_minibatch(engine):
+    """x_i ~ N(mu, sqrt 2), so that mu has precision 20 / 2 + 1 / 100; z_i given mu is half way to x_i."""
+    with on(engine):
+        fit = engine.vi.approximate(subsampled_effects, engine.key(0), engine.array(POINTS))
+        draws = fit.posterior(draws=2000).posterior
+    precision = 10 + 1 / 100
+    mean = POINTS.sum() / 2 / precision
+    assert float(draws["mu"].mean()) == pytest.approx(mean, abs=0.04)
+    np.testing.assert_allclose(draws["z"].values[0].mean(0), (mean + POINTS) / 2, atol=0.08)
+
+
 @each_engine
 def test_missing_observations_are_imputed_as_written(engine):
     """A site that is partly seen has no non-centred form."""
@@ -355,8 +374,10 @@ def test_what_a_pyro_program_closes_over_is_doubled():
 
     def model(y):
         beta = pyro.sample("beta", prior)
+        line = torch.zeros(60, dtype=torch.float32)
+        line[:] = rows @ beta  # which is a single number again, as PyTorch has it
         with pyro.plate("rows", 60):
-            pyro.sample("y", pyro.distributions.Normal(rows @ beta, 2.0), obs=y)
+            pyro.sample("y", pyro.distributions.Normal(rows @ beta + 0 * line, 2.0), obs=y)
 
     with on(PYRO):
         found = PYRO.vi.approximate(model, 0, y).posterior(draws=1000).posterior["beta"].values[0]

@@ -43,7 +43,7 @@ class Guides:
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
-            with whole_plates(), Doubled():
+            with Doubled():
                 yield tree_map(_doubled, args), tree_map(_doubled, dict(kwargs))
         finally:
             torch.set_default_dtype(before)
@@ -75,15 +75,23 @@ class Guides:
         return objective(elbo, model, guide)
 
 
+PRODUCTS = frozenset(
+    "matmul __matmul__ __rmatmul__ mm mv bmm dot vdot inner tensordot einsum linear bilinear addmm addmv addbmm baddbmm "
+    "linalg_solve linalg_solve_triangular cholesky_solve triangular_solve conv1d conv2d conv3d".split()
+)
+"""Functions that refuse single numbers beside double ones."""
+
+
 class Doubled(TorchFunctionMode):
-    """Single numbers that meet double ones are double too: those that a program closes over, buffers and distributions that
-    were made before. (PyTorch promotes them where it computes entry by entry, and refuses them in products of matrices.)"""
+    """Single numbers that meet double ones in a product of matrices are double too: those that a program closes over, buffers
+    and distributions that were made before. Elsewhere PyTorch promotes them itself."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        kinds = {x.dtype for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        if kinds >= {torch.float32, torch.float64}:
-            args, kwargs = tree_map(_doubled, args), tree_map(_doubled, kwargs)
+        if getattr(func, "__name__", None) in PRODUCTS:
+            kinds = {x.dtype for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+            if kinds >= {torch.float32, torch.float64}:
+                args, kwargs = tree_map(_doubled, args), tree_map(_doubled, kwargs)
         return func(*args, **kwargs)
 
 
@@ -136,4 +144,5 @@ def approximate(
         with torch.random.fork_rng(), torch.no_grad(), starting("approximate", model, known, args, kwargs):
             args, kwargs = looked_at("approximate", session(), model, args, kwargs)
         drawn = int(torch.randint(2**31 - 1, ()))
-    return approximated(Guides(model), drawn, args, kwargs, num_starts, num_steps, drawn)
+    with whole_plates():
+        return approximated(Guides(model), drawn, args, kwargs, num_starts, num_steps, drawn)
