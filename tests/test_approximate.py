@@ -284,12 +284,6 @@ def test_mistakes_are_told(engine):
             engine.vi.approximate(mixture, engine.key(0), gaps)
 
 
-def unidentified(x):
-    a = ppl.sample("a", dist.Normal(xp.array(0.0), 1e8))
-    b = ppl.sample("b", dist.Normal(xp.array(0.0), 1e8))
-    ppl.factor("seen", -0.5 * (a + b - x) ** 2 + 0 * a)
-
-
 def cut(x):
     """N(1, .3) where it is below 1.2, which no support says."""
     z = ppl.sample("z", dist.Normal(xp.array(1.0), 0.3))

@@ -95,10 +95,11 @@ class Predict(Simulate):
         given, in_loops, ops = dict(self.given), dict[str, Any](), self.session.ops
         for name, own in self.others.items():
             value, whole = given[name], tuple(drawn[name].shape)
-            shape, missing = tuple(value.shape), whole[0] - len(value) if whole else 0
+            shape = tuple(value.shape)
+            missing = whole[0] - shape[0] if len(whole) == len(shape) == len(own) + 1 else 0
             if shape == whole:
                 in_loops[name] = None
-            elif len(whole) == len(own) + 1 and shape[1:] == whole[1:] and missing > 0:
+            elif shape[1:] == whole[1:] and missing > 0:
                 in_loops[name] = ops.array(np.arange(whole[0]) < len(value)) > 0
                 given[name] = ops.concatenate([value, ops.zeros((missing, *shape[1:]), value)])
         return Predict(handle, given, self.redraw, self.observing, in_loops) if in_loops else None
