@@ -246,8 +246,8 @@ def _candidates(
             f"approximate: the model has {size} dimensions, and a full covariance is for at most {MOST}."
         )
     modes: list[Mode] = []
-    for start in _starts(density, num_starts, seed):
-        mode = climbed(density, start)
+    climbs = [climbed(density, start) for start in _starts(density, num_starts, seed)]
+    for mode in sorted(climbs, key=lambda mode: -mode.log_density):  # of those near one another the highest
         if np.isfinite(mode.log_density) and all(_apart(mode, other) for other in modes):
             modes.append(mode)
     points, found = points_of(size, density.count, seed), []
