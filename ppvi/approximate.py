@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
-from ppvi.approximation import Gaussian, LostDensityError, Mode, climbed, fitted, points_of
-from ppvi.engine.protocol import Args, Kwargs, Params
+from ppvi._ops import Array, as_numpy
+from ppvi.approximation import Gaussian, LostDensityError, Mode, climbed, fitted, lower, points_of
+from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
 from ppvi.errors import ProgramError
 from ppvi.objective import Objective, estimator_of
+from ppvi.objectives import elbo
 
 MOST = 300
 """Dimensions up to which a covariance is full."""
 
-POINTS = 128
+LEAST = 128
 """The least number of points that the bound is an average over; of more dimensions they are eight times as many."""
 
 PARTICLES = 20
@@ -40,89 +43,74 @@ APART = 1.0
 """Distance of two modes, in standard deviations of the curvature at one of them, from which they are two."""
 
 
-class Guides(Protocol):
-    """What an engine has for approximations."""
+Model = Callable[..., Any]
 
-    def double(self, args: Args, kwargs: Kwargs) -> AbstractContextManager[Data]:
-        """A context in which numbers are in double precision, with the arguments so."""
-        ...
+POINTS = "_points"
+"""The parameter of guides of points."""
 
-    @property
-    def model(self) -> Callable[..., Any]: ...
-    @property
-    def library(self) -> Library: ...
 
-    def latent(self, model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> Mapping[str, Any]:
-        """The distributions of the latent sites of a model in the i-th of many ordinary runs."""
-        ...
+@dataclass(frozen=True)
+class Guides:
+    """What an engine has for approximations.
 
-    def particles(self, most: int, args: Args, kwargs: Kwargs) -> int:
-        """Among how many draws one is to be chosen, at most."""
-        ...
+    **Attributes**
 
-    def noncentred(self, names: Sequence[str]) -> Callable[..., Any]:
-        """The model with these sites as a location and a scale of standard ones."""
-        ...
+    - `double`: a context in which numbers are in double precision, with the arguments so.
+    - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
+    - `noncentred`: a model with these sites as a location and a scale of standard ones.
+    - `points`: a guide of a model that is uniform on its `count` points of unconstrained space, one to begin with, which are
+      its parameter `POINTS`.
+    - `gaussian`: a guide of a model that is Gaussian in unconstrained space; after `begin(*args, **kwargs)`, `params(loc,
+      scale)` are its parameters, of a mean and a Cholesky factor.
+    - `order`: of either, once it has run, what takes a point to one whose sites are in the order of their names.
+    - `sums_by_particle`: whether particles run one by one where finite sites are summed out.
+    """
 
-    def points(self, model: Callable[..., Any]) -> Any:
-        """A guide that is one point of unconstrained space, the library's initial one, which is its one parameter; `at(n)` is
-        uniform on n of them, and `order`, once it has run, takes a point to one whose sites are in the order of their names."""
-        ...
-
-    def params(self, points: np.ndarray) -> Params:
-        """The parameters of that guide."""
-        ...
-
-    def numbers(self, x: Any) -> np.ndarray:
-        """An array of the engine's."""
-        ...
-
-    def gaussian(self, model: Callable[..., Any]) -> Any:
-        """A guide that is Gaussian in unconstrained space; after `begin(*args, **kwargs)`, `params(loc, scale)` are its
-        parameters, of a mean and a Cholesky factor of which the sites are in the order of their names."""
-        ...
-
-    def objective(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
-        """The bound, of this engine."""
-        ...
+    library: Library
+    array: Callable[[np.ndarray], Array]
+    objective: Callable[..., Objective]
+    double: Callable[[Args, Kwargs], AbstractContextManager[Data]]
+    latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
+    noncentred: Callable[[Model, Sequence[str]], Model]
+    points: Callable[[Model], Any]
+    gaussian: Callable[[Model], Any]
+    order: Callable[[Any], np.ndarray]
+    sums_by_particle: bool
 
 
 class LogJoint:
     """The log joint density of a model's continuous sites in unconstrained space, what is finite summed out: a
     `ppvi.approximation.Density`, whose mean is known of one point and of `count`, for which programs are compiled."""
 
-    def __init__(self, guides: Guides, model: Callable[..., Any], key: Any, data: Data):
+    def __init__(self, guides: Guides, model: Model, key: Any, data: Data):
         self.guides, self.model, self.key = guides, model, key
         self.args, self.kwargs = data
         self._guide = guides.points(model)
-        self._of = {1: guides.objective(model, self._guide)}
+        self._of = {1: guides.objective(elbo, model, self._guide)}
         found = self._of[1].init(key, *self.args, **self.kwargs)
-        others = sorted(found.keys() - guides.params(np.zeros((1, 1))).keys())
-        if others:
+        if others := sorted(found.keys() - {POINTS}):
             raise ProgramError(
                 f"approximate: the model has the parameters {listed(others)}, of which there is no posterior: give them "
                 f"priors, or fit an objective, which moves parameters too."
             )
-        self._order = self._guide.order
-        self.start = guides.numbers(next(iter(found.values()))).reshape(-1)[self._order]
-        self.count = 2 ** math.ceil(math.log2(max(POINTS, 8 * len(self.start))))
+        self._order = guides.order(self._guide)
+        self.start = as_numpy(found[POINTS], float).reshape(-1)[self._order]
+        self.count = 2 ** math.ceil(math.log2(max(LEAST, 8 * len(self.start))))
 
     def _at(self, count: int) -> Objective:
         if count not in self._of:
-            self._of[count] = self.guides.objective(self.model, self._guide.at(count))
+            guide = copy.copy(self._guide)
+            guide.count = count
+            self._of[count] = self.guides.objective(elbo, self.model, guide)
         return self._of[count]
 
     def __call__(self, points: np.ndarray) -> tuple[float, np.ndarray]:
         wanted, count = len(points), 1 if len(points) == 1 else self.count
-        if wanted > count:
-            parts = np.array_split(points, math.ceil(wanted / count))
-            return math.nan, np.concatenate([self(part)[1] for part in parts])
         filled = np.concatenate([points, np.broadcast_to(points[:1], (count - wanted, points.shape[1]))])
-        params = self.guides.params(filled[:, np.argsort(self._order)])
+        params = {POINTS: self.guides.array(filled[:, np.argsort(self._order)])}
         value, slopes = self._at(count).value_and_grad(self.key, params, *self.args, **self.kwargs)
-        (gradient,) = slopes.values()
         mean = float(value) - math.log(count) if wanted == count else math.nan
-        return mean, self.guides.numbers(gradient)[:wanted, self._order] * count
+        return mean, as_numpy(slopes[POINTS], float)[:wanted, self._order] * count
 
 
 @dataclass(frozen=True)
@@ -130,8 +118,7 @@ class Candidate:
     """The Gaussian from one mode of one version of the model."""
 
     version: str
-    model: Callable[..., Any]
-    mode: Mode
+    model: Model
     gaussian: Gaussian
 
     @property
@@ -140,22 +127,17 @@ class Candidate:
 
 
 def approximated(
-    guides: Guides,
-    key: Any,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    num_starts: int,
-    num_steps: int,
-    seed: int,
+    guides: Guides, model: Model, key: Any, args: Args, kwargs: Kwargs, num_starts: int, num_steps: int, seed: int
 ) -> Fit:
     """See `ppvi.numpyro.approximate`."""
     began = time.monotonic()
     with guides.double(args, kwargs) as data:
-        versions = _versions(guides, data)
+        runs = [guides.latent(model, i, *data) for i in range(2)]
+        versions = _versions(guides, model, data, runs)
         found = [
-            candidate
-            for version, model in versions.items()
-            for candidate in _candidates(guides, version, model, key, data, num_starts, num_steps, seed)
+            Candidate(said, version, gaussian)
+            for said, version in versions.items()
+            for gaussian in _gaussians(LogJoint(guides, version, key, data), num_starts, num_steps, seed)
         ]
     if not found:
         raise ProgramError(
@@ -166,9 +148,10 @@ def approximated(
     if not np.diag(best.gaussian.scale).max() < np.finfo(np.float32).max:
         raise ProgramError(UNSETTLED)
     guide = guides.gaussian(best.model)
-    bound = guides.objective(best.model, guide)
+    bound = guides.objective(elbo, best.model, guide)
     guide.begin(*args, **kwargs)
-    params = guide.params(best.gaussian.loc, best.gaussian.scale)
+    place = np.argsort(guides.order(guide))
+    params = guide.params(best.gaussian.loc[place], lower(best.gaussian.scale[place]))
     trainer = bound.engine.trainer([(estimator_of(bound), lambda name: True)], key, args, dict(kwargs), params=params)
     state = State(trainer.init().arrays, best.gaussian.losses)
     about = Approximated(
@@ -180,18 +163,17 @@ def approximated(
     trainer.end(state)
     if not about.settled:
         warnings.warn(UNSETTLED, stacklevel=4)
-    seconds, particles = time.monotonic() - began, guides.particles(PARTICLES, args, kwargs)
-    return Fit(
-        trainer.params(state), state, why, seconds, (bound,), key, args, kwargs, approximated=about, particles=particles
-    )
+    alone = guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values())
+    options: dict[str, Any] = {"approximated": about, "particles": 1 if alone else PARTICLES}
+    return Fit(trainer.params(state), state, why, time.monotonic() - began, (bound,), key, args, kwargs, **options)
 
 
-def _versions(guides: Guides, data: Data) -> dict[str, Callable[..., Any]]:
+def _versions(guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[str, Any]]) -> dict[str, Model]:
     """The model, and where locations and scales are moved by other sites, the model with their sites non-centred.
 
     What moves differs between two runs. **Raises** `ProgramError` where supports do, which no point of a fixed space is for.
     """
-    one, other = (guides.latent(guides.model, i, *data) for i in range(2))
+    one, other = runs
     pairs = {name: (one[name], other[name]) for name in one if name in other}
     for name, fns in pairs.items():
         if _differ(*(region_of(fn, guides.library).bounds for fn in fns)):
@@ -199,15 +181,15 @@ def _versions(guides: Guides, data: Data) -> dict[str, Callable[..., Any]]:
                 f"approximate: the support of site {name!r} moves with other sites: take a distribution of fixed support and "
                 f"transform its draw, as in u ~ Uniform(0, 1) and {name} = (1 - a) * u."
             )
-    found = {"as written": guides.model}
+    found = {"as written": model}
     names = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
-    names = [name for name in names if _runs(guides.noncentred([name]), guides, data)]
+    names = [name for name in names if _runs(guides.noncentred(model, [name]), guides, data)]
     if names:
-        found[f"with {' and '.join(names)} non-centred"] = guides.noncentred(names)
+        found[f"with {' and '.join(names)} non-centred"] = guides.noncentred(model, names)
     return found
 
 
-def _runs(model: Callable[..., Any], guides: Guides, data: Data) -> bool:
+def _runs(model: Model, guides: Guides, data: Data) -> bool:
     """Whether the library can do this: it refuses some masks, and sites that are imputed."""
     try:
         guides.latent(model, 0, *data)
@@ -225,21 +207,11 @@ def _is_centred(one: Any, other: Any, library: Library) -> bool:
 
 
 def _differ(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    return any(not np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(one, other, strict=True))
+    return any(not np.array_equal(as_numpy(x), as_numpy(y)) for x, y in zip(one, other, strict=True))
 
 
-def _candidates(
-    guides: Guides,
-    said: str,
-    model: Callable[..., Any],
-    key: Any,
-    data: Data,
-    num_starts: int,
-    num_steps: int,
-    seed: int,
-) -> list[Candidate]:
-    """The Gaussians from the modes that different starts climb to."""
-    density = LogJoint(guides, model, key, data)
+def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) -> Iterator[Gaussian]:
+    """Those from the modes that different starts climb to."""
     size = len(density.start)
     if size > MOST:
         raise ProgramError(
@@ -250,13 +222,10 @@ def _candidates(
     for mode in sorted(climbs, key=lambda mode: -mode.log_density):  # of those near one another the highest
         if np.isfinite(mode.log_density) and all(_apart(mode, other) for other in modes):
             modes.append(mode)
-    points, found = points_of(size, density.count, seed), []
+    points = points_of(size, density.count, seed)
     for mode in modes:
-        try:
-            found.append(Candidate(said, model, mode, fitted(density, mode, points, num_steps)))
-        except LostDensityError:
-            continue
-    return found
+        with suppress(LostDensityError):
+            yield fitted(density, mode, points, num_steps)
 
 
 def _starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:

@@ -10,6 +10,9 @@ import numpy as np
 Density = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """Takes points, `(point, dimension)`, to the mean of the log density over them, and its gradient in them times their number."""
 
+Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
+"""Takes one point to a loss and its gradient."""
+
 STEP = 1e-3
 """Of central differences of the gradient, in standard deviations."""
 
@@ -30,28 +33,25 @@ class Mode:
     - `point`: `(dimension,)`.
     - `log_density`: there.
     - `scale`: L with L L' the inverse of the curvature there, `(dimension, dimension)`; where that is negative, of its size.
-    - `gain`: what Newton's next step would gain, half the squared length of the gradient in units of the curvature.
     - `concave`: whether the density falls in every direction from here.
     """
 
     point: np.ndarray
     log_density: float
     scale: np.ndarray
-    gain: float
     concave: bool
 
 
-class Uphill:
-    """The negative of a density, as minimisers take it, one point at a time: infinite where it is lost."""
+def _downhill(density: Density) -> Loss:
+    """The negative of a density, as minimisers take it: infinite where it is lost."""
 
-    def __init__(self, density: Density):
-        self.density = density
-
-    def __call__(self, point: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = self.density(point[None])
+    def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = density(point[None])
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             return np.inf, np.zeros_like(point)
         return -value, -gradient[0]
+
+    return loss
 
 
 def lower(factor: np.ndarray) -> np.ndarray:
@@ -68,24 +68,23 @@ def climbed(density: Density, start: np.ndarray, rounds: int = 20, enough: float
     """
     from scipy.optimize import minimize
 
-    loss = Uphill(density)
+    loss = _downhill(density)
     options = {"maxiter": 2000, "maxfun": 4000, "maxcor": MEMORY}
     with np.errstate(all="ignore"):
         found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
     at = found.x
     value, slope = loss(at)
-    scale, gain, concave = np.eye(len(at)), np.inf, False
+    scale, concave = np.eye(len(at)), False
     for _ in range(rounds):
         scale, concave = _whitened(density, at, scale)
         inner = scale.T @ slope
-        gain = 0.5 * float(inner @ inner)
-        if gain < enough:
+        if 0.5 * float(inner @ inner) < enough:  # what the step would gain
             break
         moved = _down(loss, at, value, slope, -scale @ inner)
         if moved is None:
             break
         at, value, slope = moved
-    return Mode(at, -value, scale, gain, concave)
+    return Mode(at, -value, scale, concave)
 
 
 def _whitened(density: Density, at: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -105,7 +104,7 @@ def _whitened(density: Density, at: np.ndarray, scale: np.ndarray) -> tuple[np.n
 
 
 def _down(
-    loss: Uphill, at: np.ndarray, value: float, slope: np.ndarray, step: np.ndarray
+    loss: Loss, at: np.ndarray, value: float, slope: np.ndarray, step: np.ndarray
 ) -> tuple[np.ndarray, float, np.ndarray] | None:
     """The point that a step leads to, or a part of it that falls enough (Armijo); None where none does."""
     expected = float(slope @ step)

@@ -2,69 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from numpyro.handlers import reparam
 from numpyro.infer.reparam import LocScaleReparam
 
 from ppvi._options import door
-from ppvi.approximate import approximated, refuse_model
+from ppvi.approximate import Guides, approximated, refuse_model
 from ppvi.engine.mcmc import looked_at, starting
-from ppvi.engine.protocol import Args, Kwargs, Params
+from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
 from ppvi.numpyro._compat import enable_x64
-from ppvi.numpyro._guides import POINTS, Gaussian, Points, is_latent, run_of
+from ppvi.numpyro._guides import Gaussian, Points, latent, order_of
 from ppvi.numpyro._handlers import AllRows
 from ppvi.numpyro._mcmc import session_of
 from ppvi.numpyro._objective import objective
 from ppvi.numpyro._programs import as_key, known
 from ppvi.numpyro._regions import LIBRARY
-from ppvi.objective import Objective
-from ppvi.objectives import elbo
 
 
-@dataclass(frozen=True)
-class Guides:
-    """See `ppvi.approximate.Guides`."""
+@contextmanager
+def _double(args: Args, kwargs: Kwargs) -> Iterator[Data]:
+    with enable_x64(True):
+        yield args, dict(kwargs)
 
-    model: Callable[..., Any]
-    library = LIBRARY
 
-    @contextmanager
-    def double(self, args: Args, kwargs: Kwargs) -> Iterator[Data]:
-        with enable_x64(True):
-            yield args, dict(kwargs)
+def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    return reparam(model, config=dict.fromkeys(names, LocScaleReparam(0)))
 
-    def latent(self, model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> Mapping[str, Any]:
-        return {name: site["fn"] for name, site in run_of(model, i, args, kwargs).items() if is_latent(site)}
 
-    def particles(self, most: int, args: Args, kwargs: Kwargs) -> int:
-        return most
-
-    def noncentred(self, names: Sequence[str]) -> Callable[..., Any]:
-        return reparam(self.model, config=dict.fromkeys(names, LocScaleReparam(0)))
-
-    def points(self, model: Callable[..., Any]) -> Points:
-        return Points(model)
-
-    def params(self, points: np.ndarray) -> Params:
-        return {POINTS: jnp.asarray(points)}
-
-    def numbers(self, x: Any) -> np.ndarray:
-        return np.array(x, float)
-
-    def gaussian(self, model: Callable[..., Any]) -> Gaussian:
-        return Gaussian(model)
-
-    def objective(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
-        return objective(elbo, model, guide)
+GUIDES = Guides(
+    library=LIBRARY,
+    array=jnp.asarray,
+    objective=objective,
+    double=_double,
+    latent=latent,
+    noncentred=_noncentred,
+    points=Points,
+    gaussian=Gaussian,
+    order=order_of,
+    sums_by_particle=False,
+)
 
 
 @door
@@ -115,6 +98,5 @@ def approximate(
     key = as_key(key)
     with starting("approximate", model, known, args, kwargs), enable_x64(True):
         args, kwargs = looked_at("approximate", session_of(key), model, args, kwargs)
-    guides = Guides(AllRows(model))
     drawn = int(jax.random.randint(key, (), 0, 2**31 - 1))
-    return approximated(guides, key, args, kwargs, num_starts, num_steps, drawn)
+    return approximated(GUIDES, AllRows(model), key, args, kwargs, num_starts, num_steps, drawn)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +15,10 @@ from numpyro.infer import init_to_uniform
 from numpyro.infer.autoguide import AutoContinuous, AutoGuide, AutoMultivariateNormal
 from numpyro.infer.util import constrain_fn
 
-from ppvi.approximation import lower
+from ppvi.approximate import POINTS
+from ppvi.engine.protocol import Args, Kwargs
 from ppvi.numpyro._compat import initial_point, sites_at
 from ppvi.strategies import Enumerate
-
-POINTS = "_points"
 
 
 class Begun(AutoGuide):
@@ -49,15 +47,6 @@ class Points(AutoContinuous, Begun):
         super().__init__(continuous(model))
         self.count = 1
 
-    def at(self, count: int) -> Self:
-        found = copy.copy(self)
-        found.count = count
-        return found
-
-    @property
-    def order(self) -> np.ndarray:
-        return order_of(self)
-
     def _get_posterior(self) -> dist.Distribution:
         points: Any = numpyro.param(POINTS, jnp.broadcast_to(initial_point(self), (self.count, self.latent_dim)))
         infer: Any = {"is_auxiliary": True, "strategy": Enumerate()}
@@ -76,8 +65,7 @@ class Gaussian(AutoMultivariateNormal, Begun):
         self._setup_prototype(*args, **kwargs)
 
     def params(self, loc: np.ndarray, scale: np.ndarray) -> dict[str, Any]:
-        place = np.argsort(order_of(self))
-        found = {"loc": loc[place], "scale_tril": lower(scale[place])}
+        found = {"loc": loc, "scale_tril": scale}
         return {f"{self.prefix}_{name}": jnp.asarray(x) for name, x in found.items()}
 
 
@@ -93,22 +81,23 @@ def continuous(model: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_finite(site: Mapping[str, Any]) -> bool:
-    return is_latent(site) and _is_discrete(site)
+    return is_latent(site) and site["fn"].support is not None and site["fn"].support.is_discrete
 
 
 def is_latent(site: Mapping[str, Any]) -> bool:
     return site["type"] == "sample" and not site["is_observed"]
 
 
-def _is_discrete(site: Mapping[str, Any]) -> bool:
-    return site["fn"].support is not None and site["fn"].support.is_discrete
+def latent(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dict[str, Any]:
+    """The distributions of the latent sites in a run from an ordinary point."""
+    return {name: site["fn"] for name, site in run_of(model, i, args, kwargs).items() if is_latent(site)}
 
 
-def run_of(model: Callable[..., Any], i: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dict[str, Any]:
     """The sites of a run from an ordinary point, of which there are many."""
 
     def start(site: Any) -> Any:
-        return None if is_latent(site) and _is_discrete(site) else init_to_uniform(site)
+        return None if _is_finite(site) else init_to_uniform(site)
 
     with block(), numpyro.validation_enabled(False):
         return trace(substitute(seed(model, i), substitute_fn=start)).get_trace(*args, **kwargs)

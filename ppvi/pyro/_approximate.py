@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from pyro import poutine
 from pyro.infer.reparam import LocScaleReparam
 from torch.overrides import TorchFunctionMode
 
 from ppvi._options import door
-from ppvi.approximate import approximated, refuse_model
+from ppvi.approximate import Guides, approximated, refuse_model
 from ppvi.engine.mcmc import looked_at, starting
-from ppvi.engine.protocol import Args, Kwargs, Params
+from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
-from ppvi.objective import Objective
-from ppvi.objectives import elbo
-from ppvi.pyro._guides import POINTS, Gaussian, Points, is_latent, run_of
+from ppvi.pyro._guides import Gaussian, Points, latent, order_of
 from ppvi.pyro._handlers import all_rows, whole_plates
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._mcmc import session
@@ -29,51 +25,6 @@ from ppvi.pyro._objective import objective
 from ppvi.pyro._programs import known
 from ppvi.pyro._regions import LIBRARY
 from ppvi.pyro._trees import tree_leaves, tree_map
-
-
-@dataclass(frozen=True)
-class Guides:
-    """See `ppvi.approximate.Guides`."""
-
-    model: Callable[..., Any]
-    library = LIBRARY
-
-    @contextmanager
-    def double(self, args: Args, kwargs: Kwargs) -> Iterator[Data]:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)
-        try:
-            with Doubled():
-                yield tree_map(_doubled, args), tree_map(_doubled, dict(kwargs))
-        finally:
-            torch.set_default_dtype(before)
-
-    def latent(self, model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> Mapping[str, Any]:
-        return {name: site["fn"] for name, site in run_of(model, i, args, kwargs).items() if is_latent(site)}
-
-    def particles(self, most: int, args: Args, kwargs: Kwargs) -> int:
-        """One where finite sites are summed out, since particles then run one by one."""
-        fns = self.latent(self.model, 0, args, kwargs).values()
-        return 1 if any(fn.support.is_discrete for fn in fns) else most
-
-    def noncentred(self, names: Sequence[str]) -> Callable[..., Any]:
-        return poutine.reparam(self.model, config=dict.fromkeys(names, LocScaleReparam(0.0)))
-
-    def points(self, model: Callable[..., Any]) -> Points:
-        return Points(model)
-
-    def params(self, points: np.ndarray) -> Params:
-        return {POINTS: torch.as_tensor(points)}
-
-    def numbers(self, x: Any) -> np.ndarray:
-        return np.array(x.detach().cpu().numpy(), float)
-
-    def gaussian(self, model: Callable[..., Any]) -> Gaussian:
-        return Gaussian(model)
-
-    def objective(self, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
-        return objective(elbo, model, guide)
-
 
 PRODUCTS = frozenset(
     "matmul __matmul__ __rmatmul__ mm mv bmm dot vdot inner tensordot einsum linear bilinear addmm addmv addbmm baddbmm "
@@ -97,6 +48,35 @@ class Doubled(TorchFunctionMode):
 
 def _doubled(x: Any) -> Any:
     return x.double() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
+
+
+@contextmanager
+def _double(args: Args, kwargs: Kwargs) -> Iterator[Data]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with Doubled():
+            yield tree_map(_doubled, args), tree_map(_doubled, dict(kwargs))
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    return poutine.reparam(model, config=dict.fromkeys(names, LocScaleReparam(0.0)))
+
+
+GUIDES = Guides(
+    library=LIBRARY,
+    array=torch.as_tensor,
+    objective=objective,
+    double=_double,
+    latent=latent,
+    noncentred=_noncentred,
+    points=Points,
+    gaussian=Gaussian,
+    order=order_of,
+    sums_by_particle=True,
+)
 
 
 @door
@@ -145,4 +125,4 @@ def approximate(
             args, kwargs = looked_at("approximate", session(), model, args, kwargs)
         drawn = int(torch.randint(2**31 - 1, ()))
     with whole_plates():
-        return approximated(Guides(model), drawn, args, kwargs, num_starts, num_steps, drawn)
+        return approximated(GUIDES, model, drawn, args, kwargs, num_starts, num_steps, drawn)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyro
@@ -14,12 +13,11 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoContinuous, AutoMultivariateNormal
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_uniform
 
-from ppvi.approximation import lower
+from ppvi.approximate import POINTS
+from ppvi.engine.protocol import Args, Kwargs
 from ppvi.pyro._compat import initial_point, sites_at
 from ppvi.pyro._keys import seeded
 from ppvi.strategies import Enumerate
-
-POINTS = "_points"
 
 
 class Points(AutoContinuous):
@@ -31,15 +29,6 @@ class Points(AutoContinuous):
     def __init__(self, model: Callable[..., Any]):
         super().__init__(continuous(model))
         self.count = 1
-
-    def at(self, count: int) -> Self:
-        found = copy.copy(self)
-        found.count = count
-        return found
-
-    @property
-    def order(self) -> np.ndarray:
-        return order_of(self)
 
     def get_posterior(self, *args: Any, **kwargs: Any) -> dist.TorchDistribution:
         points = pyro.param(POINTS, lambda: initial_point(self).expand(self.count, -1).clone())
@@ -60,10 +49,8 @@ class Gaussian(AutoMultivariateNormal):
             self._setup_prototype(*args, **kwargs)
 
     def params(self, loc: np.ndarray, scale: np.ndarray) -> dict[str, torch.Tensor]:
-        place = np.argsort(order_of(self))
-        factor = lower(scale[place])
-        sizes = np.diag(factor)
-        found = {"loc": loc[place], "scale": sizes, "scale_tril": factor / sizes[:, None]}
+        sizes = np.diag(scale)
+        found = {"loc": loc, "scale": sizes, "scale_tril": scale / sizes[:, None]}
         return {f"{self._pyro_name}.{name}": torch.tensor(x, dtype=self.loc.dtype) for name, x in found.items()}
 
 
@@ -86,11 +73,12 @@ def is_latent(site: Any) -> bool:
     return site["type"] == "sample" and not site["is_observed"] and not poutine.util.site_is_subsample(site)
 
 
-def run_of(model: Callable[..., Any], i: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The sites of a run from an ordinary point, of which there are many."""
+def latent(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dict[str, Any]:
+    """The distributions of the latent sites in a run from an ordinary point, of which there are many."""
 
     def start(site: Any) -> Any:
         return site["fn"]() if site["fn"].support.is_discrete else init_to_uniform(site)
 
     with poutine.block(), seeded(i), torch.no_grad(), pyro.validation_enabled(False):
-        return poutine.trace(InitMessenger(start)(model)).get_trace(*args, **kwargs).nodes
+        sites: Any = poutine.trace(InitMessenger(start)(model)).get_trace(*args, **kwargs).nodes
+    return {name: site["fn"] for name, site in sites.items() if is_latent(site)}
