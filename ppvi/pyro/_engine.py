@@ -233,13 +233,15 @@ class Estimator:
     def many(
         self,
         key: Key,
-        params: Params,
+        params: Params | list[Params],
         args: Args,
         kwargs: Kwargs,
         n: int,
-        function: Callable[..., Any],
+        function: Any,
         given: Any = None,
     ) -> Any:
+        if isinstance(params, list):
+            return [self.many(key, each, args, kwargs, n, function, given) for each in params]
         return many(self.formula, self.modules, key, checked(params), self.arguments(args, kwargs), n, function, given)
 
     def completed(
