@@ -97,7 +97,7 @@ class Converged:
     where m_k and s_k are mean and sd of a number at a latent site. The fit has converged when of all of these
 
     - split R-hat, the sd of all 32 to that within each half, is at most 1.7. That of a straight line is 2.6, and independent
-      values exceed 1.7 once in 250,000 times: what still drifts is told from noise, in whatever units, and however slow it is;
+      values exceed 1.7 once in 225,000 times: what still drifts is told from noise, in whatever units, and however slow it is;
     - the means of both halves differ by at most 2 `tolerance`. If their errors are independent, the average of both is off by
       half of that. In words: the average is known to `tolerance` sds of the guide, and its sds to that factor;
 
@@ -131,37 +131,43 @@ class Converged:
         number("Converged: the tolerance, in sds,", self.tolerance, above=0)
 
     def __call__(self, fit: Any) -> str | None:
-        averages, course = getattr(fit, "averages", False), course_of(fit.losses)
-        if averages is False:
+        if not hasattr(fit, "averages"):
             raise ProgramError("Converged is for until= of a fit, which averages its parameters for it.")
+        averages, course = fit.averages, course_of(fit.losses)
         if averages is None or course is None or course.change < -FALL:
             return None
-        iterates = averages.iterates
-        few = iterates.shape[1] <= NUMBERS
+        few = averages.iterates.shape[1] <= NUMBERS
         if not (few or course.settled):
             return None
         moves = moves_of(fit)
         if moves is not None:
-            said = f"{averages.steps} steps moved the guide by {{:.1g}} sds"
-            return self._judged(moves, 2 * self.tolerance, said)
+            moved = drift(moves)
+            said = f"converged: {averages.steps} steps moved the guide by {moved:.1g} sds"
+            return said if moved <= 2 * self.tolerance else None
         if not few:
-            return f"the loss has settled, and {NOTHING}"
-        error = np.sqrt(memory(iterates - iterates.mean(0)) / len(iterates)).max()
-        said = f"the parameters are stationary over {averages.steps} steps, and {NOTHING}"
-        return self._judged(iterates, math.inf, said) if error <= self.tolerance else None
+            return f"converged: the loss has settled, and {NOTHING}"
+        deviations = averages.iterates - averages.iterates.mean(0)
+        deviations[:, np.abs(deviations).max(0) <= ROUNDING * np.abs(averages.iterates[-1])] = 0.0
+        error = float(np.sqrt(memory(deviations) / len(deviations)).max())
+        if error > self.tolerance or drift(deviations) == math.inf:
+            return None
+        return f"converged: the parameters were stationary in {averages.steps} steps, and {NOTHING}"
 
-    def _judged(self, moves: np.ndarray, most: float, said: str) -> str | None:
-        """What is said of numbers `(step, number)`, if they neither drift nor differ in both halves by more than that."""
-        half = len(moves) // 2
-        distance = float(np.abs(moves[:half].mean(0) - moves[half:].mean(0)).max())
-        rests = distance <= most and split_r_hat(moves).max() <= R_HAT
-        return f"converged: {said.format(distance)}" if rests else None
+
+def drift(moves: np.ndarray) -> float:
+    """By how much numbers, `(part, number)`, differ at most between the means of both halves; infinite if any drifts."""
+    half = len(moves) // 2
+    moved = float(np.abs(moves[:half].mean(0) - moves[-half:].mean(0)).max())
+    return moved if split_r_hat(moves).max() <= R_HAT else math.inf
 
 
 NOTHING = "there are no draws that tell more"
 
 R_HAT = 1.7
 """At most that of what does not drift."""
+
+ROUNDING = 1e-5
+"""Of a number, by which it may move as if it were still, for what has no noise comes to rest by ever smaller steps."""
 
 FALL = 0.3
 """Nats that a loss falls by in what is no noise."""
@@ -177,7 +183,7 @@ DRAWS, ENTRIES = 256, 1000
 
 
 def moves_of(fit: Any) -> np.ndarray | None:
-    """Where the guide is at averages over parts of the steps, `(part, number)`: means in sds and logarithms of sds of every
+    """Where the guide is at the averages over parts of the steps, `(part, number)`: means in sds and logarithms of sds of every
     number at a latent site. None where there are no draws, or none that vary."""
     bound, key = estimator_of(fit.objectives[0]), fit.objectives[0].engine.key(0)
     key = 0 if key is None else key  # on Pyro None is the global generator, which has other numbers every time

@@ -307,7 +307,13 @@ class Trainer:
 
     def params(self, state: State) -> Params:
         moving = self.layout.gathered(self._moving(state))
-        return self._from.constrained(self._reached(moving)) | moving.modules
+        return self._constrained(self._reached(moving)) | moving.modules
+
+    @functools.cached_property
+    def _constrained(self) -> Callable[[Params], Params]:
+        """Compiled where it is asked for many times, as of averages over blocks."""
+        constrained = self._from.constrained
+        return jax.jit(constrained) if isinstance(self.averaging, training.Blocks) else constrained
 
     def _reached(self, moving: Moving) -> Params:
         """The unconstrained parameters that a fit gives back."""
