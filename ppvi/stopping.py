@@ -148,7 +148,7 @@ class Converged:
             return f"converged: the loss has settled, and {NOTHING}"
         deviations = averages.iterates - averages.iterates.mean(0)
         deviations[:, np.abs(deviations).max(0) <= ROUNDING * np.abs(averages.iterates[-1])] = 0.0
-        error = float(np.sqrt(memory(deviations) / len(deviations)).max())
+        error = float(np.sqrt(np.where(deviations.any(0), memory(deviations), 0.0) / len(deviations)).max())
         if error > self.tolerance or drift(deviations) == math.inf:
             return None
         return f"converged: the parameters were stationary in {averages.steps} steps, and {NOTHING}"

@@ -104,7 +104,7 @@ def test_it_does_not_stop_while_it_drifts(engine, few):
 @each_engine
 def test_of_points_the_parameters_are_looked_at(engine, few):
     with on(engine):
-        fit = run(engine, 2500, guide=point)
+        fit = run(engine, 1500, guide=point)
         assert fit.why.startswith("converged: the parameters were stationary in")
         np.testing.assert_allclose(float(fit.params["loc"]), Y.sum() / 5, atol=0.02)
 
