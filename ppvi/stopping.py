@@ -13,7 +13,6 @@ from ppvi._doors import count, described, function, number, takes
 from ppvi._losses import course_of, memory, split_r_hat
 from ppvi.engine.trail import BLOCK
 from ppvi.errors import PpviError, ProgramError
-from ppvi.objective import estimator_of
 
 
 class SoFar(Protocol):
@@ -185,6 +184,8 @@ DRAWS, ENTRIES = 256, 1000
 def moves_of(fit: Any) -> np.ndarray | None:
     """Where the guide is at the averages over parts of the steps, `(part, number)`: means in sds and logarithms of sds of every
     number at a latent site. None where there are no draws, or none that vary."""
+    from ppvi.objective import estimator_of  # which loads SciPy
+
     bound, key = estimator_of(fit.objectives[0]), fit.objectives[0].engine.key(0)
     key = 0 if key is None else key  # on Pyro None is the global generator, which has other numbers every time
 
