@@ -41,7 +41,7 @@ from ppvi.program import (
     stop_gradient,
     total,
 )
-from ppvi.stopping import Plateau, TimeLimit
+from ppvi.stopping import Converged, Plateau, TimeLimit
 from ppvi.strategies import (
     ARM,
     DisARM,
@@ -71,6 +71,7 @@ __all__ = [
     "BiasWarning",
     "Budget",
     "Comparison",
+    "Converged",
     "DisARM",
     "EngineError",
     "Enumerate",

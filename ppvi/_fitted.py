@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppvi._averages import Averages
 from ppvi._draws import drawn
 from ppvi._losses import Course, converged, course_of, trends
 from ppvi._options import door
@@ -61,6 +62,7 @@ class Fit:
     - `chosen`: of several starts, what each of them has reached; None while the fit goes on.
     - `approximated`: of `approximate`, what was tried; else None.
     - `particles`: among how many draws of the guide each draw of the posterior is chosen by its importance weight.
+    - `averages`: what `params` is averaged over, while `ppvi.Converged` asks; else None.
     """
 
     params: Params = field(repr=False)
@@ -75,6 +77,7 @@ class Fit:
     chosen: Chosen | None = None
     approximated: Approximated | None = None
     particles: int = 1
+    averages: Averages | None = field(default=None, repr=False)
 
     @property
     def losses(self) -> np.ndarray:

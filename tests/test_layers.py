@@ -27,7 +27,7 @@ LAYERS = [
     ["proofs"],
     ["engine"],
     ["objective"],
-    ["draws", "identity", "steps", "stopping"],
+    ["averages", "draws", "identity", "steps", "stopping"],
     ["checkpoints", "course", "predict", "starts"],
     ["fitted"],
     ["approximate", "fit"],

@@ -173,7 +173,7 @@ class Estimator:
     def many(
         self,
         key: jax.Array,
-        params: Params,
+        params: Params | list[Params],
         args: Args,
         kwargs: Kwargs,
         n: int,
@@ -191,7 +191,9 @@ class Estimator:
                 return function(p, q) if given is None else function(p, q, given)
 
         keys = jax.random.split(as_key(key), n)
-        return jax.device_get(self._called(functools.partial(run, keys, given), params, args, kwargs))
+        several = params if isinstance(params, list) else [params]
+        found = [jax.device_get(self._called(functools.partial(run, keys, given), x, args, kwargs)) for x in several]
+        return found if several is params else found[0]
 
     def completed(
         self,
