@@ -1,5 +1,6 @@
 """Common set-up: tests run on the CPU unless the environment says otherwise."""
 
+import gc
 import importlib.util
 import itertools
 import mmap
@@ -40,6 +41,14 @@ def pytest_collection_modifyitems(items):
     """The longest first, so that no worker is left alone with one of them at the end; and before them the search for leaks, which
     goes through all that a process holds and takes forty times as long at the end."""
     items.sort(key=lambda item: ("test_leaks" not in item.nodeid, "test_tutorials" not in item.nodeid))
+
+
+def pytest_collection_finish():
+    """Tracing makes many objects of which few are garbage, and by its defaults Python looks for garbage after every 700 of them: a
+    fifth of all the time. Now it looks more rarely, and never at what was there before the first test."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
