@@ -48,7 +48,7 @@ def pytest_collection_finish():
     fifth of all the time. Now it looks more rarely, and never at what was there before the first test."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(50_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)

@@ -363,8 +363,15 @@ def energy_of_pairs(p, q):
     return sum((z["x"] + 1.0) * xp.sin(xp.array(LOC)[z[f"z_{t}"]] + 3 * z[f"z_{t + 1}"]) for t in range(2))
 
 
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("strategy", [LeaveOneOut(2), MeasureValued()])
+@pytest.mark.parametrize(
+    ("strategy", "first"),
+    [
+        (LeaveOneOut(2), True),
+        (MeasureValued(), False),
+        pytest.param(LeaveOneOut(2), False, marks=pytest.mark.slow),
+        pytest.param(MeasureValued(), True, marks=pytest.mark.slow),
+    ],
+)
 def test_plain_evaluations_have_no_noise_of_them(engine, strategy, first):
     """What another site's strategy takes away is the mean over the sites that are enumerated together, too."""
 
