@@ -9,7 +9,6 @@ import pytest
 from tests.engines import double, on
 from tests.laws.cases import CASES, rows
 
-
 EXACT = {}
 """By case: its strategies on both engines are compared with the same sums."""
 
