@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """Tracing makes many objects of which few are garbage, and by its defaults Python looks for garbage after every 700 of them: a
-    fifth of all the time. Now it looks more rarely, and never at what was there before the first test."""
+    fifth of all the time. Now it looks more rarely, and never at what tests before have left, which may be millions."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 10, 10)
@@ -54,8 +54,13 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _forget_compiled_programs():
     yield
+    if next(COUNT) % 10:
+        return
     maps = Path("/proc/self/maps")
-    if next(COUNT) % 10 == 0 and maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
+    if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
         import jax
 
         jax.clear_caches()
+        gc.unfreeze()
+    gc.collect()
+    gc.freeze()
