@@ -19,6 +19,10 @@ from tests.engines import ENGINES, PYRO, dist, on, ppl, xp
 
 RNG = np.random.default_rng(3)
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+on_pyro_first = pytest.mark.parametrize(
+    "engine", [pytest.param(x, id=x.name, marks=[] if x is PYRO else [pytest.mark.slow]) for x in ENGINES]
+)
+"""Laws of what both engines share: NumPyro compiles each of them for five seconds or more."""
 
 
 # Log densities of arrays ------------------------------------------------------------------------------------------------------
@@ -176,7 +180,7 @@ def schools(effects, errors):
         ppl.sample("y", dist.Normal(theta, errors), obs=effects)
 
 
-@each_engine
+@on_pyro_first
 def test_a_hierarchical_model_is_tried_non_centred(engine):
     """The funnel of the schools has no Gaussian near it, and the model non-centred has; all sites are among the draws."""
     reference = gold_standard("eight_schools-eight_schools_noncentered", ("mu", "tau", "theta"))
@@ -333,7 +337,7 @@ def subsampled_effects(x):
         ppl.sample("x", dist.Normal(z, 1.0), obs=x[i])
 
 
-@each_engine
+@on_pyro_first
 def test_sites_in_a_plate_that_states_a_minibatch(engine):
     """x_i ~ N(mu, sqrt 2), so that mu has precision 20 / 2 + 1 / 100; z_i given mu is half way to x_i."""
     with on(engine):
@@ -345,7 +349,7 @@ def test_sites_in_a_plate_that_states_a_minibatch(engine):
     np.testing.assert_allclose(draws["z"].values[0].mean(0), (mean + POINTS) / 2, atol=0.08)
 
 
-@each_engine
+@on_pyro_first
 def test_missing_observations_are_imputed_as_written(engine):
     """A site that is partly seen has no non-centred form."""
     seen = torch.arange(20) < 15 if engine is PYRO else jnp.arange(20) < 15
@@ -396,7 +400,7 @@ def test_a_module_with_parameters_is_refused_by_name():
 
 BENT = {"gp_pois_regr-gp_pois_regr"}
 """Where no Gaussian is near."""
-FAST = {"kidiq-kidscore_interaction", "mesquite-mesquite"}
+FAST = {"kidiq-kidscore_interaction"}
 
 
 @pytest.mark.parametrize(
