@@ -133,7 +133,7 @@ class LogJoint:
         gradients = as_numpy(slopes[POINTS], float)[:n, self._order] * size
         if np.isfinite(as_numpy(value, float)):
             return as_numpy(slopes[WEIGHTS], float)[:n] * size - math.log(size), gradients
-        if (filled == filled[0]).all():
+        if n == 1:
             return np.full(n, -np.inf), gradients
         each = [self._block(point[None], size) for point in points]  # what is lost at one point says nothing of another
         return np.concatenate([x for x, _ in each]), np.concatenate([x for _, x in each])

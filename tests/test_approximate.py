@@ -395,7 +395,8 @@ def vague(x):
 
 @each_engine
 def test_an_improper_posterior_is_said_to_be_none(engine):
-    with on(engine), warnings.catch_warnings(), pytest.raises((ppvi.ProgramError, UserWarning), match="no posterior"):
+    said = pytest.raises((ppvi.ProgramError, UserWarning), match="no posterior")
+    with on(engine), warnings.catch_warnings(), said:
         warnings.simplefilter("error", UserWarning)
         engine.vi.approximate(vague, engine.key(0), engine.array(np.float32(0.5)))
 

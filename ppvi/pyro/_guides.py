@@ -95,7 +95,7 @@ def _median(site: Any) -> torch.Tensor:
     return _started(init_to_median, site)
 
 
-def _started(start: Callable[[Any], torch.Tensor], site: Any) -> torch.Tensor:
+def _started(start: Callable[[Any], Any], site: Any) -> Any:
     """Where a site begins; one that has no sampler, such as `ImproperUniform`, at 0 of unconstrained space."""
     try:
         return start(site)
