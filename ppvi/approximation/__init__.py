@@ -4,6 +4,17 @@ Nothing here knows of programs or frameworks: a density is a function of arrays 
 """
 
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
-from ppvi.approximation.modes import Density, Mode, climbed, lower
+from ppvi.approximation.modes import Density, Each, Mode, climbed, climbs, lower
 
-__all__ = ["Density", "Gaussian", "LostDensityError", "Mode", "climbed", "fitted", "lower", "points_of"]
+__all__ = [
+    "Density",
+    "Each",
+    "Gaussian",
+    "LostDensityError",
+    "Mode",
+    "climbed",
+    "climbs",
+    "fitted",
+    "lower",
+    "points_of",
+]
