@@ -17,12 +17,13 @@ from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
 from ppvi.approximation import Gaussian, LostDensityError, Mode, climbed, fitted, lower, points_of
-from ppvi.engine.protocol import Args, Kwargs
+from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
 from ppvi.errors import ProgramError
 from ppvi.objective import Objective, estimator_of
 from ppvi.objectives import elbo
+from ppvi.program import Program
 
 MOST = 300
 """Dimensions up to which a covariance is full."""
@@ -45,8 +46,8 @@ APART = 1.0
 
 Model = Callable[..., Any]
 
-POINTS = "_points"
-"""The parameter of guides of points."""
+POINTS, WEIGHTS = "_points", "_weights"
+"""The parameters of guides of points."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,13 @@ class Guides:
 
     **Attributes**
 
+    - `onto`: from a support to a bijection from unconstrained space.
     - `double`: a context in which numbers are in double precision, with the arguments so.
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
     - `noncentred`: a model with these sites as a location and a scale of standard ones.
+    - `whole`: a model whose plates are of all their rows.
     - `points`: a guide of a model that is uniform on its `count` points of unconstrained space, one to begin with, which are
-      its parameter `POINTS`.
+      its parameter `POINTS`; it returns the weight of the one that is drawn, which is 1, of its parameter `WEIGHTS`.
     - `gaussian`: a guide of a model that is Gaussian in unconstrained space; after `begin(*args, **kwargs)`, `params(loc,
       scale)` are its parameters, of a mean and a Cholesky factor.
     - `order`: of either, once it has run, what takes a point to one whose sites are in the order of their names.
@@ -67,50 +70,80 @@ class Guides:
     """
 
     library: Library
+    onto: Callable[[Any], Any]
     array: Callable[[np.ndarray], Array]
     objective: Callable[..., Objective]
     double: Callable[[Args, Kwargs], AbstractContextManager[Data]]
     latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
     noncentred: Callable[[Model, Sequence[str]], Model]
+    whole: Callable[[Model], Model]
     points: Callable[[Model], Any]
     gaussian: Callable[[Model], Any]
     order: Callable[[Any], np.ndarray]
     sums_by_particle: bool
 
 
+def of_points(p: Program, q: Program) -> Array:
+    """The mean of log p(x, z) - log q(z) over a guide's points, each by its weight: the gradient in a weight is the summand."""
+    z = q.simulate()
+    return z.returned * (p.log_density(z) - z.log_density)
+
+
 class LogJoint:
     """The log joint density of a model's continuous sites in unconstrained space, what is finite summed out: a
-    `ppvi.approximation.Density`, whose mean is known of one point and of `count`, for which programs are compiled."""
+    `ppvi.approximation.Density`, whose mean is known of one point and of `count`, for which programs are compiled.
 
-    def __init__(self, guides: Guides, model: Model, key: Any, data: Data):
+    Parameters of the model have these values.
+    """
+
+    def __init__(
+        self, guides: Guides, model: Model, key: Any, data: Data, params: Params | None = None, count: int | None = None
+    ):
         self.guides, self.model, self.key = guides, model, key
         self.args, self.kwargs = data
         self._guide = guides.points(model)
-        self._of = {1: guides.objective(elbo, model, self._guide)}
+        self._of = {1: guides.objective(of_points, model, self._guide)}
         found = self._of[1].init(key, *self.args, **self.kwargs)
-        if others := sorted(found.keys() - {POINTS}):
+        own = found.keys() - {POINTS, WEIGHTS}
+        if others := sorted(own - (params or {}).keys()):
             raise ProgramError(
                 f"approximate: the model has the parameters {listed(others)}, of which there is no posterior: give them "
                 f"priors, or fit an objective, which moves parameters too."
             )
+        self._params = {name: (params or {})[name] for name in own}
         self._order = guides.order(self._guide)
         self.start = as_numpy(found[POINTS], float).reshape(-1)[self._order]
-        self.count = 2 ** math.ceil(math.log2(max(LEAST, 8 * len(self.start))))
+        self.count = count or 2 ** math.ceil(math.log2(max(LEAST, 8 * len(self.start))))
 
     def _at(self, count: int) -> Objective:
         if count not in self._of:
             guide = copy.copy(self._guide)
             guide.count = count
-            self._of[count] = self.guides.objective(elbo, self.model, guide)
+            self._of[count] = self.guides.objective(of_points, self.model, guide)
         return self._of[count]
 
-    def __call__(self, points: np.ndarray) -> tuple[float, np.ndarray]:
-        wanted, count = len(points), 1 if len(points) == 1 else self.count
+    def _evaluated(self, points: np.ndarray, count: int) -> tuple[float, np.ndarray, np.ndarray]:
+        """The mean over `count` points, the given ones and the first again; and the density and its gradient at each."""
+        wanted = len(points)
         filled = np.concatenate([points, np.broadcast_to(points[:1], (count - wanted, points.shape[1]))])
-        params = {POINTS: self.guides.array(filled[:, np.argsort(self._order)])}
-        value, slopes = self._at(count).value_and_grad(self.key, params, *self.args, **self.kwargs)
-        mean = float(value) - math.log(count) if wanted == count else math.nan
-        return mean, as_numpy(slopes[POINTS], float)[:wanted, self._order] * count
+        params = {POINTS: filled[:, np.argsort(self._order)], WEIGHTS: np.ones(count)}
+        params = self._params | {name: self.guides.array(x) for name, x in params.items()}
+        mean, found = self._at(count).value_and_grad(self.key, params, *self.args, **self.kwargs)
+        values, slopes = (as_numpy(found[name], float)[:wanted] * count for name in (WEIGHTS, POINTS))
+        return float(mean) - math.log(count), values - math.log(count), slopes[:, self._order]
+
+    def __call__(self, points: np.ndarray) -> tuple[float, np.ndarray]:
+        count = 1 if len(points) == 1 else self.count
+        mean, _, slopes = self._evaluated(points, count)
+        return mean if len(points) == count else math.nan, slopes
+
+    def each(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The log density at each of at most `count` points, -inf where it or its gradient is not finite, and its gradients."""
+        mean, values, slopes = self._evaluated(points, self.count)
+        lost = ~np.isfinite(values) | ~np.isfinite(slopes).all(1)
+        if not math.isfinite(mean):  # what is lost has no gradient in its weight
+            lost |= values == -math.log(self.count)
+        return np.where(lost, -np.inf, values), slopes
 
 
 @dataclass(frozen=True)
@@ -218,9 +251,9 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
             f"approximate: the model has {size} dimensions, and a full covariance is for at most {MOST}."
         )
     modes: list[Mode] = []
-    climbs = [climbed(density, start) for start in _starts(density, num_starts, seed)]
+    climbs = [climbed(density, start) for start in starts(density, num_starts, seed)]
     for mode in sorted(climbs, key=lambda mode: -mode.log_density):  # of those near one another the highest
-        if np.isfinite(mode.log_density) and all(_apart(mode, other) for other in modes):
+        if np.isfinite(mode.log_density) and all(apart(mode, other) for other in modes):
             modes.append(mode)
     points = points_of(size, density.count, seed)
     for mode in modes:
@@ -228,7 +261,7 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
             yield fitted(density, mode, points, num_steps)
 
 
-def _starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
+def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
     """Points where the density is finite: the library's own initial one, and others from the cube of +-2 around 0."""
     rng = np.random.default_rng(seed)
     drawn = (rng.uniform(-2, 2, density.start.shape) for _ in range(100 * count))
@@ -242,7 +275,7 @@ def _starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
     return found
 
 
-def _apart(one: Mode, other: Mode) -> bool:
+def apart(one: Mode, other: Mode) -> bool:
     """Whether two modes are two."""
     away = np.linalg.solve(other.scale, one.point - other.point)
     return bool(np.linalg.norm(away) > APART * math.sqrt(len(away)))

@@ -1,9 +1,22 @@
-"""Gaussian approximations of a log density whose gradient is at hand: from a mode, by averages over fixed points.
+"""Gaussian approximations of a log density whose gradient is at hand: from a mode, by averages over fixed points; and
+chains that tell how far an approximation is from it.
 
 Nothing here knows of programs or frameworks: a density is a function of arrays of NumPy, in double precision.
 """
 
+from ppvi.approximation.chains import Chains, chained
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
 from ppvi.approximation.modes import Density, Mode, climbed, lower
 
-__all__ = ["Density", "Gaussian", "LostDensityError", "Mode", "climbed", "fitted", "lower", "points_of"]
+__all__ = [
+    "Chains",
+    "Density",
+    "Gaussian",
+    "LostDensityError",
+    "Mode",
+    "chained",
+    "climbed",
+    "fitted",
+    "lower",
+    "points_of",
+]

@@ -15,7 +15,7 @@ from numpyro.infer import init_to_uniform
 from numpyro.infer.autoguide import AutoContinuous, AutoGuide, AutoMultivariateNormal
 from numpyro.infer.util import constrain_fn
 
-from ppvi.approximate import POINTS
+from ppvi.approximate import POINTS, WEIGHTS
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.numpyro._compat import initial_point, sites_at
 from ppvi.strategies import Enumerate
@@ -40,19 +40,24 @@ class Begun(AutoGuide):
 class Points(AutoContinuous, Begun):
     """The uniform distribution on so many points of unconstrained space, which are a parameter, `(point, dimension)`.
 
-    The bound is then the mean of the log joint density over them, and its gradient that of each point by their number.
+    It returns the weight of the point that is drawn, of a parameter, `(point,)`, that is 1.
     """
 
     def __init__(self, model: Callable[..., Any]):
         super().__init__(continuous(model))
         self.count = 1
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        weights: Any = numpyro.param(WEIGHTS, jnp.ones(self.count))
+        super().__call__(*args, **kwargs)
+        return weights[self.__dict__.pop("_drawn")]
+
     def _get_posterior(self) -> dist.Distribution:
         points: Any = numpyro.param(POINTS, jnp.broadcast_to(initial_point(self), (self.count, self.latent_dim)))
         infer: Any = {"is_auxiliary": True, "strategy": Enumerate()}
         uniform: Any = dist.Categorical(logits=jnp.zeros(self.count))
-        at: Any = numpyro.sample("_point", uniform, infer=infer)
-        return dist.Delta(points[at], event_dim=1)
+        self._drawn: Any = numpyro.sample("_point", uniform, infer=infer)
+        return dist.Delta(points[self._drawn], event_dim=1)
 
 
 class Gaussian(AutoMultivariateNormal, Begun):

@@ -13,7 +13,7 @@ from pyro import poutine
 from pyro.infer.autoguide import AutoContinuous, AutoMultivariateNormal
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_uniform
 
-from ppvi.approximate import POINTS
+from ppvi.approximate import POINTS, WEIGHTS
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.pyro._compat import initial_point, sites_at
 from ppvi.pyro._keys import seeded
@@ -23,17 +23,24 @@ from ppvi.strategies import Enumerate
 class Points(AutoContinuous):
     """The uniform distribution on so many points of unconstrained space, which are a parameter, `(point, dimension)`.
 
-    The bound is then the mean of the log joint density over them, and its gradient that of each point by their number.
+    It returns the weight of the point that is drawn, of a parameter, `(point,)`, that is 1.
     """
 
     def __init__(self, model: Callable[..., Any]):
         super().__init__(continuous(model))
         self.count = 1
 
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        weights = pyro.param(WEIGHTS, lambda: torch.ones(self.count))
+        super().forward(*args, **kwargs)
+        return weights[self.__dict__.pop("_drawn")]
+
     def get_posterior(self, *args: Any, **kwargs: Any) -> dist.TorchDistribution:
         points = pyro.param(POINTS, lambda: initial_point(self).expand(self.count, -1).clone())
         infer: Any = {"is_auxiliary": True, "strategy": Enumerate()}
-        at = pyro.sample("_point", dist.Categorical(logits=torch.zeros(self.count)), infer=infer)
+        self.__dict__["_drawn"] = at = pyro.sample(
+            "_point", dist.Categorical(logits=torch.zeros(self.count)), infer=infer
+        )
         return dist.Delta(points[at], event_dim=1)
 
 
