@@ -212,9 +212,8 @@ def _by_chains(seen: Seen, num_chains: int) -> tuple[Finding, Comparison | None,
             "chains", None, "unsure", said, CHAINS_BLIND, "compare with vi.nuts, if the model allows it", True
         )
         return unknown, None, replace(unknown, name="modes", blind=MODES_BLIND, then="")
-    ours = {name: x for name, x in draws_of(seen.drawn).items() if name in parts[1]}
-    first, last = ({name: x[None] for name, x in part.items()} for part in parts)
-    comparison, between = compare(fit=ours, chains=last), compare(fit=first, chains=last)
+    first, last = parts
+    comparison, between = compare(fit=seen.drawn, chains=[last]), compare(fit=[first], chains=[last])
     return _of_chains(found, comparison, between), comparison, modes
 
 
