@@ -8,7 +8,9 @@ import pytest
 from scipy.stats import norm, wasserstein_distance
 
 import ppvi
+from models.posteriors import MODELS
 from ppvi.approximation import chained
+from tests.data import gold_standard, posterior_data
 from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
 
 both = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
@@ -88,7 +90,9 @@ GUIDES = {
 }
 
 
-CASES = [(NUMPYRO, name) for name in GUIDES] + [(engine, name) for engine in ENGINES[1:] for name in ("right", "beside")]
+CASES = [(NUMPYRO, name) for name in GUIDES] + [
+    (engine, name) for engine in ENGINES[1:] for name in ("right", "beside")
+]
 
 
 @pytest.mark.parametrize(("engine", "name"), CASES, ids=[f"{engine.name}-{name}" for engine, name in CASES])
@@ -227,3 +231,50 @@ def test_what_cannot_be_diagnosed_is_refused(call, said):
         fit = fit_at(NUMPYRO, conjugate, by_hand, params, xp.array(Y))
     with pytest.raises(ppvi.ProgramError, match=said):
         call(fit)
+
+
+# Real posteriors -----------------------------------------------------------------------------------------------------------
+
+
+HOW = ["far too narrow", "narrow", "wide", "one narrow", "beside", "near", "mean-field"]
+
+
+def moved(fit, how, entry):
+    """The fit of a Gaussian with its location and scale changed, drawn without resampling."""
+    loc, scale = (next(name for name in fit.params if name.endswith(end)) for end in ("loc", "scale_tril"))
+    m, factor = (np.asarray(fit.params[name], float) for name in (loc, scale))
+    sd = np.sqrt((factor**2).sum(1))
+    one = np.eye(len(m))[entry]
+    m, factor = {
+        "far too narrow": (m, factor / 300),
+        "narrow": (m, 0.6 * factor),
+        "wide": (m, 1.7 * factor),
+        "one narrow": (m, (1 - 0.6 * one)[:, None] * factor),
+        "beside": (m + 0.6 * sd * one, factor),
+        "near": (m + 0.1 * sd * one, factor),
+        "mean-field": (m, np.diag(1 / np.sqrt(np.diag(np.linalg.inv(factor @ factor.T))))),
+    }[how]
+    params = {name: NUMPYRO.xp.array(x.astype(np.float32)) for name, x in ((loc, m), (scale, factor))}
+    return replace(fit, params=params, particles=1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_no_bad_fit_of_a_real_posterior_is_called_good_and_hardly_a_good_one_poor():
+    called = {"bad": [], "good": []}
+    rng = np.random.default_rng(0)
+    for name, model in MODELS.items():
+        data, reference = posterior_data(name), gold_standard(name)
+        fit = NUMPYRO.vi.approximate(model, NUMPYRO.key(1), **data)
+        size = next(len(x) for key, x in fit.params.items() if key.endswith("loc"))
+        fits = [fit, *(moved(fit, how, rng.integers(size)) for how in HOW)]
+        for each in fits:
+            draws = each.posterior(draws=4000, log_likelihood=False)
+            far = ppvi.compare(draws, reference).worst.wasserstein
+            verdict = ppvi.diagnose(each).verdict
+            called["bad"] += [verdict] * (far > 0.3)
+            called["good"] += [verdict] * (far < 0.15 and each is fit)
+    assert "good" not in called["bad"]
+    assert called["good"].count("poor") <= 0.05 * len(called["good"])
+    assert len(called["bad"]) > 60
+    assert len(called["good"]) > 10
