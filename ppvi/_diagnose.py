@@ -22,7 +22,7 @@ from ppvi._ops import as_numpy
 from ppvi._options import door
 from ppvi._predict import predict
 from ppvi.approximate import Guides, LogJoint, apart, starts
-from ppvi.approximation import Chains, Mode, chained, climbed
+from ppvi.approximation import Chains, Mode, chained, climbs
 from ppvi.checks.tails import pareto_shape, threshold
 from ppvi.engine._arviz import group_of
 from ppvi.engine.protocol import Params
@@ -278,13 +278,13 @@ def _modes(freed: Freed) -> Finding:
     points = freed.points[np.isfinite(freed.points).all(1)]
     scale = _scale(points)
     scale = np.diag(scale) if scale.ndim == 1 else scale
-    own, center = climbed(density, points.mean(0)), points.mean(0)
+    center = points.mean(0)
+    own, *found = climbs(density, density.each, [center, *starts(density, STARTS, 0)])
 
     def away(x: np.ndarray) -> Any:
         return np.linalg.norm(np.linalg.solve(scale, np.transpose(x - center)), axis=0)
 
     reach = REACH * away(points).max()
-    found = [climbed(density, x) for x in starts(density, STARTS, 0)]
     others = [x for x in found if x.concave and apart(x, own) and away(x.point) > reach]
     masses = [_mass(mode) - _mass(own) for mode in others]
     best = max(masses, default=-math.inf)

@@ -58,6 +58,8 @@ class Course:
             way = "falling" if self.change < 0 else "rising"
             return f"was still {way}, by {abs(self.change):.3g} over the last {self.part} of the steps"
         if self.settled:
+            if not self.seen:
+                return "is solved: it has no noise, and changes no more"
             return f"had settled: it changed by less than {self.seen:.2g} over the last {self.part} of the steps"
         return (
             f"is noisy: a change of {self.seen:.2g} over the last {self.part} of the steps would not be seen; more steps, or "

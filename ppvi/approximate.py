@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 import warnings
@@ -16,7 +15,7 @@ import numpy as np
 from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
-from ppvi.approximation import Gaussian, LostDensityError, Mode, climbed, fitted, lower, points_of
+from ppvi.approximation import Gaussian, LostDensityError, Mode, climbs, fitted, lower, points_of
 from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
@@ -36,12 +35,20 @@ PARTICLES = 20
 
 UNSETTLED = (
     "approximate: the bound still rose when it stopped, so that the fit is not to be believed. Either there is no posterior, "
-    "as of a flat prior without data or of two parameters of which only the sum matters; or the density is zero in the "
-    "midst of where a Gaussian has mass, as beyond a bound that no site's support says; or num_steps= is too small."
+    "as of a flat prior without data or of two parameters of which only the sum matters; or num_steps= is too small."
 )
+"""Of a bound without a top in sight."""
+
+CUT = (
+    "approximate: the density is zero, or not a number, where a Gaussian has mass, so that its bound has no top, and the fit "
+    "is not to be believed. Zeros have to be said by the supports of sites, as of TruncatedNormal, HalfNormal or "
+    "ImproperUniform(constraints.interval(a, b), (), ()), and not by factor, where or a log density of -inf."
+)
+"""Of a bound that zeros of the density are in the way of."""
 
 APART = 1.0
-"""Distance of two modes, in standard deviations of the curvature at one of them, from which they are two."""
+"""Distance of two modes, in standard deviations of the curvature at one of them and by the square root of the dimension, from
+which they are two: a draw of the Gaussian at a mode is about 1 away from it."""
 
 
 Model = Callable[..., Any]
@@ -61,8 +68,10 @@ class Guides:
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
     - `noncentred`: a model with these sites as a location and a scale of standard ones.
     - `whole`: a model whose plates are of all their rows.
-    - `points`: a guide of a model that is uniform on its `count` points of unconstrained space, one to begin with, which are
-      its parameter `POINTS`; it returns the weight of the one that is drawn, which is 1, of its parameter `WEIGHTS`.
+    - `points`: a guide of a model that is uniform on so many points of unconstrained space, which are its parameter `POINTS`;
+      beside it `WEIGHTS`, of one number for each.
+    - `weighted`: of such a guide the objective E_q[w (log p - log q)], whose gradient in the weights is the density at each.
+    - `blocks`: of so many points that an average is over, how many a program is of: a few, for which programs are compiled.
     - `gaussian`: a guide of a model that is Gaussian in unconstrained space; after `begin(*args, **kwargs)`, `params(loc,
       scale)` are its parameters, of a mean and a Cholesky factor.
     - `order`: of either, once it has run, what takes a point to one whose sites are in the order of their names.
@@ -77,23 +86,20 @@ class Guides:
     latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
     noncentred: Callable[[Model, Sequence[str]], Model]
     whole: Callable[[Model], Model]
-    points: Callable[[Model], Any]
+    points: Callable[[Model, int], Any]
+    weighted: Callable[[Program, Program], Array]
+    blocks: Callable[[int], Sequence[int]]
     gaussian: Callable[[Model], Any]
     order: Callable[[Any], np.ndarray]
     sums_by_particle: bool
 
 
-def of_points(p: Program, q: Program) -> Array:
-    """The mean of log p(x, z) - log q(z) over a guide's points, each by its weight: the gradient in a weight is the summand."""
-    z = q.simulate()
-    return z.returned * (p.log_density(z) - z.log_density)
-
-
 class LogJoint:
     """The log joint density of a model's continuous sites in unconstrained space, what is finite summed out: a
-    `ppvi.approximation.Density`, whose mean is known of one point and of `count`, for which programs are compiled.
+    `ppvi.approximation.Density` of any number of points.
 
-    Parameters of the model have these values.
+    Points go through a program in blocks, the last of which is filled with copies; `count` is how many an average is over.
+    Parameters of the model have the values that are given.
     """
 
     def __init__(
@@ -101,8 +107,8 @@ class LogJoint:
     ):
         self.guides, self.model, self.key = guides, model, key
         self.args, self.kwargs = data
-        self._guide = guides.points(model)
-        self._of = {1: guides.objective(of_points, model, self._guide)}
+        guide = guides.points(model, 1)
+        self._of = {1: guides.objective(guides.weighted, model, guide)}
         found = self._of[1].init(key, *self.args, **self.kwargs)
         own = found.keys() - {POINTS, WEIGHTS}
         if others := sorted(own - (params or {}).keys()):
@@ -111,39 +117,41 @@ class LogJoint:
                 f"priors, or fit an objective, which moves parameters too."
             )
         self._params = {name: (params or {})[name] for name in own}
-        self._order = guides.order(self._guide)
+        self._order = guides.order(guide)
         self.start = as_numpy(found[POINTS], float).reshape(-1)[self._order]
         self.count = count or 2 ** math.ceil(math.log2(max(LEAST, 8 * len(self.start))))
 
-    def _at(self, count: int) -> Objective:
-        if count not in self._of:
-            guide = copy.copy(self._guide)
-            guide.count = count
-            self._of[count] = self.guides.objective(of_points, self.model, guide)
-        return self._of[count]
-
-    def _evaluated(self, points: np.ndarray, count: int) -> tuple[float, np.ndarray, np.ndarray]:
-        """The mean over `count` points, the given ones and the first again; and the density and its gradient at each."""
-        wanted = len(points)
-        filled = np.concatenate([points, np.broadcast_to(points[:1], (count - wanted, points.shape[1]))])
-        params = {POINTS: filled[:, np.argsort(self._order)], WEIGHTS: np.ones(count)}
-        params = self._params | {name: self.guides.array(x) for name, x in params.items()}
-        mean, found = self._at(count).value_and_grad(self.key, params, *self.args, **self.kwargs)
-        values, slopes = (as_numpy(found[name], float)[:wanted] * count for name in (WEIGHTS, POINTS))
-        return float(mean) - math.log(count), values - math.log(count), slopes[:, self._order]
-
     def __call__(self, points: np.ndarray) -> tuple[float, np.ndarray]:
-        count = 1 if len(points) == 1 else self.count
-        mean, _, slopes = self._evaluated(points, count)
-        return mean if len(points) == count else math.nan, slopes
+        values, slopes = self.each(points)
+        return float(values.mean()), slopes
 
     def each(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The log density at each of at most `count` points, -inf where it or its gradient is not finite, and its gradients."""
-        mean, values, slopes = self._evaluated(points, self.count)
-        lost = ~np.isfinite(values) | ~np.isfinite(slopes).all(1)
-        if not math.isfinite(mean):  # what is lost has no gradient in its weight
-            lost |= values == -math.log(self.count)
-        return np.where(lost, -np.inf, values), slopes
+        """The log density at each point, `(point,)`, and its gradient, `(point, dimension)`."""
+        sizes = self.guides.blocks(self.count)
+        size = next((x for x in sizes if x >= len(points)), sizes[-1])
+        found = [self._block(points[i : i + size], size) for i in range(0, len(points), size)]
+        values, slopes = zip(*found, strict=True)
+        return np.concatenate(values), np.concatenate(slopes)
+
+    def _block(self, points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        n = len(points)
+        filled = np.concatenate([points, np.broadcast_to(points[:1], (size - n, points.shape[1]))])
+        params = {POINTS: filled[:, np.argsort(self._order)], WEIGHTS: np.ones(size)}
+        arrays = self._params | {name: self.guides.array(x) for name, x in params.items()}
+        value, slopes = self._objective(size).value_and_grad(self.key, arrays, *self.args, **self.kwargs)
+        gradients = as_numpy(slopes[POINTS], float)[:n, self._order] * size
+        if np.isfinite(as_numpy(value, float)):
+            return as_numpy(slopes[WEIGHTS], float)[:n] * size - math.log(size), gradients
+        if (filled == filled[0]).all():
+            return np.full(n, -np.inf), gradients
+        each = [self._block(x, size) for x in np.array_split(points, 2)]  # what is lost at one says nothing of another
+        return np.concatenate([x for x, _ in each]), np.concatenate([x for _, x in each])
+
+    def _objective(self, size: int) -> Objective:
+        if size not in self._of:
+            guide = self.guides.points(self.model, size)
+            self._of[size] = self.guides.objective(self.guides.weighted, self.model, guide)
+        return self._of[size]
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ def approximated(
     began = time.monotonic()
     with guides.double(args, kwargs) as data:
         runs = [guides.latent(model, i, *data) for i in range(2)]
-        versions = _versions(guides, model, data, runs)
+        versions, untried = _versions(guides, model, data, runs)
         found = [
             Candidate(said, version, gaussian)
             for said, version in versions.items()
@@ -191,18 +199,22 @@ def approximated(
         version=best.version if len(versions) > 1 else None,
         bounds=tuple(sorted((x.bound for x in found), reverse=True)),
         settled=best.gaussian.settled,
+        untried=untried,
     )
     why = "the average over fixed points rises no more" if about.settled else "the bound has no top that was reached"
     trainer.end(state)
     if not about.settled:
-        warnings.warn(UNSETTLED, stacklevel=4)
+        warnings.warn(CUT if best.gaussian.lost else UNSETTLED, stacklevel=4)
     alone = guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values())
     options: dict[str, Any] = {"approximated": about, "particles": 1 if alone else PARTICLES}
     return Fit(trainer.params(state), state, why, time.monotonic() - began, (bound,), key, args, kwargs, **options)
 
 
-def _versions(guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[str, Any]]) -> dict[str, Model]:
-    """The model, and where locations and scales are moved by other sites, the model with their sites non-centred.
+def _versions(
+    guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Model], tuple[str, ...]]:
+    """The model, and where locations and scales are moved by other sites, the model with their sites non-centred; and of
+    which sites the library cannot do that, and why.
 
     What moves differs between two runs. **Raises** `ProgramError` where supports do, which no point of a fixed space is for.
     """
@@ -214,21 +226,22 @@ def _versions(guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[s
                 f"approximate: the support of site {name!r} moves with other sites: take a distribution of fixed support and "
                 f"transform its draw, as in u ~ Uniform(0, 1) and {name} = (1 - a) * u."
             )
+    centred = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
+    refusals = {name: _refusal(guides.noncentred(model, [name]), guides, data) for name in centred}
+    names = [name for name, why in refusals.items() if why is None]
     found = {"as written": model}
-    names = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
-    names = [name for name in names if _runs(guides.noncentred(model, [name]), guides, data)]
     if names:
         found[f"with {' and '.join(names)} non-centred"] = guides.noncentred(model, names)
-    return found
+    return found, tuple(f"{name} ({why})" for name, why in refusals.items() if why is not None)
 
 
-def _runs(model: Model, guides: Guides, data: Data) -> bool:
-    """Whether the library can do this: it refuses some masks, and sites that are imputed."""
+def _refusal(model: Model, guides: Guides, data: Data) -> str | None:
+    """What the library says of a model that it cannot run: it refuses some masks, and sites that are imputed."""
     try:
         guides.latent(model, 0, *data)
-    except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError):
-        return False
-    return True
+    except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}".split("\n")[0].removesuffix(": ")
+    return None
 
 
 def _is_centred(one: Any, other: Any, library: Library) -> bool:
@@ -251,8 +264,8 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
             f"approximate: the model has {size} dimensions, and a full covariance is for at most {MOST}."
         )
     modes: list[Mode] = []
-    climbs = [climbed(density, start) for start in starts(density, num_starts, seed)]
-    for mode in sorted(climbs, key=lambda mode: -mode.log_density):  # of those near one another the highest
+    climbed = climbs(density, density.each, starts(density, num_starts, seed))
+    for mode in sorted(climbed, key=lambda mode: -mode.log_density):  # of those near one another the highest
         if np.isfinite(mode.log_density) and all(apart(mode, other) for other in modes):
             modes.append(mode)
     points = points_of(size, density.count, seed)
@@ -263,16 +276,15 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
 
 def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
     """Points where the density is finite: the library's own initial one, and others from the cube of +-2 around 0."""
-    rng = np.random.default_rng(seed)
-    drawn = (rng.uniform(-2, 2, density.start.shape) for _ in range(100 * count))
-    found: list[np.ndarray] = []
-    for point in (density.start, *drawn):
-        if len(found) == count:
+    rng, found = np.random.default_rng(seed), list[np.ndarray]()
+    points = density.start[None]
+    for _ in range(100):
+        values, slopes = density.each(points)
+        found += list(points[np.isfinite(values) & np.isfinite(slopes).all(-1)])
+        if len(found) >= count:
             break
-        value, slopes = density(point[None])
-        if np.isfinite(value) and np.isfinite(slopes).all():
-            found.append(point)
-    return found
+        points = rng.uniform(-2, 2, (count, len(density.start)))
+    return found[:count]
 
 
 def apart(one: Mode, other: Mode) -> bool:

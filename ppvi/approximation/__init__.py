@@ -6,16 +6,18 @@ Nothing here knows of programs or frameworks: a density is a function of arrays 
 
 from ppvi.approximation.chains import Chains, chained
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
-from ppvi.approximation.modes import Density, Mode, climbed, lower
+from ppvi.approximation.modes import Density, Each, Mode, climbed, climbs, lower
 
 __all__ = [
     "Chains",
     "Density",
+    "Each",
     "Gaussian",
     "LostDensityError",
     "Mode",
     "chained",
     "climbed",
+    "climbs",
     "fitted",
     "lower",
     "points_of",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-Each = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Takes points, `(chain, dimension)`, to the log density at each, -inf where it is lost, and its gradients."""
+from ppvi.approximation.modes import Each
 
 ACCEPTED = 0.8
 """The share of proposals that step sizes are chosen for; Beskos et al. 2013 have 0.65 as the least costly."""

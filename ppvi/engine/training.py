@@ -171,6 +171,9 @@ class Beginning:
     def constrained(self, unconstrained: Mapping[str, Any]) -> Params:
         return {name: self.transforms[name](value) for name, value in unconstrained.items()}
 
+    def unconstrained(self, params: Mapping[str, Any]) -> Params:
+        return {name: self.transforms[name].inv(value) for name, value in params.items()}
+
 
 def beginning(whose: Sequence[Whose], found: Sequence[Start], transform_to: Callable[[Any], Any]) -> Beginning:
     constraints = {name: constraint for start in found for name, constraint in start.constraints.items()}

@@ -19,6 +19,7 @@ from ppvi.engine.gaps import gaps_of
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import CHUNK, Arrays, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
+from ppvi.numpyro._compat import once
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._learning import Learners, States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro._modules import Begun
@@ -129,7 +130,7 @@ class Trainer:
         ]
         self.moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
-        unconstrained = {name: self._from.transforms[name].inv(value) for name, value in self._start.items()}
+        unconstrained = jax.jit(self._from.unconstrained, compiler_options=once())(self._start)
         first = self._moving_from(run_key, unconstrained)
         paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
         self._keys_of = [jax.random.key_impl(x) if is_key(x) else None for _, x in paths]
@@ -306,7 +307,7 @@ class Trainer:
 
     def params(self, state: State) -> Params:
         moving = self.layout.gathered(self._moving(state))
-        return self._from.constrained(self._reached(moving)) | moving.modules
+        return jax.jit(self._from.constrained, compiler_options=once())(self._reached(moving)) | moving.modules
 
     def _reached(self, moving: Moving) -> Params:
         """The unconstrained parameters that a fit gives back."""
