@@ -16,7 +16,7 @@ from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
 from ppvi.approximation import Gaussian, LostDensityError, Mode, climbs, fitted, lower, points_of
-from ppvi.engine.protocol import Args, Kwargs
+from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
 from ppvi.errors import ProgramError
@@ -63,9 +63,11 @@ class Guides:
 
     **Attributes**
 
+    - `onto`: from a support to a bijection from unconstrained space.
     - `double`: a context in which numbers are in double precision, with the arguments so.
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
     - `noncentred`: a model with these sites as a location and a scale of standard ones.
+    - `whole`: a model whose plates are of all their rows.
     - `points`: a guide of a model that is uniform on so many points of unconstrained space, which are its parameter `POINTS`;
       beside it `WEIGHTS`, of one number for each.
     - `weighted`: of such a guide the objective E_q[w (log p - log q)], whose gradient in the weights is the density at each.
@@ -77,11 +79,13 @@ class Guides:
     """
 
     library: Library
+    onto: Callable[[Any], Any]
     array: Callable[[np.ndarray], Array]
     objective: Callable[..., Objective]
     double: Callable[[Args, Kwargs], AbstractContextManager[Data]]
     latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
     noncentred: Callable[[Model, Sequence[str]], Model]
+    whole: Callable[[Model], Model]
     points: Callable[[Model, int], Any]
     weighted: Callable[[Program, Program], Array]
     blocks: Callable[[int], Sequence[int]]
@@ -95,22 +99,27 @@ class LogJoint:
     `ppvi.approximation.Density` of any number of points.
 
     Points go through a program in blocks, the last of which is filled with copies; `count` is how many an average is over.
+    Parameters of the model have the values that are given.
     """
 
-    def __init__(self, guides: Guides, model: Model, key: Any, data: Data):
+    def __init__(
+        self, guides: Guides, model: Model, key: Any, data: Data, params: Params | None = None, count: int | None = None
+    ):
         self.guides, self.model, self.key = guides, model, key
         self.args, self.kwargs = data
         guide = guides.points(model, 1)
         self._of = {1: guides.objective(guides.weighted, model, guide)}
         found = self._of[1].init(key, *self.args, **self.kwargs)
-        if others := sorted(found.keys() - {POINTS, WEIGHTS}):
+        own = found.keys() - {POINTS, WEIGHTS}
+        if others := sorted(own - (params or {}).keys()):
             raise ProgramError(
                 f"approximate: the model has the parameters {listed(others)}, of which there is no posterior: give them "
                 f"priors, or fit an objective, which moves parameters too."
             )
+        self._params = {name: (params or {})[name] for name in own}
         self._order = guides.order(guide)
         self.start = as_numpy(found[POINTS], float).reshape(-1)[self._order]
-        self.count = 2 ** math.ceil(math.log2(max(LEAST, 8 * len(self.start))))
+        self.count = count or 2 ** math.ceil(math.log2(max(LEAST, 8 * len(self.start))))
 
     def __call__(self, points: np.ndarray) -> tuple[float, np.ndarray]:
         values, slopes = self.each(points)
@@ -128,14 +137,14 @@ class LogJoint:
         n = len(points)
         filled = np.concatenate([points, np.broadcast_to(points[:1], (size - n, points.shape[1]))])
         params = {POINTS: filled[:, np.argsort(self._order)], WEIGHTS: np.ones(size)}
-        arrays = {name: self.guides.array(x) for name, x in params.items()}
+        arrays = self._params | {name: self.guides.array(x) for name, x in params.items()}
         value, slopes = self._objective(size).value_and_grad(self.key, arrays, *self.args, **self.kwargs)
         gradients = as_numpy(slopes[POINTS], float)[:n, self._order] * size
         if np.isfinite(as_numpy(value, float)):
             return as_numpy(slopes[WEIGHTS], float)[:n] * size - math.log(size), gradients
         if n == 1:
             return np.full(n, -np.inf), gradients
-        each = [self._block(point[None], size) for point in points]  # what is lost at one point says nothing of another
+        each = [self._block(x, size) for x in np.array_split(points, 2)]  # what is lost at one says nothing of another
         return np.concatenate([x for x, _ in each]), np.concatenate([x for _, x in each])
 
     def _objective(self, size: int) -> Objective:
@@ -255,9 +264,9 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
             f"approximate: the model has {size} dimensions, and a full covariance is for at most {MOST}."
         )
     modes: list[Mode] = []
-    climbed = climbs(density, density.each, _starts(density, num_starts, seed))
+    climbed = climbs(density, density.each, starts(density, num_starts, seed))
     for mode in sorted(climbed, key=lambda mode: -mode.log_density):  # of those near one another the highest
-        if np.isfinite(mode.log_density) and all(_apart(mode, other) for other in modes):
+        if np.isfinite(mode.log_density) and all(apart(mode, other) for other in modes):
             modes.append(mode)
     points = points_of(size, density.count, seed)
     for mode in modes:
@@ -265,7 +274,7 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
             yield fitted(density, mode, points, num_steps)
 
 
-def _starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
+def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
     """Points where the density is finite: the library's own initial one, and others from the cube of +-2 around 0."""
     rng, found = np.random.default_rng(seed), list[np.ndarray]()
     points = density.start[None]
@@ -278,7 +287,7 @@ def _starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
     return found[:count]
 
 
-def _apart(one: Mode, other: Mode) -> bool:
+def apart(one: Mode, other: Mode) -> bool:
     """Whether two modes are two."""
     away = np.linalg.solve(other.scale, one.point - other.point)
     return bool(np.linalg.norm(away) > APART * math.sqrt(len(away)))

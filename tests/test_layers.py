@@ -33,7 +33,8 @@ LAYERS = [
     ["approximate", "fit"],
     ["numpyro", "pyro"],
     ["check", "comparison", "given"],
-    ["compare", "loo"],
+    ["compare", "diagnosis", "loo"],
+    ["diagnose"],
     ["testing"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpyro.distributions import biject_to
 from numpyro.handlers import reparam
 from numpyro.infer.reparam import LocScaleReparam
 
@@ -38,11 +39,13 @@ def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[...
 
 GUIDES = Guides(
     library=LIBRARY,
+    onto=biject_to,
     array=jnp.asarray,
     objective=objective,
     double=_double,
     latent=latent,
     noncentred=_noncentred,
+    whole=AllRows,
     points=Points,
     weighted=weighted,
     blocks=lambda count: (count // 4,),

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions.transforms import biject_to
 from pyro.infer.reparam import LocScaleReparam
 from torch.overrides import TorchFunctionMode
 
@@ -55,10 +56,15 @@ def _double(args: Args, kwargs: Kwargs) -> Iterator[Data]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with Doubled():
+        with Doubled(), whole_plates():
             yield tree_map(_doubled, args), tree_map(_doubled, dict(kwargs))
     finally:
         torch.set_default_dtype(before)
+
+
+def _whole(model: Callable[..., Any]) -> Callable[..., Any]:
+    """In `_double`, plates are."""
+    return model
 
 
 def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
@@ -67,11 +73,13 @@ def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[...
 
 GUIDES = Guides(
     library=LIBRARY,
+    onto=biject_to,
     array=torch.as_tensor,
     objective=objective,
     double=_double,
     latent=latent,
     noncentred=_noncentred,
+    whole=_whole,
     points=Points,
     weighted=weighted,
     blocks=lambda count: (4, count),
