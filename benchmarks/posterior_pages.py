@@ -190,6 +190,8 @@ def figure(cells: Cells, names: Sequence[str]) -> plt.Figure:
                 point(axis, cells[name, way], mark, colour)
         axis.set_title(short(name), fontsize=10)
         axis.set(xscale="log", yscale="log", ylim=(LOWEST, HIGHEST * 1.3))
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3, which="major")
     legend = axes.flat[-1]
     legend.axis("off")

@@ -40,6 +40,9 @@ def started(way: str, *asked: str, cache: str) -> tuple[str, str | None]:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         said, complaints = process.communicate()
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return said, reason(process.returncode, complaints) if process.returncode else None
 
 
