@@ -67,4 +67,4 @@ wheel: $(VENV)/dev
 	$(RUN)/python -m tests.wheel
 
 clean:
-	rm -rf $(VENV) .matrix .pytest_cache .ruff_cache
+	rm -rf $(VENV) .matrix .peers .pytest_cache .ruff_cache
