@@ -350,14 +350,16 @@ STATISTICS = {"mean": np.mean, "sd": np.std, "least": np.min, "greatest": np.max
 def _predicted(seen: Seen) -> Iterator[Finding]:
     """Of every observed site."""
     blind = "whether it is the fit or the model that is wrong; other statistics"
-    options = {"draws": PREDICTED, "particles": seen.fit.particles}
+    particles = seen.fit.particles
     try:
-        found = predict(seen.objective, seen.key, seen.fit.params, **options)
+        found = predict(seen.objective, seen.key, seen.fit.params, draws=PREDICTED, particles=particles)
     except (EngineError, StrategyError, ProgramError) as error:
         yield Finding("prediction", None, "unsure", f"cannot be made: {str(error).rstrip('.')}", blind)
         return
     drawn, observed = group_of(found, "posterior_predictive"), group_of(found, "observed_data")
-    for name in () if drawn is None or observed is None else drawn.data_vars.keys() & observed.data_vars.keys():
+    if drawn is None or observed is None:
+        return
+    for name in drawn.data_vars.keys() & observed.data_vars.keys():
         data, others = np.asarray(observed[name], float), np.asarray(drawn[name], float)[0]
         if not data.size or not np.isfinite(data).all():
             continue
