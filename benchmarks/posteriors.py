@@ -52,8 +52,8 @@ def measured(key: Key) -> dict[str, Any]:
 
 
 def judged(name: str, draws: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Errors of the worst marginal."""
-    marginals = ppvi.compare(draws, DATA / name / "reference_draws.json.zip").marginals
+    """Errors of the worst marginal. The draws are one chain: nothing else could tell theirs from another axis."""
+    marginals = ppvi.compare([draws], DATA / name / "reference_draws.json.zip").marginals
     with np.errstate(divide="ignore"):
         each = [(m.mean_error, np.log(m.sd_ratio), m.wasserstein) for m in marginals]
     worst = [float(np.abs(x).max()) for x in zip(*each, strict=True)]

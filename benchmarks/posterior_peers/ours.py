@@ -1,7 +1,6 @@
 """ppvi on NumPyro: `approximate`, `fit` of AutoMultivariateNormal, and NumPyro's NUTS as `nuts` has it; in double precision."""
 
 import jax
-import numpy as np
 from numpyro.infer.autoguide import AutoMultivariateNormal
 
 import ppvi.numpyro as vi
@@ -14,7 +13,7 @@ jax.config.update("jax_enable_x64", True)
 
 
 def arrays(data):
-    return {name: np.asarray(x) for name, x in data["posterior"].items()}
+    return {name: x.values.reshape(-1, *x.shape[2:]) for name, x in data["posterior"].items()}
 
 
 def approximate(name, data):

@@ -20,6 +20,7 @@ LIMIT = 300
 """Processor seconds of a call."""
 
 Draws = Mapping[str, Any]
+"""By site, of shape `(draw, *shape)`."""
 Way = Callable[[str, dict[str, Any]], Callable[[int], Draws]]
 """From the name of a posterior and its data to what draws from it with a seed."""
 
