@@ -164,9 +164,9 @@ class Freed:
     def sites_at(self, points: np.ndarray) -> dict[str, np.ndarray]:
         ends = np.cumsum([math.prod(shape) for _, shape in self.sites.values()])
         parts = np.split(points, ends[:-1], axis=1)
-        array = self.density.guides.array
+        array, like = self.density.guides.array, self.density.like
         return {
-            name: as_numpy(onto(array(part.reshape(-1, *shape))))
+            name: as_numpy(onto(array(part.reshape(-1, *shape), like)))
             for part, (name, (onto, shape)) in zip(parts, self.sites.items(), strict=True)
         }
 
@@ -180,17 +180,17 @@ def _freed(seen: Seen, guides: Guides, data: Data, params: Params, num_chains: i
         raise ProgramError("the model has no continuous site")
     if lacking := sorted(fns.keys() - drawn.keys()):
         raise ProgramError(f"the fit does not draw {listed(lacking)}")
-    sites, points = {}, []
+    fewer = int(np.clip(LARGE / max(_size(data), 1), 8, num_chains))
+    density, sites, points = LogJoint(guides, model, engine.key(0), data, params, fewer), {}, []
     for name in sorted(fns):
         onto = guides.onto(fns[name].support)
-        free = as_numpy(onto.inv(guides.array(drawn[name].astype(float))), float)
+        free = as_numpy(onto.inv(guides.array(drawn[name].astype(float), density.like)), float)
         sites[name] = onto, free.shape[1:]
         points.append(free.reshape(len(free), -1))
     whole = np.concatenate(points, 1)
     if (size := whole.shape[1]) > MOST:
         raise ProgramError(f"there are {size:,} dimensions: ask about fewer data, as in on=bound.on(x[:100])")
-    fewer = int(np.clip(LARGE / max(_size(data), size), 8, num_chains))
-    return Freed(LogJoint(guides, model, engine.key(0), data, params, fewer), sites, whole)
+    return Freed(density, sites, whole)
 
 
 def _by_chains(seen: Seen, num_chains: int) -> tuple[Finding, Comparison | None, Finding]:

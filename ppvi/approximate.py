@@ -63,6 +63,7 @@ class Guides:
 
     **Attributes**
 
+    - `array`: numbers as the library's, on the device of an array of it.
     - `onto`: from a support to a bijection from unconstrained space.
     - `double`: a context in which numbers are in double precision, with the arguments so.
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
@@ -80,7 +81,7 @@ class Guides:
 
     library: Library
     onto: Callable[[Any], Any]
-    array: Callable[[np.ndarray], Array]
+    array: Callable[[np.ndarray, Array], Array]
     objective: Callable[..., Objective]
     double: Callable[[Args, Kwargs], AbstractContextManager[Data]]
     latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
@@ -116,6 +117,7 @@ class LogJoint:
                 f"approximate: the model has the parameters {listed(others)}, of which there is no posterior: give them "
                 f"priors, or fit an objective, which moves parameters too."
             )
+        self.like = found[POINTS]
         self._params = {name: (params or {})[name] for name in own}
         self._order = guides.order(guide)
         self.start = as_numpy(found[POINTS], float).reshape(-1)[self._order]
@@ -137,7 +139,7 @@ class LogJoint:
         n = len(points)
         filled = np.concatenate([points, np.broadcast_to(points[:1], (size - n, points.shape[1]))])
         params = {POINTS: filled[:, np.argsort(self._order)], WEIGHTS: np.ones(size)}
-        arrays = self._params | {name: self.guides.array(x) for name, x in params.items()}
+        arrays = self._params | {name: self.guides.array(x, self.like) for name, x in params.items()}
         value, slopes = self._objective(size).value_and_grad(self.key, arrays, *self.args, **self.kwargs)
         gradients = as_numpy(slopes[POINTS], float)[:n, self._order] * size
         if np.isfinite(as_numpy(value, float)):

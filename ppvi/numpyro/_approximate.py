@@ -40,7 +40,7 @@ def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[...
 GUIDES = Guides(
     library=LIBRARY,
     onto=biject_to,
-    array=jnp.asarray,
+    array=lambda x, like: jnp.asarray(x),
     objective=objective,
     double=_double,
     latent=latent,

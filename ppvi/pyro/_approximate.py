@@ -74,7 +74,7 @@ def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[...
 GUIDES = Guides(
     library=LIBRARY,
     onto=biject_to,
-    array=torch.as_tensor,
+    array=lambda x, like: torch.as_tensor(x, device=like.device),
     objective=objective,
     double=_double,
     latent=latent,

@@ -14,6 +14,7 @@ from pyro.infer.autoguide import AutoContinuous, AutoMultivariateNormal
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_median, init_to_uniform
 from torch.distributions import biject_to
 
+from ppvi._ops import as_numpy
 from ppvi.approximate import POINTS, WEIGHTS
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.program import Program
@@ -32,9 +33,9 @@ class Points(AutoContinuous):
 
     def get_posterior(self, *args: Any, **kwargs: Any) -> dist.TorchDistribution:
         points = pyro.param(POINTS, lambda: initial_point(self).expand(self.count, -1).clone())
-        pyro.param(WEIGHTS, lambda: torch.ones(self.count))
+        pyro.param(WEIGHTS, lambda: initial_point(self).new_ones(self.count))
         infer: Any = {"is_auxiliary": True, "strategy": Enumerate()}
-        at = pyro.sample("_point", dist.Categorical(logits=torch.zeros(self.count)), infer=infer)
+        at = pyro.sample("_point", dist.Categorical(logits=points.new_zeros(self.count)), infer=infer)
         return dist.Delta(points[at], event_dim=1)
 
 
@@ -58,13 +59,13 @@ class Gaussian(AutoMultivariateNormal):
     def params(self, loc: np.ndarray, scale: np.ndarray) -> dict[str, torch.Tensor]:
         sizes = np.diag(scale)
         found = {"loc": loc, "scale": sizes, "scale_tril": scale / sizes[:, None]}
-        return {f"{self._pyro_name}.{name}": torch.tensor(x, dtype=self.loc.dtype) for name, x in found.items()}
+        return {f"{self._pyro_name}.{name}": self.loc.new_tensor(x) for name, x in found.items()}
 
 
 def order_of(guide: AutoContinuous) -> np.ndarray:
     """Where the entries of a point are, the sites in the order of their names."""
     places = sites_at(guide, torch.arange(guide.latent_dim))
-    return np.concatenate([places[name].numpy().ravel() for name in sorted(places)])
+    return np.concatenate([as_numpy(places[name]).ravel() for name in sorted(places)])
 
 
 def continuous(model: Callable[..., Any]) -> Callable[..., Any]:

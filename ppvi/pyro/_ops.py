@@ -96,7 +96,7 @@ class TorchOps:
         return torch.take_along_dim(values, index.expand(index.shape[0], *values.shape[1:]), 0)
 
     def zeros(self, shape: Sequence[int], like: torch.Tensor | None = None) -> torch.Tensor:
-        return torch.zeros(tuple(shape), dtype=None if like is None else like.dtype)
+        return torch.zeros(tuple(shape)) if like is None else like.new_zeros(tuple(shape))
 
     def scan(
         self,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ppvi._ops import as_numpy
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
@@ -35,8 +36,8 @@ class Tape(engine.Tape):
         values, n, *lanes = log_probs.shape
         count = math.prod(lanes)
         choice = self.next(values, count)
-        places = torch.tensor([values**i for i in range(count)], dtype=torch.long)
-        digits = (choice[:, None] // places % values).reshape(1, n, *lanes)
+        places = torch.tensor([values**i for i in range(count)], dtype=torch.long, device=choice.device)
+        digits = (choice[:, None] // places % values).reshape(1, n, *lanes).to(log_probs.device)
         spread = digits.reshape(digits.shape + (1,) * (support.ndim - digits.ndim))
         self.log_probability += torch.take_along_dim(log_probs, digits, 0).reshape(n, -1).sum(-1)
         return torch.take_along_dim(support, spread.expand(1, *support.shape[1:]), 0)[0]
@@ -59,7 +60,7 @@ class Taped(engine.Taped, SiteDistribution):
     def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
         def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
             log_probs = torch.log_softmax(log_weights.movedim(key.ndim, 0), 0)
-            numbers = torch.arange(len(log_probs)).reshape(-1, *[1] * (log_probs.ndim - 1))
+            numbers = torch.arange(len(log_probs), device=log_probs.device).reshape(-1, *[1] * (log_probs.ndim - 1))
             return self._next(key, numbers.expand(log_probs.shape), log_probs)
 
         return draw(rng, [log_weights.detach()], Sampler(one, [picked(log_weights)]))
@@ -120,7 +121,7 @@ def every_outcome(tape: Tape, plan: Plan, params: Params, arrays: Sequence[Any])
 
     def every(seed: int) -> Outcomes:
         parts = [runs(seed, rows) for rows in tape.in_time(choices.split(AT_ONCE))]
-        probabilities, values, *grads = (torch.cat(xs).numpy() for xs in zip(*parts, strict=True))
+        probabilities, values, *grads = (as_numpy(torch.cat(xs)) for xs in zip(*parts, strict=True))
         return Outcomes(probabilities, values, dict(zip(params, grads, strict=True)))
 
     return every
