@@ -42,7 +42,8 @@ def pathfinder(name, data):
     import blackjax
 
     def begun(key):
-        return initialize_model(key, MODELS[name], model_kwargs=data)
+        """At as many points as there are paths."""
+        return initialize_model(random.split(key, PATHS), MODELS[name], model_kwargs=data)
 
     whole = begun(random.key(0))
 
@@ -54,8 +55,8 @@ def pathfinder(name, data):
         return jax.lax.map(whole.postprocess_fn, drawn)
 
     def drawn(seed):
-        keys = random.split(random.key(seed), PATHS + 1)
-        return draw(keys[0], begun(keys[1:]).param_info.z)
+        key = random.key(seed)
+        return draw(key, begun(random.fold_in(key, 2)).param_info.z)
 
     return drawn
 
