@@ -14,7 +14,7 @@ from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes
 from ppvi.engine.protocol import Params
-from ppvi.pyro._distributions import SiteDistribution, picked, standard
+from ppvi.pyro._distributions import SiteDistribution, picked
 from ppvi.pyro._keys import seeded
 from ppvi.pyro._ops import TorchOps
 from ppvi.pyro._recipes import Recipe, expanded
@@ -69,7 +69,7 @@ class Taped(engine.Taped, SiteDistribution):
         """The same in every outcome: the probabilities of one choice may depend on it, and add up to one where it is fixed."""
         self.tape.noisy = True
         shape = self.lanes if n is None else (n, *self.lanes)
-        sampler = Sampler(lambda key: standard(kind, (*key.shape[1:], *shape)).expand(*key.shape, *shape))
+        sampler = Sampler(lambda key: self.standard(kind, (*key.shape[1:], *shape)).expand(*key.shape, *shape))
         return draw(rng, (), sampler)
 
     def _read(self, rng: Any, laid: Callable[[torch.Tensor, int], torch.Tensor], stacked: int) -> torch.Tensor:
