@@ -91,7 +91,7 @@ class TorchOps:
         return torch.movedim(x, source, target)
 
     def choose(self, values: torch.Tensor, index: Any) -> torch.Tensor:
-        index = torch.as_tensor(index)
+        index = torch.as_tensor(index, device=values.device)
         index = index.reshape(index.shape + (1,) * (values.ndim - index.ndim))
         return torch.take_along_dim(values, index.expand(index.shape[0], *values.shape[1:]), 0)
 
