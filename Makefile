@@ -37,7 +37,7 @@ test: $(VENV)/dev
 test-all: $(VENV)/dev
 	XLA_FLAGS= $(RUN)/python -m pytest -n 2 --dist worksteal
 
-RANDOM := $(addprefix tests/laws/test_random,.py _loops.py _mixed.py _functions.py _summed.py) tests/laws/test_enumerated_together.py
+RANDOM := $(addprefix tests/laws/test_random,.py _loops.py _mixed.py _functions.py _summed.py) tests/laws/test_enumerated_together.py tests/laws/test_summed_peers.py
 random: $(VENV)/dev
 	$(RUN)/python -m pytest -n 2 --dist worksteal -m slow $(RANDOM) tests/test_tutorials.py
 
@@ -67,4 +67,4 @@ wheel: $(VENV)/dev
 	$(RUN)/python -m tests.wheel
 
 clean:
-	rm -rf $(VENV) .matrix .pytest_cache .ruff_cache
+	rm -rf $(VENV) .matrix .peers .pytest_cache .ruff_cache

@@ -10,6 +10,8 @@ from ppvi import objectives, strategies
 from ppvi._check import check_estimator
 from ppvi._compare import compare
 from ppvi._comparison import Comparison
+from ppvi._diagnose import diagnose
+from ppvi._diagnosis import Diagnosis
 from ppvi._doors import ENGINES as _ENGINES, no_attribute as _no_attribute
 from ppvi._loo import loo
 from ppvi._options import door as _door
@@ -41,7 +43,7 @@ from ppvi.program import (
     stop_gradient,
     total,
 )
-from ppvi.stopping import Plateau, TimeLimit
+from ppvi.stopping import Converged, Plateau, TimeLimit
 from ppvi.strategies import (
     ARM,
     DisARM,
@@ -71,6 +73,8 @@ __all__ = [
     "BiasWarning",
     "Budget",
     "Comparison",
+    "Converged",
+    "Diagnosis",
     "DisARM",
     "EngineError",
     "Enumerate",
@@ -91,6 +95,7 @@ __all__ = [
     "Trace",
     "check_estimator",
     "compare",
+    "diagnose",
     "each",
     "exp_of",
     "handle",

@@ -59,7 +59,8 @@ def taken(trainer: Trainer, state: State, n: int, data: Data, history: History) 
     if state.starts > 1:
         gone = (state.lost | (lost & (n == 1))).reshape(1, state.starts, *[1] * (losses.ndim - 2))
         losses = np.where(gone, np.asarray(np.nan, losses.dtype), losses)
-    return State(arrays, history.after(state.step, losses), state.starts), lost
+    trail = state.trail and state.trail.after(state.step + n, arrays)
+    return State(arrays, history.after(state.step, losses), state.starts, trail), lost
 
 
 def one_by_one(trainer: Trainer, state: State, n: int, data: Data, history: History) -> tuple[State, list[str]]:

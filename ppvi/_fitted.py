@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppvi._averages import Averages
 from ppvi._draws import drawn
 from ppvi._losses import Course, converged, course_of, trends
 from ppvi._options import door
@@ -34,17 +36,20 @@ class Approximated:
     - `version`: of a hierarchical model, whether it is as written or non-centred; else None.
     - `bounds`: the evidence lower bounds of the Gaussians from every mode that was found, of every version, the highest first.
     - `settled`: whether the steps were enough.
+    - `untried`: of a hierarchical model, the sites that could not be non-centred, and why.
     """
 
     version: str | None
     bounds: tuple[float, ...]
     settled: bool
+    untried: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         said = "" if self.version is None else f"the model {self.version}; "
         near = [f"{x:.5g}" for x in self.bounds[1:] if x > self.bounds[0] - FAR]
         others = f", those of others {', '.join(near)}" if near else ""
-        return f"{said}bound {self.bounds[0]:.5g}{others}"
+        untried = f"; not tried non-centred: {', '.join(self.untried)}" if self.untried else ""
+        return f"{said}bound {self.bounds[0]:.5g}{others}{untried}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +66,7 @@ class Fit:
     - `chosen`: of several starts, what each of them has reached; None while the fit goes on.
     - `approximated`: of `approximate`, what was tried; else None.
     - `particles`: among how many draws of the guide each draw of the posterior is chosen by its importance weight.
+    - `averages`: what `params` is averaged over, while `ppvi.Converged` asks; else None.
     """
 
     params: Params = field(repr=False)
@@ -75,6 +81,7 @@ class Fit:
     chosen: Chosen | None = None
     approximated: Approximated | None = None
     particles: int = 1
+    averages: Averages | None = field(default=None, repr=False)
 
     @property
     def losses(self) -> np.ndarray:
@@ -151,10 +158,13 @@ class Fit:
 
     @property
     def course(self) -> Course | None:
-        """How the losses went on in the end, None where it is not known. A deterministic problem that is solved is settled."""
+        """How the losses went on in the end, None where it is not known. Of a deterministic problem every change is one."""
         if self.approximated is None:
             return course_of(self.losses)
-        return Course(0.0, "eighth", 0.0, settled=True) if self.approximated.settled else None
+        if self.approximated.settled:
+            return Course(0.0, "eighth", 0.0, settled=True)
+        before = self.losses[-1 - math.ceil(len(self.losses) / 8) :][0]
+        return Course(float(self.losses[-1] - before), "eighth", 0.0, settled=False)
 
     @property
     def steps(self) -> np.ndarray:

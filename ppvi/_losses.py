@@ -58,6 +58,8 @@ class Course:
             way = "falling" if self.change < 0 else "rising"
             return f"was still {way}, by {abs(self.change):.3g} over the last {self.part} of the steps"
         if self.settled:
+            if not self.seen:
+                return "is solved: it has no noise, and changes no more"
             return f"had settled: it changed by less than {self.seen:.2g} over the last {self.part} of the steps"
         return (
             f"is noisy: a change of {self.seen:.2g} over the last {self.part} of the steps would not be seen; more steps, or "
@@ -108,16 +110,37 @@ def course_of(losses: Any) -> Course | None:
 
 def _noise(losses: np.ndarray) -> tuple[float, float]:
     """The sd of losses about a parabola, and in how many steps they forget themselves."""
-    n, at = len(losses), np.linspace(-1, 1, len(losses))
-    polynomial = np.polynomial.polynomial
+    at, polynomial = np.linspace(-1, 1, len(losses)), np.polynomial.polynomial
     rest = losses - polynomial.polyval(at, polynomial.polyfit(at, losses, 2))
-    spectrum = np.fft.rfft(rest, 2 * n)
-    products = np.fft.irfft(spectrum * spectrum.conj(), 2 * n)[:n]
-    if not products[0] > 0:
-        return 0.0, 1.0
-    times = 2 * np.cumsum(products / products[0]) - 1
-    enough = np.arange(n) >= 5 * times
-    return float(rest.std()), max(float(times[np.argmax(enough)]), 1.0) if enough.any() else float(n)
+    return float(rest.std()), float(memory(rest))
+
+
+def memory(rest: np.ndarray) -> np.ndarray:
+    """In how many steps deviations, `(step, ...)`, forget themselves: their integrated autocorrelation time tau, of which the
+    sum goes on to 5 tau (Sokal 1997); 1 where there are none, and all steps where there are too few to tell."""
+    n = len(rest)
+    spectrum = np.fft.rfft(rest, 2 * n, axis=0)
+    products = np.fft.irfft(spectrum * spectrum.conj(), 2 * n, axis=0)[:n]
+    still = ~(products[0] > 0)
+    times = 2 * np.cumsum(products / np.where(still, 1.0, products[0]), 0) - 1
+    steps = np.arange(n).reshape(-1, *[1] * (rest.ndim - 1))
+    enough = steps >= 5 * times
+    found = np.take_along_axis(times, np.argmax(enough, 0)[None], 0)[0]
+    return np.where(still, 1.0, np.where(enough.any(0), np.maximum(found, 1.0), n))
+
+
+def split_r_hat(iterates: np.ndarray) -> np.ndarray:
+    """Of iterates `(step, ...)`, the sd of all to that within their halves of n each (Gelman et al. 2013, 11.4),
+
+        sqrt((n - 1) / n + variance of the halves' means / mean of their variances);
+
+    1 of what does not move, and infinite of what is still within each half and not in both."""
+    n = len(iterates) // 2
+    halves = np.stack([iterates[:n], iterates[-n:]])
+    between, within = halves.mean(1).var(0, ddof=1), halves.var(1, ddof=1).mean(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(between == 0, 0.0, between / within)
+    return np.sqrt((n - 1) / n + ratio)
 
 
 def _trend(part: str, losses: np.ndarray, rounding: float) -> _Trend:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 import warnings
@@ -16,13 +15,14 @@ import numpy as np
 from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
-from ppvi.approximation import Gaussian, LostDensityError, Mode, climbed, fitted, lower, points_of
-from ppvi.engine.protocol import Args, Kwargs
+from ppvi.approximation import Gaussian, LostDensityError, Mode, climbs, fitted, lower, points_of
+from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
 from ppvi.errors import ProgramError
 from ppvi.objective import Objective, estimator_of
 from ppvi.objectives import elbo
+from ppvi.program import Program
 
 MOST = 300
 """Dimensions up to which a covariance is full."""
@@ -35,18 +35,26 @@ PARTICLES = 20
 
 UNSETTLED = (
     "approximate: the bound still rose when it stopped, so that the fit is not to be believed. Either there is no posterior, "
-    "as of a flat prior without data or of two parameters of which only the sum matters; or the density is zero in the "
-    "midst of where a Gaussian has mass, as beyond a bound that no site's support says; or num_steps= is too small."
+    "as of a flat prior without data or of two parameters of which only the sum matters; or num_steps= is too small."
 )
+"""Of a bound without a top in sight."""
+
+CUT = (
+    "approximate: the density is zero, or not a number, where a Gaussian has mass, so that its bound has no top, and the fit "
+    "is not to be believed. Zeros have to be said by the supports of sites, as of TruncatedNormal, HalfNormal or "
+    "ImproperUniform(constraints.interval(a, b), (), ()), and not by factor, where or a log density of -inf."
+)
+"""Of a bound that zeros of the density are in the way of."""
 
 APART = 1.0
-"""Distance of two modes, in standard deviations of the curvature at one of them, from which they are two."""
+"""Distance of two modes, in standard deviations of the curvature at one of them and by the square root of the dimension, from
+which they are two: a draw of the Gaussian at a mode is about 1 away from it."""
 
 
 Model = Callable[..., Any]
 
-POINTS = "_points"
-"""The parameter of guides of points."""
+POINTS, WEIGHTS = "_points", "_weights"
+"""The parameters of guides of points."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,16 @@ class Guides:
 
     **Attributes**
 
+    - `array`: numbers as the library's, on the device of an array of it.
+    - `onto`: from a support to a bijection from unconstrained space.
     - `double`: a context in which numbers are in double precision, with the arguments so.
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
     - `noncentred`: a model with these sites as a location and a scale of standard ones.
-    - `points`: a guide of a model that is uniform on its `count` points of unconstrained space, one to begin with, which are
-      its parameter `POINTS`.
+    - `whole`: a model whose plates are of all their rows.
+    - `points`: a guide of a model that is uniform on so many points of unconstrained space, which are its parameter `POINTS`;
+      beside it `WEIGHTS`, of one number for each.
+    - `weighted`: of such a guide the objective E_q[w (log p - log q)], whose gradient in the weights is the density at each.
+    - `blocks`: of so many points that an average is over, how many a program is of: a few, for which programs are compiled.
     - `gaussian`: a guide of a model that is Gaussian in unconstrained space; after `begin(*args, **kwargs)`, `params(loc,
       scale)` are its parameters, of a mean and a Cholesky factor.
     - `order`: of either, once it has run, what takes a point to one whose sites are in the order of their names.
@@ -67,12 +80,16 @@ class Guides:
     """
 
     library: Library
-    array: Callable[[np.ndarray], Array]
+    onto: Callable[[Any], Any]
+    array: Callable[[np.ndarray, Array], Array]
     objective: Callable[..., Objective]
     double: Callable[[Args, Kwargs], AbstractContextManager[Data]]
     latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
     noncentred: Callable[[Model, Sequence[str]], Model]
-    points: Callable[[Model], Any]
+    whole: Callable[[Model], Model]
+    points: Callable[[Model, int], Any]
+    weighted: Callable[[Program, Program], Array]
+    blocks: Callable[[int], Sequence[int]]
     gaussian: Callable[[Model], Any]
     order: Callable[[Any], np.ndarray]
     sums_by_particle: bool
@@ -80,37 +97,63 @@ class Guides:
 
 class LogJoint:
     """The log joint density of a model's continuous sites in unconstrained space, what is finite summed out: a
-    `ppvi.approximation.Density`, whose mean is known of one point and of `count`, for which programs are compiled."""
+    `ppvi.approximation.Density` of any number of points.
 
-    def __init__(self, guides: Guides, model: Model, key: Any, data: Data):
+    Points go through a program in blocks, the last of which is filled with copies; `count` is how many an average is over.
+    Parameters of the model have the values that are given.
+    """
+
+    def __init__(
+        self, guides: Guides, model: Model, key: Any, data: Data, params: Params | None = None, count: int | None = None
+    ):
         self.guides, self.model, self.key = guides, model, key
         self.args, self.kwargs = data
-        self._guide = guides.points(model)
-        self._of = {1: guides.objective(elbo, model, self._guide)}
+        guide = guides.points(model, 1)
+        self._of = {1: guides.objective(guides.weighted, model, guide)}
         found = self._of[1].init(key, *self.args, **self.kwargs)
-        if others := sorted(found.keys() - {POINTS}):
+        own = found.keys() - {POINTS, WEIGHTS}
+        if others := sorted(own - (params or {}).keys()):
             raise ProgramError(
                 f"approximate: the model has the parameters {listed(others)}, of which there is no posterior: give them "
                 f"priors, or fit an objective, which moves parameters too."
             )
-        self._order = guides.order(self._guide)
+        self.like = found[POINTS]
+        self._params = {name: (params or {})[name] for name in own}
+        self._order = guides.order(guide)
         self.start = as_numpy(found[POINTS], float).reshape(-1)[self._order]
-        self.count = 2 ** math.ceil(math.log2(max(LEAST, 8 * len(self.start))))
-
-    def _at(self, count: int) -> Objective:
-        if count not in self._of:
-            guide = copy.copy(self._guide)
-            guide.count = count
-            self._of[count] = self.guides.objective(elbo, self.model, guide)
-        return self._of[count]
+        self.count = count or 2 ** math.ceil(math.log2(max(LEAST, 8 * len(self.start))))
 
     def __call__(self, points: np.ndarray) -> tuple[float, np.ndarray]:
-        wanted, count = len(points), 1 if len(points) == 1 else self.count
-        filled = np.concatenate([points, np.broadcast_to(points[:1], (count - wanted, points.shape[1]))])
-        params = {POINTS: self.guides.array(filled[:, np.argsort(self._order)])}
-        value, slopes = self._at(count).value_and_grad(self.key, params, *self.args, **self.kwargs)
-        mean = float(value) - math.log(count) if wanted == count else math.nan
-        return mean, as_numpy(slopes[POINTS], float)[:wanted, self._order] * count
+        values, slopes = self.each(points)
+        return float(values.mean()), slopes
+
+    def each(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The log density at each point, `(point,)`, and its gradient, `(point, dimension)`."""
+        sizes = self.guides.blocks(self.count)
+        size = next((x for x in sizes if x >= len(points)), sizes[-1])
+        found = [self._block(points[i : i + size], size) for i in range(0, len(points), size)]
+        values, slopes = zip(*found, strict=True)
+        return np.concatenate(values), np.concatenate(slopes)
+
+    def _block(self, points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        n = len(points)
+        filled = np.concatenate([points, np.broadcast_to(points[:1], (size - n, points.shape[1]))])
+        params = {POINTS: filled[:, np.argsort(self._order)], WEIGHTS: np.ones(size)}
+        arrays = self._params | {name: self.guides.array(x, self.like) for name, x in params.items()}
+        value, slopes = self._objective(size).value_and_grad(self.key, arrays, *self.args, **self.kwargs)
+        gradients = as_numpy(slopes[POINTS], float)[:n, self._order] * size
+        if np.isfinite(as_numpy(value, float)):
+            return as_numpy(slopes[WEIGHTS], float)[:n] * size - math.log(size), gradients
+        if n == 1:
+            return np.full(n, -np.inf), gradients
+        each = [self._block(x, size) for x in np.array_split(points, 2)]  # what is lost at one says nothing of another
+        return np.concatenate([x for x, _ in each]), np.concatenate([x for _, x in each])
+
+    def _objective(self, size: int) -> Objective:
+        if size not in self._of:
+            guide = self.guides.points(self.model, size)
+            self._of[size] = self.guides.objective(self.guides.weighted, self.model, guide)
+        return self._of[size]
 
 
 @dataclass(frozen=True)
@@ -133,7 +176,7 @@ def approximated(
     began = time.monotonic()
     with guides.double(args, kwargs) as data:
         runs = [guides.latent(model, i, *data) for i in range(2)]
-        versions = _versions(guides, model, data, runs)
+        versions, untried = _versions(guides, model, data, runs)
         found = [
             Candidate(said, version, gaussian)
             for said, version in versions.items()
@@ -158,18 +201,22 @@ def approximated(
         version=best.version if len(versions) > 1 else None,
         bounds=tuple(sorted((x.bound for x in found), reverse=True)),
         settled=best.gaussian.settled,
+        untried=untried,
     )
     why = "the average over fixed points rises no more" if about.settled else "the bound has no top that was reached"
     trainer.end(state)
     if not about.settled:
-        warnings.warn(UNSETTLED, stacklevel=4)
+        warnings.warn(CUT if best.gaussian.lost else UNSETTLED, stacklevel=4)
     alone = guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values())
     options: dict[str, Any] = {"approximated": about, "particles": 1 if alone else PARTICLES}
     return Fit(trainer.params(state), state, why, time.monotonic() - began, (bound,), key, args, kwargs, **options)
 
 
-def _versions(guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[str, Any]]) -> dict[str, Model]:
-    """The model, and where locations and scales are moved by other sites, the model with their sites non-centred.
+def _versions(
+    guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Model], tuple[str, ...]]:
+    """The model, and where locations and scales are moved by other sites, the model with their sites non-centred; and of
+    which sites the library cannot do that, and why.
 
     What moves differs between two runs. **Raises** `ProgramError` where supports do, which no point of a fixed space is for.
     """
@@ -181,21 +228,22 @@ def _versions(guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[s
                 f"approximate: the support of site {name!r} moves with other sites: take a distribution of fixed support and "
                 f"transform its draw, as in u ~ Uniform(0, 1) and {name} = (1 - a) * u."
             )
+    centred = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
+    refusals = {name: _refusal(guides.noncentred(model, [name]), guides, data) for name in centred}
+    names = [name for name, why in refusals.items() if why is None]
     found = {"as written": model}
-    names = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
-    names = [name for name in names if _runs(guides.noncentred(model, [name]), guides, data)]
     if names:
         found[f"with {' and '.join(names)} non-centred"] = guides.noncentred(model, names)
-    return found
+    return found, tuple(f"{name} ({why})" for name, why in refusals.items() if why is not None)
 
 
-def _runs(model: Model, guides: Guides, data: Data) -> bool:
-    """Whether the library can do this: it refuses some masks, and sites that are imputed."""
+def _refusal(model: Model, guides: Guides, data: Data) -> str | None:
+    """What the library says of a model that it cannot run: it refuses some masks, and sites that are imputed."""
     try:
         guides.latent(model, 0, *data)
-    except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError):
-        return False
-    return True
+    except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}".split("\n")[0].removesuffix(": ")
+    return None
 
 
 def _is_centred(one: Any, other: Any, library: Library) -> bool:
@@ -218,9 +266,9 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
             f"approximate: the model has {size} dimensions, and a full covariance is for at most {MOST}."
         )
     modes: list[Mode] = []
-    climbs = [climbed(density, start) for start in _starts(density, num_starts, seed)]
-    for mode in sorted(climbs, key=lambda mode: -mode.log_density):  # of those near one another the highest
-        if np.isfinite(mode.log_density) and all(_apart(mode, other) for other in modes):
+    climbed = climbs(density, density.each, starts(density, num_starts, seed))
+    for mode in sorted(climbed, key=lambda mode: -mode.log_density):  # of those near one another the highest
+        if np.isfinite(mode.log_density) and all(apart(mode, other) for other in modes):
             modes.append(mode)
     points = points_of(size, density.count, seed)
     for mode in modes:
@@ -228,21 +276,20 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
             yield fitted(density, mode, points, num_steps)
 
 
-def _starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
+def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
     """Points where the density is finite: the library's own initial one, and others from the cube of +-2 around 0."""
-    rng = np.random.default_rng(seed)
-    drawn = (rng.uniform(-2, 2, density.start.shape) for _ in range(100 * count))
-    found: list[np.ndarray] = []
-    for point in (density.start, *drawn):
-        if len(found) == count:
+    rng, found = np.random.default_rng(seed), list[np.ndarray]()
+    points = density.start[None]
+    for _ in range(100):
+        values, slopes = density.each(points)
+        found += list(points[np.isfinite(values) & np.isfinite(slopes).all(-1)])
+        if len(found) >= count:
             break
-        value, slopes = density(point[None])
-        if np.isfinite(value) and np.isfinite(slopes).all():
-            found.append(point)
-    return found
+        points = rng.uniform(-2, 2, (count, len(density.start)))
+    return found[:count]
 
 
-def _apart(one: Mode, other: Mode) -> bool:
+def apart(one: Mode, other: Mode) -> bool:
     """Whether two modes are two."""
     away = np.linalg.solve(other.scale, one.point - other.point)
     return bool(np.linalg.norm(away) > APART * math.sqrt(len(away)))

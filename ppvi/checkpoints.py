@@ -27,6 +27,7 @@ from ppvi._identity import difference, identity
 from ppvi._ops import Array, as_numpy
 from ppvi._trees import mapped
 from ppvi.engine.protocol import Params
+from ppvi.engine.trail import Trail
 from ppvi.engine.training import State
 from ppvi.errors import ProgramError
 from ppvi.objective import Objective
@@ -99,6 +100,8 @@ class Checkpoints:
         arrays = {f"arrays/{name}": _as_numpy(x) for name, x in state.arrays.items()} | {LOSSES: state.losses}
         formats = mapped(params, lambda _, x: str(x.dtype).removeprefix("torch."))
         mapped(params, lambda path, x: arrays.setdefault(f"params/{path}", _as_numpy(x)))
+        if state.trail is not None:
+            arrays |= {f"trail/{name}": np.ascontiguousarray(x) for name, x in state.trail.means.items()}
         header = {
             "format": FORMAT,
             "of": self.what,
@@ -106,6 +109,7 @@ class Checkpoints:
             "starts": state.starts,
             "start": start,
             "params": repr(formats),
+            "width": state.trail and state.trail.width,
             "digest": _digest(arrays),
         }
         path = self.folder / f"step-{state.step:09d}.safetensors"
@@ -170,10 +174,15 @@ def _read(
         raise UnusableError("has been changed since it was written")
     if what is not None and (other := difference(header["of"], what)):
         raise UnusableError(f"is of another fit: {other}")
-    of_state = {name.removeprefix("arrays/"): x for name, x in arrays.items() if name.startswith("arrays/")}
+    of_state, means = _under("arrays/", arrays), _under("trail/", arrays)
     formats = ast.literal_eval(header["params"])
     params = mapped(formats, lambda path, dtype: array(arrays[f"params/{path}"], dtype))
-    return State(of_state, arrays[LOSSES], header["starts"]), params, header["start"]
+    trail = Trail(means, header["width"]) if header.get("width") else None
+    return State(of_state, arrays[LOSSES], header["starts"], trail), params, header["start"]
+
+
+def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)}
 
 
 def _is_usable(path: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ppvi._averages import averaged, averages_of, begun as with_trail, restored
 from ppvi._course import LostError, states
 from ppvi._doors import NoFunction, count, described, flag, number
 from ppvi._fitted import LOADED, Fit
@@ -25,7 +26,8 @@ from ppvi.checkpoints import Checkpoints, newest
 from ppvi.engine.calls import own_options
 from ppvi.engine.protocol import Params
 from ppvi.engine.sharding import PeerError
-from ppvi.engine.training import State, Trainer, Whose
+from ppvi.engine.trail import BLOCK
+from ppvi.engine.training import Blocks, Decay, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.objective import Objective, estimator_of
 from ppvi.stopping import Callback, Rule, asked
@@ -120,12 +122,16 @@ def fit(
         raise ProgramError("fit: params= begins anew and state= goes on: give one of them.")
     if averaging is not None:
         number("fit: averaging", averaging, least=0)
+        if ask.averages:
+            raise ProgramError(
+                "fit: averaging= and until=ppvi.Converged() both average the parameters: give one of them."
+            )
     if not isinstance(checkpoint, str | PathLike | None):
         raise ProgramError(f"fit: checkpoint= is the path of a folder, not {described(checkpoint)}.")
     if any(not bound.has_data_of(objectives[0]) for bound in objectives):
         raise ProgramError("fit: several objectives have the same data: make them all `on` the very same, or none.")
     args, kwargs = objectives[0].data(args, kwargs)
-    before = _started_from(state, objectives)
+    before = _started_from(state, objectives, ask.averages)
     starts = (before.starts if before else 1) if num_starts is None else count("fit: num_starts", num_starts)
     steps = before.step if before else 0
     files = None if checkpoint is None else Checkpoints(checkpoint, objectives, steps)
@@ -140,16 +146,20 @@ def fit(
             stream.refuse_once("num_starts= compares the starts on batches when all steps are taken")
         args = stream.first()
     moved = [(estimator_of(bound), whose) for bound, whose in pairs]
-    passed_on = {name: options[name] for name in ("optimizer", "params", "averaging", "mesh")}
-    trainer = objectives[0].engine.trainer(moved, key, args, kwargs, starts=starts, **passed_on)
+    passed_on = {name: options[name] for name in ("optimizer", "params", "mesh")}
+    how = Blocks(BLOCK) if ask.averages else None if averaging is None else Decay(averaging)
+    trainer = objectives[0].engine.trainer(moved, key, args, kwargs, starts=starts, averaging=how, **passed_on)
     files = files if trainer.is_first else None
 
-    def fit_at(state: State, why: str = "it goes on", best: Chosen | None = None) -> Fit:
+    def fit_at(state: State, averages: bool = False, why: str = "it goes on", best: Chosen | None = None) -> Fit:
         start = leading(state) if best is None else best.start
-        params = trainer.params(trainer.one(state, start))
-        return Fit(params, state, why, time.monotonic() - began, objectives, key, args, kwargs, start, best)
+        params = trainer.params(trainer.one(averaged(state), start))
+        found = averages_of(trainer, state, start) if averages else None
+        seconds = time.monotonic() - began
+        return Fit(params, state, why, seconds, objectives, key, args, kwargs, start, best, averages=found)
 
-    begun = trainer.init() if before is None else trainer.restored(_of(starts, before, state, trainer))
+    begun = trainer.init() if before is None else _restored(starts, before, state, trainer)
+    begun = with_trail(trainer, begun) if ask.averages and begun.trail is None else begun
     feed = itertools.repeat((args, kwargs)) if stream is None else ((batch, kwargs) for batch in stream)
     last, due = begun.step + num_steps, ask.next if stream is None else lambda step: step + 1
     at, why, best = begun, "interrupted", None
@@ -168,22 +178,22 @@ def fit(
                 why = "all steps taken" if at.step == last else "the batches have ended"
         if starts > 1:
             fresh = ((data, ROUND) for data in feed) if streamed is None else (((x, kwargs), 1) for x in streamed(0))
-            best = chosen(trainer, at, fresh)
+            best = chosen(trainer, averaged(at), fresh)
     except LostError as error:
         at, why = error.state, "a number or a parameter was lost"
-        raise stopped(error.causes, fit_at(at, why), trainer.remedy) from None
+        raise stopped(error.causes, fit_at(at, why=why), trainer.remedy) from None
     except PeerError as error:
         why = "a process was lost"
         raise FitError(
             f"the fit stopped at step {at.step}: {error}. The error's `.fit` holds the fit so far: begin the processes again "
             f"with state=it, or with state=ppvi.load(folder, objective) from a checkpoint.",
-            fit_at(at, why),
+            fit_at(at, why=why),
         ) from error
     except BaseException as error:
         why = "interrupted"
-        raise with_fit(error, functools.partial(fit_at, at, why)) from error.__cause__
+        raise with_fit(error, functools.partial(fit_at, at, why=why)) from error.__cause__
     finally:
-        end = fit_at(at, why, best)
+        end = fit_at(at, why=why, best=best)
         trainer.end(trainer.one(at, end.start))
         if files is not None:
             files.write(end)
@@ -213,7 +223,7 @@ def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any)
     return Fit(params, state, f"{LOADED} {os.fspath(folder)}", 0.0, objectives, None, args, kwargs, start)
 
 
-def _started_from(state: Any, objectives: Sequence[Objective]) -> State | None:
+def _started_from(state: Any, objectives: Sequence[Objective], averages: bool) -> State | None:
     if isinstance(state, Fit) and (other := difference(identity(state.objectives), identity(objectives))):
         raise ProgramError(
             f"fit: state= is of another fit: {other}. Go on with the objective that it is of, or begin anew with params=."
@@ -224,19 +234,25 @@ def _started_from(state: Any, objectives: Sequence[Objective]) -> State | None:
             f"fit: state= is a fit, its .state, or ppvi.load(folder, objective), not {described(state)}; values to start "
             f"from are params=."
         )
+    if found is not None and found.step and averages != (found.trail is not None):
+        had, has = ("with" if there else "without" for there in (found.trail is not None, averages))
+        raise ProgramError(
+            f"fit: the state to go on from is of a fit {had} until=ppvi.Converged(), which averages its parameters, and this "
+            f"one is {has} it: go on with the same, or begin anew with params=."
+        )
     return found
 
 
-def _of(starts: int, before: State, given: Any, trainer: Trainer) -> State:
-    """The state of so many starts: of all, or of the one that a fit has kept."""
+def _restored(starts: int, before: State, given: Any, trainer: Trainer) -> State:
+    """The state of so many starts, as the trainer's: of all, or of the one that a fit has kept."""
     if starts == 1 < before.starts and isinstance(given, Fit):
-        return trainer.one(before, given.start)
+        return restored(trainer, before, given.start)
     if starts != before.starts:
         raise ProgramError(
             f"fit: the state to go on from is of {before.starts} starts, and num_starts is {starts}: leave num_starts out to "
             f"go on with all, or go on from the fit itself, state=fit, with num_starts=1 and the start that it has kept."
         )
-    return before
+    return restored(trainer, before)
 
 
 def pairs_of(

@@ -61,6 +61,11 @@ class Engine:
         """What the framework's own SVI takes for its loss."""
         return self._part("svi").Loss(estimator)
 
+    @property
+    def guides(self) -> Any:
+        """What it has for approximations: `ppvi.approximate.Guides`."""
+        return self._part("approximate").GUIDES
+
     def key(self, number: int) -> Any:
         """A key where none was given."""
         return self._part("programs").key_of(number)

@@ -1,5 +1,6 @@
 """Common set-up: tests run on the CPU unless the environment says otherwise."""
 
+import gc
 import importlib.util
 import itertools
 import mmap
@@ -42,11 +43,24 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ("test_leaks" not in item.nodeid, "test_tutorials" not in item.nodeid))
 
 
+def pytest_collection_finish():
+    """Tracing makes many objects of which few are garbage, and by its defaults Python looks for garbage after every 700 of them: a
+    fifth of all the time. Now it looks more rarely, and never at what tests before have left, which may be millions."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
+
+
 @pytest.fixture(autouse=True)
 def _forget_compiled_programs():
     yield
+    if next(COUNT) % 10:
+        return
     maps = Path("/proc/self/maps")
-    if next(COUNT) % 10 == 0 and maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
+    if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
         import jax
 
         jax.clear_caches()
+        gc.unfreeze()
+    gc.collect()
+    gc.freeze()

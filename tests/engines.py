@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jax
@@ -41,14 +41,14 @@ def exact(bound, params, args=(), kwargs=None, *, limit, seconds=math.inf):
     return estimator_of(bound).outcomes(params, args, kwargs or {}, limit, seconds)
 
 
-class Namespace:
-    """A module of the engine that is in force."""
+class Namespace(ModuleType):
+    """A module of the engine that is in force.
 
-    def __init__(self, name: str):
-        self._name = name
+    It is a module to those who look at what programs read, too: they would go through all of both engines each time.
+    """
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(getattr(_engines[-1], self._name), attribute)
+        return getattr(getattr(_engines[-1], self.__name__), attribute)
 
 
 xp, nn, ppl, dist, handlers, infer = map(Namespace, ("xp", "nn", "ppl", "dist", "handlers", "infer"))

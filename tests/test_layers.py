@@ -27,13 +27,14 @@ LAYERS = [
     ["proofs"],
     ["engine"],
     ["objective"],
-    ["draws", "identity", "steps", "stopping"],
+    ["averages", "draws", "identity", "steps", "stopping"],
     ["checkpoints", "course", "predict", "starts"],
     ["fitted"],
     ["approximate", "fit"],
     ["numpyro", "pyro"],
     ["check", "comparison", "given"],
-    ["compare", "loo"],
+    ["compare", "diagnosis", "loo"],
+    ["diagnose"],
     ["testing"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -162,8 +162,15 @@ def test_the_same_of_nuts(engine):
         np.testing.assert_allclose(data["sample_stats"]["log_p"].values[0], prior + rows.sum(-1), rtol=1e-4)
 
 
-@both
-@pytest.mark.parametrize("model", [of_all, in_groups, two_sites, chain], ids=lambda model: model.__name__)
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [
+        pytest.param(model, engine, marks=pytest.mark.slow if model is chain and engine is NUMPYRO else ())
+        for model in (of_all, in_groups, two_sites, chain)
+        for engine in ENGINES
+    ],
+    ids=lambda x: getattr(x, "name", None) or x.__name__,
+)
 def test_entries_that_share_finite_sites_are_given_draws_of_them(engine, model):
     with on(engine):
         data = drawn(engine, model, draws=30)

@@ -53,6 +53,16 @@ def fitted(engine, steps=60):
     return engine.vi.fit(objective(engine), engine.key(0), num_steps=steps, optimizer=1e-3, progress=False)
 
 
+SAMPLED = {}
+
+
+def sampled(engine):
+    """What NUTS draws of the model, once on each engine."""
+    if engine.name not in SAMPLED:
+        SAMPLED[engine.name] = engine.vi.nuts(model, engine.key(0), engine.array(X), engine.array(Y), **OPTIONS)
+    return SAMPLED[engine.name]
+
+
 # A fit ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -250,7 +260,7 @@ def test_a_model_without_latent_sites(engine):
 @both
 def test_groups_of_nuts_are_those_of_a_fit(engine):
     with on(engine):
-        data = engine.vi.nuts(model, engine.key(0), engine.array(X), engine.array(Y), **OPTIONS)
+        data = sampled(engine)
         assert data["posterior"]["line"].dims == ("chain", "draw", "rows")
         slope = data["posterior"]["slope"].values
         np.testing.assert_allclose(
@@ -364,14 +374,16 @@ def test_loo_of_a_fit_is_corrected(engine):
         assert abs(total(az.loo(data)) - truth.sum()) > 10 * abs(total(found) - truth.sum())
 
 
-@both
+@pytest.mark.parametrize(
+    "engine", [pytest.param(x, id=x.name, marks=pytest.mark.slow if x is PYRO else ()) for x in ENGINES]
+)
 def test_arviz_takes_fits_and_nuts(engine):
     """`loo`, `compare`, `summary`, `plot_ppc`, `plot_forest`; the narrow prior is the worse model."""
     with on(engine):
         x, y = engine.array(X), engine.array(Y)
         fit = fitted(engine)
         data = fit.predict(draws=400)
-        nuts = engine.vi.nuts(model, engine.key(0), x, y, **OPTIONS)
+        nuts = sampled(engine)
 
         def narrow(x, y):
             return model(x, y, prior=0.05)

@@ -9,8 +9,8 @@ import pytest
 TUTORIALS = sorted((Path(__file__).parent.parent / "tutorials").glob("[0-9]*.py"))
 
 
-LONG = ("02", "04", "05", "06", "07")
-"""Those that take many draws, which `make random` runs."""
+LONG = ("02", "03", "04", "05", "06", "07")
+"""Those that take many draws or programs, which `make random` runs."""
 ROWS = [
     pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem.startswith(LONG) else ()) for path in TUTORIALS
 ]

@@ -1,9 +1,24 @@
-"""Gaussian approximations of a log density whose gradient is at hand: from a mode, by averages over fixed points.
+"""Gaussian approximations of a log density whose gradient is at hand: from a mode, by averages over fixed points; and
+chains that tell how far an approximation is from it.
 
 Nothing here knows of programs or frameworks: a density is a function of arrays of NumPy, in double precision.
 """
 
+from ppvi.approximation.chains import Chains, chained
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
-from ppvi.approximation.modes import Density, Mode, climbed, lower
+from ppvi.approximation.modes import Density, Each, Mode, climbed, climbs, lower
 
-__all__ = ["Density", "Gaussian", "LostDensityError", "Mode", "climbed", "fitted", "lower", "points_of"]
+__all__ = [
+    "Chains",
+    "Density",
+    "Each",
+    "Gaussian",
+    "LostDensityError",
+    "Mode",
+    "chained",
+    "climbed",
+    "climbs",
+    "fitted",
+    "lower",
+    "points_of",
+]

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ppvi.approximation.descent import descending, together
 from ppvi.approximation.modes import Density, Mode
 
 STEEP = 0.05
 """The slope of the bound, by a standard deviation, that is taken for none."""
+
+
+NEAR = 5.0
+"""Means, in standard deviations, and logarithms of scales, up to which a bound that is not finite tells of the density."""
 
 
 class LostDensityError(ArithmeticError):
@@ -25,15 +30,17 @@ class Gaussian:
 
     - `loc`: `(dimension,)`.
     - `scale`: a Cholesky factor, `(dimension, dimension)`.
-    - `losses`: minus the bound, averaged over the points: where it began, and after each step.
+    - `losses`: minus the bound, averaged over the points, after each step; where none was to be taken, at the start.
     - `settled`: whether it is at the top: the last steps have changed nothing and the slope is none. Else the steps were not
       enough, or there is none, where the density is zero in places that a Gaussian has, or does not fall.
+    - `lost`: how many of the bounds on the way were not finite near the mode.
     """
 
     loc: np.ndarray
     scale: np.ndarray
     losses: np.ndarray
     settled: bool
+    lost: int
 
 
 def points_of(dimension: int, count: int, seed: int) -> np.ndarray:
@@ -42,11 +49,12 @@ def points_of(dimension: int, count: int, seed: int) -> np.ndarray:
     They have mean 0 and the covariance I to rounding, so that averages of quadratic functions over them are exact: the
     approximation of a Gaussian by a Gaussian has no error. Owen 1998; the correction of moments of the sample.
     """
-    from scipy.stats import norm, qmc
+    from scipy.special import ndtri
+    from scipy.stats import qmc
 
     half = max(count // 2, dimension + 1)
     uniform = qmc.Sobol(dimension, rng=seed).random_base2(int(np.ceil(np.log2(half))))
-    normal = norm.ppf(np.clip(uniform, 1e-12, 1 - 1e-12))
+    normal = ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
     points = np.concatenate([normal, -normal])
     return np.linalg.solve(np.linalg.cholesky(points.T @ points / len(points)), points.T).T
 
@@ -60,11 +68,9 @@ def fitted(density: Density, mode: Mode, points: np.ndarray, num_steps: int = 50
     of the mean of g_i e_i' + S^-T), with g_i the gradients of log p. Sample average approximation: Giordano, Ingram and
     Broderick 2024, there with independent points.
     """
-    from scipy.optimize import minimize
-
     size = len(mode.point)
     lower, diagonal = np.tril_indices(size), np.diag_indices(size)
-    losses: list[float] = []
+    lost: list[bool] = []
 
     def unpacked(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scale = np.zeros((size, size))
@@ -76,11 +82,16 @@ def fitted(density: Density, mode: Mode, points: np.ndarray, num_steps: int = 50
         loc, scale = unpacked(x)
         value, slopes = density(mode.point + (loc + points @ scale.T) @ mode.scale.T)
         if not (np.isfinite(value) and np.isfinite(slopes).all()):
+            lost.append(bool(np.abs(x).max() < NEAR))
             return np.inf, np.zeros_like(x)
         inner = slopes @ mode.scale
         moves = inner.T @ points / len(points)
         moves[diagonal] = moves[diagonal] * scale[diagonal] + 1
         return -value - np.log(scale[diagonal]).sum(), -np.concatenate([inner.mean(0), moves[lower]])
+
+    def losses(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, slopes = zip(*map(loss, points), strict=True)
+        return np.array(values), np.stack(slopes)
 
     start = np.zeros(size + len(lower[0]))
     with np.errstate(all="ignore"):
@@ -90,16 +101,9 @@ def fitted(density: Density, mode: Mode, points: np.ndarray, num_steps: int = 50
             start[size:][lower[0] == lower[1]] -= np.log(2)
         else:
             raise LostDensityError
-        found = minimize(
-            loss,
-            start,
-            jac=True,
-            method="L-BFGS-B",
-            callback=lambda intermediate_result: losses.append(float(intermediate_result.fun)),
-            options={"maxiter": num_steps, "maxfun": 4 * num_steps, "maxcor": 30, "gtol": 1e-4, "ftol": 1e-10},
-        )
-    loc, scale = unpacked(found.x)
-    steepest = float(np.abs(loss(found.x)[1]).max())
+        (found,) = together([descending(start, steps=num_steps, memory=30, flat=1e-4, least=1e-10)], losses)
+    loc, scale = unpacked(found.point)
     entropy = float(np.log(np.diag(mode.scale)).sum()) + size * (1 + math.log(2 * math.pi)) / 2
-    course = np.array([float(loss(start)[0]), *losses]) - entropy
-    return Gaussian(mode.point + mode.scale @ loc, mode.scale @ scale, course, found.status == 0 and steepest < STEEP)
+    settled = found.settled and float(np.abs(found.slope).max()) < STEEP
+    course = found.losses[min(1, len(found.losses) - 1) :] - entropy
+    return Gaussian(mode.point + mode.scale @ loc, mode.scale @ scale, course, settled, sum(lost))

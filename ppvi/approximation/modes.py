@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ppvi.approximation.descent import Losses, descending, together
+
 Density = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """Takes points, `(point, dimension)`, to the mean of the log density over them, and its gradient in them times their number."""
 
-Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
-"""Takes one point to a loss and its gradient."""
+Each = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Takes points to the log density at each, `(point,)`, and its gradient, `(point, dimension)`."""
 
 STEP = 1e-3
 """Of central differences of the gradient, in standard deviations."""
 
 LEAST = 1e-2
-"""Curvatures that are less, or negative, in units of the scale before: the density is not taken to be wider than ten of these
-standard deviations."""
-
-MEMORY = 20
-"""Pairs of points and gradients that L-BFGS keeps."""
+"""Sizes of curvature, whatever their sign, that are less, in units of the scale before: the density is not taken to be wider
+than ten of these standard deviations. Where a curvature is not a number, it is not taken to be wider than before."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +41,6 @@ class Mode:
     concave: bool
 
 
-def _downhill(density: Density) -> Loss:
-    """The negative of a density, as minimisers take it: infinite where it is lost."""
-
-    def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = density(point[None])
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            return np.inf, np.zeros_like(point)
-        return -value, -gradient[0]
-
-    return loss
-
-
 def lower(factor: np.ndarray) -> np.ndarray:
     """The Cholesky factor L with L L' = F F'."""
     found = np.linalg.qr(factor.T)[1].T
@@ -61,30 +48,56 @@ def lower(factor: np.ndarray) -> np.ndarray:
 
 
 def climbed(density: Density, start: np.ndarray, rounds: int = 20, enough: float = 1e-6) -> Mode:
-    """The mode above a point: by L-BFGS, and then by Newton's steps in coordinates in which the curvature is about one.
+    """The mode above a point; see `climbs`."""
+
+    def each(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = [density(point[None]) for point in points]
+        return np.array([value for value, _ in found]), np.concatenate([slopes for _, slopes in found])
+
+    return climbs(density, each, [start], rounds, enough)[0]
+
+
+def climbs(
+    density: Density, each: Each, starts: Sequence[np.ndarray], rounds: int = 20, enough: float = 1e-6
+) -> list[Mode]:
+    """The modes above some points: by L-BFGS, side by side, and then by Newton's steps in coordinates in which the curvature is
+    about one, until a step would gain less than `enough`, or `rounds` of them.
 
     The Hessian is made of central differences of the gradient, `2 dimension` of them, so that it is there for every program
     that has a gradient. Byrd, Lu, Nocedal and Zhu 1995; Nocedal and Wright 2006, chapter 3.
     """
-    from scipy.optimize import minimize
-
-    loss = _downhill(density)
-    options = {"maxiter": 2000, "maxfun": 4000, "maxcor": MEMORY}
+    losses = downhill(each)
     with np.errstate(all="ignore"):
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
-    at = found.x
-    value, slope = loss(at)
+        bottoms = together([descending(start) for start in starts], losses)
+        return [_finished(density, losses, x.point, x.losses[-1], x.slope, rounds, enough) for x in bottoms]
+
+
+def downhill(each: Each) -> Losses:
+    """The negative of a density, infinite where it is lost."""
+
+    def losses(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, slopes = each(points)
+        lost = ~(np.isfinite(values) & np.isfinite(slopes).all(-1))
+        return np.where(lost, np.inf, -values), np.where(lost[:, None], 0, -slopes)
+
+    return losses
+
+
+def _finished(
+    density: Density, losses: Losses, at: np.ndarray, value: float, slope: np.ndarray, rounds: int, enough: float
+) -> Mode:
+    """A climb's end, by Newton's steps."""
     scale, concave = np.eye(len(at)), False
     for _ in range(rounds):
         scale, concave = _whitened(density, at, scale)
         inner = scale.T @ slope
         if 0.5 * float(inner @ inner) < enough:  # what the step would gain
             break
-        moved = _down(loss, at, value, slope, -scale @ inner)
+        moved = _down(losses, at, value, slope, -scale @ inner)
         if moved is None:
             break
         at, value, slope = moved
-    return Mode(at, -value, scale, concave)
+    return Mode(at, -float(value), scale, concave)
 
 
 def _whitened(density: Density, at: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -96,7 +109,8 @@ def _whitened(density: Density, at: np.ndarray, scale: np.ndarray) -> tuple[np.n
         inner = slopes @ scale
         half = len(at)
         curvature = -(inner[:half] - inner[half:]) / (2 * STEP)
-        curvature = np.nan_to_num((curvature + curvature.T) / 2)
+        curvature = (curvature + curvature.T) / 2
+        curvature = np.where(np.isfinite(curvature), curvature, np.eye(half))
         sizes, ways = np.linalg.eigh(curvature)
         concave = bool(sizes.min() > 0)
         scale = scale @ (ways / np.sqrt(np.maximum(np.abs(sizes), LEAST)))
@@ -104,13 +118,13 @@ def _whitened(density: Density, at: np.ndarray, scale: np.ndarray) -> tuple[np.n
 
 
 def _down(
-    loss: Loss, at: np.ndarray, value: float, slope: np.ndarray, step: np.ndarray
+    losses: Losses, at: np.ndarray, value: float, slope: np.ndarray, step: np.ndarray
 ) -> tuple[np.ndarray, float, np.ndarray] | None:
     """The point that a step leads to, or a part of it that falls enough (Armijo); None where none does."""
     expected = float(slope @ step)
     for part in 0.5 ** np.arange(30):
         there = at + part * step
-        below, slope_there = loss(there)
+        (below,), (slope_there,) = losses(there[None])
         if below <= value + 1e-4 * part * expected and not np.array_equal(there, at):
             return there, below, slope_there
     return None

@@ -102,7 +102,7 @@ class Estimator(Protocol):
     def many(
         self,
         key: Any,
-        params: Params,
+        params: Params | list[Params],
         args: Args,
         kwargs: Kwargs,
         n: int,
@@ -110,7 +110,7 @@ class Estimator(Protocol):
         given: Any = None,
     ) -> Any:
         """`n` plain runs of a function of the two handles, and each of an entry of what is given: NumPy arrays with a leading
-        axis."""
+        axis. Of several parameters a list of these, compiled once and with the same random numbers."""
         ...
 
     def completed(

@@ -15,6 +15,7 @@ from ppvi._ops import Array
 from ppvi.engine.arguments import named
 from ppvi.engine.protocol import Params, Start
 from ppvi.engine.statements import ABOVE, constraint_name
+from ppvi.engine.trail import Trail
 from ppvi.errors import ProgramError
 from ppvi.proofs.findings import StaticReport
 
@@ -36,11 +37,13 @@ class State:
     - `losses`: of the steps that were taken, `(step,)`, or `(step, objective)` of several objectives; of several starts
       `(step, start)` or `(step, start, objective)`, NaN from where a start was lost.
     - `starts`: how many starts it is of.
+    - `trail`: where its averages have been, of a fit that is asked whether it has converged; else None.
     """
 
     arrays: Arrays = field(repr=False)
     losses: np.ndarray = field(repr=False)
     starts: int = 1
+    trail: Trail | None = field(default=None, repr=False)
 
     @property
     def step(self) -> int:
@@ -72,6 +75,8 @@ class Trainer(Protocol):
     starts: int
     remedy: str
     """What may keep an update finite."""
+    averages: Sequence[str]
+    """Names of the state's arrays that are averages of parameters, where there are any."""
     is_first: bool
     """Whether this process is the first of those that share the fit, and writes for all."""
 
@@ -133,9 +138,30 @@ Whose = str | Collection[str] | Callable[[str], bool]
 """Which parameters: `"model"` or `"guide"` (whoever is not the model), names, or a predicate on names."""
 
 
-def weight_in_average(step: Any, averaging: float) -> Any:
-    """With which the parameters after so many steps enter their mean (Shamir and Zhang 2013)."""
-    return (averaging + 1) / (step + averaging)
+@dataclass(frozen=True)
+class Decay:
+    """A mean in which the last steps count most (Shamir and Zhang 2013)."""
+
+    power: float
+
+    def weight(self, step: Any) -> Any:
+        """With which the parameters after so many steps enter their mean."""
+        return (self.power + 1) / (step + self.power)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A mean that begins again after so many steps."""
+
+    steps: int
+
+    def weight(self, step: Any) -> Any:
+        """With which the parameters after so many steps enter their mean."""
+        return 1 / ((step - 1) % self.steps + 1)
+
+
+Averaging = Decay | Blocks
+"""How parameters are averaged over steps."""
 
 
 def one_each(optimizer: T | Sequence[T], n: int) -> list[T]:
@@ -170,6 +196,9 @@ class Beginning:
 
     def constrained(self, unconstrained: Mapping[str, Any]) -> Params:
         return {name: self.transforms[name](value) for name, value in unconstrained.items()}
+
+    def unconstrained(self, params: Mapping[str, Any]) -> Params:
+        return {name: self.transforms[name].inv(value) for name, value in params.items()}
 
 
 def beginning(whose: Sequence[Whose], found: Sequence[Start], transform_to: Callable[[Any], Any]) -> Beginning:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from numpyro.distributions import biject_to
 from numpyro.handlers import reparam
 from numpyro.infer.reparam import LocScaleReparam
 
@@ -18,7 +19,7 @@ from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
 from ppvi.numpyro._compat import enable_x64
-from ppvi.numpyro._guides import Gaussian, Points, latent, order_of
+from ppvi.numpyro._guides import Gaussian, Points, latent, order_of, weighted
 from ppvi.numpyro._handlers import AllRows
 from ppvi.numpyro._mcmc import session_of
 from ppvi.numpyro._objective import objective
@@ -38,12 +39,16 @@ def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[...
 
 GUIDES = Guides(
     library=LIBRARY,
-    array=jnp.asarray,
+    onto=biject_to,
+    array=lambda x, like: jnp.asarray(x),
     objective=objective,
     double=_double,
     latent=latent,
     noncentred=_noncentred,
+    whole=AllRows,
     points=Points,
+    weighted=weighted,
+    blocks=lambda count: (count // 4,),
     gaussian=Gaussian,
     order=order_of,
     sums_by_particle=False,
@@ -89,7 +94,10 @@ def approximate(
     the k-hat of its draws.
 
     **Raises** `ProgramError` if the model has parameters, discrete sites alone, more than 300 dimensions, a site whose support
-    other sites move, or a density that is nowhere finite at the starts.
+    other sites move, or a density that is nowhere finite at the starts, or has no top at all.
+
+    **Warns** where the bound still rose when it stopped: there is no posterior, or the density is zero where a Gaussian has
+    mass, which supports have to say, or `num_steps` is too small. `fit.approximated.settled` is then False.
 
     Giordano, Ingram and Broderick, "Black Box Variational Inference with a Deterministic Objective" (JMLR 2024); Kucukelbir et
     al., "Automatic Differentiation Variational Inference" (JMLR 2017); Papaspiliopoulos, Roberts and Skold (2007) on centring.

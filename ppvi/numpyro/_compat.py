@@ -208,6 +208,12 @@ def xla_knows(option: str, value: Any) -> bool:
     return True
 
 
+def once() -> dict[str, Any]:
+    """Options of programs that run once: what level 2 adds takes longer than it saves."""
+    option, value = "xla_backend_optimization_level", 1
+    return {option: value} if xla_knows(option, value) else {}
+
+
 def written_at(body: ClosedJaxpr) -> tuple[str, str]:
     """The name of the function that a body is the trace of, and its file; empty where JAX does not say."""
     name, _, source = (body.jaxpr.debug_info.func_src_info or "").partition(" at ")

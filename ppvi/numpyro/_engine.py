@@ -35,7 +35,7 @@ from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, has_gradient, names_of, refuse_without_gradient, supports_of
 from ppvi.numpyro._beginnings import first_run, look_at_data
 from ppvi.numpyro._checking import Gradients, ValueAndGrad
-from ppvi.numpyro._compat import ClosedJaxpr, Tracer, transformation as transformation
+from ppvi.numpyro._compat import ClosedJaxpr, Tracer, once, transformation as transformation
 from ppvi.numpyro._distributions import SiteDistribution
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._learning import States, first_states, learners_of, value_grad_and_states
@@ -173,14 +173,14 @@ class Estimator:
     def many(
         self,
         key: jax.Array,
-        params: Params,
+        params: Params | list[Params],
         args: Args,
         kwargs: Kwargs,
         n: int,
         function: Callable[..., Any],
         given: Any = None,
     ) -> Any:
-        @functools.partial(jax.jit, static_argnums=4)
+        @functools.partial(jax.jit, static_argnums=4, compiler_options=once())
         @functools.partial(jax.vmap, in_axes=(0, 0, None, None, None))
         def run(key: jax.Array, given: Any, params: Params, arrays: list[Any], structure: Structure) -> Any:
             args, kwargs = structure.joined(arrays)
@@ -191,7 +191,9 @@ class Estimator:
                 return function(p, q) if given is None else function(p, q, given)
 
         keys = jax.random.split(as_key(key), n)
-        return jax.device_get(self._called(functools.partial(run, keys, given), params, args, kwargs))
+        several = params if isinstance(params, list) else [params]
+        found = [jax.device_get(self._called(functools.partial(run, keys, given), x, args, kwargs)) for x in several]
+        return found if several is params else found[0]
 
     def completed(
         self,

@@ -15,9 +15,10 @@ from numpyro.infer import init_to_uniform
 from numpyro.infer.autoguide import AutoContinuous, AutoGuide, AutoMultivariateNormal
 from numpyro.infer.util import constrain_fn
 
-from ppvi.approximate import POINTS
+from ppvi.approximate import POINTS, WEIGHTS
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.numpyro._compat import initial_point, sites_at
+from ppvi.program import Program
 from ppvi.strategies import Enumerate
 
 
@@ -38,21 +39,27 @@ class Begun(AutoGuide):
 
 
 class Points(AutoContinuous, Begun):
-    """The uniform distribution on so many points of unconstrained space, which are a parameter, `(point, dimension)`.
+    """The uniform distribution on so many points of unconstrained space, which are a parameter, `(point, dimension)`, beside
+    a weight for each."""
 
-    The bound is then the mean of the log joint density over them, and its gradient that of each point by their number.
-    """
-
-    def __init__(self, model: Callable[..., Any]):
+    def __init__(self, model: Callable[..., Any], count: int):
         super().__init__(continuous(model))
-        self.count = 1
+        self.count = count
 
     def _get_posterior(self) -> dist.Distribution:
         points: Any = numpyro.param(POINTS, jnp.broadcast_to(initial_point(self), (self.count, self.latent_dim)))
+        numpyro.param(WEIGHTS, jnp.ones(self.count))
         infer: Any = {"is_auxiliary": True, "strategy": Enumerate()}
         uniform: Any = dist.Categorical(logits=jnp.zeros(self.count))
         at: Any = numpyro.sample("_point", uniform, infer=infer)
         return dist.Delta(points[at], event_dim=1)
+
+
+def weighted(p: Program, q: Program) -> Any:
+    """E_q[w (log p - log q)] of a guide of points."""
+    z = q.simulate()
+    weights: Any = numpyro.param(WEIGHTS)
+    return weights[z["_point"]] * (p.log_density(z) - z.log_density)
 
 
 class Gaussian(AutoMultivariateNormal, Begun):

@@ -161,7 +161,7 @@ class NumPyroPrograms:
         if any(isinstance(leaf, Tracer) for leaf in leaves):
             return None, None
         found = [np.asarray(leaf) for leaf in leaves]
-        if all(np.all(constraint(leaf)) for leaf in leaves):
+        if all(np.all(constraint(leaf)) for leaf in found):
             return found, None
         there = biject_to(constraint)
         return found, [np.asarray(there(there.inv(jnp.asarray(leaf)))) for leaf in leaves]

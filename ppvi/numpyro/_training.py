@@ -17,8 +17,9 @@ from numpyro.distributions import biject_to
 from ppvi.engine import training
 from ppvi.engine.gaps import gaps_of
 from ppvi.engine.protocol import Params
-from ppvi.engine.training import CHUNK, Arrays, Data, State, Whose
+from ppvi.engine.training import CHUNK, Arrays, Averaging, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
+from ppvi.numpyro._compat import once
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._learning import Learners, States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro._modules import Begun
@@ -97,7 +98,7 @@ class Trainer:
         *,
         optimizer: Any = None,
         params: Params | None = None,
-        averaging: float | None = None,
+        averaging: Averaging | None = None,
         mesh: Mesh | None = None,
         starts: int = 1,
     ):
@@ -129,11 +130,12 @@ class Trainer:
         ]
         self.moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
-        unconstrained = {name: self._from.transforms[name].inv(value) for name, value in self._start.items()}
+        unconstrained = jax.jit(self._from.unconstrained, compiler_options=once())(self._start)
         first = self._moving_from(run_key, unconstrained)
         paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
         self._keys_of = [jax.random.key_impl(x) if is_key(x) else None for _, x in paths]
         self._names = [jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths]
+        self.averages = [name for name in self._names if name.startswith("average")]
         all_of_them = [self._arrays(first)]
         for i in range(1, starts):
             init_key, run_key = jax.random.split(jax.random.fold_in(as_key(key), 2**31 + i))
@@ -285,7 +287,7 @@ class Trainer:
             values.append(value)
         step, average = moving.step + 1, moving.average
         if self.averaging is not None:
-            weight = training.weight_in_average(step, self.averaging)
+            weight = self.averaging.weight(step)
             average = jax.tree.map(lambda mean, x: mean + (weight * (x - mean)).astype(mean.dtype), average, params)
         return Moving(step, moving.key, params, tuple(memories), tuple(states), average, modules), jnp.stack(values)
 
@@ -306,7 +308,12 @@ class Trainer:
 
     def params(self, state: State) -> Params:
         moving = self.layout.gathered(self._moving(state))
-        return self._from.constrained(self._reached(moving)) | moving.modules
+        return self._constrained(self._reached(moving)) | moving.modules
+
+    @functools.cached_property
+    def _constrained(self) -> Callable[[Params], Params]:
+        """As one program, of which there is little to run."""
+        return jax.jit(self._from.constrained, compiler_options=once())
 
     def _reached(self, moving: Moving) -> Params:
         """The unconstrained parameters that a fit gives back."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions.transforms import biject_to
 from pyro.infer.reparam import LocScaleReparam
 from torch.overrides import TorchFunctionMode
 
@@ -17,7 +18,7 @@ from ppvi.engine.mcmc import looked_at, starting
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
-from ppvi.pyro._guides import Gaussian, Points, latent, order_of
+from ppvi.pyro._guides import Gaussian, Points, latent, order_of, weighted
 from ppvi.pyro._handlers import all_rows, whole_plates
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._mcmc import session
@@ -55,10 +56,15 @@ def _double(args: Args, kwargs: Kwargs) -> Iterator[Data]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        with Doubled():
+        with Doubled(), whole_plates():
             yield tree_map(_doubled, args), tree_map(_doubled, dict(kwargs))
     finally:
         torch.set_default_dtype(before)
+
+
+def _whole(model: Callable[..., Any]) -> Callable[..., Any]:
+    """In `_double`, plates are."""
+    return model
 
 
 def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
@@ -67,12 +73,16 @@ def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[...
 
 GUIDES = Guides(
     library=LIBRARY,
-    array=torch.as_tensor,
+    onto=biject_to,
+    array=lambda x, like: torch.as_tensor(x, device=like.device),
     objective=objective,
     double=_double,
     latent=latent,
     noncentred=_noncentred,
+    whole=_whole,
     points=Points,
+    weighted=weighted,
+    blocks=lambda count: (4, count),
     gaussian=Gaussian,
     order=order_of,
     sums_by_particle=True,
@@ -114,7 +124,10 @@ def approximate(
     the k-hat of its draws.
 
     **Raises** `ProgramError` if the model has parameters, discrete sites alone, more than 300 dimensions, a site whose support
-    other sites move, or a density that is nowhere finite at the starts.
+    other sites move, or a density that is nowhere finite at the starts, or has no top at all.
+
+    **Warns** where the bound still rose when it stopped: there is no posterior, or the density is zero where a Gaussian has
+    mass, which supports have to say, or `num_steps` is too small. `fit.approximated.settled` is then False.
 
     Giordano, Ingram and Broderick, "Black Box Variational Inference with a Deterministic Objective" (JMLR 2024); Kucukelbir et
     al., "Automatic Differentiation Variational Inference" (JMLR 2017); Papaspiliopoulos, Roberts and Skold (2007) on centring.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.distributions import constraints, transform_to
 
+from ppvi._ops import as_numpy
 from ppvi.checks.paths import Paths
 from ppvi.checks.unbiased import Draws
 from ppvi.compiler.plan import Plan
@@ -46,15 +47,14 @@ class Gradients:
         parts = vectors.split([x.numel() for x in self._unconstrained.values()], -1)
         pairs = zip(self._unconstrained.items(), parts, strict=True)
         return {
-            name: self._transforms[name](part.reshape(*part.shape[:-1], *x.shape).to(x.dtype))
-            for (name, x), part in pairs
+            name: self._transforms[name](part.reshape(*part.shape[:-1], *x.shape).to(x)) for (name, x), part in pairs
         }
 
     def vector(self, params: Params) -> np.ndarray:
         return self.flat(self._free(params))
 
     def flat(self, gradient: Params) -> np.ndarray:
-        return torch.cat([x.detach().flatten() for x in gradient.values()]).double().numpy()
+        return as_numpy(torch.cat([x.detach().flatten() for x in gradient.values()]), float)
 
     def through(self, point: np.ndarray, direction: np.ndarray) -> tuple[Params, np.ndarray]:
         straight = (torch.from_numpy(x[None]) for x in (point, direction))
@@ -118,11 +118,11 @@ class Gradients:
         vectors = torch.tensor(points, requires_grad=True)
         values = self._lanes(bound, seed, self._place(vectors))
         [found] = gradients(values.sum(), [vectors])
-        return values.detach().double().numpy(), found.numpy()
+        return as_numpy(values.detach(), float), as_numpy(found)
 
     @torch.no_grad()
     def _values(self, seed: int, points: np.ndarray) -> np.ndarray:
-        return self._lanes(self.bound, seed, self._place(torch.tensor(points))).double().numpy()
+        return as_numpy(self._lanes(self.bound, seed, self._place(torch.tensor(points))), float)
 
     def _lanes(self, bound: Any, seed: int, params: Params) -> torch.Tensor:
         """The surrogate at a stack of parameters, one after the other where it cannot be vectorised."""

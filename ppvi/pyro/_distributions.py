@@ -114,7 +114,15 @@ class SiteDistribution(engine.SiteDistribution):
 
     def noise(self, rng: Any, kind: str, number: int, n: int | None = None) -> torch.Tensor:
         shape = self.lanes if n is None else (n, *self.lanes)
-        return draw(rng, (), Sampler(lambda key: standard(kind, (*key.shape, *shape))))
+        return draw(rng, (), Sampler(lambda key: self.standard(kind, (*key.shape, *shape))))
+
+    def standard(self, kind: str, shape: Sequence[int]) -> torch.Tensor:
+        """Draws of a standard `normal`, `exponential` or `uniform`, on the device of the distribution."""
+        given = (vars(self.peeled).get(name) for name in type(self.peeled).arg_constraints)
+        like = next((x for x in given if isinstance(x, torch.Tensor)), torch.empty(0))
+        empty = torch.empty(tuple(shape), device=like.device)
+        fill = {"normal": empty.normal_, "uniform": empty.uniform_, "exponential": empty.exponential_}
+        return fill[kind]()
 
     def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
         def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
@@ -248,13 +256,6 @@ def _undrawable(fn: Any) -> str | None:
 
 def _own_rsample(fn: TransformedDistribution) -> bool:
     return type(fn).rsample is not TransformedDistribution.rsample
-
-
-def standard(kind: str, shape: Sequence[int]) -> torch.Tensor:
-    """Draws of a standard `normal`, `exponential` or `uniform`."""
-    empty = torch.empty(tuple(shape))
-    fill = {"normal": empty.normal_, "uniform": empty.uniform_, "exponential": empty.exponential_}
-    return fill[kind]()
 
 
 def unvalidated(fn: Any) -> Any:

@@ -230,16 +230,9 @@ class Estimator:
         value, grads = value_and_grads(run, list(leaves.values()), states)
         return value, dict(zip(leaves, grads, strict=True)), states
 
-    def many(
-        self,
-        key: Key,
-        params: Params,
-        args: Args,
-        kwargs: Kwargs,
-        n: int,
-        function: Callable[..., Any],
-        given: Any = None,
-    ) -> Any:
+    def many(self, key: Key, params: Any, args: Args, kwargs: Kwargs, n: int, function: Any, given: Any = None) -> Any:
+        if isinstance(params, list):
+            return [self.many(key, each, args, kwargs, n, function, given) for each in params]
         return many(self.formula, self.modules, key, checked(params), self.arguments(args, kwargs), n, function, given)
 
     def completed(

@@ -11,37 +11,45 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoContinuous, AutoMultivariateNormal
-from pyro.infer.autoguide.initialization import InitMessenger, init_to_uniform
+from pyro.infer.autoguide.initialization import InitMessenger, init_to_median, init_to_uniform
+from torch.distributions import biject_to
 
-from ppvi.approximate import POINTS
+from ppvi._ops import as_numpy
+from ppvi.approximate import POINTS, WEIGHTS
 from ppvi.engine.protocol import Args, Kwargs
+from ppvi.program import Program
 from ppvi.pyro._compat import initial_point, sites_at
 from ppvi.pyro._keys import seeded
 from ppvi.strategies import Enumerate
 
 
 class Points(AutoContinuous):
-    """The uniform distribution on so many points of unconstrained space, which are a parameter, `(point, dimension)`.
+    """The uniform distribution on so many points of unconstrained space, which are a parameter, `(point, dimension)`, beside
+    a weight for each."""
 
-    The bound is then the mean of the log joint density over them, and its gradient that of each point by their number.
-    """
-
-    def __init__(self, model: Callable[..., Any]):
-        super().__init__(continuous(model))
-        self.count = 1
+    def __init__(self, model: Callable[..., Any], count: int):
+        super().__init__(continuous(model), init_loc_fn=_median)
+        self.count = count
 
     def get_posterior(self, *args: Any, **kwargs: Any) -> dist.TorchDistribution:
         points = pyro.param(POINTS, lambda: initial_point(self).expand(self.count, -1).clone())
+        pyro.param(WEIGHTS, lambda: initial_point(self).new_ones(self.count))
         infer: Any = {"is_auxiliary": True, "strategy": Enumerate()}
-        at = pyro.sample("_point", dist.Categorical(logits=torch.zeros(self.count)), infer=infer)
+        at = pyro.sample("_point", dist.Categorical(logits=points.new_zeros(self.count)), infer=infer)
         return dist.Delta(points[at], event_dim=1)
+
+
+def weighted(p: Program, q: Program) -> Any:
+    """E_q[w (log p - log q)] of a guide of points."""
+    z = q.simulate()
+    return pyro.param(WEIGHTS)[z["_point"]] * (p.log_density(z) - z.log_density)
 
 
 class Gaussian(AutoMultivariateNormal):
     """Pyro's `AutoMultivariateNormal` of the continuous sites."""
 
     def __init__(self, model: Callable[..., Any]):
-        super().__init__(continuous(model))
+        super().__init__(continuous(model), init_loc_fn=_median)
         self._pyro_name = "AutoMultivariateNormal"
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
@@ -51,13 +59,13 @@ class Gaussian(AutoMultivariateNormal):
     def params(self, loc: np.ndarray, scale: np.ndarray) -> dict[str, torch.Tensor]:
         sizes = np.diag(scale)
         found = {"loc": loc, "scale": sizes, "scale_tril": scale / sizes[:, None]}
-        return {f"{self._pyro_name}.{name}": torch.tensor(x, dtype=self.loc.dtype) for name, x in found.items()}
+        return {f"{self._pyro_name}.{name}": self.loc.new_tensor(x) for name, x in found.items()}
 
 
 def order_of(guide: AutoContinuous) -> np.ndarray:
     """Where the entries of a point are, the sites in the order of their names."""
     places = sites_at(guide, torch.arange(guide.latent_dim))
-    return np.concatenate([places[name].numpy().ravel() for name in sorted(places)])
+    return np.concatenate([as_numpy(places[name]).ravel() for name in sorted(places)])
 
 
 def continuous(model: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,8 +85,21 @@ def latent(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dic
     """The distributions of the latent sites in a run from an ordinary point, of which there are many."""
 
     def start(site: Any) -> Any:
-        return site["fn"]() if site["fn"].support.is_discrete else init_to_uniform(site)
+        return site["fn"]() if site["fn"].support.is_discrete else _started(init_to_uniform, site)
 
     with poutine.block(), seeded(i), torch.no_grad(), pyro.validation_enabled(False):
         sites: Any = poutine.trace(InitMessenger(start)(model)).get_trace(*args, **kwargs).nodes
     return {name: site["fn"] for name, site in sites.items() if is_latent(site)}
+
+
+def _median(site: Any) -> torch.Tensor:
+    return _started(init_to_median, site)
+
+
+def _started(start: Callable[[Any], Any], site: Any) -> Any:
+    """Where a site begins; one that has no sampler, such as `ImproperUniform`, at 0 of unconstrained space."""
+    try:
+        return start(site)
+    except NotImplementedError:
+        there, fn = biject_to(site["fn"].support), site["fn"]
+        return there(torch.zeros(there.inverse_shape(fn.shape())))

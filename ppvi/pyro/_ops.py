@@ -91,12 +91,12 @@ class TorchOps:
         return torch.movedim(x, source, target)
 
     def choose(self, values: torch.Tensor, index: Any) -> torch.Tensor:
-        index = torch.as_tensor(index)
+        index = torch.as_tensor(index, device=values.device)
         index = index.reshape(index.shape + (1,) * (values.ndim - index.ndim))
         return torch.take_along_dim(values, index.expand(index.shape[0], *values.shape[1:]), 0)
 
     def zeros(self, shape: Sequence[int], like: torch.Tensor | None = None) -> torch.Tensor:
-        return torch.zeros(tuple(shape), dtype=None if like is None else like.dtype)
+        return torch.zeros(tuple(shape)) if like is None else like.new_zeros(tuple(shape))
 
     def scan(
         self,

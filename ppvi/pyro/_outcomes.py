@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ppvi._ops import as_numpy
 from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.engine import outcomes as engine
 from ppvi.engine.outcomes import MOST_DRAWS, Outcomes
 from ppvi.engine.protocol import Params
-from ppvi.pyro._distributions import SiteDistribution, picked, standard
+from ppvi.pyro._distributions import SiteDistribution, picked
 from ppvi.pyro._keys import seeded
 from ppvi.pyro._ops import TorchOps
 from ppvi.pyro._recipes import Recipe, expanded
@@ -35,8 +36,8 @@ class Tape(engine.Tape):
         values, n, *lanes = log_probs.shape
         count = math.prod(lanes)
         choice = self.next(values, count)
-        places = torch.tensor([values**i for i in range(count)], dtype=torch.long)
-        digits = (choice[:, None] // places % values).reshape(1, n, *lanes)
+        places = torch.tensor([values**i for i in range(count)], dtype=torch.long, device=choice.device)
+        digits = (choice[:, None] // places % values).reshape(1, n, *lanes).to(log_probs.device)
         spread = digits.reshape(digits.shape + (1,) * (support.ndim - digits.ndim))
         self.log_probability += torch.take_along_dim(log_probs, digits, 0).reshape(n, -1).sum(-1)
         return torch.take_along_dim(support, spread.expand(1, *support.shape[1:]), 0)[0]
@@ -59,7 +60,7 @@ class Taped(engine.Taped, SiteDistribution):
     def pick(self, rng: Any, log_weights: torch.Tensor, number: int) -> torch.Tensor:
         def one(key: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
             log_probs = torch.log_softmax(log_weights.movedim(key.ndim, 0), 0)
-            numbers = torch.arange(len(log_probs)).reshape(-1, *[1] * (log_probs.ndim - 1))
+            numbers = torch.arange(len(log_probs), device=log_probs.device).reshape(-1, *[1] * (log_probs.ndim - 1))
             return self._next(key, numbers.expand(log_probs.shape), log_probs)
 
         return draw(rng, [log_weights.detach()], Sampler(one, [picked(log_weights)]))
@@ -68,7 +69,7 @@ class Taped(engine.Taped, SiteDistribution):
         """The same in every outcome: the probabilities of one choice may depend on it, and add up to one where it is fixed."""
         self.tape.noisy = True
         shape = self.lanes if n is None else (n, *self.lanes)
-        sampler = Sampler(lambda key: standard(kind, (*key.shape[1:], *shape)).expand(*key.shape, *shape))
+        sampler = Sampler(lambda key: self.standard(kind, (*key.shape[1:], *shape)).expand(*key.shape, *shape))
         return draw(rng, (), sampler)
 
     def _read(self, rng: Any, laid: Callable[[torch.Tensor, int], torch.Tensor], stacked: int) -> torch.Tensor:
@@ -120,7 +121,7 @@ def every_outcome(tape: Tape, plan: Plan, params: Params, arrays: Sequence[Any])
 
     def every(seed: int) -> Outcomes:
         parts = [runs(seed, rows) for rows in tape.in_time(choices.split(AT_ONCE))]
-        probabilities, values, *grads = (torch.cat(xs).numpy() for xs in zip(*parts, strict=True))
+        probabilities, values, *grads = (as_numpy(torch.cat(xs)) for xs in zip(*parts, strict=True))
         return Outcomes(probabilities, values, dict(zip(params, grads, strict=True)))
 
     return every

@@ -26,7 +26,7 @@ from ppvi.pyro._lending import Arguments
 from ppvi.pyro._programs import STAGED, PyroPrograms, scope_of
 from ppvi.pyro._stage import DynamicError, registering, traced_and_read, what_prevents
 from ppvi.pyro._summing import completed as of_one, expanded
-from ppvi.pyro._trees import stacked, tree_map
+from ppvi.pyro._trees import beside, stacked, tree_map
 
 
 def many(
@@ -41,7 +41,7 @@ def many(
 ) -> Any:
     """`n` runs of a function of the two handles, and each of an entry of what is given: vectorised, or one by one where a
     program reads what it draws."""
-    entries = tree_map(torch.as_tensor, given)
+    entries = beside(given, params, arguments.copies())
 
     def run(vectorised: bool) -> Any:
         # A session leaves notes on the tensors of parameters, which are the caller's.
@@ -83,8 +83,9 @@ def completed(
     wanted: Wanted,
 ) -> Completed:
     """Of stacks of choices the finite sites that are summed out."""
-    names, stacks = list(choices), [torch.as_tensor(x) for x in choices.values()]
+    names, stacks = list(choices), [*choices.values()]
     own, tensors = [x.detach() for x in params.values()], arguments.copies()
+    stacks = beside(stacks, own, tensors)
 
     def run(*inputs: torch.Tensor) -> torch.Tensor:
         values, lent = dict(zip(params, inputs, strict=False)), inputs[len(own) + len(names) :]

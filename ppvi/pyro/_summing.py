@@ -174,7 +174,7 @@ class _OneOf(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (place,) = ctx.saved_tensors
-        values = torch.arange(ctx.count).reshape(-1, *[1] * place.ndim)
+        values = torch.arange(ctx.count, device=place.device).reshape(-1, *[1] * place.ndim)
         return (values == place) * slope, None, None
 
 

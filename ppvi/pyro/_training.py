@@ -20,7 +20,7 @@ from torch.distributions import transform_to
 from ppvi.engine import training
 from ppvi.engine.gaps import gaps_of
 from ppvi.engine.protocol import Params
-from ppvi.engine.training import Arrays, Data, State, Whose
+from ppvi.engine.training import Arrays, Averaging, Data, State, Whose
 from ppvi.errors import ProgramError
 from ppvi.pyro._buffers import named_again
 from ppvi.pyro._engine import Estimator
@@ -87,7 +87,7 @@ class Trainer:
         *,
         optimizer: Any = None,
         params: Params | None = None,
-        averaging: float | None = None,
+        averaging: Averaging | None = None,
         mesh: DeviceMesh | None = None,
         starts: int = 1,
     ):
@@ -135,6 +135,8 @@ class Trainer:
             all_of_them.append(
                 {**all_of_them[0], **_within("params/", other), **_within("average/", average), **random}
             )
+        averages = [dict.fromkeys(f"average/{name}" for name in self._average)] * starts
+        self.averages = list(self._joined(averages))
         self._init = State(self._joined(all_of_them), np.zeros((0, *self._many, *self._several), np.float32), starts)
 
     @torch.no_grad()
@@ -297,14 +299,17 @@ class Trainer:
             move.move(grads)
             losses.append(-value if move.bound.formula.maximize else value)
         if self.averaging is not None:
-            weight = training.weight_in_average(number, self.averaging)
+            weight = self.averaging.weight(number)
             for name, mean in self._average.items():
                 mean.lerp_(self.leaves[name].detach().to(mean.dtype), weight)
         return torch.stack(losses)
 
     @torch.no_grad()
     def params(self, state: State) -> Params:
-        found = self._from.constrained(_under("params/" if self.averaging is None else "average/", state.arrays))
+        found = _under("params/" if self.averaging is None else "average/", state.arrays)
+        found = self._from.constrained(
+            {name: torch.as_tensor(x).to(self.leaves[name].device) for name, x in found.items()}
+        )
         return {name: value.to(self.leaves[name].dtype, copy=True) for name, value in found.items()}
 
     # What goes wrong ----------------------------------------------------------------------------------------------------

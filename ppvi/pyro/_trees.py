@@ -27,6 +27,12 @@ def tree_map(function: Callable[..., Any], *trees: Any) -> Any:
     return pytree.tree_map(lambda x, *others: None if x is None else function(x, *others), *trees)
 
 
+def beside(tree: Any, *others: Any) -> Any:
+    """A tree of arrays as tensors, on the device of the first tensor among others."""
+    like = next((x for x in tree_leaves(others) if isinstance(x, torch.Tensor)), None)
+    return tree_map(lambda x: torch.as_tensor(x, device=None if like is None else like.device), tree)
+
+
 def tree_leaves(tree: Any) -> list[Any]:
     return [leaf for leaf in pytree.tree_leaves(tree) if leaf is not None]
 

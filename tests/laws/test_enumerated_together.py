@@ -14,7 +14,7 @@ from ppvi import Enumerate, LeaveOneOut, MeasureValued, Reinforce
 from ppvi.compiler import plan
 from ppvi.engine.outcomes import EndlessError
 from ppvi.objectives import analytic_elbo, elbo
-from tests.engines import NUMPYRO, PYRO, dist, double, handlers, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, PYRO, dist, double, handlers, on, ppl, xp
 from tests.laws.cases import nothing
 from tests.laws.random_programs import SiteSpec, Spec, exact_of, guide_of, objective_of, params_of, strategies_of
 from tests.laws.random_summed import numbers_of
@@ -363,8 +363,15 @@ def energy_of_pairs(p, q):
     return sum((z["x"] + 1.0) * xp.sin(xp.array(LOC)[z[f"z_{t}"]] + 3 * z[f"z_{t + 1}"]) for t in range(2))
 
 
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("strategy", [LeaveOneOut(2), MeasureValued()])
+@pytest.mark.parametrize(
+    ("strategy", "first"),
+    [
+        (LeaveOneOut(2), True),
+        (MeasureValued(), False),
+        pytest.param(LeaveOneOut(2), False, marks=pytest.mark.slow),
+        pytest.param(MeasureValued(), True, marks=pytest.mark.slow),
+    ],
+)
 def test_plain_evaluations_have_no_noise_of_them(engine, strategy, first):
     """What another site's strategy takes away is the mean over the sites that are enumerated together, too."""
 
@@ -432,6 +439,9 @@ def test_a_site_beside_a_chain_in_one_operation_keeps_its_credit():
     assert float(slopes.mean()) == pytest.approx(truth, abs=5 * float(slopes.std()) / 2000**0.5)
 
 
+@pytest.mark.parametrize(
+    "engine", [pytest.param(x, id=x.name, marks=pytest.mark.slow if x is NUMPYRO else ()) for x in ENGINES]
+)
 def test_a_chain_beside_a_plate_that_it_ties_together_is_a_nest(engine):
     def guide():
         own, a, b = rows("w", 2), 0, xp.zeros(2, dtype=xp.array([0], int).dtype)

@@ -53,8 +53,13 @@ def test_the_best_start_is_kept(engine, maximize):
 @pytest.mark.parametrize(
     ("engine", "kind"),
     [
-        *((engine, "averaged") for engine in ENGINES),
-        *(pytest.param(engine, kind, marks=pytest.mark.slow) for engine in ENGINES for kind in ("several", "learning")),
+        (NUMPYRO, "averaged"),
+        *(
+            pytest.param(engine, kind, marks=pytest.mark.slow)
+            for engine in ENGINES
+            for kind in ("averaged", "several", "learning")
+            if (engine, kind) != (NUMPYRO, "averaged")
+        ),
     ],
     ids=lambda x: getattr(x, "name", x),
 )

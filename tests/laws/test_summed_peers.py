@@ -19,7 +19,7 @@ from numpyro.contrib.control_flow import scan
 from numpyro.contrib.funsor import config_enumerate, enum, log_density
 
 import ppvi
-from tests.engines import NUMPYRO, PYRO, dist, double, handlers, nn, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, PYRO, dist, double, handlers, nn, on, ppl, xp
 from tests.laws.random_summed import plate
 
 X = np.array([0.4, -1.2, 2.1, 0.9])
@@ -187,7 +187,23 @@ TOO_MUCH = {ragged: 2 * np.log(3)}
 PEERS = {NUMPYRO.name: by_numpyro, PYRO.name: by_pyro}
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+QUICK = (nested, partly_observed, chain)
+"""Of those that NumPyro's enumeration, by funsor, takes seconds for."""
+
+
+@pytest.mark.parametrize(
+    ("engine", "model"),
+    [
+        pytest.param(
+            engine,
+            model,
+            marks=pytest.mark.slow if engine is NUMPYRO and model not in QUICK else (),
+            id=f"{engine.name}-{model.__name__}",
+        )
+        for engine in ENGINES
+        for model in MODELS
+    ],
+)
 def test_the_numbers_of_trace_enum(engine, model):
     with double(), on(engine):
         bound = engine.vi.objective(ppvi.objectives.elbo, *programs(engine, model))

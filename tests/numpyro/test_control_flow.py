@@ -761,7 +761,8 @@ def cascade_exact(params):
     return total
 
 
-@pytest.mark.parametrize("strategy", [SUM, pytest.param(SCORE, marks=SLOW)], ids=str)
+@SLOW
+@pytest.mark.parametrize("strategy", [SUM, SCORE], ids=str)
 def test_sums_over_three_in_a_row_and_draws_that_follow_from_two(strategy):
     """Operations that move lanes are run for the lanes that they see, and later sites in every run."""
 

@@ -115,7 +115,7 @@ WEIGHTS = jnp.sin(jnp.arange(64.0**2)).reshape(64, 64) / 8
     [
         pytest.param(AutoNormal, False, marks=pytest.mark.slow),
         (AutoNormal, True),
-        (AutoMultivariateNormal, True),
+        pytest.param(AutoMultivariateNormal, True, marks=pytest.mark.slow),
         pytest.param(AutoIAFNormal, False, marks=pytest.mark.slow),
         pytest.param(AutoLowRankMultivariateNormal, False, marks=pytest.mark.slow),
         pytest.param(AutoMultivariateNormal, False, marks=pytest.mark.slow),

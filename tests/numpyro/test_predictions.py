@@ -61,7 +61,7 @@ def assert_alike(found, wanted):
 
 
 @pytest.mark.parametrize(("model", "guide"), [(walk, guide_of_walk), (chain, lambda y=None, rounds=6: None)])
-@pytest.mark.parametrize("rounds", [6, 9])
+@pytest.mark.parametrize("rounds", [pytest.param(6, marks=pytest.mark.slow), 9])
 def test_draws_in_a_loop_are_used_and_gone_on_from(model, guide, rounds):
     draws, found = predicted(model, guide, rounds)
     wanted = Predictive(model, draws)(jax.random.key(2), None, rounds)

@@ -1,0 +1,375 @@
+"""Whether a fit is to be believed: what several looks at it say, each of which sees something else."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ppvi._compare import compare
+from ppvi._comparison import Comparison
+from ppvi._diagnosis import Diagnosis, Finding, Verdict
+from ppvi._doors import count, described, listed
+from ppvi._draws import posterior
+from ppvi._fitted import Fit
+from ppvi._given import draws_of, log_weights_of
+from ppvi._loo import loo
+from ppvi._ops import as_numpy
+from ppvi._options import door
+from ppvi._predict import predict
+from ppvi.approximate import Guides, LogJoint, apart, starts
+from ppvi.approximation import Chains, Mode, chained, climbs
+from ppvi.checks.tails import pareto_shape, threshold
+from ppvi.engine._arviz import group_of
+from ppvi.engine.protocol import Params
+from ppvi.engine.training import Data
+from ppvi.errors import EngineError, ProgramError, StrategyError
+from ppvi.objective import Objective
+
+FAR = 0.2
+"""Of the Wasserstein distance, in standard deviations: a marginal that is farther from where chains take it is wrong."""
+
+NOISE = 0.1
+"""Standard errors, in standard deviations, from which on chains tell too little."""
+
+MOST = 100_000
+"""Dimensions in which chains are run."""
+
+DIMENSIONS = 300
+"""In which modes are looked for."""
+
+LARGE = 10**8
+"""Numbers that are held at a time."""
+
+LEAST_ACCEPTED = 0.3
+"""The share of proposals below which chains have not moved."""
+
+PREDICTED = 500
+"""Predictions that data are looked at beside."""
+
+RARE = 0.005
+"""The share of predictions below which data are unlike them."""
+
+STARTS = 4
+"""From which modes are climbed to."""
+
+REACH = 1.5
+"""Times the distance of the farthest draw: what is farther from their mean is not among them."""
+
+LIKE = -3.0
+"""The logarithm of a mode's mass, by the fit's own, from which on it is said."""
+
+
+@door
+def diagnose(
+    fit: Fit, key: Any = None, *, draws: int = 2000, num_chains: int = 128, on: Objective | None = None
+) -> Diagnosis:
+    """Ask whether a fit is near to the posterior, without a reference.
+
+        report = ppvi.diagnose(fit)
+        report.verdict  # 'good', 'poor' or 'unsure'
+        print(report)
+
+    It looks at
+
+    - *chains*: short Markov chains, by Hamiltonian Monte Carlo in unconstrained space, are started from `num_chains` of the
+      fit's draws, with its covariance for their scale. They leave the posterior as it is, so that draws of it stay what they
+      are, and others move towards it: the Wasserstein distance of the worst marginal from where they have gone, in standard
+      deviations, is the number. It is nearly a lower bound of the error. Chains leave a guide that is far too narrow, which
+      importance weights need not show. Finite sites are summed out of the density, exactly.
+    - *modes*: the modes that are climbed to from elsewhere, which chains do not find.
+    - *weights*: the Pareto shape k-hat of p(x, z) / q(z), whether so many of them can be averaged, and their effective number
+      (Vehtari et al. 2024).
+    - *course*: whether the loss had settled.
+    - *leave-one-out*: how many observations have weights that do not do.
+    - *prediction*: whether data have the mean, sd and extremes that the fitted model predicts, where it is the model that may
+      be wrong.
+
+    The verdict is that of chains and modes: poor where a marginal is more than 0.2 standard deviations off, or unsure where
+    chains cannot be run, have not moved, or are too few to tell, and where there may be another mode of like mass.
+
+    **Arguments**
+
+    - `key`: of the fit's draws, as for `fit.posterior`.
+    - `draws`: of the fit.
+    - `num_chains`: those whose data are too many for the memory are fewer.
+    - `on`: the objective on other data, as of an amortised guide whose data are too many: `on=bound.on(x[:100])`.
+
+    **Returns** a `Diagnosis`: printable, with `verdict`, `findings` by name, `to_dict()`, and the `comparison` of the fit with
+    its chains, marginal by marginal.
+
+    **Raises** `ProgramError` where what is given is no fit, or of more than one objective; and as `posterior` does.
+
+    Cowles and Carlin 1996 on what chains cannot see; Yao, Vehtari, Simpson and Gelman 2018, "Yes, but did it work?", on k-hat.
+    """
+    if not isinstance(fit, Fit):
+        raise ProgramError(f"diagnose: it takes a fit, from vi.fit or vi.approximate, not {described(fit)}.")
+    count("diagnose: draws", draws, least=100)
+    count("diagnose: num_chains", num_chains, least=8)
+    if on is not None and not isinstance(on, Objective):
+        raise ProgramError(f"diagnose: on= is an objective on data, as in bound.on(x), not {described(on)}.")
+    seen = _seen(fit, key, draws, on)
+    chains, comparison, modes = _by_chains(seen, num_chains)
+    found = [chains, modes, _weights(seen.drawn), _course(fit), *_left_out(seen.drawn), *_predicted(seen)]
+    return Diagnosis({x.name: x for x in found}, comparison)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A fit, with the data that it is asked about, and its draws."""
+
+    fit: Fit
+    objective: Objective
+    """On the data."""
+    key: Any
+    drawn: Any
+
+
+def _seen(fit: Fit, key: Any, draws: int, on: Objective | None) -> Seen:
+    bare = fit.objectives[0]
+    options = {"draws": draws, "log_likelihood": _size((fit.args, fit.kwargs)) * draws < LARGE}
+    key = bare.engine.key(fit.state.step) if key is None else key
+    if on is None:
+        drawn = fit.posterior(key, **options)
+        bound = bare if bare.args or bare.kwargs else bare.on(*fit.args, **fit.kwargs)
+    else:
+        drawn, bound = posterior(on, key, fit.params, particles=fit.particles, **options), on
+    return Seen(fit, bound, key, drawn)
+
+
+def _size(tree: Any) -> int:
+    """Numbers among arguments."""
+    if isinstance(tree, Mapping):
+        return _size(tuple(tree.values()))
+    return sum(map(_size, tree)) if isinstance(tree, tuple | list) else int(np.prod(np.shape(tree)))
+
+
+# Chains and modes ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Freed:
+    """A model's continuous sites in unconstrained space."""
+
+    density: LogJoint
+    sites: Mapping[str, tuple[Any, tuple[int, ...]]]
+    """In the order of points: a bijection from unconstrained space, and the shape there."""
+    points: np.ndarray
+    """The fit's draws, `(draw, dimension)`."""
+
+    def sites_at(self, points: np.ndarray) -> dict[str, np.ndarray]:
+        ends = np.cumsum([math.prod(shape) for _, shape in self.sites.values()])
+        parts = np.split(points, ends[:-1], axis=1)
+        array, like = self.density.guides.array, self.density.like
+        return {
+            name: as_numpy(onto(array(part.reshape(-1, *shape), like)))
+            for part, (name, (onto, shape)) in zip(parts, self.sites.items(), strict=True)
+        }
+
+
+def _freed(seen: Seen, guides: Guides, data: Data, params: Params, num_chains: int) -> Freed:
+    """**Raises** `ProgramError` where there is no such space."""
+    engine, model = seen.objective.engine, guides.whole(seen.objective.model)
+    drawn = {name: x.reshape(-1, *x.shape[2:]) for name, x in draws_of(seen.drawn).items()}
+    fns = {name: fn for name, fn in guides.latent(model, 0, *data).items() if not fn.support.is_discrete}
+    if not fns:
+        raise ProgramError("the model has no continuous site")
+    if lacking := sorted(fns.keys() - drawn.keys()):
+        raise ProgramError(f"the fit does not draw {listed(lacking)}")
+    fewer = int(np.clip(LARGE / max(_size(data), 1), 8, num_chains))
+    density, sites, points = LogJoint(guides, model, engine.key(0), data, params, fewer), {}, []
+    for name in sorted(fns):
+        onto = guides.onto(fns[name].support)
+        free = as_numpy(onto.inv(guides.array(drawn[name].astype(float), density.like)), float)
+        sites[name] = onto, free.shape[1:]
+        points.append(free.reshape(len(free), -1))
+    whole = np.concatenate(points, 1)
+    if (size := whole.shape[1]) > MOST:
+        raise ProgramError(f"there are {size:,} dimensions: ask about fewer data, as in on=bound.on(x[:100])")
+    return Freed(density, sites, whole)
+
+
+def _by_chains(seen: Seen, num_chains: int) -> tuple[Finding, Comparison | None, Finding]:
+    """What chains and modes say, and the comparison with chains."""
+    guides: Guides = seen.objective.engine.guides
+    args, kwargs = seen.objective.args, seen.objective.kwargs
+    rng = np.random.default_rng(0)
+    try:
+        with guides.double((args, seen.fit.params), kwargs) as ((args, params), kwargs):
+            freed = _freed(seen, guides, (args, kwargs), params, num_chains)
+            start = _starts(freed, rng)
+            found = chained(freed.density.each, start, _scale(freed.points), rng)
+            half = len(found.states) // 2
+            parts = [freed.sites_at(x.reshape(-1, x.shape[-1])) for x in (found.states[:half], found.states[half:])]
+            modes = _modes(freed)
+    except (EngineError, StrategyError, ProgramError) as error:
+        said = f"cannot be run: {str(error).rstrip('.')}"
+        unknown = Finding(
+            "chains", None, "unsure", said, CHAINS_BLIND, "compare with vi.nuts, if the model allows it", True
+        )
+        return unknown, None, replace(unknown, name="modes", blind=MODES_BLIND, then="")
+    first, last = parts
+    comparison, between = compare(fit=seen.drawn, chains=[last]), compare(fit=[first], chains=[last])
+    return _of_chains(found, comparison, between), comparison, modes
+
+
+def _starts(freed: Freed, rng: np.random.Generator) -> np.ndarray:
+    """Draws at which the density is finite, as many as there are chains."""
+    points = freed.points[np.isfinite(freed.points).all(1)]
+    count = freed.density.count
+    if len(points):
+        points = points[rng.choice(len(points), min(count, len(points)), replace=False)]
+        points = points[np.isfinite(freed.density.each(points)[0])]
+    if len(points) < count / 2:
+        raise ProgramError("the model has no mass at most of what the fit draws")
+    return points[np.arange(count) % len(points)]
+
+
+def _scale(points: np.ndarray) -> np.ndarray:
+    """A Cholesky factor of the draws' covariance, or where they are too few for one, their standard deviations."""
+    points = points[np.isfinite(points).all(1)]
+    center, sizes = points.mean(0), points.std(0)
+    sizes = np.where(sizes > 0, sizes, 1e-3 * (1 + np.abs(center)))
+    if len(points) < 5 * len(sizes):
+        return sizes
+    unit = (points - center) / sizes
+    return sizes[:, None] * np.linalg.cholesky(unit.T @ unit / len(unit) + 1e-6 * np.eye(len(sizes)))
+
+
+CHAINS_BLIND = "modes far from the fit's draws, and errors beyond which short chains do not get"
+MODES_BLIND = "modes to which none of the starts leads"
+
+
+def _of_chains(found: Chains, comparison: Comparison, between: Comparison) -> Finding:
+    states = found.states[len(found.states) // 2 :]
+    spread = states.reshape(-1, states.shape[-1]).std(0)
+    noise = float((states.mean(0).std(0) / np.where(spread > 0, spread, 1)).max() / math.sqrt(states.shape[1]))
+    worst, drift = comparison.worst, between.worst.wasserstein
+    verdict: Verdict = "good"
+    more = ""
+    if not worst.wasserstein <= FAR:
+        verdict = "poor"
+    elif found.accepted < LEAST_ACCEPTED:
+        verdict, more = "unsure", f"; they accept {found.accepted:.0%} of the proposals, which is too few"
+    elif max(noise, drift - FAR / 2) > NOISE:
+        verdict, more = "unsure", f"; they still move, by {drift:.2f} sd, or are few, with errors of {noise:.2f} sd"
+    said = (
+        f"{worst.name} is {worst.wasserstein:.2f} sd (W1) from where chains take it: mean off by {worst.mean_error:+.2f} sd, "
+        f"sd {worst.sd_ratio:.2f} of theirs{more}"
+    )
+    then = {
+        "good": "",
+        "poor": "print(report.comparison) has all marginals; fit for longer, or a richer guide, such as vi.approximate's",
+        "unsure": "more chains, as in num_chains=512, or compare with vi.nuts",
+    }[verdict]
+    return Finding("chains", worst.wasserstein, verdict, said, CHAINS_BLIND, then, decides=True)
+
+
+def _modes(freed: Freed) -> Finding:
+    """Modes elsewhere, with the mass that their curvature says, beside that of the fit's own."""
+    density, size = freed.density, freed.points.shape[1]
+    if size > DIMENSIONS:
+        said = f"not looked for in {size:,} dimensions"
+        return Finding("modes", None, "good", said, MODES_BLIND, decides=True)
+    points = freed.points[np.isfinite(freed.points).all(1)]
+    scale = _scale(points)
+    scale = np.diag(scale) if scale.ndim == 1 else scale
+    center = points.mean(0)
+    own, *found = climbs(density, density.each, [center, *starts(density, STARTS, 0)])
+
+    def away(x: np.ndarray) -> Any:
+        return np.linalg.norm(np.linalg.solve(scale, np.transpose(x - center)), axis=0)
+
+    reach = REACH * away(points).max()
+    others = [x for x in found if x.concave and apart(x, own) and away(x.point) > reach]
+    masses = [_mass(mode) - _mass(own) for mode in others]
+    best = max(masses, default=-math.inf)
+    if best < LIKE:
+        said = f"{STARTS} starts lead to none of like mass beyond the fit's draws"
+        return Finding("modes", None, "good", said, MODES_BLIND, decides=True)
+    said = f"one beyond all draws of the fit, of exp({best:.1f}) times the mass by its curvature"
+    then = "if it is the same but for labels, order them in the model; else take a guide with several modes"
+    return Finding("modes", best, "unsure", said, MODES_BLIND, then, decides=True)
+
+
+def _mass(mode: Mode) -> float:
+    """Laplace's approximation of log of the integral around a mode, but for a constant."""
+    return mode.log_density + float(np.log(np.diag(mode.scale)).sum())
+
+
+# Other looks ---------------------------------------------------------------------------------------------------------------
+
+
+def _weights(drawn: Any) -> Finding:
+    blind = "where the fit does not draw: a guide far too narrow may look well"
+    log_weights = log_weights_of(drawn)
+    if log_weights is None:
+        return Finding("weights", None, "unsure", "the draws have none", blind)
+    k, limit = pareto_shape(log_weights), threshold(log_weights.size)
+    weights = np.exp(log_weights - log_weights.max())
+    share = float(weights.sum() ** 2 / (weights**2).sum() / weights.size)
+    if k < limit:
+        said = f"k-hat below {limit:.2f}: p / q can be averaged, {log_weights.size} draws count as {share:.0%} of them"
+        return Finding("weights", k, "good", said, blind)
+    then = "do not correct means by these weights; fit.posterior(particles=20) may help"
+    return Finding("weights", k, "poor", f"k-hat not below {limit:.2f}: p / q cannot be averaged", blind, then)
+
+
+def _course(fit: Fit) -> Finding:
+    blind, course = "whether what it settled at is the posterior", fit.course
+    if course is None:
+        return Finding("course", None, "unsure", "too few losses to tell", blind)
+    verdict: Verdict = "poor" if course.change else "good" if course.settled else "unsure"
+    return Finding(
+        "course", course.change, verdict, f"the loss {course}", blind, "fit for longer" if course.change else ""
+    )
+
+
+def _left_out(drawn: Any) -> Iterator[Finding]:
+    """Of every observed site."""
+    densities = group_of(drawn, "log_likelihood")
+    blind = "whether the fit is right; it looks at how observations pull at it"
+    for name in () if densities is None else densities.data_vars:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            k = np.asarray(loo(drawn, var_name=str(name)).pareto_k)
+        high = int((k > 0.7).sum())
+        said = f"{high} of {k.size} observations of {name} have a Pareto k above 0.7"
+        verdict: Verdict = "good" if not high else "poor"
+        yield Finding(f"leave-one-out of {name}", float(k.max()), verdict, said, blind)
+
+
+STATISTICS = {"mean": np.mean, "sd": np.std, "least": np.min, "greatest": np.max}
+"""Of data, by which predictions are told from them."""
+
+
+def _predicted(seen: Seen) -> Iterator[Finding]:
+    """Of every observed site."""
+    blind = "whether it is the fit or the model that is wrong; other statistics"
+    particles = seen.fit.particles
+    try:
+        found = predict(seen.objective, seen.key, seen.fit.params, draws=PREDICTED, particles=particles)
+    except (EngineError, StrategyError, ProgramError) as error:
+        yield Finding("prediction", None, "unsure", f"cannot be made: {str(error).rstrip('.')}", blind)
+        return
+    drawn, observed = group_of(found, "posterior_predictive"), group_of(found, "observed_data")
+    if drawn is None or observed is None:
+        return
+    for name in drawn.data_vars.keys() & observed.data_vars.keys():
+        data, others = np.asarray(observed[name], float), np.asarray(drawn[name], float)[0]
+        if not data.size or not np.isfinite(data).all():
+            continue
+        odds = {}
+        for said, statistic in STATISTICS.items():
+            values = np.array([statistic(x) for x in others])
+            above, below = (values >= statistic(data)).mean(), (values <= statistic(data)).mean()
+            odds[said] = min(1.0, 2 * float(min(above, below)))
+        least = min(odds, key=odds.__getitem__)
+        verdict: Verdict = "good" if odds[least] >= RARE else "poor"
+        said = f"the {least} of the data is where {odds[least]:.1%} of {len(others)} predictions are, at both ends"
+        then = "" if verdict == "good" else "look at az.plot_ppc(fit.predict())"
+        yield Finding(f"prediction of {name}", odds[least], verdict, said, blind, then)

@@ -1,0 +1,280 @@
+"""Whether a fit is to be believed: verdicts on guides whose distance from the posterior is known by hand."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import norm, wasserstein_distance
+
+import ppvi
+from models.posteriors import MODELS
+from ppvi.approximation import chained
+from tests.data import gold_standard, posterior_data
+from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
+
+both = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+
+# Chains --------------------------------------------------------------------------------------------------------------------
+
+
+def normal(points):
+    return -(points**2).sum(1) / 2, -points
+
+
+def half(points):
+    """A normal distribution of which only x > 0 is left."""
+    values, slopes = normal(points)
+    return np.where(points[:, 0] > 0, values, -np.inf), slopes
+
+
+def test_chains_leave_their_target_as_it_is():
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal((512, 3))
+    found = chained(normal, start, np.diag([1.0, 0.2, 3.0]), rng, rounds=30)
+    last = found.states[-1].ravel()
+    assert found.states.shape == (30, 512, 3)
+    assert abs(found.accepted - 0.8) < 0.15
+    assert abs(last.mean()) < 4 / np.sqrt(last.size)
+    assert abs((last**2).mean() - 1) < 4 * np.sqrt(2 / last.size)
+
+
+@pytest.mark.parametrize("start", [0.003, 30.0])
+def test_chains_go_to_their_target_from_far_too_narrow_and_far_too_wide(start):
+    rng = np.random.default_rng(1)
+    found = chained(normal, start * rng.standard_normal((512, 2)), np.full(2, start), rng, rounds=60)
+    assert 0.9 < found.states[-1].std() < 1.1
+
+
+def test_chains_do_not_go_where_the_density_is_zero():
+    rng = np.random.default_rng(2)
+    found = chained(half, np.abs(rng.standard_normal((512, 1))), np.ones(1), rng, rounds=30)
+    last = found.states[-1]
+    assert (last > 0).all()
+    assert abs(last.mean() - np.sqrt(2 / np.pi)) < 4 * last.std() / np.sqrt(512)
+
+
+# Verdicts ------------------------------------------------------------------------------------------------------------------
+
+Y = np.array([0.3, 1.1, 0.8, -0.2], np.float32)
+SD = 1 / np.sqrt(1 / 9 + len(Y))
+MEAN = SD**2 * Y.sum()
+
+
+def conjugate(y):
+    """theta given y is normal with MEAN and SD."""
+    theta = ppl.sample("theta", dist.Normal(0.0, 3.0))
+    with ppl.plate("rows", len(Y)):
+        ppl.sample("y", dist.Normal(theta, 1.0), obs=y)
+
+
+def by_hand(y):
+    loc, scale = ppl.param("loc", xp.array(0.0)), ppl.param("scale", xp.array(1.0))
+    ppl.sample("theta", dist.Normal(loc, scale))
+
+
+def fit_at(engine, model, guide, params, *args):
+    """A fit whose parameters have these values."""
+    bound = engine.vi.objective(ppvi.objectives.elbo, model, guide)
+    fit = engine.vi.fit(bound, engine.key(0), *args, num_steps=1, progress=False)
+    assert fit.params.keys() == params.keys()
+    return replace(fit, params={name: engine.xp.array(x) for name, x in params.items()})
+
+
+GUIDES = {
+    "right": (MEAN, SD, "good"),
+    "narrow": (MEAN, 0.6 * SD, "poor"),
+    "far too narrow": (MEAN, SD / 300, "poor"),
+    "wide": (MEAN, 2 * SD, "poor"),
+    "beside": (MEAN + 0.5 * SD, SD, "poor"),
+}
+
+
+CASES = [(NUMPYRO, name) for name in GUIDES] + [
+    (engine, name) for engine in ENGINES[1:] for name in ("right", "beside")
+]
+
+
+@pytest.mark.parametrize(("engine", "name"), CASES, ids=[f"{engine.name}-{name}" for engine, name in CASES])
+def test_the_verdict_is_that_of_the_distance_by_hand(engine, name):
+    loc, scale, verdict = GUIDES[name]
+    with on(engine):
+        fit = fit_at(engine, conjugate, by_hand, {"loc": np.float32(loc), "scale": np.float32(scale)}, xp.array(Y))
+        report = ppvi.diagnose(fit)
+    places = (np.arange(4000) + 0.5) / 4000
+    distance = wasserstein_distance(norm.ppf(places, loc, scale), norm.ppf(places, MEAN, SD)) / SD
+    assert report.verdict == verdict
+    assert abs(report["chains"].number - distance) < 0.12
+    assert report.findings.keys() >= {"chains", "modes", "weights", "course", "leave-one-out of y", "prediction of y"}
+    assert json.loads(json.dumps(report.to_dict()))["verdict"] == verdict
+    assert max(map(len, str(report).splitlines())) <= 80
+    assert str(report).startswith(f"diagnosis: {verdict}")
+
+
+def mixture(y):
+    """Two components by labels: what is summed out leaves two modes, one beside the other at -mu."""
+    mu = ppl.sample("mu", dist.Normal(0.0, 5.0))
+    with ppl.plate("rows", 30):
+        z = ppl.sample("z", dist.Bernoulli(0.5))
+        ppl.sample("y", dist.Normal(xp.where(z > 0, mu, -mu), 0.5), obs=y)
+
+
+def of_mu(y):
+    loc, scale = ppl.param("loc", xp.array(2.0)), ppl.param("scale", xp.array(1.0))
+    ppl.sample("mu", dist.Normal(loc, scale))
+
+
+def test_another_mode_of_like_mass_is_said_where_finite_sites_are_summed_out():
+    rng = np.random.default_rng(0)
+    y = (2 * np.sign(rng.standard_normal(30)) + 0.5 * rng.standard_normal(30)).astype(np.float32)
+    own = np.abs(y).mean()  # the components are far apart
+    with on(NUMPYRO):
+        params = {"loc": np.float32(own), "scale": np.float32(0.5 / np.sqrt(30))}
+        report = ppvi.diagnose(fit_at(NUMPYRO, mixture, of_mu, params, xp.array(y)))
+    assert report["chains"].verdict == "good"  # they stay where they are
+    assert report["modes"].verdict == "unsure"
+    assert abs(report["modes"].number) < 0.1  # by symmetry they are of one mass
+    assert report.verdict == "unsure"
+
+
+def labels(y):
+    z = ppl.sample("z", dist.Bernoulli(0.5))
+    ppl.sample("y", dist.Normal(xp.where(z > 0, 1.0, -1.0), 1.0), obs=y)
+
+
+def of_labels(y):
+    ppl.sample("z", dist.Bernoulli(ppl.param("p", xp.array(0.5))), infer={"strategy": ppvi.Enumerate()})
+
+
+def test_a_model_without_a_continuous_site_is_left_undecided_and_that_is_said():
+    with on(NUMPYRO):
+        report = ppvi.diagnose(fit_at(NUMPYRO, labels, of_labels, {"p": np.float32(0.5)}, xp.array(Y[0])))
+    assert report.verdict == "unsure"
+    assert "no continuous site" in report["chains"].said
+    assert report.comparison is None
+
+
+def regression(x, y):
+    """A parameter of the model, beside a latent site: the posterior is that at the parameter."""
+    slope = ppl.param("slope", xp.array(0.0))
+    shift = ppl.sample("shift", dist.Normal(0.0, 3.0))
+    with ppl.plate("rows", len(Y)):
+        ppl.sample("y", dist.Normal(slope * x + shift, 1.0), obs=y)
+
+
+def of_shift(x, y):
+    loc, scale = ppl.param("loc", xp.array(0.0)), ppl.param("scale", xp.array(1.0))
+    ppl.sample("shift", dist.Normal(loc, scale))
+
+
+@both
+def test_parameters_of_the_model_are_those_of_the_fit(engine):
+    x = np.array([1.0, 2.0, 0.0, -1.0], np.float32)
+    mean = SD**2 * (Y - 0.5 * x).sum()
+    with on(engine):
+        params = {"slope": np.float32(0.5), "loc": np.float32(mean), "scale": np.float32(SD)}
+        report = ppvi.diagnose(fit_at(engine, regression, of_shift, params, xp.array(x), xp.array(Y)))
+    assert report.verdict == "good"
+
+
+def test_an_amortised_guide_is_asked_about_other_data():
+    def local(y):
+        with ppl.plate("rows", len(y)):
+            z = ppl.sample("z", dist.Normal(0.0, 1.0))
+            ppl.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    def amortised(y):
+        weight = ppl.param("weight", xp.array(0.0))
+        with ppl.plate("rows", len(y)):
+            ppl.sample("z", dist.Normal(weight * y, np.sqrt(0.5)))
+
+    with on(NUMPYRO):
+        fit = fit_at(NUMPYRO, local, amortised, {"weight": np.float32(0.5)}, xp.array(Y))
+        assert ppvi.diagnose(fit, on=fit.objectives[0].on(xp.array(Y[:2]))).verdict == "good"
+        far = replace(fit, params={"weight": xp.array(-0.5)})
+        report = ppvi.diagnose(far, on=fit.objectives[0].on(xp.array(10 * Y[:2])))
+    assert report.verdict == "poor"
+    assert report.comparison.worst.place in [(0,), (1,)]
+
+
+def test_a_guide_where_the_model_has_no_mass_is_said():
+    def positive(y):
+        theta = ppl.sample("theta", dist.Uniform(0.0, 1.0))
+        ppl.sample("y", dist.Normal(theta, 1.0).mask(theta < 0.01), obs=y)
+        ppl.factor("bound", xp.where(theta < 0.01, 0.0, -np.inf))
+
+    def unit(y):
+        ppl.sample("theta", dist.Uniform(0.0, ppl.param("end", xp.array(1.0))))
+
+    with on(NUMPYRO):
+        bound = NUMPYRO.vi.objective(ppvi.objectives.elbo, positive, unit)
+        params = bound.init(NUMPYRO.key(0), xp.array(0.0))
+        fit = fit_at(NUMPYRO, conjugate, by_hand, {"loc": np.float32(0), "scale": np.float32(1)}, xp.array(Y))
+        fit = replace(fit, objectives=(bound,), params=params, args=(xp.array(0.0),))
+        report = ppvi.diagnose(fit)
+    assert report.verdict == "unsure"
+    assert "no mass at most of what the fit draws" in report["chains"].said
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda fit: ppvi.diagnose(fit.objectives[0]), "takes a fit"),
+        (lambda fit: ppvi.diagnose(fit, draws=10), "at least 100"),
+        (lambda fit: ppvi.diagnose(fit, num_chains=1), "at least 8"),
+        (lambda fit: ppvi.diagnose(fit, on=Y), "on= is an objective on data"),
+    ],
+)
+def test_what_cannot_be_diagnosed_is_refused(call, said):
+    with on(NUMPYRO):
+        params = {"loc": np.float32(0), "scale": np.float32(1)}
+        fit = fit_at(NUMPYRO, conjugate, by_hand, params, xp.array(Y))
+    with pytest.raises(ppvi.ProgramError, match=said):
+        call(fit)
+
+
+# Real posteriors -----------------------------------------------------------------------------------------------------------
+
+
+HOW = ["far too narrow", "narrow", "wide", "one narrow", "beside", "near", "mean-field"]
+
+
+def moved(fit, how, entry):
+    """The fit of a Gaussian with its location and scale changed, drawn without resampling."""
+    loc, scale = (next(name for name in fit.params if name.endswith(end)) for end in ("loc", "scale_tril"))
+    m, factor = (np.asarray(fit.params[name], float) for name in (loc, scale))
+    sd = np.sqrt((factor**2).sum(1))
+    one = np.eye(len(m))[entry]
+    m, factor = {
+        "far too narrow": (m, factor / 300),
+        "narrow": (m, 0.6 * factor),
+        "wide": (m, 1.7 * factor),
+        "one narrow": (m, (1 - 0.6 * one)[:, None] * factor),
+        "beside": (m + 0.6 * sd * one, factor),
+        "near": (m + 0.1 * sd * one, factor),
+        "mean-field": (m, np.diag(1 / np.sqrt(np.diag(np.linalg.inv(factor @ factor.T))))),
+    }[how]
+    params = {name: NUMPYRO.xp.array(x.astype(np.float32)) for name, x in ((loc, m), (scale, factor))}
+    return replace(fit, params=params, particles=1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_no_bad_fit_of_a_real_posterior_is_called_good_and_hardly_a_good_one_poor():
+    called = {"bad": [], "good": []}
+    rng = np.random.default_rng(0)
+    for name, model in MODELS.items():
+        data, reference = posterior_data(name), gold_standard(name)
+        fit = NUMPYRO.vi.approximate(model, NUMPYRO.key(1), **data)
+        size = next(len(x) for key, x in fit.params.items() if key.endswith("loc"))
+        fits = [fit, *(moved(fit, how, rng.integers(size)) for how in HOW)]
+        for each in fits:
+            draws = each.posterior(draws=4000, log_likelihood=False)
+            far = ppvi.compare(draws, reference).worst.wasserstein
+            verdict = ppvi.diagnose(each).verdict
+            called["bad"] += [verdict] * (far > 0.3)
+            called["good"] += [verdict] * (far < 0.15 and each is fit)
+    assert "good" not in called["bad"]
+    assert called["good"].count("poor") <= 0.05 * len(called["good"])
+    assert len(called["bad"]) > 60
+    assert len(called["good"]) > 10
