@@ -11,7 +11,7 @@ import numpy as np
 
 from ppvi._comparison import Beside, Comparison, Marginal, Reference
 from ppvi._doors import close_to, count, described, listed
-from ppvi._given import diverged, draws_of, is_fit, log_weights_of
+from ppvi._given import diverged, draws_of, is_by_name, is_fit, log_weights_of
 from ppvi._options import door
 from ppvi._pairing import Pairs, Posterior, paired
 from ppvi.checks.tails import pareto_shape, threshold
@@ -55,11 +55,12 @@ def compare(
         )
     data = {name: _data(given, draws) for name, given in sides.items()}
     reference, kept = data.pop(name), _chosen(var_names)
+    known: Posterior = {} if is_by_name(reference) else draws_of(reference)
     theirs: Posterior = {}
     found: dict[str, tuple[Pairs, Any]] = {}
     for each, x in data.items():
-        ours = draws_of(x)
-        theirs = draws_of(reference, like=ours)
+        ours = draws_of(x, like=known)
+        theirs = known or draws_of(reference, like=ours)
         found[each] = kept_of(paired(ours, theirs, (each, name)), kept, each, ours, theirs), x
     if kept and (unknown := [x for x in kept if not any(x in pairs.common for pairs, _ in found.values())]):
         there = sorted({x for pairs, _ in found.values() for x in pairs.common})

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ppvi._doors import described, listed
+from ppvi._ops import as_numpy
 from ppvi._pairing import Posterior, long_axes, place_of
 from ppvi.engine._arviz import group_of, is_data, names_of
 from ppvi.errors import ProgramError
@@ -20,6 +21,11 @@ from ppvi.errors import ProgramError
 
 def is_fit(given: Any) -> bool:
     return callable(getattr(given, "posterior", None))
+
+
+def is_by_name(given: Any) -> bool:
+    """Whether draws come by name, with axes of chains or without."""
+    return not is_data(given) and (isinstance(given, Mapping) or hasattr(given, "columns"))
 
 
 def draws_of(given: Any, like: Posterior | None = None) -> Posterior:
@@ -44,7 +50,7 @@ def draws_of(given: Any, like: Posterior | None = None) -> Posterior:
         if len({tuple(chain) for chain in given}) > 1:
             raise ProgramError("compare: the chains of the reference have different names.")
         return {name: np.stack([_numbers(name, chain[name]) for chain in given]) for name in given[0]}
-    if isinstance(given, Mapping) or hasattr(given, "columns"):
+    if is_by_name(given):
         found = {str(name): _numbers(name, given[name]) for name in given}
         if not found:
             raise ProgramError(f"compare: there are no draws in {described(given)}.")
@@ -107,7 +113,7 @@ def log_weights_of(given: Any) -> np.ndarray | None:
 
 def _numbers(name: Any, x: Any) -> np.ndarray:
     try:
-        return np.asarray(x.detach() if callable(getattr(x, "detach", None)) else x, float)
+        return as_numpy(x.detach() if callable(getattr(x, "detach", None)) else x, float)
     except (TypeError, ValueError):
         raise ProgramError(f"compare: {name!r} has to be draws, an array of numbers, not {described(x)}.") from None
 
@@ -122,8 +128,8 @@ def _with_chains(draws: Mapping[str, Any], like: Posterior) -> Posterior:
     leading = min(set.intersection(*known), default=0) if known else max(scalars, default=least)
     if leading not in (1, 2) or len({np.shape(x)[:leading] for x in draws.values()}) > 1:
         raise ProgramError(
-            "compare: every array of the reference has the shape (draws, ...) or (chains, draws, ...), with the same draws "
-            f"in all; these have the shapes { {name: np.shape(x) for name, x in draws.items()} }."
+            "compare: draws by name are arrays of the shape (draws, ...) or (chains, draws, ...), with the same draws in all; "
+            f"these have the shapes { {name: np.shape(x) for name, x in draws.items()} }."
         )
     return dict(draws) if leading == 2 else {name: x[None] for name, x in draws.items()}
 

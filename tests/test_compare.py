@@ -80,6 +80,16 @@ def test_every_scalar_meets_its_own(name):
         assert len(ppvi.compare(REFERENCES[name], arviz_data(posterior=draws((2, 500)))).marginals) == 9
 
 
+@pytest.mark.parametrize("shape", [(2000,), (1, 2000), (4, 500)])
+def test_draws_by_name_without_a_scalar_are_told_by_the_reference(shape):
+    """Where all have an axis of their own, (2000, 2) may be 2,000 draws, or chains of two."""
+    ours = np.random.default_rng(0).normal([1.0, 2.0], size=(*shape, 2))
+    reference = arviz_data(posterior={"beta": np.random.default_rng(1).normal([1.0, 2.0], size=(2, 1000, 2))})
+    comparison = ppvi.compare({"beta": ours}, reference)
+    assert [m.name for m in comparison.marginals] == ["beta[0]", "beta[1]"]
+    assert comparison.worst.wasserstein < 0.15
+
+
 def test_what_one_side_has_is_said():
     fit = arviz_data(posterior={**draws((1, 100), ["mu", "beta"]), "extra": RNG.normal(size=(1, 100))})
     reference = {**entries(draws((2, 50), ["beta", "gamma"]), brackets), "tau": RNG.normal(size=(2, 50))}
@@ -111,7 +121,7 @@ REFUSED = {
     "entries from 2 on": ({"beta[2]": np.zeros((2, 50)), "beta[3]": np.zeros((2, 50))}, "not all from 1 or from 0"),
     "axes that cannot be told apart": (
         {"beta": np.zeros((50, 2)), "mu": np.zeros((2, 50))},
-        "every array of the reference has the shape",
+        "draws by name are arrays of the shape",
     ),
     "nothing in common": ({"alpha": np.zeros((2, 50))}, r"the fit has \['beta', 'gamma', 'mu'\]"),
     "chains of different names": ([{"mu": np.zeros(5)}, {"beta": np.zeros((5, 2))}], "different names"),
