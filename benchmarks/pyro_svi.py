@@ -1,6 +1,6 @@
 """One gradient on Pyro: ppvi, with and without torch.compile, beside the losses of Pyro's own SVI.
 
-A mixture with N = 1000 discrete labels, variational autoencoders and eight schools. Variances are the mean over coordinates
+A mixture with N = 1000 discrete labels, variational autoencoders, eight schools, and a program that is replayed. Variances are the mean over coordinates
 of the gradient's, as ratios. Run with `python -m benchmarks.pyro_svi`.
 """
 
@@ -143,6 +143,24 @@ def schools():
     yield Case("eight schools", model, guide, (m.EFFECTS, m.ERRORS), {}, Trace_ELBO(), guide)
 
 
+def geometric():
+    """A program that branches on what it draws, which is replayed: its sites are as many as it takes."""
+
+    def rounds_of(probability):
+        n = 0
+        while not pyro.sample(f"x_{n}", dist.Bernoulli(probability)).item():
+            n += 1
+        return n
+
+    def model(y):
+        pyro.sample("y", dist.Normal(float(rounds_of(torch.tensor(0.4))), 1.0), obs=y)
+
+    def guide(y):
+        rounds_of(pyro.param("logit", torch.tensor(0.5)).sigmoid())
+
+    yield Case("geometric, replayed", model, guide, (torch.tensor(2.0),), {}, TraceGraph_ELBO(), guide)
+
+
 def variance(draw: Callable[[], dict[str, torch.Tensor]], names: list[str], draws: int = 300) -> float:
     """Mean over coordinates of a gradient's variance."""
     found = [draw() for _ in range(draws)]
@@ -190,7 +208,7 @@ def main():
         autoencoder(64, 784, 200, 10),
         semi_supervised(100, 784, 400, 50),
     )
-    rows = [measure(case) for cases in (mixture(), *autoencoders, schools()) for case in cases]
+    rows = [measure(case) for cases in (mixture(), *autoencoders, schools(), geometric()) for case in cases]
     header = ("", "strategy", "Pyro's loss", "ppvi", "compiled", "Pyro", "ppvi / Pyro", "compiled / Pyro", "variance")
     table("A gradient on Pyro (median [min, max] of ratios by round)", header, rows)
 
