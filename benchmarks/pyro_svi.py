@@ -1,7 +1,7 @@
 """One gradient on Pyro: ppvi, with and without torch.compile, beside the losses of Pyro's own SVI.
 
-A mixture with N = 1000 discrete labels, variational autoencoders, eight schools, and a program that is replayed. Variances are the mean over coordinates
-of the gradient's, as ratios. Run with `python -m benchmarks.pyro_svi`.
+A mixture with N = 1000 discrete labels, variational autoencoders, eight schools, and a program that is replayed. Variances
+are the mean over coordinates of the gradient's, as ratios. Run with `python -m benchmarks.pyro_svi`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from ppvi import objectives, strategies
 from ppvi._check import check_estimator
 from ppvi._compare import compare
 from ppvi._comparison import Comparison
-from ppvi._diagnose import diagnose
 from ppvi._diagnosis import Diagnosis
 from ppvi._doors import ENGINES as _ENGINES, no_attribute as _no_attribute
 from ppvi._loo import loo
@@ -63,6 +62,14 @@ def load(folder: Any, objective: Any, *args: Any, **kwargs: Any) -> Any:
     from ppvi.fit import load
 
     return load(folder, objective, *args, **kwargs)
+
+
+@_door
+def diagnose(fit: Any, key: Any = None, *, draws: int = 2000, num_chains: int = 128, on: Any = None) -> Diagnosis:
+    """Whether a fit is near to the posterior, by short chains from its draws; see `ppvi._diagnose.diagnose`."""
+    from ppvi._diagnose import diagnose
+
+    return diagnose(fit, key, draws=draws, num_chains=num_chains, on=on)
 
 
 __version__ = "0.1.0"

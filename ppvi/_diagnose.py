@@ -17,14 +17,14 @@ from ppvi._doors import count, described, listed
 from ppvi._draws import posterior
 from ppvi._fitted import Fit
 from ppvi._given import draws_of, log_weights_of
-from ppvi._loo import loo
+from ppvi._loo import loo, masked_out
 from ppvi._ops import as_numpy
 from ppvi._options import door
 from ppvi._predict import predict
-from ppvi.approximate import Guides, LogJoint, apart, starts
+from ppvi.approximate import Guides, LogJoint, apart, on_fixed_supports, starts
 from ppvi.approximation import Chains, Mode, chained, climbs
 from ppvi.checks.tails import pareto_shape, threshold
-from ppvi.engine._arviz import group_of
+from ppvi.engine._arviz import group_of, variable
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import Data
 from ppvi.errors import EngineError, ProgramError, StrategyError
@@ -102,7 +102,9 @@ def diagnose(
     **Returns** a `Diagnosis`: printable, with `verdict`, `findings` by name, `to_dict()`, and the `comparison` of the fit with
     its chains, marginal by marginal.
 
-    **Raises** `ProgramError` where what is given is no fit, or of more than one objective; and as `posterior` does.
+    Of several objectives the first one's programs are looked at.
+
+    **Raises** `ProgramError` where what is given is no fit; and as `posterior` does.
 
     Cowles and Carlin 1996 on what chains cannot see; Yao, Vehtari, Simpson and Gelman 2018, "Yes, but did it work?", on k-hat.
     """
@@ -131,8 +133,9 @@ class Seen:
 
 def _seen(fit: Fit, key: Any, draws: int, on: Objective | None) -> Seen:
     bare = fit.objectives[0]
-    options = {"draws": draws, "log_likelihood": _size((fit.args, fit.kwargs)) * draws < LARGE}
-    key = bare.engine.key(fit.state.step) if key is None else key
+    data = (fit.args, fit.kwargs) if on is None else (on.args, on.kwargs)
+    options = {"draws": draws, "log_likelihood": _size(data) * draws < LARGE}
+    key = bare.engine.fixed_key(fit.state.step) if key is None else key
     if on is None:
         drawn = fit.posterior(key, **options)
         bound = bare if bare.args or bare.kwargs else bare.on(*fit.args, **fit.kwargs)
@@ -174,18 +177,19 @@ class Freed:
 def _freed(seen: Seen, guides: Guides, data: Data, params: Params, num_chains: int) -> Freed:
     """**Raises** `ProgramError` where there is no such space."""
     engine, model = seen.objective.engine, guides.whole(seen.objective.model)
-    drawn = {name: x.reshape(-1, *x.shape[2:]) for name, x in draws_of(seen.drawn).items()}
-    fns = {name: fn for name, fn in guides.latent(model, 0, *data).items() if not fn.support.is_discrete}
+    pairs = on_fixed_supports([guides.latent(model, i, *data) for i in range(2)], guides.library)
+    fns = {name: fn for name, (fn, _) in pairs.items() if not fn.support.is_discrete}
     if not fns:
         raise ProgramError("the model has no continuous site")
-    if lacking := sorted(fns.keys() - drawn.keys()):
+    drawn = {name: x.reshape(-1, *x.shape[2:]) for name, x in draws_of(seen.drawn).items()}
+    if lacking := sorted(name for name in fns if variable(name) not in drawn):
         raise ProgramError(f"the fit does not draw {listed(lacking)}")
     fewer = int(np.clip(LARGE / max(_size(data), 1), 8, num_chains))
-    density, sites, points = LogJoint(guides, model, engine.key(0), data, params, fewer), {}, []
+    density, sites, points = LogJoint(guides, model, engine.fixed_key(0), data, params, fewer), {}, []
     for name in sorted(fns):
         onto = guides.onto(fns[name].support)
-        free = as_numpy(onto.inv(guides.array(drawn[name].astype(float), density.like)), float)
-        sites[name] = onto, free.shape[1:]
+        free = as_numpy(onto.inv(guides.array(drawn[variable(name)].astype(float), density.like)), float)
+        sites[variable(name)] = onto, free.shape[1:]
         points.append(free.reshape(len(free), -1))
     whole = np.concatenate(points, 1)
     if (size := whole.shape[1]) > MOST:
@@ -240,7 +244,7 @@ def _scale(points: np.ndarray) -> np.ndarray:
     return sizes[:, None] * np.linalg.cholesky(unit.T @ unit / len(unit) + 1e-6 * np.eye(len(sizes)))
 
 
-CHAINS_BLIND = "modes far from the fit's draws, and errors beyond which short chains do not get"
+CHAINS_BLIND = "modes far from the fit's draws; what chains leave slowly; finite sites, which are summed out"
 MODES_BLIND = "modes to which none of the starts leads"
 
 
@@ -251,7 +255,7 @@ def _of_chains(found: Chains, comparison: Comparison, between: Comparison) -> Fi
     worst, drift = comparison.worst, between.worst.wasserstein
     verdict: Verdict = "good"
     more = ""
-    if not worst.wasserstein <= FAR:
+    if not worst.wasserstein <= (FAR + 3 * noise if noise > NOISE else FAR):
         verdict = "poor"
     elif found.accepted < LEAST_ACCEPTED:
         verdict, more = "unsure", f"; they accept {found.accepted:.0%} of the proposals, which is too few"
@@ -309,6 +313,8 @@ def _weights(drawn: Any) -> Finding:
     log_weights = log_weights_of(drawn)
     if log_weights is None:
         return Finding("weights", None, "unsure", "the draws have none", blind)
+    if all(np.ptp(x, 1).max() == 0 for x in draws_of(drawn).values()):
+        return Finding("weights", None, "unsure", "the fit has one draw, again and again", blind)
     k, limit = pareto_shape(log_weights), threshold(log_weights.size)
     weights = np.exp(log_weights - log_weights.max())
     share = float(weights.sum() ** 2 / (weights**2).sum() / weights.size)
@@ -333,7 +339,9 @@ def _left_out(drawn: Any) -> Iterator[Finding]:
     """Of every observed site."""
     densities = group_of(drawn, "log_likelihood")
     blind = "whether the fit is right; it looks at how observations pull at it"
-    for name in () if densities is None else densities.data_vars:
+    for name, values in () if densities is None else densities.data_vars.items():
+        if masked_out(values).all():
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             k = np.asarray(loo(drawn, var_name=str(name)).pareto_k)
@@ -359,8 +367,12 @@ def _predicted(seen: Seen) -> Iterator[Finding]:
     drawn, observed = group_of(found, "posterior_predictive"), group_of(found, "observed_data")
     if drawn is None or observed is None:
         return
-    for name in drawn.data_vars.keys() & observed.data_vars.keys():
+    densities = group_of(seen.drawn, "log_likelihood")
+    for name in sorted({str(name) for name in drawn.data_vars if name in observed}):
         data, others = np.asarray(observed[name], float), np.asarray(drawn[name], float)[0]
+        if densities is not None and name in densities:
+            kept = ~masked_out(densities[name])
+            data, others = data[kept], others[:, kept]
         if not data.size or not np.isfinite(data).all():
             continue
         odds = {}

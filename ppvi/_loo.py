@@ -67,7 +67,7 @@ def loo(posterior: Any, *, var_name: str | None = None, draws: int = 4000) -> An
             f"loo: of {number} draws no tail can be fitted: it takes {LEAST} at the least, and thousands are better, as in "
             f"ppvi.loo(fit, draws=4000)."
         )
-    masked = np.asarray((densities[name] == 0).all(SAMPLE))
+    masked = masked_out(densities[name])
     if masked.all():
         raise ProgramError(f"loo: no observation of {name!r} counts: all are masked, or there are none.")
     if masked.any():
@@ -86,6 +86,11 @@ def loo(posterior: Any, *, var_name: str | None = None, draws: int = 4000) -> An
             stacklevel=3,
         )
     return loo_of(data, name, log_ratio, k_hat)
+
+
+def masked_out(densities: Any) -> np.ndarray:
+    """Which observations have a log density of 0 at every draw, `(*batch)`: those that a mask leaves out."""
+    return np.asarray((densities == 0).all(SAMPLE))
 
 
 LEAST = 25

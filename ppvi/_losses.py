@@ -61,6 +61,8 @@ class Course:
             if not self.seen:
                 return "is solved: it has no noise, and changes no more"
             return f"had settled: it changed by less than {self.seen:.2g} over the last {self.part} of the steps"
+        if not self.seen:
+            return "was not solved in these steps"
         return (
             f"is noisy: a change of {self.seen:.2g} over the last {self.part} of the steps would not be seen; more steps, or "
             f"more particles, tell"

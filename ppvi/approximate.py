@@ -212,22 +212,31 @@ def approximated(
     return Fit(trainer.params(state), state, why, time.monotonic() - began, (bound,), key, args, kwargs, **options)
 
 
+def on_fixed_supports(
+    runs: Sequence[Mapping[str, Any]], library: Library, verb: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """The distributions of each site in two runs. **Raises** `ProgramError` where supports differ, which no point of a fixed
+    space is for."""
+    one, other = runs
+    pairs = {name: (one[name], other[name]) for name in one if name in other}
+    for name, fns in pairs.items():
+        if _differ(*(region_of(fn, library).bounds for fn in fns)):
+            raise ProgramError(
+                f"{verb}the support of site {name!r} moves with other sites: take a distribution of fixed support and "
+                f"transform its draw, as in u ~ Uniform(0, 1) and {name} = (1 - a) * u."
+            )
+    return pairs
+
+
 def _versions(
     guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, Model], tuple[str, ...]]:
     """The model, and where locations and scales are moved by other sites, the model with their sites non-centred; and of
     which sites the library cannot do that, and why.
 
-    What moves differs between two runs. **Raises** `ProgramError` where supports do, which no point of a fixed space is for.
+    What moves differs between two runs.
     """
-    one, other = runs
-    pairs = {name: (one[name], other[name]) for name in one if name in other}
-    for name, fns in pairs.items():
-        if _differ(*(region_of(fn, guides.library).bounds for fn in fns)):
-            raise ProgramError(
-                f"approximate: the support of site {name!r} moves with other sites: take a distribution of fixed support and "
-                f"transform its draw, as in u ~ Uniform(0, 1) and {name} = (1 - a) * u."
-            )
+    pairs = on_fixed_supports(runs, guides.library, "approximate: ")
     centred = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
     refusals = {name: _refusal(guides.noncentred(model, [name]), guides, data) for name in centred}
     names = [name for name, why in refusals.items() if why is None]

@@ -70,6 +70,11 @@ class Engine:
         """A key where none was given."""
         return self._part("programs").key_of(number)
 
+    def fixed_key(self, number: int) -> Any:
+        """A key with the same draws every time; on Pyro none is the global generator."""
+        found = self.key(number)
+        return number if found is None else found
+
     def refuse_transformed(self, verb: str) -> None:
         """Refuse a verb that looks at numbers, under a transformation of the framework."""
         if around := self._part("engine").transformation():

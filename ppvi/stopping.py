@@ -111,7 +111,9 @@ class Converged:
     No rule sees what lies behind a plateau. The step size is the optimizer's, and is to be constant: where it decays, iterates
     rest wherever they are. The bias of the average, which is of the order of the step size, is not seen either;
     `fit(..., params=fit.params, optimizer=0.003, until=ppvi.Converged())` tells. The rule is asked whenever there are a tenth
-    more steps; memory is at most that of 4 million numbers, or of 16 times the parameters.
+    more steps; memory is at most that of 4 million numbers, or of 128 times the parameters.
+
+    Parameters of the model, and sites of the guide without spread, are in no draw that varies: of them only the loss tells.
 
     Stationarity, averages and errors in sds as in Dhaka et al. 2020, "Robust, accurate stochastic optimization for variational
     inference", and Welandawe et al. 2022, "Robust, automated, and accurate black-box variational inference", whose R-hat, of
@@ -130,7 +132,7 @@ class Converged:
         number("Converged: the tolerance, in sds,", self.tolerance, above=0)
 
     def __call__(self, fit: Any) -> str | None:
-        if not hasattr(fit, "averages"):
+        if getattr(getattr(fit, "state", None), "trail", None) is None:
             raise ProgramError("Converged is for until= of a fit, which averages its parameters for it.")
         averages, course = fit.averages, course_of(fit.losses)
         if averages is None or course is None or course.change < -FALL:
@@ -186,8 +188,7 @@ def moves_of(fit: Any) -> np.ndarray | None:
     number at a latent site. None where there are no draws, or none that vary."""
     from ppvi.objective import estimator_of  # which loads SciPy
 
-    bound, key = estimator_of(fit.objectives[0]), fit.objectives[0].engine.key(0)
-    key = 0 if key is None else key  # on Pyro None is the global generator, which has other numbers every time
+    bound, key = estimator_of(fit.objectives[0]), fit.objectives[0].engine.fixed_key(0)
 
     def sites(_: Any, q: Any) -> dict[str, Any]:
         return {name: x.reshape(-1)[:ENTRIES] for name, x in q.simulate().items()}
@@ -195,6 +196,8 @@ def moves_of(fit: Any) -> np.ndarray | None:
     try:
         found = bound.many(key, fit.averages.parts, fit.args, fit.kwargs, DRAWS, sites)
     except PpviError:
+        return None
+    if not found[0]:
         return None
     drawn = np.stack([np.concatenate([np.reshape(x, (DRAWS, -1)) for x in each.values()], 1) for each in found])
     means, sds = drawn.mean(1, dtype=float), drawn.std(1, dtype=float)

@@ -11,7 +11,7 @@ import ppvi
 from models.posteriors import MODELS
 from ppvi.approximation import chained
 from tests.data import gold_standard, posterior_data
-from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, dist, handlers, on, ppl, xp
 
 both = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 
@@ -231,6 +231,64 @@ def test_what_cannot_be_diagnosed_is_refused(call, said):
         fit = fit_at(NUMPYRO, conjugate, by_hand, params, xp.array(Y))
     with pytest.raises(ppvi.ProgramError, match=said):
         call(fit)
+
+
+def moving():
+    """The support of one site is another's value."""
+    end = ppl.sample("end", dist.Uniform(1.0, 3.0))
+    ppl.sample("within", dist.Uniform(0.0, end))
+    ppl.sample("y", dist.Normal(end, 1.0), obs=xp.array(2.0))
+
+
+def of_moving():
+    end = ppl.sample("end", dist.Uniform(1.0, ppl.param("top", xp.array(3.0))))
+    ppl.sample("within", dist.Uniform(0.0, end))
+
+
+def test_supports_that_move_are_left_undecided():
+    with on(NUMPYRO):
+        bound = NUMPYRO.vi.objective(ppvi.objectives.elbo, moving, of_moving)
+        fit = fit_at(NUMPYRO, conjugate, by_hand, {"loc": np.float32(0), "scale": np.float32(1)}, xp.array(Y))
+        fit = replace(fit, objectives=(bound,), params={"top": xp.array(3.0)}, args=())
+        report = ppvi.diagnose(fit)
+    assert report.verdict == "unsure"
+    assert "support of site 'within' moves" in report["chains"].said
+
+
+SEEN = np.array([True, True, False, True])
+
+
+def masked(y):
+    """A row that is left out has a placeholder; nothing of another site is seen."""
+    theta = ppl.sample("theta", dist.Normal(0.0, 3.0))
+    with ppl.plate("rows", len(Y)), handlers.mask(mask=xp.array(SEEN)):
+        ppl.sample("y", dist.Normal(theta, 1.0), obs=y)
+    with ppl.plate("others", 2), handlers.mask(mask=xp.array(np.zeros(2, bool))):
+        ppl.sample("w", dist.Normal(theta, 1.0), obs=xp.array(np.zeros(2, np.float32)))
+
+
+@both
+def test_rows_that_a_mask_leaves_out_are_no_data(engine):
+    y, sd = np.where(SEEN, Y, -999.0).astype(np.float32), 1 / np.sqrt(1 / 9 + SEEN.sum())
+    with on(engine):
+        params = {"loc": np.float32(sd**2 * Y[SEEN].sum()), "scale": np.float32(sd)}
+        report = ppvi.diagnose(fit_at(engine, masked, by_hand, params, xp.array(y)))
+    assert report.verdict == "good"
+    assert report["prediction of y"].verdict == "good"
+    assert report["weights"].verdict == "good"  # all are one, but for rounding
+    assert report.findings.keys() & {"leave-one-out of w", "prediction of w"} == set()
+
+
+def test_few_chains_do_not_call_an_exact_guide_poor():
+    def independent():
+        ppl.sample("z", dist.Normal(0.0, 1.0).expand([20]).to_event(1))
+
+    def exact():
+        ppl.sample("z", dist.Normal(ppl.param("loc", xp.zeros(20)), 1.0).to_event(1))
+
+    with on(NUMPYRO):
+        fit = fit_at(NUMPYRO, independent, exact, {"loc": np.zeros(20, np.float32)})
+        assert ppvi.diagnose(fit, num_chains=8).verdict != "poor"
 
 
 # Real posteriors -----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,18 @@ RNG = np.random.default_rng(0)
 LINE = np.linspace(-1, 1, PARTS)[:, None]
 
 
+def test_however_many_the_numbers_there_are_blocks_for_all_parts(monkeypatch):
+    """After a join, when they are fewest."""
+    monkeypatch.setattr(trail, "NUMBERS", 0)
+    assert trail.LEAST >= 4 * PARTS
+    found, blocks = Trail({"x": np.zeros((3, 0), np.float32)}), []
+    for i in range(1, 600):
+        found = found.after(BLOCK * i, {"x": np.full(3, i)})
+        blocks.append(found.recent().blocks)
+    assert min(blocks[2 * PARTS :]) >= PARTS
+    assert max(blocks) <= trail.LEAST // 2
+
+
 def test_r_hat_is_that_of_arviz():
     x = RNG.normal(size=(40, 3)).cumsum(0)
     theirs = [float(az.rhat({"x": column.reshape(2, -1)}, method="identity")["x"]) for column in x.T]

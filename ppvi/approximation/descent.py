@@ -114,6 +114,8 @@ def _along(at: np.ndarray, value: float, slope: np.ndarray, way: np.ndarray, fir
     that is too long (Lewis and Overton 2013, algorithm 2.6), the parabola through both where there is one; None if there is
     none."""
     falls = float(slope @ way)
+    if not falls < 0:  # rounding
+        return None
     short, long, step = 0.0, math.inf, first
     for _ in range(TRIALS):
         there = at + step * way

@@ -11,6 +11,9 @@ HEAVY = 0.5
 """The Pareto shape from which on a variance is infinite."""
 
 
+ROUNDING = 1e-3
+"""By which logarithms of weights differ that are one."""
+
 TOP = 30
 """The largest draws, by which a bounded quantity of few values is told from one with a tail."""
 
@@ -34,7 +37,8 @@ def k_hat(draws: Any) -> float:
 
 def pareto_shape(log_weights: Any) -> float:
     """Shape of a generalised Pareto distribution fitted to the largest weights, min(S / 5, 3 sqrt(S)) of S: k-hat of Pareto
-    smoothed importance sampling (Vehtari et al. 2024). Infinite where they are too few; -inf where all are one, without a tail.
+    smoothed importance sampling (Vehtari et al. 2024). Infinite where they are too few; -inf where all are one
+    but for rounding, without a tail.
 
     The fit is that of Zhang and Stephens 2009, with a weak prior at 1/2 that counts for ten weights.
     """
@@ -42,7 +46,7 @@ def pareto_shape(log_weights: Any) -> float:
     tail = math.ceil(min(0.2 * len(log_weights), 3 * math.sqrt(len(log_weights))))
     if tail < 5:
         return math.inf
-    if log_weights[0] == log_weights[-1]:
+    if log_weights[-1] - log_weights[0] < ROUNDING:
         return -math.inf
     shifted = log_weights - log_weights[-1]
     cutoff = max(shifted[-tail - 1], math.log(np.finfo(float).tiny))

@@ -41,12 +41,17 @@ def is_old() -> bool:
 # Data ----------------------------------------------------------------------------------------------------------------------
 
 
+def variable(site: str) -> str:
+    """What a site is called in a group."""
+    return f"{site}_site" if site in SAMPLE else site
+
+
 def dataset(variables: Mapping[str, Variable], coords: Mapping[str, Any], attrs: Mapping[str, Any]) -> xr.Dataset:
     """A group; what has no coordinates is numbered from 0, as ArviZ has it. A site that is called as the axes of draws are is
     `chain_site`, for these are."""
     import xarray as xr
 
-    variables = {f"{name}_site" if name in SAMPLE else name: v for name, v in variables.items()}
+    variables = {variable(name): v for name, v in variables.items()}
     sizes = {dim: size for v in variables.values() for dim, size in zip(v.dims, np.shape(v.values), strict=True)}
     labels = {dim: coords.get(dim, np.arange(size)) for dim, size in sizes.items()}
     return xr.Dataset({name: (v.dims, np.asarray(v.values)) for name, v in variables.items()}, labels, dict(attrs))

@@ -17,8 +17,9 @@ BLOCK = 25
 """Steps that an engine averages over."""
 
 NUMBERS = 2**22
-"""That are kept of all parameters, and at least `LEAST` blocks and at most `MOST`, which are even numbers."""
-LEAST, MOST = 16, 512
+"""That are kept of all parameters, and at least `LEAST` blocks and at most `MOST`, which are even numbers. After blocks were
+joined half are left, and the last half of these is to have one block for each of the parts that are compared."""
+LEAST, MOST = 128, 512
 
 
 @dataclass(frozen=True, eq=False)

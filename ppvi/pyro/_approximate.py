@@ -29,7 +29,8 @@ from ppvi.pyro._trees import tree_leaves, tree_map
 
 PRODUCTS = frozenset(
     "matmul __matmul__ __rmatmul__ mm mv bmm dot vdot inner tensordot einsum linear bilinear addmm addmv addbmm baddbmm "
-    "linalg_solve linalg_solve_triangular cholesky_solve triangular_solve conv1d conv2d conv3d".split()
+    "linalg_solve linalg_solve_triangular cholesky_solve triangular_solve conv1d conv2d conv3d layer_norm group_norm "
+    "batch_norm gru lstm rnn_tanh rnn_relu prelu scaled_dot_product_attention".split()
 )
 """Functions that refuse single numbers beside double ones."""
 

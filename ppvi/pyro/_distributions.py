@@ -118,8 +118,7 @@ class SiteDistribution(engine.SiteDistribution):
 
     def standard(self, kind: str, shape: Sequence[int]) -> torch.Tensor:
         """Draws of a standard `normal`, `exponential` or `uniform`, on the device of the distribution."""
-        given = (vars(self.peeled).get(name) for name in type(self.peeled).arg_constraints)
-        like = next((x for x in given if isinstance(x, torch.Tensor)), torch.empty(0))
+        like = next((x for x in vars(self.peeled).values() if isinstance(x, torch.Tensor)), torch.empty(0))
         empty = torch.empty(tuple(shape), device=like.device)
         fill = {"normal": empty.normal_, "uniform": empty.uniform_, "exponential": empty.exponential_}
         return fill[kind]()

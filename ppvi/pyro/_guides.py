@@ -82,12 +82,14 @@ def is_latent(site: Any) -> bool:
 
 
 def latent(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dict[str, Any]:
-    """The distributions of the latent sites in a run from an ordinary point, of which there are many."""
+    """The distributions of the latent sites in a run from an ordinary point, of which there are many. What it writes to the
+    store of parameters is forgotten."""
 
     def start(site: Any) -> Any:
         return site["fn"]() if site["fn"].support.is_discrete else _started(init_to_uniform, site)
 
-    with poutine.block(), seeded(i), torch.no_grad(), pyro.validation_enabled(False):
+    store = pyro.get_param_store().scope()
+    with store, poutine.block(), seeded(i), torch.no_grad(), pyro.validation_enabled(False):
         sites: Any = poutine.trace(InitMessenger(start)(model)).get_trace(*args, **kwargs).nodes
     return {name: site["fn"] for name, site in sites.items() if is_latent(site)}
 
