@@ -232,9 +232,10 @@ def test_weights_that_fail_are_said_to(engine):
             said = [str(x.message) for x in seen if "the correction for the guide has failed" in str(x.message)]
             assert bool(said) == fails
             weights = data["sample_stats"]["log_weight"].values.ravel().astype(float)
-            if is_old():
-                theirs = az.psislw(weights)[1]
-                assert found["k_hat"] == pytest.approx(float(theirs), abs=0.1)
+            if np.ptp(weights) < 1e-3:  # of the posterior itself, where ArviZ fits a tail to rounding
+                assert found["k_hat"] == -np.inf
+            elif is_old():
+                assert found["k_hat"] == pytest.approx(float(az.psislw(weights)[1]), abs=0.1)
             assert (found["k_hat"] >= 1 - 1 / np.log10(1000)) == fails
 
 
