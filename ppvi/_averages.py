@@ -35,7 +35,7 @@ class Averages:
     parts: list[Params] = field(repr=False)
 
 
-def begun(trainer: Trainer, state: State) -> State:
+def with_trail(trainer: Trainer, state: State) -> State:
     """A state with a trail that nothing is in yet."""
     like = ((name, state.arrays[name]) for name in trainer.averages)
     return replace(state, trail=Trail({name: np.zeros((*x.shape, 0), str(x.dtype).split(".")[-1]) for name, x in like}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -162,7 +163,17 @@ class Freed:
     sites: Mapping[str, tuple[Any, tuple[int, ...]]]
     """In the order of points: a bijection from unconstrained space, and the shape there."""
     points: np.ndarray
-    """The fit's draws, `(draw, dimension)`."""
+    """The fit's draws, `(draw, dimension)`, of which those are left out that are not finite there."""
+
+    @functools.cached_property
+    def scale(self) -> np.ndarray:
+        """A Cholesky factor of the draws' covariance, or where they are too few for one, their standard deviations."""
+        center, sizes = self.points.mean(0), self.points.std(0)
+        sizes = np.where(sizes > 0, sizes, 1e-3 * (1 + np.abs(center)))
+        if len(self.points) < 5 * len(sizes):
+            return sizes
+        unit = (self.points - center) / sizes
+        return sizes[:, None] * np.linalg.cholesky(unit.T @ unit / len(unit) + 1e-6 * np.eye(len(sizes)))
 
     def sites_at(self, points: np.ndarray) -> dict[str, np.ndarray]:
         ends = np.cumsum([math.prod(shape) for _, shape in self.sites.values()])
@@ -194,7 +205,7 @@ def _freed(seen: Seen, guides: Guides, data: Data, params: Params, num_chains: i
     whole = np.concatenate(points, 1)
     if (size := whole.shape[1]) > MOST:
         raise ProgramError(f"there are {size:,} dimensions: ask about fewer data, as in on=bound.on(x[:100])")
-    return Freed(density, sites, whole)
+    return Freed(density, sites, whole[np.isfinite(whole).all(1)])
 
 
 def _by_chains(seen: Seen, num_chains: int) -> tuple[Finding, Comparison | None, Finding]:
@@ -206,7 +217,7 @@ def _by_chains(seen: Seen, num_chains: int) -> tuple[Finding, Comparison | None,
         with guides.double((args, seen.fit.params), kwargs) as ((args, params), kwargs):
             freed = _freed(seen, guides, (args, kwargs), params, num_chains)
             start = _starts(freed, rng)
-            found = chained(freed.density.each, start, _scale(freed.points), rng)
+            found = chained(freed.density.each, start, freed.scale, rng)
             half = len(found.states) // 2
             parts = [freed.sites_at(x.reshape(-1, x.shape[-1])) for x in (found.states[:half], found.states[half:])]
             modes = _modes(freed)
@@ -223,25 +234,13 @@ def _by_chains(seen: Seen, num_chains: int) -> tuple[Finding, Comparison | None,
 
 def _starts(freed: Freed, rng: np.random.Generator) -> np.ndarray:
     """Draws at which the density is finite, as many as there are chains."""
-    points = freed.points[np.isfinite(freed.points).all(1)]
-    count = freed.density.count
+    points, count = freed.points, freed.density.count
     if len(points):
         points = points[rng.choice(len(points), min(count, len(points)), replace=False)]
         points = points[np.isfinite(freed.density.each(points)[0])]
     if len(points) < count / 2:
         raise ProgramError("the model has no mass at most of what the fit draws")
     return points[np.arange(count) % len(points)]
-
-
-def _scale(points: np.ndarray) -> np.ndarray:
-    """A Cholesky factor of the draws' covariance, or where they are too few for one, their standard deviations."""
-    points = points[np.isfinite(points).all(1)]
-    center, sizes = points.mean(0), points.std(0)
-    sizes = np.where(sizes > 0, sizes, 1e-3 * (1 + np.abs(center)))
-    if len(points) < 5 * len(sizes):
-        return sizes
-    unit = (points - center) / sizes
-    return sizes[:, None] * np.linalg.cholesky(unit.T @ unit / len(unit) + 1e-6 * np.eye(len(sizes)))
 
 
 CHAINS_BLIND = "modes far from the fit's draws; what chains leave slowly; finite sites, which are summed out"
@@ -279,16 +278,14 @@ def _modes(freed: Freed) -> Finding:
     if size > DIMENSIONS:
         said = f"not looked for in {size:,} dimensions"
         return Finding("modes", None, "good", said, MODES_BLIND, decides=True)
-    points = freed.points[np.isfinite(freed.points).all(1)]
-    scale = _scale(points)
-    scale = np.diag(scale) if scale.ndim == 1 else scale
-    center = points.mean(0)
-    own, *found = climbs(density, density.each, [center, *starts(density, STARTS, 0)])
+    scale = np.diag(freed.scale) if freed.scale.ndim == 1 else freed.scale
+    center = freed.points.mean(0)
+    own, *found = climbs(density.each, [center, *starts(density, STARTS, 0)])
 
     def away(x: np.ndarray) -> Any:
         return np.linalg.norm(np.linalg.solve(scale, np.transpose(x - center)), axis=0)
 
-    reach = REACH * away(points).max()
+    reach = REACH * away(freed.points).max()
     others = [x for x in found if x.concave and apart(x, own) and away(x.point) > reach]
     masses = [_mass(mode) - _mass(own) for mode in others]
     best = max(masses, default=-math.inf)

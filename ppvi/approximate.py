@@ -275,7 +275,7 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
             f"approximate: the model has {size} dimensions, and a full covariance is for at most {MOST}."
         )
     modes: list[Mode] = []
-    climbed = climbs(density, density.each, starts(density, num_starts, seed))
+    climbed = climbs(density.each, starts(density, num_starts, seed))
     for mode in sorted(climbed, key=lambda mode: -mode.log_density):  # of those near one another the highest
         if np.isfinite(mode.log_density) and all(apart(mode, other) for other in modes):
             modes.append(mode)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ppvi._averages import averaged, averages_of, begun as with_trail, restored
+from ppvi._averages import averaged, averages_of, restored, with_trail
 from ppvi._course import LostError, states
 from ppvi._doors import NoFunction, count, described, flag, number
 from ppvi._fitted import LOADED, Fit

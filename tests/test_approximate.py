@@ -16,7 +16,7 @@ import models.posteriors as posteriors
 import ppvi
 import ppvi.numpyro
 import ppvi.pyro
-from ppvi.approximation import climbed, fitted, lower, points_of
+from ppvi.approximation import climbs, fitted, lower, points_of
 from ppvi.approximation.descent import descending, together
 from tests.data import gold_standard, posterior_data
 from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
@@ -52,6 +52,16 @@ def test_points_have_the_moments_of_a_standard_normal(size):
     np.testing.assert_allclose(points.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(points.T @ points / len(points), np.eye(size), atol=1e-10)
     assert (points_of(size, 8 * size, 1) != points).any()
+
+
+def climbed(density, start, **options):
+    """The mode above a point, of a density that tells its mean over points."""
+
+    def each(points):
+        found = [density(point[None]) for point in points]
+        return np.array([value for value, _ in found]), np.concatenate([slopes for _, slopes in found])
+
+    return climbs(each, [start], **options)[0]
 
 
 @pytest.mark.parametrize("size", [1, 5, 30])

@@ -6,7 +6,7 @@ Nothing here knows of programs or frameworks: a density is a function of arrays 
 
 from ppvi.approximation.chains import Chains, chained
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
-from ppvi.approximation.modes import Density, Each, Mode, climbed, climbs, lower
+from ppvi.approximation.modes import Density, Each, Mode, climbs, lower
 
 __all__ = [
     "Chains",
@@ -16,7 +16,6 @@ __all__ = [
     "LostDensityError",
     "Mode",
     "chained",
-    "climbed",
     "climbs",
     "fitted",
     "lower",

@@ -47,19 +47,7 @@ def lower(factor: np.ndarray) -> np.ndarray:
     return found * np.sign(np.diag(found))
 
 
-def climbed(density: Density, start: np.ndarray, rounds: int = 20, enough: float = 1e-6) -> Mode:
-    """The mode above a point; see `climbs`."""
-
-    def each(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = [density(point[None]) for point in points]
-        return np.array([value for value, _ in found]), np.concatenate([slopes for _, slopes in found])
-
-    return climbs(density, each, [start], rounds, enough)[0]
-
-
-def climbs(
-    density: Density, each: Each, starts: Sequence[np.ndarray], rounds: int = 20, enough: float = 1e-6
-) -> list[Mode]:
+def climbs(each: Each, starts: Sequence[np.ndarray], rounds: int = 20, enough: float = 1e-6) -> list[Mode]:
     """The modes above some points: by L-BFGS, side by side, and then by Newton's steps in coordinates in which the curvature is
     about one, until a step would gain less than `enough`, or `rounds` of them.
 
@@ -69,7 +57,7 @@ def climbs(
     losses = downhill(each)
     with np.errstate(all="ignore"):
         bottoms = together([descending(start) for start in starts], losses)
-        return [_finished(density, losses, x.point, x.losses[-1], x.slope, rounds, enough) for x in bottoms]
+        return [_finished(each, losses, x.point, x.losses[-1], x.slope, rounds, enough) for x in bottoms]
 
 
 def downhill(each: Each) -> Losses:
@@ -84,12 +72,12 @@ def downhill(each: Each) -> Losses:
 
 
 def _finished(
-    density: Density, losses: Losses, at: np.ndarray, value: float, slope: np.ndarray, rounds: int, enough: float
+    each: Each, losses: Losses, at: np.ndarray, value: float, slope: np.ndarray, rounds: int, enough: float
 ) -> Mode:
     """A climb's end, by Newton's steps."""
     scale, concave = np.eye(len(at)), False
     for _ in range(rounds):
-        scale, concave = _whitened(density, at, scale)
+        scale, concave = _whitened(each, at, scale)
         inner = scale.T @ slope
         if 0.5 * float(inner @ inner) < enough:  # what the step would gain
             break
@@ -100,12 +88,12 @@ def _finished(
     return Mode(at, -float(value), scale, concave)
 
 
-def _whitened(density: Density, at: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, bool]:
+def _whitened(each: Each, at: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, bool]:
     """The scale that the curvature has, in two rounds: the second sees it in the units of the first."""
     concave = False
     for _ in range(2):
         steps = STEP * scale.T
-        _, slopes = density(np.concatenate([at + steps, at - steps]))
+        _, slopes = each(np.concatenate([at + steps, at - steps]))
         inner = slopes @ scale
         half = len(at)
         curvature = -(inner[:half] - inner[half:]) / (2 * STEP)
