@@ -22,10 +22,11 @@ from ppvi._loo import loo, masked_out
 from ppvi._ops import as_numpy
 from ppvi._options import door
 from ppvi._predict import predict
-from ppvi.approximate import Guides, LogJoint, apart, on_fixed_supports, starts
-from ppvi.approximation import Chains, Mode, chained, climbs
+from ppvi.approximate import FULL, Guides, LogJoint, on_fixed_supports, starts
+from ppvi.approximation import Chains, Mode, apart, chained, climbs
 from ppvi.checks.tails import pareto_shape, threshold
 from ppvi.engine._arviz import group_of, variable
+from ppvi.engine.memory import LARGE, abreast, numbers_in
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import Data
 from ppvi.errors import EngineError, ProgramError, StrategyError
@@ -39,12 +40,6 @@ NOISE = 0.1
 
 MOST = 100_000
 """Dimensions in which chains are run."""
-
-DIMENSIONS = 300
-"""In which modes are looked for."""
-
-LARGE = 10**8
-"""Numbers that are held at a time."""
 
 LEAST_ACCEPTED = 0.3
 """The share of proposals below which chains have not moved."""
@@ -135,7 +130,7 @@ class Seen:
 def _seen(fit: Fit, key: Any, draws: int, on: Objective | None) -> Seen:
     bare = fit.objectives[0]
     data = (fit.args, fit.kwargs) if on is None else (on.args, on.kwargs)
-    options = {"draws": draws, "log_likelihood": _size(data) * draws < LARGE}
+    options = {"draws": draws, "log_likelihood": numbers_in(data) * draws < LARGE}
     key = bare.engine.fixed_key(fit.state.step) if key is None else key
     if on is None:
         drawn = fit.posterior(key, **options)
@@ -143,13 +138,6 @@ def _seen(fit: Fit, key: Any, draws: int, on: Objective | None) -> Seen:
     else:
         drawn, bound = posterior(on, key, fit.params, particles=fit.particles, **options), on
     return Seen(fit, bound, key, drawn)
-
-
-def _size(tree: Any) -> int:
-    """Numbers among arguments."""
-    if isinstance(tree, Mapping):
-        return _size(tuple(tree.values()))
-    return sum(map(_size, tree)) if isinstance(tree, tuple | list) else int(np.prod(np.shape(tree)))
 
 
 # Chains and modes ----------------------------------------------------------------------------------------------------------
@@ -195,7 +183,7 @@ def _freed(seen: Seen, guides: Guides, data: Data, params: Params, num_chains: i
     drawn = {name: x.reshape(-1, *x.shape[2:]) for name, x in draws_of(seen.drawn).items()}
     if lacking := sorted(name for name in fns if variable(name) not in drawn):
         raise ProgramError(f"the fit does not draw {listed(lacking)}")
-    fewer = int(np.clip(LARGE / max(_size(data), 1), 8, num_chains))
+    fewer = max(abreast(num_chains, 1, data), 8)
     density, sites, points = LogJoint(guides, model, engine.fixed_key(0), data, params, fewer), {}, []
     for name in sorted(fns):
         onto = guides.onto(fns[name].support)
@@ -229,7 +217,8 @@ def _by_chains(seen: Seen, num_chains: int) -> tuple[Finding, Comparison | None,
         return unknown, None, replace(unknown, name="modes", blind=MODES_BLIND, then="")
     first, last = parts
     comparison, between = compare(fit=seen.drawn, chains=[last]), compare(fit=[first], chains=[last])
-    return _of_chains(found, comparison, between), comparison, modes
+    richer = RICHER if seen.fit.approximated is None else BENT
+    return _of_chains(found, comparison, between, richer), comparison, modes
 
 
 def _starts(freed: Freed, rng: np.random.Generator) -> np.ndarray:
@@ -247,7 +236,11 @@ CHAINS_BLIND = "modes far from the fit's draws; what chains leave slowly; finite
 MODES_BLIND = "modes to which none of the starts leads"
 
 
-def _of_chains(found: Chains, comparison: Comparison, between: Comparison) -> Finding:
+RICHER = "fit for longer, or a richer guide, such as vi.approximate's"
+BENT = "no Gaussian has this shape: write the model in other coordinates, fit a flow such as AutoIAFNormal, or take vi.nuts"
+
+
+def _of_chains(found: Chains, comparison: Comparison, between: Comparison, richer: str) -> Finding:
     states = found.states[len(found.states) // 2 :]
     spread = states.reshape(-1, states.shape[-1]).std(0)
     noise = float((states.mean(0).std(0) / np.where(spread > 0, spread, 1)).max() / math.sqrt(states.shape[1]))
@@ -266,7 +259,7 @@ def _of_chains(found: Chains, comparison: Comparison, between: Comparison) -> Fi
     )
     then = {
         "good": "",
-        "poor": "print(report.comparison) has all marginals; fit for longer, or a richer guide, such as vi.approximate's",
+        "poor": f"print(report.comparison) has all marginals; {richer}",
         "unsure": "more chains, as in num_chains=512, or compare with vi.nuts",
     }[verdict]
     return Finding("chains", worst.wasserstein, verdict, said, CHAINS_BLIND, then, decides=True)
@@ -275,7 +268,7 @@ def _of_chains(found: Chains, comparison: Comparison, between: Comparison) -> Fi
 def _modes(freed: Freed) -> Finding:
     """Modes elsewhere, with the mass that their curvature says, beside that of the fit's own."""
     density, size = freed.density, freed.points.shape[1]
-    if size > DIMENSIONS:
+    if size > FULL:
         said = f"not looked for in {size:,} dimensions"
         return Finding("modes", None, "good", said, MODES_BLIND, decides=True)
     scale = np.diag(freed.scale) if freed.scale.ndim == 1 else freed.scale

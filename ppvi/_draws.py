@@ -141,7 +141,7 @@ def drawn(
         return found if log_likelihood else {**found, "log_likelihood": {}}
 
     left_out = list[bool]()
-    found = bound.many(key, params, args, kwargs, draws, draw)
+    found = bound.many(key, params, args, kwargs, draws, draw, particles=particles)
     extra: dict[str, Any] = {}
     marginal: dict[str, np.ndarray] | None = None
     if left_out:

@@ -15,7 +15,7 @@ import numpy as np
 from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
-from ppvi.approximation import Gaussian, LostDensityError, Mode, climbs, fitted, lower, points_of
+from ppvi.approximation import Full, Gaussian, LostDensityError, Mode, apart, climbs, fitted, points_of, wide
 from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
@@ -24,8 +24,8 @@ from ppvi.objective import Objective, estimator_of
 from ppvi.objectives import elbo
 from ppvi.program import Program
 
-MOST = 300
-"""Dimensions up to which a covariance is full."""
+FULL, MOST = 300, 100_000
+"""Dimensions up to which a mode is climbed to, and those of the largest models."""
 
 LEAST = 128
 """The least number of points that the bound is an average over; of more dimensions they are eight times as many."""
@@ -45,11 +45,6 @@ CUT = (
     "ImproperUniform(constraints.interval(a, b), (), ()), and not by factor, where or a log density of -inf."
 )
 """Of a bound that zeros of the density are in the way of."""
-
-APART = 1.0
-"""Distance of two modes, in standard deviations of the curvature at one of them and by the square root of the dimension, from
-which they are two: a draw of the Gaussian at a mode is about 1 away from it."""
-
 
 Model = Callable[..., Any]
 
@@ -73,8 +68,8 @@ class Guides:
       beside it `WEIGHTS`, of one number for each.
     - `weighted`: of such a guide the objective E_q[w (log p - log q)], whose gradient in the weights is the density at each.
     - `blocks`: of so many points that an average is over, how many a program is of: a few, for which programs are compiled.
-    - `gaussian`: a guide of a model that is Gaussian in unconstrained space; after `begin(*args, **kwargs)`, `params(loc,
-      scale)` are its parameters, of a mean and a Cholesky factor.
+    - `gaussian`: a guide of a model that is Gaussian in unconstrained space, with a full covariance, or of so many directions
+      beside a diagonal; after `begin(*args, **kwargs)`, `params(gaussian)` are its parameters.
     - `order`: of either, once it has run, what takes a point to one whose sites are in the order of their names.
     - `sums_by_particle`: whether particles run one by one where finite sites are summed out.
     """
@@ -90,7 +85,7 @@ class Guides:
     points: Callable[[Model, int], Any]
     weighted: Callable[[Program, Program], Array]
     blocks: Callable[[int], Sequence[int]]
-    gaussian: Callable[[Model], Any]
+    gaussian: Callable[[Model, int | None], Any]
     order: Callable[[Any], np.ndarray]
     sums_by_particle: bool
 
@@ -121,7 +116,8 @@ class LogJoint:
         self._params = {name: (params or {})[name] for name in own}
         self._order = guides.order(guide)
         self.start = as_numpy(found[POINTS], float).reshape(-1)[self._order]
-        self.count = count or 2 ** math.ceil(math.log2(max(LEAST, 8 * len(self.start))))
+        size = len(self.start)
+        self.count = count or (2 ** math.ceil(math.log2(max(LEAST, 8 * size))) if size <= FULL else LEAST)
 
     def __call__(self, points: np.ndarray) -> tuple[float, np.ndarray]:
         values, slopes = self.each(points)
@@ -188,13 +184,12 @@ def approximated(
             "look at the data, and at the supports of its sites, which have to say where the density is zero."
         )
     best = max(found, key=lambda x: round(x.bound, 6))
-    if not np.diag(best.gaussian.scale).max() < np.finfo(np.float32).max:
+    if not np.abs(best.gaussian.scale).max() < np.finfo(np.float32).max:
         raise ProgramError(UNSETTLED)
-    guide = guides.gaussian(best.model)
+    guide = guides.gaussian(best.model, best.gaussian.rank)
     bound = guides.objective(elbo, best.model, guide)
     guide.begin(*args, **kwargs)
-    place = np.argsort(guides.order(guide))
-    params = guide.params(best.gaussian.loc[place], lower(best.gaussian.scale[place]))
+    params = guide.params(best.gaussian.ordered(np.argsort(guides.order(guide))))
     trainer = bound.engine.trainer([(estimator_of(bound), lambda name: True)], key, args, dict(kwargs), params=params)
     state = State(trainer.init().arrays, best.gaussian.losses)
     about = Approximated(
@@ -207,7 +202,9 @@ def approximated(
     trainer.end(state)
     if not about.settled:
         warnings.warn(CUT if best.gaussian.lost else UNSETTLED, stacklevel=4)
-    alone = guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values())
+    alone = best.gaussian.rank is not None or (
+        guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values())
+    )
     options: dict[str, Any] = {"approximated": about, "particles": 1 if alone else PARTICLES}
     return Fit(trainer.params(state), state, why, time.monotonic() - began, (bound,), key, args, kwargs, **options)
 
@@ -272,17 +269,23 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
     size = len(density.start)
     if size > MOST:
         raise ProgramError(
-            f"approximate: the model has {size} dimensions, and a full covariance is for at most {MOST}."
+            f"approximate: the model has {size:,} dimensions, and it is for at most {MOST:,}: fit an objective with a guide "
+            f"such as AutoNormal, or with one network for all of the data."
         )
+    begun = starts(density, num_starts, seed)
+    if size > FULL:
+        yield from wide(density, density.each, begun, num_steps, seed) if begun else ()
+        return
     modes: list[Mode] = []
-    climbed = climbs(density.each, starts(density, num_starts, seed))
+    climbed = climbs(density.each, begun)
     for mode in sorted(climbed, key=lambda mode: -mode.log_density):  # of those near one another the highest
         if np.isfinite(mode.log_density) and all(apart(mode, other) for other in modes):
             modes.append(mode)
-    points = points_of(size, density.count, seed)
+    family = Full(size)
+    points = points_of(family, density.count, seed)
     for mode in modes:
         with suppress(LostDensityError):
-            yield fitted(density, mode, points, num_steps)
+            yield fitted(density, mode, family, points, num_steps)
 
 
 def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
@@ -296,12 +299,6 @@ def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
             break
         points = rng.uniform(-2, 2, (count, len(density.start)))
     return found[:count]
-
-
-def apart(one: Mode, other: Mode) -> bool:
-    """Whether two modes are two."""
-    away = np.linalg.solve(other.scale, one.point - other.point)
-    return bool(np.linalg.norm(away) > APART * math.sqrt(len(away)))
 
 
 def refuse_model(model: Any, num_starts: Any, num_steps: Any) -> None:

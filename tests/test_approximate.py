@@ -16,7 +16,7 @@ import models.posteriors as posteriors
 import ppvi
 import ppvi.numpyro
 import ppvi.pyro
-from ppvi.approximation import climbs, fitted, lower, points_of
+from ppvi.approximation import Full, climbs, fitted, lower, points_of
 from ppvi.approximation.descent import descending, together
 from tests.data import gold_standard, posterior_data
 from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
@@ -48,10 +48,10 @@ def spread(size, least=1e-4, most=1e4):
 
 @pytest.mark.parametrize("size", [1, 2, 7, 40])
 def test_points_have_the_moments_of_a_standard_normal(size):
-    points = points_of(size, 8 * size, 0)
+    points = points_of(Full(size), 8 * size, 0)
     np.testing.assert_allclose(points.mean(0), 0, atol=1e-12)
     np.testing.assert_allclose(points.T @ points / len(points), np.eye(size), atol=1e-10)
-    assert (points_of(size, 8 * size, 1) != points).any()
+    assert (points_of(Full(size), 8 * size, 1) != points).any()
 
 
 def climbed(density, start, **options):
@@ -69,7 +69,7 @@ def test_a_gaussian_is_found_exactly(size):
     mean, covariance = 100 * RNG.normal(size=size), spread(size)
     density = gaussian(mean, np.linalg.inv(covariance))
     mode = climbed(density, np.zeros(size))
-    found = fitted(density, mode, points_of(size, 128, 0))
+    found = fitted(density, mode, Full(size), points_of(Full(size), 128, 0))
     sds = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose((found.loc - mean) / sds, 0, atol=1e-3)
     np.testing.assert_allclose(
@@ -86,7 +86,7 @@ def test_the_nearest_gaussian_in_one_dimension():
     def density(points):
         return float((a * points - np.exp(points)).mean()), a - np.exp(points)
 
-    found = fitted(density, climbed(density, np.zeros(1)), points_of(1, 512, 0))
+    found = fitted(density, climbed(density, np.zeros(1)), Full(1), points_of(Full(1), 512, 0))
     assert found.scale[0, 0] ** 2 == pytest.approx(1 / a, rel=2e-2)
     assert found.loc[0] == pytest.approx(np.log(a) - 1 / (2 * a), abs=5e-3)
 
@@ -256,8 +256,8 @@ def counted(x):
     ppl.sample("x", dist.Normal(1.0 * z, 1.0), obs=x)
 
 
-def wide(x):
-    z = ppl.sample("z", dist.Normal(xp.zeros(301), 1.0).to_event(1))
+def huge(x):
+    z = ppl.sample("z", dist.Normal(xp.zeros(100_001), 1.0).to_event(1))
     ppl.sample("x", dist.Normal(z.sum(), 1.0), obs=x)
 
 
@@ -277,7 +277,7 @@ def nowhere(x):
         (tuned, "parameters 'scale'"),
         (nested, "support of site 'b' moves"),
         (counted, "all discrete"),
-        (wide, "301 dimensions"),
+        (huge, "100,001 dimensions"),
         (empty, "no latent site"),
         (nowhere, "not finite at any of the starts"),
     ],

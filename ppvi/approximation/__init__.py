@@ -5,19 +5,25 @@ Nothing here knows of programs or frameworks: a density is a function of arrays 
 """
 
 from ppvi.approximation.chains import Chains, chained
+from ppvi.approximation.curvature import wide
+from ppvi.approximation.families import Full, LowRank
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
-from ppvi.approximation.modes import Density, Each, Mode, climbs, lower
+from ppvi.approximation.modes import Density, Each, Mode, apart, climbs, lower
 
 __all__ = [
     "Chains",
     "Density",
     "Each",
+    "Full",
     "Gaussian",
     "LostDensityError",
+    "LowRank",
     "Mode",
+    "apart",
     "chained",
     "climbs",
     "fitted",
     "lower",
     "points_of",
+    "wide",
 ]

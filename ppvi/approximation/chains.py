@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ppvi.approximation.modes import Each
+from ppvi.approximation.scales import pulled, stretched
 
 ACCEPTED = 0.8
 """The share of proposals that step sizes are chosen for; Beskos et al. 2013 have 0.65 as the least costly."""
@@ -43,9 +44,6 @@ def chained(
 
     - `scale`: S, `(dimension, dimension)`, or its diagonal, `(dimension,)`.
     """
-    out, back = (
-        (lambda u: u * scale, lambda g: g * scale) if scale.ndim == 1 else (lambda u: u @ scale.T, lambda g: g @ scale)
-    )
     at, (value, slope) = start, each(start)
     step, kept, chances = 0.5 * start.shape[1] ** -0.25, [], []
     for i in range(warmup + rounds):
@@ -53,11 +51,11 @@ def chained(
         steps = min(max(round(length / step), 1), LONGEST)
         first = rng.standard_normal(at.shape)
         with np.errstate(all="ignore"):
-            to, speed, there = at, first + step / 2 * back(slope), (value, slope)
+            to, speed, there = at, first + step / 2 * pulled(scale, slope), (value, slope)
             for left in reversed(range(steps)):
-                to = to + step * out(speed)
+                to = to + step * stretched(scale, speed)
                 there = each(to)
-                speed = speed + (step if left else step / 2) * back(there[1])
+                speed = speed + (step if left else step / 2) * pulled(scale, there[1])
             gain = there[0] - (speed**2).sum(1) / 2 - value + (first**2).sum(1) / 2
             chance = np.nan_to_num(np.exp(np.minimum(gain, 0)), nan=0.0)
         taken = rng.random(len(at)) < chance

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ppvi.approximation.descent import descending, together
-from ppvi.approximation.modes import Density, Mode
+from ppvi.approximation.families import Family
+from ppvi.approximation.modes import Density, Mode, lower
+from ppvi.approximation.scales import log_det, pulled, stretched
 
 STEEP = 0.05
 """The slope of the bound, by a standard deviation, that is taken for none."""
@@ -24,12 +26,13 @@ class LostDensityError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Gaussian:
-    """N(loc, scale scale').
+    """N(loc, S S') with S a Cholesky factor, or N(loc, D (I + A A') D) with D diagonal.
 
     **Attributes**
 
     - `loc`: `(dimension,)`.
-    - `scale`: a Cholesky factor, `(dimension, dimension)`.
+    - `scale`: S, `(dimension, dimension)`, or the diagonal of D, `(dimension,)`.
+    - `factor`: A, `(dimension, rank)`; None of a full covariance.
     - `losses`: minus the bound, averaged over the points, after each step; where none was to be taken, at the start.
     - `settled`: whether it is at the top: the last steps have changed nothing and the slope is none. Else the steps were not
       enough, or there is none, where the density is zero in places that a Gaussian has, or does not fall.
@@ -38,72 +41,80 @@ class Gaussian:
 
     loc: np.ndarray
     scale: np.ndarray
+    factor: np.ndarray | None
     losses: np.ndarray
     settled: bool
     lost: int
 
+    @property
+    def rank(self) -> int | None:
+        """Columns of A; None of a full covariance."""
+        return None if self.factor is None or self.scale.ndim == 2 else self.factor.shape[1]
 
-def points_of(dimension: int, count: int, seed: int) -> np.ndarray:
-    """Points of the standard normal distribution, `(count, dimension)`, in pairs x, -x, from a scrambled Sobol' sequence.
+    def ordered(self, place: np.ndarray) -> Gaussian:
+        """With its coordinates in another order."""
+        if self.factor is None or self.scale.ndim == 2:
+            return replace(self, loc=self.loc[place], scale=lower(self.scale[place]))
+        return replace(self, loc=self.loc[place], scale=self.scale[place], factor=self.factor[place])
 
-    They have mean 0 and the covariance I to rounding, so that averages of quadratic functions over them are exact: the
-    approximation of a Gaussian by a Gaussian has no error. Owen 1998; the correction of moments of the sample.
+
+def points_of(family: Family, count: int, seed: int) -> np.ndarray:
+    """Points of the standard normal distribution, `(count, noise)`, in pairs x, -x, from a scrambled Sobol' sequence, or where
+    they are fewer than the dimensions, independent ones.
+
+    They have mean 0, variances 1, and of the joint coordinates no correlation with any to rounding, so that averages of
+    quadratic functions over them are exact for a full covariance: the approximation of a Gaussian by a Gaussian has no error.
+    Owen 1998; the correction of moments of the sample.
     """
     from scipy.special import ndtri
     from scipy.stats import qmc
 
-    half = max(count // 2, dimension + 1)
-    uniform = qmc.Sobol(dimension, rng=seed).random_base2(int(np.ceil(np.log2(half))))
-    normal = ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
-    points = np.concatenate([normal, -normal])
-    return np.linalg.solve(np.linalg.cholesky(points.T @ points / len(points)), points.T).T
+    half = max(count // 2, family.joint + 1)
+    if family.joint == family.noise:
+        uniform = qmc.Sobol(family.noise, rng=seed).random_base2(int(np.ceil(np.log2(half))))
+        normal = ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
+    else:
+        normal = np.random.default_rng(seed).standard_normal((half, family.noise))
+    joint, others = np.split(normal, [family.joint], axis=1)
+    joint = np.linalg.solve(np.linalg.cholesky(joint.T @ joint / len(joint)), joint.T).T
+    others = others - joint @ (joint.T @ others / len(joint))
+    half_points = np.concatenate([joint, others / np.sqrt((others**2).mean(0))], axis=1)
+    return np.concatenate([half_points, -half_points])
 
 
-def fitted(density: Density, mode: Mode, points: np.ndarray, num_steps: int = 500) -> Gaussian:
+def fitted(density: Density, mode: Mode, family: Family, points: np.ndarray, num_steps: int = 500) -> Gaussian:
     """Maximise the bound's average over fixed points e_i, in coordinates where the mode is 0 and its scale I,
 
         (1 / n) sum_i log p(m + S e_i) + log det S + d (1 + log 2 pi) / 2,
 
-    over m and lower triangular S, by L-BFGS: a deterministic problem with an end. Its gradient is (mean of g_i, lower triangle
-    of the mean of g_i e_i' + S^-T), with g_i the gradients of log p. Sample average approximation: Giordano, Ingram and
-    Broderick 2024, there with independent points.
+    over a family's m and S, from where its vector is 0, by L-BFGS: a deterministic problem with an end. Sample average
+    approximation: Giordano, Ingram and Broderick 2024, there with independent points.
     """
-    size = len(mode.point)
-    lower, diagonal = np.tril_indices(size), np.diag_indices(size)
     lost: list[bool] = []
 
-    def unpacked(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        scale = np.zeros((size, size))
-        scale[lower] = x[size:]
-        scale[diagonal] = np.exp(scale[diagonal])
-        return x[:size], scale
-
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        loc, scale = unpacked(x)
-        value, slopes = density(mode.point + (loc + points @ scale.T) @ mode.scale.T)
+        value, slopes = density(mode.point + stretched(mode.scale, family.draws(x, points)))
         if not (np.isfinite(value) and np.isfinite(slopes).all()):
             lost.append(bool(np.abs(x).max() < NEAR))
             return np.inf, np.zeros_like(x)
-        inner = slopes @ mode.scale
-        moves = inner.T @ points / len(points)
-        moves[diagonal] = moves[diagonal] * scale[diagonal] + 1
-        return -value - np.log(scale[diagonal]).sum(), -np.concatenate([inner.mean(0), moves[lower]])
+        log_det, slope = family.bound(x, points, pulled(mode.scale, slopes))
+        return -value - log_det, -slope
 
     def losses(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values, slopes = zip(*map(loss, points), strict=True)
         return np.array(values), np.stack(slopes)
 
-    start = np.zeros(size + len(lower[0]))
+    start = np.zeros(family.size)
     with np.errstate(all="ignore"):
         for _ in range(20):  # where the curvature promises more room than there is
             if np.isfinite(loss(start)[0]):
                 break
-            start[size:][lower[0] == lower[1]] -= np.log(2)
+            start = family.narrower(start)
         else:
             raise LostDensityError
         (found,) = together([descending(start, steps=num_steps, memory=30, flat=1e-4, least=1e-10)], losses)
-    loc, scale = unpacked(found.point)
-    entropy = float(np.log(np.diag(mode.scale)).sum()) + size * (1 + math.log(2 * math.pi)) / 2
+    entropy = log_det(mode.scale) + family.dimension * (1 + math.log(2 * math.pi)) / 2
     settled = found.settled and float(np.abs(found.slope).max()) < STEEP
     course = found.losses[min(1, len(found.losses) - 1) :] - entropy
-    return Gaussian(mode.point + mode.scale @ loc, mode.scale @ scale, course, settled, sum(lost))
+    loc, scale, factor = family.scaled(found.point, mode.scale)
+    return Gaussian(mode.point + loc, scale, factor, course, settled, sum(lost))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ppvi.approximation.descent import Losses, descending, together
+from ppvi.approximation.scales import whitened
 
 Density = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """Takes points, `(point, dimension)`, to the mean of the log density over them, and its gradient in them times their number."""
@@ -17,6 +19,10 @@ Each = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 STEP = 1e-3
 """Of central differences of the gradient, in standard deviations."""
+
+APART = 1.0
+"""Distance of two modes, in standard deviations of the curvature at one of them and by the square root of the dimension, from
+which they are two: a draw of the Gaussian at a mode is about 1 away from it."""
 
 LEAST = 1e-2
 """Sizes of curvature, whatever their sign, that are less, in units of the scale before: the density is not taken to be wider
@@ -31,7 +37,8 @@ class Mode:
 
     - `point`: `(dimension,)`.
     - `log_density`: there.
-    - `scale`: L with L L' the inverse of the curvature there, `(dimension, dimension)`; where that is negative, of its size.
+    - `scale`: L with L L' the inverse of the curvature there, `(dimension, dimension)`; where that is negative, of its size. Or
+      the diagonal of a scale, `(dimension,)`.
     - `concave`: whether the density falls in every direction from here.
     """
 
@@ -39,6 +46,12 @@ class Mode:
     log_density: float
     scale: np.ndarray
     concave: bool
+
+
+def apart(one: Mode, other: Mode) -> bool:
+    """Whether two modes are two."""
+    away = whitened(other.scale, one.point - other.point)
+    return bool(np.linalg.norm(away) > APART * math.sqrt(away.size))
 
 
 def lower(factor: np.ndarray) -> np.ndarray:

@@ -108,9 +108,11 @@ class Estimator(Protocol):
         n: int,
         function: Callable[..., Any],
         given: Any = None,
+        particles: int = 1,
     ) -> Any:
         """`n` plain runs of a function of the two handles, and each of an entry of what is given: NumPy arrays with a leading
-        axis. Of several parameters a list of these, compiled once and with the same random numbers."""
+        axis. Of several parameters a list of these, compiled once and with the same random numbers. Runs of so many particles
+        each go side by side as far as there is memory for them."""
         ...
 
     def completed(

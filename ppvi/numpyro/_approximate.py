@@ -19,7 +19,7 @@ from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
 from ppvi.numpyro._compat import enable_x64
-from ppvi.numpyro._guides import Gaussian, Points, latent, order_of, weighted
+from ppvi.numpyro._guides import Points, gaussian, latent, order_of, weighted
 from ppvi.numpyro._handlers import AllRows
 from ppvi.numpyro._mcmc import session_of
 from ppvi.numpyro._objective import objective
@@ -49,7 +49,7 @@ GUIDES = Guides(
     points=Points,
     weighted=weighted,
     blocks=lambda count: (count // 4,),
-    gaussian=Gaussian,
+    gaussian=gaussian,
     order=order_of,
     sums_by_particle=False,
 )
@@ -69,13 +69,15 @@ def approximate(
         fit = vi.approximate(model, key, x)
         fit.posterior()
 
-    The guide is N(m, S S') in unconstrained space, with a full covariance, and maximises the evidence lower bound
-    E_q[log p(z, x) - log q(z)], averaged over fixed points of N(0, I): a deterministic problem, which ends. From several
-    starts, L-BFGS and Newton's steps climb to a mode; in coordinates in which the curvature there is I, L-BFGS then moves m
-    and S; of what the modes lead to, the highest bound is kept. All this is in double precision, whatever the default. The
-    points have mean 0 and covariance I, so that a Gaussian posterior is found exactly; of another, the bound is off by what
-    128 points, or eight a dimension where these are more, miss of it. Draws of the fit are chosen among 20 of the Gaussian by
-    their importance weights, which takes out much of what is skew or heavy-tailed (`particles=1` draws the Gaussian itself).
+    The guide is N(m, S S') in unconstrained space, with a full covariance up to 2,000 dimensions and one of rank 20 beside a
+    diagonal beyond, and maximises the evidence lower bound E_q[log p(z, x) - log q(z)], averaged over fixed points of N(0, I):
+    a deterministic problem, which ends. From several starts, L-BFGS and Newton's steps climb to a mode; in coordinates in
+    which the curvature there is I, L-BFGS then moves m and S; of what the modes lead to, the highest bound is kept. All this
+    is in double precision, whatever the default. The points have mean 0 and covariance I, so that a Gaussian posterior is
+    found exactly; of another, the bound is off by what 128 points, or eight a dimension where these are more, miss of it. In
+    more than 300 dimensions no mode is looked for: the mean and a diagonal are fitted from the starts, and S is that of the
+    curvature, averaged over the Gaussian, in rounds. Draws of the fit are chosen among 20 of the Gaussian by their importance
+    weights, which takes out much of what is skew or heavy-tailed (`particles=1` draws the Gaussian itself).
 
     **Arguments**
 
@@ -89,18 +91,19 @@ def approximate(
     - `num_steps`: the most steps of L-BFGS from each mode.
 
     **Returns** a `Fit`, whose `losses` are minus the averaged bound after each step, `params` those of NumPyro's
-    `AutoMultivariateNormal`, and `approximated` what was tried; `fit(fit.objectives[0], key, ..., state=fit)` goes on from
-    it by stochastic gradients. It may be far from a posterior with several modes or bent ridges: see `ppvi.compare` and
-    the k-hat of its draws.
+    `AutoMultivariateNormal` or `AutoLowRankMultivariateNormal`, and `approximated` what was tried; `fit(fit.objectives[0],
+    key, ..., state=fit)` goes on from it by stochastic gradients. It may be far from a posterior with several modes or bent
+    ridges: see `ppvi.compare` and the k-hat of its draws.
 
-    **Raises** `ProgramError` if the model has parameters, discrete sites alone, more than 300 dimensions, a site whose support
-    other sites move, or a density that is nowhere finite at the starts, or has no top at all.
+    **Raises** `ProgramError` if the model has parameters, discrete sites alone, more than 100,000 dimensions, a site whose
+    support other sites move, or a density that is nowhere finite at the starts, or has no top at all.
 
     **Warns** where the bound still rose when it stopped: there is no posterior, or the density is zero where a Gaussian has
     mass, which supports have to say, or `num_steps` is too small. `fit.approximated.settled` is then False.
 
     Giordano, Ingram and Broderick, "Black Box Variational Inference with a Deterministic Objective" (JMLR 2024); Kucukelbir et
-    al., "Automatic Differentiation Variational Inference" (JMLR 2017); Papaspiliopoulos, Roberts and Skold (2007) on centring.
+    al., "Automatic Differentiation Variational Inference" (JMLR 2017); Opper and Archambeau, "The Variational Gaussian
+    Approximation Revisited" (2009), on its curvature; Papaspiliopoulos, Roberts and Skold (2007) on centring.
     """
     refuse_model(model, num_starts, num_steps)
     key = as_key(key)

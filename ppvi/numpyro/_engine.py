@@ -22,6 +22,7 @@ from ppvi.engine.evaluations import evaluate, handles
 from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import refuse_gaps
 from ppvi.engine.handles import Handle
+from ppvi.engine.memory import abreast
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.pieces import Wanted
@@ -172,17 +173,22 @@ class Estimator:
 
     def many(
         self,
-        key: jax.Array,
-        params: Params | list[Params],
+        key: Any,
+        params: Any,
         args: Args,
         kwargs: Kwargs,
         n: int,
-        function: Callable[..., Any],
+        function: Any,
         given: Any = None,
+        particles: int = 1,
     ) -> Any:
-        @functools.partial(jax.jit, static_argnums=4, compiler_options=once())
-        @functools.partial(jax.vmap, in_axes=(0, 0, None, None, None))
-        def run(key: jax.Array, given: Any, params: Params, arrays: list[Any], structure: Structure) -> Any:
+        @functools.partial(jax.jit, static_argnums=3, compiler_options=once())
+        def runs(each: Any, params: Params, arrays: list[Any], structure: Structure) -> Any:
+            of = functools.partial(run, params, arrays, structure)
+            return jax.vmap(of)(each) if side_by_side == n else jax.lax.map(of, each, batch_size=side_by_side)
+
+        def run(params: Params, arrays: list[Any], structure: Structure, one: tuple[jax.Array, Any]) -> Any:
+            key, given = one
             args, kwargs = structure.joined(arrays)
             session = self._session(
                 scope_of(key, plain=True), params, self._modules.last_of(arrays), plate_rows=Whole()
@@ -192,7 +198,9 @@ class Estimator:
 
         keys = jax.random.split(as_key(key), n)
         several = params if isinstance(params, list) else [params]
-        found = [jax.device_get(self._called(functools.partial(run, keys, given), x, args, kwargs)) for x in several]
+        side_by_side = abreast(n, particles, several[0], args, kwargs)
+        each = functools.partial(runs, (keys, given))
+        found = [jax.device_get(self._called(each, x, args, kwargs)) for x in several]
         return found if several is params else found[0]
 
     def completed(

@@ -12,10 +12,11 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.handlers import block, seed, substitute, trace
 from numpyro.infer import init_to_uniform
-from numpyro.infer.autoguide import AutoContinuous, AutoGuide, AutoMultivariateNormal
+from numpyro.infer.autoguide import AutoContinuous, AutoGuide, AutoLowRankMultivariateNormal, AutoMultivariateNormal
 from numpyro.infer.util import constrain_fn
 
 from ppvi.approximate import POINTS, WEIGHTS
+from ppvi.approximation import Gaussian
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.numpyro._compat import initial_point, sites_at
 from ppvi.program import Program
@@ -36,6 +37,13 @@ class Begun(AutoGuide):
         }
         seeded = seed(self.model, 0)
         self._postprocess_fn = functools.partial(constrain_fn, seeded, args, kwargs, return_deterministic=True)
+
+    def begin(self, *args: Any, **kwargs: Any) -> None:
+        self._setup_prototype(*args, **kwargs)
+
+    def named(self, **arrays: Any) -> dict[str, Any]:
+        """Parameters by their names."""
+        return {f"{self.prefix}_{name}": jnp.asarray(x) for name, x in arrays.items()}
 
 
 class Points(AutoContinuous, Begun):
@@ -62,18 +70,23 @@ def weighted(p: Program, q: Program) -> Any:
     return weights[z["_point"]] * (p.log_density(z) - z.log_density)
 
 
-class Gaussian(AutoMultivariateNormal, Begun):
+class FullRank(AutoMultivariateNormal, Begun):
     """NumPyro's `AutoMultivariateNormal` of the continuous sites."""
 
-    def __init__(self, model: Callable[..., Any]):
-        super().__init__(continuous(model))
+    def params(self, found: Gaussian) -> dict[str, Any]:
+        return self.named(loc=found.loc, scale_tril=found.scale)
 
-    def begin(self, *args: Any, **kwargs: Any) -> None:
-        self._setup_prototype(*args, **kwargs)
 
-    def params(self, loc: np.ndarray, scale: np.ndarray) -> dict[str, Any]:
-        found = {"loc": loc, "scale_tril": scale}
-        return {f"{self.prefix}_{name}": jnp.asarray(x) for name, x in found.items()}
+class LowRank(AutoLowRankMultivariateNormal, Begun):
+    """NumPyro's `AutoLowRankMultivariateNormal` of the continuous sites."""
+
+    def params(self, found: Gaussian) -> dict[str, Any]:
+        return self.named(loc=found.loc, cov_factor=found.factor, scale=found.scale)
+
+
+def gaussian(model: Callable[..., Any], rank: int | None) -> AutoContinuous:
+    """A guide of the continuous sites, with a full covariance or of this rank beside a diagonal."""
+    return FullRank(continuous(model)) if rank is None else LowRank(continuous(model), rank=rank)
 
 
 def order_of(guide: AutoContinuous) -> np.ndarray:

@@ -21,6 +21,7 @@ from ppvi.engine.arguments import Sight
 from ppvi.engine.evaluations import evaluate, run_in
 from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import refuse_gaps
+from ppvi.engine.memory import abreast
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.pieces import Wanted
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen, Start as AnyStart
@@ -230,10 +231,21 @@ class Estimator:
         value, grads = value_and_grads(run, list(leaves.values()), states)
         return value, dict(zip(leaves, grads, strict=True)), states
 
-    def many(self, key: Key, params: Any, args: Args, kwargs: Kwargs, n: int, function: Any, given: Any = None) -> Any:
+    def many(
+        self,
+        key: Key,
+        params: Any,
+        args: Args,
+        kwargs: Kwargs,
+        n: int,
+        function: Any,
+        given: Any = None,
+        particles: int = 1,
+    ) -> Any:
         if isinstance(params, list):
-            return [self.many(key, each, args, kwargs, n, function, given) for each in params]
-        return many(self.formula, self.modules, key, checked(params), self.arguments(args, kwargs), n, function, given)
+            return [self.many(key, each, args, kwargs, n, function, given, particles) for each in params]
+        arguments, side_by_side = self.arguments(args, kwargs), abreast(n, particles, params, args, kwargs)
+        return many(self.formula, self.modules, key, checked(params), arguments, n, function, given, side_by_side)
 
     def completed(
         self, key: Key, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], wanted: Wanted

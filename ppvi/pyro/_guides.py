@@ -10,12 +10,13 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.infer.autoguide import AutoContinuous, AutoMultivariateNormal
+from pyro.infer.autoguide import AutoContinuous, AutoLowRankMultivariateNormal, AutoMultivariateNormal
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_median, init_to_uniform
 from torch.distributions import biject_to
 
 from ppvi._ops import as_numpy
 from ppvi.approximate import POINTS, WEIGHTS
+from ppvi.approximation import Gaussian
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.program import Program
 from ppvi.pyro._compat import initial_point, sites_at
@@ -45,21 +46,45 @@ def weighted(p: Program, q: Program) -> Any:
     return pyro.param(WEIGHTS)[z["_point"]] * (p.log_density(z) - z.log_density)
 
 
-class Gaussian(AutoMultivariateNormal):
-    """Pyro's `AutoMultivariateNormal` of the continuous sites."""
+class Begun(AutoContinuous):
+    """A guide that is begun from one seed, and has its library's name wherever it stands."""
 
-    def __init__(self, model: Callable[..., Any]):
-        super().__init__(continuous(model), init_loc_fn=_median)
-        self._pyro_name = "AutoMultivariateNormal"
+    known_as: str
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
+        self._pyro_name = self.known_as
         with seeded(0):
             self._setup_prototype(*args, **kwargs)
 
-    def params(self, loc: np.ndarray, scale: np.ndarray) -> dict[str, torch.Tensor]:
-        sizes = np.diag(scale)
-        found = {"loc": loc, "scale": sizes, "scale_tril": scale / sizes[:, None]}
-        return {f"{self._pyro_name}.{name}": self.loc.new_tensor(x) for name, x in found.items()}
+    def named(self, **arrays: Any) -> dict[str, torch.Tensor]:
+        """Parameters by their names."""
+        return {f"{self._pyro_name}.{name}": self.loc.new_tensor(x) for name, x in arrays.items()}
+
+
+class FullRank(AutoMultivariateNormal, Begun):
+    """Pyro's `AutoMultivariateNormal` of the continuous sites."""
+
+    known_as = "AutoMultivariateNormal"
+
+    def params(self, found: Gaussian) -> dict[str, torch.Tensor]:
+        sizes = np.diag(found.scale)
+        return self.named(loc=found.loc, scale=sizes, scale_tril=found.scale / sizes[:, None])
+
+
+class LowRank(AutoLowRankMultivariateNormal, Begun):
+    """Pyro's `AutoLowRankMultivariateNormal` of the continuous sites."""
+
+    known_as = "AutoLowRankMultivariateNormal"
+
+    def params(self, found: Gaussian) -> dict[str, torch.Tensor]:
+        return self.named(loc=found.loc, scale=found.scale, cov_factor=found.factor)
+
+
+def gaussian(model: Callable[..., Any], rank: int | None) -> AutoContinuous:
+    """A guide of the continuous sites, with a full covariance or of this rank beside a diagonal."""
+    if rank is None:
+        return FullRank(continuous(model), init_loc_fn=_median)
+    return LowRank(continuous(model), init_loc_fn=_median, rank=rank)
 
 
 def order_of(guide: AutoContinuous) -> np.ndarray:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from ppvi.engine.evaluations import handles
@@ -37,19 +38,19 @@ def many(
     arguments: Arguments,
     n: int,
     function: Callable[..., Any],
-    given: Any = None,
+    given: Any,
+    side_by_side: int,
 ) -> Any:
-    """`n` runs of a function of the two handles, and each of an entry of what is given: vectorised, or one by one where a
-    program reads what it draws."""
-    entries = beside(given, params, arguments.copies())
+    """`n` runs of a function of the two handles, and each of an entry of what is given: so many at a time vectorised, or one by
+    one where a program reads what it draws."""
 
-    def run(vectorised: bool) -> Any:
+    def run(n: int, given: Any, vectorised: bool) -> Any:
+        entries = beside(given, params, arguments.copies())
         # A session leaves notes on the tensors of parameters, which are the caller's.
         own = {name: x.detach() for name, x in params.items()}
         options = {"repeats": None if vectorised else ONE_BY_ONE, "plate_rows": Whole()}
         session = Session(PyroPrograms(modules), own, formula.strategies, scope_of(), **options)
         with (
-            seeded(key),
             registering(),
             torch.enable_grad(),
             all_rows(),
@@ -64,13 +65,20 @@ def many(
                 return stacked(*shared([function(p, q, tree_map(lambda x, i=i: x[i], entries)) for i in range(n)]))
             return stacked(*shared([function(p, q) for _ in range(n)]))
 
-    try:
-        found = run(vectorised=True)
-    except (RuntimeError, DynamicError) as error:
-        if what_prevents(error) is None:
-            raise
-        found = run(vectorised=False)
-    return tree_map(lambda x: x.detach().cpu().numpy(), found)
+    def part(begin: int) -> Any:
+        size = min(side_by_side, n - begin)
+        some = tree_map(lambda x: x[begin : begin + size], given)
+        try:
+            found = run(size, some, vectorised=True)
+        except (RuntimeError, DynamicError) as error:
+            if what_prevents(error) is None:
+                raise
+            found = run(size, some, vectorised=False)
+        return tree_map(lambda x: x.detach().cpu().numpy(), found)
+
+    with seeded(key):
+        parts = [part(begin) for begin in range(0, n, side_by_side)]
+    return tree_map(lambda *xs: np.concatenate(xs), *parts)
 
 
 def completed(

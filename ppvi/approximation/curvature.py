@@ -1,0 +1,136 @@
+"""A Gaussian of many dimensions, by its curvature.
+
+For the Gaussian N(m, S S') that is nearest to a density p in reverse Kullback-Leibler divergence, (S S')^-1 is the mean of
+-grad^2 log p over it (Opper and Archambeau 2009). That mean is told well by few points, where the bound itself, as a function
+of all entries of S, takes many more points than there are dimensions.
+
+No mode is looked for: in many dimensions a posterior's mass is nowhere near it, and a hierarchical model may have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ppvi.approximation.families import LowRank
+from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
+from ppvi.approximation.modes import LEAST, STEP, Density, Each, Mode, apart, lower
+from ppvi.approximation.scales import stretched
+
+DENSE = 2000
+"""Dimensions up to which a covariance is full; of more it is a diagonal and some directions."""
+
+RANK, RESTARTS = 20, 3
+"""Of these, how many, and how often Lanczos' method begins again: the narrowest come first."""
+
+NARROW = 0.99
+"""Curvature, in units of the scales, from which on a direction is as wide as it should be."""
+
+COARSE, POINTS = 32, 128
+"""Points of the first fits, and of those that are kept."""
+
+PAIRS = 4
+"""Points, and as many opposite ones, over which curvature is averaged."""
+
+ROUNDS, ENOUGH = 6, 0.1
+"""Of averages, at most, and the rise of the bound, in nats, that is taken for none."""
+
+
+def wide(density: Density, each: Each, starts: Sequence[np.ndarray], num_steps: int, seed: int) -> list[Gaussian]:
+    """The Gaussians that different starts lead to.
+
+    From every start, `fitted` moves a mean and a diagonal over a few points; of the ends that are near one another the highest
+    goes on. Then, in turn, curvature is averaged over the Gaussian, which gives it a shape, and the mean and a scale for
+    each direction of it are fitted again, until the bound rises no more.
+    """
+    size = starts[0].size
+    diagonal = LowRank(np.empty((size, 0)))
+    ends: list[Gaussian] = []
+    for start in starts:
+        try:
+            begun = Mode(start, -np.inf, np.ones(size), concave=True)
+            ends.append(fitted(density, begun, diagonal, points_of(diagonal, COARSE, seed), num_steps))
+        except LostDensityError:
+            continue
+    kept: list[Mode] = []
+    for end in sorted(ends, key=lambda end: end.losses[-1]):
+        if all(apart(_as_mode(end), other) for other in kept):
+            kept.append(_as_mode(end))
+    return [_shaped(density, each, mode, num_steps, seed) for mode in kept]
+
+
+def _as_mode(found: Gaussian) -> Mode:
+    return Mode(found.loc, -float(found.losses[-1]), found.scale, concave=True)
+
+
+def _shaped(density: Density, each: Each, mode: Mode, num_steps: int, seed: int) -> Gaussian:
+    """In rounds, the best of them."""
+    best, losses, lost = None, list[np.ndarray](), 0
+    rng, shape = np.random.default_rng(seed), _dense if mode.point.size <= DENSE else _low_rank
+    family = LowRank(np.empty((mode.point.size, 0)))
+    for _ in range(ROUNDS):
+        found = fitted(density, mode, family, points_of(family, POINTS, seed), num_steps)
+        losses.append(found.losses)
+        lost += found.lost
+        rises = np.inf if best is None else best.losses[-1] - found.losses[-1]
+        if rises > 0:
+            best = found
+        if rises < ENOUGH:
+            break
+        scale, ways = shape(each, found, rng)
+        mode, family = Mode(found.loc, np.nan, scale, concave=True), LowRank(ways)
+    assert best is not None
+    return replace(best, losses=np.concatenate(losses), lost=lost)
+
+
+def _dense(each: Each, found: Gaussian, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The scale of the averaged curvature, and no further ways."""
+    size = found.loc.size
+    scale = np.diag(found.scale) if found.scale.ndim == 1 else found.scale
+    curvature = np.zeros((size, size))
+    for point in _points(found, rng):
+        steps = STEP * scale.T
+        _, slopes = each(np.concatenate([point + steps, point - steps]))
+        ahead, behind = np.split(slopes @ scale, 2)
+        bent = -(ahead - behind) / (2 * STEP)
+        curvature += np.where(np.isfinite(bent), bent, np.eye(size)) / (2 * PAIRS)
+    sizes, ways = np.linalg.eigh((curvature + curvature.T) / 2)
+    return lower(scale @ (ways / np.sqrt(np.maximum(np.abs(sizes), LEAST)))), np.empty((size, 0))
+
+
+def _points(found: Gaussian, rng: np.random.Generator) -> np.ndarray:
+    """Some of the Gaussian, in pairs."""
+    noise = rng.standard_normal((PAIRS, found.loc.size))
+    if found.factor is not None:
+        noise = noise + rng.standard_normal((PAIRS, found.factor.shape[1])) @ found.factor.T
+    away = stretched(found.scale, noise)
+    return found.loc + np.concatenate([away, -away])
+
+
+def _low_rank(each: Each, found: Gaussian, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The scales as they are, and the ways, in their units, in which the averaged curvature is least, as long as the square
+    root of what the variance is larger there: by Lanczos' method, from differences of the gradient."""
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    points, size = _points(found, rng), found.loc.size
+
+    def curved(way: np.ndarray) -> np.ndarray:
+        step = STEP * found.scale * way.ravel()
+        _, slopes = each(np.concatenate([points + step, points - step]))
+        ahead, behind = np.split(slopes * found.scale, 2)
+        bent = -(ahead - behind).mean(0) / (2 * STEP)
+        return np.where(np.isfinite(bent), bent, way.ravel())
+
+    operator: Any = LinearOperator((size, size), matvec=curved, dtype=float)  # pyright: ignore[reportCallIssue]
+    options: dict[str, Any] = {"which": "SA", "tol": 0.03, "maxiter": RESTARTS, "v0": rng.standard_normal(size)}
+    try:
+        sizes, ways = eigsh(operator, RANK, **options)
+    except ArpackNoConvergence as error:
+        sizes, ways = error.eigenvalues, error.eigenvectors
+    if not (sizes < NARROW).any():
+        return found.scale, np.zeros((size, 1))
+    wider = sizes < NARROW
+    return found.scale, ways[:, wider] * np.sqrt(1 / np.maximum(sizes[wider], LEAST) - 1)
