@@ -1,11 +1,14 @@
 """One gradient on Pyro: ppvi, with and without torch.compile, beside the losses of Pyro's own SVI.
 
-A mixture with N = 1000 discrete labels, variational autoencoders, eight schools, and a program that is replayed. Variances
-are the mean over coordinates of the gradient's, as ratios. Run with `python -m benchmarks.pyro_svi`.
+A mixture with N = 1000 discrete labels, variational autoencoders, eight schools, and programs that are replayed. Variances
+are the mean over coordinates of the gradient's, as ratios; `first` is the time to the first compiled gradient. Run with
+`python -m benchmarks.pyro_svi`.
 """
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +17,8 @@ import pyro.distributions as dist
 import torch
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, config_enumerate
 from torch import nn
+from torch.nn.functional import softplus
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import models.eight_schools_pyro
 import ppvi
@@ -143,12 +148,13 @@ def schools():
     yield Case("eight schools", model, guide, (m.EFFECTS, m.ERRORS), {}, Trace_ELBO(), guide)
 
 
-def geometric():
+def geometric(strategy=None):
     """A program that branches on what it draws, which is replayed: its sites are as many as it takes."""
 
     def rounds_of(probability):
         n = 0
-        while not pyro.sample(f"x_{n}", dist.Bernoulli(probability)).item():
+        infer = {} if strategy is None else {"strategy": strategy}
+        while not pyro.sample(f"x_{n}", dist.Bernoulli(probability), infer=infer).item():
             n += 1
         return n
 
@@ -158,7 +164,65 @@ def geometric():
     def guide(y):
         rounds_of(pyro.param("logit", torch.tensor(0.5)).sigmoid())
 
-    yield Case("geometric, replayed", model, guide, (torch.tensor(2.0),), {}, TraceGraph_ELBO(), guide)
+    name = f"geometric, replayed, {strategy or ppvi.LeaveOneOut()}"
+    yield Case(name, model, guide, (torch.tensor(2.0),), {}, TraceGraph_ELBO(), guide)
+
+
+class DeepMarkov(nn.Module):
+    """As in Pyro's `examples/dmm`, with its sizes: the guide's recurrent network runs backwards over packed sequences."""
+
+    def __init__(self, notes=88, size=100, emission=100, transition=200, hidden=600):
+        super().__init__()
+        self.emit = layers(size, emission, emission, notes)
+        self.gate, self.proposed = layers(size, transition, size), layers(size, transition, size)
+        self.loc, self.scale = nn.Linear(size, size), nn.Linear(size, size)
+        self.rnn = nn.RNN(notes, hidden, nonlinearity="relu", batch_first=True)
+        self.combine = nn.Linear(size, hidden)
+        self.loc_q, self.scale_q = nn.Linear(hidden, size), nn.Linear(hidden, size)
+        self.z_0, self.z_q_0 = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(size))
+        self.h_0 = nn.Parameter(torch.zeros(1, 1, hidden))
+
+    def model(self, x, backwards, mask, lengths):
+        pyro.module("dmm", self)
+        z = self.z_0.expand(len(x), -1)
+        with pyro.plate("sequences", len(x)):
+            for t in pyro.markov(range(x.shape[1])):
+                gate, proposed = self.gate(z).sigmoid(), self.proposed(z)
+                loc, scale = (1 - gate) * self.loc(z) + gate * proposed, softplus(self.scale(proposed.relu()))
+                z = pyro.sample(f"z_{t}", dist.Normal(loc, scale).mask(mask[:, t : t + 1]).to_event(1))
+                notes = dist.Bernoulli(self.emit(z).sigmoid()).mask(mask[:, t : t + 1]).to_event(1)
+                pyro.sample(f"x_{t}", notes, obs=x[:, t])
+
+    def guide(self, x, backwards, mask, lengths):
+        pyro.module("dmm", self)
+        packed = pack_padded_sequence(backwards, lengths, batch_first=True)
+        hidden, _ = pad_packed_sequence(
+            self.rnn(packed, self.h_0.expand(-1, len(x), -1).contiguous())[0], batch_first=True
+        )
+        z = self.z_q_0.expand(len(x), -1)
+        with pyro.plate("sequences", len(x)):
+            for t in pyro.markov(range(x.shape[1])):
+                h = 0.5 * (self.combine(z).tanh() + hidden[:, x.shape[1] - 1 - t])
+                q = dist.Normal(self.loc_q(h), softplus(self.scale_q(h)))
+                z = pyro.sample(f"z_{t}", q.mask(mask[:, t : t + 1]).to_event(1))
+
+
+def layers(*sizes):
+    steps = [(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(sizes)]
+    return nn.Sequential(*[step for pair in steps for step in pair][:-1])
+
+
+def deep_markov(batch, rounds):
+    """A program that reads the lengths of its sequences, and is replayed."""
+    torch.manual_seed(0)
+    lengths = torch.linspace(rounds, rounds // 2, batch).long()
+    mask = torch.arange(rounds) < lengths[:, None]
+    x = (torch.rand(batch, rounds, 88) < 0.05).float() * mask[..., None]
+    dmm = DeepMarkov()
+    args = (x, x.flip(1), mask, lengths)
+    yield Case(
+        f"deep Markov model, {rounds} rounds, batch {batch}", dmm.model, dmm.guide, args, {}, Trace_ELBO(), dmm.guide
+    )
 
 
 def variance(draw: Callable[[], dict[str, torch.Tensor]], names: list[str], draws: int = 300) -> float:
@@ -175,6 +239,9 @@ def measure(case: Case) -> tuple[str, ...]:
         for name, compiled in make.items()
     }
     params = bounds["ppvi"].init(0, *case.args)
+    begun = time.perf_counter()
+    bounds["compiled"].value_and_grad(None, params, *case.args)
+    first = f"{time.perf_counter() - begun:.1f} s"
     for name, value in params.items():
         positive = dist.constraints.positive if name.endswith("_scale") else dist.constraints.real
         pyro.param(name, value, constraint=positive)
@@ -198,7 +265,15 @@ def measure(case: Case) -> tuple[str, ...]:
     spread = "both exact" if max(ours, others) < 1e-8 else f"{ours / others:.2f}"
     strategy = ", ".join(map(str, case.strategies.values())) or "Reparam()"
     ratios = (ratio(times, name, "Pyro") for name in bounds)
-    return case.name, strategy, type(case.theirs).__name__, *(microseconds(x) for x in times.values()), *ratios, spread
+    return (
+        case.name,
+        strategy,
+        type(case.theirs).__name__,
+        *(microseconds(x) for x in times.values()),
+        *ratios,
+        first,
+        spread,
+    )
 
 
 def main():
@@ -208,8 +283,20 @@ def main():
         autoencoder(64, 784, 200, 10),
         semi_supervised(100, 784, 400, 50),
     )
-    rows = [measure(case) for cases in (mixture(), *autoencoders, schools(), geometric()) for case in cases]
-    header = ("", "strategy", "Pyro's loss", "ppvi", "compiled", "Pyro", "ppvi / Pyro", "compiled / Pyro", "variance")
+    replayed = (geometric(ppvi.Reinforce()), geometric(), deep_markov(20, 20))
+    rows = [measure(case) for cases in (mixture(), *autoencoders, schools(), *replayed) for case in cases]
+    header = (
+        "",
+        "strategy",
+        "Pyro's loss",
+        "ppvi",
+        "compiled",
+        "Pyro",
+        "ppvi / Pyro",
+        "compiled / Pyro",
+        "first",
+        "variance",
+    )
     table("A gradient on Pyro (median [min, max] of ratios by round)", header, rows)
 
 

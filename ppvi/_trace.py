@@ -84,6 +84,9 @@ class Trace(Mapping[str, Array]):
                 f"{close_to(site, self.choices)}"
             ) from None
 
+    def __contains__(self, site: object) -> bool:
+        return site in self.choices
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.choices)
 

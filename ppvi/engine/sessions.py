@@ -214,7 +214,7 @@ class Session(Generic[E]):
             yield
 
     def param(self, name: str, initial: Callable[[], Any], constraint: Any, role: str) -> Any:
-        if problem := named_otherwise("parameter", name, role, self.here()):
+        if not isinstance(name, str) and (problem := named_otherwise("parameter", name, role, self.here())):
             raise problem
         return self.parameters.value(self, name, initial, constraint, role)
 
@@ -285,8 +285,10 @@ class Session(Generic[E]):
 
     def log_prob(self, site: Site, value: Array, role: str, intermediates: Sequence[Any] = ()) -> Array:
         log_prob = self.log_probs(self, site, value, role, intermediates)
-        if problem := uneven(f"site {site.name!r} of the {role} at {self.here()}", "scale", site.scale, log_prob.shape):
-            raise problem
+        if site.scale is not None:
+            at = f"site {site.name!r} of the {role} at {self.here()}"
+            if problem := uneven(at, "scale", site.scale, log_prob.shape):
+                raise problem
         return log_prob
 
     def say_if_broadcast(self, site: Site, value: Array, log_prob: Array, role: str) -> None:

@@ -202,6 +202,12 @@ def memory_of(storage: Any) -> int:
     return storage._cdata
 
 
+DisableTorchFunction = torch._C.DisableTorchFunction
+"""Within it no mode sees functions."""
+IDENTITY = torch.Tensor._cdata.__get__  # type: ignore[attr-defined]
+"""By which `pyro.module` sees whether it has been given the parameter that it asks for."""
+
+
 def has_hooks(x: torch.Tensor) -> bool:
     """Whether something is to happen to the gradient of a tensor."""
     return bool(x._backward_hooks or x._post_accumulate_grad_hooks)  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ from ppvi.pyro._edges import careful
 from ppvi.pyro._located import code_of
 from ppvi.pyro._ops import OPS
 from ppvi.pyro._recipes import How, Recipe, expanded, parts
-from ppvi.pyro._regions import LIBRARY, onto, peel
+from ppvi.pyro._regions import LIBRARY, has_fixed_support, onto, peel
 from ppvi.pyro._stage import Sampler, draw
 
 
@@ -50,6 +50,9 @@ class SiteDistribution(engine.SiteDistribution):
     @property
     def name(self) -> str:
         return type(self.peeled).__name__
+
+    def bounds(self) -> list[torch.Tensor]:
+        return [] if has_fixed_support(type(self.peeled)) else super().bounds()
 
     @property
     def has_rsample(self) -> bool:
@@ -144,7 +147,8 @@ class SiteDistribution(engine.SiteDistribution):
         if isinstance(fn, TransformedDistribution):
             base = SiteDistribution(fn.base_dist)
             return _transformed(fn, base.inside(base._drawn(rng, how, detached, stacked)))
-        if isinstance(fn, Delta):  # there is nothing to draw
+        is_alone = not level() and not rng.ndim and (detached or not any(map(_lessens_variance, parts(fn))))
+        if is_alone or isinstance(fn, Delta):  # of which there is nothing to draw
             return how(fn, 0)
         recipe = Recipe(fn)
 
@@ -192,8 +196,10 @@ def evaluate(
         # The marker on a draw made another tensor of it, which the transform would otherwise have to invert.
         _compat.remember(transform, x, made)
         made = x
+    shape = fn.batch_shape + fn.event_shape
     try:
-        torch.broadcast_shapes(value.shape, fn.batch_shape + fn.event_shape)
+        if value.shape != shape:
+            torch.broadcast_shapes(value.shape, shape)
     except RuntimeError as error:
         return None, error
     with code_of(Origin.DENSITY, peel(fn)), careful():
@@ -228,6 +234,10 @@ _VARIANCE_ONLY = frozenset({"control_var"})
 is no part of the gradient, where theirs is zero."""
 
 
+def _lessens_variance(fn: Any) -> bool:
+    return not _VARIANCE_ONLY.isdisjoint(vars(fn))
+
+
 def _has_score(fn: Any) -> bool:
     return getattr(type(fn), "score_parts", Distribution.score_parts) is not Distribution.score_parts
 
@@ -259,11 +269,13 @@ def _own_rsample(fn: TransformedDistribution) -> bool:
 
 def unvalidated(fn: Any) -> Any:
     """The distribution with its log_prob continued beyond the support, and without looking at values."""
-    if not _compat.may_check_values(fn) and not hasattr(fn, "base_dist"):
+    base = getattr(fn, "base_dist", None)
+    inner = base if base is None else unvalidated(base)
+    if inner is base and not _compat.may_check_values(fn):
         return fn
     fn = copy.copy(fn)
-    if hasattr(fn, "base_dist"):
-        fn.base_dist = unvalidated(fn.base_dist)
+    if base is not None:
+        fn.base_dist = inner
     if _compat.may_check_values(fn):  # not else: to_event has the attribute of its base, which is the user's own
         _compat.leave_unchecked(fn)
     return fn

@@ -36,6 +36,7 @@ from ppvi.proofs.examine import misused_estimates
 from ppvi.pyro import _source as source, _watched as watched
 from ppvi.pyro._arguments import checked, is_frozen
 from ppvi.pyro._beginnings import Start, first_run
+from ppvi.pyro._borders import Known
 from ppvi.pyro._buffers import Modules, changed, places_in, put, unchanged, writing
 from ppvi.pyro._changing import Changing, WholeNumbers
 from ppvi.pyro._checking import Gradients
@@ -174,7 +175,7 @@ class Estimator:
             )
         with registering(), writing() as writes:
             if staging.plan is None:
-                value = self._replay(params, arguments).surrogate()
+                value = self._replay(params, arguments, staging.known).surrogate()
             else:
                 inputs = [*params.values(), torch.zeros(()), *arguments.tensors]
                 with as_staged():
@@ -202,7 +203,7 @@ class Estimator:
         with seeded(key), registering():
             return vmap(one)(torch.zeros(len(next(iter(params.values())))), params)
 
-    def _replay(self, params: Params, arguments: Arguments) -> Replay:
+    def _replay(self, params: Params, arguments: Arguments, known: Known | None = None) -> Replay:
         copies = arguments.copies()
         if not torch.is_grad_enabled():
             params = {name: x.detach() for name, x in params.items()}
@@ -212,7 +213,8 @@ class Estimator:
             with torch.enable_grad(), arguments.lent(copies) as (args, kwargs):
                 return run_in(self.formula, session, args, kwargs)
 
-        return Replay(run, params, self.formula.strategies, self.modules, marking_of(self.formula.program).by_paths)
+        by_paths = marking_of(self.formula.program).by_paths
+        return Replay(run, params, self.formula.strategies, self.modules, by_paths, known)
 
     def arguments(self, args: Args, kwargs: Kwargs) -> Arguments:
         return Arguments((self.formula.model, self.formula.guide), self._sight.look, args, kwargs)

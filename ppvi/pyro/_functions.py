@@ -128,8 +128,10 @@ def applied(cls: Any, args: Any, kwargs: Any) -> Any:
     read = _read.get()
     if read is None:
         return _native(cls, *args, **kwargs)
-    args, kwargs = tree_map(read, (args, kwargs))
-    if not level() or cls.__module__.startswith("ppvi."):
+    is_ours = cls.__module__.startswith("ppvi.")
+    if not is_ours:
+        args, kwargs = tree_map(read, (args, kwargs))
+    if is_ours or not level():
         with within(Origin.OTHER if cls is CheckpointFunction else Origin.SPECIAL):
             return _native(cls, *args, **kwargs)
     if cls is CheckpointFunction:  # to save memory is the business of whoever runs the graph

@@ -20,6 +20,7 @@ from ppvi.compiler.surrogate import surrogate
 from ppvi.errors import EngineError
 from ppvi.proofs.orders import refuse, refuse_second
 from ppvi.pyro import _source as source
+from ppvi.pyro._borders import Known
 from ppvi.pyro._buffers import put, writing
 from ppvi.pyro._graphs import drop_aliases, fold, share, trace
 from ppvi.pyro._keys import Key, seeded
@@ -98,6 +99,8 @@ class Staging:
         """On a mesh, what runs a gradient there."""
         self.numbers = numbers
         """Tensors that numbers were read out of, and what was in them."""
+        self.known = Known()
+        """What its replays have shown."""
         self._arrays = {id(x) for x in plan.program.constants.values()} if plan else set()
         self._gradient: Callable[..., tuple[torch.Tensor, ...]] | None = None
         self._asked = plan is None or bool(learners)

@@ -51,7 +51,7 @@ def trace(function: Callable[..., Any], *tensors: torch.Tensor) -> GraphModule:
     """The graph of `function(*tensors)`."""
 
     def run(*fakes: torch.Tensor) -> Any:
-        with NoArrays():
+        with Untraced():
             return function(*fakes)
 
     return _compat.graph_of(run, tensors, KNOWN)
@@ -62,14 +62,22 @@ KNOWN = 4096
 entry of a plate."""
 
 
-class NoArrays(TorchFunctionMode):
+class Untraced(TorchFunctionMode):
     """Refuses to give out the numbers of a tensor that is traced, for which PyTorch gives an example's: a constant of the
-    graph."""
+    graph. Labels are looked up in place of being read by `one_hot`."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _ARRAYS and is_traced(args[0]):
             raise RuntimeError("an array is to be a value out of a tracing tensor")
-        return func(*args, **(kwargs or {}))
+        return (one_hot if func is torch.nn.functional.one_hot else func)(*args, **(kwargs or {}))
+
+
+def one_hot(labels: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+    """`one_hot`, which reads the labels to see that they are in range, as a lookup does when it runs."""
+    if num_classes < 1 or not is_traced(labels):
+        return torch.nn.functional.one_hot(labels, num_classes)
+    found = torch.eye(num_classes, dtype=torch.long, device=labels.device).index_select(0, labels.reshape(-1))
+    return found.reshape(*labels.shape, num_classes)
 
 
 def is_traced(x: torch.Tensor) -> bool:

@@ -11,7 +11,6 @@ import torch
 from pyro.distributions import Unit, constraints
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger
-from torch.overrides import TorchFunctionMode
 
 from ppvi._session import holding
 from ppvi.engine.minibatches import Plates, Stated, Whole
@@ -22,20 +21,15 @@ from ppvi.engine.statements import uneven
 from ppvi.errors import ProgramError
 from ppvi.pyro import _graphs as graphs, _source as source
 from ppvi.pyro._baselines import with_baseline
-from ppvi.pyro._buffers import batch_norm
 from ppvi.pyro._compat import (
     DETERMINISTIC,
     HANDLERS,
     Subsample,
     holds_value,
     in_place_of_rows,
-    is_functorch_wrapped_tensor,
     is_guided,
     is_lazy,
-    tree_map,
 )
-from ppvi.pyro._instead import put
-from ppvi.pyro._refused import HOOKS, refuse_hook
 from ppvi.pyro._rows import in_order, known
 from ppvi.pyro._valid import bare_axis, refuse_other_rows, unsaid
 from ppvi.strategies import Strategy
@@ -124,14 +118,13 @@ class Around(Messenger):
                 self.plates.refuse_unstated(name, frame.name)
         shape, dims = tuple(fn.batch_shape), [(frame.name, frame.dim, _round(frame), frame.size) for frame in frames]
         plates = self.plates.around(name, shape, dims)
-        at = f"site {name!r} of the {self.run.role} at {source.here()}"
         is_factor = isinstance(fn, Unit) and msg["is_observed"] and self.run.role == "guide"
         problem = bare_axis(fn, frames) if self.session.engine.validates else None
         if problem := problem or (unsaid(fn) if is_factor else None):
-            raise ProgramError(f"{at} {problem}")
+            raise ProgramError(f"{self._at(name)} {problem}")
         if is_factor and not fn.has_rsample:
             self.session.engine.effects.factor(self.session, name, fn)
-        if msg["mask"] is not None and (problem := uneven(at, "mask", msg["mask"], fn.batch_shape)):
+        if msg["mask"] is not None and (problem := uneven(self._at(name), "mask", msg["mask"], fn.batch_shape)):
             raise problem
         # Densities and credit are the objective's, which has gradients whether or not the program is under `no_grad`; what
         # the program draws there is a constant to it.
@@ -140,7 +133,8 @@ class Around(Messenger):
         infer = msg["infer"]
         if msg["value"] is None and "baseline" in infer:
             infer = with_baseline(infer, fn, name, source.here())
-        with draws, torch.set_grad_enabled(self.grad):
+        same = torch.is_grad_enabled() == self.grad
+        with draws, nullcontext() if same else torch.set_grad_enabled(self.grad):
             msg["value"] = self.run.sample(
                 Site(
                     name=name,
@@ -152,6 +146,9 @@ class Around(Messenger):
                     plates=plates,
                 )
             )
+
+    def _at(self, name: str) -> str:
+        return f"site {name!r} of the {self.run.role} at {source.here()}"
 
     def _plate(self, msg: Any) -> None:
         name, fn = msg["name"], msg["fn"]
@@ -265,131 +262,3 @@ def _subsample(name: str, size: Any = None, count: Any = None, rows: Any = None,
 
 
 _native = in_place_of_rows(_subsample)
-
-
-class Reading(TorchFunctionMode):
-    """Where a module reads a parameter of its own, it gets the session's value; and a table is read at a place that is a
-    tensor without PyTorch's turning that into a number."""
-
-    def __init__(self, session: Session, read: Callable[[Any], Any]):
-        super().__init__()
-        self.session = session
-        self.read = read
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _FACTS:
-            return func(*args, **(kwargs or {}))
-        kwargs = kwargs or {}
-        if not all(type(x) in _OWN for x in args) or kwargs or self.session.engine.buffers.places:
-            args, kwargs = _read(self.read, args), _read(self.read, kwargs)
-        if func in _SEEN or "out" in kwargs:
-            return self._seen(func, args, kwargs)
-        return func(*args, **kwargs)
-
-    def _seen(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A function that does more than to compute with its operands."""
-        refuse_hook(func)
-        if func == _DATA and is_functorch_wrapped_tensor(args[0]):
-            raise RuntimeError("accessing `data` of a tensor that is traced")
-        operands = (*args, *kwargs.values())
-        of = operands[1:] if func == torch.Tensor.new_tensor else operands
-        if func in _LEAVING or (func in _MADE_OF and not isinstance(of[0], torch.Tensor)):
-            self.session.engine.effects.read_out(self.session, of)
-        out = kwargs.get("out")
-        if isinstance(out, torch.Tensor) and is_functorch_wrapped_tensor(out):
-            found = func(*args, **{name: x for name, x in kwargs.items() if name != "out"})
-            return out.copy_(found) if found.shape == out.shape else func(*args, **kwargs)
-        if func in _INSTEAD:
-            return _INSTEAD[func](*args, **kwargs)
-        return func(*args, **kwargs)
-
-
-def _read(read: Callable[[Any], Any], x: Any) -> Any:
-    """Operands with what stands for their tensors, as by `tree_map`, which takes as long as the operation."""
-    kind = type(x)
-    if kind is torch.Tensor or isinstance(x, torch.Tensor):
-        return read(x)
-    if kind is tuple or kind is list:
-        return kind([_read(read, part) for part in x])
-    if kind is dict:
-        return {name: _read(read, part) for name, part in x.items()} if x else x
-    return x if kind in _PLAIN else tree_map(read, x)
-
-
-_PLAIN = frozenset({int, float, bool, str, type(None), slice, torch.dtype, torch.device, torch.Size})
-"""What has no tensors in it; of a size `tree_map` would make a tuple, which `Tensor.new` takes as numbers."""
-
-_OWN = _PLAIN | {torch.Tensor}
-"""What nothing stands for, where there are no buffers."""
-
-
-def _looked_up(table: torch.Tensor, index: Any) -> torch.Tensor:
-    """`table[index]`, with places of no axes taken as places along an axis of size one, which is then left out."""
-    items = list(index) if isinstance(index, tuple) else [index]
-    single = [i for i, item in enumerate(items) if _is_place(item) and item.ndim == 0]
-    if not single:
-        return table[index]
-    if any(_is_place(item) and item.ndim for item in items):
-        return table[tuple(item[None] if i in single else item for i, item in enumerate(items))]
-    for ahead in [i for i, item in enumerate(items) if item is ...]:
-        named = sum(item is not None for item in items) - 1
-        items[ahead : ahead + 1] = [slice(None)] * (table.ndim - named)
-        single = [i for i, item in enumerate(items) if _is_place(item)]
-    kept = [i for i, item in enumerate(items) if not isinstance(item, int)]
-    found = table[tuple(slice(None) if i in single else item for i, item in enumerate(items))]
-    for i in reversed(single):
-        found = found.movedim(kept.index(i), 0)[items[i][None]][0]
-    return found
-
-
-def _one_hot(labels: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
-    """`one_hot`, which reads the labels to see that they are in range, as a lookup does when it runs."""
-    if num_classes < 1 or not is_functorch_wrapped_tensor(labels):
-        return torch.nn.functional.one_hot(labels, num_classes)
-    return _looked_up(torch.eye(num_classes, dtype=torch.long), labels)
-
-
-def _cross_entropy(logits: torch.Tensor, target: torch.Tensor, *options: Any, **named: Any) -> torch.Tensor:
-    """`binary_cross_entropy_with_logits` of each entry as the kernel has it; traced or vectorised it has three times as many
-    operations."""
-    if options or {name: x for name, x in named.items() if x is not None} != {"reduction": "none"}:
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits, target, *options, **named)
-    return (1 - target) * logits - torch.nn.functional.logsigmoid(logits)
-
-
-def _squeezed(x: torch.Tensor, *dims: Any, **named: Any) -> torch.Tensor:
-    """`squeeze`, of which `torch.vmap` has no rule for lanes without axes."""
-    return torch.squeeze(x, *dims, **named) if x.ndim else x
-
-
-def _is_place(item: Any) -> bool:
-    return isinstance(item, torch.Tensor) and item.dtype not in (torch.bool, torch.uint8)
-
-
-_INSTEAD: dict[Any, Callable[..., Any]] = {
-    torch.nn.functional.batch_norm: batch_norm,
-    torch.nn.functional.one_hot: _one_hot,
-    torch.nn.functional.binary_cross_entropy_with_logits: _cross_entropy,
-    torch.Tensor.__getitem__: _looked_up,
-    torch.Tensor.__setitem__: put,
-    torch.Tensor.squeeze: _squeezed,
-    torch.squeeze: _squeezed,
-}
-"""What is called in place of a function of PyTorch's."""
-
-_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
-"""Through which a program reads and writes past autograd, which no graph has a word for."""
-
-_FACTS = frozenset(
-    [getattr(torch.Tensor, name).__get__ for name in ("requires_grad", "shape", "dtype", "device", "layout", "ndim")]
-) | {torch.Tensor.size, torch.Tensor.dim, torch.Tensor.is_floating_point}
-"""What a module's parameter and what stands for it have in common; and whether it is trained, which is the parameter's own."""
-
-_LEAVING = frozenset({torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__})
-"""By which numbers leave PyTorch without an operation."""
-
-_MADE_OF = frozenset({torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor})
-"""By which they do among Python's own, to come back in a new tensor."""
-
-_SEEN = frozenset({_DATA, *HOOKS, *_LEAVING, *_MADE_OF, *_INSTEAD})
-"""What does more than to compute with its operands."""

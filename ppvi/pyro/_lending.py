@@ -114,14 +114,20 @@ class Arguments:
     def _refuse_others(self, given: Sequence[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Refuse a change of containers, or of what is no tensor."""
         before = tree_unflatten(given, self._tree)
-        for (name, old), new in zip(self._by_name(*before), (*args, *kwargs.values()), strict=True):
-            (leaves, tree), (others, shape) = tree_flatten(old), tree_flatten(new)
-            if tree != shape or any(x is not y for x, y in zip(leaves, others, strict=True)):
-                raise self._changed(name)
+        (old, tree), (new, shape) = tree_flatten(before), tree_flatten((args, kwargs))
+        if tree != shape or any(x is not y for x, y in zip(old, new, strict=True)):
+            raise self._changed(self._first_changed(before, args, kwargs))
         if self.constants.things:
             _, world, versions = self._borrowed
             if not world.watch.holds() or versions != list(map(_version, _tensors_in(world))):
                 self._refuse_changed_things()
+
+    def _first_changed(self, before: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        for (name, old), new in zip(self._by_name(*before), (*args, *kwargs.values()), strict=True):
+            (leaves, tree), (others, shape) = tree_flatten(old), tree_flatten(new)
+            if tree != shape or any(x is not y for x, y in zip(leaves, others, strict=True)):
+                return name
+        raise AssertionError("what has changed is in an argument")
 
     def _refuse_changed_things(self) -> None:
         things, before, versions = self._borrowed

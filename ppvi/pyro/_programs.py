@@ -24,13 +24,21 @@ from ppvi.errors import EngineError
 from ppvi.ir import Origin
 from ppvi.pyro import _graphs as graphs, _source as source, _stage as stage, _summing as summing
 from ppvi.pyro._buffers import Buffers, Modules, SharedNameError, Written
-from ppvi.pyro._compat import disable_current_modes, is_functorch_wrapped_tensor, is_validation_enabled, level
+from ppvi.pyro._compat import (
+    DisableTorchFunction,
+    disable_current_modes,
+    is_functorch_wrapped_tensor,
+    is_validation_enabled,
+    level,
+)
 from ppvi.pyro._distributions import SiteDistribution, evaluate, without_masked
 from ppvi.pyro._divergences import divergence
 from ppvi.pyro._functions import calls_noted
-from ppvi.pyro._handlers import Around, Direct, Reading
+from ppvi.pyro._handlers import Around, Direct
 from ppvi.pyro._located import note, within
 from ppvi.pyro._ops import OPS
+from ppvi.pyro._reading import Reading
+from ppvi.pyro._recipes import ingredients_of_library
 from ppvi.pyro._refused import Seed
 from ppvi.pyro._regions import support_of
 from ppvi.pyro._stage import DynamicError
@@ -96,6 +104,8 @@ class Effects:
     """Told at the end what is to be in the buffers of modules."""
     factor: Callable[[Session, str, Any], None] = lambda session, name, fn: None
     """Told of a guide's factor that is the density of a draw which is no site."""
+    crossed: Callable[[Any, Any, Any, Any], Any] | None = None
+    """Told of every function of PyTorch's that a program calls, its operands and its result, which it returns."""
 
 
 def _read_out(session: Session[PyroPrograms], tensors: Any) -> None:
@@ -133,6 +143,8 @@ class PyroPrograms:
 
     def __post_init__(self) -> None:
         self.buffers = Buffers(getattr(self.modules, "places", ()))
+        self._names: dict[int, str] = {}
+        """Of the parameters that are `named`, by their identities."""
         self.marks: Marks | None = self.effects.marks
 
     @contextmanager
@@ -145,7 +157,7 @@ class PyroPrograms:
         with store.scope(), pyro.validation_enabled(cast(bool, 0)):
             try:
                 read = functools.partial(self.read, session)
-                with Reading(session, read), calls_noted(read):
+                with Reading(session, read, self.effects.crossed), calls_noted(read):
                     yield
                 self._seed.refuse_another()
             finally:
@@ -186,9 +198,11 @@ class PyroPrograms:
     def own_name(self, parameter: torch.nn.Parameter, name: str, role: str) -> str:
         """The name of a module's parameter, of which no other has the same."""
         shared = getattr(self.modules, "shared", ())
-        known = self.modules.setdefault(parameter, f"{role}.{name}" if name in shared else name)
-        if self.named.setdefault(known, parameter) is not parameter:
-            raise SharedNameError(known, role, self.here())
+        if (known := self._names.get(id(parameter))) is None:
+            known = self.modules.setdefault(parameter, f"{role}.{name}" if name in shared else name)
+            if self.named.setdefault(known, parameter) is not parameter:
+                raise SharedNameError(known, role, self.here())
+            self._names[id(parameter)] = known
         if known != name and name not in shared and isinstance(self.modules, Modules):
             self.modules.aliases[name] = known
         return known
@@ -197,8 +211,10 @@ class PyroPrograms:
         """What stands for a tensor that may be a module's parameter, which where parameters are made is itself; one that a
         handler has hidden went to Pyro's store, and is a constant."""
         name = None
-        if type(x) is not torch.Tensor and isinstance(x, torch.nn.Parameter):
-            name = self.modules.get(x) if x.requires_grad and not session.parameters.makes else None
+        kind = type(x)
+        if kind is torch.nn.Parameter or (kind is not torch.Tensor and isinstance(x, torch.nn.Parameter)):
+            if x.requires_grad and not session.parameters.makes:
+                name = self._names.get(id(x)) or self.modules.get(x)
             if name is None and x.requires_grad and pyro.get_param_store().param_name(x) is not None:
                 with disable_current_modes():
                     return x.detach()
@@ -245,7 +261,16 @@ class PyroPrograms:
     def evaluate(
         self, fn: Any, value: torch.Tensor, intermediates: Sequence[Any], relaxed: bool
     ) -> tuple[torch.Tensor | None, Exception | None]:
-        return evaluate(fn, value, intermediates)
+        made_of = None if intermediates or level() or self.buffers.places else ingredients_of_library(fn)
+        if made_of is None or type(value) is not torch.Tensor:
+            return evaluate(fn, value, intermediates)
+        # To those who watch what functions a program calls, a library's density is one of them.
+        with DisableTorchFunction():
+            found = evaluate(fn, value, intermediates)
+        if self.effects.crossed is not None and found[0] is not None:
+            with within(Origin.DENSITY):
+                self.effects.crossed(made_of.kinds, (*made_of.tensors, value), {}, found[0])
+        return found
 
     def summed(
         self,

@@ -13,7 +13,7 @@ or sampler, whose selections leave out what is impossible, nor in a `torch.autog
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Marks:
     def behind(self, operands: Any) -> int:
         """The numbers of any of these operands."""
         found = 0
-        for tensor in strided(operands):
+        for tensor in strided(operands) if self._marks else ():
             if mark := self._marks.get(memory_of(tensor.untyped_storage())):
                 found |= mark[1]
         return found
@@ -66,7 +66,13 @@ class Provenance(TorchDispatchMode):
         """The bits of what is followed and is no draw."""
         self.reads: dict[int, str] = {}
         """The number of a draw -> file and line of the first read or jump that depends on it."""
-        self._paused = False
+        self.learns = False
+        """Whether it is noted what operations do on whatever they are done."""
+        self.worst = SMOOTH
+        """What they have done since this was last set."""
+        self._made: Sequence[torch.Tensor] = ()
+        """The results of the last operation."""
+        self.is_paused = False
         self._marks = Marks()
 
     def follow(self, draw: torch.Tensor, is_draw: bool = True) -> int:
@@ -90,45 +96,63 @@ class Provenance(TorchDispatchMode):
     @contextmanager
     def paused(self) -> Iterator[None]:
         """What is computed here is not followed."""
-        outer, self._paused = self._paused, True
+        outer, self.is_paused = self.is_paused, True
         try:
             yield
         finally:
-            self._paused = outer
+            self.is_paused = outer
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self._paused or not self._marks:
+        if self.is_paused or not (self._marks or self.learns):
             return func(*args, **kwargs)
         kind = kind_of(func)
-        operands = (*args[kind.first :], *kwargs.values()) if kwargs else args[kind.first :]
+        operands = strided((*args[kind.first :], *kwargs.values()) if kwargs else args[kind.first :])
         behind = self._marks.behind(operands)
-        if not behind:
+        if not behind and not self.learns:
             return func(*args, **kwargs)
-        users = origin() is Origin.OTHER
-        if kind.reads or (users and (kind.rounds or kwargs.get("rounding_mode"))):
+        users, rounds = origin() is Origin.OTHER, kind.rounds or bool(kwargs.get("rounding_mode"))
+        if behind and (kind.reads or (users and rounds)):
             self.read(operands)
         result = func(*args, **kwargs)
-        results = list(strided((result, *(args[i] for i in kind.writes if i < len(args)))))
-        if results:
-            self.read([x for x in strided(operands) if not _is_real(x)])
-        for tensor in results:
-            if users or _is_real(tensor):
-                self._marks.add(tensor, behind)
+        results = strided(result)
+        if self.learns:
+            jumps = rounds or (any(map(is_real, operands)) and not all(map(is_real, results)))
+            # To keep a result for its derivative autograd detaches it right away.
+            stops = (kind.stops and not any(args[0] is x for x in self._made)) or not torch.is_grad_enabled()
+            self._made = self._made if kind.stops else results
+            self.worst = max(self.worst, READS if kind.reads else JUMPS if jumps else STOPS if stops else SMOOTH)
+        if behind:
+            self._mark([*results, *strided([args[i] for i in kind.writes if i < len(args)])], operands, behind, users)
         return result
 
+    def _mark(
+        self, results: Sequence[torch.Tensor], operands: Sequence[torch.Tensor], behind: int, users: bool
+    ) -> None:
+        if results and (chosen := [x for x in operands if not is_real(x)]):
+            self.read(chosen)
+        for tensor in results:
+            if users or is_real(tensor):
+                self._marks.add(tensor, behind)
 
-def strided(tree: Any) -> Iterator[torch.Tensor]:
+
+SMOOTH, STOPS, JUMPS, READS = range(4)
+"""What an operation does, whatever it is of: nothing of what follows; a constant is made; it jumps; Python reads its result."""
+
+
+def strided(tree: Any) -> list[torch.Tensor]:
     """The tensors of lists and tuples that lie in memory."""
+    found: list[torch.Tensor] = []
     for part in tree if isinstance(tree, list | tuple) else (tree,):
         if isinstance(part, torch.Tensor):
             if part.layout is torch.strided:
-                yield part
+                found.append(part)
         elif isinstance(part, list | tuple):
-            yield from strided(part)
+            found += strided(part)
+    return found
 
 
-def _is_real(x: torch.Tensor) -> bool:
+def is_real(x: torch.Tensor) -> bool:
     return x.dtype.is_floating_point or x.dtype.is_complex
 
 
@@ -139,6 +163,8 @@ class Kind(NamedTuple):
     """In ATen, without overload, whether or not it changes its operand in place."""
     reads: bool
     rounds: bool
+    stops: bool
+    """Whether its result is a constant."""
     first: int
     """The first of its operands of which it takes more than shape and dtype."""
     writes: tuple[int, ...]
@@ -153,6 +179,7 @@ def kind_of(func: Any) -> Kind:
         name=name,
         reads=name not in _MASKED and not READING.isdisjoint(func.tags),
         rounds=name in _ROUNDING,
+        stops=name == "detach",
         first=int(name in ("fill", "copy") or name.startswith("new_") or name.endswith("_like")),
         writes=tuple(i for i, x in arguments if x.alias_info is not None and x.alias_info.is_write),
     )

@@ -107,12 +107,15 @@ def _is_made(part: Any) -> bool:
 
 def parts(thing: Any) -> Iterator[Distribution]:
     """A distribution, and those that it is made of."""
-    distributions = (part for *_, part in _attributes(thing, _is_distribution) if _is_distribution(part))
-    yield from {id(part): part for part in (thing, *distributions)}.values()
-
-
-def _is_distribution(part: Any) -> bool:
-    return isinstance(part, Distribution)
+    found = {id(thing): thing}
+    left = [thing]
+    while left:
+        for name, value in vars(left.pop()).items():
+            for part in () if name == REMEMBERED or type(value) in _LEAVES else tree_leaves(value):
+                if isinstance(part, Distribution) and id(part) not in found:
+                    found[id(part)] = part
+                    left.append(part)
+    yield from found.values()
 
 
 def _attributes(
@@ -122,11 +125,40 @@ def _attributes(
     met = {id(thing)} if met is None else met
     for name, value in vars(thing).items():
         # What a transform remembers of the values that it was given last is no part of it.
-        for part in () if name == REMEMBERED else tree_leaves(value):
+        for part in () if name == REMEMBERED else (value,) if type(value) in _LEAVES else tree_leaves(value):
             yield thing, name, part
             if id(part) not in met and followed(part):
                 met.add(id(part))
                 yield from _attributes(part, followed, met)
+
+
+_LEAVES = frozenset({torch.Tensor, torch.nn.Parameter, torch.Size, bool, int, float, str})
+"""What holds nothing, of which no tree need be made."""
+
+
+class Made(NamedTuple):
+    """What a library's distribution is made of, by itself and in tensors that stand for nothing else."""
+
+    kinds: tuple[type, ...]
+    tensors: list[torch.Tensor]
+
+
+def ingredients_of_library(fn: Any) -> Made | None:
+    """What a distribution is made of; None of one that is not all a library's, or has tensors elsewhere than as attributes."""
+    kinds, tensors = list[type](), list[torch.Tensor]()
+    while is_library(fn):
+        kinds.append(type(fn))
+        for name, value in vars(fn).items():
+            if type(value) is torch.Tensor:
+                tensors.append(value)
+            elif name != "base_dist" and type(value) not in _NUMBERS:
+                return None
+        if (fn := getattr(fn, "base_dist", None)) is None:
+            return Made(tuple(kinds), tensors)
+    return None
+
+
+_NUMBERS = frozenset({torch.Size, bool, int, float, str, type(None)})
 
 
 def _repeated(recipe: Recipe) -> list[bool | None]:

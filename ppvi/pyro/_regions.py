@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,14 @@ def peel(fn: Any) -> Any:
     while isinstance(fn, Independent) or is_masked(fn):
         fn = fn.base_dist
     return fn
+
+
+@functools.lru_cache(256)
+def has_fixed_support(cls: type) -> bool:
+    """Whether all distributions of a class have one support, of which no end is an array."""
+    support = getattr(cls, "support", None)
+    is_one = isinstance(support, constraints.Constraint) and not isinstance(support, property)
+    return is_one and not LIBRARY.declared(support).bounds
 
 
 def support_of(constraint: Any) -> Support:

@@ -7,8 +7,9 @@ sites have had so far. Of the objective nothing is known but its value: it is on
 coupled.
 
 A site for which the user names nothing goes by the path of its draw if it can, for as long as nothing that depends on the
-draw is read or jumps (`ppvi.pyro._provenance`): Python reads no number, and the program uses no comparison, no rounding and no
-index. Otherwise the objective may jump there: the draw is then a constant for every gradient, and is weighed by its score.
+draw is read or jumps (`ppvi.pyro._provenance`, or `ppvi.pyro._borders` once the program is known): Python reads no number, and
+the program uses no comparison, no rounding and no index. Otherwise the objective may jump there: the draw is then a constant
+for every gradient, and is weighed by its score.
 Which of both is known when the run ends, and not before (`Undecided`). Neither changes the draws; whether a draw is read or
 jumps is a function of draws that have been read before, which are constants; so the estimate is unbiased either way.
 
@@ -20,17 +21,13 @@ known that they jump. A `torch.autograd.Function` has the derivative that it sta
 from __future__ import annotations
 
 import functools
-import math
 import zlib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-import numpy as np
 import torch
 
-from ppvi._ops import Array
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
 from ppvi.engine import sites as engine
 from ppvi.engine.distributions import NoDensityError
@@ -40,13 +37,15 @@ from ppvi.engine.sites import Drawn, Place, route_of, undensed
 from ppvi.engine.unstaged import ONE_BY_ONE
 from ppvi.errors import StrategyError
 from ppvi.ir import Origin
+from ppvi.pyro._borders import AnewError, Borders, Known
 from ppvi.pyro._buffers import Written, written
 from ppvi.pyro._distributions import SiteDistribution
 from ppvi.pyro._ops import OPS
 from ppvi.pyro._programs import Effects, PyroPrograms, drawn, scope_of
 from ppvi.pyro._provenance import Provenance
 from ppvi.pyro._refused import refuse_unreplayable
-from ppvi.pyro._trees import stacked, tree_map
+from ppvi.pyro._rest import Rest
+from ppvi.pyro._trees import tree_map
 from ppvi.strategies import Draw, LeaveOneOut, Reinforce, Site, Strategy
 from ppvi.strategies.alternatives import LIMIT
 
@@ -70,6 +69,7 @@ class Replay:
         chosen: Mapping[str, Strategy],
         modules: MutableMapping[Any, str],
         by_paths: bool = False,
+        known: Known | None = None,
     ):
         self.evaluate = evaluate
         self.params = params
@@ -78,6 +78,8 @@ class Replay:
         self.by_paths = by_paths
         """Whether the objective's formula holds for draws that carry their own gradient only."""
         self.provenance = Provenance()
+        self.known = known or Known()
+        self.borders = Borders(self.known, self.provenance)
         self.runs = self.depth = 0
         self.plates: Mapping[str, Stated] = {}
         """What is known of plates before a run."""
@@ -89,11 +91,18 @@ class Replay:
 
     def surrogate(self) -> torch.Tensor:
         """The scalar whose value is the estimate and whose gradient is the gradient estimate."""
-        try:
-            values, control = self.agreed(lambda: self.estimate([], []))
-        except RecursionError as error:
-            raise self.nested() from error
-        return values[0] + control
+        state = torch.get_rng_state()
+        while True:
+            self.provenance.learns, self.runs = self.known.learns, 0
+            try:
+                values, control = self.agreed(lambda: self.estimate([], []))
+            except RecursionError as error:
+                raise self.nested() from error
+            except AnewError:
+                torch.set_rng_state(state)
+            else:
+                self.borders.ended()
+                return values[0] + control
 
     def agreed(self, function: Callable[[], T]) -> T:
         """What a function of whole runs returns, with every plate of them at its minibatch."""
@@ -125,12 +134,14 @@ class Replay:
             value = self.evaluate(run.session(plain=False))
         except Finished as finished:
             return finished.rest.estimates
+        for tail in run.pending:
+            cast(Rest, tail.k).ran.append((tail.value, value.detach()))
         return lambda: ({0: value}, 0.0)
 
-    def draw(self, before: Sequence[torch.Tensor], states: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+    def draw(self, before: Sequence[torch.Tensor], states: Sequence[torch.Tensor]) -> torch.Tensor:
         """The objective's value, given the values of its first sites, with the others simply drawn."""
         run = self.begun([x.detach() for x in before], states)
-        return {0: self.evaluate(run.session(plain=True)).detach()}
+        return self.evaluate(run.session(plain=True)).detach()
 
     def begun(self, before: Sequence[torch.Tensor], states: Sequence[torch.Tensor]) -> Replayed:
         """One more run."""
@@ -175,8 +186,10 @@ class Replayed:
 
     def session(self, plain: bool) -> Session:
         """The session of the run, in which sites are simply drawn, or are credited."""
-        around = nullcontext if plain else lambda: self.replay.provenance
-        effects = Effects(None, Origin.OTHER, self.random, self.read_out, self.write, self.factor)
+        replay = self.replay
+        around = (lambda: replay.provenance) if replay.known.watches_all and not plain else nullcontext
+        crossed = None if plain else replay.borders.crossed()
+        effects = Effects(None, Origin.OTHER, self.random, self.read_out, self.write, self.factor, crossed)
         return session_of(
             self.replay, effects, plain, draws=self.draw, log_probs=self.log_prob, recorder=Recorder(around)
         )
@@ -201,7 +214,7 @@ class Replayed:
             value = strategy.draw(at.site, session.scope.keys).value
         if not value.requires_grad:  # there is no gradient that could be missed
             return Drawn(value, at.site.intermediates, "path")
-        undecided = Undecided(self._rest(at, None), at, value)
+        undecided = Undecided(self.replay, self._rest(at, None), at, value)
         self.pending.append(undecided.tail())
         return Drawn(undecided.value, undecided.through(at.site.intermediates), "path")
 
@@ -235,12 +248,13 @@ class Replayed:
     def log_prob(
         self, session: Session, site: engine.Site, value: Any, role: str, intermediates: Sequence[Any]
     ) -> torch.Tensor:
-        self.read_out(session, SiteDistribution(site.fn).bounds())
+        if self.replay.known.follows and not session.scope.plain:
+            self.read_out(session, SiteDistribution(site.fn).bounds())
         return computed(session, site, value, role, intermediates, ONE_RUN)
 
     def read_out(self, session: Session, tensors: Any) -> None:
         if not session.scope.plain:
-            self.replay.provenance.read(tensors)
+            self.replay.borders.read(tensors)
 
     def write(self, session: Session, buffers: Written) -> None:
         for buffer, value in () if session.scope.plain else buffers:
@@ -288,30 +302,35 @@ SCORE = LeaveOneOut()
 class Undecided:
     """A draw that carries its own gradient unless what depends on it is read or jumps."""
 
-    def __init__(self, k: Rest, at: Place, drawn: torch.Tensor):
-        self.k, self.at = k, at
-        self.value = Held.apply(self, drawn)
-        self.number = k.replay.provenance.follow(self.value)
+    def __init__(self, replay: Replay, k: Rest, at: Place, drawn: torch.Tensor):
+        self.replay, self.k, self.at = replay, k, at
+        self.value = self._held(drawn)
+        self.number = replay.borders.follow(self.value)
 
     @property
-    def is_read(self) -> bool:
-        return self.number in self.k.replay.provenance.reads
+    def read_at(self) -> str | None:
+        """Where it is read or jumps, if it is."""
+        return None if self.number is None else self.replay.provenance.reads.get(self.number)
 
     def through(self, intermediates: Sequence[Any]) -> Sequence[Any]:
         """What its sampler computed on the way, which is held constant where the draw is."""
-        return [(transform, tree_map(lambda x: Held.apply(self, x), x)) for transform, x in intermediates]
+        return [(transform, tree_map(self._held, x)) for transform, x in intermediates]
+
+    def _held(self, x: torch.Tensor) -> torch.Tensor:
+        with self.replay.provenance.paused():
+            return Held.apply(self, x)
 
     def tail(self) -> Tail:
         return Tail(self.k, lambda: self.k.run(self.value), (self.weighed,), value=self.value)
 
     def weighed(self, terms: Stack) -> Stack:
         """The rest, by the path or by the score of the draw."""
-        if not self.is_read:
+        if self.read_at is None:
             return terms
-        if self.k.replay.by_paths:
+        if self.replay.by_paths:
             raise StrategyError(
                 f"site {self.at.name!r} at {self.at.where}: Python reads, or the program compares or rounds, a number that "
-                f"depends on it at {self.k.replay.provenance.reads[self.number]}. The objective holds for draws that carry "
+                f"depends on it at {self.read_at}. The objective holds for draws that carry "
                 f"their own gradient, and it may jump in this one. Use an objective such as `iwelbo`, for any draws."
             )
         # A seed of its own: the numbers that follow in the stream are those of the rest, in every run of it.
@@ -320,7 +339,7 @@ class Undecided:
         try:
             draw = SCORE.around(self.at.site, draws)
         except NoDensityError as error:
-            read = f"it is read, compared or rounded at {self.k.replay.provenance.reads[self.number]}, so that"
+            read = f"it is read, compared or rounded at {self.read_at}, so that"
             raise undensed(self.at, read, error) from error
         outcome: Any = SCORE.estimate(Site(self.at.name, self.at.site.lanes, draw, OPS, None), self.k)
         return outcome.finish(terms)
@@ -336,60 +355,4 @@ class Held(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return None, None if ctx.undecided.is_read else gradient
-
-
-@dataclass(frozen=True)
-class Rest:
-    """`k`: the rest of the objective after a site, by replay. It runs when the run that reached the site is over."""
-
-    replay: Replay
-    name: str
-    lanes: tuple[int, ...]
-    alternatives: torch.Tensor | None
-    before: tuple[torch.Tensor, ...]
-    states: tuple[torch.Tensor, ...]
-    """Of the random numbers, the same for every run of the rest: the last is at its beginning."""
-
-    ops = OPS
-
-    def __call__(self, value: Array) -> Tail:
-        return Tail(self, lambda: self.run(value), value=value)
-
-    def run(self, value: Array) -> Estimates:
-        return self.replay.estimate([*self.before, value], self.states)
-
-    def each(self, values: Array, *, sequential: bool = False) -> Later:
-        return Later(self, lambda: stacked(*[self.run(value) for value in values]))
-
-    def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Later:
-        return self.each(self.ops.choose(values, index), sequential=sequential)
-
-    def value(self, value: Array) -> Later:
-        return Later(self, lambda: (self._plain(value), 0.0))
-
-    def value_each(self, values: Array) -> Later:
-        return Later(self, lambda: (stacked(*[self._plain(value) for value in values]), 0.0))
-
-    def value_where(self, value: Array, values: Array, chosen: np.ndarray) -> Later:
-        marks = self.ops.array(chosen) > 0
-        marks = marks.reshape(len(chosen), 1, *chosen.shape[1:], *[1] * (values.ndim - chosen.ndim))
-        return self.value_each(torch.where(marks, values, value).flatten(0, 1))
-
-    def by_coupling(self) -> Sequence[tuple[Mapping[int, int], Rest]]:
-        coupled = {axis: size for axis, size in enumerate(self.lanes) if size > 1}
-        if self.alternatives is not None and len(self.alternatives) ** math.prod(self.lanes) > LIMIT:
-            raise StrategyError(
-                f"site {self.name!r}: the lanes {self.lanes} of a site in a program that is replayed are coupled, and their "
-                f"alternatives are too many. LeaveOneOut() or Reinforce() cost one run whatever is coupled."
-            )
-        return [(coupled, self)]
-
-    def along(self, i: int, weight: Array) -> Array:
-        return self.ops.sum(weight, range(len(self.lanes)))
-
-    def within(self, i: int, log_weight: Array, first: Array, runs: int) -> Array:
-        return self.along(i, log_weight)
-
-    def _plain(self, value: Array) -> dict[int, torch.Tensor]:
-        return self.replay.draw([*self.before, value], self.states)
+        return None, gradient if ctx.undecided.read_at is None else None

@@ -10,6 +10,7 @@ import torch
 from pyro.nn import PyroModule
 from pyro.poutine.messenger import Messenger
 from torch.distributions import transforms
+from torch.overrides import TorchFunctionMode
 
 from tests.surface import require, require_all, require_name, taken_by
 
@@ -140,6 +141,36 @@ def test_tensors():
     x = torch.ones(2)
     same = x.untyped_storage()._cdata == x[:1].untyped_storage()._cdata
     require("torch", "views of a tensor have other storages by _cdata", same)
+    require("torch", "two tensors are one by _cdata", x._cdata != torch.ones(2)._cdata)
+
+
+def test_nodes_of_autograd():
+    class Marked(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.undecided = True
+            return x.clone()
+
+    y = 2 * Marked.apply(torch.ones(2, requires_grad=True))
+    (before, _), *_ = y.grad_fn.next_functions
+    require("torch", "the node of a Function has not what its ctx was given", hasattr(before, "undecided"))
+    require("torch", "a node is another object each time", y.grad_fn.next_functions[0][0] is before)
+
+
+def test_what_is_seen_of_a_function_of_pytorch():
+    functions = []
+
+    class Seen(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            functions.append(func)
+            return func(*args, **(kwargs or {}))
+
+    x = torch.ones(2)
+    with Seen():
+        torch.relu(x), x.relu(), bool(x[0]), int(x[0]), float(x[0]), x.tolist(), x.numpy(), x.detach_()
+    names = [func.__name__ for func in functions if func.__name__ != "__getitem__"]
+    held = names == "relu relu __bool__ __int__ __float__ tolist numpy detach_".split()
+    require("torch", f"of functions by which tensors are read, a mode sees {names}", held)
 
 
 def test_modules():
