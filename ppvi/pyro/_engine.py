@@ -21,7 +21,6 @@ from ppvi.engine.arguments import Sight
 from ppvi.engine.evaluations import evaluate, run_in
 from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import refuse_gaps
-from ppvi.engine.memory import abreast
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.pieces import Wanted
 from ppvi.engine.protocol import Args, Kwargs, Params, Seen, Start as AnyStart
@@ -154,12 +153,7 @@ class Estimator:
             return self._surrogate(staging, None, {n: Once.apply(why, x) for n, x in params.items()}, arguments)
 
     def surrogate_in(
-        self,
-        values: dict[str, Any] | None,
-        key: Key,
-        params: Params,
-        args: Args,
-        kwargs: Kwargs,
+        self, values: dict[str, Any] | None, key: Key, params: Params, args: Args, kwargs: Kwargs
     ) -> torch.Tensor:
         """The surrogate with the strategies in these states."""
         staging, arguments = self._prepared(params, args, kwargs)
@@ -246,8 +240,8 @@ class Estimator:
     ) -> Any:
         if isinstance(params, list):
             return [self.many(key, each, args, kwargs, n, function, given, particles) for each in params]
-        arguments, side_by_side = self.arguments(args, kwargs), abreast(n, particles, params, args, kwargs)
-        return many(self.formula, self.modules, key, checked(params), arguments, n, function, given, side_by_side)
+        given = checked(params), self.arguments(args, kwargs), n, function, given, particles
+        return many(self.formula, self.modules, key, *given)
 
     def completed(
         self, key: Key, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], wanted: Wanted
@@ -352,11 +346,7 @@ class Estimator:
         return gone_through(tape, every_outcome(tape, plan, params, arrays))
 
     def laid_out(
-        self,
-        params: Params,
-        args: Args,
-        kwargs: Kwargs,
-        kind: Callable[..., SiteDistribution],
+        self, params: Params, args: Args, kwargs: Kwargs, kind: Callable[..., SiteDistribution]
     ) -> tuple[Plan, list[torch.Tensor]]:
         """The plan with sites seen by strategies as this kind of distribution; and the tensors among the arguments."""
         self._run_first(params, args, kwargs)

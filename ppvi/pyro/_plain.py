@@ -12,6 +12,7 @@ import torch
 
 from ppvi.engine.evaluations import handles
 from ppvi.engine.formula import Formula
+from ppvi.engine.memory import abreast
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.pieces import Staged, Wanted
 from ppvi.engine.protocol import Params
@@ -39,10 +40,11 @@ def many(
     n: int,
     function: Callable[..., Any],
     given: Any,
-    side_by_side: int,
+    particles: int,
 ) -> Any:
-    """`n` runs of a function of the two handles, and each of an entry of what is given: so many at a time vectorised, or one by
-    one where a program reads what it draws."""
+    """`n` runs of a function of the two handles, and each of an entry of what is given: vectorised, as many at a time as there is
+    memory for, or one by one where a program reads what it draws."""
+    side_by_side = abreast(n, particles, params, arguments.tensors)
 
     def run(n: int, given: Any, vectorised: bool) -> Any:
         entries = beside(given, params, arguments.copies())
