@@ -22,7 +22,7 @@ from ppvi._loo import loo, masked_out
 from ppvi._ops import as_numpy
 from ppvi._options import door
 from ppvi._predict import predict
-from ppvi.approximate import FULL, Guides, LogJoint, on_fixed_supports, starts
+from ppvi.approximate import Guides, LogJoint, on_fixed_supports, starts
 from ppvi.approximation import Chains, Mode, apart, chained, climbs
 from ppvi.checks.tails import pareto_shape, threshold
 from ppvi.engine._arviz import group_of, variable
@@ -40,6 +40,9 @@ NOISE = 0.1
 
 MOST = 100_000
 """Dimensions in which chains are run."""
+
+DIMENSIONS = 300
+"""In which modes are looked for."""
 
 LEAST_ACCEPTED = 0.3
 """The share of proposals below which chains have not moved."""
@@ -268,9 +271,9 @@ def _of_chains(found: Chains, comparison: Comparison, between: Comparison, riche
 def _modes(freed: Freed) -> Finding:
     """Modes elsewhere, with the mass that their curvature says, beside that of the fit's own."""
     density, size = freed.density, freed.points.shape[1]
-    if size > FULL:
+    if size > DIMENSIONS:
         said = f"not looked for in {size:,} dimensions"
-        return Finding("modes", None, "good", said, MODES_BLIND, decides=True)
+        return Finding("modes", None, "unsure", said, MODES_BLIND)
     scale = np.diag(freed.scale) if freed.scale.ndim == 1 else freed.scale
     center = freed.points.mean(0)
     own, *found = climbs(density.each, [center, *starts(density, STARTS, 0)])
@@ -360,6 +363,10 @@ def _predicted(seen: Seen) -> Iterator[Finding]:
     densities = group_of(seen.drawn, "log_likelihood")
     for name in sorted({str(name) for name in drawn.data_vars if name in observed}):
         data, others = np.asarray(observed[name], float), np.asarray(drawn[name], float)[0]
+        if others.shape[1:] != data.shape:
+            said = f"{name} draws {others[0].size} at a time and its data are {data.size}: state a plate of them"
+            yield Finding(f"prediction of {name}", None, "unsure", said, blind)
+            continue
         if densities is not None and name in densities:
             kept = ~masked_out(densities[name])
             data, others = data[kept], others[:, kept]

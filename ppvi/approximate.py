@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
-from ppvi.approximation import Full, Gaussian, LostDensityError, Mode, apart, climbs, fitted, points_of, wide
+from ppvi.approximation import Gaussian, nearest
 from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
@@ -24,11 +24,8 @@ from ppvi.objective import Objective, estimator_of
 from ppvi.objectives import elbo
 from ppvi.program import Program
 
-FULL, MOST = 300, 100_000
-"""Dimensions up to which a mode is climbed to, and those of the largest models."""
-
-LEAST = 128
-"""The least number of points that the bound is an average over; of more dimensions they are eight times as many."""
+MOST = 100_000
+"""Dimensions of the largest models."""
 
 PARTICLES = 20
 """Draws of the Gaussian among which one of the posterior is chosen by its importance weight."""
@@ -91,15 +88,15 @@ class Guides:
 
 
 class LogJoint:
-    """The log joint density of a model's continuous sites in unconstrained space, what is finite summed out: a
-    `ppvi.approximation.Density` of any number of points.
+    """The log joint density of a model's continuous sites in unconstrained space, what is finite summed out: at
+    any number of points.
 
     Points go through a program in blocks, the last of which is filled with copies; `count` is how many an average is over.
     Parameters of the model have the values that are given.
     """
 
     def __init__(
-        self, guides: Guides, model: Model, key: Any, data: Data, params: Params | None = None, count: int | None = None
+        self, guides: Guides, model: Model, key: Any, data: Data, params: Params | None = None, count: int = 128
     ):
         self.guides, self.model, self.key = guides, model, key
         self.args, self.kwargs = data
@@ -116,12 +113,7 @@ class LogJoint:
         self._params = {name: (params or {})[name] for name in own}
         self._order = guides.order(guide)
         self.start = as_numpy(found[POINTS], float).reshape(-1)[self._order]
-        size = len(self.start)
-        self.count = count or (2 ** math.ceil(math.log2(max(LEAST, 8 * size))) if size <= FULL else LEAST)
-
-    def __call__(self, points: np.ndarray) -> tuple[float, np.ndarray]:
-        values, slopes = self.each(points)
-        return float(values.mean()), slopes
+        self.count = count
 
     def each(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The log density at each point, `(point,)`, and its gradient, `(point, dimension)`."""
@@ -154,7 +146,7 @@ class LogJoint:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The Gaussian from one mode of one version of the model."""
+    """A Gaussian of one version of the model."""
 
     version: str
     model: Model
@@ -202,8 +194,10 @@ def approximated(
     trainer.end(state)
     if not about.settled:
         warnings.warn(CUT if best.gaussian.lost else UNSETTLED, stacklevel=4)
-    alone = best.gaussian.rank is not None or (
-        guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values())
+    alone = (
+        not about.settled
+        or best.gaussian.rank is not None
+        or (guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values()))
     )
     options: dict[str, Any] = {"approximated": about, "particles": 1 if alone else PARTICLES}
     return Fit(trainer.params(state), state, why, time.monotonic() - began, (bound,), key, args, kwargs, **options)
@@ -264,8 +258,8 @@ def _differ(one: Sequence[Any], other: Sequence[Any]) -> bool:
     return any(not np.array_equal(as_numpy(x), as_numpy(y)) for x, y in zip(one, other, strict=True))
 
 
-def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) -> Iterator[Gaussian]:
-    """Those from the modes that different starts climb to."""
+def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) -> list[Gaussian]:
+    """Those that different starts lead to."""
     size = len(density.start)
     if size > MOST:
         raise ProgramError(
@@ -273,19 +267,7 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
             f"such as AutoNormal, or with one network for all of the data."
         )
     begun = starts(density, num_starts, seed)
-    if size > FULL:
-        yield from wide(density, density.each, begun, num_steps, seed) if begun else ()
-        return
-    modes: list[Mode] = []
-    climbed = climbs(density.each, begun)
-    for mode in sorted(climbed, key=lambda mode: -mode.log_density):  # of those near one another the highest
-        if np.isfinite(mode.log_density) and all(apart(mode, other) for other in modes):
-            modes.append(mode)
-    family = Full(size)
-    points = points_of(family, density.count, seed)
-    for mode in modes:
-        with suppress(LostDensityError):
-            yield fitted(density, mode, family, points, num_steps)
+    return nearest(density.each, begun, num_steps, seed) if begun else []
 
 
 def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ppvi.approximation.curvature as by_curvature
-from ppvi.approximation import LowRank, fitted, points_of, wide
+from ppvi.approximation import LowRank, fitted, nearest, points_of
 from ppvi.approximation.modes import Mode
 from ppvi.engine import memory
 from ppvi.engine.memory import abreast
@@ -12,14 +12,6 @@ from tests.engines import ENGINES, dist, on, ppl, xp
 
 RNG = np.random.default_rng(5)
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
-
-
-def found(each, *starts, steps=500):
-    def density(points):
-        values, slopes = each(points)
-        return float(values.mean()), slopes
-
-    return wide(density, each, starts, steps, 0)
 
 
 def covariance(gaussian):
@@ -44,7 +36,7 @@ def test_a_gaussian_in_raw_units_is_found_exactly():
     sizes = np.geomspace(1e-2, 1e2, size)
     inner = 0.9 ** np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
     mean, truth = 3 * sizes * RNG.normal(size=size), inner * np.outer(sizes, sizes)
-    (one,) = found(gaussian(mean, np.linalg.inv(truth)), np.zeros(size))
+    (one,) = nearest(gaussian(mean, np.linalg.inv(truth)), [np.zeros(size)])
     np.testing.assert_allclose((one.loc - mean) / sizes, 0, atol=1e-2)
     np.testing.assert_allclose(covariance(one) / np.outer(sizes, sizes), inner, atol=2e-2)
     assert one.settled
@@ -58,7 +50,7 @@ def test_a_diagonal_and_some_directions(monkeypatch):
     size = 400
     own, ways = np.geomspace(0.1, 10, size), RNG.normal(size=(size, 3))
     truth = (np.eye(size) + ways @ ways.T) * np.outer(own, own)
-    (one,) = found(gaussian(np.ones(size), np.linalg.inv(truth)), np.zeros(size))
+    (one,) = nearest(gaussian(np.ones(size), np.linalg.inv(truth)), [np.zeros(size)])
     sds = np.sqrt(np.diag(truth))
     np.testing.assert_allclose((one.loc - 1) / sds, 0, atol=0.02)
     np.testing.assert_allclose(np.sqrt(np.diag(covariance(one))) / sds, 1, atol=0.15)
@@ -72,7 +64,7 @@ def test_the_nearest_gaussian_of_skew_marginals(dense, monkeypatch):
     """log p = sum a x - exp(x), of which the nearest has variance 1 / a and mean log a - 1 / (2 a)."""
     monkeypatch.setattr(by_curvature, "DENSE", dense)
     a = np.geomspace(1, 9, 320)
-    (one,) = found(lambda x: ((a * x - np.exp(x)).sum(1), a - np.exp(x)), np.zeros(320))
+    (one,) = nearest(lambda x: ((a * x - np.exp(x)).sum(1), a - np.exp(x)), [np.zeros(320)])
     np.testing.assert_allclose(np.diag(covariance(one)) * a, 1, atol=0.25)
     assert abs((np.diag(covariance(one)) * a).mean() - 1) < 0.03
     np.testing.assert_allclose((one.loc - np.log(a) + 0.5 / a) * np.sqrt(a), 0, atol=0.2)
@@ -88,7 +80,7 @@ def test_modes_that_are_apart_are_two():
         return both, -(points - 5) * share - (points + 5) * (1 - share)
 
     starts = [np.full(310, c) for c in (3.0, -3.0, 4.0)]
-    one, other = found(each, *starts)
+    one, other = nearest(each, starts)
     assert one.loc == pytest.approx(np.full(310, 5), abs=0.05)
     assert other.loc == pytest.approx(np.full(310, -5), abs=0.05)
     assert other.losses[-1] - one.losses[-1] == pytest.approx(np.log(2), abs=0.05)
@@ -115,7 +107,7 @@ def fitted_at(family, x):
     """The Gaussian of a vector."""
     loc, scale, factor = family.scaled(x, np.ones(family.dimension))
     flat = Mode(loc, 0.0, scale, concave=True)
-    return fitted(lambda z: (0.0, 0 * z), flat, LowRank(factor), points_of(family, 16, 0), num_steps=0)
+    return fitted(lambda z: (0 * z[:, 0], 0 * z), flat, LowRank(factor), points_of(family, 16, 0), num_steps=0)
 
 
 @pytest.mark.parametrize(("joint", "size"), [(0, 500), (3, 500)])

@@ -5,14 +5,13 @@ Nothing here knows of programs or frameworks: a density is a function of arrays 
 """
 
 from ppvi.approximation.chains import Chains, chained
-from ppvi.approximation.curvature import wide
+from ppvi.approximation.curvature import nearest
 from ppvi.approximation.families import Full, LowRank
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
-from ppvi.approximation.modes import Density, Each, Mode, apart, climbs, lower
+from ppvi.approximation.modes import Each, Mode, apart, climbs, lower
 
 __all__ = [
     "Chains",
-    "Density",
     "Each",
     "Full",
     "Gaussian",
@@ -24,6 +23,6 @@ __all__ = [
     "climbs",
     "fitted",
     "lower",
+    "nearest",
     "points_of",
-    "wide",
 ]

@@ -1,4 +1,4 @@
-"""A Gaussian of many dimensions, by its curvature.
+"""The Gaussians that are nearest to a density, from ordinary points.
 
 For the Gaussian N(m, S S') that is nearest to a density p in reverse Kullback-Leibler divergence, (S S')^-1 is the mean of
 -grad^2 log p over it (Opper and Archambeau 2009). That mean is told well by few points, where the bound itself, as a function
@@ -10,18 +10,20 @@ No mode is looked for: in many dimensions a posterior's mass is nowhere near it,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ppvi.approximation.families import LowRank
+from ppvi.approximation.families import Full, LowRank
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
-from ppvi.approximation.modes import LEAST, STEP, Density, Each, Mode, apart, lower
+from ppvi.approximation.modes import LEAST, STEP, Each, Mode, apart, lower
 from ppvi.approximation.scales import stretched
 
-DENSE = 2000
-"""Dimensions up to which a covariance is full; of more it is a diagonal and some directions."""
+EXACT, DENSE = 300, 2000
+"""Dimensions up to which all entries of a covariance are fitted at last, and up to which it is full; of more it is a diagonal
+and some directions."""
 
 RANK, RESTARTS = 20, 3
 """Of these, how many, and how often Lanczos' method begins again: the narrowest come first."""
@@ -35,61 +37,69 @@ COARSE, POINTS = 32, 128
 PAIRS = 4
 """Points, and as many opposite ones, over which curvature is averaged."""
 
-ROUNDS, ENOUGH = 6, 0.1
+ROUNDS, ENOUGH = 5, 0.1
 """Of averages, at most, and the rise of the bound, in nats, that is taken for none."""
 
 
-def wide(density: Density, each: Each, starts: Sequence[np.ndarray], num_steps: int, seed: int) -> list[Gaussian]:
+def nearest(each: Each, starts: Sequence[np.ndarray], num_steps: int = 500, seed: int = 0) -> list[Gaussian]:
     """The Gaussians that different starts lead to.
 
     From every start, `fitted` moves a mean and a diagonal over a few points; of the ends that are near one another the highest
     goes on. Then, in turn, curvature is averaged over the Gaussian, which gives it a shape, and the mean and a scale for
-    each direction of it are fitted again, until the bound rises no more.
+    each direction of it are fitted again, until the bound rises no more. Where dimensions are few, all of S is fitted at
+    last, over eight points a dimension. What is lost, or leads to where the density is, is left out.
     """
     size = starts[0].size
     diagonal = LowRank(np.empty((size, 0)))
-    ends: list[Gaussian] = []
-    for start in starts:
-        try:
+    ends, kept, found = list[Gaussian](), list[Mode](), list[Gaussian]()
+    with np.errstate(all="ignore"):
+        for start in starts:
             begun = Mode(start, -np.inf, np.ones(size), concave=True)
-            ends.append(fitted(density, begun, diagonal, points_of(diagonal, COARSE, seed), num_steps))
-        except LostDensityError:
-            continue
-    kept: list[Mode] = []
-    for end in sorted(ends, key=lambda end: end.losses[-1]):
-        if all(apart(_as_mode(end), other) for other in kept):
-            kept.append(_as_mode(end))
-    return [_shaped(density, each, mode, num_steps, seed) for mode in kept]
+            with suppress(LostDensityError):
+                ends.append(fitted(each, begun, diagonal, points_of(diagonal, COARSE, seed), num_steps))
+        for end in map(_as_mode, sorted(ends, key=lambda end: end.losses[-1])):
+            if all(apart(end, other) for other in kept):
+                kept.append(end)
+        for mode in kept:
+            with suppress(LostDensityError, np.linalg.LinAlgError):
+                found.append(_shaped(each, mode, num_steps, seed))
+    return found
 
 
 def _as_mode(found: Gaussian) -> Mode:
     return Mode(found.loc, -float(found.losses[-1]), found.scale, concave=True)
 
 
-def _shaped(density: Density, each: Each, mode: Mode, num_steps: int, seed: int) -> Gaussian:
-    """In rounds, the best of them."""
-    best, losses, lost = None, list[np.ndarray](), 0
-    rng, shape = np.random.default_rng(seed), _dense if mode.point.size <= DENSE else _low_rank
-    family = LowRank(np.empty((mode.point.size, 0)))
+def _shaped(each: Each, mode: Mode, num_steps: int, seed: int) -> Gaussian:
+    size, rng = mode.point.size, np.random.default_rng(seed)
+    shape = _dense if size <= DENSE else _low_rank
+    family = LowRank(np.empty((size, 0)))
+    best = fitted(each, mode, family, points_of(family, POINTS, seed), num_steps)
+    ran = [best]
     for _ in range(ROUNDS):
-        found = fitted(density, mode, family, points_of(family, POINTS, seed), num_steps)
-        losses.append(found.losses)
-        lost += found.lost
-        rises = np.inf if best is None else best.losses[-1] - found.losses[-1]
+        scale, ways = shape(each, best, rng)
+        family = LowRank(ways)
+        with suppress(LostDensityError):
+            begun = replace(_as_mode(best), scale=scale)
+            ran.append(fitted(each, begun, family, points_of(family, POINTS, seed), num_steps))
+        rises = best.losses[-1] - ran[-1].losses[-1]
         if rises > 0:
-            best = found
-        if rises < ENOUGH:
+            best = ran[-1]
+        if not ran[-1].settled or 0 <= rises < ENOUGH:
             break
-        scale, ways = shape(each, found, rng)
-        mode, family = Mode(found.loc, np.nan, scale, concave=True), LowRank(ways)
-    assert best is not None
-    return replace(best, losses=np.concatenate(losses), lost=lost)
+    if size <= DENSE:
+        best = replace(best, scale=_matrix(best.scale), factor=None)
+    if size <= EXACT and ran[-1].settled:
+        full = Full(size)
+        best = fitted(each, _as_mode(best), full, points_of(full, max(POINTS, 8 * size), seed), num_steps)
+        ran.append(best)
+    return replace(best, losses=np.concatenate([x.losses for x in ran]))
 
 
 def _dense(each: Each, found: Gaussian, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The scale of the averaged curvature, and no further ways."""
     size = found.loc.size
-    scale = np.diag(found.scale) if found.scale.ndim == 1 else found.scale
+    scale = _matrix(found.scale)
     curvature = np.zeros((size, size))
     for point in _points(found, rng):
         steps = STEP * scale.T
@@ -99,6 +109,10 @@ def _dense(each: Each, found: Gaussian, rng: np.random.Generator) -> tuple[np.nd
         curvature += np.where(np.isfinite(bent), bent, np.eye(size)) / (2 * PAIRS)
     sizes, ways = np.linalg.eigh((curvature + curvature.T) / 2)
     return lower(scale @ (ways / np.sqrt(np.maximum(np.abs(sizes), LEAST)))), np.empty((size, 0))
+
+
+def _matrix(scale: np.ndarray) -> np.ndarray:
+    return np.diag(scale) if scale.ndim == 1 else scale
 
 
 def _points(found: Gaussian, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ppvi.approximation.descent import descending, together
 from ppvi.approximation.families import Family
-from ppvi.approximation.modes import Density, Mode, lower
+from ppvi.approximation.modes import Each, Mode, lower
 from ppvi.approximation.scales import log_det, pulled, stretched
 
 STEEP = 0.05
@@ -82,7 +82,7 @@ def points_of(family: Family, count: int, seed: int) -> np.ndarray:
     return np.concatenate([half_points, -half_points])
 
 
-def fitted(density: Density, mode: Mode, family: Family, points: np.ndarray, num_steps: int = 500) -> Gaussian:
+def fitted(each: Each, mode: Mode, family: Family, points: np.ndarray, num_steps: int = 500) -> Gaussian:
     """Maximise the bound's average over fixed points e_i, in coordinates where the mode is 0 and its scale I,
 
         (1 / n) sum_i log p(m + S e_i) + log det S + d (1 + log 2 pi) / 2,
@@ -93,7 +93,8 @@ def fitted(density: Density, mode: Mode, family: Family, points: np.ndarray, num
     lost: list[bool] = []
 
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slopes = density(mode.point + stretched(mode.scale, family.draws(x, points)))
+        values, slopes = each(mode.point + stretched(mode.scale, family.draws(x, points)))
+        value = float(values.mean())
         if not (np.isfinite(value) and np.isfinite(slopes).all()):
             lost.append(bool(np.abs(x).max() < NEAR))
             return np.inf, np.zeros_like(x)

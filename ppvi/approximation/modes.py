@@ -11,11 +11,8 @@ import numpy as np
 from ppvi.approximation.descent import Losses, descending, together
 from ppvi.approximation.scales import whitened
 
-Density = Callable[[np.ndarray], tuple[float, np.ndarray]]
-"""Takes points, `(point, dimension)`, to the mean of the log density over them, and its gradient in them times their number."""
-
 Each = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Takes points to the log density at each, `(point,)`, and its gradient, `(point, dimension)`."""
+"""Takes points, `(point, dimension)`, to the log density at each, `(point,)`, and its gradient, `(point, dimension)`."""
 
 STEP = 1e-3
 """Of central differences of the gradient, in standard deviations."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro.distributions import biject_to
 from numpyro.handlers import reparam
 from numpyro.infer.reparam import LocScaleReparam
@@ -30,7 +31,12 @@ from ppvi.numpyro._regions import LIBRARY
 @contextmanager
 def _double(args: Args, kwargs: Kwargs) -> Iterator[Data]:
     with enable_x64(True):
-        yield args, dict(kwargs)
+        yield jax.tree.map(_doubled, (args, dict(kwargs)))
+
+
+def _doubled(x: Any) -> Any:
+    """Loops, as in `odeint`, refuse single numbers beside double ones."""
+    return jnp.asarray(x, float) if isinstance(x, jax.Array | np.ndarray) and x.dtype == np.float32 else x
 
 
 def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:

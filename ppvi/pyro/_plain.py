@@ -42,8 +42,8 @@ def many(
     given: Any,
     particles: int,
 ) -> Any:
-    """`n` runs of a function of the two handles, and each of an entry of what is given: vectorised, as many at a time as there is
-    memory for, or one by one where a program reads what it draws."""
+    """`n` runs of a function of the two handles, and each of an entry of what is given: vectorised, as many at a time as
+    there is memory for, or one by one where a program reads what it draws."""
     side_by_side = abreast(n, particles, params, arguments.tensors)
 
     def run(n: int, given: Any, vectorised: bool) -> Any:
