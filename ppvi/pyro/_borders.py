@@ -115,9 +115,8 @@ class Borders:
             raise AnewError
         if not any(map(_may_differentiate, args)) and not kwargs:
             return result
-        if func in _DECIDED_BY_OTHERS or (
-            (name == "__setitem__" or not is_new) and any(map(is_shared, strided(args[:1])))
-        ):
+        writes = name == "__setitem__" or (name.endswith("_") and not is_new)  # `float()` returns its operand, too
+        if func in _DECIDED_BY_OTHERS or (writes and any(map(is_shared, strided(args[:1])))):
             self._sever((args, kwargs))
             return result
         if worst is None and _differentiable((args, kwargs)):
