@@ -5,6 +5,9 @@ Python gets, a tensor of integers, a constant. So a function whose result has a 
 own operations has, beneath its border. Which functions do that is learnt: in the first runs `ppvi.pyro._provenance` watches all
 operations. A run that severs what depends on a draw, or calls a function that none of those has called, is begun anew
 with the same random numbers and watched in the same way, so that what is cheap to see decides nothing.
+
+Three kinds of functions do not say by themselves what they do: what `torch.jit` has made and derivatives, which others decide,
+and what writes into memory in which other tensors lie, too. They are watched wherever they meet a draw.
 """
 
 from __future__ import annotations
@@ -16,18 +19,20 @@ from typing import Any
 import torch
 
 from ppvi.ir import Origin
-from ppvi.pyro._compat import level
+from ppvi.pyro._compat import is_forward, is_shared, level
+from ppvi.pyro._functions import SCRIPTED
 from ppvi.pyro._located import origin
-from ppvi.pyro._provenance import READS, SMOOTH, STOPS, Provenance, is_real
+from ppvi.pyro._provenance import READS, SMOOTH, STOPS, Provenance, is_real, strided
 
 Crossed = Callable[[Any, Any, Any, Any], Any]
 """Told of a function, its operands and its result, which it returns."""
 
 
 class AnewError(BaseException):
-    """A run has to be watched more closely than was known when it began.
+    """A run has to be watched more closely than was known when it began, and need not go on.
 
-    No `Exception`, so that it is none of those that a program catches.
+    No `Exception`, so that it is none of those that a program catches; of one that catches all, `Replay.surrogate` sees that it
+    was not watched as is known by then.
     """
 
 
@@ -100,15 +105,19 @@ class Borders:
             return result
         plain, records = not kwargs and type(func) is not FunctionType, torch.is_grad_enabled()
         worst = self.known.functions.get(func if plain else _key(func, args, kwargs))
-        if worst == SMOOTH and records and type(result) is torch.Tensor and result.requires_grad:
+        is_new = not args or result is not args[0]
+        if worst == SMOOTH and records and is_new and type(result) is torch.Tensor and result.requires_grad:
             return result
         name = getattr(func, "__name__", "")
-        if (
-            name == "detach_" or level()
-        ):  # after it nothing shows what there was; within these nothing shows what there is
+        # After the one nothing shows what there was; within the others nothing shows what there is.
+        if name == "detach_" or level() or is_forward():
             self.known.severs = True
             raise AnewError
         if not any(map(_may_differentiate, args)) and not kwargs:
+            return result
+        writes = name == "__setitem__" or (name.endswith("_") and not is_new)  # `float()` returns its operand, too
+        if func in _DECIDED_BY_OTHERS or (writes and any(map(is_shared, strided(args[:1])))):
+            self._sever((args, kwargs))
             return result
         if worst is None and _differentiable((args, kwargs)):
             self.known.learns = True
@@ -132,10 +141,18 @@ MOST = 16
 def _key(func: Any, args: Any, kwargs: Any) -> Hashable:
     """A function with the options that it is called with, by which those in Python choose between operations."""
     options = (*args, *kwargs.values()) if type(func) is FunctionType else kwargs.values()
-    return (func, *kwargs, *(x for x in options if type(x) in _CHOICES)) if options else func
+    return (func, *kwargs, *(x if _chooses(x) else ... for x in options)) if options else func
 
 
-_CHOICES = frozenset({bool, str, type(None), torch.dtype})
+def _chooses(x: Any) -> bool:
+    """Whether an option may be looked at, as a flag or another function is, and is not computed with."""
+    return type(x) not in _COMPUTED and isinstance(x, Hashable) and not isinstance(x, torch.Tensor)
+
+
+_COMPUTED = frozenset({torch.Tensor, float, tuple, list, dict})
+
+_DECIDED_BY_OTHERS = frozenset({torch.autograd.grad, *SCRIPTED})
+"""Functions that do what a graph or a script says."""
 
 
 def _may_differentiate(x: Any) -> bool:

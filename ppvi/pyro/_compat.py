@@ -36,6 +36,7 @@ from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch._guards import TracingContext, tracing
 from torch._ops import OpOverload as OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
 from torch.distributions.transforms import _InverseTransform
 from torch.fx import GraphModule
 from torch.fx.experimental import proxy_tensor
@@ -91,6 +92,11 @@ _STRUCTURES_HASH = _hashes(_pytree.tree_structure(({"": 0}, ())))
 def level() -> int:
     """How many transformations of `torch.func` are around."""
     return maybe_current_level() or 0
+
+
+def is_forward() -> bool:
+    """Whether derivatives may go along with values (`torch.autograd.forward_ad`)."""
+    return forward_ad._current_level >= 0
 
 
 # Graphs ---------------------------------------------------------------------------------------------------------------
@@ -213,6 +219,13 @@ def memory_of(storage: Any) -> int:
     return storage._cdata
 
 
+def is_shared(x: torch.Tensor) -> bool:
+    """Whether other tensors that are alive lie in the memory of this one, of which autograd may know nothing."""
+    return torch._C._storage_Use_Count(x.untyped_storage()._cdata) > 2  # its own, and Python's
+
+
+is_mode_around = torch._C._is_torch_function_mode_enabled
+"""Whether a mode sees the functions that are called here."""
 DisableTorchFunction = torch._C.DisableTorchFunction
 """Within it no mode sees functions."""
 IDENTITY = torch.Tensor._cdata.__get__  # type: ignore[attr-defined]
@@ -256,6 +269,14 @@ def in_place_of_apply(function: Any) -> Any:
     function._ppvi_native = written_in_c
     torch.autograd.Function.apply = classmethod(function)  # type: ignore[method-assign]
     return written_in_c
+
+
+def in_place_of_scripts(around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> list[Callable[..., Any]]:
+    """How what `torch.jit` has made is called, of functions and of modules, from now on: given how it was."""
+    kinds: list[Any] = [torch._C.ScriptFunction, torch._C.ScriptMethod]
+    for kind in kinds:
+        kind.__call__ = around(kind.__call__)
+    return [kind.__call__ for kind in kinds]
 
 
 class Elbo(ELBO):

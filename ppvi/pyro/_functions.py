@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.overrides import handle_torch_function
 
 from ppvi._session import holding
 from ppvi.errors import EngineError
@@ -27,9 +28,11 @@ from ppvi.pyro._compat import (
     CheckpointFunction,
     TransformType,
     in_place_of_apply,
+    in_place_of_scripts,
     interpreter,
     is_batchedtensor,
     is_functionaltensor,
+    is_mode_around,
     level,
     tree_flatten,
     tree_map,
@@ -164,6 +167,20 @@ class _Session:
 
 
 _native = in_place_of_apply(_Session.apply)
+
+
+def _scripted(native: Callable[..., Any]) -> Callable[..., Any]:
+    """What `torch.jit` has made is called as other functions are: in a session, modes see it, as they otherwise do not."""
+
+    def scripted(script: Any, *args: Any, **kwargs: Any) -> Any:
+        if _read.get() is None or not is_mode_around():
+            return native(script, *args, **kwargs)
+        return handle_torch_function(scripted, (), script, *args, **kwargs)
+
+    return scripted
+
+
+SCRIPTED = in_place_of_scripts(_scripted)
 
 
 def _refuse_transformed(cls: type) -> None:

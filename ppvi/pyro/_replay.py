@@ -93,16 +93,22 @@ class Replay:
         """The scalar whose value is the estimate and whose gradient is the gradient estimate."""
         state = torch.get_rng_state()
         while True:
+            watched = self.known.watches_all
             self.provenance.learns, self.runs = self.known.learns, 0
             try:
                 values, control = self.agreed(lambda: self.estimate([], []))
-            except RecursionError as error:
-                raise self.nested() from error
-            except AnewError:
-                torch.set_rng_state(state)
+            except (AnewError, Exception) as error:
+                if (
+                    self.known.watches_all == watched
+                ):  # if not, it is what the program, or NumPy, has made of an `AnewError`
+                    if isinstance(error, RecursionError):
+                        raise self.nested() from error
+                    raise
             else:
-                self.borders.ended()
-                return values[0] + control
+                if self.known.watches_all == watched:
+                    self.borders.ended()
+                    return values[0] + control
+            torch.set_rng_state(state)
 
     def agreed(self, function: Callable[[], T]) -> T:
         """What a function of whole runs returns, with every plate of them at its minibatch."""

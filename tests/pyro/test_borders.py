@@ -1,6 +1,9 @@
 """Programs that are replayed are watched at the borders of functions once all operations of a run have been: what severs a draw
 from its gradient, first seen in a later run, is honoured as it is in a first one."""
 
+import contextlib
+
+import numpy
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -9,6 +12,7 @@ import torch
 import ppvi
 import ppvi.pyro as vi
 from ppvi.objectives import elbo
+from ppvi.pyro._provenance import Provenance
 from ppvi.pyro._replay import Replay
 
 
@@ -58,7 +62,94 @@ def by_keyword(z):
     return torch.floor(input=z)
 
 
+def written_through(z):
+    """What autograd does not know to be written, since it is written under another name."""
+    made = torch.zeros(1)
+    made.detach().copy_(z[None])
+    return (made > 0).float()[0]
+
+
+def added_through(z):
+    made = torch.zeros(())
+    alias = made.data
+    alias += z
+    return (made > 0).float()
+
+
+@torch.jit.script
+def scripted(z: torch.Tensor, which: int) -> torch.Tensor:
+    return z.floor() + z if which else z.exp()
+
+
+class Scripted(torch.nn.Module):
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z.floor() + z
+
+
+module = torch.jit.script(Scripted())
+
+
+def forwards(function):
+    def derivative(z):
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(z, torch.ones(()))
+            return torch.autograd.forward_ad.unpack_dual(function(dual)).tangent * 1
+
+    return derivative
+
+
+def backwards(function):
+    def derivative(z):
+        with torch.enable_grad():
+            z = z if z.requires_grad else z.clone().requires_grad_()
+            return torch.autograd.grad(function(z), z, torch.ones(()), create_graph=True)[0]
+
+    return derivative
+
+
+def gumbel(hard):
+    return lambda z: torch.nn.functional.gumbel_softmax(torch.stack([z, -z]) * 1e4, 1.0, hard)[0]
+
+
+def far(distance):
+    return lambda z: torch.nn.functional.triplet_margin_with_distance_loss(
+        3 * z[None], 2 * z[None], z[None] + 1, distance_function=distance
+    )
+
+
+def caught(z):
+    """A program that catches all, and so does not end where it is to begin anew."""
+    found = torch.zeros(())
+    try:
+        found = (z > 0).float()
+    except:  # noqa: E722
+        found = found * z
+    return found
+
+
+def returned(z):
+    found = torch.zeros(())
+    try:
+        found = (z > 0).float()
+    finally:
+        return found  # noqa: B012
+
+
+def never_bound(z):
+    with contextlib.suppress(BaseException):
+        found = (z > 0).float()
+    return found
+
+
 LATER = {
+    "caught": caught,
+    "returned": returned,
+    "never bound": never_bound,
+    "number of NumPy": lambda z: torch.tensor(float(numpy.float64(z) > 0)),
+    "written through": written_through,
+    "added through": added_through,
+    "script": lambda z: scripted(z, 1),
+    "scripted module": lambda z: module(z),
     "overwritten": overwritten,
     "by keyword": by_keyword,
     "detached by function": detached_by_function,
@@ -88,15 +179,31 @@ LATER = {
 }
 
 
-def branching(later):
+OTHERWISE = {
+    "whole number": (gumbel(0), gumbel(1)),
+    "boolean of NumPy": (gumbel(numpy.bool_(False)), gumbel(numpy.bool_(True))),
+    "function of a function": (far(lambda x, y: (x - y) ** 2), far(lambda x, y: (x.floor() + x - y) ** 2)),
+    "option of a script": (lambda z: scripted(z, 0), lambda z: scripted(z, 1)),
+    "forwards": (lambda z: forwards(lambda x: x**2)(z) + z.abs(), forwards(lambda x: x.abs())),
+    "backwards": (lambda z: backwards(torch.tanh)(z) + z.abs(), backwards(lambda x: x.abs())),
+}
+"""What a program does with its draw before, and afterwards with the same functions."""
+
+
+def tanh(z):
+    return z.tanh() * 2 + 1
+
+
+def branching(later, before=None):
     """A program that does something else with its draw where its parameter is positive, which it reads; before, it does the
-    same with a parameter, so that its functions are known."""
+    same with a parameter, so that its functions are known, if nothing else is said."""
 
     def model():
         z = pyro.sample("z", dist.Normal(0.0, 1.0))
         which = pyro.param("which", torch.tensor(-1.0))
-        later(2 * which)
-        y = later(z) if which.item() > 0 else z.tanh() * 2 + 1
+        if before is None:
+            later(2 * which)
+        y = later(z) if which.item() > 0 else (before or tanh)(z)
         pyro.sample("x", dist.Normal(y, 1.0), obs=torch.tensor(0.5))
 
     def guide():
@@ -111,7 +218,16 @@ def at(which):
 
 @pytest.mark.parametrize("later", LATER.values(), ids=LATER)
 def test_what_a_later_run_does_first_is_watched_as_in_a_first_run(later):
-    warm, fresh = branching(later), branching(later)
+    same(later)
+
+
+@pytest.mark.parametrize(("before", "later"), OTHERWISE.values(), ids=OTHERWISE)
+def test_functions_are_known_with_what_decides_what_they_do(before, later):
+    same(later, before)
+
+
+def same(later, before=None):
+    warm, fresh = branching(later, before), branching(later, before)
     for key in range(4):
         warm.value_and_grad(key, at(-1.0))
     for key in range(3):
@@ -142,10 +258,24 @@ def runs(monkeypatch):
     return found
 
 
-def test_a_program_that_is_known_runs_once(runs):
+def as_it_is(z):
+    """Functions that return their operand write nothing into what it shares its memory with."""
+    first = z.expand(2)[0]
+    return torch.as_tensor(first.float().contiguous())
+
+
+def summed(z):
+    total = torch.zeros(2)
+    total[0] = z
+    total += z * z
+    return total.sum()
+
+
+@pytest.mark.parametrize("does", [torch.tanh, as_it_is, summed])
+def test_a_program_that_is_known_runs_once(runs, monkeypatch, does):
     def model():
         z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        pyro.sample("x", dist.Normal(z.tanh(), 1.0), obs=torch.tensor(0.5))
+        pyro.sample("x", dist.Normal(does(z), 1.0), obs=torch.tensor(0.5))
 
     def guide():
         loc = pyro.param("loc", torch.tensor(0.1))
@@ -155,6 +285,7 @@ def test_a_program_that_is_known_runs_once(runs):
     for key in range(3):
         bound.value_and_grad(key, {"loc": torch.tensor(0.1)})
     runs.clear()
+    monkeypatch.setattr(Provenance, "__enter__", None)  # which would watch every operation
     for key in range(10):
         bound.value_and_grad(key, {"loc": torch.tensor(0.1)})
     assert len(runs) == 10

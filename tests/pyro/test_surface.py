@@ -21,7 +21,24 @@ def test_name(path, module, name):
 
 
 def test_names_of_c():
-    require_all("torch", "torch._C", ["DisableTorchFunction", "_disabled_torch_function_impl"], dir(torch._C))
+    names = """DisableTorchFunction _disabled_torch_function_impl _is_torch_function_mode_enabled
+    _storage_Use_Count ScriptFunction ScriptMethod""".split()
+    require_all("torch", "torch._C", names, dir(torch._C))
+    require_all("torch", "torch.autograd.forward_ad", ["_current_level"], dir(torch.autograd.forward_ad))
+
+
+def test_memory_is_shared_by_tensors_that_are_alive_and_not_by_what_autograd_keeps():
+    from ppvi.pyro._compat import is_shared
+
+    z = torch.ones((), requires_grad=True)
+    made = torch.zeros(2)
+    made[0] = z * z
+    made += z
+    made *= z
+    assert not is_shared(made)
+    alias = made.detach()
+    assert is_shared(made)
+    assert is_shared(alias)
 
 
 # Graphs -------------------------------------------------------------------------------------------------------------------
