@@ -336,3 +336,15 @@ def test_no_bad_fit_of_a_real_posterior_is_called_good_and_hardly_a_good_one_poo
     assert called["good"].count("poor") <= 0.05 * len(called["good"])
     assert len(called["bad"]) > 60
     assert len(called["good"]) > 10
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_data_that_broadcast_against_a_site_take_no_verdict_away(engine):
+    def model(x):
+        ppl.sample("x", dist.Normal(ppl.sample("m", dist.Normal(xp.array(0.0), 1.0)), 1.0), obs=x)
+
+    with on(engine):
+        fit = engine.vi.approximate(model, engine.key(0), engine.array(np.linspace(-1, 1, 20, dtype=np.float32)))
+        report = ppvi.diagnose(fit)
+    assert report.verdict == "good"
+    assert "state a plate" in report.findings["prediction of x"].said

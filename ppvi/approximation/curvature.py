@@ -31,6 +31,9 @@ RANK, RESTARTS = 20, 3
 NARROW = 0.99
 """Curvature, in units of the scales, from which on a direction is as wide as it should be."""
 
+BEGUN = 0.1
+"""Standard deviations of the first Gaussians: wider ones are in places where differential equations take long to solve."""
+
 COARSE, POINTS = 32, 128
 """Points of the first fits, and of those that are kept."""
 
@@ -54,7 +57,7 @@ def nearest(each: Each, starts: Sequence[np.ndarray], num_steps: int = 500, seed
     ends, kept, found = list[Gaussian](), list[Mode](), list[Gaussian]()
     with np.errstate(all="ignore"):
         for start in starts:
-            begun = Mode(start, -np.inf, np.ones(size), concave=True)
+            begun = Mode(start, -np.inf, np.full(size, BEGUN), concave=True)
             with suppress(LostDensityError):
                 ends.append(fitted(each, begun, diagonal, points_of(diagonal, COARSE, seed), num_steps))
         for end in map(_as_mode, sorted(ends, key=lambda end: end.losses[-1])):
@@ -62,7 +65,9 @@ def nearest(each: Each, starts: Sequence[np.ndarray], num_steps: int = 500, seed
                 kept.append(end)
         for mode in kept:
             with suppress(LostDensityError, np.linalg.LinAlgError):
-                found.append(_shaped(each, mode, num_steps, seed))
+                one = _shaped(each, mode, num_steps, seed)
+                if all(apart(_as_mode(one), _as_mode(other)) for other in found):
+                    found.append(one)
     return found
 
 

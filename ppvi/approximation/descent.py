@@ -60,7 +60,13 @@ def together(descents: Sequence[Descent], losses: Losses) -> list[Bottom]:
 
 
 def descending(
-    start: np.ndarray, *, steps: int = 2000, memory: int = 20, flat: float = 1e-5, least: float = 1e-9
+    start: np.ndarray,
+    *,
+    steps: int = 2000,
+    memory: int = 20,
+    flat: float = 1e-5,
+    least: float = 1e-9,
+    reach: np.ndarray | float = np.inf,
 ) -> Descent:
     """Down from a start by L-BFGS: Nocedal and Wright 2006, algorithms 7.4 and 7.5.
 
@@ -69,6 +75,7 @@ def descending(
     - `memory`: pairs of steps and changes of the gradient that are kept.
     - `flat`: the greatest entry of a gradient that is taken for none.
     - `least`: the fall, in parts of the loss where that is above 1, that is taken for none.
+    - `reach`: by how much an entry changes in one step, at most.
     """
     at = start
     value, slope = yield at
@@ -79,14 +86,17 @@ def descending(
         if settled:
             break
         way = _way(slope, pairs)
-        found = yield from _along(at, value, slope, way, 1.0 if pairs else min(1.0, 1 / float(np.abs(slope).sum())))
+        limit = float(np.min(reach / np.maximum(np.abs(way), np.finfo(float).tiny)))
+        first = 1.0 if pairs else min(1.0, 1 / float(np.abs(slope).sum()))
+        found = yield from _along(at, value, slope, way, first, limit)
         if found is None and not pairs:  # rounding: the steepest way down leads up
             break
         if found is None:
             pairs.clear()
             continue
         there, below, slope_there = found
-        pairs.append((there - at, slope_there - slope))
+        if float((there - at) @ (slope_there - slope)) > 0:  # which a step to the limit need not have
+            pairs.append((there - at, slope_there - slope))
         settled = value - below <= least * max(abs(value), abs(below), 1.0)
         at, value, slope = there, below, slope_there
         losses.append(value)
@@ -109,14 +119,14 @@ def _way(slope: np.ndarray, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> n
     return way
 
 
-def _along(at: np.ndarray, value: float, slope: np.ndarray, way: np.ndarray, first: float) -> Line:
+def _along(at: np.ndarray, value: float, slope: np.ndarray, way: np.ndarray, first: float, limit: float) -> Line:
     """A point that is lower and flatter along a way, from which curvature is learned: between a step that is too short and one
     that is too long (Lewis and Overton 2013, algorithm 2.6), the parabola through both where there is one; None if there is
     none."""
     falls = float(slope @ way)
     if not falls < 0:  # rounding
         return None
-    short, long, step = 0.0, math.inf, first
+    short, long, step = 0.0, math.inf, min(first, limit)
     for _ in range(TRIALS):
         there = at + step * way
         below, slope_there = yield there
@@ -125,9 +135,9 @@ def _along(at: np.ndarray, value: float, slope: np.ndarray, way: np.ndarray, fir
             bent = below - value - step * falls  # of the parabola
             best = -falls * step**2 / (2 * bent) if short == 0 and math.isfinite(bent) and bent > 0 else math.nan
             step = min(max(best, 0.1 * long), 0.5 * long) if math.isfinite(best) else (short + long) / 2
-        elif float(slope_there @ way) < FLATTER * falls:
+        elif step < limit and float(slope_there @ way) < FLATTER * falls:
             short = step
-            step = 4 * step if math.isinf(long) else (short + long) / 2
+            step = min(4 * step, limit) if math.isinf(long) else (short + long) / 2
         else:
             return None if np.array_equal(there, at) else (there, below, slope_there)
     return None

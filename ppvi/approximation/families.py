@@ -32,8 +32,9 @@ class Family(Protocol):
         """Of the vector."""
         ...
 
-    def narrower(self, x: np.ndarray) -> np.ndarray:
-        """With half of the scale."""
+    @property
+    def is_log(self) -> np.ndarray:
+        """Which entries of the vector are logarithms of scales."""
         ...
 
     def draws(self, x: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -77,9 +78,10 @@ class Full:
         np.fill_diagonal(scale, np.exp(np.diag(scale)))
         return x[: self.dimension], scale
 
-    def narrower(self, x: np.ndarray) -> np.ndarray:
+    @property
+    def is_log(self) -> np.ndarray:
         rows, columns = self._lower
-        return x - np.log(2) * np.concatenate([np.zeros(self.dimension), rows == columns])
+        return np.concatenate([np.zeros(self.dimension, bool), rows == columns])
 
     def draws(self, x: np.ndarray, points: np.ndarray) -> np.ndarray:
         loc, scale = self._unpacked(x)
@@ -130,8 +132,9 @@ class LowRank:
     def _moved(self, factor: np.ndarray, points: np.ndarray) -> np.ndarray:
         return points[:, self.joint :] + points[:, : self.joint] @ factor.T
 
-    def narrower(self, x: np.ndarray) -> np.ndarray:
-        return x - np.log(2) * (np.arange(self.size) // self.dimension == 1)
+    @property
+    def is_log(self) -> np.ndarray:
+        return np.arange(self.size) >= self.dimension
 
     def draws(self, x: np.ndarray, points: np.ndarray) -> np.ndarray:
         loc, sizes, factor = self._unpacked(x)

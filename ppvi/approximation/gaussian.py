@@ -16,6 +16,10 @@ STEEP = 0.05
 """The slope of the bound, by a standard deviation, that is taken for none."""
 
 
+WIDEST = 1.0
+"""By how much the logarithm of a scale changes in one step: what is much wider than the density draws where differential
+equations take long to solve."""
+
 NEAR = 5.0
 """Means, in standard deviations, and logarithms of scales, up to which a bound that is not finite tells of the density."""
 
@@ -110,10 +114,13 @@ def fitted(each: Each, mode: Mode, family: Family, points: np.ndarray, num_steps
         for _ in range(20):  # where the curvature promises more room than there is
             if np.isfinite(loss(start)[0]):
                 break
-            start = family.narrower(start)
+            start = start - np.log(2) * family.is_log
         else:
             raise LostDensityError
-        (found,) = together([descending(start, steps=num_steps, memory=30, flat=1e-4, least=1e-10)], losses)
+        reach = np.where(family.is_log, WIDEST, np.inf)
+        (found,) = together(
+            [descending(start, steps=num_steps, memory=30, flat=1e-4, least=1e-10, reach=reach)], losses
+        )
     entropy = log_det(mode.scale) + family.dimension * (1 + math.log(2 * math.pi)) / 2
     settled = found.settled and float(np.abs(found.slope).max()) < STEEP
     course = found.losses[min(1, len(found.losses) - 1) :] - entropy

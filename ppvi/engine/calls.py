@@ -105,7 +105,7 @@ def left_out(guide: Callable[..., Any], discrete: Mapping[str, Said]) -> Program
     name, kind = next(iter(discrete)), type(guide).__name__
     others = f"{kind}(block(model, hide=[{listed(discrete)}]))"
     what_to_do = f"{draw_by_hand()[:-1]}, which may call {others} for the others."
-    if all(said.finite() for said in discrete.values()):
+    if all(said.finite for said in discrete.values()):
         what_to_do = (
             f"Let {others} guide the others, and these are summed out of the model, exactly. Or d{draw_by_hand()[1:]}"
         )

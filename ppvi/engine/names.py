@@ -29,7 +29,7 @@ class Said:
     discrete: bool | None = None
     """Of a site; None where nobody knows."""
     observed: bool = False
-    finite: Callable[[], bool] = bool
+    finite: bool = False
     """Of a site: whether it has finitely many values."""
     constraint: str | None = None
     """Of a parameter; None where nothing was said."""
@@ -107,7 +107,7 @@ class Names:
 
     def finite(self, role: str) -> list[str]:
         """The latent sites of a program that have finitely many values."""
-        return [name for name, said in self.discrete(role).items() if said.finite()]
+        return [name for name, said in self.discrete(role).items() if said.finite]
 
     def refuse_data_of_the_guide(self) -> None:
         """A guide that observes is a model: what it says of the data would count against the model's."""

@@ -106,7 +106,7 @@ class Estimator(Protocol):
         args: Args,
         kwargs: Kwargs,
         n: int,
-        function: Callable[..., Any],
+        of: Callable[..., Any],
         given: Any = None,
         particles: int = 1,
     ) -> Any:

@@ -62,11 +62,7 @@ class Run:
         self.refuse_second(name, lambda: where)
         observed = site.observed is not None and not site.infer.get("is_auxiliary")
         discrete = is_discrete(site.fn)
-        seen = session.scope.distribution
-
-        def is_finite() -> bool:
-            return bool(discrete) and not observed and seen(site.fn).has_enumerate_support
-
+        is_finite = bool(discrete) and not observed and session.scope.distribution(site.fn).has_enumerate_support
         session.names.site(name, Said(self.role, where, discrete, observed, is_finite))
         self.layouts[name] = Layout(site.plates, site.fn.event_dim)
         value, log_prob, at = self.visit(site) if site.observed is None else self.observe(site)

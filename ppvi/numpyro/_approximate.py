@@ -77,13 +77,13 @@ def approximate(
 
     The guide is N(m, S S') in unconstrained space, with a full covariance up to 2,000 dimensions and one of rank 20 beside a
     diagonal beyond, and maximises the evidence lower bound E_q[log p(z, x) - log q(z)], averaged over fixed points of N(0, I):
-    a deterministic problem, which ends. From several starts, L-BFGS and Newton's steps climb to a mode; in coordinates in
-    which the curvature there is I, L-BFGS then moves m and S; of what the modes lead to, the highest bound is kept. All this
-    is in double precision, whatever the default. The points have mean 0 and covariance I, so that a Gaussian posterior is
-    found exactly; of another, the bound is off by what 128 points, or eight a dimension where these are more, miss of it. In
-    more than 300 dimensions no mode is looked for: the mean and a diagonal are fitted from the starts, and S is that of the
-    curvature, averaged over the Gaussian, in rounds. Draws of the fit are chosen among 20 of the Gaussian by their importance
-    weights, which takes out much of what is skew or heavy-tailed (`particles=1` draws the Gaussian itself).
+    a deterministic problem, which ends. From several starts L-BFGS moves the mean and a diagonal; then, in rounds, S is taken
+    from the curvature, averaged over the Gaussian, and the mean and a scale for each of its directions are fitted again; up to
+    300 dimensions all of S is, at last. Of what the starts lead to, the highest bound is kept. All this is in double
+    precision, whatever the default. The points have mean 0 and covariance I, so that a Gaussian posterior is found exactly; of
+    another, the bound is off by what 128 points, or eight a dimension where these are more, miss of it. Draws of the fit are
+    chosen among 20 of the Gaussian by their importance weights, which takes out much of what is skew or heavy-tailed
+    (`particles=1` draws the Gaussian itself).
 
     **Arguments**
 
@@ -92,9 +92,9 @@ def approximate(
       site non-centred is tried too, and the higher bound kept: both are bounds of the same evidence.
     - `key`: a JAX key; it decides the starts and the points.
     - `*args`, `**kwargs`: passed to the model.
-    - `num_starts`: points that are climbed from: the library's own initial one, and others from within 2 of 0 in every
+    - `num_starts`: points that are begun from: the library's own initial one, and others from within 2 of 0 in every
       unconstrained coordinate at which the density is finite.
-    - `num_steps`: the most steps of L-BFGS from each mode.
+    - `num_steps`: the most steps of L-BFGS in each fit.
 
     **Returns** a `Fit`, whose `losses` are minus the averaged bound after each step, `params` those of NumPyro's
     `AutoMultivariateNormal` or `AutoLowRankMultivariateNormal`, and `approximated` what was tried; `fit(fit.objectives[0],
@@ -113,7 +113,7 @@ def approximate(
     """
     refuse_model(model, num_starts, num_steps)
     key = as_key(key)
-    with starting("approximate", model, known, args, kwargs), enable_x64(True):
+    with starting("approximate", model, known, args, kwargs):
         args, kwargs = looked_at("approximate", session_of(key), model, args, kwargs)
     drawn = int(jax.random.randint(key, (), 0, 2**31 - 1))
     return approximated(GUIDES, AllRows(model), key, args, kwargs, num_starts, num_steps, drawn)

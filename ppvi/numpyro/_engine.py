@@ -172,29 +172,20 @@ class Estimator:
         return gone_through(tape, every_outcome(tape, plan, params, arrays))
 
     def many(
-        self,
-        key: Any,
-        params: Any,
-        args: Args,
-        kwargs: Kwargs,
-        n: int,
-        function: Any,
-        given: Any = None,
-        particles: int = 1,
+        self, key: Any, params: Any, args: Args, kwargs: Kwargs, n: int, of: Any, given: Any = None, particles: int = 1
     ) -> Any:
         @functools.partial(jax.jit, static_argnums=3, compiler_options=once())
         def runs(each: Any, params: Params, arrays: list[Any], structure: Structure) -> Any:
-            of = functools.partial(run, params, arrays, structure)
-            return jax.vmap(of)(each) if side_by_side == n else jax.lax.map(of, each, batch_size=side_by_side)
+            one = functools.partial(run, params, arrays, structure)
+            return jax.vmap(one)(each) if side_by_side == n else jax.lax.map(one, each, batch_size=side_by_side)
 
         def run(params: Params, arrays: list[Any], structure: Structure, one: tuple[jax.Array, Any]) -> Any:
             key, given = one
             args, kwargs = structure.joined(arrays)
-            session = self._session(
-                scope_of(key, plain=True), params, self._modules.last_of(arrays), plate_rows=Whole()
-            )
+            learnt = self._modules.last_of(arrays)
+            session = self._session(scope_of(key, plain=True), params, learnt, plate_rows=Whole())
             with handles(self.formula, session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
-                return function(p, q) if given is None else function(p, q, given)
+                return of(p, q) if given is None else of(p, q, given)
 
         keys = jax.random.split(as_key(key), n)
         several = params if isinstance(params, list) else [params]

@@ -131,18 +131,7 @@ def graph_of(function: Callable[..., Any], tensors: Sequence[torch.Tensor], know
             node.meta["val"] = attrgetter(str(node.target))(traced)
         if node.meta.pop("detached", False) and node.target is torch.ops.aten.alias.default:
             node.target = torch.ops.aten.detach.default
-        if node.target is torch.ops.aten.slice_scatter.default:
-            node.args = _from_the_front(*node.args)
     return traced
-
-
-def _from_the_front(
-    x: Any, part: Any, dim: int = 0, start: int | None = None, end: int | None = None, *step: int
-) -> Any:
-    """Of `slice_scatter`, bounds that are counted from the end, which its rule under `torch.vmap` takes as they are."""
-    size = x.meta["val"].shape[dim]
-    first, last = (at + size if at is not None and at < 0 else at for at in (start, end))
-    return x, part, dim, first, last, *step
 
 
 @contextmanager

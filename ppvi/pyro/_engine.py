@@ -228,20 +228,12 @@ class Estimator:
         return value, dict(zip(leaves, grads, strict=True)), states
 
     def many(
-        self,
-        key: Key,
-        params: Any,
-        args: Args,
-        kwargs: Kwargs,
-        n: int,
-        function: Any,
-        given: Any = None,
-        particles: int = 1,
+        self, key: Key, params: Any, args: Args, kwargs: Kwargs, n: int, of: Any, given: Any = None, particles: int = 1
     ) -> Any:
         if isinstance(params, list):
-            return [self.many(key, each, args, kwargs, n, function, given, particles) for each in params]
-        given = checked(params), self.arguments(args, kwargs), n, function, given, particles
-        return many(self.formula, self.modules, key, *given)
+            return [self.many(key, each, args, kwargs, n, of, given, particles) for each in params]
+        options = n, of, given, particles
+        return many(self.formula, self.modules, key, checked(params), self.arguments(args, kwargs), *options)
 
     def completed(
         self, key: Key, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], wanted: Wanted

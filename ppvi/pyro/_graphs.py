@@ -54,7 +54,18 @@ def trace(function: Callable[..., Any], *tensors: torch.Tensor) -> GraphModule:
         with Untraced():
             return function(*fakes)
 
-    return _compat.graph_of(run, tensors, KNOWN)
+    found = _compat.graph_of(run, tensors, KNOWN)
+    for node in found.graph.nodes:
+        if node.target is torch.ops.aten.slice_scatter.default:
+            node.args = _from_the_front(*node.args)
+    return found
+
+
+def _from_the_front(x: Any, part: Any, dim: int = 0, start: Any = None, end: Any = None, *step: int) -> Any:
+    """Of `slice_scatter`, bounds that are counted from the end, which its rule under `torch.vmap` takes as they are."""
+    size = x.meta["val"].shape[dim]
+    first, last = (at + size if at is not None and at < 0 else at for at in (start, end))
+    return x, part, dim, first, last, *step
 
 
 KNOWN = 4096

@@ -37,10 +37,11 @@ def peel(fn: Any) -> Any:
 
 @functools.lru_cache(256)
 def has_fixed_support(cls: type) -> bool:
-    """Whether all distributions of a class have one support, of which no end is an array."""
+    """Whether all distributions of a class have one support, of which no end is an array. That of those that transform others
+    is an image, whatever the class declares."""
     support = getattr(cls, "support", None)
     is_one = isinstance(support, constraints.Constraint) and not isinstance(support, property)
-    return is_one and not LIBRARY.declared(support).bounds
+    return is_one and not issubclass(cls, TransformedDistribution) and not LIBRARY.declared(support).bounds
 
 
 def support_of(constraint: Any) -> Support:
