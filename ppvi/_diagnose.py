@@ -282,7 +282,7 @@ def _modes(freed: Freed) -> Finding:
         return np.linalg.norm(np.linalg.solve(scale, np.transpose(x - center)), axis=0)
 
     reach = REACH * away(freed.points).max()
-    others = [x for x in found if x.concave and apart(x, own) and away(x.point) > reach]
+    others = [x for x in found if x.concave and apart(x.point, own.point, own.scale) and away(x.point) > reach]
     masses = [_mass(mode) - _mass(own) for mode in others]
     best = max(masses, default=-math.inf)
     if best < LIKE:

@@ -18,6 +18,7 @@ import ppvi.numpyro
 import ppvi.pyro
 from ppvi.approximation import Full, climbs, fitted, lower, points_of
 from ppvi.approximation.descent import descending, together
+from ppvi.approximation.gaussian import Begun
 from tests.data import gold_standard, posterior_data
 from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
 
@@ -64,7 +65,7 @@ def test_a_gaussian_is_found_exactly(size):
     mean, covariance = 100 * RNG.normal(size=size), spread(size)
     density = gaussian(mean, np.linalg.inv(covariance))
     mode = climbed(density, np.zeros(size))
-    found = fitted(density, mode, Full(size), points_of(Full(size), 128, 0))
+    found = fitted(density, Begun(mode.point, mode.scale), Full(size), points_of(Full(size), 128, 0))
     sds = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose((found.loc - mean) / sds, 0, atol=1e-3)
     np.testing.assert_allclose(
@@ -81,7 +82,7 @@ def test_the_nearest_gaussian_in_one_dimension():
     def density(points):
         return (a * points - np.exp(points))[:, 0], a - np.exp(points)
 
-    found = fitted(density, climbed(density, np.zeros(1)), Full(1), points_of(Full(1), 512, 0))
+    found = fitted(density, Begun(np.zeros(1), np.ones(1)[:, None]), Full(1), points_of(Full(1), 512, 0))
     assert found.scale[0, 0] ** 2 == pytest.approx(1 / a, rel=2e-2)
     assert found.loc[0] == pytest.approx(np.log(a) - 1 / (2 * a), abs=5e-3)
 

@@ -5,7 +5,7 @@ import pytest
 
 import ppvi.approximation.curvature as by_curvature
 from ppvi.approximation import LowRank, fitted, nearest, points_of
-from ppvi.approximation.modes import Mode
+from ppvi.approximation.gaussian import Begun
 from ppvi.engine import memory
 from ppvi.engine.memory import abreast
 from tests.engines import ENGINES, dist, on, ppl, xp
@@ -106,8 +106,9 @@ def test_the_gradient_of_a_family():
 def fitted_at(family, x):
     """The Gaussian of a vector."""
     loc, scale, factor = family.scaled(x, np.ones(family.dimension))
-    flat = Mode(loc, 0.0, scale, concave=True)
-    return fitted(lambda z: (0 * z[:, 0], 0 * z), flat, LowRank(factor), points_of(family, 16, 0), num_steps=0)
+    return fitted(
+        lambda z: (0 * z[:, 0], 0 * z), Begun(loc, scale), LowRank(factor), points_of(family, 16, 0), num_steps=0
+    )
 
 
 @pytest.mark.parametrize(("joint", "size"), [(0, 500), (3, 500)])

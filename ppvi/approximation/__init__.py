@@ -1,5 +1,5 @@
-"""Gaussian approximations of a log density whose gradient is at hand: from a mode, by averages over fixed points; and
-chains that tell how far an approximation is from it.
+"""Gaussian approximations of a log density whose gradient is at hand, by averages over fixed points; and modes and chains that
+tell how far an approximation is from it.
 
 Nothing here knows of programs or frameworks: a density is a function of arrays of NumPy, in double precision.
 """

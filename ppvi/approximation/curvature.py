@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ppvi.approximation.families import Full, LowRank
-from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
-from ppvi.approximation.modes import LEAST, STEP, Each, Mode, apart, lower
+from ppvi.approximation.gaussian import Begun, Gaussian, LostDensityError, fitted, points_of
+from ppvi.approximation.modes import LEAST, STEP, Each, apart, lower
 from ppvi.approximation.scales import stretched
 
 EXACT, DENSE = 300, 2000
@@ -31,7 +31,7 @@ RANK, RESTARTS = 20, 3
 NARROW = 0.99
 """Curvature, in units of the scales, from which on a direction is as wide as it should be."""
 
-BEGUN = 0.1
+WIDTH = 0.1
 """Standard deviations of the first Gaussians: wider ones are in places where differential equations take long to solve."""
 
 COARSE, POINTS = 32, 128
@@ -54,39 +54,38 @@ def nearest(each: Each, starts: Sequence[np.ndarray], num_steps: int = 500, seed
     """
     size = starts[0].size
     diagonal = LowRank(np.empty((size, 0)))
-    ends, kept, found = list[Gaussian](), list[Mode](), list[Gaussian]()
+    ends, found = list[Gaussian](), list[Gaussian]()
     with np.errstate(all="ignore"):
         for start in starts:
-            begun = Mode(start, -np.inf, np.full(size, BEGUN), concave=True)
+            begun = Begun(start, np.full(size, WIDTH))
             with suppress(LostDensityError):
                 ends.append(fitted(each, begun, diagonal, points_of(diagonal, COARSE, seed), num_steps))
-        for end in map(_as_mode, sorted(ends, key=lambda end: end.losses[-1])):
-            if all(apart(end, other) for other in kept):
-                kept.append(end)
-        for mode in kept:
+        for end in _apart(sorted(ends, key=lambda end: end.losses[-1])):
             with suppress(LostDensityError, np.linalg.LinAlgError):
-                one = _shaped(each, mode, num_steps, seed)
-                if all(apart(_as_mode(one), _as_mode(other)) for other in found):
-                    found.append(one)
-    return found
+                found.append(_shaped(each, end, num_steps, seed))
+    return _apart(found)
 
 
-def _as_mode(found: Gaussian) -> Mode:
-    return Mode(found.loc, -float(found.losses[-1]), found.scale, concave=True)
+def _apart(found: Sequence[Gaussian]) -> list[Gaussian]:
+    """Of those that are near one another the first."""
+    kept: list[Gaussian] = []
+    for one in found:
+        if all(apart(one.loc, other.loc, other.scale) for other in kept):
+            kept.append(one)
+    return kept
 
 
-def _shaped(each: Each, mode: Mode, num_steps: int, seed: int) -> Gaussian:
-    size, rng = mode.point.size, np.random.default_rng(seed)
+def _shaped(each: Each, coarse: Gaussian, num_steps: int, seed: int) -> Gaussian:
+    size, rng = coarse.loc.size, np.random.default_rng(seed)
     shape = _dense if size <= DENSE else _low_rank
     family = LowRank(np.empty((size, 0)))
-    best = fitted(each, mode, family, points_of(family, POINTS, seed), num_steps)
+    best = fitted(each, coarse.begun, family, points_of(family, POINTS, seed), num_steps)
     ran = [best]
     for _ in range(ROUNDS):
         scale, ways = shape(each, best, rng)
         family = LowRank(ways)
         with suppress(LostDensityError):
-            begun = replace(_as_mode(best), scale=scale)
-            ran.append(fitted(each, begun, family, points_of(family, POINTS, seed), num_steps))
+            ran.append(fitted(each, Begun(best.loc, scale), family, points_of(family, POINTS, seed), num_steps))
         rises = best.losses[-1] - ran[-1].losses[-1]
         if rises > 0:
             best = ran[-1]
@@ -96,7 +95,7 @@ def _shaped(each: Each, mode: Mode, num_steps: int, seed: int) -> Gaussian:
         best = replace(best, scale=_matrix(best.scale), factor=None)
     if size <= EXACT and ran[-1].settled:
         full = Full(size)
-        best = fitted(each, _as_mode(best), full, points_of(full, max(POINTS, 8 * size), seed), num_steps)
+        best = fitted(each, best.begun, full, points_of(full, max(POINTS, 8 * size), seed), num_steps)
         ran.append(best)
     return replace(best, losses=np.concatenate([x.losses for x in ran]))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ppvi.approximation.descent import descending, together
 from ppvi.approximation.families import Family
-from ppvi.approximation.modes import Each, Mode, lower
+from ppvi.approximation.modes import Each, lower
 from ppvi.approximation.scales import log_det, pulled, stretched
 
 STEEP = 0.05
@@ -28,6 +29,13 @@ class LostDensityError(ArithmeticError):
     """A density is not finite where points of the approximation are."""
 
 
+class Begun(NamedTuple):
+    """A place and a scale, triangular or diagonal, that a fit begins from."""
+
+    loc: np.ndarray
+    scale: np.ndarray
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """N(loc, S S') with S a Cholesky factor, or N(loc, D (I + A A') D) with D diagonal.
@@ -40,7 +48,7 @@ class Gaussian:
     - `losses`: minus the bound, averaged over the points, after each step; where none was to be taken, at the start.
     - `settled`: whether it is at the top: the last steps have changed nothing and the slope is none. Else the steps were not
       enough, or there is none, where the density is zero in places that a Gaussian has, or does not fall.
-    - `lost`: how many of the bounds on the way were not finite near the mode.
+    - `lost`: how many of the bounds on the way were not finite near the beginning.
     """
 
     loc: np.ndarray
@@ -49,6 +57,11 @@ class Gaussian:
     losses: np.ndarray
     settled: bool
     lost: int
+
+    @property
+    def begun(self) -> Begun:
+        """To begin from, in units of the scale, without the factor."""
+        return Begun(self.loc, self.scale)
 
     @property
     def rank(self) -> int | None:
@@ -86,8 +99,8 @@ def points_of(family: Family, count: int, seed: int) -> np.ndarray:
     return np.concatenate([half_points, -half_points])
 
 
-def fitted(each: Each, mode: Mode, family: Family, points: np.ndarray, num_steps: int = 500) -> Gaussian:
-    """Maximise the bound's average over fixed points e_i, in coordinates where the mode is 0 and its scale I,
+def fitted(each: Each, begun: Begun, family: Family, points: np.ndarray, num_steps: int = 500) -> Gaussian:
+    """Maximise the bound's average over fixed points e_i, in coordinates where what is begun from is N(0, I),
 
         (1 / n) sum_i log p(m + S e_i) + log det S + d (1 + log 2 pi) / 2,
 
@@ -97,12 +110,12 @@ def fitted(each: Each, mode: Mode, family: Family, points: np.ndarray, num_steps
     lost: list[bool] = []
 
     def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        values, slopes = each(mode.point + stretched(mode.scale, family.draws(x, points)))
+        values, slopes = each(begun.loc + stretched(begun.scale, family.draws(x, points)))
         value = float(values.mean())
         if not (np.isfinite(value) and np.isfinite(slopes).all()):
             lost.append(bool(np.abs(x).max() < NEAR))
             return np.inf, np.zeros_like(x)
-        log_det, slope = family.bound(x, points, pulled(mode.scale, slopes))
+        log_det, slope = family.bound(x, points, pulled(begun.scale, slopes))
         return -value - log_det, -slope
 
     def losses(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +134,8 @@ def fitted(each: Each, mode: Mode, family: Family, points: np.ndarray, num_steps
         (found,) = together(
             [descending(start, steps=num_steps, memory=30, flat=1e-4, least=1e-10, reach=reach)], losses
         )
-    entropy = log_det(mode.scale) + family.dimension * (1 + math.log(2 * math.pi)) / 2
+    entropy = log_det(begun.scale) + family.dimension * (1 + math.log(2 * math.pi)) / 2
     settled = found.settled and float(np.abs(found.slope).max()) < STEEP
     course = found.losses[min(1, len(found.losses) - 1) :] - entropy
-    loc, scale, factor = family.scaled(found.point, mode.scale)
-    return Gaussian(mode.point + loc, scale, factor, course, settled, sum(lost))
+    loc, scale, factor = family.scaled(found.point, begun.scale)
+    return Gaussian(begun.loc + loc, scale, factor, course, settled, sum(lost))

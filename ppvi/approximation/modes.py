@@ -18,7 +18,7 @@ STEP = 1e-3
 """Of central differences of the gradient, in standard deviations."""
 
 APART = 1.0
-"""Distance of two modes, in standard deviations of the curvature at one of them and by the square root of the dimension, from
+"""Distance of two modes, in standard deviations at one of them and by the square root of the dimension, from
 which they are two: a draw of the Gaussian at a mode is about 1 away from it."""
 
 LEAST = 1e-2
@@ -45,9 +45,9 @@ class Mode:
     concave: bool
 
 
-def apart(one: Mode, other: Mode) -> bool:
-    """Whether two modes are two."""
-    away = whitened(other.scale, one.point - other.point)
+def apart(one: np.ndarray, other: np.ndarray, scale: np.ndarray) -> bool:
+    """Whether two points are two modes, of which one has this scale."""
+    away = whitened(scale, one - other)
     return bool(np.linalg.norm(away) > APART * math.sqrt(away.size))
 
 
