@@ -23,7 +23,7 @@ from ppvi._ops import as_numpy
 from ppvi._options import door
 from ppvi._predict import predict
 from ppvi.approximate import Guides, LogJoint, on_fixed_supports, starts
-from ppvi.approximation import Chains, Mode, apart, chained, climbs
+from ppvi.approximation import Chains, Mode, apart, chained, climbs, log_det, whitened
 from ppvi.checks.tails import pareto_shape, threshold
 from ppvi.engine._arviz import group_of, variable
 from ppvi.engine.memory import LARGE, abreast, numbers_in
@@ -274,12 +274,11 @@ def _modes(freed: Freed) -> Finding:
     if size > DIMENSIONS:
         said = f"not looked for in {size:,} dimensions"
         return Finding("modes", None, "unsure", said, MODES_BLIND)
-    scale = np.diag(freed.scale) if freed.scale.ndim == 1 else freed.scale
     center = freed.points.mean(0)
     own, *found = climbs(density.each, [center, *starts(density, STARTS, 0)])
 
     def away(x: np.ndarray) -> Any:
-        return np.linalg.norm(np.linalg.solve(scale, np.transpose(x - center)), axis=0)
+        return np.linalg.norm(whitened(freed.scale, x - center), axis=-1)
 
     reach = REACH * away(freed.points).max()
     others = [x for x in found if x.concave and apart(x.point, own.point, own.scale) and away(x.point) > reach]
@@ -295,7 +294,7 @@ def _modes(freed: Freed) -> Finding:
 
 def _mass(mode: Mode) -> float:
     """Laplace's approximation of log of the integral around a mode, but for a constant."""
-    return mode.log_density + float(np.log(np.diag(mode.scale)).sum())
+    return mode.log_density + log_det(mode.scale)
 
 
 # Other looks ---------------------------------------------------------------------------------------------------------------

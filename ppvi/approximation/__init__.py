@@ -9,6 +9,7 @@ from ppvi.approximation.curvature import nearest
 from ppvi.approximation.families import Full, LowRank
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
 from ppvi.approximation.modes import Each, Mode, apart, climbs, lower
+from ppvi.approximation.scales import log_det, whitened
 
 __all__ = [
     "Chains",
@@ -22,7 +23,9 @@ __all__ = [
     "chained",
     "climbs",
     "fitted",
+    "log_det",
     "lower",
     "nearest",
     "points_of",
+    "whitened",
 ]

@@ -66,11 +66,11 @@ class Gaussian:
     @property
     def rank(self) -> int | None:
         """Columns of A; None of a full covariance."""
-        return None if self.factor is None or self.scale.ndim == 2 else self.factor.shape[1]
+        return None if self.factor is None else self.factor.shape[1]
 
     def ordered(self, place: np.ndarray) -> Gaussian:
         """With its coordinates in another order."""
-        if self.factor is None or self.scale.ndim == 2:
+        if self.factor is None:
             return replace(self, loc=self.loc[place], scale=lower(self.scale[place]))
         return replace(self, loc=self.loc[place], scale=self.scale[place], factor=self.factor[place])
 

@@ -15,9 +15,9 @@ def pulled(scale: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     return slopes * scale if scale.ndim == 1 else slopes @ scale
 
 
-def whitened(scale: np.ndarray, point: np.ndarray) -> np.ndarray:
-    """S^-1 x."""
-    return point / scale if scale.ndim == 1 else np.linalg.solve(scale, point)
+def whitened(scale: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """S^-1 x of every row."""
+    return points / scale if scale.ndim == 1 else np.linalg.solve(scale, points.T).T
 
 
 def log_det(scale: np.ndarray) -> float:

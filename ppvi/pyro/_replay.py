@@ -98,9 +98,8 @@ class Replay:
             try:
                 values, control = self.agreed(lambda: self.estimate([], []))
             except (AnewError, Exception) as error:
-                if (
-                    self.known.watches_all == watched
-                ):  # if not, it is what the program, or NumPy, has made of an `AnewError`
+                # Where not, it is what the program, or NumPy, has made of an `AnewError`.
+                if self.known.watches_all == watched:
                     if isinstance(error, RecursionError):
                         raise self.nested() from error
                     raise
