@@ -37,19 +37,25 @@ class Approximated:
     - `bounds`: the evidence lower bounds of the Gaussians from every mode that was found, of every version, the highest first.
     - `settled`: whether the steps were enough.
     - `untried`: of a hierarchical model, the sites that could not be non-centred, and why.
+    - `weights`: of the Gaussians that the guide is a mixture of, one for each region where the posterior has mass; of one, 1.
     """
 
     version: str | None
     bounds: tuple[float, ...]
     settled: bool
     untried: tuple[str, ...] = ()
+    weights: tuple[float, ...] = (1.0,)
 
     def __str__(self) -> str:
         said = "" if self.version is None else f"the model {self.version}; "
         near = [f"{x:.5g}" for x in self.bounds[1:] if x > self.bounds[0] - FAR]
         others = f", those of others {', '.join(near)}" if near else ""
         untried = f"; not tried non-centred: {', '.join(self.untried)}" if self.untried else ""
-        return f"{said}bound {self.bounds[0]:.5g}{others}{untried}"
+        several = len(self.weights) > 1
+        mixture = (
+            f"a mixture of {len(self.weights)} Gaussians of weights {', '.join(f'{w:.2g}' for w in self.weights)}; "
+        )
+        return f"{said}{mixture if several else ''}bound {self.bounds[0]:.5g}{others}{untried}"
 
 
 @dataclass(frozen=True, eq=False)

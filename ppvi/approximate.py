@@ -15,7 +15,7 @@ import numpy as np
 from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
-from ppvi.approximation import Gaussian, nearest
+from ppvi.approximation import Gaussian, Mixture, mixed, nearest
 from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
@@ -61,12 +61,12 @@ class Guides:
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
     - `noncentred`: a model with these sites as a location and a scale of standard ones.
     - `whole`: a model whose plates are of all their rows.
-    - `points`: a guide of a model that is uniform on so many points of unconstrained space, which are its parameter `POINTS`;
-      beside it `WEIGHTS`, of one number for each.
+    - `points`: a guide of a model that is uniform on so many points of unconstrained space, which are its parameter `POINTS`,
+      and which can be `resized`; beside it `WEIGHTS`, of one number for each.
     - `weighted`: of such a guide the objective E_q[w (log p - log q)], whose gradient in the weights is the density at each.
     - `blocks`: of so many points that an average is over, how many a program is of: a few, for which programs are compiled.
-    - `gaussian`: a guide of a model that is Gaussian in unconstrained space, with a full covariance, or of so many directions
-      beside a diagonal; after `begin(*args, **kwargs)`, `params(gaussian)` are its parameters.
+    - `gaussian`: a guide of a model that is a Gaussian in unconstrained space like this one, with a full covariance or with
+      directions beside a diagonal, or a mixture; after `begin(*args, **kwargs)`, `params(parts, weights)` are its parameters.
     - `order`: of either, once it has run, what takes a point to one whose sites are in the order of their names.
     - `sums_by_particle`: whether particles run one by one where finite sites are summed out.
     """
@@ -82,7 +82,7 @@ class Guides:
     points: Callable[[Model, int], Any]
     weighted: Callable[[Program, Program], Array]
     blocks: Callable[[int], Sequence[int]]
-    gaussian: Callable[[Model, int | None], Any]
+    gaussian: Callable[[Model, Mixture], Any]
     order: Callable[[Any], np.ndarray]
     sums_by_particle: bool
 
@@ -100,7 +100,7 @@ class LogJoint:
     ):
         self.guides, self.model, self.key = guides, model, key
         self.args, self.kwargs = data
-        guide = guides.points(model, 1)
+        self._guide = guide = guides.points(model, 1)
         self._of = {1: guides.objective(guides.weighted, model, guide)}
         found = self._of[1].init(key, *self.args, **self.kwargs)
         own = found.keys() - {POINTS, WEIGHTS}
@@ -139,22 +139,19 @@ class LogJoint:
 
     def _objective(self, size: int) -> Objective:
         if size not in self._of:
-            guide = self.guides.points(self.model, size)
+            guide = self._guide.resized(size)
             self._of[size] = self.guides.objective(self.guides.weighted, self.model, guide)
         return self._of[size]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A Gaussian of one version of the model."""
+    """Gaussians of one version of the model, and the mixture of them."""
 
     version: str
     model: Model
-    gaussian: Gaussian
-
-    @property
-    def bound(self) -> float:
-        return -float(self.gaussian.losses[-1])
+    found: Sequence[Gaussian]
+    mixture: Mixture
 
 
 def approximated(
@@ -165,38 +162,41 @@ def approximated(
     with guides.double(args, kwargs) as data:
         runs = [guides.latent(model, i, *data) for i in range(2)]
         versions, untried = _versions(guides, model, data, runs)
-        found = [
-            Candidate(said, version, gaussian)
+        tried = [
+            Candidate(said, version, found, mixed(found, seed))
             for said, version in versions.items()
-            for gaussian in _gaussians(LogJoint(guides, version, key, data), num_starts, num_steps, seed)
+            if (found := _gaussians(LogJoint(guides, version, key, data), num_starts, num_steps, seed))
         ]
-    if not found:
+    if not tried:
         raise ProgramError(
             "approximate: the model's log density is not finite at any of the starts, or around the modes that they lead to: "
             "look at the data, and at the supports of its sites, which have to say where the density is zero."
         )
-    best = max(found, key=lambda x: round(x.bound, 6))
-    if not np.abs(best.gaussian.scale).max() < np.finfo(np.float32).max:
+    best = max(tried, key=lambda x: round(x.mixture.bound, 6))
+    mixture, gaussian = best.mixture, best.mixture.best
+    if not np.abs(gaussian.scale).max() < np.finfo(np.float32).max:
         raise ProgramError(UNSETTLED)
-    guide = guides.gaussian(best.model, best.gaussian.rank)
+    guide = guides.gaussian(best.model, mixture)
     bound = guides.objective(elbo, best.model, guide)
     guide.begin(*args, **kwargs)
-    params = guide.params(best.gaussian.ordered(np.argsort(guides.order(guide))))
+    params = guide.params(mixture.ordered(np.argsort(guides.order(guide))), mixture.weights)
     trainer = bound.engine.trainer([(estimator_of(bound), lambda name: True)], key, args, dict(kwargs), params=params)
-    state = State(trainer.init().arrays, best.gaussian.losses)
+    course = gaussian.losses if len(mixture.parts) == 1 else np.append(gaussian.losses, -mixture.bound)
+    state = State(trainer.init().arrays, course)
     about = Approximated(
         version=best.version if len(versions) > 1 else None,
-        bounds=tuple(sorted((x.bound for x in found), reverse=True)),
-        settled=best.gaussian.settled,
+        bounds=tuple(sorted((-float(x.losses[-1]) for one in tried for x in one.found), reverse=True)),
+        settled=gaussian.settled,
         untried=untried,
+        weights=tuple(mixture.weights.tolist()),
     )
     why = "the average over fixed points rises no more" if about.settled else "the bound has no top that was reached"
     trainer.end(state)
     if not about.settled:
-        warnings.warn(CUT if best.gaussian.lost else UNSETTLED, stacklevel=4)
+        warnings.warn(CUT if gaussian.lost else UNSETTLED, stacklevel=4)
     alone = (
         not about.settled
-        or best.gaussian.rank is not None
+        or gaussian.rank is not None
         or (guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values()))
     )
     options: dict[str, Any] = {"approximated": about, "particles": 1 if alone else PARTICLES}

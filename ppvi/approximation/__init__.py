@@ -8,6 +8,7 @@ from ppvi.approximation.chains import Chains, chained
 from ppvi.approximation.curvature import nearest
 from ppvi.approximation.families import Full, LowRank
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
+from ppvi.approximation.mixtures import Mixture, mixed
 from ppvi.approximation.modes import Each, Mode, apart, climbs, lower
 from ppvi.approximation.scales import log_det, whitened
 
@@ -18,6 +19,7 @@ __all__ = [
     "Gaussian",
     "LostDensityError",
     "LowRank",
+    "Mixture",
     "Mode",
     "apart",
     "chained",
@@ -25,6 +27,7 @@ __all__ = [
     "fitted",
     "log_det",
     "lower",
+    "mixed",
     "nearest",
     "points_of",
     "whitened",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,21 +56,34 @@ def refuse_options(model: Any, verb: Callable[..., Any], called: Mapping[str, An
 
 
 def looked_at(
-    verb: str, session: Session, model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a model that is drawn from, which are arrays where it computes with them as such.
+    verb: str,
+    looking: Callable[[Look], None],
+    model: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> tuple[tuple[Any, ...], dict[str, Any], list[str]]:
+    """The arguments of a model that is drawn from, which are arrays where it computes with them as such; its discrete sites.
 
     One run of it, of all rows of its plates, refuses data that it cannot have, and discrete sites that cannot be summed out.
     What `ppvi` alone cannot run, such as a site without a sampler, is left to the library.
     """
-    given = args, dict(kwargs)
-    try:
+    given, discrete = (args, dict(kwargs)), list[str]()
+    arrays = given
+
+    def look(session: Session) -> None:
+        nonlocal arrays
         with handles(of_model(model), session, *given) as (p, _):
-            trace = p.simulate()
-    except (EngineError, StrategyError):
-        return given
-    refuse_sites(verb, session, trace)
-    return (in_arrays(session.engine, *given) or given) if computes(model) else given
+            refuse_sites(verb, session, p.simulate())
+        discrete.extend(session.names.discrete("model"))
+        if computes(model):
+            arrays = in_arrays(session.engine, *given) or given
+
+    with suppress(EngineError, StrategyError):
+        looking(look)
+    return *arrays, discrete
+
+
+Look = Callable[[Session], None]
 
 
 def of_model(model: Callable[..., Any]) -> Formula:

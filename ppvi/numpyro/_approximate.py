@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from ppvi.fit import Fit
 from ppvi.numpyro._compat import enable_x64
 from ppvi.numpyro._guides import Points, gaussian, latent, order_of, weighted
 from ppvi.numpyro._handlers import AllRows
-from ppvi.numpyro._mcmc import session_of
+from ppvi.numpyro._mcmc import looking
 from ppvi.numpyro._objective import objective
 from ppvi.numpyro._programs import as_key, known
 from ppvi.numpyro._regions import LIBRARY
@@ -114,6 +115,6 @@ def approximate(
     refuse_model(model, num_starts, num_steps)
     key = as_key(key)
     with starting("approximate", model, known, args, kwargs):
-        args, kwargs = looked_at("approximate", session_of(key), model, args, kwargs)
-    drawn = int(jax.random.randint(key, (), 0, 2**31 - 1))
-    return approximated(GUIDES, AllRows(model), key, args, kwargs, num_starts, num_steps, drawn)
+        args, kwargs, _ = looked_at("approximate", partial(looking, key), model, args, kwargs)
+    (seed,) = np.random.SeedSequence(np.ravel(jax.random.key_data(key)).tolist()).generate_state(1)
+    return approximated(GUIDES, AllRows(model), key, args, kwargs, num_starts, num_steps, int(seed))

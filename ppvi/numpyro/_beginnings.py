@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from ppvi.numpyro._compat import Tracer, computes, current_trace
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._modules import Modules, State
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of
+
+T = TypeVar("T")
 
 
 class Found:
@@ -63,7 +65,6 @@ def first_run(
     What depends on parameters and draws is traced only, for to compile it operation by operation takes seconds; unless an
     initial value depends on it, or a site is under control flow.
     """
-    found: list[Start] = []
     known = modules or {}
 
     def run(token: jax.Array | None) -> Start:
@@ -82,14 +83,25 @@ def first_run(
         first = session.engine.modules.state
         return Start(parameters.values, session.constraints, parameters.owners, session.learning, modules=first)
 
+    def is_known(start: Start) -> bool:
+        return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((start.params, start.modules)))
+
+    return tracing_draws(run, is_known)
+
+
+def tracing_draws(run: Callable[[jax.Array | None], T], is_known: Callable[[T], bool] = lambda found: True) -> T:
+    """What a run finds that makes what is drawn traced, by a token; or one on numbers alone, without a token, where it needs
+    the numbers, or else what it finds is not known. Operations on what is known are computed."""
+    found: list[T] = []
+
     def traced(token: jax.Array) -> None:
-        start = run(token)
-        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((start.params, start.modules))):
-            found.append(start)
+        result = run(token)
+        if is_known(result):
+            found.append(result)
 
     with suppress(*NEEDS_VALUES), jax.ensure_compile_time_eval():
         jax.eval_shape(traced, jnp.zeros(()))
-    if not found:  # parameters are numbers, whatever is traced around them
+    if not found:  # what is wanted is numbers, whatever is traced around them
         with nullcontext() if computes() else jax.ensure_compile_time_eval():
             found.append(run(None))
     return found[0]

@@ -174,9 +174,9 @@ class Estimator:
     def many(
         self, key: Any, params: Any, args: Args, kwargs: Kwargs, n: int, of: Any, given: Any = None, particles: int = 1
     ) -> Any:
-        @functools.partial(jax.jit, static_argnums=3, compiler_options=once())
-        def runs(each: Any, params: Params, arrays: list[Any], structure: Structure) -> Any:
-            one = functools.partial(run, params, arrays, structure)
+        @functools.partial(jax.jit, static_argnums=4, compiler_options=once())
+        def runs(key: jax.Array, given: Any, params: Params, arrays: list[Any], structure: Structure) -> Any:
+            one, each = functools.partial(run, params, arrays, structure), (jax.random.split(key, n), given)
             return jax.vmap(one)(each) if side_by_side == n else jax.lax.map(one, each, batch_size=side_by_side)
 
         def run(params: Params, arrays: list[Any], structure: Structure, one: tuple[jax.Array, Any]) -> Any:
@@ -187,10 +187,9 @@ class Estimator:
             with handles(self.formula, session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
                 return of(p, q) if given is None else of(p, q, given)
 
-        keys = jax.random.split(as_key(key), n)
         several = params if isinstance(params, list) else [params]
         side_by_side = abreast(n, particles, several[0], args, kwargs)
-        each = functools.partial(runs, (keys, given))
+        each = functools.partial(runs, as_key(key), given)
         found = [jax.device_get(self._called(each, x, args, kwargs)) for x in several]
         return found if several is params else found[0]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -16,7 +18,7 @@ from numpyro.infer.autoguide import AutoContinuous, AutoGuide, AutoLowRankMultiv
 from numpyro.infer.util import constrain_fn
 
 from ppvi.approximate import POINTS, WEIGHTS
-from ppvi.approximation import Gaussian
+from ppvi.approximation import Gaussian, Mixture
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.numpyro._compat import initial_point, sites_at
 from ppvi.program import Program
@@ -46,13 +48,27 @@ class Begun(AutoGuide):
         return {f"{self.prefix}_{name}": jnp.asarray(x) for name, x in arrays.items()}
 
 
-class Points(AutoContinuous, Begun):
+class Trusted(AutoGuide):
+    """A guide whose distributions are ours, with parameters as they should be: to look at these takes as long as a fit."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with numpyro.validation_enabled(False):
+            return super().__call__(*args, **kwargs)  # pyright: ignore[reportAbstractUsage]
+
+
+class Points(Trusted, AutoContinuous, Begun):
     """The uniform distribution on so many points of unconstrained space, which are a parameter, `(point, dimension)`, beside
     a weight for each."""
 
     def __init__(self, model: Callable[..., Any], count: int):
         super().__init__(continuous(model))
         self.count = count
+
+    def resized(self, count: int) -> Points:
+        """Of so many points, of the same model, which runs no further time for it."""
+        found = copy(self)
+        found.count = count
+        return found
 
     def _get_posterior(self) -> dist.Distribution:
         points: Any = numpyro.param(POINTS, jnp.broadcast_to(initial_point(self), (self.count, self.latent_dim)))
@@ -70,22 +86,50 @@ def weighted(p: Program, q: Program) -> Any:
     return weights[z["_point"]] * (p.log_density(z) - z.log_density)
 
 
-class FullRank(AutoMultivariateNormal, Begun):
+class FullRank(Trusted, AutoMultivariateNormal, Begun):
     """NumPyro's `AutoMultivariateNormal` of the continuous sites."""
 
-    def params(self, found: Gaussian) -> dict[str, Any]:
+    def params(self, parts: Sequence[Gaussian], weights: np.ndarray) -> dict[str, Any]:
+        (found,) = parts
         return self.named(loc=found.loc, scale_tril=found.scale)
 
 
-class LowRank(AutoLowRankMultivariateNormal, Begun):
+class LowRank(Trusted, AutoLowRankMultivariateNormal, Begun):
     """NumPyro's `AutoLowRankMultivariateNormal` of the continuous sites."""
 
-    def params(self, found: Gaussian) -> dict[str, Any]:
+    def params(self, parts: Sequence[Gaussian], weights: np.ndarray) -> dict[str, Any]:
+        (found,) = parts
         return self.named(loc=found.loc, cov_factor=found.factor, scale=found.scale)
 
 
-def gaussian(model: Callable[..., Any], rank: int | None) -> AutoContinuous:
-    """A guide of the continuous sites, with a full covariance or of this rank beside a diagonal."""
+class OfSeveral(Trusted, AutoContinuous, Begun):
+    """A mixture of so many Gaussians of the continuous sites, with full covariances."""
+
+    def __init__(self, model: Callable[..., Any], count: int):
+        super().__init__(model)
+        self.count = count
+
+    def _get_posterior(self) -> dist.Distribution:
+        shape = (self.count, self.latent_dim)
+        weights: Any = self._param("weights", jnp.ones(self.count) / self.count, dist.constraints.simplex)
+        loc: Any = self._param("loc", jnp.zeros(shape), dist.constraints.real)
+        scale = jnp.broadcast_to(jnp.eye(self.latent_dim), (*shape, self.latent_dim))
+        scale: Any = self._param("scale_tril", scale, dist.constraints.lower_cholesky)
+        return dist.MixtureSameFamily(dist.Categorical(weights), dist.MultivariateNormal(loc, scale_tril=scale))
+
+    def _param(self, name: str, value: jax.Array, constraint: Any) -> Any:
+        return numpyro.param(f"{self.prefix}_{name}", value, constraint=constraint)
+
+    def params(self, parts: Sequence[Gaussian], weights: np.ndarray) -> dict[str, Any]:
+        stacked = {"loc": np.stack([x.loc for x in parts]), "scale_tril": np.stack([x.scale for x in parts])}
+        return self.named(weights=weights, **stacked)
+
+
+def gaussian(model: Callable[..., Any], like: Mixture) -> AutoContinuous:
+    """A guide of the continuous sites, with a full covariance or of a rank beside a diagonal, or of several such Gaussians."""
+    if len(like.parts) > 1:
+        return OfSeveral(continuous(model), len(like.parts))
+    rank = like.best.rank
     return FullRank(continuous(model)) if rank is None else LowRank(continuous(model), rank=rank)
 
 
@@ -119,5 +163,8 @@ def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dic
     def start(site: Any) -> Any:
         return None if _is_finite(site) else init_to_uniform(site)
 
-    with block(), numpyro.validation_enabled(False):
+    known = (
+        jax.ensure_compile_time_eval()
+    )  # as in the first run of an objective, whose compiled operations are other ones else
+    with block(), numpyro.validation_enabled(False), known:
         return trace(substitute(seed(model, i), substitute_fn=start)).get_trace(*args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,12 @@ from numpyro.infer import MCMC, NUTS
 from ppvi._doors import listed
 from ppvi._options import door
 from ppvi.engine.labels import Labels
-from ppvi.engine.mcmc import gathered, looked_at, of_model, refuse_options, starting
+from ppvi.engine.mcmc import Look, gathered, looked_at, of_model, refuse_options, starting
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import ProgramError
-from ppvi.numpyro._beginnings import Found
+from ppvi.numpyro._beginnings import Found, tracing_draws
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._handlers import AllRows
 from ppvi.numpyro._programs import NumPyroPrograms, as_key, known, scope_of
@@ -38,11 +39,20 @@ STATS = {
 """What NumPyro calls the statistics of a draw, and what ArviZ does."""
 
 
-def session_of(key: jax.Array) -> Session:
-    """One in which a model runs once, on all rows, for its data to be looked at."""
-    engine = NumPyroPrograms()
-    options = {"parameters": Found(engine), "repeats": ONCE, "log_probs": unseen, "plate_rows": Whole()}
-    return Session(engine, {}, {}, scope_of(key, plain=True), **options)
+def looking(key: jax.Array, look: Look) -> None:
+    """In a session in which a model runs once, on all rows, for its data to be looked at."""
+
+    def run(token: jax.Array | None) -> None:
+        engine = NumPyroPrograms(token=token)
+        options = {
+            "parameters": Found(engine),
+            "repeats": ONCE,
+            "log_probs": lambda *site: engine.traced(unseen(*site)),
+            "plate_rows": Whole(),
+        }
+        look(Session(engine, {}, {}, scope_of(key, plain=True), **options))
+
+    tracing_draws(run)
 
 
 @door
@@ -76,10 +86,8 @@ def nuts(
     refuse_options(model, nuts, locals())
     labels = Labels(dims, coords)
     key = as_key(key)
-    session = session_of(key)
     with starting("nuts", model, known, args, kwargs):
-        args, kwargs = looked_at("nuts", session, model, args, kwargs)
-    discrete = session.names.discrete("model")
+        args, kwargs, discrete = looked_at("nuts", partial(looking, key), model, args, kwargs)
     if discrete and find_spec("funsor") is None:
         raise ProgramError(
             f"nuts: NumPyro sums out the discrete sites {listed(discrete)} by funsor, which is not installed: install it, or "

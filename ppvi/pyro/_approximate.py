@@ -21,7 +21,7 @@ from ppvi.fit import Fit
 from ppvi.pyro._guides import Points, gaussian, latent, order_of, weighted
 from ppvi.pyro._handlers import all_rows, whole_plates
 from ppvi.pyro._keys import Key, seeded
-from ppvi.pyro._mcmc import session
+from ppvi.pyro._mcmc import looking
 from ppvi.pyro._objective import objective
 from ppvi.pyro._programs import known
 from ppvi.pyro._regions import LIBRARY
@@ -138,7 +138,7 @@ def approximate(
     refuse_model(model, num_starts, num_steps)
     with seeded(key), all_rows():
         with torch.random.fork_rng(), torch.no_grad(), starting("approximate", model, known, args, kwargs):
-            args, kwargs = looked_at("approximate", session(), model, args, kwargs)
+            args, kwargs, _ = looked_at("approximate", looking, model, args, kwargs)
         drawn = int(torch.randint(2**31 - 1, ()))
     with whole_plates():
         return approximated(GUIDES, model, drawn, args, kwargs, num_starts, num_steps, drawn)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoContinuous, AutoLowRankMultivariateNormal, AutoMultivariateNormal
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_median, init_to_uniform
-from torch.distributions import biject_to
+from pyro.nn import PyroParam
+from torch.distributions import biject_to, constraints
 
 from ppvi._ops import as_numpy
 from ppvi.approximate import POINTS, WEIGHTS
-from ppvi.approximation import Gaussian
+from ppvi.approximation import Gaussian, Mixture
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.program import Program
 from ppvi.pyro._compat import initial_point, sites_at
@@ -31,6 +33,12 @@ class Points(AutoContinuous):
     def __init__(self, model: Callable[..., Any], count: int):
         super().__init__(continuous(model), init_loc_fn=_median)
         self.count = count
+
+    def resized(self, count: int) -> Points:
+        """Of so many points, of the same model, which runs no further time for it."""
+        found = copy(self)
+        found.count = count
+        return found
 
     def get_posterior(self, *args: Any, **kwargs: Any) -> dist.TorchDistribution:
         points = pyro.param(POINTS, lambda: initial_point(self).expand(self.count, -1).clone())
@@ -66,7 +74,8 @@ class FullRank(AutoMultivariateNormal, Begun):
 
     known_as = "AutoMultivariateNormal"
 
-    def params(self, found: Gaussian) -> dict[str, torch.Tensor]:
+    def params(self, parts: Sequence[Gaussian], weights: np.ndarray) -> dict[str, torch.Tensor]:
+        (found,) = parts
         sizes = np.diag(found.scale)
         return self.named(loc=found.loc, scale=sizes, scale_tril=found.scale / sizes[:, None])
 
@@ -76,13 +85,41 @@ class LowRank(AutoLowRankMultivariateNormal, Begun):
 
     known_as = "AutoLowRankMultivariateNormal"
 
-    def params(self, found: Gaussian) -> dict[str, torch.Tensor]:
+    def params(self, parts: Sequence[Gaussian], weights: np.ndarray) -> dict[str, torch.Tensor]:
+        (found,) = parts
         return self.named(loc=found.loc, scale=found.scale, cov_factor=found.factor)
 
 
-def gaussian(model: Callable[..., Any], rank: int | None) -> AutoContinuous:
-    """A guide of the continuous sites, with a full covariance or of this rank beside a diagonal."""
-    if rank is None:
+class OfSeveral(Begun):
+    """A mixture of so many Gaussians of the continuous sites, with full covariances."""
+
+    known_as = "AutoMixture"
+
+    def __init__(self, model: Callable[..., Any], count: int):
+        super().__init__(model, init_loc_fn=_median)
+        self.count = count
+
+    def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
+        super()._setup_prototype(*args, **kwargs)
+        self.loc: Any = PyroParam(initial_point(self).expand(self.count, -1).clone())
+        self.weights: Any = PyroParam(self.loc.new_ones(self.count) / self.count, constraints.simplex)
+        unit = torch.eye(self.latent_dim).to(self.loc).expand(self.count, -1, -1).clone()
+        self.scale_tril: Any = PyroParam(unit, constraints.lower_cholesky)
+
+    def get_posterior(self, *args: Any, **kwargs: Any) -> Any:
+        parts = dist.MultivariateNormal(self.loc, scale_tril=self.scale_tril)
+        return dist.MixtureSameFamily(dist.Categorical(self.weights), parts)
+
+    def params(self, parts: Sequence[Gaussian], weights: np.ndarray) -> dict[str, torch.Tensor]:
+        stacked = {"loc": np.stack([x.loc for x in parts]), "scale_tril": np.stack([x.scale for x in parts])}
+        return self.named(weights=weights, **stacked)
+
+
+def gaussian(model: Callable[..., Any], like: Mixture) -> AutoContinuous:
+    """A guide of the continuous sites, with a full covariance or of a rank beside a diagonal, or of several such Gaussians."""
+    if len(like.parts) > 1:
+        return OfSeveral(continuous(model), len(like.parts))
+    if (rank := like.best.rank) is None:
         return FullRank(continuous(model), init_loc_fn=_median)
     return LowRank(continuous(model), init_loc_fn=_median, rank=rank)
 

@@ -11,7 +11,7 @@ from pyro.infer import MCMC, NUTS, config_enumerate
 
 from ppvi._options import door
 from ppvi.engine.labels import Labels
-from ppvi.engine.mcmc import gathered, looked_at, of_model, refuse_options, starting
+from ppvi.engine.mcmc import Look, gathered, looked_at, of_model, refuse_options, starting
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
@@ -26,11 +26,13 @@ if TYPE_CHECKING:  # which takes seconds to import
     from ppvi.engine._arviz import ArviZData
 
 
-def session() -> Session:
-    """One in which a model runs once, on all rows, for its data to be looked at."""
+def looking(look: Look) -> None:
+    """In a session in which a model runs once, on all rows, for its data to be looked at."""
     options = {"parameters": Found(), "repeats": ONCE, "plate_rows": Whole()}
-    return Session(
-        PyroPrograms(Modules()), {}, {}, scope_of(), log_probs=lambda *x: torch.as_tensor(unseen(*x)), **options
+    look(
+        Session(
+            PyroPrograms(Modules()), {}, {}, scope_of(), log_probs=lambda *x: torch.as_tensor(unseen(*x)), **options
+        )
     )
 
 
@@ -68,7 +70,7 @@ def nuts(
     found: list[tuple[dict[str, np.ndarray], np.ndarray]] = []
     with seeded(key), all_rows():
         with torch.random.fork_rng(), torch.no_grad(), starting("nuts", model, known, args, kwargs):
-            args, kwargs = looked_at("nuts", session(), model, args, kwargs)
+            args, kwargs, _ = looked_at("nuts", looking, model, args, kwargs)
         for _ in range(num_chains):
             kernel = NUTS(AllRows()(config_enumerate(model)), target_accept_prob=target_accept_prob)
             sampler = MCMC(kernel, num_samples=num_samples, warmup_steps=num_warmup, disable_progbar=not progress)
