@@ -39,7 +39,8 @@ UNSETTLED = (
 CUT = (
     "approximate: the density is zero, or not a number, where a Gaussian has mass, so that its bound has no top, and the fit "
     "is not to be believed. Zeros have to be said by the supports of sites, as of TruncatedNormal, HalfNormal or "
-    "ImproperUniform(constraints.interval(a, b), (), ()), and not by factor, where or a log density of -inf."
+    "ImproperUniform(constraints.interval(a, b), (), ()), and not by factor, where or a log density of -inf. If there are "
+    "none, the density does not fall far out, and there is no posterior, as of a flat prior that the data do not tell of."
 )
 """Of a bound that zeros of the density are in the way of."""
 
@@ -242,7 +243,8 @@ def _refusal(model: Model, guides: Guides, data: Data) -> str | None:
     try:
         guides.latent(model, 0, *data)
     except (AssertionError, AttributeError, NotImplementedError, TypeError, ValueError) as error:
-        return f"{type(error).__name__}: {error}".split("\n")[0].removesuffix(": ")
+        said = f"{error}".split("\n")[0] or "its distribution or mask is none that LocScaleReparam takes"
+        return f"{type(error).__name__}: {said}"
     return None
 
 
@@ -271,7 +273,10 @@ def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) ->
 
 
 def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
-    """Points where the density is finite: the library's own initial one, and others from the cube of +-2 around 0."""
+    """Points where the density is finite: the library's own initial one, and others from the cube of +-2 around 0.
+
+    Each of these is followed by its opposite: of two modes that are apart by a sign, or by an order, both are near one.
+    """
     rng, found = np.random.default_rng(seed), list[np.ndarray]()
     points = density.start[None]
     for _ in range(100):
@@ -279,7 +284,8 @@ def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:
         found += list(points[np.isfinite(values) & np.isfinite(slopes).all(-1)])
         if len(found) >= count:
             break
-        points = rng.uniform(-2, 2, (count, len(density.start)))
+        points = rng.uniform(-2, 2, (count, 1, len(density.start)))
+        points = np.concatenate([points, -points], axis=1).reshape(2 * count, -1)
     return found[:count]
 
 

@@ -16,7 +16,7 @@ import models.posteriors as posteriors
 import ppvi
 import ppvi.numpyro
 import ppvi.pyro
-from ppvi.approximation import Full, climbs, fitted, lower, points_of
+from ppvi.approximation import Full, Gaussian, climbs, fitted, lower, mixed, points_of
 from ppvi.approximation.descent import descending, together
 from ppvi.approximation.gaussian import Begun
 from tests.data import gold_standard, posterior_data
@@ -180,6 +180,99 @@ def test_discrete_sites_are_summed_out(engine):
 
 EFFECTS = np.float32([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERRORS = np.float32([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+
+
+# Several regions of mass ------------------------------------------------------------------------------------------------------
+
+
+def normal(loc, scale, bound):
+    """A Gaussian that has settled at a bound."""
+    return Gaussian(np.array(loc, float), np.diag(scale).astype(float), None, np.array([-bound]), True, 0)
+
+
+def test_weights_of_gaussians_far_apart():
+    """Each has the mass that its bound is the logarithm of, and what has none to speak of is left out."""
+    found = mixed(
+        [normal([30, 0], [1, 2], np.log(0.2)), normal([0, 0], [1, 1], np.log(0.8)), normal([0, 30], [1, 1], -20)], 0
+    )
+    np.testing.assert_allclose(found.weights, [0.8, 0.2], atol=1e-8)
+    assert [part.loc.tolist() for part in found.parts] == [[0, 0], [30, 0]]
+    np.testing.assert_allclose(found.bound, 0, atol=1e-8)
+
+
+def test_weights_of_gaussians_that_overlap():
+    """Parts of a mixture that is the density itself: the bound of each is quadrature of it, and that of the mixture 0."""
+    weights, locs, scales = np.array([0.7, 0.3]), np.array([0.0, 2.5]), np.array([1.0, 0.7])
+    x = np.linspace(-15, 15, 200_001)
+    parts = np.exp(-0.5 * ((x - locs[:, None]) / scales[:, None]) ** 2) / scales[:, None] / np.sqrt(2 * np.pi)
+    bounds = (parts * np.log(weights @ parts / parts)).sum(-1) * (x[1] - x[0])
+    found = mixed([normal([m], [s], b) for m, s, b in zip(locs, scales, bounds, strict=True)], 0)
+    np.testing.assert_allclose(found.weights, weights, atol=0.03)  # of 1,000 draws
+    np.testing.assert_allclose(found.bound, 0, atol=0.02)
+
+
+def test_one_gaussian_twice_is_one():
+    found = mixed([normal([1], [2], -3.0), normal([1], [2], -3.0)], 0)
+    np.testing.assert_allclose(found.bound, -3)
+
+
+def test_what_has_not_settled_is_in_no_mixture():
+    high, low = (normal([loc], [1], bound) for loc, bound in ((0, 1.0), (30, 0.5)))
+    assert len(mixed([high, low], 0).parts) == 2
+    assert mixed([high, dataclasses.replace(low, settled=False)], 0).parts == [high]
+    alone = mixed([dataclasses.replace(high, settled=False), low], 0)
+    assert (len(alone.parts), alone.bound, alone.best.settled) == (1, 1.0, False)
+
+
+def squared(x):
+    z = ppl.sample("z", dist.Normal(xp.asarray(0.5), 2.0))
+    ppl.sample("x", dist.Normal(z**2, 0.5), obs=x)
+
+
+@each_engine
+def test_a_posterior_with_two_modes(engine):
+    """Against quadrature: the mass on either side of 0, and the mean."""
+    z = np.linspace(-7, 7, 200_001)
+    mass = np.exp(-0.5 * ((z - 0.5) / 2) ** 2 - 2 * (4 - z**2) ** 2)
+    mass /= mass.sum()
+    with on(engine):
+        fit = engine.vi.approximate(squared, engine.key(0), engine.array(4.0))
+        draws = fit.posterior(draws=4000).posterior["z"].values.ravel()
+    weights = fit.approximated.weights
+    np.testing.assert_allclose(sorted(weights), sorted([mass[z > 0].sum(), mass[z < 0].sum()]), atol=0.01)
+    assert "a mixture of 2 Gaussians" in str(fit)
+    np.testing.assert_allclose(draws.mean(), mass @ z, atol=5 * 1.9 / np.sqrt(4000))  # five standard errors
+    np.testing.assert_allclose((draws > 0).mean(), mass[z > 0].sum(), atol=5 * 0.5 / np.sqrt(4000))
+    exact = np.log((np.exp(-0.5 * ((z - 0.5) / 2) ** 2 - 2 * (4 - z**2) ** 2)).sum() * (z[1] - z[0]) / (2 * np.pi))
+    assert exact - 0.02 < -fit.losses[-1] < exact + 1e-3  # log(1 / (2 0.5 2 pi)), the constants of the two normals
+
+
+@each_engine
+def test_a_mixture_goes_on_by_stochastic_gradients(engine):
+    x = engine.array(4.0)
+    with on(engine):
+        fit = engine.vi.approximate(squared, engine.key(0), x)
+        after = engine.vi.fit(*fit.objectives, engine.key(1), x, state=fit, num_steps=5, progress=False)
+    assert len(after.losses) == len(fit.losses) + 5
+    assert np.isfinite(after.losses).all()
+
+
+def unobserved(x=None):
+    z = ppl.sample("z", dist.Normal(xp.asarray(0.0), 1.0))
+    ppl.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def weighed():
+    ppl.factor("weight", -(ppl.sample("z", dist.Normal(xp.asarray(0.0), 1.0)) ** 2))
+
+
+@on_pyro_first
+def test_a_model_that_observes_nothing_is_said_to(engine):
+    with on(engine), pytest.warns(UserWarning, match="observes nothing"):
+        engine.vi.approximate(unobserved, engine.key(0))
+    with on(engine), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        engine.vi.approximate(weighed, engine.key(0))
 
 
 def schools(effects, errors):

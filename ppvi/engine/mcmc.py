@@ -67,19 +67,26 @@ def looked_at(
     One run of it, of all rows of its plates, refuses data that it cannot have, and discrete sites that cannot be summed out.
     What `ppvi` alone cannot run, such as a site without a sampler, is left to the library.
     """
-    given, discrete = (args, dict(kwargs)), list[str]()
-    arrays = given
+    given = args, dict(kwargs)
+    arrays, discrete, observes = given, list[str](), True
 
     def look(session: Session) -> None:
-        nonlocal arrays
+        nonlocal arrays, discrete, observes
         with handles(of_model(model), session, *given) as (p, _):
-            refuse_sites(verb, session, p.simulate())
-        discrete.extend(session.names.discrete("model"))
+            trace = p.simulate()
+            refuse_sites(verb, session, trace)
+        discrete, observes = list(session.names.discrete("model")), trace.log_probs.keys() > trace.keys()
         if computes(model):
             arrays = in_arrays(session.engine, *given) or given
 
     with suppress(EngineError, StrategyError):
         looking(look)
+    if not observes:
+        warnings.warn(
+            f"{verb}: the model {name_of(model)} observes nothing, so that this is its prior: is an argument missing, of which "
+            f"the default is None?",
+            stacklevel=4,
+        )
     return *arrays, discrete
 
 

@@ -100,14 +100,15 @@ def approximate(
         fit.posterior()
 
     The guide is N(m, S S') in unconstrained space, with a full covariance up to 2,000 dimensions and one of rank 20 beside a
-    diagonal beyond, and maximises the evidence lower bound E_q[log p(z, x) - log q(z)], averaged over fixed points of N(0, I):
-    a deterministic problem, which ends. From several starts L-BFGS moves the mean and a diagonal; then, in rounds, S is taken
-    from the curvature, averaged over the Gaussian, and the mean and a scale for each of its directions are fitted again; up to
-    300 dimensions all of S is, at last. Of what the starts lead to, the highest bound is kept. All this is in double
-    precision, whatever the default. The points have mean 0 and covariance I, so that a Gaussian posterior is found exactly; of
-    another, the bound is off by what 128 points, or eight a dimension where these are more, miss of it. Draws of the fit are
-    chosen among 20 of the Gaussian by their importance weights, which takes out much of what is skew or heavy-tailed
-    (`particles=1` draws the Gaussian itself, as it is by default where finite sites are summed out).
+    diagonal beyond, and maximises the evidence lower bound E_q[log p(z, x) - log q(z)], averaged over fixed points of N(0,
+    I): a deterministic problem, which ends. From several starts L-BFGS moves the mean and a diagonal; then, in rounds, S is
+    taken from the curvature, averaged over the Gaussian, and the mean and a scale for each of its directions are fitted
+    again; up to 300 dimensions all of S is, at last. Where the starts lead to Gaussians that are apart, the guide is the
+    mixture of them whose weights make its bound highest. All this is in double precision, whatever the default. The points
+    have mean 0 and covariance I, so that a Gaussian posterior is found exactly; of another, the bound is off by what 128
+    points, or eight a dimension where these are more, miss of it. Draws of the fit are chosen among 20 of the Gaussian by
+    their importance weights, which takes out much of what is skew or heavy-tailed (`particles=1` draws the Gaussian itself,
+    as it is by default where finite sites are summed out).
 
     **Arguments**
 
@@ -117,13 +118,13 @@ def approximate(
     - `key`: an int seed, a `torch.Generator`, or None for PyTorch's global one; it decides the starts and the points.
     - `*args`, `**kwargs`: passed to the model.
     - `num_starts`: points that are begun from: the library's own initial one, and others from within 2 of 0 in every
-      unconstrained coordinate at which the density is finite.
+      unconstrained coordinate at which the density is finite, in opposite pairs.
     - `num_steps`: the most steps of L-BFGS in each fit.
 
     **Returns** a `Fit`, whose `losses` are minus the averaged bound after each step, `params` those of Pyro's
-    `AutoMultivariateNormal` or `AutoLowRankMultivariateNormal`, and `approximated` what was tried; `fit(fit.objectives[0],
-    key, ..., state=fit)` goes on from it by stochastic gradients. It may be far from a posterior with several modes or bent
-    ridges: see `ppvi.compare` and the k-hat of its draws.
+    `AutoMultivariateNormal` or `AutoLowRankMultivariateNormal`, or the weights, means and scales of a mixture, and
+    `approximated` what was tried; `fit(fit.objectives[0], key, ..., state=fit)` goes on from it by stochastic gradients. It
+    may be far from a posterior with bent ridges, or with modes that no start leads to: see `diagnose`.
 
     **Raises** `ProgramError` if the model has parameters, discrete sites alone, more than 100,000 dimensions, a site whose
     support other sites move, or a density that is nowhere finite at the starts, or has no top at all.
@@ -131,9 +132,10 @@ def approximate(
     **Warns** where the bound still rose when it stopped: there is no posterior, or the density is zero where a Gaussian has
     mass, which supports have to say, or `num_steps` is too small. `fit.approximated.settled` is then False.
 
-    Giordano, Ingram and Broderick, "Black Box Variational Inference with a Deterministic Objective" (JMLR 2024); Kucukelbir et
-    al., "Automatic Differentiation Variational Inference" (JMLR 2017); Opper and Archambeau, "The Variational Gaussian
-    Approximation Revisited" (2009), on its curvature; Papaspiliopoulos, Roberts and Skold (2007) on centring.
+    Giordano, Ingram and Broderick, "Black Box Variational Inference with a Deterministic Objective" (JMLR 2024); Kucukelbir
+    et al., "Automatic Differentiation Variational Inference" (JMLR 2017); Opper and Archambeau, "The Variational Gaussian
+    Approximation Revisited" (2009), on its curvature; Arimoto (1972) on the weights of mixtures; Papaspiliopoulos, Roberts
+    and Skold (2007) on centring.
     """
     refuse_model(model, num_starts, num_steps)
     with seeded(key), all_rows():
