@@ -7,6 +7,7 @@ Here are the names that need no framework: strategies, objectives, the objective
 from typing import Any
 
 from ppvi import objectives, strategies
+from ppvi._calibration import Calibration
 from ppvi._check import check_estimator
 from ppvi._compare import compare
 from ppvi._comparison import Comparison
@@ -72,6 +73,16 @@ def diagnose(fit: Any, key: Any = None, *, draws: int = 2000, num_chains: int = 
     return diagnose(fit, key, draws=draws, num_chains=num_chains, on=on)
 
 
+@_door
+def calibrate(
+    fit: Any, key: Any = None, *, data_sets: int = 100, draws: int = 99, refit: Any = None, progress: bool = True
+) -> Calibration:
+    """Simulation-based calibration: fits of data sets that the model draws; see `ppvi._calibrate.calibrate`."""
+    from ppvi._calibrate import calibrate
+
+    return calibrate(fit, key, data_sets=data_sets, draws=draws, refit=refit, progress=progress)
+
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -79,6 +90,7 @@ __all__ = [
     "BiasError",
     "BiasWarning",
     "Budget",
+    "Calibration",
     "Comparison",
     "Converged",
     "Diagnosis",
@@ -100,6 +112,7 @@ __all__ = [
     "StrategyError",
     "TimeLimit",
     "Trace",
+    "calibrate",
     "check_estimator",
     "compare",
     "diagnose",

@@ -33,8 +33,8 @@ LAYERS = [
     ["approximate", "fit"],
     ["numpyro", "pyro"],
     ["check", "comparison", "given"],
-    ["compare", "diagnosis", "loo"],
-    ["diagnose"],
+    ["calibration", "compare", "diagnosis", "loo"],
+    ["calibrate", "diagnose"],
     ["testing"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

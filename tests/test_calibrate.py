@@ -1,0 +1,162 @@
+"""Simulation-based calibration: posteriors that are known, and those that are wrong in a known way."""
+
+import math
+from functools import partial
+
+import numpy as np
+import optax
+import pytest
+import torch
+
+import ppvi
+from ppvi._calibration import Calibration
+from ppvi.objectives import elbo
+from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
+
+each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+on_pyro_first = pytest.mark.parametrize(
+    "engine", [pytest.param(x, id=x.name, marks=[] if x is PYRO else [pytest.mark.slow]) for x in ENGINES]
+)
+SHARE, ROWS = 0.3, 5
+
+
+def model(x):
+    """z ~ N(0, 1), k ~ Bernoulli(.3), x_i ~ N(z + 2 k, 1)"""
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+    k = ppl.sample("k", dist.Bernoulli(xp.array(SHARE)))
+    with ppl.plate("rows", ROWS):
+        ppl.sample("x", dist.Normal(z + 2.0 * k, 1.0), obs=x)
+
+
+def guide(x):
+    """The posterior is k ~ Bernoulli(logit = a + b mean), z ~ N(5 (mean - 2 k) / 6, 1 / sqrt 6)."""
+    how = ppl.param("how", xp.array([0.0, 0.0, 0.0, 0.0]))
+    mean = x.mean()
+    k = ppl.sample("k", dist.Bernoulli(logits=how[0] + how[1] * mean))
+    ppl.sample("z", dist.Normal(how[2] + ROWS * (mean - 2.0 * k) / (ROWS + 1), xp.exp(how[3])))
+
+
+def exact():
+    """The mean of the data is N(2 k, 1 + 1 / 5), which gives the odds."""
+    variance = 1 + 1 / ROWS
+    return np.float32([math.log(SHARE / (1 - SHARE)) - 2 / variance, 2 / variance, 0.0, -math.log(ROWS + 1) / 2])
+
+
+def amortised(engine, how):
+    """A fit that has stayed where it was begun."""
+    bound = engine.vi.objective(elbo, model, guide)
+    optimizer = optax.sgd(0.0) if engine is NUMPYRO else partial(torch.optim.SGD, lr=1e-30)
+    x = engine.array(np.float32([0.1, 0.5, 1.0, -0.3, 0.6]))
+    return engine.vi.fit(
+        bound,
+        engine.key(0),
+        x,
+        num_steps=1,
+        optimizer=optimizer,
+        params={"how": engine.array(how)},
+        progress=False,
+    )
+
+
+@each_engine
+@pytest.mark.parametrize(
+    ("moved", "verdict", "number"),
+    [
+        ([0, 0, 0, 0], "good", None),
+        ([0, 0, 0.4, 0], "poor", "z"),
+        ([0, 0, 0, -0.7], "poor", "z"),
+        ([2, 0, 0, 0], "poor", "k"),
+    ],
+    ids=["exact", "shifted", "narrow", "odds"],
+)
+def test_a_guide_that_takes_the_data(engine, moved, verdict, number):
+    """400 data sets see each of these errors with more than six standard errors; what is exact is called poor once in 1,000."""
+    with on(engine):
+        report = ppvi.calibrate(amortised(engine, exact() + np.float32(moved)), data_sets=400, progress=False)
+    assert report.verdict == verdict
+    assert number is None or next(row.p for row in report.rows if row.name == number) < 1e-3
+    assert {row.name for row in report.rows} == {"z", "k"}
+    assert report.ranks["z"].shape == (400,)
+    assert f"calibration: {verdict}, of 400 data sets" in " ".join(str(report).split())
+    assert report.to_dict()["rows"]["z"]["p"] == next(row.p for row in report.rows if row.name == "z")
+
+
+def test_what_ranks_say_of_normal_posteriors():
+    """Bias and spread of posteriors of a known error: by 20,000 data sets, with standard errors of .007 and .01."""
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((20_000, 2))
+    draws = np.stack([0.2 + rng.standard_normal((20_000, 99)), 0.5 * rng.standard_normal((20_000, 99))], axis=-1)
+    shifted, narrow = sorted(Calibration.of({"z": truth}, {"z": draws}).rows, key=lambda row: row.name)
+    assert (shifted.name, narrow.name) == ("z[0]", "z[1]")
+    assert shifted.bias == pytest.approx(0.2, abs=0.03)
+    assert narrow.bias == pytest.approx(0, abs=0.03)
+    # of u = Phi(2 t), t standard normal: Var u = arcsin(rho) / (2 pi) with rho = 4 / 5
+    assert narrow.spread == pytest.approx(12 * math.asin(0.8) / (2 * math.pi), abs=0.05)
+
+
+def test_false_alarms():
+    """Of exact posteriors of ten numbers, whose ranks are uniform, one report in a thousand is an alarm: of 400, at most 4 but
+    once in a thousand times."""
+    rng = np.random.default_rng(1)
+    reports = [
+        Calibration.of({"z": rng.uniform(size=(50, 10))}, {"z": rng.uniform(size=(50, 19, 10))}) for _ in range(400)
+    ]
+    assert sum(report.verdict == "poor" for report in reports) <= 4
+
+
+def one(x):
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+    ppl.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+@on_pyro_first
+def test_approximations_are_made_anew(engine):
+    with on(engine):
+        fit = engine.vi.approximate(one, engine.key(0), engine.array(np.float32(0.5)))
+        report = ppvi.calibrate(fit, data_sets=10, draws=29, progress=False)
+    assert report.data_sets == 10
+    assert report.verdict == "good"
+
+
+@on_pyro_first
+def test_fits_are_made_anew_as_is_said(engine):
+    keys, biased = [], engine.array(np.float32(3.0))
+
+    def refit(model, key, x):
+        keys.append(key)
+        return engine.vi.approximate(model, key, x + biased)
+
+    with on(engine):
+        fit = engine.vi.approximate(one, engine.key(0), engine.array(np.float32(0.5)))
+        report = ppvi.calibrate(fit, data_sets=12, draws=29, refit=refit, progress=False)
+    assert len(keys) == 12
+    assert report.verdict == "poor"
+    assert report.rows[0].bias > 0
+
+
+def fixed(x):
+    ppl.sample("z", dist.Normal(ppl.param("loc", xp.array(0.0)), 1.0))
+
+
+def doubled(x):
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+    ppl.sample("x", dist.Normal(z, 1.0), obs=2 * x)
+
+
+@each_engine
+def test_mistakes_are_told(engine):
+    x = engine.array(np.float32(0.5))
+    with on(engine):
+        bound = engine.vi.objective(elbo, one, fixed)
+        fit = engine.vi.fit(bound, engine.key(0), x, num_steps=2, progress=False)
+        with pytest.raises(ppvi.ProgramError, match="draws the same whatever the data"):
+            ppvi.calibrate(fit, progress=False)
+        with pytest.raises(ppvi.ProgramError, match="data_sets must be"):
+            ppvi.calibrate(fit, data_sets=3)
+        with pytest.raises(ppvi.ProgramError, match="refit returns a fit"):
+            ppvi.calibrate(fit, refit=lambda model, key, x: None, data_sets=10, progress=False)
+        with pytest.raises(ppvi.ProgramError, match="it takes a fit"):
+            ppvi.calibrate(bound)
+        other = engine.vi.fit(engine.vi.objective(elbo, doubled, fixed), engine.key(0), x, num_steps=2, progress=False)
+        with pytest.raises(ppvi.ProgramError, match="'x' are no argument of the model"):
+            ppvi.calibrate(other, progress=False)
