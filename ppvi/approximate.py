@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,12 @@ from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
 from ppvi.approximation import Gaussian, nearest
+from ppvi.checkpoints import approximation, newest
 from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
 from ppvi.errors import ProgramError
-from ppvi.objective import Objective, estimator_of
+from ppvi.objective import Engine, Objective, estimator_of
 from ppvi.objectives import elbo
 from ppvi.program import Program
 
@@ -60,7 +63,7 @@ class Guides:
     - `double`: a context in which numbers are in double precision, with the arguments so.
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
     - `noncentred`: a model with these sites as a location and a scale of standard ones.
-    - `whole`: a model whose plates are of all their rows.
+    - `whole`: a model whose plates are of all their rows, or which is so within `all_rows`.
     - `points`: a guide of a model that is uniform on so many points of unconstrained space, which are its parameter `POINTS`;
       beside it `WEIGHTS`, of one number for each.
     - `weighted`: of such a guide the objective E_q[w (log p - log q)], whose gradient in the weights is the density at each.
@@ -79,6 +82,7 @@ class Guides:
     latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
     noncentred: Callable[[Model, Sequence[str]], Model]
     whole: Callable[[Model], Model]
+    all_rows: Callable[[], AbstractContextManager[Any]]
     points: Callable[[Model, int], Any]
     weighted: Callable[[Program, Program], Array]
     blocks: Callable[[int], Sequence[int]]
@@ -148,9 +152,13 @@ class LogJoint:
 class Candidate:
     """A Gaussian of one version of the model."""
 
-    version: str
+    noncentred: tuple[str, ...]
     model: Model
     gaussian: Gaussian
+
+    @property
+    def version(self) -> str:
+        return f"with {' and '.join(self.noncentred)} non-centred" if self.noncentred else "as written"
 
     @property
     def bound(self) -> float:
@@ -166,8 +174,8 @@ def approximated(
         runs = [guides.latent(model, i, *data) for i in range(2)]
         versions, untried = _versions(guides, model, data, runs)
         found = [
-            Candidate(said, version, gaussian)
-            for said, version in versions.items()
+            Candidate(names, version, gaussian)
+            for names, version in versions.items()
             for gaussian in _gaussians(LogJoint(guides, version, key, data), num_starts, num_steps, seed)
         ]
     if not found:
@@ -184,23 +192,57 @@ def approximated(
     params = guide.params(best.gaussian.ordered(np.argsort(guides.order(guide))))
     trainer = bound.engine.trainer([(estimator_of(bound), lambda name: True)], key, args, dict(kwargs), params=params)
     state = State(trainer.init().arrays, best.gaussian.losses)
-    about = Approximated(
-        version=best.version if len(versions) > 1 else None,
-        bounds=tuple(sorted((x.bound for x in found), reverse=True)),
-        settled=best.gaussian.settled,
-        untried=untried,
-    )
-    why = "the average over fixed points rises no more" if about.settled else "the bound has no top that was reached"
-    trainer.end(state)
-    if not about.settled:
-        warnings.warn(CUT if best.gaussian.lost else UNSETTLED, stacklevel=4)
+    settled = best.gaussian.settled
     alone = (
-        not about.settled
+        not settled
         or best.gaussian.rank is not None
         or (guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values()))
     )
-    options: dict[str, Any] = {"approximated": about, "particles": 1 if alone else PARTICLES}
-    return Fit(trainer.params(state), state, why, time.monotonic() - began, (bound,), key, args, kwargs, **options)
+    about = Approximated(
+        version=best.version if len(versions) > 1 else None,
+        bounds=tuple(sorted((x.bound for x in found), reverse=True)),
+        settled=settled,
+        untried=untried,
+        noncentred=best.noncentred,
+        rank=best.gaussian.rank,
+        particles=1 if alone else PARTICLES,
+    )
+    trainer.end(state)
+    if not settled:
+        warnings.warn(CUT if best.gaussian.lost else UNSETTLED, stacklevel=4)
+    options: dict[str, Any] = {"approximated": about, "particles": about.particles}
+    seconds = time.monotonic() - began
+    return Fit(trainer.params(state), state, _why(about), seconds, (bound,), key, args, kwargs, **options)
+
+
+def _why(about: Approximated) -> str:
+    return "the average over fixed points rises no more" if about.settled else "the bound has no top that was reached"
+
+
+def load(folder: str | PathLike[str], model: Model, *args: Any, **kwargs: Any) -> Fit:
+    """The fit of `approximate` that was saved to a folder, of the model and the data that it is of; see `ppvi.fit.load`.
+
+    **Raises** `ProgramError` if there is none.
+    """
+    found = approximation(folder)
+    if found is None:
+        raise ProgramError(
+            f"load: {os.fspath(folder)} holds no fit of approximate, which is loaded by its model alone: load another fit by "
+            f"its objective, as in ppvi.load(folder, vi.objective(elbo, model, guide))."
+        )
+    engine = Engine(found.pop("engine"))
+    guides: Guides = engine.guides
+    stated: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in found.items()}
+    about = Approximated(**stated)
+    whole = guides.whole(model)
+    version = guides.noncentred(whole, about.noncentred) if about.noncentred else whole
+    guide = guides.gaussian(version, about.rank)
+    bound = guides.objective(elbo, version, guide)
+    with guides.all_rows():
+        guide.begin(*args, **kwargs)
+    state, params, _ = newest(folder, (bound,), estimator_of(bound).in_format)
+    options: dict[str, Any] = {"approximated": about, "particles": about.particles}
+    return Fit(params, state, _why(about), 0.0, (bound,), None, args, kwargs, **options)
 
 
 def on_fixed_supports(
@@ -221,19 +263,19 @@ def on_fixed_supports(
 
 def _versions(
     guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Model], tuple[str, ...]]:
-    """The model, and where locations and scales are moved by other sites, the model with their sites non-centred; and of
-    which sites the library cannot do that, and why.
+) -> tuple[dict[tuple[str, ...], Model], tuple[str, ...]]:
+    """The model by the sites that are non-centred in it: none, and, where locations and scales are moved by other sites, those;
+    and of which sites the library cannot do that, and why.
 
     What moves differs between two runs.
     """
     pairs = on_fixed_supports(runs, guides.library, "approximate: ")
     centred = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
     refusals = {name: _refusal(guides.noncentred(model, [name]), guides, data) for name in centred}
-    names = [name for name, why in refusals.items() if why is None]
-    found = {"as written": model}
+    names = tuple(name for name, why in refusals.items() if why is None)
+    found: dict[tuple[str, ...], Model] = {(): model}
     if names:
-        found[f"with {' and '.join(names)} non-centred"] = guides.noncentred(model, names)
+        found[names] = guides.noncentred(model, names)
     return found, tuple(f"{name} ({why})" for name, why in refusals.items() if why is not None)
 
 

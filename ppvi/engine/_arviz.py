@@ -6,10 +6,12 @@ leave-one-out density, is called otherwise in the two. No other module knows whi
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -90,6 +92,23 @@ def group_of(given: Any, name: str) -> xr.Dataset | None:
         return None
     found = given[name]
     return found.to_dataset() if hasattr(found, "to_dataset") else found
+
+
+def saved(data: Any, path: str | PathLike[str]) -> None:
+    """Write ArviZ data to a file, as NetCDF."""
+    data.to_netcdf(os.fspath(path), engine="h5netcdf")
+
+
+def read(path: str | PathLike[str]) -> ArviZData:
+    """ArviZ data, or other groups of arrays, from a NetCDF file. All of it is in memory."""
+    if is_old():
+        import arviz as az
+
+        return az.from_netcdf(os.fspath(path), engine="h5netcdf")
+    import xarray as xr
+
+    with xr.open_datatree(path, engine="h5netcdf") as tree:
+        return tree.load()
 
 
 # What is computed of them ---------------------------------------------------------------------------------------------------

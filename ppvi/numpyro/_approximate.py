@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import jax
@@ -52,6 +52,7 @@ GUIDES = Guides(
     latent=latent,
     noncentred=_noncentred,
     whole=AllRows,
+    all_rows=nullcontext,
     points=Points,
     weighted=weighted,
     blocks=lambda count: (count // 4,),

@@ -81,6 +81,7 @@ GUIDES = Guides(
     latent=latent,
     noncentred=_noncentred,
     whole=_whole,
+    all_rows=whole_plates,
     points=Points,
     weighted=weighted,
     blocks=lambda count: (4, count // 4, count),
