@@ -165,7 +165,7 @@ def _numbers(name: str, column: Column, factors: Sequence[str], levels: dict[str
 
 def _coded(name: str, column: Column, factors: Sequence[str], levels: dict[str, list[str]]) -> np.ndarray:
     texts = column.values.astype(str)
-    present = sorted(set(texts.ravel()) - {""})
+    present = sorted(set(texts.ravel().tolist()) - {""})
     if name not in factors:
         raise InputError(
             f"{column.file}: {name!r} is of texts, such as {listed(present, 3)}: --factor {name} codes its {len(present)} "

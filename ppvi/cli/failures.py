@@ -9,7 +9,7 @@ from traceback import walk_tb
 
 from ppvi.errors import PpviError
 
-LIBRARIES = (*{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}, "<frozen")
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 OURS = str(Path(__file__).parents[1])
 LONGEST = 300
 """Characters that are repeated of an error of other people's code."""
@@ -39,7 +39,11 @@ def told(error: BaseException) -> str:
 def line_of(error: BaseException) -> str | None:
     """File and line of the last frame that the error came through which is the user's."""
     frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
-    mine = [f"{_short(file)}:{line}" for file, line in frames if not file.startswith((OURS, *LIBRARIES, "<"))]
+    mine = [
+        f"{_short(file)}:{line}"
+        for file, line in frames
+        if os.path.isabs(file) and not file.startswith((OURS, *LIBRARIES))  # modules in C name themselves as they like
+    ]
     return mine[-1] if mine else None
 
 

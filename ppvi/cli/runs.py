@@ -60,7 +60,7 @@ class Run:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--out {self.folder}: it is a file, and has to be a folder.")
-        if (self.checkpoints.exists() or self.posterior.exists()) and not overwrite:
+        if (self.steps or self.posterior.exists()) and not overwrite:
             raise InputError(
                 f"--out {self.folder}: it holds a run of {self.steps} steps: ppvi resume {self.folder} goes on with it, "
                 f"--overwrite replaces it, and another --out leaves it alone."

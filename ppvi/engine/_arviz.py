@@ -104,7 +104,8 @@ def read(path: str | PathLike[str]) -> ArviZData:
     if is_old():
         import arviz as az
 
-        return az.from_netcdf(os.fspath(path), engine="h5netcdf")
+        with az.rc_context({"data.load": "eager"}):  # by default the file stays open
+            return az.from_netcdf(os.fspath(path), engine="h5netcdf")
     import xarray as xr
 
     with xr.open_datatree(path, engine="h5netcdf") as tree:

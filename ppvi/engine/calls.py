@@ -16,7 +16,7 @@ from ppvi._source import Call
 from ppvi.engine.names import Said
 from ppvi.errors import ProgramError
 
-_INNER = {"AutoGuide": "model", "Messenger": "fn", "Module": "forward"}
+_INNER = {"AutoGuide": "model", "Messenger": "fn", "ReparamHandler": "fn", "Module": "forward"}
 """By the names of classes, in which attribute is that which they call with the arguments that they get."""
 
 
