@@ -70,6 +70,7 @@ class Guides:
     - `blocks`: of so many points that an average is over, how many a program is of: a few, for which programs are compiled.
     - `gaussian`: a guide of a model that is Gaussian in unconstrained space, with a full covariance, or of so many directions
       beside a diagonal; after `begin(*args, **kwargs)`, `params(gaussian)` are its parameters.
+    - `continuous`: a model without its finite latent sites, of which its autoguides have none.
     - `order`: of either, once it has run, what takes a point to one whose sites are in the order of their names.
     - `sums_by_particle`: whether particles run one by one where finite sites are summed out.
     """
@@ -87,6 +88,7 @@ class Guides:
     weighted: Callable[[Program, Program], Array]
     blocks: Callable[[int], Sequence[int]]
     gaussian: Callable[[Model, int | None], Any]
+    continuous: Callable[[Model], Model]
     order: Callable[[Any], np.ndarray]
     sums_by_particle: bool
 

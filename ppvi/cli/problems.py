@@ -170,7 +170,8 @@ def _guide(problem: Problem) -> Callable[..., Any]:
             f"--guide {text!r}: it is FILE:GUIDE, such as {sources.split(problem.question.program, '')[0]}:guide, or auto, or "
             f"an autoguide: {listed(sorted(known), 20)}.{close_to(name, known)}"
         )
-    return getattr(module, name)(problem.model)
+    of_all = "Discrete" in name or "List" in name
+    return getattr(module, name)(problem.model if of_all else Engine(problem.engine).guides.continuous(problem.model))
 
 
 # Fits ----------------------------------------------------------------------------------------------------------------------

@@ -95,8 +95,12 @@ def group_of(given: Any, name: str) -> xr.Dataset | None:
 
 
 def saved(data: Any, path: str | PathLike[str]) -> None:
-    """Write ArviZ data to a file, as NetCDF."""
-    data.to_netcdf(os.fspath(path), engine="h5netcdf")
+    """Write ArviZ data to a file, as NetCDF, in which a site `a/b` is `a.b`: there slashes are between groups."""
+    groups = {name: found for name in names_of(data) if (found := group_of(data, name)) is not None}
+    for name, group in groups.items():
+        taken = [str(x) for x in (*group.variables, *group.dims) if "/" in str(x)]
+        groups[name] = group.rename({x: x.replace("/", ".") for x in taken})
+    data_of(groups, data.attrs).to_netcdf(os.fspath(path), engine="h5netcdf")
 
 
 def read(path: str | PathLike[str]) -> ArviZData:

@@ -20,7 +20,7 @@ from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
 from ppvi.numpyro._compat import enable_x64
-from ppvi.numpyro._guides import Points, gaussian, latent, order_of, weighted
+from ppvi.numpyro._guides import Points, continuous, gaussian, latent, order_of, weighted
 from ppvi.numpyro._handlers import AllRows
 from ppvi.numpyro._mcmc import session_of
 from ppvi.numpyro._objective import objective
@@ -57,6 +57,7 @@ GUIDES = Guides(
     weighted=weighted,
     blocks=lambda count: (count // 4,),
     gaussian=gaussian,
+    continuous=continuous,
     order=order_of,
     sums_by_particle=False,
 )
