@@ -109,6 +109,7 @@ def resume(
     result = there.read("result") or {}
     if steps is not None:
         course = replace(course, steps=steps)
+        there.ask_for(steps)
     speaker.lines(problem.lines())
     if not there.steps:
         return _fitted(speaker, there, problem, course, None)
@@ -132,7 +133,8 @@ def _fitted(speaker: Speaker, run: Any, problem: Any, course: Course, before: An
         with _terminated_alike():
             found = fitted(problem, course, run.checkpoints, progress, left, before)
     except KeyboardInterrupt:
-        said = f"at step {run.steps} of {course.total}; to go on from there, exactly: ppvi resume {run.folder}"
+        where = f"at step {run.steps} of {course.total}; to go on from there, exactly"
+        said = f"{'before it was done; to begin anew' if problem.is_approximated else where}: ppvi resume {run.folder}"
         speaker.answer(interrupted=True, steps=run.steps, run=str(run.folder))
         speaker.lines([("stopped", said)])
         return INTERRUPTED
@@ -297,7 +299,9 @@ def compare(
 
 
 def _row(x: Any) -> list[str]:
-    return [x.name, *(f"{y:.3g}" for y in (x.mean, x.sd, x.reference_mean, x.reference_sd, x.wasserstein))]
+    from ppvi.cli.summaries import shown
+
+    return [x.name, *shown((x.mean, x.sd, x.reference_mean, x.reference_sd), x.reference_sd), f"{x.wasserstein:.2f}"]
 
 
 def _reference(run: Path, reference: str, speaker: Speaker) -> Any:

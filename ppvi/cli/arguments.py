@@ -169,7 +169,7 @@ def _coded(name: str, column: Column, factors: Sequence[str], levels: dict[str, 
     if name not in factors:
         raise InputError(
             f"{column.file}: {name!r} is of texts, such as {listed(present, 3)}: --factor {name} codes its {len(present)} "
-            f"values as 0 to {len(present) - 1}, or drop the column from the model."
+            f"values as 0, 1, ..., or drop the column from the model."
         )
     if (lost := texts == "").any():
         raise InputError(_missing(name, column, lost))

@@ -80,11 +80,11 @@ def _asked(config: dict[str, Any], data: Any) -> str:
 
 
 def _posterior(data: Any) -> str:
-    rows = rows_of(data)
-    more = f'<p class="note">and {len(rows) - MOST} more, in posterior.nc</p>' if len(rows) > MOST else ""
+    rows, left = rows_of(data, MOST)
+    more = f'<p class="note">and {left:,} more, in posterior.nc</p>' if left else ""
     draws = group_of(data, "posterior")
     count = draws.sizes["draw"] if draws is not None else 0
-    return f"<h2>Posterior, of {count:,} draws</h2>\n{table(HEADER, rows[:MOST])}{more}"
+    return f"<h2>Posterior, of {count:,} draws</h2>\n{table(HEADER, rows)}{more}"
 
 
 def _diagnosis(found: dict[str, Any] | None) -> Iterable[str]:

@@ -24,6 +24,7 @@ from ppvi.cli.failures import InputError
 from ppvi.cli.options import Course, Question
 from ppvi.cli.problems import Problem, problem_of
 from ppvi.engine._arviz import read, saved
+from ppvi.engine.memory import LARGE, numbers_in
 from ppvi.fit import Fit
 
 FORMAT = 1
@@ -76,6 +77,12 @@ class Run:
         }
         self.write("config", {"format": FORMAT, **asked, **made})
 
+    def ask_for(self, steps: int) -> None:
+        """Write how many steps there are to be in all."""
+        config = self.read("config") or {}
+        config["course"]["steps"] = steps
+        self.write("config", config)
+
     def _clear(self) -> None:
         """Remove what a run before has left, and nothing else."""
         for path in (*self.checkpoints.glob("step-*.safetensors"), *map(self.folder.joinpath, WRITTEN)):
@@ -102,7 +109,8 @@ class Run:
 
     def finish(self, fit: Fit, draws: int) -> dict[str, Any]:
         """Write losses, draws and what was found of a fit; the latter is returned."""
-        data = fit.posterior(draws=draws)
+        few = numbers_in((fit.args, fit.kwargs)) * draws < LARGE
+        data = fit.posterior(draws=draws, log_likelihood=few)
         columns = fit.losses.reshape(len(fit.losses), -1)
         names = ["loss"] if fit.losses.ndim == 1 else [f"loss_{i}" for i in range(columns.shape[1])]
         rows = (",".join(map(repr, row)) for row in columns.tolist())

@@ -99,6 +99,15 @@ def test_more_steps_go_on_from_the_last(finished):
     assert_same(arrays_of(finished.folder / "run", 30), arrays_of(finished.folder / "whole", 30))
 
 
+def test_more_steps_are_asked_for_once(finished):
+    """What a run is to come to is remembered when it is interrupted again."""
+    finished("resume run --steps 22")
+    finished("resume run --steps 25")
+    for step in (22, 25):
+        (finished.folder / "run" / "checkpoints" / f"step-{step:09d}.safetensors").unlink()
+    assert finished.json("resume run")["steps"] == 25
+
+
 def test_runs_go_on_from_another_folder(finished, monkeypatch):
     (finished.folder / "elsewhere").mkdir()
     monkeypatch.chdir(finished.folder / "elsewhere")
