@@ -108,7 +108,10 @@ class Run:
         return found
 
     def finish(self, fit: Fit, draws: int) -> dict[str, Any]:
-        """Write losses, draws and what was found of a fit; the latter is returned."""
+        """Write losses, draws and what was found of a fit; the latter is returned. What was found of fewer steps goes."""
+        if (self.read("result") or {}).get("steps") != len(fit.losses):
+            for name in ("diagnosis", "comparison"):
+                (self.folder / f"{name}.json").unlink(missing_ok=True)
         few = numbers_in((fit.args, fit.kwargs)) * draws < LARGE
         data = fit.posterior(draws=draws, log_likelihood=few)
         columns = fit.losses.reshape(len(fit.losses), -1)

@@ -90,8 +90,9 @@ def test_an_explanation(shell):
 
 
 def test_pairs_of_objectives(shell):
-    """Wake-sleep: an objective for the model, one for the guide."""
-    shell.write(coin_py=COIN["numpyro"], tosses_csv=TOSSES)
+    """Wake-sleep: an objective for the model, which has a parameter, and one for the guide."""
+    learned = COIN["numpyro"].replace("Beta(10, 10)", "Beta(numpyro.param('prior', 10.0), 10.0)")
+    shell.write(coin_py=learned, tosses_csv=TOSSES)
     asked = "fit coin.py --guide coin.py:guide --objective reweighted_wake_sleep:5 --data tosses.csv --steps 20"
     shell(asked)
     assert (shell.folder / "run" / "losses.csv").read_text().startswith("step,loss_0,loss_1")
