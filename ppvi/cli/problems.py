@@ -182,7 +182,7 @@ def fitted(problem: Problem, course: Course, checkpoints: Path, progress: bool, 
     if problem.is_approximated:
         fit = problem.vi.approximate(problem.model, problem.key, *problem.args, **problem.kwargs)
         fit.save(checkpoints)
-        return fit
+        return replace(fit, key=problem.key)  # draws are those of the fit when it is loaded
     starts = {"num_starts": course.starts} if course.starts > 1 else {}
     return problem.vi.fit(
         objective_of(problem),
