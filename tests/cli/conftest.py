@@ -55,3 +55,5 @@ def shell(tmp_path, monkeypatch):
 
 
 both = pytest.mark.parametrize("engine", ["numpyro", "pyro"])
+pyro_first = pytest.mark.parametrize("engine", [pytest.param("numpyro", marks=pytest.mark.slow), "pyro"])
+"""Of what is alike on both, and is compiled for long on NumPyro."""

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from ppvi.engine._arviz import read
-from tests.cli.conftest import ROOT, both
+from tests.cli.conftest import ROOT, both, pyro_first
 from tests.cli.programs import COIN, REGRESSION, SCHOOLS, TOSSES, X, Y, regression_csv, regression_posterior
 
 WRITTEN = ["checkpoints", "config.json", "losses.csv", "posterior.nc", "report.html", "result.json"]
@@ -47,7 +47,7 @@ def test_a_regression_is_approximated(engine, shell):
         assert abs(float(posterior[name].std()) / sd - 1) < 0.1
 
 
-@both
+@pyro_first
 def test_eight_schools(engine, shell):
     """The model of this repository, on whole numbers of a CSV."""
     shell.write(schools_csv=SCHOOLS)

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from ppvi.engine._arviz import group_of, read
-from tests.cli.conftest import ROOT, both
+from tests.cli.conftest import ROOT, pyro_first
 from tests.cli.programs import COIN, REGRESSION, TOSSES, regression_csv
 
 PPVI = [sys.executable, "-c", "from ppvi.cli import main; main()"]
@@ -138,7 +138,7 @@ def test_a_config_that_is_cut_off_is_refused(finished):
     assert "config.json cannot be read" in finished.error("resume run")
 
 
-@both
+@pyro_first
 def test_an_approximation_is_loaded_in_another_process(engine, shell):
     shell.write(line_py=REGRESSION[engine], data_csv=regression_csv())
     shell("fit line.py --data data.csv --draws 50")
