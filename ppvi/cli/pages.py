@@ -75,7 +75,7 @@ def _verdict(result: dict[str, Any]) -> str:
 
 def _asked(config: dict[str, Any], data: Any) -> str:
     asked = command_line(Question(**config["question"]), Course(**config["course"]))
-    rows = [("data", config["arguments"]), ("versions", str(data.attrs.get("versions", "")))]
+    rows = [("data", config.get("arguments", "")), ("versions", str(data.attrs.get("versions", "")))]
     return f"<h2>What was asked</h2>\n<p><code>ppvi fit {escape(asked)}</code></p>\n{table((), rows)}"
 
 
