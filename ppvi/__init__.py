@@ -59,9 +59,14 @@ from ppvi.strategies import (
 
 @_door
 def load(folder: Any, objective: Any, *args: Any, **kwargs: Any) -> Any:
-    """The fit that was last written to a folder of checkpoints; see `ppvi.fit.load`."""
+    """The fit that was last written to a folder of checkpoints; see `ppvi.fit.load`. That of `vi.approximate`, which
+    `fit.save(folder)` has written, is loaded by its model: `ppvi.load(folder, model, x)`."""
+    from ppvi.approximate import load as approximation
     from ppvi.fit import load
+    from ppvi.objective import Objective
 
+    if callable(objective) and not isinstance(objective, Objective):
+        return approximation(folder, objective, *args, **kwargs)
     return load(folder, objective, *args, **kwargs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ppvi._losses import Course, converged, course_of, trends
 from ppvi._options import door
 from ppvi._predict import predicted
 from ppvi._starts import Chosen
+from ppvi.checkpoints import Checkpoints
 from ppvi.engine.calls import misfit
 from ppvi.engine.gathering import Groups
 from ppvi.engine.protocol import Params
@@ -38,6 +40,9 @@ class Approximated:
     - `settled`: whether the steps were enough.
     - `untried`: of a hierarchical model, the sites that could not be non-centred, and why.
     - `weights`: of the Gaussians that the guide is a mixture of, one for each region where the posterior has mass; of one, 1.
+    - `noncentred`: the sites that are, in the model that was kept.
+    - `rank`: of the Gaussian's covariance beside a diagonal; None where it is full.
+    - `particles`: among how many draws of the Gaussian one is chosen.
     """
 
     version: str | None
@@ -45,6 +50,9 @@ class Approximated:
     settled: bool
     untried: tuple[str, ...] = ()
     weights: tuple[float, ...] = (1.0,)
+    noncentred: tuple[str, ...] = ()
+    rank: int | None = None
+    particles: int = 1
 
     def __str__(self) -> str:
         said = "" if self.version is None else f"the model {self.version}; "
@@ -134,6 +142,11 @@ class Fit:
         options = {name: value for name, value in locals().items() if name not in ("self", "key")}
         options["particles"] = self.particles if particles is None else particles
         return self._with_course(predicted(*self._on_data("predict", key), **options))
+
+    def save(self, folder: str | PathLike[str]) -> None:
+        """Write the fit to a folder, as `checkpoint=` does, for `ppvi.load(folder, objective, *args)`; of `approximate` it is
+        `ppvi.load(folder, model, *args)`. **Raises** `ProgramError` where a fit of more steps is there."""
+        Checkpoints(folder, self.objectives, self.state.step).write(self)
 
     def _on_data(self, verb: str, key: Any) -> tuple[Objective, Any, Params, tuple[Any, ...], dict[str, Any]]:
         """The objective, a key, the parameters and the data to draw with."""

@@ -91,6 +91,8 @@ def _digest(program: Any, update: Any, seen: set[int]) -> None:
         _digest(model, update, seen)
     elif isinstance(call := getattr(type(program), "__call__", None), FunctionType):  # noqa: B004
         update(type(program).__qualname__.encode())
+        if callable(inner := getattr(program, "fn", None)):  # within handlers of the libraries, such as `reparam`
+            _digest(inner, update, seen)
         _digest(call, update, seen)
 
 

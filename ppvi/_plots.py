@@ -28,7 +28,8 @@ def plot_losses(fit: Any, ax: Any = None) -> Any:
     found = axes_of(ax, max(len(columns), 1))
     for number, (ax, losses) in enumerate(zip(found, columns, strict=False)):
         middles, means, errors = smoothed(losses)
-        ax.plot(fit.steps, losses, color="C0", alpha=0.25, linewidth=0.6, label="one estimate a step", rasterized=True)
+        faint = 0.25 if len(middles) > 3 else 1.0
+        ax.plot(fit.steps, losses, color="C0", alpha=faint, linewidth=0.6, label="one estimate a step", rasterized=True)
         ax.plot(middles, means, color="C0", linewidth=1.8, label="mean over windows")
         ax.fill_between(middles, means - 2 * errors, means + 2 * errors, color="C0", alpha=0.35, linewidth=0)
         ax.axvline(len(losses), color="C3", linestyle="--", linewidth=1.2, label=f"stopped: {fit.why}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -16,11 +18,12 @@ from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
 from ppvi.approximation import Gaussian, Mixture, mixed, nearest
+from ppvi.checkpoints import approximation, newest
 from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
 from ppvi.errors import ProgramError
-from ppvi.objective import Objective, estimator_of
+from ppvi.objective import Engine, Objective, estimator_of
 from ppvi.objectives import elbo
 from ppvi.program import Program
 
@@ -61,13 +64,14 @@ class Guides:
     - `double`: a context in which numbers are in double precision, with the arguments so.
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
     - `noncentred`: a model with these sites as a location and a scale of standard ones.
-    - `whole`: a model whose plates are of all their rows.
+    - `whole`: a model whose plates are of all their rows, or which is so within `all_rows`.
     - `points`: a guide of a model that is uniform on so many points of unconstrained space, which are its parameter `POINTS`,
       and which can be `resized`; beside it `WEIGHTS`, of one number for each.
     - `weighted`: of such a guide the objective E_q[w (log p - log q)], whose gradient in the weights is the density at each.
     - `blocks`: of so many points that an average is over, how many a program is of: a few, for which programs are compiled.
-    - `gaussian`: a guide of a model that is a Gaussian in unconstrained space like this one, with a full covariance or with
-      directions beside a diagonal, or a mixture; after `begin(*args, **kwargs)`, `params(parts, weights)` are its parameters.
+    - `gaussian`: a guide of a model that is Gaussian in unconstrained space, with a full covariance or so many directions
+      beside a diagonal, or a mixture of so many; after `begin(*args, **kwargs)`, `params(parts, weights)` are its parameters.
+    - `continuous`: a model without its finite latent sites, of which its autoguides have none.
     - `order`: of either, once it has run, what takes a point to one whose sites are in the order of their names.
     - `sums_by_particle`: whether particles run one by one where finite sites are summed out.
     """
@@ -80,10 +84,12 @@ class Guides:
     latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
     noncentred: Callable[[Model, Sequence[str]], Model]
     whole: Callable[[Model], Model]
+    all_rows: Callable[[], AbstractContextManager[Any]]
     points: Callable[[Model, int], Any]
     weighted: Callable[[Program, Program], Array]
     blocks: Callable[[int], Sequence[int]]
-    gaussian: Callable[[Model, Mixture], Any]
+    gaussian: Callable[[Model, int | None, int], Any]
+    continuous: Callable[[Model], Model]
     order: Callable[[Any], np.ndarray]
     sums_by_particle: bool
 
@@ -149,10 +155,14 @@ class LogJoint:
 class Candidate:
     """Gaussians of one version of the model, and the mixture of them."""
 
-    version: str
+    noncentred: tuple[str, ...]
     model: Model
     found: Sequence[Gaussian]
     mixture: Mixture
+
+    @property
+    def version(self) -> str:
+        return f"with {' and '.join(self.noncentred)} non-centred" if self.noncentred else "as written"
 
 
 def approximated(
@@ -164,8 +174,8 @@ def approximated(
         runs = [guides.latent(model, i, *data) for i in range(2)]
         versions, untried = _versions(guides, model, data, runs)
         tried = [
-            Candidate(said, version, found, mixed(found, seed))
-            for said, version in versions.items()
+            Candidate(names, version, found, mixed(found, seed))
+            for names, version in versions.items()
             if (found := _gaussians(LogJoint(guides, version, key, data), num_starts, num_steps, seed))
         ]
     if not tried:
@@ -177,31 +187,64 @@ def approximated(
     mixture, gaussian = best.mixture, best.mixture.best
     if not np.abs(gaussian.scale).max() < np.finfo(np.float32).max:
         raise ProgramError(UNSETTLED)
-    guide = guides.gaussian(best.model, mixture)
+    guide = guides.gaussian(best.model, gaussian.rank, len(mixture.parts))
     bound = guides.objective(elbo, best.model, guide)
     guide.begin(*args, **kwargs)
     params = guide.params(mixture.ordered(np.argsort(guides.order(guide))), mixture.weights)
     trainer = bound.engine.trainer([(estimator_of(bound), lambda name: True)], key, args, dict(kwargs), params=params)
     course = gaussian.losses if len(mixture.parts) == 1 else np.append(gaussian.losses, -mixture.bound)
-    state = State(trainer.init().arrays, course)
-    about = Approximated(
-        version=best.version if len(versions) > 1 else None,
-        bounds=tuple(sorted((-float(x.losses[-1]) for one in tried for x in one.found), reverse=True)),
-        settled=gaussian.settled,
-        untried=untried,
-        weights=tuple(mixture.weights.tolist()),
-    )
-    why = "the average over fixed points rises no more" if about.settled else "the bound has no top that was reached"
-    trainer.end(state)
-    if not about.settled:
-        warnings.warn(CUT if gaussian.lost else UNSETTLED, stacklevel=4)
+    state, settled = State(trainer.init().arrays, course), gaussian.settled
     alone = (
-        not about.settled
+        not settled
         or gaussian.rank is not None
         or (guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values()))
     )
-    options: dict[str, Any] = {"approximated": about, "particles": 1 if alone else PARTICLES}
-    return Fit(trainer.params(state), state, why, time.monotonic() - began, (bound,), key, args, kwargs, **options)
+    about = Approximated(
+        version=best.version if len(versions) > 1 else None,
+        bounds=tuple(sorted((-float(x.losses[-1]) for one in tried for x in one.found), reverse=True)),
+        settled=settled,
+        untried=untried,
+        noncentred=best.noncentred,
+        rank=gaussian.rank,
+        weights=tuple(mixture.weights.tolist()),
+        particles=1 if alone else PARTICLES,
+    )
+    trainer.end(state)
+    if not settled:
+        warnings.warn(CUT if gaussian.lost else UNSETTLED, stacklevel=4)
+    options: dict[str, Any] = {"approximated": about, "particles": about.particles}
+    seconds = time.monotonic() - began
+    return Fit(trainer.params(state), state, _why(about), seconds, (bound,), key, args, kwargs, **options)
+
+
+def _why(about: Approximated) -> str:
+    return "the average over fixed points rises no more" if about.settled else "the bound has no top that was reached"
+
+
+def load(folder: str | PathLike[str], model: Model, *args: Any, **kwargs: Any) -> Fit:
+    """The fit of `approximate` that was saved to a folder, of the model and the data that it is of; see `ppvi.fit.load`.
+
+    **Raises** `ProgramError` if there is none.
+    """
+    found = approximation(folder)
+    if found is None:
+        raise ProgramError(
+            f"load: {os.fspath(folder)} holds no fit of approximate, which is loaded by its model alone: load another fit by "
+            f"its objective, as in ppvi.load(folder, vi.objective(elbo, model, guide))."
+        )
+    engine = Engine(found.pop("engine"))
+    guides: Guides = engine.guides
+    stated: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in found.items()}
+    about = Approximated(**stated)
+    whole = guides.whole(model)
+    version = guides.noncentred(whole, about.noncentred) if about.noncentred else whole
+    guide = guides.gaussian(version, about.rank, len(about.weights))
+    bound = guides.objective(elbo, version, guide)
+    with guides.all_rows():
+        guide.begin(*args, **kwargs)
+    state, params, _ = newest(folder, (bound,), estimator_of(bound).in_format)
+    options: dict[str, Any] = {"approximated": about, "particles": about.particles}
+    return Fit(params, state, _why(about), 0.0, (bound,), None, args, kwargs, **options)
 
 
 def on_fixed_supports(
@@ -222,19 +265,19 @@ def on_fixed_supports(
 
 def _versions(
     guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Model], tuple[str, ...]]:
-    """The model, and where locations and scales are moved by other sites, the model with their sites non-centred; and of
-    which sites the library cannot do that, and why.
+) -> tuple[dict[tuple[str, ...], Model], tuple[str, ...]]:
+    """The model by the sites that are non-centred in it: none, and, where locations and scales are moved by other sites, those;
+    and of which sites the library cannot do that, and why.
 
     What moves differs between two runs.
     """
     pairs = on_fixed_supports(runs, guides.library, "approximate: ")
     centred = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
     refusals = {name: _refusal(guides.noncentred(model, [name]), guides, data) for name in centred}
-    names = [name for name, why in refusals.items() if why is None]
-    found = {"as written": model}
+    names = tuple(name for name, why in refusals.items() if why is None)
+    found: dict[tuple[str, ...], Model] = {(): model}
     if names:
-        found[f"with {' and '.join(names)} non-centred"] = guides.noncentred(model, names)
+        found[names] = guides.noncentred(model, names)
     return found, tuple(f"{name} ({why})" for name, why in refusals.items() if why is not None)
 
 

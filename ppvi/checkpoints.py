@@ -14,7 +14,8 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,9 @@ class SoFar(Protocol):
 
     @property
     def start(self) -> int: ...
+
+    @property
+    def approximated(self) -> Any: ...
 
 
 @dataclass
@@ -91,12 +95,12 @@ class Checkpoints:
         if self.written == (fit.state.step, fit.start):
             return
         try:
-            self._write(fit.state, fit.params, fit.start)
+            self._write(fit.state, fit.params, fit.start, fit.approximated)
             self.written = fit.state.step, fit.start
         except OSError as error:
             warnings.warn(f"fit: no checkpoint of step {fit.state.step} could be written: {error}.", stacklevel=4)
 
-    def _write(self, state: State, params: Params, start: int) -> None:
+    def _write(self, state: State, params: Params, start: int, approximated: Any) -> None:
         arrays = {f"arrays/{name}": _as_numpy(x) for name, x in state.arrays.items()} | {LOSSES: state.losses}
         formats = mapped(params, lambda _, x: str(x.dtype).removeprefix("torch."))
         mapped(params, lambda path, x: arrays.setdefault(f"params/{path}", _as_numpy(x)))
@@ -110,6 +114,7 @@ class Checkpoints:
             "start": start,
             "params": repr(formats),
             "width": state.trail and state.trail.width,
+            "approximated": approximated and asdict(approximated),
             "digest": _digest(arrays),
         }
         path = self.folder / f"step-{state.step:09d}.safetensors"
@@ -153,6 +158,15 @@ def newest(
     raise ProgramError(f"load: {folder} has no checkpoint to go on from: {why}.")
 
 
+def approximation(folder: str | PathLike[str]) -> dict[str, Any] | None:
+    """What the newest file that is whole says of a fit of `approximate`, with the engine; None where there is none."""
+    for _, path in _files(Path(folder)):
+        with suppress(UnusableError):
+            header, _ = _opened(path)
+            return header.get("approximated") and {"engine": header["of"]["engine"], **header["approximated"]}
+    return None
+
+
 def _files(folder: Path) -> Iterator[tuple[int, Path]]:
     """Steps and files, the last first."""
     found = [(path.stem.removeprefix("step-"), path) for path in folder.glob("step-*.safetensors")]
@@ -162,6 +176,21 @@ def _files(folder: Path) -> Iterator[tuple[int, Path]]:
 def _read(
     path: Path, what: Mapping[str, Any] | None = None, array: Callable[[Any, str], Any] = lambda x, _: x
 ) -> tuple[State, Params, int]:
+    header, arrays = _opened(path)
+    if what is not None and (other := difference(header["of"], what)):
+        raise UnusableError(f"is of another fit: {other}")
+    of_state, means = _under("arrays/", arrays), _under("trail/", arrays)
+    formats = ast.literal_eval(header["params"])
+    params = mapped(formats, lambda path, dtype: array(arrays[f"params/{path}"], dtype))
+    trail = Trail(means, header["width"]) if header.get("width") else None
+    return State(of_state, arrays[LOSSES], header["starts"], trail), params, header["start"]
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a file says and holds.
+
+    **Raises** `UnusableError` where it is not as it was written.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {})["ppvi"])
@@ -172,13 +201,7 @@ def _read(
         raise UnusableError(f"is of format {header.get('format')}, and this version of ppvi reads format {FORMAT}")
     if header.get("digest") != _digest(arrays):
         raise UnusableError("has been changed since it was written")
-    if what is not None and (other := difference(header["of"], what)):
-        raise UnusableError(f"is of another fit: {other}")
-    of_state, means = _under("arrays/", arrays), _under("trail/", arrays)
-    formats = ast.literal_eval(header["params"])
-    params = mapped(formats, lambda path, dtype: array(arrays[f"params/{path}"], dtype))
-    trail = Trail(means, header["width"]) if header.get("width") else None
-    return State(of_state, arrays[LOSSES], header["starts"], trail), params, header["start"]
+    return header, arrays
 
 
 def _under(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -75,6 +75,10 @@ class Engine:
         found = self.key(number)
         return number if found is None else found
 
+    def array(self, x: Any) -> Array:
+        """An array of NumPy as the framework's."""
+        return self._part("programs").array_of(x)
+
     def refuse_transformed(self, verb: str) -> None:
         """Refuse a verb that looks at numbers, under a transformation of the framework."""
         if around := self._part("engine").transformation():

@@ -283,13 +283,26 @@ def schools(effects, errors):
         ppl.sample("y", dist.Normal(theta, errors), obs=effects)
 
 
+def assert_loads(engine, fit, folder, model, *data):
+    """A fit from a file, by its model, draws what the fit draws."""
+    fit.save(folder)
+    again = ppvi.load(folder, model, *data)
+    one, other = (x.posterior(engine.key(5), draws=20).posterior for x in (fit, again))
+    assert (str(again), again.particles) == (str(fit), fit.particles)
+    assert one.equals(other)
+
+
 @on_pyro_first
-def test_a_hierarchical_model_is_tried_non_centred(engine):
+def test_a_hierarchical_model_is_tried_non_centred(engine, tmp_path):
     """The funnel of the schools has no Gaussian near it, and the model non-centred has; all sites are among the draws."""
     reference = gold_standard("eight_schools-eight_schools_noncentered", ("mu", "tau", "theta"))
     with on(engine):
-        fit = engine.vi.approximate(schools, engine.key(1), engine.array(EFFECTS), engine.array(ERRORS))
+        data = engine.array(EFFECTS), engine.array(ERRORS)
+        fit = engine.vi.approximate(schools, engine.key(1), *data)
         comparison = ppvi.compare(fit, reference)
+        assert_loads(engine, fit, tmp_path, schools, *data)
+        with pytest.raises(ppvi.ProgramError, match=r"is of another fit: .*its model"):
+            ppvi.load(tmp_path, lambda effects, errors: schools(effects, errors + 1.0), *data)
     assert fit.approximated.version == "with theta non-centred"
     assert len(comparison.marginals) == 10
     assert max(x.wasserstein for x in comparison.marginals) < 0.1
@@ -442,11 +455,12 @@ def subsampled_effects(x):
 
 
 @on_pyro_first
-def test_sites_in_a_plate_that_states_a_minibatch(engine):
+def test_sites_in_a_plate_that_states_a_minibatch(engine, tmp_path):
     """x_i ~ N(mu, sqrt 2), so that mu has precision 20 / 2 + 1 / 100; z_i given mu is half way to x_i."""
     with on(engine):
         fit = engine.vi.approximate(subsampled_effects, engine.key(0), engine.array(POINTS))
         draws = fit.posterior(draws=2000).posterior
+        assert_loads(engine, fit, tmp_path, subsampled_effects, engine.array(POINTS))
     precision = 10 + 1 / 100
     mean = POINTS.sum() / 2 / precision
     assert float(draws["mu"].mean()) == pytest.approx(mean, abs=0.04)

@@ -36,6 +36,7 @@ LAYERS = [
     ["calibration", "compare", "diagnosis", "loo"],
     ["calibrate", "diagnose"],
     ["testing"],
+    ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FRAMEWORKS = {"jax", "jaxlib", "numpyro", "torch", "pyro", "optax", "flax"}
@@ -146,7 +147,10 @@ def test_what_they_promise_is_left_alone(code):
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("ppvi", ("jax", "numpyro", "torch", "pyro", "scipy", "arviz", "matplotlib", "tqdm", "rich", "safetensors")),
+        (
+            "ppvi",
+            ("jax", "numpyro", "torch", "pyro", "scipy", "arviz", "matplotlib", "tqdm", "rich", "safetensors", "typer"),
+        ),
         ("ppvi.numpyro", ("torch", "pyro", "arviz", "matplotlib", "rich")),
         ("ppvi.pyro", ("jax", "numpyro", "arviz", "matplotlib", "rich")),
     ],

@@ -6,10 +6,12 @@ leave-one-out density, is called otherwise in the two. No other module knows whi
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -90,6 +92,29 @@ def group_of(given: Any, name: str) -> xr.Dataset | None:
         return None
     found = given[name]
     return found.to_dataset() if hasattr(found, "to_dataset") else found
+
+
+def saved(data: Any, path: str | PathLike[str]) -> None:
+    """Write ArviZ data to a file, as NetCDF, in which a site `a/b` is `a.b`: there slashes are between groups."""
+    groups = {name: found for name in names_of(data) if (found := group_of(data, name)) is not None}
+    for name, group in groups.items():
+        taken = [str(x) for x in (*group.variables, *group.dims) if "/" in str(x)]
+        groups[name] = group.rename({x: x.replace("/", ".") for x in taken})
+    data_of(groups, data.attrs).to_netcdf(os.fspath(path), engine="h5netcdf")
+
+
+def read(path: str | PathLike[str]) -> ArviZData:
+    """ArviZ data, or other groups of arrays, from a NetCDF file. All of it is in memory."""
+    if is_old():
+        import arviz as az
+        from arviz.rcparams import rc_context
+
+        with rc_context({"data.load": "eager"}):  # by default the file stays open
+            return az.from_netcdf(os.fspath(path), engine="h5netcdf")
+    import xarray as xr
+
+    with xr.open_datatree(path, engine="h5netcdf") as tree:
+        return tree.load()
 
 
 # What is computed of them ---------------------------------------------------------------------------------------------------

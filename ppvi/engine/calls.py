@@ -16,7 +16,7 @@ from ppvi._source import Call
 from ppvi.engine.names import Said
 from ppvi.errors import ProgramError
 
-_INNER = {"AutoGuide": "model", "Messenger": "fn", "Module": "forward"}
+_INNER = {"AutoGuide": "model", "Messenger": "fn", "ReparamHandler": "fn", "Module": "forward"}
 """By the names of classes, in which attribute is that which they call with the arguments that they get."""
 
 
@@ -49,13 +49,15 @@ def misfit(fn: Callable[..., Any], role: str, args: tuple[Any, ...], kwargs: Map
 
 def taken_by(fn: Callable[..., Any]) -> set[str]:
     """The names of the arguments of a program."""
+    return {x.name for x in parameters_of(fn) if x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)}
+
+
+def parameters_of(fn: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    """What a program takes, in order; nothing where it does not say."""
     try:
-        found = inspect.signature(_called(fn)).parameters.values()
+        return tuple(inspect.signature(_called(fn)).parameters.values())
     except (TypeError, ValueError):
-        return set()
-    return {
-        parameter.name for parameter in found if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    }
+        return ()
 
 
 def own_options(objectives: Iterable[Any], called: Mapping[str, Any], function: Callable[..., Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
 from ppvi.numpyro._compat import enable_x64
-from ppvi.numpyro._guides import Points, gaussian, latent, order_of, weighted
+from ppvi.numpyro._guides import Points, continuous, gaussian, latent, order_of, weighted
 from ppvi.numpyro._handlers import AllRows
 from ppvi.numpyro._mcmc import looking
 from ppvi.numpyro._objective import objective
@@ -53,10 +53,12 @@ GUIDES = Guides(
     latent=latent,
     noncentred=_noncentred,
     whole=AllRows,
+    all_rows=nullcontext,
     points=Points,
     weighted=weighted,
     blocks=lambda count: (count // 4,),
     gaussian=gaussian,
+    continuous=continuous,
     order=order_of,
     sums_by_particle=False,
 )

@@ -18,7 +18,7 @@ from numpyro.infer.autoguide import AutoContinuous, AutoGuide, AutoLowRankMultiv
 from numpyro.infer.util import constrain_fn
 
 from ppvi.approximate import POINTS, WEIGHTS
-from ppvi.approximation import Gaussian, Mixture
+from ppvi.approximation import Gaussian
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.numpyro._compat import initial_point, sites_at
 from ppvi.program import Program
@@ -125,11 +125,10 @@ class OfSeveral(Trusted, AutoContinuous, Begun):
         return self.named(weights=weights, **stacked)
 
 
-def gaussian(model: Callable[..., Any], like: Mixture) -> AutoContinuous:
-    """A guide of the continuous sites, with a full covariance or of a rank beside a diagonal, or of several such Gaussians."""
-    if len(like.parts) > 1:
-        return OfSeveral(continuous(model), len(like.parts))
-    rank = like.best.rank
+def gaussian(model: Callable[..., Any], rank: int | None, count: int) -> AutoContinuous:
+    """A guide of the continuous sites, with a full covariance, of this rank beside a diagonal, or of so many full ones."""
+    if count > 1:
+        return OfSeveral(continuous(model), count)
     return FullRank(continuous(model)) if rank is None else LowRank(continuous(model), rank=rank)
 
 

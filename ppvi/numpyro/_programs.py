@@ -56,6 +56,11 @@ def key_of(number: int) -> jax.Array:
     return jax.random.key(number)
 
 
+def array_of(x: np.ndarray) -> jax.Array:
+    """Data of a file as a program of NumPyro takes them."""
+    return jnp.asarray(x)
+
+
 def known(x: Any) -> np.ndarray | None:
     """An array as NumPy has it; None where it is traced, sparse or in part with other processes."""
     if isinstance(x, Tracer) or not getattr(x, "is_fully_addressable", True):

@@ -18,7 +18,7 @@ from ppvi.engine.mcmc import looked_at, starting
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
-from ppvi.pyro._guides import Points, gaussian, latent, order_of, weighted
+from ppvi.pyro._guides import Points, continuous, gaussian, latent, order_of, weighted
 from ppvi.pyro._handlers import all_rows, whole_plates
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._mcmc import looking
@@ -81,10 +81,12 @@ GUIDES = Guides(
     latent=latent,
     noncentred=_noncentred,
     whole=_whole,
+    all_rows=whole_plates,
     points=Points,
     weighted=weighted,
     blocks=lambda count: (4, count // 4, count),
     gaussian=gaussian,
+    continuous=continuous,
     order=order_of,
     sums_by_particle=True,
 )

@@ -18,7 +18,7 @@ from torch.distributions import biject_to, constraints
 
 from ppvi._ops import as_numpy
 from ppvi.approximate import POINTS, WEIGHTS
-from ppvi.approximation import Gaussian, Mixture
+from ppvi.approximation import Gaussian
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.program import Program
 from ppvi.pyro._compat import initial_point, sites_at
@@ -115,11 +115,11 @@ class OfSeveral(Begun):
         return self.named(weights=weights, **stacked)
 
 
-def gaussian(model: Callable[..., Any], like: Mixture) -> AutoContinuous:
-    """A guide of the continuous sites, with a full covariance or of a rank beside a diagonal, or of several such Gaussians."""
-    if len(like.parts) > 1:
-        return OfSeveral(continuous(model), len(like.parts))
-    if (rank := like.best.rank) is None:
+def gaussian(model: Callable[..., Any], rank: int | None, count: int) -> AutoContinuous:
+    """A guide of the continuous sites, with a full covariance, of this rank beside a diagonal, or of so many full ones."""
+    if count > 1:
+        return OfSeveral(continuous(model), count)
+    if rank is None:
         return FullRank(continuous(model), init_loc_fn=_median)
     return LowRank(continuous(model), init_loc_fn=_median, rank=rank)
 

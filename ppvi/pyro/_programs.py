@@ -49,6 +49,12 @@ def key_of(number: int) -> None:
     """A key for whoever gives none: PyTorch's global generator."""
 
 
+def array_of(x: np.ndarray) -> torch.Tensor:
+    """Data of a file as a program of Pyro takes them: real numbers in the default precision."""
+    found = torch.as_tensor(x)
+    return found.to(torch.get_default_dtype()) if found.is_floating_point() else found
+
+
 def known(x: Any) -> np.ndarray | None:
     """A tensor as NumPy has it; None where it is sparse, or has no numbers."""
     tensor = torch.as_tensor(x).detach()

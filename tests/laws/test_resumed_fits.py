@@ -20,7 +20,7 @@ from ppvi import _identity
 from ppvi._steps import Pace
 from ppvi.checkpoints import Checkpoints
 from ppvi.objectives import elbo
-from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, PYRO, dist, handlers, on, ppl, xp
 
 Y = np.array([1.2, 0.4, 2.1, 1.7], np.float32)
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
@@ -518,3 +518,17 @@ def test_a_model_is_what_its_code_names_too(monkeypatch, name, other):
     monkeypatch.setitem(of_its_module.__globals__, name, other)
     now = _identity.identity([NUMPYRO.vi.objective(elbo, of_its_module, of_its_module)])
     assert _identity.difference(before, now) == "the code of its model of_its_module was another"
+
+
+@each_engine
+def test_the_code_of_a_model_within_a_handler_is_compared(engine):
+    """Of `reparam` and the like it is that of the function within."""
+
+    def identity_of(scale):
+        inner = handlers.reparam(lambda: ppl.sample("z", dist.Normal(0.0, scale)), config={})
+        return _identity.identity([engine.vi.objective(elbo, inner, of_its_module)])
+
+    with on(engine):
+        before = identity_of(1.0)
+        assert _identity.difference(before, identity_of(1.0)) is None
+        assert "the code of its model" in _identity.difference(before, identity_of(2.0))
