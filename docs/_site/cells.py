@@ -69,8 +69,12 @@ def markdown_cells(lines: list[str]) -> Iterator[Cell]:
 
 
 def script_cells(lines: list[str]) -> Iterator[Cell]:
-    """Code, and the cells of Markdown in its comments."""
+    """Code, and the cells of Markdown in its comments; of a file without cells nothing."""
     starts = [i for i, line in enumerate(lines) if MARKER.fullmatch(line)]
+    if not starts:
+        return
+    if any(map(str.strip, lines[: starts[0]])):
+        yield Cell("code", tuple(lines[: starts[0]]), 1)
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         body = lines[start + 1 : end]
         while body and not body[-1].strip():

@@ -43,8 +43,8 @@ def scripts() -> list[Path]:
 
 
 def entries() -> list[Path]:
-    """The entries of the gallery."""
-    return sorted(path for path in GALLERY.glob("*.py") if not path.name.startswith("_"))
+    """The entries of the gallery: those of its files that have cells."""
+    return sorted(path for path in GALLERY.glob("*.py") if any(cell.kind == "text" for cell in cells_of(path)))
 
 
 def pages() -> list[Path]:
@@ -72,10 +72,10 @@ def build_pages() -> None:
 def script_page(path: Path) -> str:
     """The page of a script: its text, its code, what that prints and draws, and a link to the file."""
     name, ran = path.relative_to(ROOT).as_posix(), path.parent == TUTORIALS
-    titled = any(cell.kind == "text" for cell in cells_of(path))
     said = "" if ran else " Tests run it; its results are in the table of the gallery."
     link = f"\n---\n\n{{download}}`{path.name} <../../{name}>` is this page as a script.{said}\n"
-    return "\n".join([*([] if titled else [f"# {path.stem}", ""]), *rendered(path, ran), link])
+    text = "\n".join([*rendered(path, ran), link])
+    return text if text.lstrip().startswith("# ") else f"# {path.stem}\n\n{text}"
 
 
 def tutorials_page() -> str:
@@ -107,8 +107,20 @@ def about(path: Path) -> tuple[str, str]:
 def gallery_page() -> str:
     """The table of the gallery's entries, where there is one."""
     table = GALLERY / "README.md"
-    said = table.read_text() if table.exists() else "# Gallery\n\nThere are no entries yet.\n"
-    return re.sub(r"\((\w+)\.py\)", r"(\1.md)", said)
+    if not table.exists():
+        return "# Gallery\n\nThere are no entries yet.\n"
+    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)\s]+)\)", _from_gallery, table.read_text())
+
+
+def _from_gallery(found: re.Match[str]) -> str:
+    """A link of the gallery's table: to the page of an entry, to a picture; what has no page here is named."""
+    picture, said, target = found.groups()
+    path = GALLERY / target.partition("#")[0]
+    if picture:
+        return f"![{said}](../../{path.relative_to(ROOT).as_posix()})"
+    if path.resolve().is_relative_to(DOCS):
+        return f"[{said}](/{path.resolve().relative_to(DOCS).as_posix()})"
+    return f"[{said}]({path.stem}.md)" if path in entries() else said
 
 
 def _tree(paths: list[Path]) -> str:

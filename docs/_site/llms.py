@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
-
-from sphinx.environment import BuildEnvironment
+from typing import TYPE_CHECKING, Any
 
 import ppvi
 from _site.names import once
+
+if TYPE_CHECKING:  # which the tests do without
+    from sphinx.environment import BuildEnvironment
 
 ABOUT = "Programmable variational inference for NumPyro and Pyro: the model, the guide and the objective are programs."
 

@@ -11,6 +11,7 @@ from typing import Any
 import ppvi
 
 MODULES = ("ppvi", "ppvi.numpyro", "ppvi.pyro", "ppvi.objectives", "ppvi.strategies", "ppvi.testing")
+ENGINES = ("ppvi.numpyro", "ppvi.pyro")
 
 
 def names_of(module: ModuleType) -> list[str]:
@@ -70,3 +71,34 @@ def once() -> dict[str, Any]:
     others = {name for name, x in everything.items() if name.count(".") == 1 and id(x) in strategies}
     others |= {name for name, x in everything.items() if name.startswith("ppvi.pyro.") and id(x) in classes}
     return {name: x for name, x in everything.items() if name not in others}
+
+
+class Known:
+    """Public names, by the object, by the last word, and by where the object is defined."""
+
+    def __init__(self) -> None:
+        self.names = list(once())
+        self.by_word: dict[str, list[str]] = {}
+        self.by_place: dict[str, list[str]] = {}
+        for name, x in once().items():
+            self.by_word.setdefault(name.rpartition(".")[2], []).append(name)
+            place = f"{getattr(x, '__module__', '')}.{getattr(x, '__qualname__', '')}"
+            self.by_place.setdefault(place, []).append(name)
+
+    def linked(self, text: str, engine: str = "ppvi.numpyro") -> str | None:
+        """The full name of what code in a docstring names, if it is public; of two engines, that of this one."""
+        word = text.removeprefix("ppvi.").removeprefix("vi.")
+        return best(
+            self.by_word.get(word.rpartition(".")[2], []) if "." in word else self.by_word.get(word, []), engine
+        )
+
+    def placed(self, target: str, engine: str) -> str | None:
+        """The public name of what a signature names by its module."""
+        return best(self.by_place.get(target, []), engine) or self.linked(target.rpartition(".")[2], engine)
+
+
+def best(names: list[str], engine: str) -> str | None:
+    """Of several names of one thing, that of this engine; what only the other has an entry of, both have."""
+    other = ENGINES[engine == ENGINES[0]]
+    found = [name for name in names if not name.startswith(f"{other}.")] or names
+    return max(found, key=lambda name: name.startswith(engine), default=None)

@@ -5,6 +5,7 @@ It also writes `llms.txt`: an index of the pages, and the public names with the 
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ from sphinx.util import logging
 
 from _site import llms
 from _site.docstrings import converted
-from _site.names import once, undocumented
+from _site.names import ENGINES, Known, once, undocumented
 
 LOG = logging.getLogger(__name__)
-ENGINES = ("ppvi.numpyro", "ppvi.pyro")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -30,44 +30,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     return {"parallel_read_safe": True, "version": "1"}
 
 
-class Known:
-    """Public names, by the object, by the last word, and by where the object is defined."""
-
-    def __init__(self) -> None:
-        self.names = list(once())
-        self.by_word: dict[str, list[str]] = {}
-        self.by_place: dict[str, list[str]] = {}
-        for name, x in once().items():
-            self.by_word.setdefault(name.rpartition(".")[2], []).append(name)
-            place = f"{getattr(x, '__module__', '')}.{getattr(x, '__qualname__', '')}"
-            self.by_place.setdefault(place, []).append(name)
-
-    def linked(self, text: str, engine: str = "ppvi.numpyro") -> str | None:
-        """The full name of what code in a docstring names, if it is public; of two engines, that of this one."""
-        word = text.removeprefix("ppvi.").removeprefix("vi.")
-        return best(
-            self.by_word.get(word.rpartition(".")[2], []) if "." in word else self.by_word.get(word, []), engine
-        )
-
-    def placed(self, target: str, engine: str) -> str | None:
-        """The public name of what a signature names by its module."""
-        return best(self.by_place.get(target, []), engine) or self.linked(target.rpartition(".")[2], engine)
-
-
-def best(names: list[str], engine: str) -> str | None:
-    """Of several names of one thing, that of this engine; what only the other has an entry of, both have."""
-    other = ENGINES[engine == ENGINES[0]]
-    found = [name for name in names if not name.startswith(f"{other}.")] or names
-    return max(found, key=lambda name: name.startswith(engine), default=None)
-
-
-_KNOWN: list[Known] = []
-
-
+@functools.cache
 def known() -> Known:
-    if not _KNOWN:
-        _KNOWN.append(Known())
-    return _KNOWN[0]
+    return Known()
 
 
 def _markdown(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

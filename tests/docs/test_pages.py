@@ -14,7 +14,6 @@ sys.path.insert(0, str(DOCS))
 from _site import llms, names, outputs  # noqa: E402
 from _site.cells import cells_of  # noqa: E402
 from _site.docstrings import converted  # noqa: E402
-from _site.reference import Known  # noqa: E402
 
 MADE = {"_built", "tutorials", "gallery"}
 PAGES = [path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).parts[0] not in MADE]
@@ -67,6 +66,9 @@ def test_cells_of_a_script(tmp_path):
         ("code", "x = 1", 8),
         ("text", "More.", 11),
     ]
+    assert cells_of(page(tmp_path, "x = 1\n", "module.py")) == []
+    above, _ = cells_of(page(tmp_path, '"""What it is."""\n\n# %%\nx = 1\n', "above.py"))
+    assert (above.kind, above.first) == ("code", 1)
 
 
 @pytest.fixture
@@ -196,7 +198,7 @@ def test_docstrings_are_read_as_markdown():
 
     vi.fit(bound, key)
 """
-    known = Known()
+    known = names.Known()
     assert converted(text.splitlines(), known.linked) == [
         "The bound ``x_`` of \\|z\\|.",
         "",
@@ -218,7 +220,7 @@ def test_docstrings_are_read_as_markdown():
 
 
 def test_names_of_both_engines_are_those_of_the_page():
-    known = Known()
+    known = names.Known()
     assert known.linked("fit", "ppvi.numpyro") == "ppvi.numpyro.fit"
     assert known.linked("fit", "ppvi.pyro") == "ppvi.pyro.fit"
     assert known.linked("vi.objective", "ppvi.pyro") == "ppvi.pyro.objective"
