@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -48,7 +49,10 @@ def run_outdated(pages: Iterable[Path], jobs: int) -> list[Failure]:
         if not (output_of(page).exists() and _mark(page).exists() and _mark(page).read_text() == mark):
             due.append((page, mark))
     with ThreadPoolExecutor(jobs) as pool:
-        return [failure for failure in pool.map(_run, due) if failure is not None]
+        failures = [failure for failure in pool.map(_run, due) if failure is not None]
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"ran {len(due)} pages, which took {used.ru_utime + used.ru_stime:.0f} s of processor time", flush=True)
+    return failures
 
 
 def _run(due: tuple[Path, str]) -> Failure | None:
