@@ -22,6 +22,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
 from cells import cells_of
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def run(page: Path, output: Path) -> None:
     """Run all cells in one namespace, which is that of a script, beside a copy of the page in an empty folder."""
@@ -44,7 +46,8 @@ def _outcome(code: Any, main: types.ModuleType, output: Path, number: int) -> di
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code, main.__dict__)
-    return {"printed": printed.getvalue().rstrip(), "figures": _figures(output, number)}
+    said = printed.getvalue().rstrip().replace(f"{ROOT}/", "")
+    return {"printed": said, "figures": _figures(output, number)}
 
 
 def _figures(output: Path, number: int) -> list[str]:
