@@ -6,6 +6,8 @@ They use little of it: `code`, **bold**, lists, and indented equations and examp
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -24,6 +26,17 @@ def converted(lines: list[str], linked: Callable[[str], str | None]) -> list[str
         found += _verbatim(block) if _is_indented(block, found) else _paragraph(block, linked)
         found.append("")
     return found
+
+
+WRITTEN = re.compile(r"[^\n]+; see `(ppvi\.[\w.]+)\.(\w+)`\.\s*")
+
+
+def whole(lines: list[str]) -> list[str]:
+    """The docstring of a function that is loaded when it is called: that of the place which its own names."""
+    found = WRITTEN.fullmatch("\n".join(lines))
+    if found is None:
+        return lines
+    return (inspect.getdoc(getattr(importlib.import_module(found[1]), found[2])) or "").splitlines()
 
 
 def _blocks(lines: list[str]) -> Iterator[list[str]]:

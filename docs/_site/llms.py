@@ -41,15 +41,15 @@ def _arguments(x: Any) -> str:
     if isinstance(x, type) and issubclass(x, BaseException):
         return ""
     try:
-        names = inspect.signature(x).parameters.values()
+        signature = inspect.signature(x)
     except (TypeError, ValueError):
         return ""
-    shown = (str(p.replace(annotation=p.empty)) for p in names if p.name != "self")
-    return f"({', '.join(shown)})"
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name != "self"]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
 
 
 def _first(x: Any) -> str:
     if not (inspect.isclass(x) or inspect.isroutine(x) or hasattr(x, "__wrapped__")):
         return repr(x)
     said = " ".join((inspect.getdoc(x) or "").split("\n\n")[0].split())
-    return re.split(r"(?<=[.:])\s", said)[0]
+    return re.split(r"(?<=\.)\s", said)[0].removesuffix(":")

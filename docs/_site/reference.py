@@ -16,7 +16,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 from _site import llms
-from _site.docstrings import converted
+from _site.docstrings import converted, whole
 from _site.names import ENGINES, Known, once, undocumented
 
 LOG = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ def known() -> Known:
 
 def _markdown(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     engine = ENGINES[name.startswith("ppvi.pyro")]
-    lines[:] = converted(lines, lambda text: known().linked(text, engine) if text not in name.split(".") else None)
+    lines[:] = converted(
+        whole(lines), lambda text: known().linked(text, engine) if text not in name.split(".") else None
+    )
 
 
 def _resolved(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:

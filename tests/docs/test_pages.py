@@ -1,5 +1,6 @@
 """Pages: their cells, what runs them, what they link to, and the names that they have to have."""
 
+import inspect
 import json
 import re
 import sys
@@ -7,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+import ppvi
+import ppvi._diagnose
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
 from _site import llms, names, outputs  # noqa: E402
 from _site.cells import cells_of  # noqa: E402
-from _site.docstrings import converted  # noqa: E402
+from _site.docstrings import converted, whole  # noqa: E402
 
 MADE = {"_built", "tutorials", "gallery"}
 PAGES = [path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).parts[0] not in MADE]
@@ -217,6 +221,12 @@ def test_docstrings_are_read_as_markdown():
         "   vi.fit(bound, key)",
         "",
     ]
+
+
+def test_a_function_that_is_loaded_late_has_the_docstring_of_where_it_is_written():
+    assert whole(ppvi.diagnose.__doc__.splitlines()) == inspect.getdoc(ppvi._diagnose.diagnose).splitlines()
+    assert "**Raises** `ProgramError` if there is none to use." in whole(ppvi.load.__doc__.splitlines())
+    assert whole(["Text; see `posterior`."]) == ["Text; see `posterior`."]
 
 
 def test_names_of_both_engines_are_those_of_the_page():
