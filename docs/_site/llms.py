@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import ppvi
+from _site.docstrings import whole
 from _site.names import once
 
 if TYPE_CHECKING:  # which the tests do without
@@ -51,5 +52,5 @@ def _arguments(x: Any) -> str:
 def _first(x: Any) -> str:
     if not (inspect.isclass(x) or inspect.isroutine(x) or hasattr(x, "__wrapped__")):
         return repr(x)
-    said = " ".join((inspect.getdoc(x) or "").split("\n\n")[0].split())
+    said = " ".join("\n".join(whole((inspect.getdoc(x) or "").splitlines())).split("\n\n")[0].split())
     return re.split(r"(?<=\.)\s", said)[0].removesuffix(":")
