@@ -23,11 +23,15 @@ DOCS, TUTORIALS = ROOT / "docs", ROOT / "tutorials"
 GALLERY = TUTORIALS / "gallery"
 ELSEWHERE = {
     "../benchmarks/RESULTS.md": "/benchmarks.md",
+    "../benchmarks/POSTERIORS.md": "/posteriors.md",
     "RESULTS.md": "/benchmarks.md",
     "POSTERIORS.md": "/posteriors.md",
+    "../CONTRIBUTING.md": "/contributing.md",
+    "../CHANGELOG.md": "/changelog.md",
     "../README.md": "/index.md",
 }
 """Files beside the site's that a page here includes, by how they are linked."""
+SCRIPT = re.compile(r"(?:\.\./)+tutorials/(gallery/)?(\w+)\.py")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -152,11 +156,13 @@ def _said(output: dict[str, Any]) -> Iterator[str]:
 
 
 def relinked(text: str) -> str:
-    """Links to files that a page of the site includes, as links to that page."""
+    """Links to files that a page of the site shows, as links to that page."""
 
     def replaced(found: re.Match[str]) -> str:
-        target, _, anchor = found[1].partition("#")
-        return f"]({ELSEWHERE[target]}{'#' if anchor else ''}{anchor})" if target in ELSEWHERE else found[0]
+        target, mark, anchor = found[1].partition("#")
+        if script := SCRIPT.fullmatch(target):
+            target = f"/{'gallery' if script[1] else 'tutorials'}/{script[2]}.md"
+        return f"]({ELSEWHERE.get(target, target)}{mark}{anchor})"
 
     return re.sub(r"\]\(([^)\s]+)\)", replaced, text)
 

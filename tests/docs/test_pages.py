@@ -128,19 +128,15 @@ def slugs(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(DOCS)) for path in PAGES])
 def test_links(path):
-    """To files that there are, to pages that are made of scripts, and to headings."""
+    """To files and headings that there are; pages of scripts are linked as the scripts, and the site's as what they include."""
     text = re.sub(r"```python.*?```", "", path.read_text(), flags=re.DOTALL)
     for link in re.findall(r"\]\((?!http)([^)\s]+)\)", text):
         target, _, anchor = link.partition("#")
         there = (path.parent / target).resolve() if target else path
-        made = there.relative_to(DOCS).parts[0] if there.is_relative_to(DOCS) else ""
-        if made == "tutorials":
-            there = ROOT / "tutorials" / f"{there.stem}.py"
-            assert there.exists() or there.stem == "index", link
-        elif made != "gallery":
-            assert there.exists(), link
-            if anchor:
-                assert anchor in slugs(there), link
+        assert there.exists() or there == DOCS / "gallery" / "index.md", link
+        assert there.suffix != ".md" or "```{include}" not in there.read_text(), link
+        if anchor:
+            assert anchor in slugs(there), link
 
 
 def test_every_page_is_in_a_tree():
