@@ -3,7 +3,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test test-all random conformance fuzz lint bench matrix matrix-ci wheel clean
+.PHONY: help demo test test-all random conformance fuzz lint bench docs matrix matrix-ci wheel clean
 
 help:
 	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint      ruff and pyright"
 	@echo "make matrix    the versions of Python and of the libraries, each in an environment of its own (.matrix); writes docs/versions.md"
 	@echo "make wheel     the wheel alone, in a clean environment: the README's programs, and the types of a user's script"
+	@echo "make docs      the documentation site, into out/docs: every page's code is run, and a warning is an error"
 	@echo "make bench     the benchmarks against hand-written code, NumPyro and Pyro"
 
 $(VENV)/user: pyproject.toml
@@ -56,6 +57,15 @@ lint: $(VENV)/dev
 bench: $(VENV)/dev
 	for script in vae_overhead mixture scaling staging summed cone strategies checking control_flow pyro_svi air_steps; do $(RUN)/python -m benchmarks.$$script || exit 1; done
 
+$(VENV)/docs: $(VENV)/dev
+	$(RUN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
+# Pages whose code, and what it runs on, have not changed are not run again (docs/_built).
+docs: $(VENV)/docs
+	OMP_NUM_THREADS=1 $(RUN)/python -m sphinx -b html -W --keep-going -n -q docs out/docs
+	@echo "open out/docs/index.html"
+
 matrix:
 	$(PYTHON) -m tests.matrix
 
@@ -67,4 +77,4 @@ wheel: $(VENV)/dev
 	$(RUN)/python -m tests.wheel
 
 clean:
-	rm -rf $(VENV) .matrix .peers .pytest_cache .ruff_cache
+	rm -rf $(VENV) .matrix .peers .pytest_cache .ruff_cache docs/_built docs/tutorials docs/gallery out/docs

@@ -88,6 +88,23 @@ def calibrate(
     return calibrate(fit, key, data_sets=data_sets, draws=draws, refit=refit, progress=progress)
 
 
+@_door
+def cite(what: Any, *, file: Any = None) -> None:
+    """Print the papers behind an objective or a fit, as BibTeX: of programmable variational inference, of the library's
+    objective, of the strategies of its sites and of what the fit did beside, such as averaging.
+
+    **Arguments**
+
+    - `what`: an `Objective`, whose named strategies are cited; or a `Fit`, whose sites' strategies are, named or not.
+    - `file`: where to print it, as for `print`.
+
+    An objective of your own has the papers of the method and of the strategies; what else it is made of, you know.
+    """
+    from ppvi._cite import cite
+
+    cite(what, file=file)
+
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -119,6 +136,7 @@ __all__ = [
     "Trace",
     "calibrate",
     "check_estimator",
+    "cite",
     "compare",
     "diagnose",
     "each",

@@ -177,10 +177,12 @@ class Comparison:
 
     @property
     def r_hat(self) -> float:
+        """The worst R-hat of the reference."""
         return self.reference.r_hat
 
     @property
     def ess(self) -> float:
+        """The smallest effective number of the reference's draws."""
         return self.reference.ess
 
     def worst_first(self, most: int | None = None) -> list[tuple[str, list[tuple[Beside, Marginal]]]]:

@@ -13,6 +13,8 @@ import pytest
 
 from ppvi.checks import Report
 
+__all__ = ["ALPHA", "assert_unbiased"]
+
 ALPHA = 1e-6
 """Probability that one test fails, or passes, by mistake: low enough for suites of thousands."""
 

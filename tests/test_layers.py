@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "ppvi"
 LAYERS = [
-    ["approximation", "axes", "errors", "losses", "ops", "source", "tables", "trees"],
+    ["approximation", "axes", "errors", "losses", "ops", "references", "source", "tables", "trees"],
     ["doors", "options", "plots"],
     ["pairing"],
     ["checks"],
@@ -32,7 +32,7 @@ LAYERS = [
     ["fitted"],
     ["approximate", "fit"],
     ["numpyro", "pyro"],
-    ["check", "comparison", "given"],
+    ["check", "cite", "comparison", "given"],
     ["calibration", "compare", "diagnosis", "loo"],
     ["calibrate", "diagnose"],
     ["testing"],

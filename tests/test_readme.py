@@ -125,6 +125,6 @@ def test_the_page_of_results():
             names,
         )
         names["other"] = names["fit"]
-        for block in (predicting, left_out, compared.replace('["mu", "tau"]', '["slope"]')):
+        for block in (predicting, left_out, compared.replace('["slope", "bend"]', '["slope"]')):
             exec(block, names)
     assert names["comparison"]["elbo"].worst.name == "slope"

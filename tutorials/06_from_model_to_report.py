@@ -148,7 +148,6 @@ axes[1].legend(frameon=False, loc="lower right", fontsize=8, bbox_to_anchor=(1.0
 comparison.plot(axes[2])
 Path("out").mkdir(exist_ok=True)
 figure.savefig("out/report.png", dpi=120)
-plt.close(figure)
 
 # %% [markdown]
 # The schools are pulled towards each other: that of A is far below the 28 points that it saw.

@@ -127,4 +127,3 @@ axes[2].set(title="new pictures, by the place of the bar", xlabel="z[0]", ylabel
 figure.colorbar(points, ax=axes[2])
 Path("out").mkdir(exist_ok=True)
 figure.savefig("out/vae.png", dpi=120)
-plt.close(figure)

@@ -298,6 +298,10 @@ def is_of_a_distribution(eqn: Any) -> bool:
     return next((path for path in paths if not path.startswith(_LIBRARIES[0])), "").startswith(_DISTRIBUTIONS)
 
 
+DRAWING = ("sample", "samples", "noise", "pick")
+"""By what a strategy, be it a user's own, draws what carries no gradient."""
+
+
 def _origin(traceback: Any) -> Origin:
     """Whose code it is.
 
@@ -310,7 +314,8 @@ def _origin(traceback: Any) -> Origin:
         if path == _EDGES:  # in place of NumPyro's
             continue
         ours = ours and path.startswith((*_LIBRARIES, _PPVI))
-        if ours and path.startswith(f"{_PPVI}strategies/"):
+        drawn = path == _SITES and frame.function_name.rpartition(".")[2] in DRAWING
+        if ours and (drawn or path.startswith(f"{_PPVI}strategies/")):
             origin |= Origin.STRATEGY
         if path == _OPS and frame.function_name.endswith("cancelling"):
             origin |= Origin.SUM

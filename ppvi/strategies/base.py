@@ -28,7 +28,8 @@ from ppvi._ops import Array, Ops
 class Distribution(Protocol):
     """A site's distribution as a strategy sees it, the same for every framework.
 
-    Lanes are the axes over which the draws are independent: the batch shape, with `to_event` and masks peeled off.
+    Lanes are the axes over which the draws are independent: the batch shape, with `to_event` and masks peeled off. `name` is
+    that of its family; `has_rsample` and `has_enumerate_support` say whether there are `rsample` and `enumerate_support`.
     """
 
     ops: Ops
@@ -145,7 +146,8 @@ STACKS = ("values", "log_probs", "weights")
 
 @dataclass(frozen=True)
 class Site:
-    """A site while its strategy estimates the rest of the objective: its name, lanes and `Draw`."""
+    """A site while its strategy estimates the rest of the objective: its name, lanes and `Draw`, of which it has `value`,
+    `log_prob`, `values`, `log_probs`, `weights` and `inputs` by these names."""
 
     name: str
     lanes: tuple[int, ...]
@@ -336,9 +338,11 @@ class Strategy:
         return None
 
     def draw(self, dist: Distribution, rng: Any) -> Draw:
+        """Draw at a site, while the program is staged and its distribution is at hand, and keep what `estimate` needs."""
         raise NotImplementedError
 
     def estimate(self, site: Site, k: Continuation) -> Terms:
+        """Estimate the rest of the objective, `k`, so that the native gradient of the estimate is the site's and the rest's."""
         raise NotImplementedError
 
     def absent(self, draw: Draw) -> Draw:
@@ -354,6 +358,7 @@ class Strategy:
 
     @property
     def stateful(self) -> bool:
+        """Whether it has a state that learns."""
         return False
 
     def init(self, lanes: tuple[int, ...], ops: Ops) -> Any:

@@ -21,9 +21,13 @@ class Baseline(Protocol):
     """b, in units of the objective. It learns by gradient steps on 1/2 (b - credit)^2, summed over the lanes."""
 
     @property
-    def learning(self) -> tuple[Literal["sgd", "adam"], float]: ...
+    def learning(self) -> tuple[Literal["sgd", "adam"], float]:
+        """By which steps, and of which size."""
+        ...
 
-    def init(self, lanes: tuple[int, ...], ops: Ops) -> Any: ...
+    def init(self, lanes: tuple[int, ...], ops: Ops) -> Any:
+        """The state before the first gradient: a tree of arrays."""
+        ...
 
     def __call__(self, site: Site) -> Array:
         """b for every lane of a site, by the state and perhaps by `site.inputs`."""

@@ -51,6 +51,7 @@ class Reinforce(Strategy):
 
     @property
     def learned(self) -> Baseline:
+        """The baseline, where it learns."""
         assert isinstance(self.baseline, Baseline)
         return self.baseline
 
