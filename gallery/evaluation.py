@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def by_datum(estimate: Callable[..., Any], key: jax.Array, params: Any, x: jax.Array) -> np.ndarray:
-    """Estimates of an objective for each row by itself, `(n,)`, one after the other, so that memory is that of one.
+def by_datum(estimate: Callable[..., Any]) -> Callable[[jax.Array, Any, Any], np.ndarray]:
+    """Takes key, parameters and data to estimates of an objective for each row by itself, `(n,)`.
 
-    With `vi.objective(iwelbo(5000), model, guide).estimate` they are log densities of data, from below.
+    Rows come one after the other, so that memory is that of one. With `vi.objective(iwelbo(5000), model, guide).estimate` the
+    estimates are log densities of the data, from below. It is compiled once for data of a shape.
     """
 
     @jax.jit
@@ -21,4 +22,4 @@ def by_datum(estimate: Callable[..., Any], key: jax.Array, params: Any, x: jax.A
         keys = jax.random.split(key, len(x))
         return jax.lax.map(lambda each: estimate(each[0], params, each[1][None]), (keys, x))
 
-    return np.asarray(one_by_one(key, params, jnp.asarray(x)), np.float64)
+    return lambda key, params, x: np.asarray(one_by_one(key, params, jnp.asarray(x)), np.float64)

@@ -123,8 +123,8 @@ for way, values in short.items():
 # image, and their average weight is the image's density, from below.
 
 # %%
-draws = vi.objective(iwelbo(choose(100, 5000)), model, guide).estimate
-log_density = [by_datum(draws, jax.random.key(2), found.params, new).mean() for found in fits]
+by_importance = by_datum(vi.objective(iwelbo(choose(100, 5000)), model, guide).estimate)
+log_density = [by_importance(jax.random.key(2), found.params, new).mean() for found in fits]
 print(f"log density of test images {said(log_density)} nats; the bound {said(test_bound)}")
 
 # %% [markdown]
