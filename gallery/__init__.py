@@ -66,7 +66,7 @@ class Entry:
         return json.loads(path.read_text()) if path.exists() else {}
 
     def record(self, result: str, *, seeds: Sequence[int], steps: int, **numbers: Any) -> None:
-        """Keep what a full run gave; nothing in quick mode.
+        """Keep what a full run gave; in quick mode, say what the last one gave.
 
         **Arguments**
 
@@ -74,6 +74,7 @@ class Entry:
         - `numbers`: arrays, numbers, or dicts and lists of them.
         """
         if not FULL:
+            print(f"{self.name}, last full run: {self.recorded.get('result', 'none yet')}")
             return
         seconds = round(time.process_time() - self._began)
         about = {"seeds": list(seeds), "steps": steps, "seconds": seconds, "versions": _versions()}
