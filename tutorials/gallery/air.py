@@ -12,7 +12,6 @@
 # %%
 import csv
 import itertools
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ from numpyro import handlers
 
 import ppvi
 import ppvi.numpyro as vi
-from gallery import Entry
+from gallery import PAGES, Entry
 from guides.air import ESTIMATORS, guide, presence
 from models.air import PRESENCE, STEPS, model
 from models.air_networks import PRESENT, decoder
@@ -88,7 +87,7 @@ print(bound.explain(params, images))
 # nearly as good for a third.
 
 # %%
-path = Path(vi.__file__).parents[2] / "benchmarks" / "curves" / "air_training.csv"
+path = PAGES.parents[1] / "benchmarks" / "curves" / "air_training.csv"
 rows = list(csv.DictReader(path.open()))
 names = list(dict.fromkeys(row["estimator"] for row in rows))
 assert names == list(ESTIMATORS)
