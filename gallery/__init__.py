@@ -12,10 +12,11 @@ records: numbers into `tutorials/gallery/results/NAME.json`, a figure beside it.
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,6 +87,11 @@ class Entry:
         """Keep a figure of a full run beside its numbers."""
         if FULL:
             figure.savefig(RESULTS / f"{self.name}.png", dpi=90)
+
+
+def show(*programs: Callable[..., Any]) -> None:
+    """Print programs as they are written; of a program under a handler, what it handles."""
+    print("\n\n".join(inspect.getsource(getattr(program, "fn", program)).rstrip() for program in programs))
 
 
 def mean_se(values: Any) -> tuple[float, float]:

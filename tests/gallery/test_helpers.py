@@ -29,6 +29,14 @@ def test_mean_and_standard_error():
     assert gallery.said([1.0]) == "1.00"
 
 
+def test_programs_are_shown_as_they_are_written(capsys):
+    from models import cone, eight_schools
+
+    gallery.show(cone.model, eight_schools.model)
+    assert 'numpyro.sample("z", dist.Normal(r, 0.1 + r / 100), obs=z)' in (shown := capsys.readouterr().out)
+    assert 'numpyro.sample("tau", dist.HalfCauchy(5))' in shown
+
+
 def test_only_a_full_run_records(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gallery, "RESULTS", tmp_path)
     entry = gallery.Entry(name="one", **ENTRY)

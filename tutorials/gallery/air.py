@@ -21,7 +21,7 @@ from numpyro import handlers
 
 import ppvi
 import ppvi.numpyro as vi
-from gallery import PAGES, Entry
+from gallery import PAGES, Entry, show
 from guides.air import ESTIMATORS, guide, presence
 from models.air import PRESENCE, STEPS, model
 from models.air_networks import PRESENT, decoder
@@ -73,6 +73,7 @@ np.testing.assert_allclose(density[1, 1, 1], np.prod(PRESENT), rtol=1e-4)
 # painter; a measure-valued derivative, which swaps one choice at a time, costs less; the score function least.
 
 # %%
+show(model, guide)
 for name in ("ENUM", "MVD", "REINFORCE"):
     objective, strategies = ESTIMATORS[name]
     print(f"{name}: {strategies[PRESENCE[0]]}")

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import ppvi.numpyro as vi
-from gallery import Entry, choose, mean_se, said
+from gallery import Entry, choose, mean_se, said, show
 from guides.cone import angle, mean_field, ring
 from models.cone import OBSERVED, log_evidence, model
 from ppvi import marginal, replicate
@@ -69,6 +69,7 @@ def averaged(objective):
 # has found it, and the line.
 
 # %%
+show(model, ring, angle)
 by_draws, by_reverse = (vi.objective(objective, model, ring) for objective in (afresh, weighted))
 params = by_reverse.init(jax.random.key(0), OBSERVED)
 print(by_reverse.explain(params, OBSERVED))

@@ -13,7 +13,7 @@ import numpy as np
 
 import ppvi
 import ppvi.numpyro as vi
-from gallery import Entry, choose, mean_se, said
+from gallery import Entry, choose, mean_se, said, show
 from guides.eight_schools import guide
 from models.eight_schools import EFFECTS, ERRORS, model
 from ppvi.objectives import elbo, iwelbo
@@ -44,6 +44,7 @@ bounds = {
 # proves right for both bounds: no part of either gradient is missed.
 
 # %%
+show(model, guide)
 for bound in bounds.values():
     params = bound.init(jax.random.key(0), *DATA)
     assert bound.prove(params, *DATA).verdict == "proved"

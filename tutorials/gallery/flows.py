@@ -15,7 +15,7 @@ import numpy as np
 
 import ppvi
 import ppvi.numpyro as vi
-from gallery import FULL, Entry, choose, mean_se, said
+from gallery import FULL, Entry, choose, mean_se, said, show
 from guides import vae_flow
 from guides.flows import Flow, first_weights, flow, guide, inverse_autoregressive, planar, radial
 from models import vae
@@ -66,6 +66,9 @@ for stated, slopes in stated_and_slopes(jax.random.normal(jax.random.key(1), (5,
 # %%
 def many(p, q):
     return ppvi.replicate(DRAWS, lambda: elbo(p, q)).mean()
+
+
+show(planar, model, guide)
 
 
 def bound_of(kind, layers):

@@ -15,7 +15,7 @@ import optax
 
 import ppvi
 import ppvi.numpyro as vi
-from gallery import FULL, Entry, choose, mean_se, said
+from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.infovae import encode, guide
 from models.datasets import Splits, binary_shapes, static_mnist
 from models.infovae import logits, model, prior
@@ -69,6 +69,7 @@ def infovae(alpha, lam):
     return bound
 
 
+show(logits, model, guide)
 OBJECTIVES = {"ELBO": elbo, "InfoVAE": infovae(alpha=1, lam=1000)}
 bounds = {name: vi.objective(program, model, guide) for name, program in OBJECTIVES.items()}
 start = bounds["InfoVAE"].init(jax.random.key(0), x, batch=BATCH)

@@ -17,7 +17,7 @@ import optax
 
 import ppvi
 import ppvi.numpyro as vi
-from gallery import FULL, Entry, choose, mean_se, said
+from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.old_faithful import guide
 from models.old_faithful import ERUPTIONS, marginalised, model
 from ppvi.objectives import elbo
@@ -47,6 +47,7 @@ bounds = {name: vi.objective(elbo, model, guide, strategies={"long": how}) for n
 # not 2^272.
 
 # %%
+show(model, guide)
 key = jax.random.key(0)
 params = bounds["Enumerate"].init(key, ERUPTIONS)
 print(bounds["Enumerate"].explain(params, ERUPTIONS))

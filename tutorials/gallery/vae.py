@@ -21,7 +21,7 @@ from numpyro.infer import SVI, Trace_ELBO
 
 import ppvi.numpyro as vi
 import ppvi.pyro as vi_pyro
-from gallery import FULL, Entry, choose, said
+from gallery import FULL, Entry, choose, said, show
 from gallery.evaluation import by_datum
 from guides import vae_pyro as pyro_guide
 from guides.vae import encode, guide
@@ -56,6 +56,7 @@ x, new = jnp.asarray(data.train), jnp.asarray(data.test[:: choose(1, 20)])
 # The objective is `z = q.simulate(); return p.log_density(z) - z.log_density`, and nothing of its gradient is missed:
 
 # %%
+show(model, guide)
 bound = vi.objective(elbo, model, guide)
 first = [bound.init(jax.random.key(seed), x[:BATCH]) for seed in SEEDS]
 assert bound.prove(first[0], x[:BATCH]).verdict == "proved"
