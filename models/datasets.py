@@ -138,5 +138,10 @@ def shapes(n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
 
 
 def binary_shapes(n: int, seed: int = 0) -> np.ndarray:
-    """The same in black and white, `(n, 784)` of zeros and ones: a sample for quick runs."""
+    """The same in black and white, `(n, 784)` of zeros and ones."""
     return (shapes(n, seed).reshape(n, 784) > 127).astype(np.float32)
+
+
+def binary_images(full: bool, n: int = 300, test: int = 50) -> Splits:
+    """Static MNIST for full runs, and so many shapes for quick ones."""
+    return static_mnist() if full else Splits(binary_shapes(n), binary_shapes(test, 1), binary_shapes(test, 2))

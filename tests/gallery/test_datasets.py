@@ -44,6 +44,11 @@ def test_shapes_are_made_alike_each_time():
     assert first.shape == (5, 784)
 
 
+def test_quick_runs_need_no_download(monkeypatch):
+    monkeypatch.setenv("PPVI_DATA", "/nowhere")
+    assert [part.shape for part in datasets.binary_images(False, 6, test=4)] == [(6, 784), (4, 784), (4, 784)]
+
+
 def test_static_mnist():
     if not datasets.held("static_mnist"):
         pytest.skip("there is no static_mnist in the folder PPVI_DATA")

@@ -19,7 +19,7 @@ from gallery import FULL, Entry, choose, mean_se, said, show
 from guides import vae_flow
 from guides.flows import Flow, first_weights, flow, guide, inverse_autoregressive, planar, radial
 from models import vae
-from models.datasets import Splits, binary_shapes, static_mnist
+from models.datasets import binary_images
 from models.energies import NAMES, energies, log_normalizers, model
 from ppvi.objectives import elbo
 
@@ -121,7 +121,7 @@ ENTRY.picture(figure)
 
 # %%
 IMAGES, UPDATES = range(choose(1, 2)), choose(40, 1500)
-data = static_mnist() if FULL else Splits(binary_shapes(300), binary_shapes(50, 1), binary_shapes(50, 2))
+data = binary_images(FULL)
 x, new = jnp.asarray(data.train), jnp.asarray(data.test[:: choose(1, 5)])
 reached = {}
 for layers in choose((4,), (0, 2, 10, 40)):

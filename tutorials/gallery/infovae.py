@@ -17,7 +17,7 @@ import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.infovae import encode, guide
-from models.datasets import Splits, binary_shapes, static_mnist
+from models.datasets import binary_images
 from models.infovae import logits, model, prior
 from ppvi.objectives import elbo, iwelbo
 
@@ -33,7 +33,7 @@ ENTRY = Entry(
     link="https://arxiv.org/abs/1706.02262",
 )
 SEEDS, ALONE, STEPS, BATCH = range(choose(1, 3)), choose(50, 6000), choose(50, 1500), choose(50, 100)
-data = static_mnist() if FULL else Splits(binary_shapes(200), binary_shapes(20, 1), binary_shapes(40, 2))
+data = binary_images(FULL, 200, test=40)
 x, new = jnp.asarray(data.train), jnp.asarray(data.test[:: choose(1, 10)])
 
 # %% [markdown]

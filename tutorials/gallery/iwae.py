@@ -19,7 +19,7 @@ import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said
 from gallery.evaluation import by_datum
 from guides.vae import encode, guide
-from models.datasets import Splits, binary_shapes, static_mnist
+from models.datasets import binary_images
 from models.vae import model
 from ppvi.objectives import elbo, iwelbo
 
@@ -36,7 +36,7 @@ ENTRY = Entry(
 )
 SEEDS, STEPS, BATCH, RATE = range(choose(1, 3)), choose(60, 1500), 20, 1e-3
 SYSTEMS = choose([("VAE", 1), ("IWAE", 5)], [("VAE", 1), ("VAE", 5), ("VAE", 50), ("IWAE", 5), ("IWAE", 50)])
-data = static_mnist() if FULL else Splits(binary_shapes(300), binary_shapes(20, 1), binary_shapes(20, 2))
+data = binary_images(FULL, test=20)
 x, new = jnp.asarray(data.train), jnp.asarray(data.test[:: choose(1, 40)])
 
 # %% [markdown]

@@ -26,7 +26,7 @@ from gallery.evaluation import by_datum
 from guides import vae_pyro as pyro_guide
 from guides.vae import encode, guide
 from models import vae_pyro as pyro_model
-from models.datasets import Splits, binary_shapes, static_mnist
+from models.datasets import binary_images
 from models.networks import perceptron
 from models.networks_pyro import take_over
 from models.vae import LATENT, model
@@ -44,7 +44,7 @@ ENTRY = Entry(
     link="https://arxiv.org/abs/1312.6114",
 )
 SEEDS, STEPS, BATCH, RATE = range(choose(1, 3)), choose(100, 10_000), choose(50, 100), 1e-3
-data = static_mnist() if FULL else Splits(binary_shapes(500), binary_shapes(50, 1), binary_shapes(50, 2))
+data = binary_images(FULL, 500)
 x, new = jnp.asarray(data.train), jnp.asarray(data.test[:: choose(1, 20)])
 
 # %% [markdown]
