@@ -137,6 +137,9 @@ axes[0].plot(
 )
 axes[0].set(xscale="log", xlabel="k", ylabel="nats", title="test log density, beside VAE k = 1")
 axes[1].set(xscale="log", xlabel="k", ylabel="units", title="active units of 50")
+for axis in axes:
+    axis.set_xticks([k for _, k in SYSTEMS], [str(k) for _, k in SYSTEMS], minor=False)
+    axis.minorticks_off()
 axes[0].legend(frameon=False)
 ENTRY.picture(figure)
 
