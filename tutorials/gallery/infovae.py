@@ -140,6 +140,7 @@ for axis, measure in zip(axes, MEASURES, strict=True):
     means, errors = zip(*(mean_se(found[name][measure]) for name in found), strict=True)
     axis.errorbar(list(found), means, np.nan_to_num(errors), fmt="o", capsize=5, color="tab:blue")
     axis.set(title=measure, ylabel="nats", xlim=(-0.5, 1.5))
+    axis.margins(y=0.25)
 axes[0].axhline(np.log(len(new)), color="black", linewidth=1, linestyle=":")
 axes[0].text(-0.4, np.log(len(new)), "log of the number of images", va="bottom", fontsize=8)
 for axis in axes[:2]:
