@@ -14,14 +14,13 @@ from models.air_networks import (
     WHERE_LOC,
     WHERE_SCALE,
     attend,
-    dense,
     encode,
     heads,
-    layer,
     look,
     lstm,
     recognition,
 )
+from models.networks import dense, layer
 from ppvi import Enumerate, LeaveOneOut, MeasureValued, Reinforce
 from ppvi.objectives import elbo, iwelbo, reweighted_wake_sleep
 from ppvi.strategies import NeuralBaseline

@@ -8,25 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax.nn import leaky_relu, sigmoid, softplus
 
+from models.networks import dense, layer
+
 IMAGE, WINDOW, WHAT, WHERE, UNITS, HIDDEN = 50, 20, 50, 3, 256, 200
 
 PRESENT = (0.05, 0.05**2.3, 0.05**5)
 WHERE_LOC, WHERE_SCALE = jnp.array([3.0, 0.0, 0.0]), jnp.array([0.2, 1.0, 1.0])
 NOISE = 0.3
-
-
-def dense(key, **sizes):
-    """Weights of layers, uniform within 1 / sqrt(inputs), by name and the numbers of inputs and outputs.
-
-    They are pieces of one draw, which is compiled in a fraction of the time that one for each would take.
-    """
-    draws = jax.random.uniform(key, (sum((inputs + 1) * outputs for inputs, outputs in sizes.values()),), minval=-1.0)
-    layers = {}
-    for name, (inputs, outputs) in sizes.items():
-        mine, draws = jnp.split(draws, [(inputs + 1) * outputs])
-        rows = inputs**-0.5 * mine.reshape(inputs + 1, outputs)
-        layers[name] = rows[:-1], rows[-1]
-    return layers
 
 
 @jax.jit
@@ -45,11 +33,6 @@ def recognition(key):
         hidden=(WINDOW**2, HIDDEN),
         out=(HIDDEN, 2 * WHAT),
     )
-
-
-def layer(weights, x):
-    w, b = weights
-    return x @ w + b
 
 
 def decode(weights, what):

@@ -63,7 +63,7 @@ def test_imports_run_downward_only(path):
             assert RANK[parts[1].removeprefix("_")] < RANK[layer], f"{layer} imports {module}"
         if layer not in ("numpyro", "pyro"):
             assert parts[0] not in FRAMEWORKS, f"{layer} imports {module}"
-        assert parts[0] not in ("models", "guides", "benchmarks", "tests"), f"{layer} imports {module}"
+        assert parts[0] not in ("models", "guides", "gallery", "benchmarks", "tests"), f"{layer} imports {module}"
 
 
 UNSTABLE = re.compile(

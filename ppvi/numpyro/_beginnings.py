@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from numpyro.distributions import constraints
+from numpyro.infer.autoguide import AutoGuide
 
 from ppvi.engine.evaluations import evaluate
 from ppvi.engine.formula import Formula
@@ -105,6 +106,11 @@ def tracing_draws(run: Callable[[jax.Array | None], T], is_known: Callable[[T], 
         with nullcontext() if computes() else jax.ensure_compile_time_eval():
             found.append(run(None))
     return found[0]
+
+
+def unbegun(guide: Any) -> bool:
+    """Whether it is an autoguide that no run has begun, and one can: begun while it is staged, it would keep what is traced."""
+    return isinstance(guide, AutoGuide) and guide.prototype_trace is None and computes()
 
 
 def look_at_data(formula: Formula, key: jax.Array, params: Params, modules: State, args: Args, kwargs: Kwargs) -> bool:

@@ -34,7 +34,7 @@ from ppvi.engine.summed import Completed, telling
 from ppvi.engine.unstaged import culprits
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, has_gradient, names_of, refuse_without_gradient, supports_of
-from ppvi.numpyro._beginnings import first_run, look_at_data
+from ppvi.numpyro._beginnings import first_run, look_at_data, unbegun
 from ppvi.numpyro._checking import Gradients, ValueAndGrad
 from ppvi.numpyro._compat import ClosedJaxpr, Tracer, once, transformation as transformation
 from ppvi.numpyro._distributions import SiteDistribution
@@ -247,8 +247,9 @@ class Estimator:
         self, call: Callable[[Params, list[Any], Structure], T], params: Params, args: Args, kwargs: Kwargs
     ) -> T:
         """What a function makes of parameters and arguments, of which the states of modules are the last arrays."""
-        if not self._modules.first and any(not has_gradient(x) for x in jax.tree.leaves(dict(named(params)))):
-            self._begin_modules(args, kwargs)
+        stateful = not self._modules.first and any(not has_gradient(x) for x in jax.tree.leaves(dict(named(params))))
+        if stateful or unbegun(self.formula.guide):
+            self._begin(args, kwargs)
 
         def run() -> T:
             mine, states = self._modules.parted(params)
@@ -260,10 +261,10 @@ class Estimator:
         try:
             return run()
         except UnknownStateError:
-            self._begin_modules(args, kwargs)
+            self._begin(args, kwargs)
             return run()
 
-    def _begin_modules(self, args: Args, kwargs: Kwargs) -> None:
+    def _begin(self, args: Args, kwargs: Kwargs) -> None:
         first = first_run(self.formula, jax.random.key(0), {}, args, kwargs, self._modules.first)
         self._modules.meet(first.modules)
 

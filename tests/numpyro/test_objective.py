@@ -267,6 +267,16 @@ def test_log_probs_site_by_site():
     np.testing.assert_allclose(*[bound.estimate(KEY, params, *args) for bound in bounds], rtol=1e-5)
 
 
+@pytest.mark.parametrize("verb", ["prove", "estimate", "value_and_grad"])
+def test_an_autoguide_may_begin_with_any_verb(verb):
+    """At parameters of another fit, before any `init`: what is staged then leaves nothing traced in the guide."""
+    args = (EFFECTS, ERRORS)
+    params = vi.objective(elbo, centred, AutoNormal(centred)).init(KEY, *args)
+    bound = vi.objective(elbo, centred, AutoNormal(centred))
+    getattr(bound, verb)(*[KEY] * (verb != "prove"), params, *args)
+    assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, bound.init(KEY, *args), params))
+
+
 def test_stop_gradient():
     def program(p, q):
         return numpyro.param("a") * ppvi.stop_gradient(numpyro.param("a")) + 0.0 * q.simulate()["x"]

@@ -1,0 +1,21 @@
+"""A guide of `models.vae` with planar layers, whose weights the encoder writes for every image.
+
+Rezende and Mohamed, "Variational inference with normalizing flows", ICML 2015, section 4.
+"""
+
+import jax.numpy as jnp
+import numpyro
+
+from guides.flows import flow, planar
+from models.networks import glorot, perceptron
+from models.vae import HIDDEN, LATENT, PIXELS
+
+
+def guide(x, batch=None, layers=2):
+    """A Gaussian for each image and so many layers; of none, the guide of the autoencoder."""
+    outputs = 2 * LATENT + layers * (2 * LATENT + 1)
+    weights = numpyro.param("encoder", lambda key: glorot(key, PIXELS, HIDDEN, HIDDEN, outputs))
+    with numpyro.plate("images", len(x), subsample_size=batch) as rows:
+        loc, log_scale, rest = jnp.split(perceptron(weights, x[rows]), [LATENT, 2 * LATENT], -1)
+        written = jnp.moveaxis(rest.reshape(*rest.shape[:-1], layers, 2 * LATENT + 1), -2, 0)
+        numpyro.sample("z", flow(planar, loc, jnp.exp(log_scale), jnp.split(written, [LATENT, 2 * LATENT], -1)))

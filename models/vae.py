@@ -1,0 +1,29 @@
+"""The variational autoencoder: a black-and-white image is made of a point of a latent space by a network.
+
+    z_i ~ N(0, I)    x_i ~ Bernoulli(sigmoid(decode(z_i)))
+
+A picture of 784 pixels is a point of a 50-dimensional space, and a perceptron with two hidden layers of 200 units says of each
+pixel how likely it is white there. What nobody knows is the point of a given picture; a second network (`guides.vae`) says it.
+Kingma and Welling, "Auto-encoding variational Bayes", ICLR 2014; widths as in Burda, Grosse and Salakhutdinov, ICLR 2016.
+"""
+
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+
+from models.networks import glorot, perceptron
+
+PIXELS, HIDDEN, LATENT = 784, 200, 50
+
+
+def decoder(key):
+    """Weights from which training starts."""
+    return glorot(key, LATENT, HIDDEN, HIDDEN, PIXELS)
+
+
+def model(x, batch=None):
+    """Of images `(n, 784)` of zeros and ones; a minibatch of so many of them stands for all."""
+    weights = numpyro.param("decoder", decoder)
+    with numpyro.plate("images", len(x), subsample_size=batch) as rows:
+        z = numpyro.sample("z", dist.Normal(jnp.zeros(LATENT), 1.0).to_event(1))
+        numpyro.sample("x", dist.Bernoulli(logits=perceptron(weights, z)).to_event(1), obs=x[rows])

@@ -1,0 +1,66 @@
+"""Data are what they are said to be, whatever way they come; where they are absent the tests of them skip."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from models import datasets
+
+
+def test_content_that_is_other_is_refused():
+    with pytest.raises(ValueError, match="it is other data, or damaged"):
+        datasets.verified("rows", [b"a", b"b"], "0" * 64)
+
+
+def test_the_order_of_rows_is_no_matter():
+    sha256 = "fb8e20fc2e4c3f248c60c39bd652f3c1347298bb977b8b4d5903b85055620603"
+    datasets.verified("rows", [b"b", b"a"], sha256)
+    datasets.verified("rows", [b"a", b"b"], sha256)
+
+
+def test_what_is_not_at_hand_is_fetched_once(tmp_path, monkeypatch):
+    """From the source, here a file of the same machine, into the cache; after that the source may be gone."""
+    monkeypatch.setenv("PPVI_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "source.gz"
+    source.write_bytes(gzip.compress(b"digits"))
+    for _ in range(2):
+        assert datasets.fetched(source.as_uri(), "some/file", gzip.decompress).read_bytes() == b"digits"
+        source.unlink(missing_ok=True)
+    assert [path.name for path in (tmp_path / "cache" / "some").iterdir()] == ["file"]
+
+
+def test_rows_of_digits_are_packed():
+    rows = np.random.default_rng(0).integers(0, 2, (3, 784))
+    text = "\n".join(" ".join(map(str, row)) for row in rows).encode()
+    packed = np.frombuffer(datasets._packed_rows(text), np.uint8).reshape(3, 98)
+    np.testing.assert_array_equal(np.unpackbits(packed, axis=1), rows)
+
+
+def test_shapes_are_made_alike_each_time():
+    first, again = datasets.binary_shapes(5, seed=1), datasets.binary_shapes(5, seed=1)
+    np.testing.assert_array_equal(first, again)
+    assert set(np.unique(first)) == {0, 1}
+    assert first.shape == (5, 784)
+
+
+def test_quick_runs_need_no_download(monkeypatch):
+    monkeypatch.setenv("PPVI_DATA", "/nowhere")
+    assert [part.shape for part in datasets.binary_images(False, 6, test=4)] == [(6, 784), (4, 784), (4, 784)]
+
+
+def test_static_mnist():
+    if not datasets.held("static_mnist"):
+        pytest.skip("there is no static_mnist in the folder PPVI_DATA")
+    splits = datasets.static_mnist()
+    assert [part.shape for part in splits] == [(50_000, 784), (10_000, 784), (10_000, 784)]
+    assert set(np.unique(splits.test)) == {0, 1}
+    assert abs(splits.train.mean() - 0.1307) < 0.001  # the mean of MNIST's pixels, from 0 to 1
+
+
+def test_mnist():
+    if not datasets.held("mnist"):
+        pytest.skip("there is no mnist in the folder PPVI_DATA")
+    images, labels = datasets.mnist("t10k")
+    assert images.shape == (10_000, 28, 28)
+    assert sorted(set(labels)) == list(range(10))

@@ -1,0 +1,86 @@
+"""What pages are helped by: numbers with their errors, records of full runs alone, rows evaluated by themselves, layers of flows."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy.stats import norm
+
+import gallery
+import ppvi.numpyro as vi
+from gallery.evaluation import by_datum
+from gallery.table import entry_of, row
+from models.networks import glorot, perceptron
+from models.networks_pyro import perceptron as torch_perceptron, take_over
+from ppvi.objectives import iwelbo
+
+ENTRY = dict.fromkeys("system family engine objective strategies shows paper link".split(), "")
+
+
+def test_mean_and_standard_error():
+    mean, error = gallery.mean_se([1.0, 2.0, 3.0])
+    assert mean == 2
+    assert error == pytest.approx(1 / np.sqrt(3))
+    assert gallery.said([1.0, 2.0, 3.0]) == "2.00 ± 0.58"
+    assert gallery.said([1.0]) == "1.00"
+
+
+def test_programs_are_shown_as_they_are_written(capsys):
+    from models import cone, eight_schools
+
+    gallery.show(cone.model, eight_schools.model)
+    assert 'numpyro.sample("z", dist.Normal(r, 0.1 + r / 100), obs=z)' in (shown := capsys.readouterr().out)
+    assert 'numpyro.sample("tau", dist.HalfCauchy(5))' in shown
+
+
+def test_only_a_full_run_records(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gallery, "RESULTS", tmp_path)
+    entry = gallery.Entry(name="one", **ENTRY)
+    entry.record("0.5", seeds=range(2), steps=3)
+    assert "last full run: none yet" in capsys.readouterr().out
+    monkeypatch.setattr(gallery, "FULL", True)
+    entry.record("0.5", seeds=range(2), steps=3, found={1: np.array([0.123456789])})
+    kept = json.loads((tmp_path / "one.json").read_text())
+    assert (kept["result"], kept["seeds"], kept["numbers"]) == ("0.5", [0, 1], {"found": {"1": [0.12346]}})
+    assert "0.5" in row(entry)
+
+
+def test_a_page_states_its_entry_in_literals(tmp_path):
+    page = tmp_path / "page.py"
+    page.write_text(
+        f"ENTRY = Entry(name='page', **{{}}, {', '.join(f'{name}=1' for name in ENTRY)})\n".replace("**{}, ", "")
+    )
+    assert entry_of(page).name == "page"
+    page.write_text("x = 1\n")
+    with pytest.raises(ValueError, match="no ENTRY"):
+        entry_of(page)
+
+
+def test_rows_are_evaluated_by_themselves():
+    """Of z ~ N(0, 1), x ~ N(z, 1) the densities of data are N(0, 2), and a guide that is the posterior finds them exactly."""
+
+    def model(x):
+        with numpyro.plate("rows", len(x)):
+            z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+            numpyro.sample("x", dist.Normal(z, numpyro.param("noise", 1.0)), obs=x)
+
+    def guide(x):
+        with numpyro.plate("rows", len(x)):
+            numpyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+
+    x = np.array([-1.0, 0.0, 2.5], np.float32)
+    bound = vi.objective(iwelbo(7), model, guide)
+    found = by_datum(bound.estimate)(jax.random.key(0), {"noise": jnp.ones(())}, x)
+    np.testing.assert_allclose(found, norm.logpdf(x, scale=2**0.5), rtol=1e-5)
+
+
+def test_networks_of_both_libraries_are_the_same():
+    torch = pytest.importorskip("torch")
+    weights, module = glorot(jax.random.key(0), 3, 5, 2), torch_perceptron(3, 5, 2)
+    take_over(module, weights)
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    np.testing.assert_allclose(module(torch.tensor(x)).detach(), perceptron(weights, x), rtol=1e-5, atol=1e-6)
