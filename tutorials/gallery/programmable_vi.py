@@ -159,7 +159,7 @@ for axis, (x, y) in zip(axes[1], (("epoch", "accuracy"), ("epoch", "elbo"), ("se
         axis.plot([float(row[x]) for row in found], [float(row[y]) for row in found], lw=1.2, label=name)
     axis.set(xlabel=x, ylabel={"accuracy": "count accuracy", "elbo": "ELBO, nats an image"}[y])
 axes[1, 1].set_ylim(bottom=450)
-axes[1, 0].legend(frameon=False, fontsize=6)
+axes[1, 2].legend(frameon=False, fontsize=7, loc="lower right", bbox_to_anchor=(1, 0.02))
 ENTRY.picture(figure)
 best = {name: max(float(row["accuracy"]) for row in found) for name, found in curves.items()}
 print("best count accuracy:", {name: round(value, 3) for name, value in best.items()})
