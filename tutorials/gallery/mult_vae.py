@@ -169,11 +169,11 @@ axes[1].legend(frameon=False)
 ENTRY.picture(figure)
 
 # %% [markdown]
-# ## What differs from the paper, and what to change first
-# The paper has 136,677 people and 20,108 films of MovieLens 20M, where its NDCG@100 is 42.6; EASE, a linear model that came
-# later, has 42.0 there (Steck 2019). Here are 600 people: so few decide in favour of the linear model.
-#
-# `BETAS`, and `KEPT` of the guide, the share of likes that dropout leaves.
+# ## What came out, what differs from the paper, what to change first
+# The auto-encoder is far above popularity and about level with the neighbours (NDCG@100 of 32.1 ± 0.3 and 31.5 ± 1.0); EASE is
+# above both (36.5 ± 0.6). The paper has 136,677 people of MovieLens 20M, where Mult-VAE has 42.6 and EASE, which came later,
+# 42.0 (Steck 2019): 600 people decide for the linear model. A beta of 0.2 is no better than 1 here (32.5 ± 0.4), and worse
+# where training goes on. `KEPT` of the guide is the share of likes that dropout leaves.
 #
 # Liang, Krishnan, Hoffman and Jebara, "Variational autoencoders for collaborative filtering", WWW 2018.
 
