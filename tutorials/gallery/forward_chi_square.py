@@ -34,7 +34,7 @@ ENTRY = Entry(
     paper="Li, Wang, Li and Wu 2024",
     link="https://arxiv.org/abs/2311.02516",
 )
-SEEDS, STEPS = range(choose(1, 3)), choose(500, 1000)
+SEEDS, STEPS = range(choose(1, 2)), choose(500, 1000)
 DATA, BATCH, DRAWS = choose((200, 50, 100), (1000, 100, 200))
 
 # %% [markdown]
