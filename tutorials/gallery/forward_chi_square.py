@@ -8,7 +8,6 @@
 # posterior, where that of the ELBO hides in a part of it.
 
 # %%
-import inspect
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ import numpyro.distributions as dist
 
 import ppvi
 import ppvi.numpyro as vi
-from gallery import FULL, Entry, choose, mean_se, said
+from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.forward_chi_square import normals, past
 from models.forward_chi_square import MEANS, NEURONS, RECORDED, SHARE, bits, groups, mixture, neurons, spikes
 from ppvi import Reinforce, objectives
@@ -62,7 +61,7 @@ def ways(particles, per, model, guide, strategies=None):
     }
 
 
-def show(results, digits):
+def tell(results, digits):
     for name, found in results.items():
         print(f"{name:8}", "   ".join(f"{what} {said(values, digits)}" for what, values in found.items()))
 
@@ -73,7 +72,7 @@ def show(results, digits):
 # heads and one for tails. All methods start at the same wrong groups.
 
 # %%
-print(inspect.getsource(mixture), inspect.getsource(normals), sep="\n")
+show(mixture, normals)
 
 
 def log_evidence(params, x):
@@ -96,7 +95,7 @@ for seed in SEEDS:
         found["log p(x)"].append(log_evidence(fit.params, new_x))
         found["log q(true z)"].append(float(q.log_prob(new_z).mean()))
         found["error of means"].append(float(jnp.abs(fit.params["means"] - MEANS).mean()))
-show(of_mixture, 3)
+tell(of_mixture, 3)
 
 # %% [markdown]
 # ## Neurons of which some are hidden
@@ -104,7 +103,7 @@ show(of_mixture, 3)
 # past alone. Numbers of the hidden ones may be exchanged, so errors are of the better order.
 
 # %%
-print(inspect.getsource(neurons), inspect.getsource(past), sep="\n")
+show(neurons, past)
 SEQUENCES, TIMES, MANY = choose((4, 5, 2), (40, 100, 30))
 
 
@@ -144,7 +143,7 @@ for seed in SEEDS:
         found = of_neurons.setdefault(name, {"log p(x)": [], "error of couplings": []})
         found["log p(x)"].append(float(evaluate(jax.random.key(1), fit.params, counts[SEQUENCES:])) / SEQUENCES)
         found["error of couplings"].append(np.abs(couplings[name] - truth).mean())
-show(of_neurons, 2)
+tell(of_neurons, 2)
 
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
 z = jnp.linspace(-13, 13, 600)

@@ -8,7 +8,6 @@
 # The divergence from the prior is weighed by beta, raised slowly: an argument of the programs, given by the stream of batches.
 
 # %%
-import inspect
 import itertools
 
 import jax
@@ -18,7 +17,7 @@ import numpy as np
 import numpyro
 
 import ppvi.numpyro as vi
-from gallery import FULL, Entry, choose, mean_se, said
+from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.mult_vae import encode, guide
 from models.datasets import movielens_small, ratings_by_taste
 from models.mult_vae import model
@@ -40,7 +39,7 @@ RATINGS = movielens_small() if FULL else ratings_by_taste(260, 120)
 SEEDS, STEPS, BATCH, HELD = range(choose(1, 5)), choose(40, 400), 100, choose(60, 160)
 BETAS = {"Mult-VAE": 0.2, "beta = 1": 1.0}
 bound = vi.objective(analytic_elbo, model, guide)
-print(inspect.getsource(model), inspect.getsource(guide), sep="\n")
+show(model, guide)
 
 # %% [markdown]
 # ## People who are new

@@ -8,7 +8,6 @@
 
 # %%
 import csv
-import inspect
 from pathlib import Path
 
 import jax
@@ -19,7 +18,7 @@ import optax
 import gallery
 import ppvi
 import ppvi.numpyro as vi
-from gallery import FULL, Entry, choose
+from gallery import FULL, Entry, choose, show
 from guides.cone import mean_field, ring
 from models.cone import OBSERVED, log_evidence, model
 from ppvi.objectives import elbo, iwelbo
@@ -35,7 +34,7 @@ ENTRY = Entry(
     paper="Becker, Lew, Wang, Ghavami, Huot, Rinard and Mansinghka 2024",
     link="https://doi.org/10.1145/3656463",
 )
-print(inspect.getsource(model), inspect.getsource(mean_field), inspect.getsource(ring), sep="\n")
+show(model, mean_field, ring)
 
 # %% [markdown]
 # ## Table 4: five bounds for the noisy cone

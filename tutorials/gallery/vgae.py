@@ -9,7 +9,6 @@
 # The whole system is one model with two sites, a guide with two matrices, and the ELBO.
 
 # %%
-import inspect
 
 import jax
 import matplotlib.pyplot as plt
@@ -20,7 +19,7 @@ from scipy.sparse.linalg import eigsh
 from scipy.stats import rankdata
 
 import ppvi.numpyro as vi
-from gallery import FULL, Entry, choose, mean_se, said
+from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.vgae import arguments, encode, guide
 from models.datasets import communities, hide_edges, planetoid
 from models.vgae import model
@@ -52,7 +51,7 @@ bound = vi.objective(analytic_elbo, model, guide)
 # Products with the graph are JAX's sparse ones.
 
 # %%
-print(inspect.getsource(model), inspect.getsource(encode), inspect.getsource(guide), sep="\n")
+show(model, encode, guide)
 known, *_ = hide_edges(next(iter(GRAPHS.values())), seed=0)
 data = arguments(known)
 params = bound.init(jax.random.key(0), *data)
