@@ -84,10 +84,11 @@ def log_evidence(params, x):
 
 
 of_mixture, learned = {}, {}
+methods = ways(DRAWS, "data", mixture, normals)
 for seed in SEEDS:
     _, x = bits(jax.random.key(seed), DATA)
     new_z, new_x = bits(jax.random.key(1000 + seed), 1000)
-    for name, bounds in list(ways(DRAWS, "data", mixture, normals).items())[: choose(1, 3)]:
+    for name, bounds in list(methods.items())[: choose(1, 3)]:
         fit = vi.fit(bounds, jax.random.key(seed), x, BATCH, num_steps=STEPS, optimizer=0.01, progress=False)
         learned[name], bit = fit.params, new_x.astype(int)
         q = dist.Normal(fit.params["loc"][bit], fit.params["scale"][bit])
@@ -120,11 +121,11 @@ def aligned(found, truth):
 
 
 of_neurons, couplings = {}, {}
+methods = ways(MANY, "sequences", neurons, past, {"hidden": Reinforce()})
 evaluate = jax.jit(vi.objective(objectives.iwelbo(500, per="sequences"), neurons, past).estimate)
 for seed in SEEDS:
     rng = np.random.default_rng(seed)
     truth, bias = 0.5 * rng.normal(size=(NEURONS, NEURONS)), 0.1 * rng.normal(size=NEURONS)
-    bounds = ways(MANY, "sequences", neurons, past, {"hidden": Reinforce()})
     if not FULL:
         params = {
             "couplings": truth,
@@ -132,13 +133,13 @@ for seed in SEEDS:
             "hidden_couplings": truth[:, RECORDED:],
             "hidden_bias": bias[RECORDED:],
         }
-        guides_part, _ = bounds["VIS"][1]
+        guides_part, _ = methods["VIS"][1]
         assert guides_part.prove(params, jnp.ones((SEQUENCES, TIMES, RECORDED))).verdict == "proved"
         break
     counts = spikes(jax.random.key(seed), 2 * SEQUENCES, TIMES, truth, bias)[..., :RECORDED]
-    for name, bound in bounds.items():
+    for name, bounds in methods.items():
         stream = batches(counts[:SEQUENCES], seed)
-        fit = vi.fit(bound, jax.random.key(seed), batches=stream, num_steps=120, optimizer=0.02, progress=False)
+        fit = vi.fit(bounds, jax.random.key(seed), batches=stream, num_steps=100, optimizer=0.02, progress=False)
         couplings[name] = aligned(np.asarray(fit.params["couplings"]), truth)
         found = of_neurons.setdefault(name, {"log p(x)": [], "error of couplings": []})
         found["log p(x)"].append(float(evaluate(jax.random.key(1), fit.params, counts[SEQUENCES:])) / SEQUENCES)
