@@ -122,7 +122,7 @@ def aligned(found, truth):
 
 of_neurons, couplings = {}, {}
 methods = ways(MANY, "sequences", neurons, past, {"hidden": Reinforce()})
-evaluate = jax.jit(vi.objective(objectives.iwelbo(500, per="sequences"), neurons, past).estimate)
+evaluate = jax.jit(vi.objective(objectives.iwelbo(200, per="sequences"), neurons, past).estimate)
 for seed in SEEDS:
     rng = np.random.default_rng(seed)
     truth, bias = 0.5 * rng.normal(size=(NEURONS, NEURONS)), 0.1 * rng.normal(size=NEURONS)
@@ -139,7 +139,7 @@ for seed in SEEDS:
     counts = spikes(jax.random.key(seed), 2 * SEQUENCES, TIMES, truth, bias)[..., :RECORDED]
     for name, bounds in methods.items():
         stream = batches(counts[:SEQUENCES], seed)
-        fit = vi.fit(bounds, jax.random.key(seed), batches=stream, num_steps=100, optimizer=0.02, progress=False)
+        fit = vi.fit(bounds, jax.random.key(seed), batches=stream, num_steps=100, optimizer=0.03, progress=False)
         couplings[name] = aligned(np.asarray(fit.params["couplings"]), truth)
         found = of_neurons.setdefault(name, {"log p(x)": [], "error of couplings": []})
         found["log p(x)"].append(float(evaluate(jax.random.key(1), fit.params, counts[SEQUENCES:])) / SEQUENCES)
