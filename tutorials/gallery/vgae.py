@@ -132,9 +132,13 @@ axes[0].legend(frameon=False)
 ENTRY.picture(figure)
 
 # %% [markdown]
-# ## What differs from the paper, and what to change first
-# Each of three seeds has its own hidden edges and its own start, where the paper has ten starts on one split. Nothing is chosen
-# by the edges that are left out. Sizes, step size (Adam, 0.01) and 200 steps are the paper's.
+# ## What came out, what differs from the paper, what to change first
+# On Cora the published numbers (AUC 91.8 ± 0.1, AP 92.6 ± 0.4). On Citeseer 89.2 ± 0.9 and 90.8 ± 1.0, lower than published
+# by less than two standard errors, and no better than the cosine between words (89.3 ± 0.4), a baseline that the paper does
+# not have. Of links whose one end has no edge that is known, the auto-encoder puts half and fewer into the upper half: what its
+# convolutions make of words alone is worse than the words. Each of three seeds has its own hidden edges and its own start,
+# where the paper has ten starts on one split. Nothing is chosen by the edges that are left out. Sizes, step size (Adam, 0.01)
+# and 200 steps are the paper's.
 #
 # `LATENT` and `HIDDEN` in the model; `beta_elbo(...)` for the objective; features by the identity, as for graphs without any.
 #
@@ -153,7 +157,5 @@ ENTRY.record(
 )
 assert np.mean(fit.losses[-10:]) < 0.9 * np.mean(fit.losses[:10])
 for name, methods in scores.items():
-    assert all(
-        mean_se(np.transpose(pairs)[0])[0] < auc[name][0] for method, pairs in methods.items() if method != "VGAE"
-    )
+    assert mean_se(np.transpose(methods["eigenvectors"])[0])[0] < auc[name][0]
     assert abs(auc[name][0] - PUBLISHED[name][0]) < 1.0 + 2 * auc[name][1] if FULL else auc[name][0] > 75
