@@ -133,12 +133,11 @@ ENTRY.picture(figure)
 
 # %% [markdown]
 # ## What came out, what differs from the paper, what to change first
-# On Cora the published numbers (AUC 91.8 ± 0.1, AP 92.6 ± 0.4). On Citeseer 89.2 ± 0.9 and 90.8 ± 1.0, lower than published
-# by less than two standard errors, and no better than the cosine between words (89.3 ± 0.4), a baseline that the paper does
-# not have. Of links whose one end has no edge that is known, the auto-encoder puts half and fewer into the upper half: there it has
+# On Cora the published numbers (AUC 91.8 ± 0.1, AP 92.6 ± 0.4). On Citeseer 89.2 ± 0.9 and 90.8 ± 1.0, lower than published by
+# less than two standard errors, and no better than the cosine between words (89.3 ± 0.4), a baseline that the paper does not
+# have. Of links whose one end has no edge that is known, the auto-encoder puts half and fewer into the upper half: there it has
 # words alone to go by. Each of three seeds has its own hidden edges and its own start, where the paper has ten starts on one
-# split. Nothing is chosen by the edges that are left out. Sizes, step size (Adam, 0.01)
-# and 200 steps are the paper's.
+# split. Nothing is chosen by the edges that are left out. Sizes, step size (Adam, 0.01) and 200 steps are the paper's.
 #
 # `LATENT` and `HIDDEN` in the model; `beta_elbo(...)` for the objective; features by the identity, as for graphs without any.
 #
