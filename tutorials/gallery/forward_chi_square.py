@@ -17,7 +17,7 @@ import numpyro.distributions as dist
 
 import ppvi
 import ppvi.numpyro as vi
-from gallery import FULL, Entry, choose, mean_se, said, show
+from gallery import FULL, Entry, choose, said, show
 from guides.forward_chi_square import normals, past
 from models.forward_chi_square import MEANS, NEURONS, RECORDED, SHARE, bits, groups, mixture, neurons, spikes
 from ppvi import Reinforce, objectives
@@ -127,12 +127,8 @@ for seed in SEEDS:
     rng = np.random.default_rng(seed)
     truth, bias = 0.5 * rng.normal(size=(NEURONS, NEURONS)), 0.1 * rng.normal(size=NEURONS)
     if not FULL:
-        params = {
-            "couplings": truth,
-            "bias": bias,
-            "hidden_couplings": truth[:, RECORDED:],
-            "hidden_bias": bias[RECORDED:],
-        }
+        hidden = {"hidden_couplings": truth[:, RECORDED:], "hidden_bias": bias[RECORDED:]}
+        params = {"couplings": truth, "bias": bias, **hidden}
         guides_part, _ = methods["VIS"][1]
         assert guides_part.prove(params, jnp.ones((SEQUENCES, TIMES, RECORDED))).verdict == "proved"
         break
@@ -160,11 +156,15 @@ axes[1].set(xlabel="true coupling", ylabel="learned coupling", title="neurons, l
 ENTRY.picture(figure)
 
 # %% [markdown]
-# ## What differs from the paper, and what to change first
-# The paper has 200 epochs with 5,000 draws a datum for the mixture, 20 with 2,000 for the neurons, and ten runs of each; its
-# couplings are 0.1 instead of 0.5 in scale, and a window of five bins is the history.
+# ## What came out, what differs from the paper, what to change first
+# The mixture's likelihood is the same for all: one bit does not tell the groups apart. But the ELBO has moved them to where
+# its guide sits (error of means 2.60 ± 0.00), and its guide hardly knows of the true places (log q of them -7.8 ± 0.4, VIS
+# -2.72 ± 0.02, IWELBO -2.88 ± 0.04). VIS has the guide that covers most, and not the best groups: 1.09 ± 0.00, where they
+# began at 1.00, beside 0.54 ± 0.10 of IWELBO, which the paper has not. Of the neurons no full run is recorded yet.
 #
-# Here the strategy of `hidden` is plain `Reinforce()`, as in the paper; try `LeaveOneOut()`, and more draws.
+# Here are two data sets of each kind. The paper has 200 epochs with 5,000 draws a datum for the mixture, 20 with 2,000 for the
+# neurons, and ten runs; its couplings are 0.1 instead of 0.5 in scale, and a window of five bins is the history. The strategy
+# of `hidden` is plain `Reinforce()`, as there; try `LeaveOneOut()`, and more draws.
 #
 # Li, Wang, Li and Wu, "Forward chi-square divergence based variational importance sampling", ICLR 2024.
 
@@ -182,6 +182,8 @@ ENTRY.record(
 )
 before = {"share": jnp.array(0.5), "means": jnp.array([-9.0, -1.0, 1.0, 9.0])}
 assert of_mixture["VIS"]["log p(x)"][-1] > log_evidence(before, new_x)
-for what, results in errors.items() if FULL else ():
-    mean = {name: mean_se(found[f"error of {what}"])[0] for name, found in results.items()}
-    assert mean["VIS"] < mean["ELBO"]
+if FULL:
+    assert np.mean(of_mixture["VIS"]["error of means"]) < np.mean(of_mixture["ELBO"]["error of means"])
+    assert all(
+        np.mean(of_neurons["VIS"]["log p(x)"]) > np.mean(of_neurons[name]["log p(x)"]) for name in ("ELBO", "IWELBO")
+    )
