@@ -6,15 +6,20 @@ that is stated here: of the decoded content, since copies differ in how they are
 what is made here.
 """
 
+import collections
 import gzip
 import hashlib
+import io
 import os
+import pickle
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 
 
 class Splits(NamedTuple):
@@ -145,3 +150,129 @@ def binary_shapes(n: int, seed: int = 0) -> np.ndarray:
 def binary_images(full: bool, n: int = 300, test: int = 50) -> Splits:
     """Static MNIST for full runs, and so many shapes for quick ones."""
     return static_mnist() if full else Splits(binary_shapes(n), binary_shapes(test, 1), binary_shapes(test, 2))
+
+
+class Graph(NamedTuple):
+    """An undirected graph whose nodes have features."""
+
+    features: scipy.sparse.csr_matrix
+    """`(nodes, features)`."""
+    edges: np.ndarray
+    """`(edges, 2)`: pairs of nodes, the smaller number first, without loops."""
+
+
+PLANETOID = {
+    "ind.cora.allx": "9419ba2f26f5c35243db64aba110e0f35a04851609e0dc5433450676ca6b8543",
+    "ind.cora.tx": "b9afbaa4a400df991f6f02ef677e1e44da55ffc04801fd02f9e673987829226a",
+    "ind.cora.graph": "58f13302f39dde8852dad6fe6d15b89b077b6d7f837626bce671ef80344b383d",
+    "ind.cora.test.index": "297ce89af2b51a6a194181c7dbe1796c6a1cf9cd9349a88383b1b1e227867875",
+    "ind.citeseer.allx": "2ac30345d95c9ec933a817ee0bdd6a5f077f8c184a20e696910192d534414668",
+    "ind.citeseer.tx": "539a8906a2da97628d212f2fdd668c109a8b3f0d36574b59e5d3fd5b5303da21",
+    "ind.citeseer.graph": "d79a4ef9d3e7169aee8946145f6b7306e35bc79bffad26346cfb94e10e9912a7",
+    "ind.citeseer.test.index": "2af990671580b6b2df5d158d1038f8292e30c9cd821b5453f399659b25b723d4",
+}
+"""Checksums of the files as they are."""
+
+
+def planetoid(name: str) -> Graph:
+    """Papers that cite one another, and which words each has: "cora" (2,708 papers) or "citeseer" (3,327).
+
+    Sen et al., "Collective classification in network data", AI Magazine 29 (2008), in the files of Yang, Cohen and
+    Salakhutdinov, "Revisiting semi-supervised learning with graph embeddings", ICML 2016, github.com/kimiyoung/planetoid, MIT.
+    """
+    mirror = "https://raw.githubusercontent.com/kimiyoung/planetoid/master/data/"
+
+    def content(part: str) -> bytes:
+        file = f"ind.{name}.{part}"
+        path = held(f"planetoid/{file}") or fetched(mirror + file, f"planetoid/{file}")
+        verified(file, path.read_bytes(), PLANETOID[file])
+        return path.read_bytes()
+
+    first, last, neighbours = (_Planetoid(io.BytesIO(content(part))).load() for part in ("allx", "tx", "graph"))
+    places = np.array(content("test.index").split(), int)
+    features = scipy.sparse.lil_matrix((len(neighbours), first.shape[1]), dtype=np.float32)
+    features[: first.shape[0]], features[places] = first, last
+    edges = {(min(i, j), max(i, j)) for i, others in neighbours.items() for j in others if i != j}
+    return Graph(features.tocsr(), np.array(sorted(edges)))
+
+
+def hide_edges(graph: Graph, seed: int, share: float = 0.1) -> tuple[Graph, np.ndarray, np.ndarray]:
+    """The graph without a share of its edges; these; and as many pairs that are none, `(pairs, 2)` each."""
+    rng, nodes = np.random.default_rng(seed), graph.features.shape[0]
+    edges = rng.permutation(graph.edges)
+    hidden, known = np.split(edges, [round(share * len(edges))])
+    drawn = np.sort(rng.integers(0, nodes, (4 * len(hidden) + 100, 2)), axis=1)
+    fresh = np.setdiff1d(drawn[drawn[:, 0] < drawn[:, 1]] @ [nodes, 1], edges @ [nodes, 1])
+    none = rng.permutation(fresh)[: len(hidden)]
+    return Graph(graph.features, known), hidden, np.stack(np.divmod(none, nodes), 1)
+
+
+class _Planetoid(pickle.Unpickler):
+    """Reads matrices and lists, and nothing else that a pickle might make."""
+
+    KNOWN = {  # noqa: RUF012
+        ("collections", "defaultdict"): collections.defaultdict,
+        ("__builtin__", "list"): list,
+        ("scipy.sparse.csr", "csr_matrix"): scipy.sparse.csr_matrix,
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.KNOWN:
+            raise ValueError(f"a pickle of a graph has no {module}.{name}: it is not one of these files.")
+        return self.KNOWN[module, name]
+
+
+def communities(nodes: int, groups: int = 4, degree: float = 8.0, words: int = 40, seed: int = 0) -> Graph:
+    """A sample for quick runs: nodes of some groups have nine in ten neighbours, and most words, within their group."""
+    rng = np.random.default_rng(seed)
+    group = rng.integers(0, groups, nodes)
+    same = group[:, None] == group
+    chance = degree * np.where(same, 0.9 * groups, 0.1 * groups / (groups - 1)) / nodes
+    edges = np.argwhere(np.triu(rng.random((nodes, nodes)) < chance, 1))
+    own = np.arange(words) % groups == group[:, None]
+    return Graph(scipy.sparse.csr_matrix(rng.random((nodes, words)) < np.where(own, 0.3, 0.1), dtype=np.float32), edges)
+
+
+MOVIELENS_SMALL = "aa289ca83157595d0df6aea1be6a4ded676ddc4385472e8313a8ed9805352646"
+"""Checksum of ratings.csv."""
+
+
+class Ratings(NamedTuple):
+    """Who has rated what, and how; users and items are numbered from 0."""
+
+    user: np.ndarray
+    item: np.ndarray
+    stars: np.ndarray
+
+
+def movielens_small() -> Ratings:
+    """100,836 ratings, half a star to five, of 9,724 films by 610 people, as of September 2018.
+
+    Harper and Konstan, "The MovieLens datasets: history and context", ACM TiiS 5 (2015), files.grouplens.org; for research,
+    to be acknowledged, not to be sold.
+    """
+    url = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
+    path = held("movielens_small/ratings.csv") or fetched(url, "movielens_small/ratings.csv", _ratings_of_zip)
+    verified("ratings.csv", path.read_bytes(), MOVIELENS_SMALL)
+    rows = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 1, 2))
+    user, item = (np.unique(rows[:, i], return_inverse=True)[1] for i in (0, 1))
+    return Ratings(user, item, rows[:, 2])
+
+
+def _ratings_of_zip(content: bytes) -> bytes:
+    return zipfile.ZipFile(io.BytesIO(content)).read("ml-latest-small/ratings.csv")
+
+
+def ratings_by_taste(users: int, items: int, tastes: int = 5, each: int = 30, seed: int = 0) -> Ratings:
+    """A sample for quick runs: everybody rates `each` items, of two tastes of their own mostly, and likes them all."""
+    rng = np.random.default_rng(seed)
+    loved = rng.dirichlet(np.full(items, 0.1), tastes)
+    chances = (0.9 * loved[rng.integers(0, tastes, (users, 2))].mean(1)) + 0.1 / items
+    item = np.concatenate([rng.choice(items, each, replace=False, p=p) for p in chances])
+    return Ratings(np.repeat(np.arange(users), each), item, np.full(users * each, 5.0))

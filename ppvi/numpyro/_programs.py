@@ -63,7 +63,7 @@ def array_of(x: np.ndarray) -> jax.Array:
 
 def known(x: Any) -> np.ndarray | None:
     """An array as NumPy has it; None where it is traced, sparse or in part with other processes."""
-    if isinstance(x, Tracer) or not getattr(x, "is_fully_addressable", True):
+    if isinstance(x, Tracer) or hasattr(x, "todense") or not getattr(x, "is_fully_addressable", True):
         return None
     found = np.asarray(x)
     return None if found.dtype.kind == "O" else found

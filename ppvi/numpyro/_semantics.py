@@ -47,8 +47,9 @@ _INDEXED = {
     "scatter-mul": 1,
     "scatter-max": 1,
     "scatter-min": 1,
+    "bcoo_dot_general": 1,
 }
-"""Operations whose operands from this one on are places; a scatter has one of them."""
+"""Operations whose operands from this one on are places; a scatter and a product with a sparse matrix have one of them."""
 
 _ORDERED = {"sort": (0, 0), "top_k": (0, 0), "eigh": (1, 0), "svd": (0, 0)}
 """Operations of which one output alone is continuous, in one operand: entries, eigenvalues and singular values in order."""
@@ -138,7 +139,7 @@ def _smoothness(eqn: Any, name: str) -> Callable[[int, int], Smoothness] | None:
         return None
     if name in _INDEXED:
         first = _INDEXED[name]
-        places = (first,) if name.startswith("scatter") else range(first, len(eqn.invars))
+        places = (first,) if name.startswith(("scatter", "bcoo")) else range(first, len(eqn.invars))
         entries = LIPSCHITZ if name in ("scatter-max", "scatter-min") else SMOOTH
         return lambda output, operand: JUMP if operand in places else entries
     if name in _ORDERED:

@@ -26,6 +26,7 @@ from ppvi.objectives.multi_sample import (
 )
 from ppvi.objectives.sequential import annealed as annealed, fivo as fivo
 from ppvi.objectives.wake_sleep import (
+    forward_chi_square as forward_chi_square,
     forward_kl as forward_kl,
     reweighted_wake_sleep as reweighted_wake_sleep,
     variational_importance_sampling as variational_importance_sampling,

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax import lax
+from jax.experimental.sparse import BCOO
 
 import ppvi
 from ppvi import objectives
@@ -93,10 +94,18 @@ def wrong(name, program, because, rule, guide=normal, model=nothing, verdict="bi
 # Smooth, or continuous with bounded slopes ----------------------------------------------------------------------------
 
 SMOOTH = "analytic in the draw"
+DIAGONAL = BCOO.fromdense(np.diag([2.0, 3.0]))
 CONTINUOUS = "its pieces meet where it switches, and it is Lipschitz between"
 
 right("polynomial", of(lambda z: z**3 - 2 * z), SMOOTH)
 right("tanh network", of(lambda z: xp.tanh(xp.tanh(z * 2.0) @ xp.ones((2, 3))).sum()), SMOOTH, guide=pair)
+right(
+    "product with a sparse matrix",
+    of(lambda z: DIAGONAL @ z**2),
+    SMOOTH,
+    guide=pair,
+    not_on_pyro=ABSENT,
+)
 right("gelu", of(lambda z: nn.gelu(z)), SMOOTH)
 right("silu", of(lambda z: nn.silu(z)), SMOOTH)
 right("softplus", of(lambda z: nn.softplus(z)), "analytic; its stable formula has max and abs, whose kinks cancel")

@@ -1,6 +1,9 @@
 """Data are what they are said to be, whatever way they come; where they are absent the tests of them skip."""
 
+import collections
 import gzip
+import io
+import pickle
 
 import numpy as np
 import pytest
@@ -64,3 +67,40 @@ def test_mnist():
     images, labels = datasets.mnist("t10k")
     assert images.shape == (10_000, 28, 28)
     assert sorted(set(labels)) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "features", "edges"), [("cora", 2708, 1433, 5278), ("citeseer", 3327, 3703, 4552)]
+)
+def test_planetoid(name, nodes, features, edges):
+    if not datasets.held("planetoid"):
+        pytest.skip("there is no planetoid in the folder PPVI_DATA")
+    graph = datasets.planetoid(name)
+    assert graph.features.shape == (nodes, features)
+    assert graph.edges.shape == (edges, 2)
+    assert (graph.edges[:, 0] < graph.edges[:, 1]).all()
+
+
+def test_a_pickle_makes_nothing_but_matrices_and_lists():
+    with pytest.raises(ValueError, match=r"no collections\.OrderedDict"):
+        datasets._Planetoid(io.BytesIO(pickle.dumps(collections.OrderedDict(), protocol=2))).load()
+
+
+def test_hidden_edges():
+    """Are no longer known; the other pairs are none."""
+    graph = datasets.communities(60)
+    known, hidden, none = datasets.hide_edges(graph, seed=0)
+    all_edges, apart = set(map(tuple, graph.edges)), [set(map(tuple, x)) for x in (known.edges, hidden, none)]
+    assert apart[0] | apart[1] == all_edges
+    assert not apart[0] & apart[1]
+    assert not apart[2] & all_edges
+    assert len(apart[2]) == len(hidden) == round(0.1 * len(all_edges))
+
+
+def test_movielens():
+    if not datasets.held("movielens_small"):
+        pytest.skip("there is no movielens_small in the folder PPVI_DATA")
+    ratings = datasets.movielens_small()
+    assert len(ratings.stars) == 100_836
+    assert (ratings.user.max(), ratings.item.max()) == (609, 9723)
+    assert set(ratings.stars) == set(np.arange(0.5, 5.5, 0.5))

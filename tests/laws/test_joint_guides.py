@@ -24,6 +24,7 @@ OBJECTIVES = {
     "iwelbo": objectives.iwelbo(3),
     "dreg": objectives.dreg(3),
     "wake_phase_q": objectives.wake_phase_q(3),
+    "forward_chi_square": objectives.forward_chi_square(3),
     "log_variance": objectives.log_variance(3),
     "posterior": lambda p, q: -q.log_density(ppvi.normalize(p, q, 3).simulate()),
 }
@@ -102,7 +103,7 @@ class Shift(TransformModule):
         return x.new_zeros(x.shape[:-1])
 
 
-@pytest.mark.parametrize("name", ["stl", "log_variance", "wake_phase_q", "dreg"])
+@pytest.mark.parametrize("name", ["stl", "log_variance", "wake_phase_q", "forward_chi_square", "dreg"])
 def test_a_density_is_not_remembered_from_a_run_with_other_parameters(name):
     shift, base = Shift(), pyro.distributions.Normal(torch.zeros(2), 1.0).to_event(1)
 

@@ -23,6 +23,7 @@ from ppvi.objectives import (
     elbo,
     f_divergence,
     fivo,
+    forward_chi_square,
     hvi,
     iwelbo,
     iwhvi,
@@ -274,6 +275,15 @@ def test_hierarchical_guides_per_row(engine, name):
         exact = jax.device_get(jax.vmap(jax.value_and_grad(row))(LOGITS[0], X[0]))
     np.testing.assert_allclose(value, 2 * exact[0][batch].sum(), rtol=1e-9)
     np.testing.assert_allclose(grads["logits"], 2 * np.where(batch, exact[1], 0.0), rtol=1e-9)
+
+
+def test_squares_of_weights_are_normalised_in_a_row(engine):
+    row = bound(lambda log_w, log_q: -(normalised(2 * log_w) * log_q).sum() / 2)
+    with double(), on(engine):
+        objective = engine.vi.objective(forward_chi_square(2, per="rows"), *rows(), strategies={"z": Enumerate()})
+        value, grads = objective.value_and_grad(engine.key(0), {"logits": engine.array(LOGITS[0])})
+        exact = jax.device_get(jax.vmap(row)(LOGITS[0], X[0]))
+    np.testing.assert_allclose(value, 2 * exact[selected(grads["logits"])].sum(), rtol=1e-9)
 
 
 def test_the_choice_of_a_posterior_is_by_the_weights_of_a_row(engine):

@@ -160,6 +160,17 @@ SIMPLE = [
             ).sum(0)
         )(held(params)),
     ),
+    (
+        "forward chi-square",
+        objectives.forward_chi_square(2),
+        lambda params: two(
+            lambda _, z1, z2: -(
+                nn.softmax(2 * xp.stack([log_w(held(params), z1), log_w(held(params), z2)]), 0)
+                * xp.stack([log_q(params, z1), log_q(params, z2)])
+            ).sum(0)
+            / 2
+        )(held(params)),
+    ),
     ("wake phase of the model", objectives.wake_phase_p(2), of_two_weights(log_mean)),
 ]  # fmt: skip
 
