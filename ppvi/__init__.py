@@ -59,8 +59,7 @@ from ppvi.strategies import (
 
 @_door
 def load(folder: Any, objective: Any, *args: Any, **kwargs: Any) -> Any:
-    """The fit that was last written to a folder of checkpoints; see `ppvi.fit.load`. That of `vi.approximate`, which
-    `fit.save(folder)` has written, is loaded by its model: `ppvi.load(folder, model, x)`."""
+    """The fit that was last written to a folder of checkpoints; see `ppvi.fit.load`."""
     from ppvi.approximate import load as approximation
     from ppvi.fit import load
     from ppvi.objective import Objective

@@ -31,6 +31,8 @@ def of_fit(fit: Fit) -> Iterator[str]:
         yield from of_objective(objective, _explained(bare, fit.params, *data))
     if fit.approximated is not None:
         yield from METHODS["approximate"]
+        if len(fit.approximated.weights) > 1:
+            yield from METHODS["mixture"]
         if "non-centred" in (fit.approximated.version or ""):
             yield from METHODS["non-centred"]
     if fit.averages is not None:

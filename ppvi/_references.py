@@ -33,6 +33,7 @@ OBJECTIVES: Mapping[str, tuple[str, ...]] = {
     "stl": ("roeder2017",),
     "tempered_elbo": ("mandt2016",),
     "thermodynamic": ("masrani2019",),
+    "forward_chi_square": ("li2024",),
     "variational_importance_sampling": ("li2024",),
     "vimco": ("mnih2016",),
     "vr_max": ("li2016",),
@@ -69,6 +70,7 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     "approximate": ("giordano2024", "kucukelbir2017"),
+    "mixture": ("arimoto1972", "blahut1972"),
     "non-centred": ("papaspiliopoulos2007",),
     "averages": ("dhaka2020", "welandawe2022"),
     "summed out": ("zhang1996", "obermeyer2019"),

@@ -203,7 +203,8 @@ def fit(
 def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any) -> Fit:
     """The fit that was last written to a folder of checkpoints.
 
-    `fit(objective, key, *args, state=load(folder, objective), num_steps=n)` goes on from there, exactly.
+    `fit(objective, key, *args, state=load(folder, objective), num_steps=n)` goes on from there, exactly. That of
+    `vi.approximate`, which `fit.save(folder)` has written, is loaded by its model: `ppvi.load(folder, model, x)`.
 
     **Arguments**
 

@@ -141,7 +141,7 @@ mistakes(
     ("checked at a key", lambda e: e.bound.check(e.params, e.key, e.y), "key"),
     ("loaded from nowhere", lambda e: ppvi.load("/nowhere/at/all", e.bound), "load", "/nowhere/at/all", "step-"),
     ("loaded the other way round", lambda e: ppvi.load(e.bound, "folder"), "load(folder, objective)", "Objective"),
-    ("loaded without an objective", lambda e: ppvi.load("folder", e.model), "load(folder, objective)", "model"),
+    ("loaded without an objective", lambda e: ppvi.load("folder", e.model), "load(folder, vi.objective(", "approximate"),
     ("weights that are all zero", lambda e: impossible(e).posterior(particles=3, draws=4), "weight", "particle"),
 )  # fmt: skip
 
