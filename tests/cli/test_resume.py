@@ -20,7 +20,14 @@ PPVI = [sys.executable, "-c", "from ppvi.cli import main; main()"]
 def started(shell, line):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (shell.folder / "said").open("w") as said:
-        return subprocess.Popen([*PPVI, *line.split()], cwd=shell.folder, env=environment, stdout=said, stderr=said)
+        return subprocess.Popen(
+            [*PPVI, *line.split()], cwd=shell.folder, env=environment, stdout=said, stderr=said, preexec_fn=listening
+        )
+
+
+def listening():
+    """What a shell runs in the background, and all that this runs, is deaf to SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(shell, line, code=0):
@@ -38,7 +45,10 @@ def interrupted(shell, line, how, code):
     while not steps_of(shell.folder / "broken") and process.poll() is None and time.monotonic() < give_up:
         time.sleep(0.05)
     process.send_signal(how)
-    assert process.wait(timeout=120) == code, (shell.folder / "said").read_text()
+    try:
+        assert process.wait(timeout=120) == code, (shell.folder / "said").read_text()
+    finally:
+        process.kill()
 
 
 def arrays_of(folder, step):
