@@ -67,8 +67,8 @@ def calibrate(
     It is about the inference on average over the prior, and not about the data that have been observed: `diagnose` is. A good
     one may still be wrong there, and one that is poor for wild data of a wide prior may be right.
 
-    **Raises** `ProgramError` if the data of an observed site are no argument of the model; if the guide draws the same whatever
-    the data, and there is no `refit`; and as `posterior` does.
+    **Raises** `ProgramError` if the data of an observed site are no argument of the model, or equal to several; if the guide
+    draws the same whatever the data, and there is no `refit`; and as `posterior` does.
 
     Talts, Betancourt, Simpson, Vehtari and Gelman 2018; of variational fits, Yao, Vehtari, Simpson and Gelman 2018, section 3.
     """
@@ -143,7 +143,9 @@ def _anew(refit: Refit, model: Model, key: Any, data: tuple[Args, Kwargs], draws
         again = refit(model, key, *args, **kwargs)
     if not isinstance(again, Fit):
         raise ProgramError(f"calibrate: refit returns a fit, not {described(again)}.")
-    return {name: x[0] for name, x in _group(again.posterior(draws=draws, log_likelihood=False), "posterior").items()}
+    fresh = estimator_of(again.objectives[0]).another(key)  # whatever the fit's own is, which may be always the same
+    found = again.posterior(fresh, draws=draws, log_likelihood=False)
+    return {name: x[0] for name, x in _group(found, "posterior").items()}
 
 
 class Data:
@@ -156,32 +158,57 @@ class Data:
 
     def __init__(self, objective: Objective, args: Args, kwargs: Kwargs, observed: Draws):
         self.bound, self.given, self.observed = estimator_of(objective), (args, dict(kwargs)), dict(observed)
-        places = list(_leaves(self.given))
-        self.places = {name: [at for at, x in places if self._is(x, data)] for name, data in observed.items()}
+        leaves = dict(_leaves(_named(*self.given)))
+        self.places = {name: [at for at, x in leaves.items() if self._is(x, data)] for name, data in observed.items()}
         if missing := [name for name, at in self.places.items() if not at]:
             raise ProgramError(
                 f"calibrate: the data of {listed(missing)} are no argument of the model as they are observed, so that others "
                 f"cannot be put in their place: pass them to the model, as in model(y), which observes obs=y."
             )
+        every = [at for places in self.places.values() for at in places]
+        for name, places in self.places.items():
+            if any(every.count(at) > 1 for at in places) or not _is_same([leaves[at] for at in places]):
+                raise ProgramError(
+                    f"calibrate: the data of {name!r} are equal to those of another site, or to several arguments, so that it "
+                    f"is not known where others belong: fit data that differ."
+                )
 
     def _is(self, x: Any, data: np.ndarray) -> bool:
         known = self.bound.known(x) if hasattr(x, "dtype") else np.asarray(x)
-        return known is not None and known.shape == data.shape and np.array_equal(known, data)
+        return known is not None and known.shape == data.shape and np.array_equal(_within(data.dtype, known), data)
 
     def replaced(self, data: Mapping[str, Any]) -> tuple[Args, Kwargs]:
         """The arguments with other data."""
         new = {at: data[name] for name, places in self.places.items() for at in places}
-        return _put(self.given, new, self._like)
+        args, kwargs = _put(_named(*self.given), new, self._like)
+        return tuple(args.values()), kwargs
 
     def _like(self, old: Any, new: Any) -> Any:
-        """In the format of what was there."""
+        """In the format of what was there, if that has such numbers: real ones may take the place of whole ones."""
         if not isinstance(new, np.ndarray):
             return new  # which is traced
         if isinstance(old, np.ndarray):
-            return new.astype(old.dtype)
-        if hasattr(old, "dtype"):
-            return self.bound.in_format(new, str(old.dtype).removeprefix("torch."))
-        return new.tolist()
+            return _within(old.dtype, new)
+        if not hasattr(old, "dtype"):
+            return new.tolist()
+        known = self.bound.known(old)
+        is_kept = known is None or _within(known.dtype, new).dtype == known.dtype
+        return self.bound.in_format(new, str(old.dtype).removeprefix("torch.") if is_kept else new.dtype.name)
+
+
+def _named(args: Args, kwargs: Kwargs) -> tuple[dict[int, Any], Kwargs]:
+    """Arguments, each by itself: several numbers are no array."""
+    return dict(enumerate(args)), kwargs
+
+
+def _is_same(found: list[Any]) -> bool:
+    """Whether these are one array, however often it is passed."""
+    return len(found) == 1 or (hasattr(found[0], "dtype") and all(x is found[0] for x in found))
+
+
+def _within(dtype: Any, x: np.ndarray) -> np.ndarray:
+    """In a format, where that is of the same kind of numbers, or of a wider one."""
+    return x.astype(dtype) if np.can_cast(x.dtype, dtype, "same_kind") else x
 
 
 Place = tuple[Any, ...]
@@ -204,8 +231,9 @@ def _put(tree: Any, new: Mapping[Place, Any], like: Callable[[Any, Any], Any], a
         return like(tree, new[at])
     if isinstance(tree, dict):
         return {name: _put(x, new, like, (*at, name)) for name, x in tree.items()}
-    if type(tree) in (tuple, list) and not _is_numbers(tree):
-        return type(tree)(_put(x, new, like, (*at, i)) for i, x in enumerate(tree))
+    if isinstance(tree, tuple | list) and not _is_numbers(tree):
+        parts = [_put(x, new, like, (*at, i)) for i, x in enumerate(tree)]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     return tree
 
 

@@ -16,13 +16,16 @@ ALARM = 1e-3
 """How often all of a report calls posteriors poor that are right."""
 
 SLOPE = 1 / (2 * math.sqrt(math.pi))
-"""By how much the mean rank of a normal posterior moves for a bias of its mean, in its standard deviations."""
+"""By how much the mean rank of a normal posterior moves for a small bias of its mean, in its standard deviations."""
+
+TESTS = 3
+"""Of the ranks of a number: their mean, their variance, and how far they are from uniform."""
 
 FAILED = 0.05
 """The share of data sets without a fit from which on nothing is known."""
 
-SEEN = 6.0
-"""Standard errors of a bias that is seen nearly always: four of what is an alarm, and two more."""
+SURE = 2.0
+"""Standard errors beyond those of an alarm, of a bias that is seen nearly always."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class Row:
     - `bias`: of the posterior's mean, in its standard deviations, as the mean rank tells it of a normal one.
     - `spread`: the variance of ranks by that of uniform ones: above 1 posteriors are too narrow, below too wide.
     - `covered`: how often central intervals of half and of nine tenths of the mass had the truth.
-    - `p`: the probability of ranks so far from uniform, by their mean, their variance or the Kolmogorov-Smirnov distance, by
-      the least of the three times three.
+    - `p`: the probability of ranks so far from uniform, by their mean, their variance or the Kolmogorov-Smirnov distance: the
+      least of the three, times three.
     """
 
     name: str
@@ -86,8 +89,11 @@ class Calibration:
 
     @property
     def sees(self) -> float:
-        """The least bias, in posterior standard deviations, that so many data sets nearly always show."""
-        return SEEN / (math.sqrt(12 * self.data_sets) * SLOPE)
+        """The least bias of a number, in posterior standard deviations, that so many data sets nearly always show."""
+        from scipy.stats import norm
+
+        alarm = float(norm.isf(ALARM / (2 * TESTS * len(self.rows))))
+        return (alarm + SURE) / (math.sqrt(12 * self.data_sets) * SLOPE)
 
     def to_dict(self) -> dict[str, Any]:
         """Of plain numbers and texts, for JSON."""
@@ -136,4 +142,5 @@ def _row(name: str, u: np.ndarray) -> Row:
     mean, variance = away.mean() * math.sqrt(12 * n), ((away**2).mean() * 12 - 1) * math.sqrt(n * 5 / 4)
     p = min(*2 * norm.sf(np.abs([mean, variance])), kstest(u, "uniform").pvalue)
     covered = float((np.abs(away) < 0.25).mean()), float((np.abs(away) < 0.45).mean())
-    return Row(name, float(-away.mean() / SLOPE), float((away**2).mean() * 12), covered, min(1.0, 3 * float(p)))
+    bias = -math.sqrt(2) * float(norm.ppf(u.mean()))  # u = Phi(z - bias) has the mean Phi(-bias / sqrt 2)
+    return Row(name, bias, float((away**2).mean() * 12), covered, min(1.0, TESTS * float(p)))

@@ -192,9 +192,9 @@ def normal(loc, scale, bound):
 
 def test_weights_of_gaussians_far_apart():
     """Each has the mass that its bound is the logarithm of, and what has none to speak of is left out."""
-    found = mixed(
-        [normal([30, 0], [1, 2], np.log(0.2)), normal([0, 0], [1, 1], np.log(0.8)), normal([0, 30], [1, 1], -20)], 0
-    )
+    parts = [normal([30, 0], [1, 2], np.log(0.2)), normal([0, 0], [1, 1], np.log(0.8)), normal([0, 30], [1, 1], -2000)]
+    with np.errstate(divide="raise"):
+        found = mixed(parts, 0)
     np.testing.assert_allclose(found.weights, [0.8, 0.2], atol=1e-8)
     assert [part.loc.tolist() for part in found.parts] == [[0, 0], [30, 0]]
     np.testing.assert_allclose(found.bound, 0, atol=1e-8)

@@ -1,6 +1,7 @@
 """Simulation-based calibration: posteriors that are known, and those that are wrong in a known way."""
 
 import math
+from collections import namedtuple
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 import ppvi
-from ppvi._calibration import Calibration
+from ppvi._calibrate import Data
+from ppvi._calibration import ALARM, Calibration
 from ppvi.objectives import elbo
 from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
 
@@ -94,6 +96,25 @@ def test_what_ranks_say_of_normal_posteriors():
     assert narrow.spread == pytest.approx(12 * math.asin(0.8) / (2 * math.pi), abs=0.05)
 
 
+def test_a_large_bias_is_told_in_full():
+    """Posteriors two of their standard deviations too high: by 20,000 data sets, with a standard error below .02."""
+    rng = np.random.default_rng(2)
+    (row,) = Calibration.of({"z": rng.standard_normal(20_000)}, {"z": 2 + rng.standard_normal((20_000, 99))}).rows
+    assert row.bias == pytest.approx(2, abs=0.1)
+
+
+def test_what_so_many_data_sets_see():
+    """A bias of the size that is stated, of one among a thousand numbers, is an alarm in 95 % of reports: of 400, in fewer than
+    90 % once in 100,000 times."""
+    rng, numbers = np.random.default_rng(3), 1000
+    sees = Calibration.of({"z": np.zeros((100, numbers))}, {"z": np.zeros((100, 1, numbers))}).sees
+    found = [
+        Calibration.of({"z": rng.standard_normal(100)}, {"z": sees + rng.standard_normal((100, 99))})
+        for _ in range(400)
+    ]
+    assert np.mean([report.rows[0].p * numbers < ALARM for report in found]) > 0.9
+
+
 def test_false_alarms():
     """Of exact posteriors of ten numbers, whose ranks are uniform, one report in a thousand is an alarm: of 400, at most 4 but
     once in a thousand times."""
@@ -132,6 +153,56 @@ def test_fits_are_made_anew_as_is_said(engine):
     assert len(keys) == 12
     assert report.verdict == "poor"
     assert report.rows[0].bias > 0
+
+
+Named = namedtuple("Named", "rows count")
+
+
+@each_engine
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda x, engine: x.astype(np.float64),
+        lambda x, engine: x.tolist(),
+        lambda x, engine: engine.array(np.int64([1, -2, 3])),
+        lambda x, engine: np.int64([1, -2, 3]),
+        lambda x, engine: Named(engine.array(x), 3),
+        lambda x, engine: {"a": [engine.array(x), 3.0]},
+    ],
+    ids=["float64", "list", "whole", "whole float64", "named", "nested"],
+)
+def test_others_take_the_place_of_the_data(engine, given):
+    """As they were drawn: in whatever the data are given, and not rounded where those were whole."""
+    x, other = np.float32([0.1, 0.5, 1.25]), np.float32([9.5, 8.25, -7.5])
+    with on(engine):
+        old = given(x, engine)
+        seen = leaf(old)
+        data = Data(engine.vi.objective(elbo, one, fixed), (old,), {}, {"x": np.asarray(seen, np.float32)})
+        (new,), _ = data.replaced({"x": other})
+        assert type(new) is type(old)
+        assert np.array_equal(np.asarray(leaf(new)), other)
+
+
+def leaf(given):
+    """The data in what a model is given."""
+    if isinstance(given, Named):
+        return given.rows
+    return given["a"][0] if isinstance(given, dict) else given
+
+
+@each_engine
+def test_data_of_which_the_place_is_not_known(engine):
+    x = engine.array(np.float32([0.0, 0.0]))
+    again = engine.array(np.float32([0.0, 0.0]))
+    numbers = np.float32([0.0, 0.0])
+    with on(engine):
+        bound = engine.vi.objective(elbo, one, fixed)
+        with pytest.raises(ppvi.ProgramError, match="'x' are equal to those of another site, or to several arguments"):
+            Data(bound, (x, again), {}, {"x": numbers})
+        with pytest.raises(ppvi.ProgramError, match="'x' are equal to those of another site"):
+            Data(bound, (x,), {}, {"x": numbers, "y": numbers})
+        twice = Data(bound, (x,), {"of": x}, {"x": numbers}).replaced({"x": np.float32([1.0, 2.0])})
+    assert np.array_equal(np.asarray(twice[0][0]), np.asarray(twice[1]["of"]))
 
 
 def fixed(x):

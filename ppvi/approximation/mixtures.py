@@ -59,7 +59,7 @@ def mixed(found: Sequence[Gaussian], seed: int) -> Mixture:
     weights = _normal(bounds)
     for _ in range(ROUNDS):
         gains = bounds + _apartness(densities, weights)
-        weights = _normal(np.log(weights) + gains)
+        weights = _normal(_log(weights) + gains)
     heavy = np.argsort(-weights)[: (weights > LEAST).sum()]
     weights = weights[heavy] / weights[heavy].sum()
     bound = weights @ (bounds[heavy] + _apartness(densities[np.ix_(heavy, heavy)], weights))
@@ -80,9 +80,13 @@ def _log_density(part: Gaussian, points: np.ndarray) -> np.ndarray:
 
 def _apartness(densities: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """E_{q_k}[log q_k - log sum_j w_j q_j] of each k."""
-    with np.errstate(divide="ignore"):  # of a weight that has become none
-        mixture = np.logaddexp.reduce(np.log(weights)[:, None] + densities, axis=1)
+    mixture = np.logaddexp.reduce(_log(weights)[:, None] + densities, axis=1)
     return (np.diagonal(densities).T - mixture).mean(-1)
+
+
+def _log(weights: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):  # of a weight that has become none
+        return np.log(weights)
 
 
 def _normal(logs: np.ndarray) -> np.ndarray:
