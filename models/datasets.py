@@ -185,8 +185,9 @@ def planetoid(name: str) -> Graph:
     def content(part: str) -> bytes:
         file = f"ind.{name}.{part}"
         path = held(f"planetoid/{file}") or fetched(mirror + file, f"planetoid/{file}")
-        verified(file, path.read_bytes(), PLANETOID[file])
-        return path.read_bytes()
+        found = path.read_bytes()
+        verified(file, found, PLANETOID[file])
+        return found
 
     first, last, neighbours = (_Planetoid(io.BytesIO(content(part))).load() for part in ("allx", "tx", "graph"))
     places = np.array(content("test.index").split(), int)

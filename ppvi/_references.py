@@ -81,6 +81,6 @@ METHODS: Mapping[str, tuple[str, ...]] = {
 @functools.cache
 def entries() -> Mapping[str, str]:
     """The papers' BibTeX by their keys."""
-    text = Path(__file__).with_name("references.bib").read_text()
+    text = Path(__file__).with_name("references.bib").read_text(encoding="utf-8")
     found = (entry.strip() for entry in re.split(r"\n\n(?=@)", text))
     return {re.findall(r"@\w+\{(\w+),", entry)[0]: entry for entry in found}

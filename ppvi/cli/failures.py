@@ -19,10 +19,6 @@ class InputError(PpviError):
     """What was asked on the command line cannot be done."""
 
 
-class UserCodeError(PpviError):
-    """The user's own code has failed; its error is the cause."""
-
-
 def told(error: BaseException) -> str:
     """An error in one line."""
     if isinstance(error, PpviError):

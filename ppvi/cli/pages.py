@@ -62,9 +62,8 @@ def write(run: Run) -> None:
     title = f"{config['question']['program']}: a fit by ppvi"
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}'
     page = f'<!doctype html>\n<html lang="en"><head>{head}</title><style>{STYLE}</style></head><body>\n'
-    run.report.write_text(
-        f"{page}<h1>{escape(config['question']['program'])}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    body = f"<h1>{escape(config['question']['program'])}</h1>\n" + "\n".join(parts)
+    run.report.write_text(f"{page}{body}\n</body></html>\n", encoding="utf-8")
 
 
 def _verdict(result: dict[str, Any]) -> str:

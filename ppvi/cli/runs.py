@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ppvi
+from ppvi._doors import listed
 from ppvi.cli.failures import InputError
 from ppvi.cli.options import Course, Question
 from ppvi.cli.problems import Problem, problem_of
@@ -57,10 +58,15 @@ class Run:
     def begin(self, problem: Problem, course: Course, overwrite: bool) -> None:
         """Make the folder, and write what is asked.
 
-        **Raises** `InputError` where it holds another run.
+        **Raises** `InputError` where it holds another run, or other files of these names.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"--out {self.folder}: it is a file, and has to be a folder.")
+        there = [name for name in WRITTEN if (self.folder / name).exists()]
+        if there and not self._is_ours():
+            raise InputError(
+                f"--out {self.folder}: {listed(there)} would be replaced, of a folder that is not of a run: choose another."
+            )
         if (self.steps or self.posterior.exists()) and not overwrite:
             raise InputError(
                 f"--out {self.folder}: it holds a run of {self.steps} steps: ppvi resume {self.folder} goes on with it, "
@@ -76,6 +82,13 @@ class Run:
             "ppvi": ppvi.__version__,
         }
         self.write("config", {"format": FORMAT, **asked, **made})
+
+    def _is_ours(self) -> bool:
+        """Whether the folder is of a run, by what it says of itself."""
+        try:
+            return (self.read("config") or {}).keys() >= {"format", "question", "course"}
+        except InputError:
+            return False
 
     def ask_for(self, steps: int) -> None:
         """Write how many steps there are to be in all."""

@@ -104,7 +104,7 @@ def _parsed(cells: list[str]) -> np.ndarray:
     if all(re.fullmatch(r"[+-]?[0-9]{1,18}", cell) for cell in cells):
         return np.array(cells, dtype=np.int64)
     try:
-        return np.array([np.nan if cell.lower() in MISSING else float(cell) for cell in cells])
+        return np.array([np.nan if cell.lower() in MISSING else _real(cell) for cell in cells])
     except ValueError:
         return np.array(["" if cell.lower() in MISSING else cell for cell in cells], dtype=object)
 
@@ -112,10 +112,17 @@ def _parsed(cells: list[str]) -> np.ndarray:
 def is_number(text: str) -> bool:
     """Whether a text says a real number."""
     try:
-        float(text)
+        _real(text)
     except ValueError:
         return False
     return True
+
+
+def _real(text: str) -> float:
+    """A real number. **Raises** `ValueError` of another text; also of 1_2, which is a name in data, and a number in Python."""
+    if "_" in text:
+        raise ValueError(text)
+    return float(text)
 
 
 def _npz(path: Path) -> dict[str, Column]:

@@ -79,7 +79,7 @@ def strategy(text: str) -> ppvi.Strategy:
 def rule(text: str) -> Any:
     """When to stop: `converged`, `plateau`, `plateau:500`, or a time such as `90s`, `10m`, `2h`."""
     name, args, kwargs = call(text)
-    if found := re.fullmatch(r"([0-9.]+)([smh])", text.strip()):
+    if found := re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)([smh])", text.strip()):
         return ppvi.TimeLimit(float(found[1]) * SECONDS[found[2]])
     known = {"converged": ppvi.Converged, "plateau": ppvi.Plateau}
     if name not in known:

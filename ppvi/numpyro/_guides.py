@@ -162,8 +162,7 @@ def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dic
     def start(site: Any) -> Any:
         return None if _is_finite(site) else init_to_uniform(site)
 
-    known = (
-        jax.ensure_compile_time_eval()
-    )  # as in the first run of an objective, whose compiled operations are other ones else
+    # as in the first run of an objective, whose compiled operations are other ones else
+    known = jax.ensure_compile_time_eval()
     with block(), numpyro.validation_enabled(False), known:
         return trace(substitute(seed(model, i), substitute_fn=start)).get_trace(*args, **kwargs)

@@ -39,6 +39,13 @@ def test_csv(text, tmp_path):
     assert found["name"].values.tolist() == ["a b", "c"]
 
 
+def test_names_with_underscores_are_no_numbers(tmp_path):
+    """Python reads 1_2 as twelve."""
+    (tmp_path / "a.csv").write_text("1_1,1_2\n1_1,1_2\n1_2,1_3\n")
+    found = read([str(tmp_path / "a.csv")])
+    assert {name: x.values.tolist() for name, x in found.items()} == {"1_1": ["1_1", "1_2"], "1_2": ["1_2", "1_3"]}
+
+
 def test_the_line_of_what_is_missing(tmp_path):
     """Lines are those of an editor, with empty ones and cells of several lines."""
     (tmp_path / "a.csv").write_text('x,s\n1,"two\nlines"\n\n,b\n')
@@ -122,6 +129,12 @@ def test_defaults_may_be_left_out(columns):
 )
 def test_rules(text, made):
     assert rule(text) == made
+
+
+@pytest.mark.parametrize("text", ["1.2.3s", ".s", "soon", "converged:1,2,3,4,5,6,7"])
+def test_what_is_no_rule(text):
+    with pytest.raises(InputError, match="--until"):
+        rule(text)
 
 
 def test_strategies():

@@ -94,6 +94,16 @@ def test_data(options, files, pieces, shell):
     assert all(piece in said for piece in pieces), said
 
 
+@pytest.mark.parametrize("overwrite", ["", " --overwrite"])
+def test_files_that_are_of_no_run_stay(overwrite, shell):
+    """A folder for the run may be one of work, with files that are called as those of a run are."""
+    shell.write(line_py=LINE, data_csv="x,y\n1,2\n2,3\n", config_json='{"mine": 1}', nuts_nc="mine")
+    said = shell.error(f"fit line.py --data data.csv --out .{overwrite}")
+    assert "'nuts.nc', 'config.json' would be replaced" in said
+    assert (shell.folder / "config.json").read_text() == '{"mine": 1}'
+    assert (shell.folder / "nuts.nc").read_text() == "mine"
+
+
 def made(path, content):
     if isinstance(content, str):
         path.write_text(content)
