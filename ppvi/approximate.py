@@ -19,6 +19,7 @@ from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
 from ppvi.approximation import Gaussian, Mixture, mixed, nearest
 from ppvi.checkpoints import approximation, newest
+from ppvi.engine.mcmc import Look, looked_at
 from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
@@ -62,6 +63,7 @@ class Guides:
     - `array`: numbers as the library's, on the device of an array of it.
     - `onto`: from a support to a bijection from unconstrained space.
     - `double`: a context in which numbers are in double precision, with the arguments so.
+    - `looking`: runs what looks at a model in a session, in which it runs once.
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
     - `noncentred`: a model with these sites as a location and a scale of standard ones.
     - `whole`: a model whose plates are of all their rows, or which is so within `all_rows`.
@@ -81,6 +83,7 @@ class Guides:
     array: Callable[[np.ndarray, Array], Array]
     objective: Callable[..., Objective]
     double: Callable[[Args, Kwargs], AbstractContextManager[Data]]
+    looking: Callable[[Look], None]
     latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
     noncentred: Callable[[Model, Sequence[str]], Model]
     whole: Callable[[Model], Model]
@@ -224,7 +227,7 @@ def _why(about: Approximated) -> str:
 def load(folder: str | PathLike[str], model: Model, *args: Any, **kwargs: Any) -> Fit:
     """The fit of `approximate` that was saved to a folder, of the model and the data that it is of; see `ppvi.fit.load`.
 
-    **Raises** `ProgramError` if there is none.
+    **Raises** `ProgramError` if there is none, or the model cannot have these data.
     """
     found = approximation(folder)
     if found is None:
@@ -236,6 +239,7 @@ def load(folder: str | PathLike[str], model: Model, *args: Any, **kwargs: Any) -
     guides: Guides = engine.guides
     stated: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in found.items()}
     about = Approximated(**stated)
+    args, kwargs, _ = looked_at("load", guides.looking, model, args, kwargs)
     whole = guides.whole(model)
     version = guides.noncentred(whole, about.noncentred) if about.noncentred else whole
     guide = guides.gaussian(version, about.rank, len(about.weights))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import math
 import pickle
 import warnings
 
@@ -290,6 +291,24 @@ def assert_loads(engine, fit, folder, model, *data):
     one, other = (x.posterior(engine.key(5), draws=20).posterior for x in (fit, again))
     assert (str(again), again.particles) == (str(fit), fit.particles)
     assert one.equals(other)
+
+
+def doubled(x):
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 3.0))
+    with ppl.plate("rows", 3):
+        ppl.sample("x", dist.Normal(z, 1.0), obs=2.0 * x)
+
+
+@each_engine
+def test_a_fit_of_lists_is_loaded_on_lists(engine, tmp_path):
+    """Data that a model computes with become arrays there as they do in the fit; what they lack is said alike."""
+    with on(engine):
+        fit = engine.vi.approximate(doubled, engine.key(0), [0.1, 0.2, 0.3])
+        assert_loads(engine, fit, tmp_path, doubled, [0.1, 0.2, 0.3])
+        with pytest.raises(ppvi.ProgramError, match="missing a required argument: 'x'"):
+            ppvi.load(tmp_path, doubled)
+        with pytest.raises(ppvi.ProgramError, match="NaN"):
+            ppvi.load(tmp_path, doubled, [0.1, 0.2, math.nan])
 
 
 @on_pyro_first

@@ -7,7 +7,7 @@
     result.json      why it stopped, and whether it has converged
     report.html      all of that, to look at
 
-No code is ever read from one: the programs are in the user's files, which `config.json` names.
+No code is read from these. The programs are in the files that `config.json` names, which commands run, as `fit` has run them.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ GUIDES = Guides(
     array=lambda x, like: jnp.asarray(x),
     objective=objective,
     double=_double,
+    looking=lambda look: looking(jax.random.key(0), look),
     latent=latent,
     noncentred=_noncentred,
     whole=AllRows,

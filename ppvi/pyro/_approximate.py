@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ppvi._options import door
 from ppvi.approximate import Guides, approximated, refuse_model
-from ppvi.engine.mcmc import looked_at, starting
+from ppvi.engine.mcmc import Look, looked_at, starting
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
@@ -72,12 +72,18 @@ def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[...
     return poutine.reparam(model, config=dict.fromkeys(names, LocScaleReparam(0.0)))
 
 
+def _looking(look: Look) -> None:
+    with seeded(0), all_rows(), torch.no_grad():
+        looking(look)
+
+
 GUIDES = Guides(
     library=LIBRARY,
     onto=biject_to,
     array=lambda x, like: torch.as_tensor(x, device=like.device),
     objective=objective,
     double=_double,
+    looking=_looking,
     latent=latent,
     noncentred=_noncentred,
     whole=_whole,
