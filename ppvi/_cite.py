@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from ppvi import objectives
 from ppvi._doors import described
 from ppvi._references import METHOD, METHODS, OBJECTIVES, STRATEGIES, entries
-from ppvi.errors import PpviError, ProgramError
+from ppvi.errors import ProgramError
 from ppvi.fit import Fit
 from ppvi.objective import Objective
 from ppvi.proofs.explain import Explanation
@@ -59,8 +59,8 @@ def name_of(program: Callable[..., Any]) -> str | None:
 
 
 def _explained(objective: Objective, params: Any, args: tuple[Any, ...], kwargs: Any) -> Explanation | None:
-    """What the compiler saw; None of a fit from a file, which does not know its data."""
+    """What the compiler saw; None of a fit from a file, which does not know its data, so that programs fail as they may."""
     try:
         return objective.on(*args, **kwargs).explain(params)
-    except (PpviError, TypeError):
+    except Exception:
         return None

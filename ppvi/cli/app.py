@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -134,7 +135,7 @@ def _fitted(speaker: Speaker, run: Any, problem: Any, course: Course, before: An
             found = fitted(problem, course, run.checkpoints, progress, left, before)
     except KeyboardInterrupt:
         where = f"at step {run.steps} of {course.total}; to go on from there, exactly"
-        said = f"{'before it was done; to begin anew' if problem.is_approximated else where}: ppvi resume {run.folder}"
+        said = f"{'before it was done; to begin anew' if problem.is_approximated else where}: {run.resumed}"
         speaker.answer(interrupted=True, steps=run.steps, run=str(run.folder))
         speaker.lines([("stopped", said)])
         return INTERRUPTED
@@ -381,7 +382,7 @@ def new(
     from ppvi.cli.starter import COMMANDS, begin
 
     files = begin(name, engine_of([], engine))
-    speaker.say(f"{name} has {', '.join(files)}. Try\n\n  cd {name}\n  {COMMANDS[0][0]}\n")
+    speaker.say(f"{name} has {', '.join(files)}. Try\n\n  cd {quote(str(name))}\n  {COMMANDS[0][0]}\n")
     speaker.answer(folder=str(name), files=files)
     return GOOD
 

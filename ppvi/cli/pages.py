@@ -49,7 +49,7 @@ def write(run: Run) -> None:
     """Write the report of a run that is finished."""
     config, result = run.read("config"), run.read("result")
     if config is None or result is None or not run.posterior.is_file():
-        raise InputError(f"{run.folder} is not finished: ppvi resume {run.folder} goes on with it.")
+        raise InputError(f"{run.folder} is not finished: {run.resumed} goes on with it.")
     data = read(run.posterior)
     parts = [
         _verdict(result),
@@ -122,7 +122,7 @@ def _line(tag: str, cells: Sequence[str], right: Sequence[bool]) -> str:
 
 def _figures(run: Run, data: Any) -> Iterable[str]:
     if find_spec("matplotlib") is None:
-        yield f'<p class="note">{NO_FIGURES} <code>ppvi resume {escape(str(run.folder))}</code> draws them.</p>'
+        yield f'<p class="note">{NO_FIGURES} <code>{escape(run.resumed)}</code> draws them.</p>'
         return
     yield f"<h2>Losses</h2>\n{_image('the losses by step', 3.2, lambda figure: _losses(figure, data))}"
     panels = _panels(data)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +51,11 @@ class Run:
         return self.folder / "report.html"
 
     @property
+    def resumed(self) -> str:
+        """The command that goes on with it, as it is typed."""
+        return shlex.join(["ppvi", "resume", str(self.folder)])
+
+    @property
     def steps(self) -> int:
         """Those that the last checkpoint has behind it."""
         found = [path.stem.removeprefix("step-") for path in self.checkpoints.glob("step-*.safetensors")]
@@ -69,7 +75,7 @@ class Run:
             )
         if (self.steps or self.posterior.exists()) and not overwrite:
             raise InputError(
-                f"--out {self.folder}: it holds a run of {self.steps} steps: ppvi resume {self.folder} goes on with it, "
+                f"--out {self.folder}: it holds a run of {self.steps} steps: {self.resumed} goes on with it, "
                 f"--overwrite replaces it, and another --out leaves it alone."
             )
         self._clear()
@@ -180,7 +186,7 @@ def draws_of(folder: Path) -> Any:
     """The posterior of a run."""
     run = Run(folder)
     if not run.posterior.is_file():
-        raise InputError(f"{folder} has no posterior yet: ppvi resume {folder} goes on until there is one.")
+        raise InputError(f"{folder} has no posterior yet: {run.resumed} goes on until there is one.")
     return read(run.posterior)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from ppvi.cli.runs import Run
 from ppvi.engine._arviz import group_of, read
 from tests.cli.conftest import ROOT, pyro_first
 from tests.cli.programs import COIN, REGRESSION, TOSSES, regression_csv
@@ -140,6 +141,10 @@ def test_a_run_is_not_overwritten_unasked(finished):
     again = "fit line.py --guide AutoDelta --objective elbo --data data.csv --steps 20"
     assert "ppvi resume run goes on with it, --overwrite replaces it" in finished.error(again)
     finished(f"{again} --overwrite")
+
+
+def test_a_command_is_said_as_it_is_typed(tmp_path):
+    assert Run(tmp_path / "my run").resumed == f"ppvi resume '{tmp_path}/my run'"
 
 
 def test_a_config_that_is_cut_off_is_refused(finished):

@@ -103,6 +103,19 @@ def test_what_is_summed_out_and_several_objectives():
         assert len(found) == len(set(found))
 
 
+@both
+def test_a_fit_from_a_file_has_the_papers_of_its_objective(engine, tmp_path):
+    """Its data are not in the file, without which a program may fail in whatever way."""
+
+    def of_rows(x=None):
+        model(x.reshape(3))
+
+    with on(engine):
+        bound = engine.vi.objective(ppvi.objectives.iwelbo(2), of_rows, lambda x=None: guide(x))
+        engine.vi.fit(bound, engine.key(0), engine.array(X), num_steps=2, progress=False, checkpoint=tmp_path)
+        assert cited(ppvi.load(tmp_path, bound)) == ["becker2024", "lew2023", "burda2016"]
+
+
 def test_what_cannot_be_cited():
     with pytest.raises(ppvi.ProgramError, match="cite takes an objective or a fit"):
         ppvi.cite(3)
