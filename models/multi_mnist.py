@@ -15,7 +15,7 @@ SIZE, MOST = 50, 2
 def multi_mnist(n, seed=0):
     """Images `(n, 50, 50)` between 0 and 1, and how many digits each shows."""
     rng = np.random.default_rng(seed)
-    digits = mnist()[0] if held("mnist") else shapes(1000, rng)
+    digits = mnist()[0] if held("mnist/train-images-idx3-ubyte.gz") else shapes(1000, rng)
     counts = rng.integers(0, MOST + 1, n)
     return np.stack([scene(rng, digits, count) for count in counts]), counts
 

@@ -108,7 +108,8 @@ def resume(
 
     there, problem, course = opened(run)
     result = there.read("result") or {}
-    if steps is not None:
+    has_as_many = steps is not None and steps <= there.steps
+    if steps is not None and not (has_as_many or problem.is_approximated):
         course = replace(course, steps=steps)
         there.ask_for(steps)
     speaker.lines(problem.lines())
@@ -116,7 +117,7 @@ def resume(
         return _fitted(speaker, there, problem, course, None)
     before = loaded(problem, there.checkpoints)
     has_ended = steps is None and result.get("steps") == there.steps
-    if problem.is_approximated or has_ended or there.steps >= course.total:
+    if problem.is_approximated or has_ended or has_as_many or there.steps >= course.total:
         why = result.get("why") or ("all steps taken" if before.approximated is None else before.why)
         speaker.lines(
             [("resume", f"there is nothing left to do ({why}): the posterior and the report are written anew")]

@@ -119,6 +119,13 @@ def test_more_steps_are_asked_for_once(finished):
     assert finished.json("resume run")["steps"] == 25
 
 
+def test_fewer_steps_than_there_are_change_nothing(finished):
+    config = finished.folder / "run" / "config.json"
+    before = config.read_text()
+    assert "nothing left to do" in finished("resume run --steps 10").stderr
+    assert config.read_text() == before
+
+
 def test_runs_go_on_from_another_folder(finished, monkeypatch):
     (finished.folder / "elsewhere").mkdir()
     monkeypatch.chdir(finished.folder / "elsewhere")
