@@ -86,7 +86,8 @@ def calibrate(
         refit = importlib.import_module(f"ppvi.{bare.engine.name.lower()}").approximate
     key = bare.engine.fixed_key(fit.state.step) if key is None else key
     args, kwargs = bare.data((), {}) if bare.args or bare.kwargs else (fit.args, dict(fit.kwargs))
-    simulated = predict(bare, key, fit.params, *args, draws=data_sets, prior=True, **kwargs)
+    on_data = bare if bare.args or bare.kwargs else bare.on(*args, **kwargs)
+    simulated = predict(on_data, key, fit.params, draws=data_sets, prior=True)
     data = Data(bare, args, kwargs, _group(simulated, "observed_data"))
     truths = {name: x[0] for name, x in _group(simulated, "prior").items()}
     drawn = {name: _group(simulated, "prior_predictive")[name][0] for name in data.observed}

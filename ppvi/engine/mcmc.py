@@ -73,9 +73,12 @@ def looked_at(
     def look(session: Session) -> None:
         nonlocal arrays, discrete, observes
         with handles(of_model(model), session, *given) as (p, _):
-            trace = p.simulate()
+            try:
+                trace = p.simulate()
+            finally:
+                discrete = list(session.names.discrete("model"))
             refuse_sites(verb, session, trace)
-        discrete, observes = list(session.names.discrete("model")), trace.log_probs.keys() > trace.keys()
+        observes = trace.log_probs.keys() > trace.keys()
         if computes(model):
             arrays = in_arrays(session.engine, *given) or given
 
