@@ -87,6 +87,10 @@ def calibrate(
     key = bare.engine.fixed_key(fit.state.step) if key is None else key
     args, kwargs = bare.data((), {}) if bare.args or bare.kwargs else (fit.args, dict(fit.kwargs))
     simulated = predict(bare, key, fit.params, *args, draws=data_sets, prior=True, **kwargs)
+    if group_of(simulated, "observed_data") is None:
+        raise ProgramError(
+            "calibrate: the model observes nothing that it could draw: it needs a site with obs=, in the place of a factor."
+        )
     data = Data(bare, args, kwargs, _group(simulated, "observed_data"))
     truths = {name: x[0] for name, x in _group(simulated, "prior").items()}
     drawn = {name: _group(simulated, "prior_predictive")[name][0] for name in data.observed}
@@ -163,10 +167,21 @@ class Data:
                 f"calibrate: the data of {listed(missing)} are no argument of the model as they are observed, so that others "
                 f"cannot be put in their place: pass them to the model, as in model(y), which observes obs=y."
             )
+        values = dict(places)
+        if unsure := [name for name, at in self.places.items() if not _are_one([values[x] for x in at])]:
+            raise ProgramError(
+                f"calibrate: the data of {listed(unsure)} are equal to several arguments of the model, so that it is not known "
+                f"which are to be replaced: leave the others out, or change them a little."
+            )
 
     def _is(self, x: Any, data: np.ndarray) -> bool:
         known = self.bound.known(x) if hasattr(x, "dtype") else np.asarray(x)
-        return known is not None and known.shape == data.shape and np.array_equal(known, data)
+        if known is None or known.shape != data.shape:
+            return False
+        single = (
+            known.dtype.kind == data.dtype.kind
+        )  # doubles of NumPy, which programs observe in the default precision
+        return np.array_equal(known.astype(data.dtype) if single else known, data)
 
     def replaced(self, data: Mapping[str, Any]) -> tuple[Args, Kwargs]:
         """The arguments with other data."""
@@ -182,6 +197,11 @@ class Data:
         if hasattr(old, "dtype"):
             return self.bound.in_format(new, str(old.dtype).removeprefix("torch."))
         return new.tolist()
+
+
+def _are_one(found: list[Any]) -> bool:
+    """Whether arguments are one array, passed once or more. Equal numbers may be one object by chance."""
+    return len(found) == 1 or (hasattr(found[0], "dtype") and all(x is found[0] for x in found))
 
 
 Place = tuple[Any, ...]
