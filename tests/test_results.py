@@ -636,3 +636,22 @@ def test_mcmc_that_has_not_run(engine):
         )
         with pytest.raises(ppvi.ProgramError, match="this MCMC has no draws: let it run first"):
             ppvi.compare(engine.vi.posterior(objective(engine), engine.key(0), params(), draws=9), sampler)
+
+
+def trials(n, y=None):
+    p = ppl.sample("p", dist.Beta(xp.array(1.0), 1.0))
+    with ppl.plate("rows", 3):
+        ppl.sample("y", dist.Binomial(n, p), obs=y)
+
+
+@pytest.mark.parametrize("counts", [[5, 5, 5], [5, 7, 2]])
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_predictions_of_trials_whose_counts_are_an_argument(engine, counts):
+    with on(engine):
+        n, y = engine.array(np.int32(counts)), engine.array(np.float32([2, 1, 2]))
+        fit = engine.vi.approximate(trials, engine.key(0), n, y)
+        seen = fit.predict(draws=200).posterior_predictive["y"].values
+        report = ppvi.loo(fit)
+    assert (seen <= np.asarray(counts)).all()
+    assert seen.max() > 2
+    assert report is not None

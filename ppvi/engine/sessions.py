@@ -270,7 +270,8 @@ class Session(Generic[E]):
         with self.engine.drawing():
             site = self.scope.distribution(fn, infer.get("baseline_input"))
             named = self.chosen[name] if name in self.chosen else strategy_in(infer, name, where, site)
-            at = Place(name, where, site, strategies_of(name, site, named, where), named is not None)
+            able = strategies_of(name, site, named, where, self.scope.plain)
+            at = Place(name, where, site, able, named is not None)
             self.learning = self.learning or any(strategy.stateful for strategy in at.strategies)
             if any(strategy.relaxes for strategy in at.strategies):
                 self.relaxed.add(name)

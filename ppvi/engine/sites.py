@@ -176,10 +176,17 @@ def refuse_shape(name: str, shapes: Shapes, role: str, where: Callable[[], str],
         )
 
 
-def strategies_of(name: str, site: SiteDistribution, named: Any, where: str) -> tuple[Strategy, ...]:
-    """The strategies that a site may have: the one that the user has named, or those of its kind."""
+def strategies_of(
+    name: str, site: SiteDistribution, named: Any, where: str, plain: bool = False
+) -> tuple[Strategy, ...]:
+    """The strategies that a site may have: the one that the user has named, or those of its kind.
+
+    Of one that is simply drawn, the support is not asked for, which a Binomial whose count is traced cannot tell.
+    """
     if site.undrawable:
         raise StrategyError(f"site {name!r} ~ {site.name} at {where}: {site.undrawable}.")
+    if plain and named is None and site.peeled.has_enumerate_support:
+        return default_strategies(site) if site.has_rsample else (strategies.Reinforce(),)
     return default_strategies(site) if named is None else (_as_strategy(named, name, site, where),)
 
 
