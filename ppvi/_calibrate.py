@@ -67,8 +67,9 @@ def calibrate(
     It is about the inference on average over the prior, and not about the data that have been observed: `diagnose` is. A good
     one may still be wrong there, and one that is poor for wild data of a wide prior may be right.
 
-    **Raises** `ProgramError` if the data of an observed site are no argument of the model, or equal to several; if the guide
-    draws the same whatever the data, and there is no `refit`; and as `posterior` does.
+    **Raises** `ProgramError` if the model has a factor, for which nothing is drawn; if the data of an observed site are no
+    argument of the model, or equal to several; if the guide draws the same whatever the data, and there is no `refit`; and as
+    `posterior` does.
 
     Talts, Betancourt, Simpson, Vehtari and Gelman 2018; of variational fits, Yao, Vehtari, Simpson and Gelman 2018, section 3.
     """
@@ -88,9 +89,18 @@ def calibrate(
     args, kwargs = bare.data((), {}) if bare.args or bare.kwargs else (fit.args, dict(fit.kwargs))
     on_data = bare if bare.args or bare.kwargs else bare.on(*args, **kwargs)
     simulated = predict(on_data, key, fit.params, draws=data_sets, prior=True)
+    if group_of(simulated, "observed_data") is None:
+        raise ProgramError(
+            "calibrate: the model observes nothing that it could draw: it needs a site with obs=, in the place of a factor."
+        )
     data = Data(bare, args, kwargs, _group(simulated, "observed_data"))
     truths = {name: x[0] for name, x in _group(simulated, "prior").items()}
     drawn = {name: _group(simulated, "prior_predictive")[name][0] for name in data.observed}
+    if factors := _sites(fit, key, data) - truths.keys() - drawn.keys():
+        raise ProgramError(
+            f"calibrate: the model has the factors {listed(sorted(factors))}, which are part of its density, and from which "
+            f"nothing is drawn: its parameters are not drawn from what posteriors take for the prior."
+        )
     if refit is None:
         return Calibration.of(truths, _amortised(fit, key, data, drawn, draws))
     found, failed = dict[int, Draws](), list[str]()
@@ -104,6 +114,12 @@ def calibrate(
         raise ProgramError(f"calibrate: none of the data sets could be fitted. Of the first: {failed[0]}")
     posteriors = {name: np.stack([x[name] for x in found.values()]) for name in next(iter(found.values()))}
     return Calibration.of({name: x[list(found)] for name, x in truths.items()}, posteriors, failed)
+
+
+def _sites(fit: Fit, key: Any, data: Data) -> set[str]:
+    """Of the model, with a density."""
+    bound = estimator_of(fit.objectives[0])
+    return set(bound.many(key, fit.params, *data.given, 1, lambda p, q: dict(p.simulate().log_probs)))
 
 
 def _group(groups: Any, name: str) -> Draws:

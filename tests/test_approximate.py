@@ -348,6 +348,20 @@ def test_the_default_precision_stays(engine):
     assert jnp.zeros(()).dtype == jnp.float32
 
 
+def one(x):
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+    ppl.sample("x", dist.Normal(z, 1.0).expand([len(x)]).to_event(1), obs=x)
+
+
+def test_data_that_a_program_in_single_precision_holds():
+    """NumPyro's MCMC compiles the data in; JAX would then pass this very array of doubles on in single precision."""
+    x = np.asarray(POINTS, np.float64)
+    with on(NUMPYRO):
+        NUMPYRO.vi.nuts(one, NUMPYRO.key(0), x, num_warmup=5, num_samples=5, num_chains=1, progress=False)
+        fit = NUMPYRO.vi.approximate(one, NUMPYRO.key(0), x)
+    assert abs(float(fit.posterior().posterior["z"].mean()) - x.sum() / (len(x) + 1)) < 0.1
+
+
 @each_engine
 def test_equal_keys_give_equal_fits(engine):
     with on(engine):

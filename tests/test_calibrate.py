@@ -231,3 +231,52 @@ def test_mistakes_are_told(engine):
         other = engine.vi.fit(engine.vi.objective(elbo, doubled, fixed), engine.key(0), x, num_steps=2, progress=False)
         with pytest.raises(ppvi.ProgramError, match="'x' are no argument of the model"):
             ppvi.calibrate(other, progress=False)
+
+
+def scaled(n, y):
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+    ppl.sample("y", dist.Normal(z * n, 1.0).to_event(1), obs=y)
+
+
+def weighed(y):
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+    ppl.factor("y", -((z - y) ** 2).sum())
+
+
+@each_engine
+def test_which_argument_is_observed_has_to_be_known(engine):
+    """A covariate that is by chance equal to the data would be replaced with them."""
+    x, other = (engine.array(np.ones(3, np.float32)) for _ in range(2))
+    with on(engine):
+        bound = engine.vi.objective(elbo, scaled, lambda n, y: fixed(y))
+        fit = engine.vi.fit(bound, engine.key(0), x, other, num_steps=2, progress=False)
+        with pytest.raises(ppvi.ProgramError, match="or to several arguments"):
+            ppvi.calibrate(fit, progress=False)
+        fit = engine.vi.fit(engine.vi.objective(elbo, weighed, fixed), engine.key(0), x, num_steps=2, progress=False)
+        with pytest.raises(ppvi.ProgramError, match="observes nothing"):
+            ppvi.calibrate(fit, progress=False)
+
+
+def penalised(x):
+    z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+    ppl.factor("far", -((z - 2.0) ** 2))
+    ppl.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+@each_engine
+def test_a_factor_beside_data_is_no_prior_to_draw_from(engine):
+    with on(engine):
+        bound = engine.vi.objective(elbo, penalised, fixed)
+        fit = engine.vi.fit(bound, engine.key(0), engine.array(np.float32(0.5)), num_steps=2, progress=False)
+        with pytest.raises(ppvi.ProgramError, match="the factors 'far'"):
+            ppvi.calibrate(fit, progress=False)
+
+
+def test_doubles_of_numpy_are_found():
+    """Which NumPyro's programs observe in single precision."""
+    x = np.random.default_rng(0).normal(size=ROWS)
+    assert x.dtype == np.float64
+    with on(NUMPYRO):
+        bound = NUMPYRO.vi.objective(elbo, model, guide)
+        fit = NUMPYRO.vi.fit(bound, NUMPYRO.key(0), x, num_steps=2, params={"how": exact()}, progress=False)
+        assert ppvi.calibrate(fit, data_sets=10, progress=False).verdict == "good"

@@ -36,8 +36,11 @@ def _double(args: Args, kwargs: Kwargs) -> Iterator[Data]:
 
 
 def _doubled(x: Any) -> Any:
-    """Loops, as in `odeint`, refuse single numbers beside double ones."""
-    return jnp.asarray(x, float) if isinstance(x, jax.Array | np.ndarray) and x.dtype == np.float32 else x
+    """Loops, as in `odeint`, refuse single numbers beside double ones. Arrays of NumPy are copied: one that a program compiled
+    in single precision holds, as NumPyro's MCMC does, JAX 0.10.2 passes to all others in that precision."""
+    if isinstance(x, jax.Array | np.ndarray) and x.dtype == np.float32:
+        return jnp.asarray(x, float)
+    return x.copy() if isinstance(x, np.ndarray) else x
 
 
 def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
