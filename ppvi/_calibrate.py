@@ -17,7 +17,6 @@ from ppvi._calibration import Calibration
 from ppvi._doors import count, described, flag, function, listed
 from ppvi._fitted import Fit
 from ppvi._options import door
-from ppvi._predict import predict
 from ppvi.engine._arviz import group_of
 from ppvi.engine.handles import Handle
 from ppvi.engine.protocol import Args, Kwargs
@@ -84,11 +83,10 @@ def calibrate(
     if refit is not None:
         function("calibrate: refit", refit, "It is refit(model, key, *args, **kwargs), and returns a fit.")
     elif fit.approximated is not None:
-        refit = importlib.import_module(f"ppvi.{bare.engine.name.lower()}").approximate
+        refit = importlib.import_module(f"ppvi.{bare.engine.name}").approximate
     key = bare.engine.fixed_key(fit.state.step) if key is None else key
     args, kwargs = bare.data((), {}) if bare.args or bare.kwargs else (fit.args, dict(fit.kwargs))
-    on_data = bare if bare.args or bare.kwargs else bare.on(*args, **kwargs)
-    simulated = predict(on_data, key, fit.params, draws=data_sets, prior=True)
+    simulated = fit.predict(key, draws=data_sets, particles=1, prior=True)
     if group_of(simulated, "observed_data") is None:
         raise ProgramError(
             "calibrate: the model observes nothing that it could draw: it needs a site with obs=, in the place of a factor."

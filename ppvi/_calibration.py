@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from ppvi._tables import render
+from ppvi._tables import entries, render
 
 ALARM = 1e-3
 """How often all of a report calls posteriors poor that are right."""
@@ -71,7 +71,7 @@ class Calibration:
         told = b"".join(np.ascontiguousarray(x).tobytes() for x in truths.values())
         rng = np.random.default_rng(zlib.crc32(told))  # another one in each report
         ranks = {name: _ranks(truths[name], draws[name], rng) for name in sorted(truths.keys() & draws.keys())}
-        rows = [_row(name, u) for name, x in ranks.items() for name, u in _numbers(name, x)]
+        rows = [_row(name, u) for name, u in entries(ranks)]
         return cls(tuple(sorted(rows, key=lambda row: row.p)), ranks, tuple(failed or ()))
 
     @property
@@ -128,11 +128,6 @@ def _ranks(truth: np.ndarray, draws: np.ndarray, rng: np.random.Generator) -> np
     below = (draws < truth[:, None]).sum(1)
     equal = (draws == truth[:, None]).sum(1)
     return (below + rng.uniform(size=truth.shape) * (equal + 1)) / (draws.shape[1] + 1)
-
-
-def _numbers(name: str, ranks: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    for place in np.ndindex(ranks.shape[1:]):
-        yield name + (f"[{','.join(map(str, place))}]" if place else ""), ranks[(slice(None), *place)]
 
 
 def _row(name: str, u: np.ndarray) -> Row:

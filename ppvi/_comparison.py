@@ -11,6 +11,7 @@ import numpy as np
 
 from ppvi._doors import close_to, listed
 from ppvi._losses import Course
+from ppvi._tables import entry, render, wrapped
 from ppvi.errors import ProgramError
 
 if TYPE_CHECKING:  # which takes seconds to import
@@ -41,7 +42,7 @@ class Marginal:
 
     @property
     def name(self) -> str:
-        return f"{self.site}[{','.join(map(str, self.place))}]" if self.place else self.site
+        return entry(self.site, self.place)
 
     @property
     def sd_ratio(self) -> float:
@@ -217,8 +218,6 @@ class Comparison:
 
     def _table(self, title: str, rows: list[tuple[str, list[tuple[Beside, Marginal]]]]) -> str:
         """Marginals, each with a row for every posterior that has it."""
-        from ppvi._tables import render
-
         own = ["posterior"] if len(self.posteriors) > 1 else []
         lines = [
             [label if i == 0 else "", *([posterior.name] if own else []), *_numbers(m, i == 0)]
@@ -229,14 +228,10 @@ class Comparison:
 
     def _summary(self, title: str) -> str:
         """The worst of each posterior."""
-        from ppvi._tables import render
-
         rows = [(x.name, x.worst.name, *_numbers(x.worst, False)[2:], _k_hat(x), _course(x)) for x in self.posteriors]
         return render(title, ("", "worst\nmarginal", *HEADER, "k-hat", "loss"), rows, numbers=True)
 
     def _sentences(self) -> Iterator[str]:
-        from ppvi._tables import wrapped
-
         if len(self.posteriors) == 1:
             yield from map(wrapped, self.only.sentences())
         else:

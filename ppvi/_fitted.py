@@ -59,11 +59,10 @@ class Approximated:
         near = [f"{x:.5g}" for x in self.bounds[1:] if x > self.bounds[0] - FAR]
         others = f", those of others {', '.join(near)}" if near else ""
         untried = f"; not tried non-centred: {', '.join(self.untried)}" if self.untried else ""
-        several = len(self.weights) > 1
-        mixture = (
-            f"a mixture of {len(self.weights)} Gaussians of weights {', '.join(f'{w:.2g}' for w in self.weights)}; "
-        )
-        return f"{said}{mixture if several else ''}bound {self.bounds[0]:.5g}{others}{untried}"
+        if len(self.weights) > 1:
+            weights = ", ".join(f"{w:.2g}" for w in self.weights)
+            said += f"a mixture of {len(self.weights)} Gaussians of weights {weights}; "
+        return f"{said}bound {self.bounds[0]:.5g}{others}{untried}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,24 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 WIDTH = 80
 """Where there is no terminal, or a narrower one."""
+
+
+def entry(name: str, place: Sequence[int]) -> str:
+    """The name of an entry of an array, as `beta[0,1]`; of a number its own."""
+    return f"{name}[{','.join(map(str, place))}]" if place else name
+
+
+def entries(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Of arrays `(n, *shape)` each entry by its name, `(n,)`."""
+    for name, x in arrays.items():
+        for place in np.ndindex(*x.shape[1:]):
+            yield entry(name, place), x[(slice(None), *place)]
 
 
 def width() -> int:

@@ -52,9 +52,9 @@ def mixed(found: Sequence[Gaussian], seed: int) -> Mixture:
     speak of is left out, and is alone if it is the highest.
     """
     found = sorted(found, key=lambda x: x.losses[-1])
-    if not all(x.settled and x.factor is None for x in found[:1]):
-        return Mixture(found[:1], np.ones(1), -float(found[0].losses[-1]))
     parts = [x for x in found if x.settled and x.factor is None]
+    if not parts or parts[0] is not found[0]:
+        return Mixture(found[:1], np.ones(1), -float(found[0].losses[-1]))
     bounds, densities = -np.array([x.losses[-1] for x in parts]), _densities(parts, seed)
     weights = _normal(bounds)
     for _ in range(ROUNDS):

@@ -7,15 +7,17 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib.util import find_spec
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from ppvi._tables import entries
 from ppvi.cli.failures import InputError
 from ppvi.cli.options import Course, Question, command_line
 from ppvi.cli.runs import Run
-from ppvi.cli.summaries import HEADER, rows_of
+from ppvi.cli.summaries import HEADER, rows_of, variables_of
 from ppvi.cli.tables import is_number
 from ppvi.engine._arviz import group_of, read
 
@@ -152,16 +154,7 @@ def _losses(figure: Any, data: Any) -> None:
 
 def _panels(data: Any) -> list[tuple[str, np.ndarray]]:
     """The first marginals by name, each with its draws."""
-    group = group_of(data, "posterior")
-    found: list[tuple[str, np.ndarray]] = []
-    for name, x in {} if group is None else group.data_vars.items():
-        values = x.values.reshape(-1, *x.shape[2:])
-        for place in np.ndindex(*values.shape[1:]):
-            label = f"{name}[{','.join(map(str, place))}]" if place else str(name)
-            found.append((label, values[(slice(None), *place)]))
-            if len(found) == PANELS:
-                return found
-    return found
+    return list(islice(entries(variables_of(data)), PANELS))
 
 
 def _marginals(figure: Any, panels: Sequence[tuple[str, np.ndarray]], rows: int) -> None:

@@ -25,6 +25,7 @@ from ppvi._doors import listed
 from ppvi.cli.failures import InputError
 from ppvi.cli.options import Course, Question
 from ppvi.cli.problems import Problem, problem_of
+from ppvi.cli.sources import split
 from ppvi.engine._arviz import read, saved
 from ppvi.engine.memory import LARGE, numbers_in
 from ppvi.fit import Fit
@@ -194,15 +195,11 @@ def _from_here(question: Question, home: Path) -> Question:
     """A question whose files are found from wherever the command runs."""
     fields = asdict(question)
     for name in ("program", "guide", "objective"):
-        if (text := fields[name]) and not Path(_file(text)).exists() and (home / _file(text)).exists():
-            fields[name] = str(home / text)
+        if text := fields[name]:
+            file, _ = split(text, "")
+            fields[name] = str(home / text) if not file.exists() and (home / file).exists() else text
     fields["data"] = [str(home / x) if not Path(x).exists() else x for x in question.data]
     return Question(**fields)
-
-
-def _file(text: str) -> str:
-    head, _, name = text.rpartition(":")
-    return head if head and name.isidentifier() else text
 
 
 def _digests(files: Iterable[str]) -> dict[str, str]:

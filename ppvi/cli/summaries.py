@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ppvi._tables import render
+from ppvi._tables import entries, render
 from ppvi.engine._arviz import group_of
 
 HEADER = ("site", "mean", "sd", "5%", "95%")
@@ -25,7 +25,7 @@ def summary_of(data: Any) -> dict[str, dict[str, Any]]:
     """By name of a site: mean, sd and quantiles, in lists of the shape of the site; those of very large sites are in files
     alone."""
     found: dict[str, dict[str, Any]] = {}
-    for name, x in _variables(data).items():
+    for name, x in variables_of(data).items():
         if x[0].size > LARGE:
             continue
         low, high = np.quantile(x, (0.05, 0.95), axis=0)
@@ -37,13 +37,11 @@ def summary_of(data: Any) -> dict[str, dict[str, Any]]:
 def rows_of(data: Any, most: int) -> tuple[list[tuple[str, ...]], int]:
     """One row for each scalar, of at most so many, and how many there are beyond."""
     found: list[tuple[str, ...]] = []
-    variables = _variables(data)
-    for name, x in variables.items():
-        for place in itertools.islice(np.ndindex(*x.shape[1:]), most - len(found)):
-            draws = x[(slice(None), *place)].astype(float)
-            numbers = (draws.mean(), draws.std(), *np.quantile(draws, (0.05, 0.95)))
-            label = f"{name}[{','.join(map(str, place))}]" if place else name
-            found.append((label, *shown(numbers, float(draws.std()))))
+    variables = variables_of(data)
+    for name, x in itertools.islice(entries(variables), most):
+        draws = x.astype(float)
+        numbers = (draws.mean(), draws.std(), *np.quantile(draws, (0.05, 0.95)))
+        found.append((name, *shown(numbers, float(draws.std()))))
     return found, sum(x[0].size for x in variables.values()) - len(found)
 
 
@@ -61,7 +59,8 @@ def text_of(data: Any, title: str = "posterior") -> str:
     return render(title, HEADER, rows, numbers=True) + (f"\nand {left} more" if left else "")
 
 
-def _variables(data: Any) -> dict[str, np.ndarray]:
+def variables_of(data: Any) -> dict[str, np.ndarray]:
+    """The draws of a posterior by site, `(draw, *shape)`."""
     group = group_of(data, "posterior")
     variables = {} if group is None else group.data_vars
     return {str(name): x.values.reshape(-1, *x.shape[2:]) for name, x in variables.items()}

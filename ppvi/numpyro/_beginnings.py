@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
@@ -71,12 +71,7 @@ def first_run(
     def run(token: jax.Array | None) -> Start:
         def start(**options: Any) -> Session:
             engine = NumPyroPrograms(token=token, modules=Modules(known, makes=True))
-            options |= {
-                "parameters": Found(engine),
-                "repeats": ONCE,
-                "log_probs": lambda *site: engine.traced(unseen(*site)),
-            }
-            return Session(engine, given, formula.strategies, scope_of(key, plain=True), **options)
+            return finding(engine, key, given, formula.strategies, **options)
 
         _, session = evaluate(formula, start, args, kwargs)
         parameters: Any = session.parameters
@@ -88,6 +83,18 @@ def first_run(
         return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((start.params, start.modules)))
 
     return tracing_draws(run, is_known)
+
+
+def finding(
+    engine: NumPyroPrograms, key: jax.Array, given: Params, strategies: Mapping[str, Any], **options: Any
+) -> Session:
+    """A session that finds parameters and looks at data, without densities, in which what is drawn is as the engine has it."""
+    options |= {
+        "parameters": Found(engine),
+        "repeats": ONCE,
+        "log_probs": lambda *site: engine.traced(unseen(*site)),
+    }
+    return Session(engine, given, strategies, scope_of(key, plain=True), **options)
 
 
 def tracing_draws(run: Callable[[jax.Array | None], T], is_known: Callable[[T], bool] = lambda found: True) -> T:

@@ -17,13 +17,11 @@ from ppvi._options import door
 from ppvi.engine.labels import Labels
 from ppvi.engine.mcmc import Look, gathered, looked_at, of_model, refuse_options, starting
 from ppvi.engine.minibatches import Whole
-from ppvi.engine.sessions import Session
-from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import ProgramError
-from ppvi.numpyro._beginnings import Found, tracing_draws
+from ppvi.numpyro._beginnings import finding, tracing_draws
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._handlers import AllRows
-from ppvi.numpyro._programs import NumPyroPrograms, as_key, known, scope_of
+from ppvi.numpyro._programs import NumPyroPrograms, as_key, known
 
 if TYPE_CHECKING:  # which takes seconds to import
     from ppvi.engine._arviz import ArviZData
@@ -43,14 +41,7 @@ def looking(key: jax.Array, look: Look) -> None:
     """In a session in which a model runs once, on all rows, for its data to be looked at."""
 
     def run(token: jax.Array | None) -> None:
-        engine = NumPyroPrograms(token=token)
-        options = {
-            "parameters": Found(engine),
-            "repeats": ONCE,
-            "log_probs": lambda *site: engine.traced(unseen(*site)),
-            "plate_rows": Whole(),
-        }
-        look(Session(engine, {}, {}, scope_of(key, plain=True), **options))
+        look(finding(NumPyroPrograms(token=token), key, {}, {}, plate_rows=Whole()))
 
     tracing_draws(run)
 
