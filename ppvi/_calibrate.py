@@ -17,6 +17,7 @@ from ppvi._calibration import Calibration
 from ppvi._doors import count, described, flag, function, listed
 from ppvi._fitted import Fit
 from ppvi._options import door
+from ppvi._predict import simulated
 from ppvi.engine._arviz import group_of
 from ppvi.engine.handles import Handle
 from ppvi.engine.protocol import Args, Kwargs
@@ -86,14 +87,14 @@ def calibrate(
         refit = importlib.import_module(f"ppvi.{bare.engine.name}").approximate
     key = bare.engine.fixed_key(fit.state.step) if key is None else key
     args, kwargs = bare.data((), {}) if bare.args or bare.kwargs else (fit.args, dict(fit.kwargs))
-    simulated = fit.predict(key, draws=data_sets, particles=1, prior=True)
-    if group_of(simulated, "observed_data") is None:
+    bare.engine.refuse_transformed("calibrate")
+    made = simulated(bare, key, fit.params, args, kwargs, data_sets)
+    if not made["observed_data"]:
         raise ProgramError(
             "calibrate: the model observes nothing that it could draw: it needs a site with obs=, in the place of a factor."
         )
-    data = Data(bare, args, kwargs, _group(simulated, "observed_data"))
-    truths = {name: x[0] for name, x in _group(simulated, "prior").items()}
-    drawn = {name: _group(simulated, "prior_predictive")[name][0] for name in data.observed}
+    data, truths = Data(bare, args, kwargs, made["observed_data"]), made["prior"]
+    drawn = {name: made["prior_predictive"][name] for name in data.observed}
     if factors := _sites(fit, key, data) - truths.keys() - drawn.keys():
         raise ProgramError(
             f"calibrate: the model has the factors {listed(sorted(factors))}, which are part of its density, and from which "
@@ -127,27 +128,25 @@ def _group(groups: Any, name: str) -> Draws:
 
 
 def _amortised(fit: Fit, key: Any, data: Data, drawn: Draws, draws: int) -> Draws:
-    """Draws of the guide given each data set, `(data set, draw, *shape)`."""
-    bound, count = estimator_of(fit.objectives[0]), len(next(iter(drawn.values())))
+    """Draws of the guide given each data set, `(data set, draw, *shape)`; by one key, what draws the same given another data
+    set does not take the data."""
+    bound, number = estimator_of(fit.objectives[0]), len(next(iter(drawn.values())))
 
-    def of(p: Handle, q: Handle, given: Mapping[str, Any]) -> Any:
-        args, kwargs = data.replaced(given)
-        return replicate(draws, lambda: dict(q.bind(*args, **kwargs).simulate()))
+    def asked(drawn: Draws, draws: int) -> Draws:
+        def of(p: Handle, q: Handle, given: Mapping[str, Any]) -> Any:
+            args, kwargs = data.replaced(given)
+            return replicate(draws, lambda: dict(q.bind(*args, **kwargs).simulate()))
 
-    found = bound.many(bound.another(key), fit.params, *data.given, count, of, drawn, particles=draws)
-    found = {name: np.asarray(x) for name, x in found.items()}
-    if all(_is_one(x) for x in found.values()):
+        found = bound.many(bound.another(key), fit.params, *data.given, number, of, drawn, particles=draws)
+        return {name: np.asarray(x) for name, x in found.items()}
+
+    ours, others = asked(drawn, 1), asked({name: np.roll(x, 1, 0) for name, x in drawn.items()}, 1)
+    if all(np.array_equal(x, others[name]) for name, x in ours.items()):
         raise ProgramError(
             "calibrate: the guide draws the same whatever the data, so that it is a fit of one data set: say how others are "
             "fitted, as by refit=lambda model, key, *args: vi.fit(bound, key, *args, num_steps=2000)."
         )
-    return found
-
-
-def _is_one(draws: np.ndarray) -> bool:
-    """Whether the means of draws given several data sets differ by their standard errors only."""
-    errors = draws.std(1).mean(0) / np.sqrt(draws.shape[1])
-    return bool((draws.mean(1).std(0) <= 2 * errors).all())
+    return asked(drawn, draws)
 
 
 def _anew(refit: Refit, model: Model, key: Any, data: tuple[Args, Kwargs], draws: int) -> Draws:

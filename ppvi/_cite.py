@@ -28,7 +28,7 @@ def of_fit(fit: Fit) -> Iterator[str]:
     for objective in fit.objectives:
         data = (objective.args, objective.kwargs) if objective.args or objective.kwargs else (fit.args, fit.kwargs)
         bare = objective.on()
-        yield from of_objective(objective, _explained(bare, fit.params, *data))
+        yield from of_objective(objective, _explained(bare, fit.params, *data), stepped=fit.approximated is None)
     if fit.approximated is not None:
         yield from METHODS["approximate"]
         if len(fit.approximated.weights) > 1:
@@ -39,15 +39,18 @@ def of_fit(fit: Fit) -> Iterator[str]:
         yield from METHODS["averages"]
 
 
-def of_objective(objective: Objective, explained: Explanation | None = None) -> Iterator[str]:
-    """Keys of the papers behind an objective: with the strategies that are named, and those of what was explained of it."""
+def of_objective(objective: Objective, explained: Explanation | None = None, stepped: bool = True) -> Iterator[str]:
+    """Keys of the papers behind an objective: with the strategies that are named, and those of what was explained of it.
+
+    Where no step has been taken by its gradient (`stepped`), no strategy has been of use.
+    """
     yield from METHOD
     yield from OBJECTIVES.get(name_of(objective.program) or "", ())
     used = [str(strategy) for strategy in objective.strategies.values()]
-    if explained is not None:
+    if explained is not None and stepped:
         used += [site.strategy for site in explained.sites]
-        if explained.summed:
-            yield from METHODS["summed out"]
+    if explained is not None and explained.summed:
+        yield from METHODS["summed out"]
     for word in re.findall(r"\w+", " ".join(used)):
         yield from STRATEGIES.get(word, ())
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # which takes seconds to import
 LONG = 8
 """Sites of more entries are told of by the worst of them."""
 
+MIXED = 1.05
+"""R-hat above which chains have not mixed; Vehtari et al. 2021 have 1.01 for those that are kept."""
+
 SHOWN = 16
 """Rows of marginals that are printed."""
 
@@ -120,6 +123,10 @@ class Reference:
 
     def __str__(self) -> str:
         chains = "one chain, no R-hat" if math.isnan(self.r_hat) else f"R-hat <= {self.r_hat:.3f}"
+        if self.r_hat > MIXED:
+            chains += (
+                f" (above {MIXED}: its chains have not mixed, so that it is no reference yet: run them for longer)"
+            )
         more = "" if self.divergences is None else f", {self.divergences} divergence{'s' * (self.divergences != 1)}"
         gap = " (where the sampler cannot go its draws have a gap: it may be the reference that is wrong)"
         return f"{self.name}: {chains}, ESS >= {self.ess:.0f}{more}{gap if self.divergences else ''}"
@@ -297,6 +304,8 @@ def _numbers(m: Marginal, with_reference: bool) -> list[str]:
 def _k_hat(posterior: Beside) -> str:
     if posterior.k_hat is None or posterior.threshold is None:
         return "-"
+    if posterior.k_hat == -math.inf:
+        return "none"
     return f"{posterior.k_hat:.2f}{'' if posterior.k_hat < posterior.threshold else ' (!)'}"
 
 
@@ -316,6 +325,10 @@ def _of_weights(k_hat: float | None, limit: float | None) -> str:
     """What k-hat says, and what it cannot say."""
     if k_hat is None or limit is None:
         return "none, so that nothing is known of the fit but its marginals"
+    if k_hat == -math.inf:
+        return (
+            "all are one, but for rounding, so that there is no tail and nothing that they would correct where it draws"
+        )
     if not k_hat < limit:
         return f"PSIS k-hat {k_hat:.2f}, not below {limit:.2f}: they do not correct this fit, at this number of draws"
     return (

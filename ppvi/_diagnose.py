@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +16,14 @@ from ppvi._diagnosis import Diagnosis, Finding, Verdict
 from ppvi._doors import count, described, listed
 from ppvi._draws import posterior
 from ppvi._fitted import Fit
+from ppvi._freed import Freed, like_all
 from ppvi._given import draws_of, log_weights_of
 from ppvi._loo import loo, masked_out
 from ppvi._ops import as_numpy
 from ppvi._options import door
 from ppvi._predict import predict
 from ppvi.approximate import Guides, LogJoint, on_fixed_supports, starts
-from ppvi.approximation import Chains, Mode, apart, chained, climbs, log_det, whitened
+from ppvi.approximation import Chains, basins, chained, whitened
 from ppvi.checks.tails import pareto_shape, threshold
 from ppvi.engine._arviz import group_of, variable
 from ppvi.engine.memory import LARGE, abreast, numbers_in
@@ -56,11 +56,9 @@ RARE = 0.005
 STARTS = 4
 """From which modes are climbed to."""
 
-REACH = 1.5
-"""Times the distance of the farthest draw: what is farther from their mean is not among them."""
-
-LIKE = -3.0
-"""The logarithm of a mode's mass, by the fit's own, from which on it is said."""
+LIKE, LACKING = 0.05, 0.1
+"""The share of the mass from which on a mode is missed where a tenth of that, at most, is among the draws; and what may be
+lacking of any mode, where the mass is known well."""
 
 
 @door
@@ -80,7 +78,8 @@ def diagnose(
       are, and others move towards it: the Wasserstein distance of the worst marginal from where they have gone, in standard
       deviations, is the number. It is nearly a lower bound of the error. Chains leave a guide that is far too narrow, which
       importance weights need not show. Finite sites are summed out of the density, exactly.
-    - *modes*: the modes that are climbed to from elsewhere, which chains do not find.
+    - *modes*: those that are climbed to from the draws and from elsewhere, and whether each has the share of the draws that it
+      has of the mass, which chains do not change.
     - *weights*: the Pareto shape k-hat of p(x, z) / q(z), whether so many of them can be averaged, and their effective number
       (Vehtari et al. 2024).
     - *course*: whether the loss had settled.
@@ -89,7 +88,7 @@ def diagnose(
       be wrong.
 
     The verdict is that of chains and modes: poor where a marginal is more than 0.2 standard deviations off, or unsure where
-    chains cannot be run, have not moved, or are too few to tell, and where there may be another mode of like mass.
+    chains cannot be run, have not moved, or are too few to tell, and where a mode has not its share of the draws.
 
     **Arguments**
 
@@ -146,36 +145,6 @@ def _seen(fit: Fit, key: Any, draws: int, on: Objective | None) -> Seen:
 # Chains and modes ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Freed:
-    """A model's continuous sites in unconstrained space."""
-
-    density: LogJoint
-    sites: Mapping[str, tuple[Any, tuple[int, ...]]]
-    """In the order of points: a bijection from unconstrained space, and the shape there."""
-    points: np.ndarray
-    """The fit's draws, `(draw, dimension)`, of which those are left out that are not finite there."""
-
-    @functools.cached_property
-    def scale(self) -> np.ndarray:
-        """A Cholesky factor of the draws' covariance, or where they are too few for one, their standard deviations."""
-        center, sizes = self.points.mean(0), self.points.std(0)
-        sizes = np.where(sizes > 0, sizes, 1e-3 * (1 + np.abs(center)))
-        if len(self.points) < 5 * len(sizes):
-            return sizes
-        unit = (self.points - center) / sizes
-        return sizes[:, None] * np.linalg.cholesky(unit.T @ unit / len(unit) + 1e-6 * np.eye(len(sizes)))
-
-    def sites_at(self, points: np.ndarray) -> dict[str, np.ndarray]:
-        ends = np.cumsum([math.prod(shape) for _, shape in self.sites.values()])
-        parts = np.split(points, ends[:-1], axis=1)
-        array, like = self.density.guides.array, self.density.like
-        return {
-            name: as_numpy(onto(array(part.reshape(-1, *shape), like)))
-            for part, (name, (onto, shape)) in zip(parts, self.sites.items(), strict=True)
-        }
-
-
 def _freed(seen: Seen, guides: Guides, data: Data, params: Params, num_chains: int) -> Freed:
     """**Raises** `ProgramError` where there is no such space."""
     engine, model = seen.objective.engine, guides.whole(seen.objective.model)
@@ -211,7 +180,7 @@ def _by_chains(seen: Seen, num_chains: int) -> tuple[Finding, Comparison | None,
             found = chained(freed.density.each, start, freed.scale, rng)
             half = len(found.states) // 2
             parts = [freed.sites_at(x.reshape(-1, x.shape[-1])) for x in (found.states[:half], found.states[half:])]
-            modes = _modes(freed)
+            modes = _modes(freed, found.states[-1], rng)
     except (EngineError, StrategyError, ProgramError) as error:
         said = f"cannot be run: {str(error).rstrip('.')}"
         unknown = Finding(
@@ -228,7 +197,7 @@ def _starts(freed: Freed, rng: np.random.Generator) -> np.ndarray:
     """Draws at which the density is finite, as many as there are chains."""
     points, count = freed.points, freed.density.count
     if len(points):
-        points = points[rng.choice(len(points), min(count, len(points)), replace=False)]
+        points = like_all(points, min(count, len(points)), rng)
         points = points[np.isfinite(freed.density.each(points)[0])]
     if len(points) < count / 2:
         raise ProgramError("the model has no mass at most of what the fit draws")
@@ -268,33 +237,42 @@ def _of_chains(found: Chains, comparison: Comparison, between: Comparison, riche
     return Finding("chains", worst.wasserstein, verdict, said, CHAINS_BLIND, then, decides=True)
 
 
-def _modes(freed: Freed) -> Finding:
-    """Modes elsewhere, with the mass that their curvature says, beside that of the fit's own."""
-    density, size = freed.density, freed.points.shape[1]
-    if size > DIMENSIONS:
-        said = f"not looked for in {size:,} dimensions"
-        return Finding("modes", None, "unsure", said, MODES_BLIND)
-    center = freed.points.mean(0)
-    own, *found = climbs(density.each, [center, *starts(density, STARTS, 0)])
-
-    def away(x: np.ndarray) -> Any:
-        return np.linalg.norm(whitened(freed.scale, x - center), axis=-1)
-
-    reach = REACH * away(freed.points).max()
-    others = [x for x in found if x.concave and apart(x.point, own.point, own.scale) and away(x.point) > reach]
-    masses = [_mass(mode) - _mass(own) for mode in others]
-    best = max(masses, default=-math.inf)
-    if best < LIKE:
-        said = f"{STARTS} starts lead to none of like mass beyond the fit's draws"
-        return Finding("modes", None, "good", said, MODES_BLIND, decides=True)
-    said = f"one beyond all draws of the fit, of exp({best:.1f}) times the mass by its curvature"
+def _modes(freed: Freed, chains: np.ndarray, rng: np.random.Generator) -> Finding:
+    """How the fit's draws are shared among the modes that are climbed to, and how the posterior's mass is."""
+    if (size := freed.points.shape[1]) > DIMENSIONS:
+        return Finding("modes", None, "unsure", f"not looked for in {size:,} dimensions", MODES_BLIND)
+    found = basins(freed.density.each, _begun(freed, chains), rng)
+    if found is None:
+        return Finding("modes", None, "unsure", "none was found to climb to", MODES_BLIND)
+    if len(found.modes) == 1:
+        return Finding("modes", 0.0, "good", "all climbs lead to one", MODES_BLIND, decides=True)
+    drawn = found.shares(freed.points).mean(0)
+    lacking = found.masses - drawn
+    missed = (found.masses > LIKE) & (drawn < found.masses / 10)
+    far = found.sure and lacking.max() > LACKING
+    worst = int(np.argmax(np.where(missed, 1, 0) + lacking))
+    how = "importance weights" if found.sure else "its curvature"
+    mass = f"{found.masses[worst]:.0%} of the mass, by {how}"
+    said = f"of {len(found.modes)}, one has {mass}, and {drawn[worst]:.0%} of the draws"
+    verdict: Verdict = "unsure" if missed.any() or far else "good"
     then = "if it is the same but for labels, order them in the model; else take a guide with several modes"
-    return Finding("modes", best, "unsure", said, MODES_BLIND, then, decides=True)
+    then = then if verdict == "unsure" else ""
+    return Finding("modes", float(lacking[worst]), verdict, said, MODES_BLIND, then, decides=True)
 
 
-def _mass(mode: Mode) -> float:
-    """Laplace's approximation of log of the integral around a mode, but for a constant."""
-    return mode.log_density + log_det(mode.scale)
+def _begun(freed: Freed, chains: np.ndarray) -> Sequence[np.ndarray]:
+    """Points to climb from: the mean of the draws, the one of them where the density is highest beside a Gaussian's, ends of
+    chains that are far from one another, and starts elsewhere."""
+    points, center = freed.points, freed.points.mean(0)
+    away = whitened(freed.scale, points - center)
+    gains = freed.density.each(points)[0] + (away**2).sum(1) / 2
+    ends, chosen = whitened(freed.scale, chains - center), [center, points[int(np.nanargmax(gains))]]
+    nearest = np.full(len(ends), np.inf)
+    for _ in range(STARTS // 2):
+        last = whitened(freed.scale, chosen[-1] - center)
+        nearest = np.minimum(nearest, np.linalg.norm(ends - last, axis=1))
+        chosen.append(chains[int(nearest.argmax())])
+    return [*chosen, *starts(freed.density, STARTS, 0)]
 
 
 # Other looks ---------------------------------------------------------------------------------------------------------------
@@ -308,6 +286,8 @@ def _weights(drawn: Any) -> Finding:
     if all(np.ptp(x, 1).max() == 0 for x in draws_of(drawn).values()):
         return Finding("weights", None, "unsure", "the fit has one draw, again and again", blind)
     k, limit = pareto_shape(log_weights), threshold(log_weights.size)
+    if k == -math.inf:
+        return Finding("weights", None, "good", "all are one, but for rounding: there is nothing to correct", blind)
     weights = np.exp(log_weights - log_weights.max())
     share = float(weights.sum() ** 2 / (weights**2).sum() / weights.size)
     if k < limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from ppvi.engine.calls import own_options, refuse_laplace
 from ppvi.engine.gathering import Groups, Told, made_by, observed
 from ppvi.engine.handles import Handle
 from ppvi.engine.labels import Labels
+from ppvi.engine.memory import LARGE
 from ppvi.engine.pieces import Wanted
 from ppvi.engine.protocol import Args, Estimator, Kwargs, Params
 from ppvi.errors import FiniteSiteError, ProgramError
@@ -37,7 +39,7 @@ def posterior(
     temperature: int = 1,
     probs: bool = False,
     program: Callable[[Program, Program], Program] | None = None,
-    log_likelihood: bool = True,
+    log_likelihood: bool | None = None,
     coords: Mapping[str, Any] | None = None,
     dims: Mapping[str, Any] | None = None,
     **kwargs: Any,
@@ -56,8 +58,8 @@ def posterior(
       `(*batch, K)`.
     - `program`: takes the model and the guide to the program to draw from, the guide itself by default; such as
       `lambda p, q: ppvi.marginal(q, ["x"], reverse, 5)`, whose importance weights need not know the auxiliary sites.
-    - `log_likelihood`: whether the log density of every observation at every draw is kept, which `az.loo` and `ppvi.loo` read,
-      and which of many data is large.
+    - `log_likelihood`: whether the log density of every observation at every draw is kept, which `az.loo` and `ppvi.loo` read;
+      by default where that is 10^8 numbers at most, of 1,000 draws 100,000 observations.
     - `coords`: labels by the name of an axis; an axis has the name of its plate.
     - `dims`: site -> names of all its axes, or of those that are no plate's.
 
@@ -104,7 +106,7 @@ def drawn(
     temperature: int = 1,
     probs: bool = False,
     program: Callable[[Program, Program], Program] | None = None,
-    log_likelihood: bool = True,
+    log_likelihood: bool | None = None,
     coords: Mapping[str, Any] | None = None,
     dims: Mapping[str, Any] | None = None,
 ) -> Groups:
@@ -117,7 +119,8 @@ def drawn(
             f"posterior: temperature is 1, for draws, or 0, for the most probable values, not {described(temperature)}."
         )
     flag("posterior: probs", probs)
-    flag("posterior: log_likelihood", log_likelihood)
+    if log_likelihood is not None:
+        flag("posterior: log_likelihood", log_likelihood)
     if program is not None:
         function("posterior: program=", program, of=("model", "guide"))
     groups, bound = Groups(Told(), Labels(dims, coords)), estimator_of(objective)
@@ -138,14 +141,18 @@ def drawn(
 
     def at(p: Handle, choices: Mapping[str, Array]) -> dict[str, Any]:
         found = groups.told.at(p, choices)
-        return found if log_likelihood else {**found, "log_likelihood": {}}
+        return found if keeps(found["log_likelihood"]) else {**found, "log_likelihood": {}}
+
+    def keeps(densities: Mapping[str, Array]) -> bool:
+        few = draws * sum(math.prod(x.shape) for x in densities.values()) <= LARGE
+        return few if log_likelihood is None else log_likelihood
 
     left_out = list[bool]()
     found = bound.many(key, params, args, kwargs, draws, draw, particles=particles)
     extra: dict[str, Any] = {}
     marginal: dict[str, np.ndarray] | None = None
     if left_out:
-        wanted = Wanted(temperature, log_likelihood)
+        wanted = Wanted(temperature, log_likelihood is not False)
         rest = bound.completed(bound.another(key), params, args, kwargs, draws, found["sites"], wanted)
         sites = {**found["sites"], **rest.drawn}
         again = bound.many(key, params, args, kwargs, draws, lambda p, q, z: at(p, z), sites)

@@ -43,6 +43,7 @@ class Approximated:
     - `noncentred`: the sites that are, in the model that was kept.
     - `rank`: of the Gaussian's covariance beside a diagonal; None where it is full.
     - `particles`: among how many draws of the Gaussian one is chosen.
+    - `mixed`: the mixture's evidence lower bound; None of one Gaussian.
     """
 
     version: str | None
@@ -53,16 +54,24 @@ class Approximated:
     noncentred: tuple[str, ...] = ()
     rank: int | None = None
     particles: int = 1
+    mixed: float | None = None
+
+    @property
+    def bound(self) -> float:
+        """Of the guide: the mixture's, or that of the one Gaussian."""
+        return self.bounds[0] if self.mixed is None else self.mixed
 
     def __str__(self) -> str:
         said = "" if self.version is None else f"the model {self.version}; "
-        near = [f"{x:.5g}" for x in self.bounds[1:] if x > self.bounds[0] - FAR]
-        others = f", those of others {', '.join(near)}" if near else ""
+        several = len(self.weights) > 1
+        near = [f"{x:.5g}" for x in self.bounds[0 if several else 1 :] if x > self.bounds[0] - FAR]
+        whose = "Gaussians" if several else "others"
+        others = f", those of {whose} {', '.join(near)}" if near else ""
         untried = f"; not tried non-centred: {', '.join(self.untried)}" if self.untried else ""
-        if len(self.weights) > 1:
+        if several:
             weights = ", ".join(f"{w:.2g}" for w in self.weights)
             said += f"a mixture of {len(self.weights)} Gaussians of weights {weights}; "
-        return f"{said}bound {self.bounds[0]:.5g}{others}{untried}"
+        return f"{said}bound {self.bound:.5g}{others}{untried}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +120,7 @@ class Fit:
         temperature: int = 1,
         probs: bool = False,
         program: Callable[[Program, Program], Program] | None = None,
-        log_likelihood: bool = True,
+        log_likelihood: bool | None = None,
         coords: Mapping[str, Any] | None = None,
         dims: Mapping[str, Any] | None = None,
     ) -> ArviZData:

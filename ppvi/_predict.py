@@ -124,6 +124,18 @@ def predicted(
     return groups
 
 
+def simulated(
+    objective: Objective, key: Any, params: Params, args: Args, kwargs: Kwargs, draws: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """What `predict` has from the prior, by group, and the data, without draws from the guide; `(draw, *shape)`."""
+    bound, groups = estimator_of(objective), Groups(Told(), Labels(None, None))
+    for _ in range(3):  # that of the prior in `predict`
+        key = bound.another(key)
+    _from_prior(groups, objective, key, params, args, kwargs, draws)
+    data = {name: x.values for name, x in groups.made.get("observed_data", {}).items()}
+    return {name: groups.flat(name) for name in ("prior", "prior_predictive")} | {"observed_data": data}
+
+
 def _refuse_without_data(on: Any) -> None:
     """New data are given by an objective that is on them; on none, where the model takes none."""
     if not isinstance(on, Objective):

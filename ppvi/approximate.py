@@ -17,9 +17,11 @@ import numpy as np
 from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
-from ppvi.approximation import Gaussian, Mixture, mixed, nearest
+from ppvi.approximation import EVEN, Gaussian, Mixture, mixed, nearer, nearest, spread
 from ppvi.checkpoints import approximation, newest
 from ppvi.engine.mcmc import Look, looked_at
+from ppvi.engine.memory import abreast, numbers_in
+from ppvi.engine.minibatches import Part
 from ppvi.engine.protocol import Args, Kwargs, Params
 from ppvi.engine.regions import Library, region_of
 from ppvi.engine.training import Data, State
@@ -34,6 +36,9 @@ MOST = 100_000
 PARTICLES = 20
 """Draws of the Gaussian among which one of the posterior is chosen by its importance weight."""
 
+COSTLY = 10**6
+"""Numbers of data from which on a log density is asked for at few points, and given a part of the rows first."""
+
 UNSETTLED = (
     "approximate: the bound still rose when it stopped, so that the fit is not to be believed. Either there is no posterior, "
     "as of a flat prior without data or of two parameters of which only the sum matters; or num_steps= is too small."
@@ -47,6 +52,9 @@ CUT = (
     "none, the density does not fall far out, and there is no posterior, as of a flat prior that the data do not tell of."
 )
 """Of a bound that zeros of the density are in the way of."""
+
+COUNT = 128
+"""Points that an average is over, if there are no more."""
 
 Model = Callable[..., Any]
 
@@ -67,6 +75,7 @@ class Guides:
     - `latent`: the distributions of the latent sites of a model in the i-th of many ordinary runs.
     - `noncentred`: a model with these sites as a location and a scale of standard ones.
     - `whole`: a model whose plates are of all their rows, or which is so within `all_rows`.
+    - `part`: a model whose plates are of what a `Part` says, the same rows for one key.
     - `points`: a guide of a model that is uniform on so many points of unconstrained space, which are its parameter `POINTS`,
       and which can be `resized`; beside it `WEIGHTS`, of one number for each.
     - `weighted`: of such a guide the objective E_q[w (log p - log q)], whose gradient in the weights is the density at each.
@@ -87,6 +96,7 @@ class Guides:
     latent: Callable[[Model, int, Args, Kwargs], Mapping[str, Any]]
     noncentred: Callable[[Model, Sequence[str]], Model]
     whole: Callable[[Model], Model]
+    part: Callable[[Model, Part], Model]
     all_rows: Callable[[], AbstractContextManager[Any]]
     points: Callable[[Model, int], Any]
     weighted: Callable[[Program, Program], Array]
@@ -106,7 +116,7 @@ class LogJoint:
     """
 
     def __init__(
-        self, guides: Guides, model: Model, key: Any, data: Data, params: Params | None = None, count: int = 128
+        self, guides: Guides, model: Model, key: Any, data: Data, params: Params | None = None, count: int = COUNT
     ):
         self.guides, self.model, self.key = guides, model, key
         self.args, self.kwargs = data
@@ -160,6 +170,7 @@ class Candidate:
 
     noncentred: tuple[str, ...]
     model: Model
+    density: LogJoint
     found: Sequence[Gaussian]
     mixture: Mixture
 
@@ -167,26 +178,32 @@ class Candidate:
     def version(self) -> str:
         return f"with {' and '.join(self.noncentred)} non-centred" if self.noncentred else "as written"
 
+    def even(self, seed: int) -> bool:
+        """Whether it is one Gaussian whose importance weights are even, so that choosing by them changes nothing."""
+        one = self.mixture.best
+        if len(self.mixture.parts) > 1 or one.factor is not None:
+            return False
+        return spread(self.density.each, one, np.random.default_rng(seed)) < EVEN
+
 
 def approximated(
     guides: Guides, model: Model, key: Any, args: Args, kwargs: Kwargs, num_starts: int, num_steps: int, seed: int
 ) -> Fit:
     """See `ppvi.numpyro.approximate`."""
     began = time.monotonic()
+    search = Search(guides, key, num_starts, num_steps, seed)
     with guides.double(args, kwargs) as data:
-        runs = [guides.latent(model, i, *data) for i in range(2)]
-        versions, untried = _versions(guides, model, data, runs)
-        tried = [
-            Candidate(names, version, found, mixed(found, seed))
-            for names, version in versions.items()
-            if (found := _gaussians(LogJoint(guides, version, key, data), num_starts, num_steps, seed))
-        ]
-    if not tried:
-        raise ProgramError(
-            "approximate: the model's log density is not finite at any of the starts, or around the modes that they lead to: "
-            "look at the data, and at the supports of its sites, which have to say where the density is zero."
-        )
-    best = max(tried, key=lambda x: round(x.mixture.bound, 6))
+        whole = guides.whole(model)
+        runs = [guides.latent(whole, i, *data) for i in range(2)]
+        versions, untried = _versions(guides, whole, data, runs)
+        tried = [x for names in versions if (x := search.candidate(model, names, data)) is not None]
+        if not tried:
+            raise ProgramError(
+                "approximate: the model's log density is not finite at any of the starts, or around the modes that they lead "
+                "to: look at the data, and at the supports of its sites, which have to say where the density is zero."
+            )
+        best = max(tried, key=lambda x: round(x.mixture.bound, 6))
+        even = best.even(seed)
     mixture, gaussian = best.mixture, best.mixture.best
     if not np.abs(gaussian.scale).max() < np.finfo(np.float32).max:
         raise ProgramError(UNSETTLED)
@@ -199,6 +216,7 @@ def approximated(
     state, settled = State(trainer.init().arrays, course), gaussian.settled
     alone = (
         not settled
+        or even
         or gaussian.rank is not None
         or (guides.sums_by_particle and any(fn.support.is_discrete for fn in runs[0].values()))
     )
@@ -211,6 +229,7 @@ def approximated(
         rank=gaussian.rank,
         weights=tuple(mixture.weights.tolist()),
         particles=1 if alone else PARTICLES,
+        mixed=mixture.bound if len(mixture.parts) > 1 else None,
     )
     trainer.end(state)
     if not settled:
@@ -269,9 +288,9 @@ def on_fixed_supports(
 
 def _versions(
     guides: Guides, model: Model, data: Data, runs: Sequence[Mapping[str, Any]]
-) -> tuple[dict[tuple[str, ...], Model], tuple[str, ...]]:
-    """The model by the sites that are non-centred in it: none, and, where locations and scales are moved by other sites, those;
-    and of which sites the library cannot do that, and why.
+) -> tuple[Sequence[tuple[str, ...]], tuple[str, ...]]:
+    """The sites that are non-centred in each version of a model: none, and, where locations and scales are moved by other
+    sites, those; and of which sites the library cannot do that, and why.
 
     What moves differs between two runs.
     """
@@ -279,10 +298,7 @@ def _versions(
     centred = [name for name, fns in pairs.items() if _is_centred(*fns, guides.library)]
     refusals = {name: _refusal(guides.noncentred(model, [name]), guides, data) for name in centred}
     names = tuple(name for name, why in refusals.items() if why is None)
-    found: dict[tuple[str, ...], Model] = {(): model}
-    if names:
-        found[names] = guides.noncentred(model, names)
-    return found, tuple(f"{name} ({why})" for name, why in refusals.items() if why is not None)
+    return [(), names] if names else [()], tuple(f"{name} ({why})" for name, why in refusals.items() if why is not None)
 
 
 def _refusal(model: Model, guides: Guides, data: Data) -> str | None:
@@ -307,16 +323,52 @@ def _differ(one: Sequence[Any], other: Sequence[Any]) -> bool:
     return any(not np.array_equal(as_numpy(x), as_numpy(y)) for x, y in zip(one, other, strict=True))
 
 
-def _gaussians(density: LogJoint, num_starts: int, num_steps: int, seed: int) -> list[Gaussian]:
-    """Those that different starts lead to."""
-    size = len(density.start)
+@dataclass(frozen=True)
+class Search:
+    """For the Gaussians of versions of a model."""
+
+    guides: Guides
+    key: Any
+    num_starts: int
+    num_steps: int
+    seed: int
+
+    def candidate(self, model: Model, noncentred: tuple[str, ...], data: Data) -> Candidate | None:
+        """Of one version of it, if there are Gaussians.
+
+        Of many data, the Gaussians given a part of the rows, if the model has plates that state one, are begun from.
+        """
+        guides, version = self.guides, self._version(self.guides.whole(model), noncentred)
+        density = LogJoint(guides, version, self.key, data, count=4 * abreast(COUNT // 4, 1, data))
+        _refuse_large(len(density.start))
+        costly, found = numbers_in(data) >= COSTLY, list[Gaussian]()
+        if costly and (part := self._of_part(model, data)) is not None:
+            fewer = LogJoint(guides, self._version(part, noncentred), self.key, data)
+            found = nearer(density.each, self._begun(fewer), self.num_steps, self.seed, costly)
+        found = found or self._begun(density, costly)
+        return Candidate(noncentred, version, density, found, mixed(found, self.seed)) if found else None
+
+    def _of_part(self, model: Model, data: Data) -> Model | None:
+        """The model of a part of its rows; None where it has all, or the rows have latent sites of their own."""
+        whole, part = self.guides.whole(model), self.guides.part(model, (told := Part()))
+        one, other = ({k: fn.shape() for k, fn in self.guides.latent(x, 0, *data).items()} for x in (whole, part))
+        return part if told.fewer and one == other else None
+
+    def _version(self, model: Model, noncentred: tuple[str, ...]) -> Model:
+        return self.guides.noncentred(model, noncentred) if noncentred else model
+
+    def _begun(self, density: LogJoint, costly: bool = False) -> list[Gaussian]:
+        """The Gaussians that different starts lead to."""
+        begun = starts(density, self.num_starts, self.seed)
+        return nearest(density.each, begun, self.num_steps, self.seed, costly) if begun else []
+
+
+def _refuse_large(size: int) -> None:
     if size > MOST:
         raise ProgramError(
             f"approximate: the model has {size:,} dimensions, and it is for at most {MOST:,}: fit an objective with a guide "
             f"such as AutoNormal, or with one network for all of the data."
         )
-    begun = starts(density, num_starts, seed)
-    return nearest(density.each, begun, num_steps, seed) if begun else []
 
 
 def starts(density: LogJoint, count: int, seed: int) -> Sequence[np.ndarray]:

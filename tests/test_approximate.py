@@ -15,6 +15,8 @@ import torch
 
 import models.posteriors as posteriors
 import ppvi
+import ppvi.approximate as approximating
+import ppvi.engine.minibatches as minibatches
 import ppvi.numpyro
 import ppvi.pyro
 from ppvi.approximation import Full, Gaussian, climbs, fitted, lower, mixed, points_of
@@ -696,3 +698,64 @@ def test_a_site_that_is_reparametrised_is_among_the_draws():
         found = PYRO.vi.posterior(bound, 0, bound.init(0, *data), *data, draws=50).posterior
     made = found["mu"] + found["tau"] * found["theta_decentered"]
     np.testing.assert_allclose(found["theta"].values, made.transpose(*found["theta"].dims[:2], ...).values, rtol=1e-5)
+
+
+# Many rows --------------------------------------------------------------------------------------------------------------------
+
+MANY = 4000
+COLUMNS = np.float32(RNG.normal(size=(MANY, 4)) * [1.0, 5.0, 0.1, 1.0] + [0, 0, 0, 2])
+RESULTS = np.float32(COLUMNS @ [1.0, -0.5, 3.0, 0.0] + RNG.normal(0.0, 2.0, MANY))
+
+
+@pytest.mark.parametrize("count", [None, 50])
+@each_engine
+def test_many_rows(engine, count, monkeypatch):
+    """Few points for a density that costs much, and fewer where the plate states a minibatch: of a part of the rows. All rows
+    decide in the end, against the closed form."""
+    monkeypatch.setattr(minibatches, "FEW", 400)
+    monkeypatch.setattr(minibatches, "MANY", 2000)
+    monkeypatch.setattr(approximating, "COSTLY", 10_000)
+    asked = {}
+    each = approximating.LogJoint.each
+
+    def counting(density, points):
+        asked[density.model] = asked.get(density.model, 0) + len(points)
+        return each(density, points)
+
+    monkeypatch.setattr(approximating.LogJoint, "each", counting)
+
+    def model(rows, y):
+        beta = ppl.sample("beta", dist.Normal(xp.zeros(4), 10.0).to_event(1))
+        with ppl.plate("rows", MANY, subsample_size=count) as i:
+            ppl.sample("y", dist.Normal(rows[i] @ beta, 2.0), obs=y[i])
+
+    precision = COLUMNS.T.astype(float) @ COLUMNS / 4 + np.eye(4) / 100
+    mean, sds = np.linalg.solve(precision, COLUMNS.T @ RESULTS / 4), np.sqrt(np.diag(np.linalg.inv(precision)))
+    with on(engine):
+        fit = engine.vi.approximate(model, engine.key(0), engine.array(COLUMNS), engine.array(RESULTS))
+        draws = fit.posterior(draws=4000, log_likelihood=False).posterior["beta"].values[0]
+    np.testing.assert_allclose((draws.mean(0) - mean) / sds, 0, atol=0.06)
+    np.testing.assert_allclose(draws.std(0) / sds, 1, atol=0.06)
+    assert fit.particles == 1  # all weights are one
+    *_, whole = asked.values()
+    assert (len(asked), whole < 800) == ((1, False) if count is None else (2, True))
+
+
+@each_engine
+def test_rows_with_latent_sites_of_their_own_are_all_fitted(engine, monkeypatch):
+    """A minibatch has fewer sites than the posterior."""
+    monkeypatch.setattr(minibatches, "FEW", 4)
+    monkeypatch.setattr(minibatches, "MANY", 8)
+    monkeypatch.setattr(approximating, "COSTLY", 8)
+    x = np.linspace(-1, 1, 8, dtype=np.float32)
+
+    def model(x):
+        with ppl.plate("rows", 8, subsample_size=2) as i:
+            z = ppl.sample("z", dist.Normal(xp.array(0.0), 1.0))
+            ppl.sample("x", dist.Normal(z, 1.0), obs=x[i])
+
+    with on(engine):
+        fit = engine.vi.approximate(model, engine.key(0), engine.array(x))
+        draws = fit.posterior(draws=4000).posterior["z"].values[0]
+    np.testing.assert_allclose(draws.mean(0), x / 2, atol=5 * np.sqrt(0.5 / 4000))
+    np.testing.assert_allclose(draws.std(0), np.sqrt(0.5), rtol=0.06)

@@ -280,3 +280,20 @@ def test_doubles_of_numpy_are_found():
         bound = NUMPYRO.vi.objective(elbo, model, guide)
         fit = NUMPYRO.vi.fit(bound, NUMPYRO.key(0), x, num_steps=2, params={"how": exact()}, progress=False)
         assert ppvi.calibrate(fit, data_sets=10, progress=False).verdict == "good"
+
+
+def hardly(x):
+    """A guide that takes little of the data."""
+    how = ppl.param("how", xp.array([0.0, 0.0, 0.0, 0.0]))
+    ppl.sample("k", dist.Bernoulli(logits=how[0] + 1e-3 * x.mean()))
+    ppl.sample("z", dist.Normal(how[2] + 1e-3 * x.mean(), 1.0))
+
+
+@each_engine
+def test_a_guide_that_takes_little_of_the_data_is_asked_too(engine):
+    """Draws given other data differ by less than their standard errors, and are no draws of a guide that takes none."""
+    x = engine.array(np.float32([0.1, 0.5, 1.0, -0.3, 0.6]))
+    with on(engine):
+        bound = engine.vi.objective(elbo, model, hardly)
+        fit = engine.vi.fit(bound, engine.key(0), x, num_steps=1, progress=False)
+        assert ppvi.calibrate(fit, data_sets=50, progress=False).data_sets == 50

@@ -32,7 +32,7 @@ LAYERS = [
     ["fitted"],
     ["approximate", "fit"],
     ["numpyro", "pyro"],
-    ["check", "cite", "comparison", "given"],
+    ["check", "cite", "comparison", "freed", "given"],
     ["calibration", "compare", "diagnosis", "loo"],
     ["calibrate", "diagnose"],
     ["testing"],

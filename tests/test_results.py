@@ -636,3 +636,25 @@ def test_mcmc_that_has_not_run(engine):
         )
         with pytest.raises(ppvi.ProgramError, match="this MCMC has no draws: let it run first"):
             ppvi.compare(engine.vi.posterior(objective(engine), engine.key(0), params(), draws=9), sampler)
+
+
+def trials(n, y=None):
+    p = ppl.sample("p", dist.Beta(xp.array(1.0), 1.0))
+    with ppl.plate("rows", 3):
+        ppl.sample("y", dist.Binomial(n, p), obs=y)
+
+
+@pytest.mark.parametrize("counts", [[5, 5, 5], [5, 7, 2]])
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_predictions_of_trials_whose_counts_are_an_argument(engine, counts):
+    """Their support is not known, and need not be, of what is simply drawn."""
+    with on(engine):
+        n, y = engine.array(np.int32(counts)), engine.array(np.float32([2, 1, 2]))
+        bound = engine.vi.objective(ppvi.objectives.elbo, trials, odds)
+        fit = engine.vi.fit(bound, engine.key(0), n, y, num_steps=1, progress=False)
+        seen = fit.predict(draws=400).posterior_predictive["y"].values[0]
+    assert seen.max(0).tolist() == counts  # each is the most once in 6 to 50 draws of p uniform on (0, 1)
+
+
+def odds(n, y=None):
+    ppl.sample("p", dist.Beta(ppl.param("a", xp.array(1.0)), 1.0))

@@ -4,8 +4,9 @@ tell how far an approximation is from it.
 Nothing here knows of programs or frameworks: a density is a function of arrays of NumPy, in double precision.
 """
 
+from ppvi.approximation.basins import Basins, basins
 from ppvi.approximation.chains import Chains, chained
-from ppvi.approximation.curvature import nearest
+from ppvi.approximation.curvature import EVEN, nearer, nearest, spread
 from ppvi.approximation.families import Full, LowRank
 from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, points_of
 from ppvi.approximation.mixtures import Mixture, mixed
@@ -13,6 +14,8 @@ from ppvi.approximation.modes import Each, Mode, apart, climbs, lower
 from ppvi.approximation.scales import log_det, whitened
 
 __all__ = [
+    "EVEN",
+    "Basins",
     "Chains",
     "Each",
     "Full",
@@ -22,13 +25,16 @@ __all__ = [
     "Mixture",
     "Mode",
     "apart",
+    "basins",
     "chained",
     "climbs",
     "fitted",
     "log_det",
     "lower",
     "mixed",
+    "nearer",
     "nearest",
     "points_of",
+    "spread",
     "whitened",
 ]

@@ -40,29 +40,47 @@ COARSE, POINTS = 32, 128
 PAIRS = 4
 """Points, and as many opposite ones, over which curvature is averaged."""
 
+EVEN, FRESH = 1e-3, 32
+"""The variance of log p / q over so many draws of a Gaussian q that is taken for none: means are then within a thirtieth of a
+standard deviation, and no other q is nearer to speak of."""
+
 ROUNDS, ENOUGH = 5, 0.1
 """Of averages, at most, and the rise of the bound, in nats, that is taken for none."""
 
 
-def nearest(each: Each, starts: Sequence[np.ndarray], num_steps: int = 500, seed: int = 0) -> list[Gaussian]:
+def nearest(
+    each: Each, starts: Sequence[np.ndarray], num_steps: int = 500, seed: int = 0, costly: bool = False
+) -> list[Gaussian]:
     """The Gaussians that different starts lead to.
 
     From every start, `fitted` moves a mean and a diagonal over a few points; of the ends that are near one another the highest
     goes on. Then, in turn, curvature is averaged over the Gaussian, which gives it a shape, and the mean and a scale for
     each direction of it are fitted again, until the bound rises no more. Where dimensions are few, all of S is fitted at
     last, over eight points a dimension. What is lost, or leads to where the density is, is left out.
+
+    Where the density is `costly` there are fewer points, until one of the Gaussians is seen not to be near enough.
     """
     size = starts[0].size
     diagonal = LowRank(np.empty((size, 0)))
-    ends, found = list[Gaussian](), list[Gaussian]()
+    points = points_of(diagonal, COARSE // 2 if costly else COARSE, seed)
+    ends = list[Gaussian]()
     with np.errstate(all="ignore"):
         for start in starts:
             begun = Begun(start, np.full(size, WIDTH))
             with suppress(LostDensityError):
-                ends.append(fitted(each, begun, diagonal, points_of(diagonal, COARSE, seed), num_steps))
-        for end in _apart(sorted(ends, key=lambda end: end.losses[-1])):
+                ends.append(fitted(each, begun, diagonal, points, num_steps))
+    return nearer(each, sorted(ends, key=lambda end: end.losses[-1]), num_steps, seed, costly)
+
+
+def nearer(
+    each: Each, ends: Sequence[Gaussian], num_steps: int = 500, seed: int = 0, costly: bool = False
+) -> list[Gaussian]:
+    """The Gaussians that others lead to, such as those that are near to the density given a part of the data."""
+    found = list[Gaussian]()
+    with np.errstate(all="ignore"):
+        for end in _apart(ends):
             with suppress(LostDensityError, np.linalg.LinAlgError):
-                found.append(_shaped(each, end, num_steps, seed))
+                found.append((_by_few if costly else _shaped)(each, end, num_steps, seed))
     return _apart(found)
 
 
@@ -73,6 +91,27 @@ def _apart(found: Sequence[Gaussian]) -> list[Gaussian]:
         if all(apart(one.loc, other.loc, other.scale) for other in kept):
             kept.append(one)
     return kept
+
+
+def spread(each: Each, found: Gaussian, rng: np.random.Generator) -> float:
+    """The variance of log p / q over draws of a Gaussian with a full covariance: 0 where it is the density itself."""
+    points = found.loc + stretched(found.scale, rng.standard_normal((FRESH, found.loc.size)))
+    return float(np.var(each(points)[0] - found.log_density(points)))
+
+
+def _by_few(each: Each, found: Gaussian, num_steps: int, seed: int) -> Gaussian:
+    """As `_shaped`, by few points and the curvature along one pair of them, until draws of the Gaussian have even weights, as
+    they have soon where data are many; else on from there."""
+    size, rng = found.loc.size, np.random.default_rng(seed)
+    family = LowRank(np.empty((size, 0)))
+    points, losses = points_of(family, COARSE, seed), list[np.ndarray]()
+    for _ in range(ROUNDS if size <= DENSE else 0):
+        found = fitted(each, found.begun, family, points, num_steps)
+        losses.append(found.losses)
+        if found.settled and spread(each, found, rng) < EVEN:
+            return replace(found, scale=_matrix(found.scale), factor=None, losses=np.concatenate(losses))
+        found = replace(found, scale=_dense(each, found, rng, pairs=1)[0])
+    return _shaped(each, found, num_steps, seed)
 
 
 def _shaped(each: Each, coarse: Gaussian, num_steps: int, seed: int) -> Gaussian:
@@ -100,17 +139,17 @@ def _shaped(each: Each, coarse: Gaussian, num_steps: int, seed: int) -> Gaussian
     return replace(best, losses=np.concatenate([x.losses for x in ran]))
 
 
-def _dense(each: Each, found: Gaussian, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _dense(each: Each, found: Gaussian, rng: np.random.Generator, pairs: int = PAIRS) -> tuple[np.ndarray, np.ndarray]:
     """The scale of the averaged curvature, and no further ways."""
     size = found.loc.size
     scale = _matrix(found.scale)
     curvature = np.zeros((size, size))
-    for point in _points(found, rng):
+    for point in _points(found, rng, pairs):
         steps = STEP * scale.T
         _, slopes = each(np.concatenate([point + steps, point - steps]))
         ahead, behind = np.split(slopes @ scale, 2)
         bent = -(ahead - behind) / (2 * STEP)
-        curvature += np.where(np.isfinite(bent), bent, np.eye(size)) / (2 * PAIRS)
+        curvature += np.where(np.isfinite(bent), bent, np.eye(size)) / (2 * pairs)
     sizes, ways = np.linalg.eigh((curvature + curvature.T) / 2)
     return lower(scale @ (ways / np.sqrt(np.maximum(np.abs(sizes), LEAST)))), np.empty((size, 0))
 
@@ -119,11 +158,11 @@ def _matrix(scale: np.ndarray) -> np.ndarray:
     return np.diag(scale) if scale.ndim == 1 else scale
 
 
-def _points(found: Gaussian, rng: np.random.Generator) -> np.ndarray:
+def _points(found: Gaussian, rng: np.random.Generator, pairs: int = PAIRS) -> np.ndarray:
     """Some of the Gaussian, in pairs."""
-    noise = rng.standard_normal((PAIRS, found.loc.size))
+    noise = rng.standard_normal((pairs, found.loc.size))
     if found.factor is not None:
-        noise = noise + rng.standard_normal((PAIRS, found.factor.shape[1])) @ found.factor.T
+        noise = noise + rng.standard_normal((pairs, found.factor.shape[1])) @ found.factor.T
     away = stretched(found.scale, noise)
     return found.loc + np.concatenate([away, -away])
 

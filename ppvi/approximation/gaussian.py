@@ -11,7 +11,7 @@ import numpy as np
 from ppvi.approximation.descent import descending, together
 from ppvi.approximation.families import Family
 from ppvi.approximation.modes import Each, lower
-from ppvi.approximation.scales import log_det, pulled, stretched
+from ppvi.approximation.scales import log_det, pulled, stretched, whitened
 
 STEEP = 0.05
 """The slope of the bound, by a standard deviation, that is taken for none."""
@@ -67,6 +67,11 @@ class Gaussian:
     def rank(self) -> int | None:
         """Columns of A; None of a full covariance."""
         return None if self.factor is None else self.factor.shape[1]
+
+    def log_density(self, points: np.ndarray) -> np.ndarray:
+        """At each point, of a full covariance, but for a constant."""
+        away = whitened(self.scale, points - self.loc)
+        return -(away**2).sum(-1) / 2 - log_det(self.scale)
 
     def ordered(self, place: np.ndarray) -> Gaussian:
         """With its coordinates in another order."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ppvi.approximation.gaussian import Gaussian
-from ppvi.approximation.scales import log_det, stretched, whitened
+from ppvi.approximation.scales import stretched
 
 NOISE, ROUNDS = 1000, 50
 """Draws of each part, and how often weights are made of them."""
@@ -70,12 +70,7 @@ def _densities(parts: Sequence[Gaussian], seed: int) -> np.ndarray:
     """The log density under each part of draws of each, `(drawn from, under, draw)`, but for a constant."""
     noise = np.random.default_rng(seed).standard_normal((NOISE, parts[0].loc.size))
     draws = [part.loc + stretched(part.scale, noise) for part in parts]
-    return np.array([[_log_density(part, points) for part in parts] for points in draws])
-
-
-def _log_density(part: Gaussian, points: np.ndarray) -> np.ndarray:
-    away = whitened(part.scale, points - part.loc)
-    return -(away**2).sum(-1) / 2 - log_det(part.scale)
+    return np.array([[part.log_density(points) for part in parts] for points in draws])
 
 
 def _apartness(densities: np.ndarray, weights: np.ndarray) -> np.ndarray:

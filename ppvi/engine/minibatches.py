@@ -143,6 +143,29 @@ class Whole:
         )
 
 
+FEW, MANY = 10_000, 100_000
+"""Rows of a part of a plate, and those of plates that have one."""
+
+
+@dataclass
+class Part:
+    """Of plates that state a minibatch, and have many rows, a part.
+
+    **Attributes**
+
+    - `fewer`: whether there has been one of them.
+    """
+
+    fewer: bool = False
+
+    def rows(self, size: int, count: int | None) -> int:
+        """How many, of a plate of this size that states so many."""
+        if count in (None, size) or size < MANY:
+            return size
+        self.fewer = True
+        return max(count or 0, FEW)
+
+
 class Owed:
     """What an objective has to put in for densities in which the rows of minibatches count once."""
 

@@ -57,6 +57,7 @@ GUIDES = Guides(
     latent=latent,
     noncentred=_noncentred,
     whole=AllRows,
+    part=AllRows,
     all_rows=nullcontext,
     points=Points,
     weighted=weighted,
@@ -89,14 +90,16 @@ def approximate(
     again; up to 300 dimensions all of S is, at last. Where the starts lead to Gaussians that are apart, the guide is the
     mixture of them whose weights make its bound highest. All this is in double precision, whatever the default. The points
     have mean 0 and covariance I, so that a Gaussian posterior is found exactly; of another, the bound is off by what 128
-    points, or eight a dimension where these are more, miss of it. Draws of the fit are chosen among 20 of the Gaussian by
-    their importance weights, which takes out much of what is skew or heavy-tailed (`particles=1` draws the Gaussian itself).
+    points, or eight a dimension where these are more, miss of it. Where importance weights are uneven, draws of the fit are
+    chosen among 20 of the Gaussian by these, which takes out much of what is skew or heavy-tailed (`particles=1` draws the
+    Gaussian itself).
 
     **Arguments**
 
-    - `model`: a NumPyro program, whose plates are of all their rows. Discrete latent sites with finitely many values are summed
-      out of the density. Where a location and a scale are moved by other sites, as in hierarchical models, the model with that
-      site non-centred is tried too, and the higher bound kept: both are bounds of the same evidence.
+    - `model`: a NumPyro program, whose plates are of all their rows; those of 100,000 or more that state a minibatch are
+      fitted on 10,000 of them first. Discrete latent sites with finitely many values are summed out of the density. Where a
+      location and a scale are moved by other sites, as in hierarchical models, the model with that site non-centred is tried
+      too, and the higher bound kept: both are bounds of the same evidence.
     - `key`: a JAX key; it decides the starts and the points.
     - `*args`, `**kwargs`: passed to the model.
     - `num_starts`: points that are begun from: the library's own initial one, and others from within 2 of 0 in every
@@ -124,4 +127,4 @@ def approximate(
     with starting("approximate", model, known, args, kwargs):
         args, kwargs, _ = looked_at("approximate", partial(looking, key), model, args, kwargs)
     (seed,) = np.random.SeedSequence(np.ravel(jax.random.key_data(key)).tolist()).generate_state(1)
-    return approximated(GUIDES, AllRows(model), key, args, kwargs, num_starts, num_steps, int(seed))
+    return approximated(GUIDES, model, key, args, kwargs, num_starts, num_steps, int(seed))

@@ -21,6 +21,13 @@ from ppvi.numpyro._edges import careful
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._regions import LIBRARY, base, onto
 
+UNKNOWN = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What is raised where a number is asked for that is traced."""
+
 
 class SiteDistribution(engine.SiteDistribution):
     """`ppvi.strategies.Distribution` on NumPyro.
@@ -53,6 +60,13 @@ class SiteDistribution(engine.SiteDistribution):
         except (NotImplementedError, ImportError):
             return False
         return self.has_rsample
+
+    @property
+    def has_enumerate_support(self) -> bool:
+        try:
+            return super().has_enumerate_support
+        except UNKNOWN:  # of a Binomial whose counts are an argument
+            return False
 
     @functools.cached_property
     def whole(self) -> Any:

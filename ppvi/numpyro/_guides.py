@@ -49,7 +49,11 @@ class Begun(AutoGuide):
 
 
 class Trusted(AutoGuide):
-    """A guide whose distributions are ours, with parameters as they should be: to look at these takes as long as a fit."""
+    """A guide whose distributions are ours, with parameters as they should be: to look at these takes as long as a fit.
+
+    NumPyro has one switch for all threads, and its autoguides make distributions where no `validate_args` is passed on: what
+    another thread makes in these milliseconds is not looked at either, as within NumPyro's own `validation_enabled`.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with numpyro.validation_enabled(False):

@@ -15,7 +15,7 @@ from numpyro.distributions import constraints
 from numpyro.handlers import condition, substitute
 from numpyro.primitives import Messenger
 
-from ppvi.engine.minibatches import Plates, Stated, Whole
+from ppvi.engine.minibatches import Part, Plates, Stated, Whole
 from ppvi.engine.runs import Run, no_direct_sites
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Site, choices_of, own_scale, unknown_site
@@ -141,13 +141,18 @@ class Around(Messenger):
 
 
 class AllRows(Messenger):
-    """Around a model whose posterior is drawn from: its plates are of all rows."""
+    """Around a model whose posterior is drawn from: its plates are of all rows, or of a part of them."""
+
+    def __init__(self, fn: Callable[..., Any] | None = None, part: Part | None = None):
+        super().__init__(fn)
+        self.part = part
 
     def process_message(self, msg: Any) -> None:
         if msg["type"] == "plate":
             stated = stated_by(msg, "model", source.here())
             size = Whole().hold(stated, np.array_equal).size
-            msg["value"], msg["args"] = jnp.arange(size), (size, None)
+            rows = size if self.part is None else self.part.rows(size, stated.count)
+            msg["value"], msg["args"] = (jnp.arange(size), (size, None)) if rows == size else (None, (size, rows))
 
 
 def stated_by(msg: Any, role: str, where: str) -> Stated:

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from ppvi._options import door
 from ppvi.approximate import Guides, approximated, refuse_model
 from ppvi.engine.mcmc import Look, looked_at, starting
+from ppvi.engine.minibatches import Part
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.engine.training import Data
 from ppvi.fit import Fit
@@ -68,6 +69,14 @@ def _whole(model: Callable[..., Any]) -> Callable[..., Any]:
     return model
 
 
+def _part(model: Callable[..., Any], part: Part) -> Callable[..., Any]:
+    def of_part(*args: Any, **kwargs: Any) -> Any:
+        with whole_plates(part):
+            return model(*args, **kwargs)
+
+    return of_part
+
+
 def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
     return poutine.reparam(model, config=dict.fromkeys(names, LocScaleReparam(0.0)))
 
@@ -87,6 +96,7 @@ GUIDES = Guides(
     latent=latent,
     noncentred=_noncentred,
     whole=_whole,
+    part=_part,
     all_rows=whole_plates,
     points=Points,
     weighted=weighted,
@@ -114,15 +124,16 @@ def approximate(
     again; up to 300 dimensions all of S is, at last. Where the starts lead to Gaussians that are apart, the guide is the
     mixture of them whose weights make its bound highest. All this is in double precision, whatever the default. The points
     have mean 0 and covariance I, so that a Gaussian posterior is found exactly; of another, the bound is off by what 128
-    points, or eight a dimension where these are more, miss of it. Draws of the fit are chosen among 20 of the Gaussian by
-    their importance weights, which takes out much of what is skew or heavy-tailed (`particles=1` draws the Gaussian itself,
-    as it is by default where finite sites are summed out).
+    points, or eight a dimension where these are more, miss of it. Where importance weights are uneven, draws of the fit are
+    chosen among 20 of the Gaussian by these, which takes out much of what is skew or heavy-tailed (`particles=1` draws the
+    Gaussian itself, as it is by default where finite sites are summed out).
 
     **Arguments**
 
-    - `model`: a Pyro program, whose plates are of all their rows. Discrete latent sites with finitely many values are summed
-      out of the density. Where a location and a scale are moved by other sites, as in hierarchical models, the model with that
-      site non-centred is tried too, and the higher bound kept: both are bounds of the same evidence.
+    - `model`: a Pyro program, whose plates are of all their rows; those of 100,000 or more that state a minibatch are
+      fitted on 10,000 of them first. Discrete latent sites with finitely many values are summed out of the density. Where a
+      location and a scale are moved by other sites, as in hierarchical models, the model with that site non-centred is tried
+      too, and the higher bound kept: both are bounds of the same evidence.
     - `key`: an int seed, a `torch.Generator`, or None for PyTorch's global one; it decides the starts and the points.
     - `*args`, `**kwargs`: passed to the model.
     - `num_starts`: points that are begun from: the library's own initial one, and others from within 2 of 0 in every

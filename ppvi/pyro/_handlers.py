@@ -13,7 +13,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 
 from ppvi._session import holding
-from ppvi.engine.minibatches import Plates, Stated, Whole
+from ppvi.engine.minibatches import Part, Plates, Stated, Whole
 from ppvi.engine.runs import Run, no_direct_sites
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Site, choices_of, own_scale, unknown_site
@@ -242,17 +242,22 @@ def all_rows() -> AbstractContextManager[bool]:
     return holding(_all_rows, True)
 
 
-def whole_plates() -> AbstractContextManager[bool]:
-    """Plates that get no rows state all of them, in programs that have been found to know no minibatch only."""
-    return holding(_whole_plates, True)
+def whole_plates(part: Part | None = None) -> AbstractContextManager[Any]:
+    """Plates that get no rows state all of them, or a part, in programs that have been found to know no minibatch only."""
+    return holding(_whole_plates, _all if part is None else part.rows)
+
+
+def _all(size: int, count: int | None) -> int:
+    return size
 
 
 _all_rows: ContextVar[bool] = ContextVar("all_rows", default=False)
-_whole_plates: ContextVar[bool] = ContextVar("whole_plates", default=False)
+_whole_plates: ContextVar[Callable[[int, int | None], int] | None] = ContextVar("whole_plates", default=None)
 
 
 def _subsample(name: str, size: Any = None, count: Any = None, rows: Any = None, *more: Any) -> Any:
-    stated = size if _whole_plates.get() and rows is None else count
+    whole = _whole_plates.get()
+    stated = count if whole is None or rows is not None else whole(size, count)
     size, count, rows = _native(name, size, stated, rows, *more)
     return (
         (size, size, known(torch.arange(size)))
