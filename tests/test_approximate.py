@@ -19,6 +19,7 @@ import ppvi.approximate as approximating
 import ppvi.engine.minibatches as minibatches
 import ppvi.numpyro
 import ppvi.pyro
+from ppvi._cite import of_fit
 from ppvi.approximation import Full, Gaussian, climbs, fitted, lower, mixed, points_of
 from ppvi.approximation.descent import descending, together
 from ppvi.approximation.gaussian import Begun
@@ -244,6 +245,10 @@ def test_a_posterior_with_two_modes(engine):
     weights = fit.approximated.weights
     np.testing.assert_allclose(sorted(weights), sorted([mass[z > 0].sum(), mass[z < 0].sum()]), atol=0.01)
     assert "a mixture of 2 Gaussians" in str(fit)
+    assert fit.approximated.mixed == pytest.approx(-fit.losses[-1])
+    assert f"; bound {fit.approximated.mixed:.5g}, those of Gaussians {fit.approximated.bounds[0]:.5g}" in str(fit)
+    assert fit.approximated.mixed > fit.approximated.bounds[0] + 0.1
+    assert "kool2019" not in of_fit(fit)  # whose strategy the guide would have, were there steps
     np.testing.assert_allclose(draws.mean(), mass @ z, atol=5 * 1.9 / np.sqrt(4000))  # five standard errors
     np.testing.assert_allclose((draws > 0).mean(), mass[z > 0].sum(), atol=5 * 0.5 / np.sqrt(4000))
     exact = np.log((np.exp(-0.5 * ((z - 0.5) / 2) ** 2 - 2 * (4 - z**2) ** 2)).sum() * (z[1] - z[0]) / (2 * np.pi))

@@ -216,3 +216,20 @@ def test_a_reference_that_is_constant_has_no_unit():
     said = str(ppvi.compare({"mean": rng.normal(size=(2, 50))}, {"mean": np.full((2, 50), 0.1)}))
     assert "constant in the reference" in said
     assert "e+1" not in said
+
+
+def test_a_reference_whose_chains_have_not_mixed_is_said_to_be_none():
+    rng = np.random.default_rng(0)
+    apart = {"x": rng.normal(size=(2, 500)) + np.array([[0.0], [2.0]])}
+    said = " ".join(str(ppvi.compare({"x": rng.normal(size=1000)}, apart)).split())
+    assert "its chains have not mixed, so that it is no reference yet" in said
+    mixed = {"x": rng.normal(size=(2, 500))}
+    assert "have not mixed" not in str(ppvi.compare({"x": rng.normal(size=1000)}, mixed))
+
+
+def test_weights_that_are_all_one_have_no_tail():
+    even, other = weighed(np.zeros(1000)), weighed(RNG.normal(size=1000))
+    assert "all are one, but for rounding" in " ".join(str(ppvi.compare(even, REFERENCE)).split())
+    both = str(ppvi.compare(REFERENCE, even=even, other=other, last=REFERENCE))
+    assert "none" in both
+    assert "inf" not in both
