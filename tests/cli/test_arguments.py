@@ -70,6 +70,18 @@ def test_sites_with_a_slash_are_written(tmp_path):
     assert list(found.data_vars) == ["net.w"]
 
 
+def test_sites_that_would_be_one_without_their_slashes_stay_two(tmp_path):
+    sites = {"a/b": 2, "a.b": 3, "a.b_": 4}
+    draws = {x: Variable(("chain", "draw", f"{x}_dim_0"), np.full((1, 3, n), n)) for x, n in sites.items()}
+    saved(data_of({"posterior": dataset(draws, {}, {})}, {}), tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc", group="posterior", engine="h5netcdf") as found:
+        assert {str(x): found[x].shape for x in found.data_vars} == {
+            "a.b": (1, 3, 3),
+            "a.b_": (1, 3, 4),
+            "a.b__": (1, 3, 2),
+        }
+
+
 COLUMNS = {
     "height": [1.0, 2.0, 3.0],
     "weight": [4.0, 5.0, 6.0],
