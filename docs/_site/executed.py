@@ -121,11 +121,26 @@ def about(path: Path) -> tuple[str, str]:
 
 
 def gallery_page() -> str:
-    """The table of the gallery's entries, where there is one."""
+    """The table of the gallery's entries, where there is one, in as few columns as a page is wide for."""
     table = GALLERY / "README.md"
     if not table.exists():
         return "# Gallery\n\nThere are no entries yet.\n"
-    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)\s]+)\)", _from_gallery, table.read_text())
+    above, bar, rows = table.read_text().partition("| system |")
+    narrow = "\n".join(_narrow(f"{bar}{rows}".splitlines()))
+    text = f"{above}\n::::{{container}} gallery\n{narrow}\n::::\n"
+    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)\s]+)\)", _from_gallery, text)
+
+
+def _narrow(lines: list[str]) -> Iterator[str]:
+    """The table with four columns in place of nine."""
+    header, _, *rows = ([cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in lines if line)
+    yield from ("| system | what it shows | trained by | result of the last full run |", "|---|---|---|---|")
+    for cells in rows:
+        of = dict(zip(header, cells, strict=True))
+        system = f"{of['system']}<br>{of['reference']}<br>{of['family']}; {of['engine']}"
+        seconds = f" ({of['seconds']} s)" if of["seconds"] else ""
+        trained = f"{of['objective']}<br>{of['strategies']}"
+        yield f"| {system} | {of['what it shows']} | {trained} | {of['result of the last full run']}{seconds} |"
 
 
 def _from_gallery(found: re.Match[str]) -> str:
