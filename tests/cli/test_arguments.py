@@ -159,3 +159,15 @@ def test_calls():
     assert call("renyi:0.5,10") == ("renyi", [0.5, 10], {})
     assert call("f_divergence:hellinger") == ("f_divergence", ["hellinger"], {})
     assert call("elbo") == ("elbo", [], {})
+
+
+def test_arrays_have_the_byte_order_of_the_machine(tmp_path):
+    """PyTorch takes no others."""
+    np.savez(tmp_path / "a.npz", x=np.arange(3.0).astype(">f8"), n=np.arange(3).astype(">i4"))
+    found = values(lambda x, n: None, read([str(tmp_path / "a.npz")])).values
+    assert all(x.dtype.isnative and x.tolist() == [0, 1, 2] for x in found.values())
+
+
+def test_settings_are_said_with_their_values():
+    """A text where a number is meant is to be seen."""
+    assert str(values(lambda sigma, knots: None, {}, {"sigma": "O.5", "knots": [1, 2]})) == "sigma = 'O.5', knots (2)"

@@ -63,7 +63,7 @@ def assert_same(one, other):
 
 
 CASES = [
-    pytest.param("numpyro", "", signal.SIGINT, 130, id="numpyro"),
+    pytest.param("numpyro", "", signal.SIGINT, 130, id="numpyro", marks=pytest.mark.slow),
     pytest.param("pyro", "", signal.SIGINT, 130, id="pyro"),
     pytest.param("numpyro", "", signal.SIGTERM, 130, id="numpyro, terminated", marks=pytest.mark.slow),
     pytest.param("pyro", "", signal.SIGKILL, -signal.SIGKILL, id="pyro, killed", marks=pytest.mark.slow),
