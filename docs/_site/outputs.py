@@ -53,7 +53,8 @@ def run_outdated(pages: Iterable[Path], jobs: int) -> list[Failure]:
         done = list(pool.map(_run, due))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"ran {len(due)} pages, which took {used.ru_utime + used.ru_stime:.0f} s of processor time", flush=True)
-    slowest = sorted(((seconds, page.name) for (page, _), (seconds, _) in zip(due, done, strict=True)), reverse=True)[:5]
+    took = ((seconds, page.name) for (page, _), (seconds, _) in zip(due, done, strict=True))
+    slowest = sorted(took, reverse=True)[:5]
     print("the longest:", ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slowest) or "none", flush=True)
     return [failure for _, failure in done if failure is not None]
 
