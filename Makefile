@@ -3,7 +3,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test test-all random conformance fuzz lint bench docs gallery gallery-quick matrix matrix-ci wheel clean
+.PHONY: help demo test test-all random conformance fuzz lint bench docs docs-quick gallery gallery-quick matrix matrix-ci wheel clean
 
 help:
 	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
@@ -16,6 +16,7 @@ help:
 	@echo "make matrix    the versions of Python and of the libraries, each in an environment of its own (.matrix); writes docs/versions.md"
 	@echo "make wheel     the wheel alone, in a clean environment: the README's programs, and the types of a user's script"
 	@echo "make docs      the documentation site, into out/docs: every page's code is run, and a warning is an error"
+	@echo "make docs-quick  the same without running the pages' code, into out/docs-quick: links, names, layout, in a minute"
 	@echo "make gallery   full runs of the gallery's pages, or of NAME=... alone: minutes to an hour each; writes their results and the table"
 	@echo "make gallery-quick  every page of the gallery in quick mode, as the tests run them"
 	@echo "make bench     the benchmarks against hand-written code, NumPyro and Pyro"
@@ -67,6 +68,11 @@ $(VENV)/docs: $(VENV)/dev
 docs: $(VENV)/docs
 	OMP_NUM_THREADS=1 $(RUN)/python -m sphinx -b html -W --keep-going -n -q docs out/docs
 	@echo "open out/docs/index.html"
+
+# Links, public names and layout, without the code of pages, which takes minutes.
+docs-quick: $(VENV)/docs
+	OMP_NUM_THREADS=1 $(RUN)/python -m sphinx -b html -W --keep-going -n -q -D code_is_run=0 docs out/docs-quick
+	@echo "open out/docs-quick/index.html"
 
 gallery: $(VENV)/dev
 	$(RUN)/python -m gallery $(NAME)

@@ -3,13 +3,17 @@
 The experiment of Becker, Lew et al. 2024, Figure 7, on fewer images: 41 epochs of 6,400 multi-MNIST images in batches of 64,
 Adam with step size 0.0003, one seed. Count accuracy and ELBO are of 1,000 other images, one draw each. Estimators take
 turns, an epoch each, so that what else the machine does falls on all of them alike. Run with
-`python -m benchmarks.air_training [epochs [images]]`; it writes `out/air_training.csv` and `out/air_training.png`.
+`python -m benchmarks.air_training`; it writes `out/air_training.csv` and `out/air_training.png`.
+
+The whole data set, once an estimator is chosen, with a step size that falls to nothing along a cosine, as counting needs:
+`python -m benchmarks.air_training --only "REINFORCE + baseline" --epochs 15 --images 60000 --step 0.001 --anneal
+--to out/air_whole`.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 import time
 from pathlib import Path
 
@@ -28,14 +32,14 @@ from models.air import PRESENCE, model
 from models.multi_mnist import multi_mnist
 from ppvi.objectives import elbo
 
-BATCH, HELD_OUT, STEP_SIZE = 64, 1000, 3e-4
+BATCH, HELD_OUT = 64, 1000
 OWNER = {"model": "decoder", "guide": "recognition"}
 
 
 class Run:
     """One estimator's training."""
 
-    def __init__(self, name, images):
+    def __init__(self, name, images, step_size):
         objective, strategies = ESTIMATORS[name]
         pairs = objective if isinstance(objective, list) else [(objective, None)]
         self.name, self.seconds, self.epochs, self.key = name, 0.0, 0, jax.random.key(1)
@@ -43,7 +47,7 @@ class Run:
         first = images[:BATCH]
         self.params = self.bounds[0][0].init(jax.random.key(0), first)
         self.states = [bound.states(self.params, first) for bound, _ in self.bounds]
-        self.rule = optax.adam(STEP_SIZE)
+        self.rule = optax.adam(step_size)
         self.adam = self.rule.init(self.params)
         self._epoch = jax.jit(self._train).lower(*self.state, images).compile()
 
@@ -105,14 +109,35 @@ def draw_figure(rows, path):
     figure.savefig(path, dpi=110)
 
 
-def main(epochs=41, images=6400, names=tuple(ESTIMATORS)):
-    pictures, counts = multi_mnist(images + HELD_OUT)
-    train, test = jnp.asarray(pictures[:images]), jnp.asarray(pictures[images:])
-    evaluate = evaluator(test, jnp.asarray(counts[images:]))
-    out = Path("out")
-    out.mkdir(exist_ok=True)
-    runs, rows = [Run(name, train) for name in names], []
-    for epoch in range(epochs):
+def options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=ESTIMATORS, action="append", help="this estimator, and no other")
+    parser.add_argument("--epochs", type=int, default=41)
+    parser.add_argument("--images", type=int, default=6400)
+    parser.add_argument("--step", type=float, default=3e-4)
+    parser.add_argument("--anneal", action="store_true", help="lower the step size to zero along a cosine")
+    parser.add_argument("--to", type=Path, default=Path("out/air_training"), help="without .csv and .png")
+    return parser.parse_args()
+
+
+def write(rows, to):
+    with to.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    draw_figure(rows, to.with_suffix(".png"))
+
+
+def main():
+    asked = options()
+    pictures, counts = multi_mnist(asked.images + HELD_OUT)
+    train, test = jnp.asarray(pictures[: asked.images]), jnp.asarray(pictures[asked.images :])
+    evaluate = evaluator(test, jnp.asarray(counts[asked.images :]))
+    asked.to.parent.mkdir(exist_ok=True)
+    steps = asked.epochs * (asked.images // BATCH)
+    step_size = optax.cosine_decay_schedule(asked.step, steps) if asked.anneal else asked.step
+    runs, rows = [Run(name, train, step_size) for name in asked.only or ESTIMATORS], []
+    for epoch in range(asked.epochs):
         for run in runs:
             run.epoch(train)
             accuracy, bound = map(float, evaluate(jax.random.key(epoch), run.params))
@@ -122,12 +147,8 @@ def main(epochs=41, images=6400, names=tuple(ESTIMATORS)):
                 f"{run.name}: epoch {run.epochs}, {run.seconds:.0f} s, accuracy {accuracy:.3f}, ELBO {bound:.1f}",
                 flush=True,
             )
-        with (out / "air_training.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-        draw_figure(rows, out / "air_training.png")
+        write(rows, asked.to)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

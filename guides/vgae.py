@@ -26,11 +26,16 @@ def arguments(graph):
     return *sparse, jnp.asarray(joined.toarray(), "float32")
 
 
+def encoder(key, words):
+    """Weights from which training starts; each head by its own width, which is smaller than that of both."""
+    sizes = (words, HIDDEN), (HIDDEN, LATENT), (HIDDEN, LATENT)
+    return [glorot(k, *pair)[0][0] for k, pair in zip(jax.random.split(key, 3), sizes, strict=True)]
+
+
 def encode(features, graph):
-    sizes = features.shape[1], HIDDEN, 2 * LATENT
-    first, heads = numpyro.param("encoder", lambda key: [weights for weights, _ in glorot(key, *sizes)])
-    out = graph @ (jax.nn.relu(graph @ (features @ first)) @ heads)
-    return out[:, :LATENT], out[:, LATENT:]
+    first, *heads = numpyro.param("encoder", lambda key: encoder(key, features.shape[1]))
+    hidden = graph @ jax.nn.relu(graph @ (features @ first))
+    return hidden @ heads[0], hidden @ heads[1]
 
 
 def guide(features, graph, adjacency):

@@ -14,6 +14,7 @@ import os
 import pickle
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,25 +37,65 @@ def held(path: str) -> Path | None:
     return root / path if (root / path).exists() else None
 
 
+def content(
+    path: str,
+    url: str,
+    sha256: str,
+    convert: Callable[[bytes], bytes] = bytes,
+    decode: Callable[[bytes], bytes] = bytes,
+    pieces: Callable[[bytes], bytes | Iterable[bytes]] = bytes,
+) -> bytes:
+    """The decoded content of a file at hand, else of the cache, else of its source. What is damaged in the cache, as by a
+    download that was cut off, is removed and fetched anew; what the source has otherwise is refused, and not kept.
+
+    **Arguments**
+
+    - `convert`: from what the source has to what is kept; `decode`: from that to the content; `pieces`: to what has the
+      checksum.
+    """
+    if there := held(path):
+        return verified(path, decode(there.read_bytes()), sha256, pieces)
+    kept = cached(path)
+    if kept.exists():
+        try:
+            return verified(path, decode(kept.read_bytes()), sha256, pieces)
+        except (ValueError, EOFError, OSError, zlib.error):
+            kept.unlink()
+    found = fetched(url, path, convert)
+    try:
+        return verified(path, decode(found.read_bytes()), sha256, pieces)
+    except BaseException:
+        found.unlink()
+        raise
+
+
+def cached(path: str) -> Path:
+    """Where a file is kept that was fetched."""
+    return Path(os.environ.get("PPVI_CACHE", Path.home() / ".cache" / "ppvi")) / path
+
+
 def fetched(url: str, path: str, convert: Callable[[bytes], bytes] = bytes) -> Path:
     """A public file, converted and kept in the cache; written whole or not at all."""
-    kept = Path(os.environ.get("PPVI_CACHE", Path.home() / ".cache" / "ppvi")) / path
+    kept = cached(path)
     if not kept.exists():
         with urllib.request.urlopen(url, timeout=60) as reply:
-            content = convert(reply.read())
+            found = convert(reply.read())
         kept.parent.mkdir(parents=True, exist_ok=True)
         half = kept.with_name(f"{kept.name}.{os.getpid()}")
-        half.write_bytes(content)
+        half.write_bytes(found)
         half.replace(kept)
     return kept
 
 
-def verified(what: str, content: bytes | Iterable[bytes], sha256: str) -> None:
-    """Refuse content that is not what is stated; of rows, in whatever order copies have them."""
-    pieces = [content] if isinstance(content, bytes) else sorted(content)
-    found = hashlib.sha256(b"".join(pieces)).hexdigest()
+def verified(
+    what: str, content: bytes, sha256: str, pieces: Callable[[bytes], bytes | Iterable[bytes]] = bytes
+) -> bytes:
+    """The content, unless it is not what is stated; of pieces, such as rows, in whatever order copies have them."""
+    parts = pieces(content)
+    found = hashlib.sha256(parts if isinstance(parts, bytes) else b"".join(sorted(parts))).hexdigest()
     if found != sha256:
         raise ValueError(f"{what}: the content has the checksum {found}, not {sha256}: it is other data, or damaged.")
+    return content
 
 
 MNIST = {
@@ -74,10 +115,7 @@ def mnist(part: str = "train") -> tuple[np.ndarray, np.ndarray]:
     mirror = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 
     def unpacked(name: str) -> bytes:
-        path = held(f"mnist/{name}") or fetched(mirror + name, f"mnist/{name}")
-        content = gzip.decompress(path.read_bytes())
-        verified(name, content, MNIST[name])
-        return content
+        return content(f"mnist/{name}", mirror + name, MNIST[name], decode=gzip.decompress)
 
     images = np.frombuffer(unpacked(f"{part}-images-idx3-ubyte.gz"), np.uint8, offset=16).reshape(-1, 28, 28)
     return images, np.frombuffer(unpacked(f"{part}-labels-idx1-ubyte.gz"), np.uint8, offset=8)
@@ -101,14 +139,18 @@ def static_mnist() -> Splits:
     packed = held("static_mnist/static_binarized_mnist_packed.npz")
     parts = []
     for part, sha256 in STATIC_MNIST.items():
+        path, url = f"static_mnist/{part}", f"{site}/binarized_mnist_{part}.amat"
         if packed:
-            rows = np.load(packed)[part]
+            found = verified(path, np.load(packed)[part].tobytes(), sha256, _rows)
         else:
-            kept = fetched(f"{site}/binarized_mnist_{part}.amat", f"static_mnist/{part}", _packed_rows)
-            rows = np.frombuffer(kept.read_bytes(), np.uint8).reshape(-1, 98)
-        verified(f"static MNIST, {part}", map(bytes, rows), sha256)
+            found = content(path, url, sha256, _packed_rows, pieces=_rows)
+        rows = np.frombuffer(found, np.uint8).reshape(-1, 98)
         parts.append(np.unpackbits(rows, axis=1).astype(np.float32))
     return Splits(*parts)
+
+
+def _rows(content: bytes) -> Iterable[bytes]:
+    return (content[i : i + 98] for i in range(0, len(content), 98))
 
 
 def _packed_rows(text: bytes) -> bytes:
@@ -182,15 +224,12 @@ def planetoid(name: str) -> Graph:
     """
     mirror = "https://raw.githubusercontent.com/kimiyoung/planetoid/master/data/"
 
-    def content(part: str) -> bytes:
-        file = f"ind.{name}.{part}"
-        path = held(f"planetoid/{file}") or fetched(mirror + file, f"planetoid/{file}")
-        found = path.read_bytes()
-        verified(file, found, PLANETOID[file])
-        return found
+    def part(what: str) -> bytes:
+        file = f"ind.{name}.{what}"
+        return content(f"planetoid/{file}", mirror + file, PLANETOID[file])
 
-    first, last, neighbours = (_Planetoid(io.BytesIO(content(part))).load() for part in ("allx", "tx", "graph"))
-    places = np.array(content("test.index").split(), int)
+    first, last, neighbours = (_Planetoid(io.BytesIO(part(what))).load() for what in ("allx", "tx", "graph"))
+    places = np.array(part("test.index").split(), int)
     features = scipy.sparse.lil_matrix((len(neighbours), first.shape[1]), dtype=np.float32)
     features[: first.shape[0]], features[places] = first, last
     edges = {(min(i, j), max(i, j)) for i, others in neighbours.items() for j in others if i != j}
@@ -259,9 +298,8 @@ def movielens_small() -> Ratings:
     to be acknowledged, not to be sold.
     """
     url = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
-    path = held("movielens_small/ratings.csv") or fetched(url, "movielens_small/ratings.csv", _ratings_of_zip)
-    verified("ratings.csv", path.read_bytes(), MOVIELENS_SMALL)
-    rows = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(0, 1, 2))
+    found = content("movielens_small/ratings.csv", url, MOVIELENS_SMALL, _ratings_of_zip)
+    rows = np.loadtxt(io.BytesIO(found), delimiter=",", skiprows=1, usecols=(0, 1, 2))
     user, item = (np.unique(rows[:, i], return_inverse=True)[1] for i in (0, 1))
     return Ratings(user, item, rows[:, 2])
 

@@ -3,9 +3,12 @@
     z_i ~ N(0, I_16)        A_ij ~ Bernoulli(sigmoid(z_i . z_j))
 
 An undirected graph of n nodes, such as papers that cite one another; A_ii = 1. Hardly any of the n^2 pairs are edges, so that
-the likelihood would be of what is absent. As in the authors' code both kinds count alike, n^2 / 2 together:
+the likelihood would be of what is absent. As in the authors' code both kinds count alike, n^2 / 2 together, where the loops
+A_ii have the weight of an edge and are not counted as edges:
 
-    weight_ij = n^2 / (2 E) where A_ij = 1,    n^2 / (2 (n^2 - E)) where A_ij = 0,    E = sum_ij A_ij
+    weight_ij = n^2 / (2 E) where A_ij = 1,    n^2 / (2 (n^2 - E)) where A_ij = 0,    E = sum_ij A_ij - n
+
+Counted, they would be a third of E in a graph as sparse as Citeseer, and edges would weigh a third less.
 
 Kipf and Welling, "Variational Graph Auto-Encoders", NeurIPS workshop on Bayesian Deep Learning 2016.
 """
@@ -19,7 +22,7 @@ LATENT, HIDDEN = 16, 32
 
 def weights(adjacency):
     """How much each pair counts, `(n, n)`."""
-    pairs, edges = adjacency.size, adjacency.sum()
+    pairs, edges = adjacency.size, adjacency.sum() - len(adjacency)
     return jnp.where(adjacency > 0, pairs / (2 * edges), pairs / (2 * (pairs - edges)))
 
 

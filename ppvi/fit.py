@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -221,7 +221,16 @@ def load(folder: str | PathLike[str], objective: Any, *args: Any, **kwargs: Any)
         raise ProgramError(f"load(folder, objective): the folder is a path, not {described(folder)}.")
     objectives = tuple(bound for bound, _ in pairs_of(objective, "load(folder, objective)"))
     state, params, start = newest(folder, objectives, estimator_of(objectives[0]).in_format)
+    for bound in objectives:
+        _begin(bound, args, kwargs)
     return Fit(params, state, f"{LOADED} {os.fspath(folder)}", 0.0, objectives, None, args, kwargs, start)
+
+
+def _begin(bound: Objective, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Run an autoguide that has not run once, as a fit does: its first run looks at the model, and draws are to be those of the
+    fit. Without data it is left to the first run that there is."""
+    if any((args, kwargs, bound.args, bound.kwargs)) and getattr(bound.guide, "prototype_trace", bound) is None:
+        bound.init(bound.engine.fixed_key(0), *args, **kwargs)
 
 
 def _started_from(state: Any, objectives: Sequence[Objective], averages: bool) -> State | None:

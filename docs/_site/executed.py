@@ -1,7 +1,8 @@
 """A Sphinx extension: pages show what their code prints and draws, and a page whose code fails fails the build.
 
 Markdown pages of `docs/` and the scripts of `tutorials/` are run before anything is read. Of each script a page is made;
-those of the gallery, which take data and minutes, are shown as they are, for tests of their own run them.
+those of the gallery, which take data and minutes, are shown as they are, for tests of their own run them. With
+`-D code_is_run=0` all are, after a look at the syntax of their code: links, names and layout are checked in a minute.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ SCRIPT = re.compile(r"(?:\.\./)+tutorials/(gallery/)?(\w+)\.py")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.connect("builder-inited", lambda app: build_pages(), priority=100)
+    app.add_config_value("code_is_run", True, "env")
+    app.connect("builder-inited", lambda app: build_pages(app.config.code_is_run), priority=100)
     app.connect("source-read", _rendered)
     app.connect("include-read", lambda app, path, name, content: content.__setitem__(0, relinked(content[0])))
     return {"parallel_read_safe": True, "version": "1"}
@@ -58,31 +60,41 @@ def pages() -> list[Path]:
     return sorted(path for path in found if any(cell.runs for cell in cells_of(path)))
 
 
-def build_pages() -> None:
+def build_pages(ran: bool) -> None:
     """Run what is to be run, and make the pages that are made of scripts."""
-    jobs = int(os.environ.get("PPVI_DOCS_JOBS", "2"))
-    if failures := run_outdated([*scripts(), *pages()], jobs):
-        said = "\n\n".join(f"{page.relative_to(ROOT)}:\n{end}" for page, end in failures)
-        raise ExtensionError(f"the code of {len(failures)} pages has failed.\n\n{said}")
-    for folder, paths, index in (("tutorials", scripts(), tutorials_page()), ("gallery", entries(), gallery_page())):
+    if ran:
+        _run_all()
+    else:
+        for path in [*scripts(), *entries(), *pages()]:
+            for cell in cells_of(path):
+                if cell.runs:
+                    compile(cell.code(), path, "exec")
+    for folder, paths, index in (("tutorials", scripts(), tutorials_page(ran)), ("gallery", entries(), gallery_page())):
         (DOCS / folder).mkdir(exist_ok=True)
         for gone in {*(DOCS / folder).glob("*.md")} - {DOCS / folder / f"{path.stem}.md" for path in paths}:
             gone.unlink()
         for path in paths:
-            _write(DOCS / folder / f"{path.stem}.md", script_page(path))
+            _write(DOCS / folder / f"{path.stem}.md", script_page(path, ran))
         _write(DOCS / folder / "index.md", f"{index}\n{_tree(paths)}")
 
 
-def script_page(path: Path) -> str:
+def _run_all() -> None:
+    jobs = int(os.environ.get("PPVI_DOCS_JOBS", "2"))
+    if failures := run_outdated([*scripts(), *pages()], jobs):
+        said = "\n\n".join(f"{page.relative_to(ROOT)}:\n{end}" for page, end in failures)
+        raise ExtensionError(f"the code of {len(failures)} pages has failed.\n\n{said}")
+
+
+def script_page(path: Path, ran: bool = True) -> str:
     """The page of a script: its text, its code, what that prints and draws, and a link to the file."""
-    name, ran = path.relative_to(ROOT).as_posix(), path.parent == TUTORIALS
-    said = "" if ran else " Tests run it; its results are in the table of the gallery."
+    name, is_tutorial = path.relative_to(ROOT).as_posix(), path.parent == TUTORIALS
+    said = "" if is_tutorial else " Tests run it; its results are in the table of the gallery."
     link = f"\n---\n\n{{download}}`{path.name} <../../{name}>` is this page as a script.{said}\n"
-    text = "\n".join([*rendered(path, ran), link])
+    text = "\n".join([*rendered(path, ran and is_tutorial), link])
     return text if text.lstrip().startswith("# ") else f"# {path.stem}\n\n{text}"
 
 
-def tutorials_page() -> str:
+def tutorials_page(ran: bool = True) -> str:
     """Cards of the tutorials, each with the last of its figures where it has any."""
     found = [
         "# Tutorials",
@@ -94,7 +106,7 @@ def tutorials_page() -> str:
     ]
     for path in scripts():
         title, said = about(path)
-        figures = [name for output in outputs(path) for name in output["figures"]]
+        figures = [name for output in (outputs(path) if ran else ()) for name in output["figures"]]
         picture = [f":img-bottom: /_built/{figures[-1]}", ":img-alt: what the tutorial draws"] if figures else []
         card = [f":::{{grid-item-card}} {title}", f":link: {path.stem}", ":link-type: doc", *picture, said, ":::"]
         found += ["", *card]
@@ -109,11 +121,26 @@ def about(path: Path) -> tuple[str, str]:
 
 
 def gallery_page() -> str:
-    """The table of the gallery's entries, where there is one."""
+    """The table of the gallery's entries, where there is one, in as few columns as a page is wide for."""
     table = GALLERY / "README.md"
     if not table.exists():
         return "# Gallery\n\nThere are no entries yet.\n"
-    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)\s]+)\)", _from_gallery, table.read_text())
+    above, bar, rows = table.read_text().partition("| system |")
+    narrow = "\n".join(_narrow(f"{bar}{rows}".splitlines()))
+    text = f"{above}\n::::{{container}} gallery\n{narrow}\n::::\n"
+    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)\s]+)\)", _from_gallery, text)
+
+
+def _narrow(lines: list[str]) -> Iterator[str]:
+    """The table with four columns in place of nine."""
+    header, _, *rows = ([cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in lines if line)
+    yield from ("| system | what it shows | trained by | result of the last full run |", "|---|---|---|---|")
+    for cells in rows:
+        of = dict(zip(header, cells, strict=True))
+        system = f"{of['system']}<br>{of['reference']}<br>{of['family']}; {of['engine']}"
+        seconds = f" ({of['seconds']} s)" if of["seconds"] else ""
+        trained = f"{of['objective']}<br>{of['strategies']}"
+        yield f"| {system} | {of['what it shows']} | {trained} | {of['result of the last full run']}{seconds} |"
 
 
 def _from_gallery(found: re.Match[str]) -> str:
@@ -171,8 +198,9 @@ def _rendered(app: Sphinx, name: str, source: list[str]) -> None:
     path = Path(app.env.doc2path(name))
     if path.suffix == ".md":
         if path in pages():
-            app.env.note_dependency(str(output_of(path)))
-            source[0] = "\n".join(rendered(path))
+            if app.config.code_is_run:
+                app.env.note_dependency(str(output_of(path)))
+            source[0] = "\n".join(rendered(path, app.config.code_is_run))
         source[0] = relinked(source[0])
 
 

@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -49,14 +50,23 @@ def run_outdated(pages: Iterable[Path], jobs: int) -> list[Failure]:
         if not (output_of(page).exists() and _mark(page).exists() and _mark(page).read_text() == mark):
             due.append((page, mark))
     with ThreadPoolExecutor(jobs) as pool:
-        failures = [failure for failure in pool.map(_run, due) if failure is not None]
+        done = list(pool.map(_run, due))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"ran {len(due)} pages, which took {used.ru_utime + used.ru_stime:.0f} s of processor time", flush=True)
-    return failures
+    took = ((seconds, page.name) for (page, _), (seconds, _) in zip(due, done, strict=True))
+    slowest = sorted(took, reverse=True)[:5]
+    print("the longest:", ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slowest) or "none", flush=True)
+    return [failure for _, failure in done if failure is not None]
 
 
-def _run(due: tuple[Path, str]) -> Failure | None:
-    page, mark = due
+def _run(due: tuple[Path, str]) -> tuple[float, Failure | None]:
+    """How long it took, and whether it has failed."""
+    began = time.perf_counter()
+    failure = _outcome(*due)
+    return time.perf_counter() - began, failure
+
+
+def _outcome(page: Path, mark: str) -> Failure | None:
     print(f"running {page.relative_to(ROOT)}", flush=True)
     command = [sys.executable, str(ROOT / "docs" / "_site" / "run.py"), str(page), str(output_of(page))]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

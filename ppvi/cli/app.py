@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -17,7 +15,7 @@ from typer.core import TyperGroup
 from ppvi._tables import prose, render
 from ppvi.cli.failures import InputError
 from ppvi.cli.options import Course, Question
-from ppvi.cli.speaking import AGAINST, BAD_INPUT, GOOD, INTERRUPTED, Speaker, speaking
+from ppvi.cli.speaking import AGAINST, BAD_INPUT, GOOD, INTERRUPTED, Speaker, speaking, terminated_alike
 
 
 class Commands(TyperGroup):
@@ -60,6 +58,10 @@ def command(example: str, **options: Any) -> Callable[[Callable[..., int]], Call
 
 
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Run the programs of a run that is somebody else's, or whose files have changed."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run that is there.")]
 
 
@@ -101,12 +103,13 @@ def resume(
     run: Folder,
     speaker: Speaker,
     steps: Annotated[int | None, typer.Option(min=1, help="In all; by default those that fit was asked for.")] = None,
+    trust: Trust = False,
 ) -> int:
     """Go on with a run that was interrupted, exactly, or for more steps."""
     from ppvi.cli.problems import loaded
     from ppvi.cli.runs import opened
 
-    there, problem, course = opened(run)
+    there, problem, course = opened(run, trust)
     result = there.read("result") or {}
     has_as_many = steps is not None and steps <= there.steps
     if steps is not None and not (has_as_many or problem.is_approximated):
@@ -132,7 +135,7 @@ def _fitted(speaker: Speaker, run: Any, problem: Any, course: Course, before: An
     left = course.total - run.steps
     progress = not (speaker.quiet or speaker.json)
     try:
-        with _terminated_alike():
+        with terminated_alike():
             found = fitted(problem, course, run.checkpoints, progress, left, before)
     except KeyboardInterrupt:
         where = f"at step {run.steps} of {course.total}; to go on from there, exactly"
@@ -141,16 +144,6 @@ def _fitted(speaker: Speaker, run: Any, problem: Any, course: Course, before: An
         speaker.lines([("stopped", said)])
         return INTERRUPTED
     return _finished(speaker, run, course, found)
-
-
-@contextmanager
-def _terminated_alike() -> Iterator[None]:
-    """What ends a job on a cluster is Ctrl-C, too, so that the state is written."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _finished(speaker: Speaker, run: Any, course: Course, found: Any) -> int:
@@ -175,7 +168,7 @@ def _code(converged: str) -> int:
 # Is it right? --------------------------------------------------------------------------------------------------------------
 
 
-def _asked(question: Question) -> tuple[Any, list[Any], Any]:
+def _asked(question: Question, trust: bool) -> tuple[Any, list[Any], Any]:
     """A problem, its objectives, and the parameters to look at them: those of a run where one is given."""
     from ppvi.cli.problems import loaded, objectives_of, problem_of
     from ppvi.cli.runs import is_run, opened
@@ -184,7 +177,7 @@ def _asked(question: Question) -> tuple[Any, list[Any], Any]:
         problem = problem_of(question)
         return problem, objectives_of(problem), None
     _refuse_options(question)
-    run, problem, _ = opened(Path(question.program))
+    run, problem, _ = opened(Path(question.program), trust)
     if not run.steps:
         return problem, objectives_of(problem), None
     found = loaded(problem, run.checkpoints)
@@ -207,9 +200,10 @@ def check(
     speaker: Speaker,
     budget: Annotated[float, typer.Option(min=0.1, help="Seconds to draw for.")] = 30.0,
     alpha: Annotated[float, typer.Option(help="Probability of a wrong verdict.")] = 1e-3,
+    trust: Trust = False,
 ) -> int:
     """Is the gradient unbiased? A proof where there is one, and a sequential test. FILE:MODEL may be a run."""
-    problem, bounds, params = _asked(question)
+    problem, bounds, params = _asked(question, trust)
     progress = not (speaker.quiet or speaker.json)
     reports = [
         bound.check(problem.key, params or bound.init(problem.key), budget=budget, alpha=alpha, progress=progress)
@@ -222,9 +216,9 @@ def check(
 
 
 @command("ppvi prove model.py:model --guide model.py:guide --data data.csv")
-def prove(question: Question, speaker: Speaker) -> int:
+def prove(question: Question, speaker: Speaker, trust: Trust = False) -> int:
     """What can be proved of the gradient from the programs alone. FILE:MODEL may be a run."""
-    problem, bounds, params = _asked(question)
+    problem, bounds, params = _asked(question, trust)
     found = [bound.prove(params or bound.init(problem.key)) for bound in bounds]
     for static in found:
         speaker.say(prose(str(static)))
@@ -233,9 +227,9 @@ def prove(question: Question, speaker: Speaker) -> int:
 
 
 @command("ppvi explain model.py:model --guide model.py:guide --data data.csv --strategy z=Enumerate")
-def explain(question: Question, speaker: Speaker) -> int:
+def explain(question: Question, speaker: Speaker, trust: Trust = False) -> int:
     """Sites, strategies and why, lanes, credit and cost. FILE:MODEL may be a run."""
-    problem, bounds, params = _asked(question)
+    problem, bounds, params = _asked(question, trust)
     found = [bound.explain(params or bound.init(problem.key)) for bound in bounds]
     for explanation in found:
         speaker.say(str(explanation))
@@ -251,6 +245,7 @@ def diagnose(
     run: Folder,
     speaker: Speaker,
     draws: Annotated[int, typer.Option(min=100, help="From the fit.")] = 2000,
+    trust: Trust = False,
 ) -> int:
     """Is the fit near to the posterior? Short Markov chains from its draws, modes, weights, predictions."""
     import ppvi as library
@@ -259,7 +254,7 @@ def diagnose(
     from ppvi.cli.runs import opened
     from ppvi.cli.speaking import plain
 
-    there, problem, _ = opened(run)
+    there, problem, _ = opened(run, trust)
     speaker.lines([*problem.lines(), ("running", "chains from the fit's draws")])
     report = library.diagnose(loaded(problem, there.checkpoints), draws=draws)
     there.write("diagnosis", plain(report.to_dict()))
@@ -283,6 +278,7 @@ def compare(
     within: Annotated[
         float | None, typer.Option(min=0.0, help="Exit code 2 if a marginal is farther off than this, in sds.")
     ] = None,
+    trust: Trust = False,
 ) -> int:
     """A fit beside a reference, marginal by marginal, the worst first."""
     import ppvi as library
@@ -290,7 +286,7 @@ def compare(
     from ppvi.cli.runs import Run, draws_of
     from ppvi.cli.speaking import plain
 
-    found = library.compare(fit=draws_of(run), reference=_reference(run, reference, speaker))
+    found = library.compare(fit=draws_of(run), reference=_reference(run, reference, speaker, trust))
     beside, worst = found["fit"], found["fit"].worst
     marginals = sorted(beside.marginals, key=lambda x: -x.badness)
     Run(run).write("comparison", plain({"reference": reference, "rows": [_row(x) for x in marginals]}))
@@ -306,14 +302,14 @@ def _row(x: Any) -> list[str]:
     return [x.name, *shown((x.mean, x.sd, x.reference_mean, x.reference_sd), x.reference_sd), f"{x.wasserstein:.2f}"]
 
 
-def _reference(run: Path, reference: str, speaker: Speaker) -> Any:
+def _reference(run: Path, reference: str, speaker: Speaker, trust: bool) -> Any:
     """Draws of a reference; those of NUTS are kept with the run."""
     from ppvi.cli.runs import draws_of, is_run, opened
     from ppvi.engine._arviz import read, saved
 
     path = run / "nuts.nc" if reference == "nuts" else Path(reference)
     if reference == "nuts" and not path.exists():
-        _, problem, _ = opened(run)
+        _, problem, _ = opened(run, trust)
         saved(_nuts(problem, speaker), path)
     if is_run(reference):
         return draws_of(path)
@@ -343,6 +339,7 @@ def nuts(
     warmup: Annotated[int, typer.Option(min=0, help="Steps of each chain before its draws.")] = 1000,
     samples: Annotated[int, typer.Option(min=1, help="Draws of each chain.")] = 1000,
     chains: Annotated[int, typer.Option(min=1)] = 4,
+    trust: Trust = False,
 ) -> int:
     """Draw from the posterior by the no-U-turn sampler. FILE:MODEL may be a run."""
     from ppvi.cli import summaries
@@ -353,7 +350,7 @@ def nuts(
     of_run = is_run(question.program)
     if of_run:
         _refuse_options(question)
-    problem = opened(Path(question.program))[1] if of_run else problem_of(question)
+    problem = opened(Path(question.program), trust)[1] if of_run else problem_of(question)
     path = out or (Path(question.program) / "nuts.nc" if of_run else Path("nuts.nc"))
     if not path.parent.is_dir():
         raise InputError(f"--out {path}: there is no folder {path.parent}.")

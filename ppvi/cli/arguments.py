@@ -27,7 +27,8 @@ class Arguments:
 
     def __str__(self) -> str:
         shown = [
-            f"{name} ({', '.join(map(str, self.shapes[name]))})" if self.shapes[name] else name for name in self.shapes
+            f"{name} ({', '.join(map(str, self.shapes[name]))})" if self.shapes[name] else f"{name} = {value!r}"
+            for name, value in self.values.items()
         ]
         left = f"; not taken by the model: {', '.join(self.unused)}" if self.unused else ""
         coded = "".join(f"; {name}: {_coding(levels)}" for name, levels in self.levels.items())
@@ -139,11 +140,21 @@ def _refuse_unknown(
 
 def _value(name: str, given: Any, columns: Columns, factors: Sequence[str], levels: dict[str, list[str]]) -> Any:
     if isinstance(given, _Setting):
-        return np.asarray(given.value) if isinstance(given.value, list) else given.value
+        return _array(name, given.value) if isinstance(given.value, list) else given.value
     if isinstance(given, Column):
         return _numbers(name, given, factors, levels)
     parts = [_numbers(part, columns[part], factors, levels) for part in given]
     return parts[0] if len(parts) == 1 else np.stack(parts, axis=-1)
+
+
+def _array(name: str, given: list[Any]) -> np.ndarray:
+    try:
+        found = np.asarray(given)
+    except ValueError as error:
+        raise InputError(f"--set {name}: its lists are of unlike lengths, and no array: fill them up.") from error
+    if found.dtype.kind not in "biuf":
+        raise InputError(f"--set {name}: a list is of numbers, such as --set {name}=[1,2.5].")
+    return found
 
 
 def _numbers(name: str, column: Column, factors: Sequence[str], levels: dict[str, list[str]]) -> np.ndarray:
@@ -160,7 +171,7 @@ def _numbers(name: str, column: Column, factors: Sequence[str], levels: dict[str
         )
     if x.dtype.kind == "f" and (lost := np.isnan(x)).any():
         raise InputError(_missing(name, column, lost))
-    return x
+    return x.astype(x.dtype.newbyteorder("="), copy=False)  # as files of other machines may not have it
 
 
 def _coded(name: str, column: Column, factors: Sequence[str], levels: dict[str, list[str]]) -> np.ndarray:

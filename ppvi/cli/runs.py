@@ -7,15 +7,15 @@
     result.json      why it stopped, and whether it has converged
     report.html      all of that, to look at
 
-No code is read from these. The programs are in the files that `config.json` names, which commands run, as `fit` has run them.
+No code is read from these. The programs are in the files that `config.json` names, which commands run, as `fit` has run them,
+where the folder is this user's own (`ppvi.cli.trust`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from ppvi.cli.failures import InputError
 from ppvi.cli.options import Course, Question
 from ppvi.cli.problems import Problem, problem_of
 from ppvi.cli.sources import split
+from ppvi.cli.trust import digest, programs_of, refuse_foreign, seal
 from ppvi.engine._arviz import read, saved
 from ppvi.engine.memory import LARGE, numbers_in
 from ppvi.fit import Fit
@@ -85,10 +86,18 @@ class Run:
         made = {
             "engine": problem.engine,
             "arguments": str(problem.arguments),
-            "data": _digests(problem.question.data),
+            "data": {file: digest(file) for file in problem.question.data},
+            "programs": programs_of(problem.question),
             "ppvi": ppvi.__version__,
         }
-        self.write("config", {"format": FORMAT, **asked, **made})
+        self._write_sealed({"format": FORMAT, **asked, **made})
+
+    def _write_sealed(self, config: Mapping[str, Any]) -> None:
+        self.write("config", {**config, "seal": seal(config)})
+
+    def trust(self, config: Mapping[str, Any], question: Question) -> None:
+        """Take the folder, with the programs of `question` as they are now, for the user's own."""
+        self._write_sealed({**config, "programs": programs_of(question)})
 
     def _is_ours(self) -> bool:
         """Whether the folder is of a run, by what it says of itself."""
@@ -150,10 +159,14 @@ WRITTEN = (
 )  # fmt: skip
 
 
-def opened(folder: Path) -> tuple[Run, Problem, Course]:
-    """A run, and what it is of.
+def opened(folder: Path, trust: bool = False) -> tuple[Run, Problem, Course]:
+    """A run, and what it is of, whose programs are run.
 
-    **Raises** `InputError` where the folder is none, or its data have changed.
+    **Arguments**
+
+    - `trust`: run them although the folder is somebody else's, or they have changed.
+
+    **Raises** `InputError` where the folder is none, its data have changed, or its programs are not to be run unasked.
     """
     run = Run(folder)
     config = run.read("config")
@@ -170,11 +183,15 @@ def opened(folder: Path) -> tuple[Run, Problem, Course]:
     except (KeyError, TypeError) as error:
         raise InputError(f"{folder / 'config.json'} is not as ppvi wrote it: begin the run anew.") from error
     question = _from_here(question, home)
-    for (before, digest), now in zip(config["data"].items(), question.data, strict=True):
-        if Path(now).is_file() and _digest(now) != digest:
+    for (before, before_digest), now in zip(config["data"].items(), question.data, strict=True):
+        if Path(now).is_file() and digest(now) != before_digest:
             raise InputError(
                 f"{before} has changed since the run in {folder} began: put it back, or begin anew, by ppvi fit."
             )
+    if trust:
+        run.trust(config, question)
+    else:
+        refuse_foreign(folder, config, question)
     return run, problem_of(question, [home]), course
 
 
@@ -200,11 +217,3 @@ def _from_here(question: Question, home: Path) -> Question:
             fields[name] = str(home / text) if not file.exists() and (home / file).exists() else text
     fields["data"] = [str(home / x) if not Path(x).exists() else x for x in question.data]
     return Question(**fields)
-
-
-def _digests(files: Iterable[str]) -> dict[str, str]:
-    return {file: _digest(file) for file in files}
-
-
-def _digest(file: str) -> str:
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import math
+import signal
 import sys
 import traceback
 import warnings
@@ -97,6 +98,20 @@ def plain(x: Any) -> Any:
     if isinstance(x, float):
         return x if math.isfinite(x) else None
     return x if x is None or isinstance(x, bool | int | str) else str(x)
+
+
+@contextmanager
+def terminated_alike() -> Iterator[None]:
+    """What ends a job on a cluster is Ctrl-C, too, so that the state is written. A handler that is not Python's is left."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before is None:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def speaking(command: Callable[..., int]) -> Callable[..., Any]:

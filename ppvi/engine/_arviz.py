@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,12 +95,25 @@ def group_of(given: Any, name: str) -> xr.Dataset | None:
 
 
 def saved(data: Any, path: str | PathLike[str]) -> None:
-    """Write ArviZ data to a file, as NetCDF, in which a site `a/b` is `a.b`: there slashes are between groups."""
+    """Write ArviZ data to a file, as NetCDF, where slashes are between groups: a site `a/b` is `a.b` there, and beside a site
+    that is called `a.b` it is `a.b_`."""
     groups = {name: found for name in names_of(data) if (found := group_of(data, name)) is not None}
+    written = _without_slashes(str(x) for group in groups.values() for x in (*group.variables, *group.dims))
     for name, group in groups.items():
-        taken = [str(x) for x in (*group.variables, *group.dims) if "/" in str(x)]
-        groups[name] = group.rename({x: x.replace("/", ".") for x in taken})
+        groups[name] = group.rename({x: written[str(x)] for x in {*group.variables, *group.dims} if str(x) in written})
     data_of(groups, data.attrs).to_netcdf(os.fspath(path), engine="h5netcdf")
+
+
+def _without_slashes(names: Iterable[str]) -> dict[str, str]:
+    """For names with slashes others without, of which no two are equal."""
+    known, found = set(names), dict[str, str]()
+    for name in sorted(x for x in known if "/" in x):
+        other = name.replace("/", ".")
+        while other in known:
+            other += "_"
+        found[name] = other
+        known.add(other)
+    return found
 
 
 def read(path: str | PathLike[str]) -> ArviZData:

@@ -213,6 +213,8 @@ def provide(session: Session, msg: Any, role: str) -> None:
     constraint = stated or constraints.real
     if initial is None:
         initial, constraint = session.engine.stored(name)
+    else:
+        session.engine.stated[name] = constraint
     if isinstance(initial, torch.nn.Parameter) and (is_lazy(initial) or not initial.requires_grad):
         msg["value"] = initial  # frozen, and so a constant; or of a module that has to run first
     elif isinstance(initial, torch.nn.Parameter):

@@ -151,6 +151,8 @@ class PyroPrograms:
         self.buffers = Buffers(getattr(self.modules, "places", ()))
         self._names: dict[int, str] = {}
         """Of the parameters that are `named`, by their identities."""
+        self.stated: dict[str, Any] = {}
+        """Constraints of parameters by name, of which a module that makes them while it runs puts none into the store."""
         self.marks: Marks | None = self.effects.marks
 
     @contextmanager
@@ -197,7 +199,7 @@ class PyroPrograms:
         it asks for them, and a program may ask for what was there before."""
         for state in (pyro.get_param_store().get_state(), self._stored):
             if name in state["params"]:
-                constraint = state["constraints"][name]
+                constraint = state["constraints"].get(name, self.stated.get(name, constraints.real))
                 return transform_to(constraint)(state["params"][name]), constraint
         return None, constraints.real
 

@@ -70,6 +70,18 @@ def test_sites_with_a_slash_are_written(tmp_path):
     assert list(found.data_vars) == ["net.w"]
 
 
+def test_sites_that_would_be_one_without_their_slashes_stay_two(tmp_path):
+    sites = {"a/b": 2, "a.b": 3, "a.b_": 4}
+    draws = {x: Variable(("chain", "draw", f"{x}_dim_0"), np.full((1, 3, n), n)) for x, n in sites.items()}
+    saved(data_of({"posterior": dataset(draws, {}, {})}, {}), tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc", group="posterior", engine="h5netcdf") as found:
+        assert {str(x): found[x].shape for x in found.data_vars} == {
+            "a.b": (1, 3, 3),
+            "a.b_": (1, 3, 4),
+            "a.b__": (1, 3, 2),
+        }
+
+
 COLUMNS = {
     "height": [1.0, 2.0, 3.0],
     "weight": [4.0, 5.0, 6.0],
@@ -147,3 +159,15 @@ def test_calls():
     assert call("renyi:0.5,10") == ("renyi", [0.5, 10], {})
     assert call("f_divergence:hellinger") == ("f_divergence", ["hellinger"], {})
     assert call("elbo") == ("elbo", [], {})
+
+
+def test_arrays_have_the_byte_order_of_the_machine(tmp_path):
+    """PyTorch takes no others."""
+    np.savez(tmp_path / "a.npz", x=np.arange(3.0).astype(">f8"), n=np.arange(3).astype(">i4"))
+    found = values(lambda x, n: None, read([str(tmp_path / "a.npz")])).values
+    assert all(x.dtype.isnative and x.tolist() == [0, 1, 2] for x in found.values())
+
+
+def test_settings_are_said_with_their_values():
+    """A text where a number is meant is to be seen."""
+    assert str(values(lambda sigma, knots: None, {}, {"sigma": "O.5", "knots": [1, 2]})) == "sigma = 'O.5', knots (2)"

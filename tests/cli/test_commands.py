@@ -91,7 +91,8 @@ def test_an_explanation(shell):
 
 def test_pairs_of_objectives(shell):
     """Wake-sleep: an objective for the model, which has a parameter, and one for the guide."""
-    learned = COIN["numpyro"].replace("Beta(10, 10)", "Beta(numpyro.param('prior', 10.0), 10.0)")
+    learned = COIN["pyro"].replace("alpha0, beta0 = ", "alpha0, beta0 = pyro.param('prior', torch.tensor(10.0)), ")
+    learned = learned.replace("torch.tensor(10.0)), torch.tensor(10.0), ", "torch.tensor(10.0)), ")
     shell.write(coin_py=learned, tosses_csv=TOSSES)
     asked = "fit coin.py --guide coin.py:guide --objective reweighted_wake_sleep:5 --data tosses.csv --steps 20"
     shell(asked)
@@ -100,17 +101,17 @@ def test_pairs_of_objectives(shell):
 
 def test_an_objective_and_a_guide_of_ones_own(shell):
     """A guide whose argument is called otherwise, and an objective in a file."""
-    guide = COIN["numpyro"].replace("def guide(data)", "def guide(tosses)")
+    guide = COIN["pyro"].replace("def guide(data)", "def guide(tosses)")
     objective = "def objective(p, q):\n    z = q.simulate()\n    return p.log_density(z) - z.log_density\n"
     shell.write(coin_py=guide, own_py=objective, tosses_csv=TOSSES)
     shell("fit coin.py --guide coin.py:guide --objective own.py --data tosses.csv --steps 5")
 
 
 def test_finite_sites_are_summed_out_beside_an_autoguide(shell):
-    model = "import numpyro\nimport numpyro.distributions as dist\n\n\ndef model(x, /):\n"
-    model += "    m = numpyro.sample('m', dist.Normal(0.0, 3.0))\n    with numpyro.plate('rows', len(x)):\n"
-    model += "        z = numpyro.sample('z', dist.Bernoulli(0.5))\n"
-    model += "        numpyro.sample('x', dist.Normal(m + 2.0 * z, 1.0), obs=x)\n"
+    model = "import pyro\nimport pyro.distributions as dist\n\n\ndef model(x, /):\n"
+    model += "    m = pyro.sample('m', dist.Normal(0.0, 3.0))\n    with pyro.plate('rows', len(x)):\n"
+    model += "        z = pyro.sample('z', dist.Bernoulli(0.5))\n"
+    model += "        pyro.sample('x', dist.Normal(m + 2.0 * z, 1.0), obs=x)\n"
     shell.write(mix_py=model, x_csv="x\n0.1\n2.2\n-0.3\n1.9\n")
     found = shell.json("fit mix.py --objective elbo --data x.csv --steps 5")
     assert len(found["posterior"]["z"]["mean"]) == 4

@@ -75,6 +75,8 @@ DATA = [
     ("--data a.csv --data b.csv", {"a.csv": "x\n1\n", "b.csv": "x,y\n1,2\n"}, ["'x' is in a.csv and in b.csv"]),
     ("--data a.csv --set sigma", {"a.csv": "x,y\n1,2\n"}, ["--set sigma=0.5"]),
     ("--data a.csv --set tau=2", {"a.csv": "x,y\n1,2\n"}, ["no argument 'tau'", "'sigma'"]),
+    ("--data a.csv --set sigma=[[1],[2,3]]", {"a.csv": "x,y\n1,2\n"}, ["--set sigma: its lists are of unlike lengths"]),
+    ('--data a.csv --set sigma=[1,"b"]', {"a.csv": "x,y\n1,2\n"}, ["--set sigma: a list is of numbers"]),
     ("--data a.csv --set x=2", {"a.csv": "x,y\n1,2\n"}, ["the data have 'x', too"]),
     ("--data a.csv --columns x=u,v", {"a.csv": "x,u,y\n1,2,3\n"}, ["there is no column 'v'"]),
     ("--data a.npz", {"a.npz": {**GOOD, "x": np.array([{"a": 1}])}}, ["'x' is of Python objects", "not read"]),

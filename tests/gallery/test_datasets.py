@@ -2,6 +2,7 @@
 
 import collections
 import gzip
+import hashlib
 import io
 import pickle
 
@@ -13,13 +14,13 @@ from models import datasets
 
 def test_content_that_is_other_is_refused():
     with pytest.raises(ValueError, match="it is other data, or damaged"):
-        datasets.verified("rows", [b"a", b"b"], "0" * 64)
+        datasets.verified("rows", b"ab", "0" * 64)
 
 
 def test_the_order_of_rows_is_no_matter():
     sha256 = "fb8e20fc2e4c3f248c60c39bd652f3c1347298bb977b8b4d5903b85055620603"
-    datasets.verified("rows", [b"b", b"a"], sha256)
-    datasets.verified("rows", [b"a", b"b"], sha256)
+    for content in (b"ab", b"ba"):
+        assert datasets.verified("rows", content, sha256, lambda x: (x[i : i + 1] for i in range(2))) == content
 
 
 def test_what_is_not_at_hand_is_fetched_once(tmp_path, monkeypatch):
@@ -31,6 +32,29 @@ def test_what_is_not_at_hand_is_fetched_once(tmp_path, monkeypatch):
         assert datasets.fetched(source.as_uri(), "some/file", gzip.decompress).read_bytes() == b"digits"
         source.unlink(missing_ok=True)
     assert [path.name for path in (tmp_path / "cache" / "some").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("damage", [lambda x: x[:-9], lambda x: b"no archive", lambda x: gzip.compress(b"other")])
+def test_a_damaged_copy_in_the_cache_is_fetched_anew(damage, tmp_path, monkeypatch):
+    monkeypatch.setenv("PPVI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PPVI_DATA", "/nowhere")
+    source, sha256 = tmp_path / "source.gz", hashlib.sha256(b"digits").hexdigest()
+    source.write_bytes(gzip.compress(b"digits"))
+    kept = datasets.cached("file.gz")
+    kept.parent.mkdir()
+    kept.write_bytes(damage(source.read_bytes()))
+    for _ in range(2):
+        assert datasets.content("file.gz", source.as_uri(), sha256, decode=gzip.decompress) == b"digits"
+        source.unlink(missing_ok=True)
+
+
+def test_what_the_source_has_otherwise_is_refused_and_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("PPVI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PPVI_DATA", "/nowhere")
+    (tmp_path / "source").write_bytes(b"other")
+    with pytest.raises(ValueError, match="it is other data, or damaged"):
+        datasets.content("file", (tmp_path / "source").as_uri(), "0" * 64)
+    assert not datasets.cached("file").exists()
 
 
 def test_rows_of_digits_are_packed():

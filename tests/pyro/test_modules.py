@@ -13,6 +13,7 @@ from torch import nn
 
 import ppvi
 import ppvi.pyro as vi
+from ppvi.engine._arviz import group_of
 from ppvi.objective import estimator_of
 from ppvi.objectives import elbo
 
@@ -360,3 +361,23 @@ def test_sizes_stay_sizes_beside_a_module():
     [slope] = torch.autograd.grad(1 / rate, [network.bias])
     grads = torch.stack([bound.value_and_grad(seed, params)[1]["network$$$bias"] for seed in range(2000)])
     assert abs(float(grads.mean() - slope)) < 5 * float(grads.std()) / 2000**0.5
+
+
+def line(x, y):
+    a = pyro.sample("a", dist.Normal(0.0, 10.0))
+    with pyro.plate("data", len(x)):
+        pyro.sample("y", dist.Normal(a * x[:, 0], 1.0), obs=y)
+
+
+@pytest.mark.parametrize("kind", [AutoNormal, AutoMultivariateNormal], ids=lambda kind: kind.__name__)
+def test_a_loaded_autoguide_makes_its_parameters_when_it_first_runs(kind, tmp_path):
+    """As in another process, where the guide has not run: draws are those of the fit."""
+    bound = vi.objective(elbo, line, kind(line))
+    fit = vi.fit(bound, 0, X, Y, num_steps=5, checkpoint=tmp_path, progress=False)
+    expected = fit.posterior(5, draws=20, log_likelihood=False)
+    pyro.clear_param_store()
+    loaded = ppvi.load(tmp_path, vi.objective(elbo, line, kind(line)), X, Y)
+    found = loaded.posterior(5, draws=20, log_likelihood=False)
+    a, b = (group_of(x, "posterior")["a"].values for x in (found, expected))
+    assert a.shape == (1, 20)
+    assert (a == b).all()
