@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from ppvi import objectives
 from ppvi._doors import described
-from ppvi._references import METHOD, METHODS, OBJECTIVES, STRATEGIES, entries
+from ppvi._references import METHOD, METHODS, OBJECTIVES, OPTIMIZERS, STRATEGIES, entries
 from ppvi.errors import ProgramError
 from ppvi.fit import Fit
 from ppvi.objective import Objective
@@ -29,6 +29,8 @@ def of_fit(fit: Fit) -> Iterator[str]:
         data = (objective.args, objective.kwargs) if objective.args or objective.kwargs else (fit.args, fit.kwargs)
         bare = objective.on()
         yield from of_objective(objective, _explained(bare, fit.params, *data), stepped=fit.approximated is None)
+    for name in dict.fromkeys(line.partition(":")[0] for line in fit.moved):
+        yield from OPTIMIZERS.get(name, ())
     if fit.approximated is not None:
         yield from METHODS["approximate"]
         if len(fit.approximated.weights) > 1:

@@ -68,6 +68,11 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
     "UnorderedSet": ("kool2020",),
 }
 
+OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
+    "Natural": ("amari1998", "hoffman2013", "khan2017", "khan2018", "lin2019", "salimbeni2018", "martens2020"),
+}
+"""Of `ppvi.optimizers`."""
+
 METHODS: Mapping[str, tuple[str, ...]] = {
     "approximate": ("giordano2024", "kucukelbir2017"),
     "mixture": ("arimoto1972", "blahut1972"),

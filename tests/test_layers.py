@@ -15,7 +15,7 @@ LAYERS = [
     ["doors", "options", "plots"],
     ["pairing"],
     ["checks"],
-    ["strategies"],
+    ["optimizers", "strategies"],
     ["session"],
     ["trace"],
     ["program"],

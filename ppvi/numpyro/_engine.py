@@ -93,7 +93,7 @@ class Estimator:
     def culprits(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> list[str]:
         def start(**options: Any) -> Session:
             mine, modules = self._modules.parted(params)
-            return self._session(scope_of(key, plain=True), mine, modules, **options)
+            return self.session(scope_of(key, plain=True), mine, modules, **options)
 
         with numpyro.validation_enabled(False):
             return culprits(self.formula, start, args, kwargs)
@@ -183,7 +183,7 @@ class Estimator:
             key, given = one
             args, kwargs = structure.joined(arrays)
             learnt = self._modules.last_of(arrays)
-            session = self._session(scope_of(key, plain=True), params, learnt, plate_rows=Whole())
+            session = self.session(scope_of(key, plain=True), params, learnt, plate_rows=Whole())
             with handles(self.formula, session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
                 return of(p, q) if given is None else of(p, q, given)
 
@@ -268,7 +268,7 @@ class Estimator:
         first = first_run(self.formula, jax.random.key(0), {}, args, kwargs, self._modules.first)
         self._modules.meet(first.modules)
 
-    def _session(self, scope: Scope, params: Params, modules: Mapping[str, Any], **options: Any) -> Session:
+    def session(self, scope: Scope, params: Params, modules: Mapping[str, Any], **options: Any) -> Session:
         engine = NumPyroPrograms(self._lifted, modules=Modules(modules))
         return Session(engine, params, self.formula.strategies, scope, **options)
 
@@ -338,7 +338,7 @@ class Estimator:
         args, kwargs = structure.joined(arrays)
 
         def session(**options: Any) -> Session:
-            return self._session(scope_of(key, plain=True), params, self._modules.last_of(arrays), **options)
+            return self.session(scope_of(key, plain=True), params, self._modules.last_of(arrays), **options)
 
         return moved(self.formula, session, args, kwargs) if self._modules.first else {}
 
@@ -365,7 +365,7 @@ class Estimator:
             args, kwargs = structure.joined(arrays)
 
             def start(**options: Any) -> Session:
-                return self._session(scope_of(key, distribution), params, self._modules.last_of(arrays), **options)
+                return self.session(scope_of(key, distribution), params, self._modules.last_of(arrays), **options)
 
             value, session = evaluate(self.formula, start, args, kwargs)
             ran.append((session.constraints, session.plate_rows.begun_anew))

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from numpyro.distributions import biject_to
 
 from ppvi.engine import training
 from ppvi.engine.gaps import gaps_of
-from ppvi.engine.protocol import Params
+from ppvi.engine.geometry import refuse_class
+from ppvi.engine.protocol import Params, Start
 from ppvi.engine.training import CHUNK, Arrays, Averaging, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
 from ppvi.numpyro._compat import once
 from ppvi.numpyro._engine import Estimator
-from ppvi.numpyro._learning import Learners, States, first_states, learners_of, value_grad_and_states
+from ppvi.numpyro._geometry import Blockwise, parts_of
+from ppvi.numpyro._learning import States, first_states, learners_of
 from ppvi.numpyro._modules import Begun
+from ppvi.numpyro._moves import Move, Plain, Rule, Surroundings
 from ppvi.numpyro._optimizers import rule_of
 from ppvi.numpyro._programs import as_key, shapes
 from ppvi.numpyro._reading import called
 from ppvi.numpyro._sharding import Layout
+from ppvi.optimizers.base import Geometric
 
 T = TypeVar("T")
 
@@ -47,41 +49,6 @@ class Moving(NamedTuple):
     """Of the unconstrained parameters over the steps; empty where it is not asked for."""
     modules: dict[str, Any]
     """What modules keep beside parameters, which every gradient moves once."""
-
-
-@dataclass(frozen=True)
-class Move:
-    """What one objective does in a step: a gradient step of its own parameters."""
-
-    bound: Estimator
-    names: tuple[str, ...]
-    rule: optax.GradientTransformation
-    learners: Learners
-
-    def mine(self, params: Params) -> Params:
-        return {name: params[name] for name in self.names}
-
-    def step(
-        self,
-        key: jax.Array,
-        params: Params,
-        memory: Any,
-        states: States,
-        constrain: Callable[[Params], Params],
-        modules: dict[str, Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[jax.Array, Params, Any, States, dict[str, Any]]:
-        """The loss; the parameters, the optimiser's memory, the strategies' states and those of modules after the step."""
-
-        def surrogate(mine: Params, values: dict[str, Any]) -> jax.Array:
-            return self.bound.surrogate_in(values, key, constrain(params | mine) | modules, args, kwargs)
-
-        mine, sign = self.mine(params), -1 if self.bound.formula.maximize else 1
-        value, grads, states = value_grad_and_states(surrogate, self.learners, mine, states)
-        updates, memory = self.rule.update(jax.tree.map(lambda g: sign * g, grads), memory, mine)
-        after = self.bound.moved(key, constrain(params) | modules, args, kwargs) if modules else {}
-        return sign * value, params | cast(Params, optax.apply_updates(mine, updates)), memory, states, modules | after
 
 
 class Trainer:
@@ -125,9 +92,12 @@ class Trainer:
         ]
         learners = [learners_of(plan) if plan else {} for plan in self._plans]
         rules = [
-            rule_of(rule, {name: first[name] for name in names})
-            for rule, names in zip(training.one_each(optimizer, len(pairs)), self._from.names, strict=True)
+            self._rule(rule, bound, at, names, init_key, args, kwargs)
+            for rule, bound, at, names in zip(
+                training.one_each(optimizer, len(pairs)), self.objectives, found, self._from.names, strict=True
+            )
         ]
+        self.explained = tuple(line for rule in rules for line in rule.explained)
         self.moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
         unconstrained = jax.jit(self._from.unconstrained, compiler_options=once())(self._start)
@@ -148,6 +118,25 @@ class Trainer:
         self.agreed, self.is_first = self.layout.agreed, self.layout.is_first
         self._is_traced = False
         self._init = State(self.layout.copy(self._stacked(all_of_them)), losses, starts)
+
+    def _rule(
+        self,
+        optimizer: Any,
+        bound: Estimator,
+        start: Start,
+        names: tuple[str, ...],
+        key: jax.Array,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Rule:
+        """An optimiser as a user gives it, for the parameters of these names."""
+        mine = {name: self._from.params[name] for name in names}
+        refuse_class(optimizer)
+        if not isinstance(optimizer, Geometric):
+            return Plain(rule_of(optimizer, mine))
+        parts = parts_of(optimizer, bound, start, names, key, args, kwargs)
+        rest = rule_of(optimizer.rest, {name: mine[name] for name in parts.rest})
+        return Blockwise(optimizer, parts, Plain(rest), self._from.transforms, bound)
 
     def _moving_from(self, key: jax.Array, unconstrained: Params) -> Moving:
         first = Moving(
@@ -279,9 +268,8 @@ class Trainer:
         params, modules, memories, states, values = moving.params, moving.modules, [], [], []
         keys = self._keys(moving)
         for move, key, memory, known in zip(self.moves, keys, moving.optimizers, moving.strategies, strict=True):
-            value, params, memory, known, modules = move.step(
-                key, params, memory, known, self._from.constrained, modules, args, kwargs
-            )
+            around = Surroundings(key, moving.step, params, self._from.constrained, modules, args, kwargs)
+            value, params, memory, known, modules = move.step(around, memory, known)
             memories.append(memory)
             states.append(known)
             values.append(value)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ppvi
-from ppvi._references import METHOD, METHODS, OBJECTIVES, STRATEGIES, entries
+from ppvi._references import METHOD, METHODS, OBJECTIVES, OPTIMIZERS, STRATEGIES, entries
 from ppvi.strategies import Strategy
 from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
 
@@ -48,10 +48,18 @@ def test_all_that_the_library_has_is_in_the_tables():
     assert set(STRATEGIES) == strategies - {"Strategy"} | {"RunningMean", "NeuralBaseline"}
     objectives = {name for name, x in vars(ppvi.objectives).items() if callable(x) and not name.startswith("_")}
     assert set(OBJECTIVES) == objectives
+    optimizers = {
+        name
+        for name in ppvi.optimizers.__all__
+        if ppvi.optimizers.base.Geometric in getattr(ppvi.optimizers, name).__mro__
+    }
+    assert set(OPTIMIZERS) == optimizers - {"Geometric"}
 
 
 def test_every_key_has_a_paper_and_every_paper_a_use():
-    used = {key for table in (OBJECTIVES, STRATEGIES, METHODS) for keys in table.values() for key in keys} | {*METHOD}
+    used = {
+        key for table in (OBJECTIVES, STRATEGIES, OPTIMIZERS, METHODS) for keys in table.values() for key in keys
+    } | {*METHOD}
     assert used == set(entries())
     for entry in entries().values():
         assert re.search(r"author = \{.+\},\n  title = \{\{.+\}\},\n(.+\n)+  year = \{(19|20)\d\d\},\n\}$", entry), (
@@ -119,3 +127,12 @@ def test_a_fit_from_a_file_has_the_papers_of_its_objective(engine, tmp_path):
 def test_what_cannot_be_cited():
     with pytest.raises(ppvi.ProgramError, match="cite takes an objective or a fit"):
         ppvi.cite(3)
+
+
+@both
+def test_a_fit_has_the_papers_of_its_optimizer(engine):
+    with on(engine):
+        bound = engine.vi.objective(ppvi.objectives.elbo, model, guide, strategies={"z": ppvi.Enumerate()})
+        options = {"num_steps": 1, "progress": False, "optimizer": ppvi.optimizers.Natural()}
+        found = cited(engine.vi.fit(bound, engine.key(0), engine.array(X), **options))
+    assert set(OPTIMIZERS["Natural"]) <= set(found)
