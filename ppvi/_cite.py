@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from ppvi import objectives
 from ppvi._doors import described
-from ppvi._references import METHOD, METHODS, OBJECTIVES, STRATEGIES, entries
+from ppvi._references import METHOD, METHODS, OBJECTIVES, OPTIMIZERS, STRATEGIES, entries
 from ppvi.errors import ProgramError
 from ppvi.fit import Fit
 from ppvi.objective import Objective
@@ -37,6 +37,8 @@ def of_fit(fit: Fit) -> Iterator[str]:
             yield from METHODS["non-centred"]
     if fit.averages is not None:
         yield from METHODS["averages"]
+    for name in fit.optimizers:
+        yield from OPTIMIZERS.get(name, ())
 
 
 def of_objective(objective: Objective, explained: Explanation | None = None) -> Iterator[str]:

@@ -80,6 +80,7 @@ class Fit:
     - `approximated`: of `approximate`, what was tried; else None.
     - `particles`: among how many draws of the guide each draw of the posterior is chosen by its importance weight.
     - `averages`: what `params` is averaged over, while `ppvi.Converged` asks; else None.
+    - `optimizers`: names of the geometric optimisers that have moved it, such as `"IVON"`; not known of a fit from a file.
     """
 
     params: Params = field(repr=False)
@@ -95,6 +96,7 @@ class Fit:
     approximated: Approximated | None = None
     particles: int = 1
     averages: Averages | None = field(default=None, repr=False)
+    optimizers: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def losses(self) -> np.ndarray:

@@ -68,6 +68,11 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
     "UnorderedSet": ("kool2020",),
 }
 
+OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
+    "IVON": ("shen2024", "khan2018", "khan2017", "lin2020"),
+}
+"""Those that move a guide's distributions."""
+
 METHODS: Mapping[str, tuple[str, ...]] = {
     "approximate": ("giordano2024", "kucukelbir2017"),
     "mixture": ("arimoto1972", "blahut1972"),

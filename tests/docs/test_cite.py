@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import ppvi
-from ppvi._references import METHOD, METHODS, OBJECTIVES, STRATEGIES, entries
+from ppvi._references import METHOD, METHODS, OBJECTIVES, OPTIMIZERS, STRATEGIES, entries
+from ppvi.optimizers import IVON, Geometric
 from ppvi.strategies import Strategy
 from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
 
@@ -32,6 +33,17 @@ def of_mean(x):
     ppl.sample("mean", dist.Normal(ppl.param("loc", xp.array(0.0)), 1.0))
 
 
+def mean(x):
+    mean = ppl.sample("mean", dist.Normal(0.0, 2.0))
+    with ppl.plate("rows", 3):
+        ppl.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+
+def of_mean_and_scale(x):
+    scale = ppl.param("scale", xp.array(1.0), constraint=dist.constraints.positive)
+    ppl.sample("mean", dist.Normal(ppl.param("loc", xp.array(0.0)), scale))
+
+
 def cited(what):
     printed = io.StringIO()
     ppvi.cite(what, file=printed)
@@ -48,10 +60,19 @@ def test_all_that_the_library_has_is_in_the_tables():
     assert set(STRATEGIES) == strategies - {"Strategy"} | {"RunningMean", "NeuralBaseline"}
     objectives = {name for name, x in vars(ppvi.objectives).items() if callable(x) and not name.startswith("_")}
     assert set(OBJECTIVES) == objectives
+    rules = {name for name, x in vars(ppvi.optimizers).items() if isinstance(x, type) and issubclass(x, Geometric)}
+    assert set(OPTIMIZERS) <= rules - {"Geometric"}
+
+
+def test_a_fit_cites_its_optimizer():
+    with on(NUMPYRO):
+        bound = NUMPYRO.vi.objective(ppvi.objectives.elbo, mean, of_mean_and_scale)
+        fit = NUMPYRO.vi.fit(bound, NUMPYRO.key(0), X, num_steps=2, optimizer=IVON(0.1), progress=False)
+    assert {"shen2024", "khan2018", "lin2020"} <= set(cited(fit))
 
 
 def test_every_key_has_a_paper_and_every_paper_a_use():
-    used = {key for table in (OBJECTIVES, STRATEGIES, METHODS) for keys in table.values() for key in keys} | {*METHOD}
+    used = {key for table in (OBJECTIVES, STRATEGIES, OPTIMIZERS, METHODS) for keys in table.values() for key in keys} | {*METHOD}
     assert used == set(entries())
     for entry in entries().values():
         assert re.search(r"author = \{.+\},\n  title = \{\{.+\}\},\n(.+\n)+  year = \{(19|20)\d\d\},\n\}$", entry), (
