@@ -3,8 +3,8 @@
 #
 # A network that is trained by Adam is sure of itself, also where it errs. A posterior over its weights would know better, and
 # has long been thought too dear and too inaccurate for networks. IVON learns a Gaussian for each weight at the cost of Adam: a
-# step is one draw of the weights and one gradient there, divided by a precision which is an average of what these gradients say of
-# the curvature. It is an optimiser, and the model, the guide and the objective are as ever.
+# step is one draw of the weights and one gradient there, divided by a precision which is an average of what these gradients
+# say of the curvature. It is an optimiser, and the model, the guide and the objective are as ever.
 
 # %%
 import jax
@@ -48,8 +48,9 @@ show(logits, model, guide)
 # $$s \leftarrow s + \rho d + \tfrac{(\rho d)^2}{2 s} \qquad
 #   m \leftarrow m - \alpha_t \, \frac{\overline{\text{gradient}_m - P m} + P m}{s}$$
 #
-# where the bar is a moving average and $P$ the prior's precision. The square keeps $s$ positive. Adam and SGD train points, on the
-# density of data and weights; Adam is given the same Gaussian, too, so that one sees what is the guide's doing and what the optimiser's.
+# where the bar is a moving average and $P$ the prior's precision. The square keeps $s$ positive. Adam and SGD train points, on
+# the density of data and weights; Adam is given the same Gaussian, too, so that one sees what is the guide's doing and what
+# the optimiser's.
 
 # %%
 gaussian, point = vi.objective(analytic_elbo, model, guide), vi.objective(elbo, model, points)
@@ -86,8 +87,8 @@ def fitted(name, seed):
 
 # %% [markdown]
 # ## What is predicted
-# Probabilities are averages over networks, drawn from the guide; of points there is one. The expected calibration error cuts the
-# test set into 15 bins by the probability of what is predicted, and averages how far this is from the share that is right.
+# Probabilities are averages over networks, drawn from the guide; of points there is one. The expected calibration error cuts
+# the test set into 15 bins by the probability of what is predicted, and averages how far this is from the share that is right.
 
 
 # %%
@@ -156,8 +157,8 @@ ENTRY.picture(figure)
 # ## What came out, what differs from the paper, what to change first
 # TO BE WRITTEN
 #
-# Shen, Daheim, Cong, Nickl, Marconi, Bazan, Yokota, Gurevych, Cremers, Khan and Möllenhoff, "Variational learning is effective for
-# large deep networks", ICML 2024.
+# Shen, Daheim, Cong, Nickl, Marconi, Bazan, Yokota, Gurevych, Cremers, Khan and Möllenhoff, "Variational learning is effective
+# for large deep networks", ICML 2024.
 
 # %%
 ENTRY.record(
