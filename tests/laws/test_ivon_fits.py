@@ -150,3 +150,29 @@ def test_an_autoguide_is_moved(engine):
             for each in (ivon, adam)
         ]
     assert bounds[0] == pytest.approx(bounds[1], abs=0.05)
+
+
+def test_weights_of_a_random_module_are_moved():
+    """Each of flax's weights is a site, and all of them are moved by Newton steps: nothing is left for the rest."""
+    nn = pytest.importorskip("flax.linen")
+    from numpyro.contrib.module import random_flax_module
+
+    x = np.linspace(-1, 1, 12, dtype=np.float32)[:, None]
+
+    def model(x, y):
+        net = random_flax_module("net", nn.Dense(1), dist.Normal(0.0, 1.0), input_shape=(1,))
+        ppl.sample("y", dist.Normal(net(x)[:, 0], 0.1).to_event(1), obs=y)
+
+    with on(NUMPYRO):
+        bound = NUMPYRO.vi.objective(stl, model, NUMPYRO.autoguide.AutoNormal(model, init_scale=0.01))
+        rule = IVON(0.1, beta2=0.98, rest=ppvi)  # which is no optimiser
+        with pytest.raises(ppvi.ProgramError, match="the optimizer must be"):
+            NUMPYRO.vi.fit(bound, NUMPYRO.key(0), x, 2 * x[:, 0] - 1, optimizer=rule, progress=False)
+        rule = IVON(0.1, beta2=0.98)
+        fit = NUMPYRO.vi.fit(bound, NUMPYRO.key(0), x, 2 * x[:, 0] - 1, num_steps=800, optimizer=rule, progress=False)
+    precision = np.array([12.0, (x**2).sum()]) / 0.1**2 + 1
+    found = [
+        fit.params[f"net/{name}_auto_{what}"].ravel()[0] for what in ("loc", "scale") for name in ("bias", "kernel")
+    ]
+    np.testing.assert_allclose(found[:2], np.array([-12.0, 2 * (x**2).sum()]) / 0.1**2 / precision, rtol=1e-3)
+    np.testing.assert_allclose(found[2:], precision**-0.5, rtol=1e-3)
