@@ -47,7 +47,16 @@ class Newton(NamedTuple):
 
 
 def stepped(
-    at: Newton, gradient: Array, drift: Array, step: Array, *, rate: Array, beta1: float, beta2: float, prior: float
+    at: Newton,
+    gradient: Array,
+    drift: Array,
+    step: Array,
+    *,
+    rate: Array,
+    beta1: float,
+    beta2: float,
+    prior: float = 0.0,
+    clip: float | None = None,
 ) -> Newton:
     """One step of IVON.
 
@@ -58,11 +67,14 @@ def stepped(
     - `step`: how many steps this makes, from 1.
     - `rate`: alpha; at 1 and without momentum the step in the mean is Newton's.
     - `prior`: precision P of a Gaussian prior around zero, whose part of the gradient is not averaged.
+    - `clip`: the largest entry of Newton's step that is taken.
     """
     momentum = beta1 * at.momentum + (1 - beta1) * (gradient - prior * at.mean)
     precision = positive(at.precision, (1 - beta2) * drift)
-    direction = momentum / (1 - beta1**step) + prior * at.mean
-    return Newton(at.mean - rate * direction / precision, precision, momentum)
+    direction = (momentum / (1 - beta1**step) + prior * at.mean) / precision
+    if clip is not None:
+        direction = direction.clip(-clip, clip)
+    return Newton(at.mean - rate * direction, precision, momentum)
 
 
 def positive(precision: Array, change: Array) -> Array:
@@ -96,6 +108,7 @@ class IVON(Geometric):
     - `beta2`: the same of the average of Hessians, which remembers some 1 / (1 - beta2) steps.
     - `prior_precision`: of a prior N(0, 1 / prior_precision) of all the sites: its part of the gradient, prior_precision m, is
       left out of the average and is that at m now, as decoupled weight decay is. The objective has it in any case: 0 will do.
+    - `clip`: entries of Newton's step, before the rate, are cut off here, for heavy-tailed gradients; in the weights' units.
     - `rest`: what moves parameters that are no Normal site's own; as `optimizer=` of `fit`, which is Adam by default.
 
     Gradients may be of any strategy that is unbiased, for they are all it sees; in a network pathwise ones (`Reparam`) have
@@ -106,6 +119,7 @@ class IVON(Geometric):
     beta1: float = 0.9
     beta2: float = 0.999
     prior_precision: float = 0.0
+    clip: float | None = None
     rest: Any = None
 
     def __post_init__(self) -> None:
@@ -114,6 +128,8 @@ class IVON(Geometric):
         for name in ("beta1", "beta2"):
             number(f"IVON: {name}", getattr(self, name), least=0, below=1)
         number("IVON: prior_precision", self.prior_precision, least=0)
+        if self.clip is not None:
+            number("IVON: clip", self.clip, above=0)
 
     def init(self, block: Block, at: Arguments, algebra: Algebra) -> Array:
         return algebra.zeros_like(at["loc"])
@@ -128,8 +144,8 @@ class IVON(Geometric):
     def stepped(self, at: Newton, gradient: Array, drift: Array, step: Array) -> Newton:
         """After so many steps, the next one; see `stepped` of this module."""
         rate = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
-        options = {"rate": rate, "beta1": self.beta1, "beta2": self.beta2, "prior": self.prior_precision}
-        return stepped(at, gradient, drift, step + 1, **options)
+        averages = {"beta1": self.beta1, "beta2": self.beta2}
+        return stepped(at, gradient, drift, step + 1, rate=rate, prior=self.prior_precision, clip=self.clip, **averages)
 
     def after(self, at: Newton, gradient: Array, draw: Array, step: Array) -> Newton:
         """The step from the gradient of minus a log likelihood at a draw; the prior's part is exact."""

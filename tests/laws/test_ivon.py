@@ -1,5 +1,7 @@
 """IVON: its steps are the paper's, its precision stays positive, and it is at rest at the posterior where that is Gaussian."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ RULE = IVON(0.1, beta1=0.9, beta2=0.97, prior_precision=ESS * DECAY)
 H, A = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.4]]), np.array([1.0, -2.0, 0.5])
 
 
-def of_the_paper(gradients, noise, rate, beta1, beta2, n):
+def of_the_paper(gradients, noise, rate, beta1, beta2, n, radius=np.inf):
     """Algorithm 1 of Shen et al. 2024 in its own letters; the loss's gradient is a function of weights."""
     m, h, g = np.zeros(3), np.full(3, START), np.zeros(3)
     for t in range(1, n + 1):
@@ -23,7 +25,7 @@ def of_the_paper(gradients, noise, rate, beta1, beta2, n):
         h_hat = g_hat * (theta - m) / sigma**2
         g = beta1 * g + (1 - beta1) * g_hat
         h = beta2 * h + (1 - beta2) * h_hat + 0.5 * (1 - beta2) ** 2 * (h - h_hat) ** 2 / (h + DECAY)
-        m = m - rate * (g / (1 - beta1**t) + DECAY * m) / (h + DECAY)
+        m = m - rate * np.clip((g / (1 - beta1**t) + DECAY * m) / (h + DECAY), -radius, radius)
     return m, 1 / np.sqrt(ESS * (h + DECAY))
 
 
@@ -31,13 +33,14 @@ def start():
     return Newton(np.zeros(3), np.full(3, ESS * (START + DECAY)), np.zeros(3))
 
 
-def test_steps_are_those_of_the_paper():
-    noise = np.random.default_rng(0).normal(size=(40, 3))
+@pytest.mark.parametrize("clip", [None, 0.3])
+def test_steps_are_those_of_the_paper(clip):
+    noise, rule = np.random.default_rng(0).normal(size=(40, 3)), replace(RULE, clip=clip)
     at = start()
     for t in range(40):
         draw = at.mean + noise[t] * at.precision**-0.5
-        at = RULE.after(at, ESS * H @ (draw - A), draw, t)
-    mean, scale = of_the_paper(lambda theta: H @ (theta - A), noise, 0.1, 0.9, 0.97, 40)
+        at = rule.after(at, ESS * H @ (draw - A), draw, t)
+    mean, scale = of_the_paper(lambda theta: H @ (theta - A), noise, 0.1, 0.9, 0.97, 40, clip or np.inf)
     np.testing.assert_allclose(at.mean, mean, rtol=1e-10)
     np.testing.assert_allclose(at.precision**-0.5, scale, rtol=1e-10)
 
@@ -81,6 +84,7 @@ def test_precisions_stay_positive():
         ({"beta1": 1.0}, "beta1"),
         ({"beta2": -0.1}, "beta2"),
         ({"prior_precision": -1.0}, "prior_precision"),
+        ({"clip": 0.0}, "clip"),
     ],
 )
 def test_what_is_no_option_is_refused(options, says):
