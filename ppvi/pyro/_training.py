@@ -38,7 +38,6 @@ class Trainer:
     """Moves the parameters of objectives on PyTorch; a `ppvi.engine.training.Trainer`."""
 
     remedy = "torch.nn.utils.clip_grad_norm_ in an optimiser of your own"
-    explained: Sequence[str] = ()
 
     def __init__(
         self,

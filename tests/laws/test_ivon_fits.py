@@ -8,14 +8,14 @@ import pytest
 import ppvi
 from ppvi.objectives import analytic_elbo, elbo, stl
 from ppvi.optimizers import IVON
-from tests.engines import NUMPYRO, dist, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
 from tests.laws.test_resumed_fits import assert_same
 
 Y = np.array([1.2, 0.4, 2.1, 1.7], np.float32)
 PRIOR, SD = 0.25, 0.5
 PRECISION = PRIOR + len(Y) / SD**2
 LOC = Y.sum() / SD**2 / PRECISION
-each_engine = pytest.mark.parametrize("engine", [NUMPYRO], ids=lambda engine: engine.name)
+each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 
 
 def model(y):
@@ -176,3 +176,28 @@ def test_weights_of_a_random_module_are_moved():
     ]
     np.testing.assert_allclose(found[:2], np.array([-12.0, 2 * (x**2).sum()]) / 0.1**2 / precision, rtol=1e-3)
     np.testing.assert_allclose(found[2:], precision**-0.5, rtol=1e-3)
+
+
+@pytest.mark.skipif(len(ENGINES) < 2, reason="Pyro is not installed")
+def test_weights_of_a_pyro_module_are_moved():
+    import pyro.distributions as distributions
+    import torch
+    from pyro.nn import PyroModule, PyroSample
+
+    x = torch.linspace(-1, 1, 12)[:, None]
+    net = PyroModule[torch.nn.Linear](1, 1)
+    net.weight = PyroSample(distributions.Normal(0.0, 1.0).expand([1, 1]).to_event(2))
+    net.bias = PyroSample(distributions.Normal(0.0, 1.0).expand([1]).to_event(1))
+
+    def model(x, y):
+        ppl.sample("y", dist.Normal(net(x)[:, 0], 0.1).to_event(1), obs=y)
+
+    with on(ENGINES[1]):
+        bound = ENGINES[1].vi.objective(stl, model, ENGINES[1].autoguide.AutoNormal(model, init_scale=0.01))
+        rule = IVON(0.1, beta2=0.98)
+        fit = ENGINES[1].vi.fit(bound, 0, x, 2 * x[:, 0] - 1, num_steps=800, optimizer=rule, progress=False)
+    found = {name: value.detach().ravel()[0] for name, value in fit.params.items()}
+    precision = np.array([12.0, float((x**2).sum())]) / 0.1**2 + 1
+    locs, scales = ([found[f"AutoNormal.{what}.{name}"] for name in ("bias", "weight")] for what in ("locs", "scales"))
+    np.testing.assert_allclose(locs, np.array([-12.0, 2 * float((x**2).sum())]) / 0.1**2 / precision, rtol=1e-3)
+    np.testing.assert_allclose(scales, precision**-0.5, rtol=1e-3)

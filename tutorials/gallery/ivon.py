@@ -32,7 +32,7 @@ ENTRY = Entry(
     paper="Shen et al. 2024",
     link="https://arxiv.org/abs/2402.17641",
 )
-THIN, SEEDS, EPOCHS, BATCH, DRAWS = choose(2, 1), range(choose(1, 3)), 10, choose(50, 200), choose(4, 32)
+THIN, SEEDS, EPOCHS, BATCH, DRAWS = choose(2, 1), range(choose(1, 3)), 6, choose(50, 200), choose(4, 16)
 (x, y), (new, answer) = (mnist(), mnist("t10k")) if FULL else (labelled_shapes(400), labelled_shapes(200, 1))
 x, new = (jnp.asarray(images[:, ::THIN, ::THIN].reshape(len(images), -1) / 255, jnp.float32) for images in (x, new))
 y, N, LAYERS = jnp.asarray(y, jnp.int32), len(x), layers(x.shape[1])
