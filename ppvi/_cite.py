@@ -29,6 +29,8 @@ def of_fit(fit: Fit) -> Iterator[str]:
         data = (objective.args, objective.kwargs) if objective.args or objective.kwargs else (fit.args, fit.kwargs)
         bare = objective.on()
         yield from of_objective(objective, _explained(bare, fit.params, *data))
+    for name in dict.fromkeys(line.partition(":")[0] for line in fit.moved):
+        yield from OPTIMIZERS.get(name, ())
     if fit.approximated is not None:
         yield from METHODS["approximate"]
         if len(fit.approximated.weights) > 1:
@@ -37,8 +39,6 @@ def of_fit(fit: Fit) -> Iterator[str]:
             yield from METHODS["non-centred"]
     if fit.averages is not None:
         yield from METHODS["averages"]
-    for name in fit.optimizers:
-        yield from OPTIMIZERS.get(name, ())
 
 
 def of_objective(objective: Objective, explained: Explanation | None = None) -> Iterator[str]:

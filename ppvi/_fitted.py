@@ -81,7 +81,6 @@ class Fit:
     - `particles`: among how many draws of the guide each draw of the posterior is chosen by its importance weight.
     - `moved`: how parameters are moved, and why, by an optimiser of `ppvi.optimizers`; empty for others and from a file.
     - `averages`: what `params` is averaged over, while `ppvi.Converged` asks; else None.
-    - `optimizers`: names of the geometric optimisers that have moved it, such as `"IVON"`; not known of a fit from a file.
     """
 
     params: Params = field(repr=False)
@@ -98,7 +97,6 @@ class Fit:
     particles: int = 1
     averages: Averages | None = field(default=None, repr=False)
     moved: tuple[str, ...] = field(default=(), repr=False)
-    optimizers: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def losses(self) -> np.ndarray:

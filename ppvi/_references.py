@@ -69,9 +69,10 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
 }
 
 OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
-    "IVON": ("shen2024", "khan2018", "khan2017", "lin2020"),
+    "IVON": ("shen2024", "khan2018adam", "khan2017", "lin2020"),
+    "Natural": ("amari1998", "hoffman2013", "khan2017", "khan2018", "lin2019", "salimbeni2018", "martens2020"),
 }
-"""Those that move a guide's distributions."""
+"""Of `ppvi.optimizers`."""
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     "approximate": ("giordano2024", "kucukelbir2017"),

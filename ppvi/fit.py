@@ -27,10 +27,9 @@ from ppvi.engine.calls import own_options
 from ppvi.engine.protocol import Params
 from ppvi.engine.sharding import PeerError
 from ppvi.engine.trail import BLOCK
-from ppvi.engine.training import Blocks, Decay, State, Trainer, Whose, one_each
+from ppvi.engine.training import Blocks, Decay, State, Trainer, Whose
 from ppvi.errors import FitError, ProgramError
 from ppvi.objective import Objective, estimator_of
-from ppvi.optimizers import Geometric
 from ppvi.stopping import Callback, Rule, asked
 
 if TYPE_CHECKING:  # it takes seconds to import
@@ -152,14 +151,13 @@ def fit(
     how = Blocks(BLOCK) if ask.averages else None if averaging is None else Decay(averaging)
     trainer = objectives[0].engine.trainer(moved, key, args, kwargs, starts=starts, averaging=how, **passed_on)
     files = files if trainer.is_first else None
-    geometric = tuple(rule.name for rule in one_each(optimizer, len(pairs)) if isinstance(rule, Geometric))
 
     def fit_at(state: State, averages: bool = False, why: str = "it goes on", best: Chosen | None = None) -> Fit:
         start = leading(state) if best is None else best.start
         params = trainer.params(trainer.one(averaged(state), start))
         found = averages_of(trainer, state, start) if averages else None
         seconds = time.monotonic() - began
-        more = {"averages": found, "moved": tuple(trainer.explained), "optimizers": geometric}
+        more = {"averages": found, "moved": tuple(trainer.explained)}
         return Fit(params, state, why, seconds, objectives, key, args, kwargs, start, best, **more)
 
     begun = trainer.init() if before is None else _restored(starts, before, state, trainer)

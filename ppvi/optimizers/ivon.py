@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from ppvi._doors import number
 from ppvi._ops import Array
@@ -121,6 +121,8 @@ class IVON(Geometric):
     prior_precision: float = 0.0
     clip: float | None = None
     rest: Any = None
+
+    how: ClassVar[str] = "by Newton steps, with precisions that are averages of Hessians"
 
     def __post_init__(self) -> None:
         if not callable(self.learning_rate):

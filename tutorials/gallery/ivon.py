@@ -146,10 +146,10 @@ for name, curve in curves.items():
 axes[0].plot([0.3, 1], [0.3, 1], ":", color="grey")
 axes[0].set(xlabel="probability of what is predicted", ylabel="share that is right", title="calibration")
 axes[0].legend(frameon=False)
-for k, what in ((1, "negative log-likelihood"), (2, "expected calibration error, %")):
+for k, what in ((1, "log-likelihood, negative"), (2, "calibration error, %")):
     means, errors = np.transpose([mean_se(column[k]) for column in columns.values()])
     axes[k].errorbar(means, range(len(means)), xerr=np.nan_to_num(errors), fmt="o", capsize=3)
-    axes[k].set(yticks=range(len(means)), yticklabels=list(columns), title=f"{what} (bars: one s.e.)", xlim=(0, None))
+    axes[k].set(yticks=range(len(means)), yticklabels=list(columns), title=what, xlim=(0, None))
     axes[k].invert_yaxis()
 ENTRY.picture(figure)
 
