@@ -141,21 +141,33 @@ for name, (error, nll, ece) in columns.items():
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
 for name, curve in curves.items():
     share, sure, right = np.mean(curve, 0)
-    some = share > 0.001
+    some = share > 0.002
     axes[0].plot(sure[some], right[some], "o-", label=name)
 axes[0].plot([0.3, 1], [0.3, 1], ":", color="grey")
 axes[0].set(xlabel="probability of what is predicted", ylabel="share that is right", title="calibration")
-axes[0].legend(frameon=False)
+axes[0].legend(frameon=False, loc="upper left")
 for k, what in ((1, "log-likelihood, negative"), (2, "calibration error, %")):
     means, errors = np.transpose([mean_se(column[k]) for column in columns.values()])
     axes[k].errorbar(means, range(len(means)), xerr=np.nan_to_num(errors), fmt="o", capsize=3)
-    axes[k].set(yticks=range(len(means)), yticklabels=list(columns), title=what, xlim=(0, None))
+    axes[k].set(yticks=range(len(means)), yticklabels=list(columns), title=what, xlabel="bars: one standard error")
     axes[k].invert_yaxis()
 ENTRY.picture(figure)
 
 # %% [markdown]
 # ## What came out, what differs from the paper, what to change first
-# TO BE WRITTEN
+# IVON errs less than Adam (1.87 ± 0.02% and 2.23 ± 0.05% of the test pictures) and its likelihood is better (0.0595 ± 0.0006
+# and 0.0730 ± 0.0011 nats lost for each), as the paper has it. Of calibration this run cannot say that: 0.32 ± 0.03% and 0.39 ±
+# 0.07% are the same within their errors, and so is all that tells IVON from SGD (1.96 ± 0.09%, 0.0605 ± 0.0019, 0.35 ± 0.03%).
+# Adam on the Gaussian is no better than on points, and worse calibrated (0.75 ± 0.07%): the guide alone does not do it.
+# Averaging over 16 networks is hardly better than the network at the means.
+#
+#
+# The paper trains ResNets and GPT-2 from scratch, for up to hundreds of epochs, where networks are far more certain than right;
+# here a perceptron sees MNIST six times, and there is little to be overconfident about. Its beta2 is 0.99999, for long runs.
+# IVON's rate and `beta2` are one of five pairs that were tried on 10,000 pictures set aside from training, by likelihood and
+# calibration; the step sizes of SGD and Adam are usual ones, and were not tuned.
+#
+# To change first: `EPOCHS`; `beta2`, with which scales are learned sooner and with more noise; `SCALE`, where they begin.
 #
 # Shen, Daheim, Cong, Nickl, Marconi, Bazan, Yokota, Gurevych, Cremers, Khan and Möllenhoff, "Variational learning is effective
 # for large deep networks", ICML 2024.
@@ -175,4 +187,4 @@ ENTRY.record(
 means = {name: column.mean(1) for name, column in columns.items()}
 assert np.mean(losses["IVON"][-10:]) < np.mean(losses["IVON"][:10])
 if FULL:
-    assert means["IVON"][2] < means["Adam"][2]
+    assert (means["IVON"][:2] < means["Adam"][:2]).all()
