@@ -97,11 +97,19 @@ class Geometric:
         """
         raise NotImplementedError
 
-    def along(self, fisher: Callable[[Array], Array], slope: Array, step: Array, algebra: Algebra) -> Array:
+    def along(
+        self,
+        fisher: Callable[[Array], Array],
+        divergence: Callable[[Array], Array],
+        slope: Array,
+        step: Array,
+        algebra: Algebra,
+    ) -> Array:
         """By what those parameters are moved that reach the guide's sites through other code; unconstrained, as one vector.
 
         **Arguments**
 
         - `fisher`: the Fisher information of the guide times a vector, for one draw of what is upstream of each site.
+        - `divergence`: that from the guide to itself moved by a vector, for the same draw.
         """
         raise NotImplementedError
