@@ -163,11 +163,17 @@ def _packed_rows(text: bytes) -> bytes:
 
 def shapes(n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
     """Circles, squares, triangles and crosses, drawn like digits: `(n, 28, 28)` of 0 to 255."""
+    return labelled_shapes(n, seed)[0]
+
+
+def labelled_shapes(n: int, seed: int | np.random.Generator = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and which of the four they are."""
     from PIL import Image, ImageDraw
 
     rng = np.random.default_rng(seed)
     drawn = np.zeros((n, 28, 28), np.uint8)
-    for i, kind in enumerate(rng.integers(0, 4, n)):
+    kinds = rng.integers(0, 4, n)
+    for i, kind in enumerate(kinds):
         picture = Image.new("L", (28, 28))
         draw, (x, y), r = ImageDraw.Draw(picture), rng.uniform(13, 15, 2), rng.uniform(7, 10)
         box = (x - r, y - r, x + r, y + r)
@@ -181,7 +187,7 @@ def shapes(n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
             draw.line((x - r, y, x + r, y), 255, 3)
             draw.line((x, y - r, x, y + r), 255, 3)
         drawn[i] = np.asarray(picture)
-    return drawn
+    return drawn, kinds
 
 
 def binary_shapes(n: int, seed: int = 0) -> np.ndarray:

@@ -69,6 +69,7 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
 }
 
 OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
+    "IVON": ("shen2024", "khan2018adam", "khan2017", "lin2020"),
     "Natural": ("amari1998", "hoffman2013", "khan2017", "khan2018", "lin2019", "salimbeni2018", "martens2020"),
 }
 """Of `ppvi.optimizers`."""

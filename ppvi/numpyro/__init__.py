@@ -14,11 +14,12 @@ from ppvi._predict import predict
 from ppvi.fit import Fit, fit
 from ppvi.numpyro._approximate import approximate
 from ppvi.numpyro._handlers import strategies
+from ppvi.numpyro._ivon import ivon
 from ppvi.numpyro._mcmc import nuts
 from ppvi.numpyro._objective import objective
 from ppvi.objective import Objective
 
-__all__ = ["Fit", "Objective", "approximate", "fit", "nuts", "objective", "posterior", "predict", "strategies"]
+__all__ = ["Fit", "Objective", "approximate", "fit", "ivon", "nuts", "objective", "posterior", "predict", "strategies"]
 
 
 def __dir__() -> list[str]:

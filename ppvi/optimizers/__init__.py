@@ -5,6 +5,7 @@
 """
 
 from ppvi.optimizers.base import Block, Geometric
+from ppvi.optimizers.ivon import IVON
 from ppvi.optimizers.natural import Natural
 
-__all__ = ["Block", "Geometric", "Natural"]
+__all__ = ["IVON", "Block", "Geometric", "Natural"]

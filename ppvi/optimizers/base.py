@@ -54,6 +54,7 @@ class Block:
 
     @property
     def arguments(self) -> tuple[str, ...]:
+        """Names of those that are moved."""
         return tuple(argument for argument, _ in self.parameters)
 
 
@@ -75,6 +76,7 @@ class Geometric:
 
     @property
     def name(self) -> str:
+        """What messages call it."""
         return type(self).__name__
 
     def init(self, block: Block, at: Arguments, algebra: Algebra) -> Any:

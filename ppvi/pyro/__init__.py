@@ -19,12 +19,13 @@ from ppvi.fit import Fit, fit
 from ppvi.objective import Objective
 from ppvi.pyro._approximate import approximate
 from ppvi.pyro._handlers import strategies
+from ppvi.pyro._ivon import ivon
 from ppvi.pyro._mcmc import nuts
 from ppvi.pyro._objective import objective
 
 del _pyro, _torch
 
-__all__ = ["Fit", "Objective", "approximate", "fit", "nuts", "objective", "posterior", "predict", "strategies"]
+__all__ = ["Fit", "Objective", "approximate", "fit", "ivon", "nuts", "objective", "posterior", "predict", "strategies"]
 
 
 def __dir__() -> list[str]:

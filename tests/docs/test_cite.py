@@ -130,9 +130,19 @@ def test_what_cannot_be_cited():
 
 
 @both
-def test_a_fit_has_the_papers_of_its_optimizer(engine):
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_fit_has_the_papers_of_its_optimizer(engine, name):
+    def guide(x):
+        scale = ppl.param("scale", xp.array(1.0), constraint=dist.constraints.positive)
+        ppl.sample("mean", dist.Normal(ppl.param("loc", xp.array(0.0)), scale))
+
+    def model(x):
+        mean = ppl.sample("mean", dist.Normal(0.0, 2.0))
+        with ppl.plate("rows", 3):
+            ppl.sample("x", dist.Normal(mean, 1.0), obs=x)
+
     with on(engine):
-        bound = engine.vi.objective(ppvi.objectives.elbo, model, guide, strategies={"z": ppvi.Enumerate()})
-        options = {"num_steps": 1, "progress": False, "optimizer": ppvi.optimizers.Natural()}
+        bound = engine.vi.objective(ppvi.objectives.elbo, model, guide)
+        options = {"num_steps": 1, "progress": False, "optimizer": getattr(ppvi.optimizers, name)()}
         found = cited(engine.vi.fit(bound, engine.key(0), engine.array(X), **options))
-    assert set(OPTIMIZERS["Natural"]) <= set(found)
+    assert set(OPTIMIZERS[name]) <= set(found)

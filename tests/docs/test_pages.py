@@ -159,7 +159,7 @@ def referred():
         for line in path.read_text().splitlines():
             if match := re.match(r"\.\. currentmodule:: (\S+)", line):
                 module = match[1]
-            if match := re.match(r"\.\. auto\w+:: (\S+)", line):
+            if match := re.match(r"\.\. auto(?!module)\w+:: (\S+)", line):
                 found.add(f"{module}.{match[1]}")
     return found
 
