@@ -45,7 +45,7 @@ class Block:
 
     - `site`: its name.
     - `family`: its distribution's, without `to_event`, plates and fixed transforms: `"Normal"`, `"MultivariateNormal"`, ...
-    - `parameters`: argument -> the parameter that it is, in pairs.
+    - `parameters`: argument -> the parameter that it is, in pairs; on Pyro `scale_tril` may be two, a vector times a unit matrix.
     """
 
     site: str
@@ -54,6 +54,7 @@ class Block:
 
     @property
     def arguments(self) -> tuple[str, ...]:
+        """The names of those that are parameters."""
         return tuple(argument for argument, _ in self.parameters)
 
 
@@ -75,6 +76,7 @@ class Geometric:
 
     @property
     def name(self) -> str:
+        """What it is called in messages, and by `ppvi.cite`."""
         return type(self).__name__
 
     def init(self, block: Block, at: Arguments, algebra: Algebra) -> Any:
