@@ -45,7 +45,7 @@ class Block:
 
     - `site`: its name.
     - `family`: its distribution's, without `to_event`, plates and fixed transforms: `"Normal"`, `"MultivariateNormal"`, ...
-    - `parameters`: argument -> the parameter that it is, in pairs; on Pyro `scale_tril` may be two, a vector times a unit matrix.
+    - `parameters`: argument -> the parameter that it is, in pairs; `scale_tril` may be two, a vector times a matrix.
     """
 
     site: str
