@@ -45,7 +45,7 @@ class Block:
 
     - `site`: its name.
     - `family`: its distribution's, without `to_event`, plates and fixed transforms: `"Normal"`, `"MultivariateNormal"`, ...
-    - `parameters`: argument -> the parameter that it is, in pairs.
+    - `parameters`: argument -> the parameter that it is, in pairs; `scale_tril` may be two, a vector times a matrix.
     """
 
     site: str
@@ -54,7 +54,7 @@ class Block:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Names of those that are moved."""
+        """The names of those that are parameters."""
         return tuple(argument for argument, _ in self.parameters)
 
 
@@ -76,7 +76,7 @@ class Geometric:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """What it is called in messages, and by `ppvi.cite`."""
         return type(self).__name__
 
     def init(self, block: Block, at: Arguments, algebra: Algebra) -> Any:

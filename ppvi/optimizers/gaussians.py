@@ -62,8 +62,8 @@ class MultivariateNormal:
 
 
 def kept(fall: Array, floor: float, algebra: Algebra) -> Array:
-    """What precision is multiplied by: 1 - fall, and below the floor what goes on as an exponential, with the same slope."""
+    """What precision is multiplied by: 1 - fall, and below the floor what goes on as a hyperbola, with the same slope."""
     if not floor:
         return 1 - fall
     beyond = algebra.maximum(fall - (1 - floor), 0.0)
-    return algebra.where(beyond > 0, floor * algebra.exp(-beyond / floor), 1 - fall)
+    return algebra.where(beyond > 0, floor / (1 + beyond / floor), 1 - fall)

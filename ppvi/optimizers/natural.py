@@ -110,7 +110,7 @@ TRIES = 5
 TINY = 1e-30
 POWER = 0.75
 """Between 1/2 and 1, between which step sizes add up to infinity and their squares do not."""
-FLOOR = 0.5
+FLOOR = 1.0
 """The part of itself to which a precision may fall in a straight line, in steps that are kept short."""
 
 
