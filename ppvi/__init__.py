@@ -6,7 +6,7 @@ Here are the names that need no framework: strategies, objectives, the objective
 
 from typing import Any
 
-from ppvi import objectives, strategies
+from ppvi import objectives, optimizers, strategies
 from ppvi._calibration import Calibration
 from ppvi._check import check_estimator
 from ppvi._compare import compare
@@ -150,6 +150,7 @@ __all__ = [
     "minimized",
     "normalize",
     "objectives",
+    "optimizers",
     "power_of",
     "replicate",
     "stop_gradient",

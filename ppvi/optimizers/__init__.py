@@ -5,6 +5,8 @@
 """
 
 from ppvi.optimizers.base import Block, Geometric
+from ppvi.optimizers.bures_wasserstein import BuresWasserstein
 from ppvi.optimizers.natural import Natural
+from ppvi.optimizers.proximal import Proximal
 
-__all__ = ["Block", "Geometric", "Natural"]
+__all__ = ["Block", "BuresWasserstein", "Geometric", "Natural", "Proximal"]
