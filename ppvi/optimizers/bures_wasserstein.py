@@ -52,16 +52,12 @@ class BuresWasserstein(Geometric):
     - `step_size`: h, in squared units of the site's values; or a function from the number of steps taken to it, such as a
       schedule of optax. A step is shortened to one over the largest curvature, of either sign, that its own gradient tells,
       beyond which I - h E_q[V''] would fold space, or stretch it to more than twice its length.
-    - `affine_invariant`: take the step in the coordinates in which q is standard, so that units and correlations do not matter,
-      and h has no units. The Wasserstein gradient flow is then preconditioned by q's own covariance (Chen et al. 2023), of
-      which the rates above are not known.
     - `rest`: what moves all other parameters, as `optimizer=` of `fit`; Adam by default.
 
     **Right where** the objective is an evidence lower bound, such as `elbo` or `stl`, in which q's entropy has weight one.
     """
 
     step_size: float | Schedule = 0.01
-    affine_invariant: bool = False
     rest: Any = None
 
     families: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -76,35 +72,29 @@ class BuresWasserstein(Geometric):
         self, block: Block, at: Arguments, slope: Arguments, memory: Any, step: Array, algebra: Algebra
     ) -> tuple[Arguments, Any]:
         moved = of_numbers if block.family == "Normal" else of_vectors
-        return moved(at, slope, size_at(self.step_size, step), self.affine_invariant, algebra), memory
+        return moved(at, slope, size_at(self.step_size, step), algebra), memory
 
 
-def of_numbers(at: Arguments, slope: Arguments, step_size: Any, affine: bool, algebra: Algebra) -> Arguments:
-    """A step of independent normal numbers, in units of one or of their scales."""
+def of_numbers(at: Arguments, slope: Arguments, step_size: Any, algebra: Algebra) -> Arguments:
+    """A step of independent normal numbers."""
     scale = at["scale"]
-    unit = scale if affine else 1.0
-    curvature = (1 / scale - slope["scale"]) * unit**2 / scale  # E[V''] in these units
-    rate = shortened(step_size, algebra.maximum(curvature, -curvature), algebra)
-    own = scale / unit
-    new = unit * proximal(own - rate * curvature * own, rate, algebra)
-    return {"loc": at["loc"] + rate * unit**2 * slope["loc"], "scale": new}
+    curved = 1 / scale - slope["scale"]  # E[V''] scale
+    rate = shortened(step_size, algebra.maximum(curved, -curved) / scale, algebra)
+    return {"loc": at["loc"] + rate * slope["loc"], "scale": proximal(scale - rate * curved, rate, algebra)}
 
 
-def of_vectors(at: Arguments, slope: Arguments, step_size: Any, affine: bool, algebra: Algebra) -> Arguments:
-    """A step of normal vectors, in their own coordinates or in those in which q is standard."""
+def of_vectors(at: Arguments, slope: Arguments, step_size: Any, algebra: Algebra) -> Arguments:
+    """A step of normal vectors."""
     factor = at["scale_tril"]
     one = algebra.eye(factor.shape[-1], factor)
-    own = one if affine else factor
-    unwhitened = one if affine else algebra.transpose(algebra.solve_lower(factor, one))  # L^-T
-    curved = unwhitened @ (one - whitened(factor, slope["scale_tril"], algebra))  # E[V''] L in these coordinates
+    unwhitened = algebra.transpose(algebra.solve_lower(factor, one))  # L^-T
+    curved = unwhitened @ (one - whitened(factor, slope["scale_tril"], algebra))  # E[V''] L
     curvature = curved @ algebra.transpose(unwhitened)
     values = algebra.eigenvalues((curvature + algebra.transpose(curvature)) / 2)
     rate = shortened(step_size, algebra.maximum(values[..., -1], -values[..., 0]), algebra)[..., None]
-    left, lengths = algebra.singular(own - rate[..., None] * curved)
-    roots, way = left * proximal(lengths, rate, algebra)[..., None, :], slope["loc"][..., None]
-    if affine:
-        roots, way = factor @ roots, factor @ (algebra.transpose(factor) @ way)
-    return {"loc": at["loc"] + rate * way[..., 0], "scale_tril": algebra.triangular(roots)}
+    left, lengths = algebra.singular(factor - rate[..., None] * curved)
+    roots = left * proximal(lengths, rate, algebra)[..., None, :]
+    return {"loc": at["loc"] + rate * slope["loc"], "scale_tril": algebra.triangular(roots)}
 
 
 def whitened(factor: Array, slope: Array, algebra: Algebra) -> Array:

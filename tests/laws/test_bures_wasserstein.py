@@ -128,10 +128,9 @@ def test_a_step_is_the_papers(engine):
     assert (np.diag(found) > 0).all()
 
 
-@pytest.mark.parametrize("affine", [False, True])
-def test_the_best_gaussian_stays(affine):
+def test_the_best_gaussian_stays():
     m, factor = STRONG.best
-    found_m, found = stepped(BuresWasserstein(0.3, affine), m, factor, STRONG.slopes(m, factor))
+    found_m, found = stepped(BuresWasserstein(0.3), m, factor, STRONG.slopes(m, factor))
     np.testing.assert_allclose(found_m, m, atol=1e-5)
     np.testing.assert_allclose(found, factor, atol=1e-5)
 
@@ -159,19 +158,6 @@ def test_of_convex_potentials_the_gap_falls_like_one_over_steps():
     assert CONVEX.gap(*at) - least < 1e-3
 
 
-def test_affine_invariant_steps_are_the_same_in_other_units():
-    """Of z = T y the step is T times that of y."""
-    rng, units = np.random.default_rng(0), np.array([[100.0, 0.0], [30.0, 0.01]])
-    m, factor = rng.normal(size=2), np.array([[1.0, 0.0], [-0.4, 0.5]])
-    slope = {"loc": rng.normal(size=2), "scale_tril": np.tril(rng.normal(size=(2, 2)))}
-    of_y = {"loc": units.T @ slope["loc"], "scale_tril": np.tril(units.T @ slope["scale_tril"])}
-    for h in (0.01, 1.0):
-        in_y = stepped(BuresWasserstein(h, affine_invariant=True), m, factor, of_y)
-        in_z = stepped(BuresWasserstein(h, affine_invariant=True), units @ m, units @ factor, slope)
-        np.testing.assert_allclose(in_z[0], units @ in_y[0], rtol=1e-8)
-        np.testing.assert_allclose(in_z[1], units @ in_y[1], rtol=1e-8, atol=1e-12)
-
-
 @pytest.mark.parametrize("h", [1e-3, 1.0, 1e3])
 def test_a_step_that_would_fold_space_is_shortened(h):
     """Where gradients are noise, covariances stay positive definite, and nothing is moved past where curvature says."""
@@ -190,7 +176,6 @@ def test_a_step_that_would_fold_space_is_shortened(h):
 
 INDEPENDENT = {
     "Bures-Wasserstein": (BuresWasserstein(0.05), BuresWasserstein(0.05)),
-    "affine invariant": (BuresWasserstein(0.05, True), BuresWasserstein(0.05, True)),
     "proximal": (BuresWasserstein(0.05), Proximal(0.05, adaptive=False)),
     "a schedule": (BuresWasserstein(0.05), Proximal(lambda step: 0.1 / step, adaptive=False)),
 }
