@@ -1,4 +1,4 @@
-"""What to cite: the papers behind an objective, its strategies and what a fit has done."""
+"""What to cite: the papers behind an objective, its strategies, what a fit has done, and an optimizer of the library."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Any, TextIO
 
 from ppvi import objectives
 from ppvi._doors import described
-from ppvi._references import METHOD, METHODS, OBJECTIVES, STRATEGIES, entries
+from ppvi._references import METHOD, METHODS, OBJECTIVES, OPTIMIZERS, STRATEGIES, entries
 from ppvi.errors import ProgramError
 from ppvi.fit import Fit
 from ppvi.objective import Objective
+from ppvi.optimizers import Geometric
 from ppvi.proofs.explain import Explanation
 
 
 def cite(what: Any, *, file: TextIO | None = None) -> None:
-    """Print the papers behind an objective or a fit, as BibTeX; see `ppvi.cite`."""
-    if not isinstance(what, Objective | Fit):
-        raise ProgramError(f"cite takes an objective or a fit, not {described(what)}.")
-    found = of_fit(what) if isinstance(what, Fit) else of_objective(what)
+    """Print the papers behind an objective, a fit or an optimizer, as BibTeX; see `ppvi.cite`."""
+    if isinstance(what, Geometric):
+        found = iter(OPTIMIZERS.get(type(what).__name__, ()))
+    elif isinstance(what, Objective | Fit):
+        found = of_fit(what) if isinstance(what, Fit) else of_objective(what)
+    else:
+        raise ProgramError(f"cite takes an objective, a fit or an optimizer of ppvi.optimizers, not {described(what)}.")
     print("\n\n".join(entries()[key] for key in dict.fromkeys(found)), file=file)
 
 

@@ -68,6 +68,11 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
     "UnorderedSet": ("kool2020",),
 }
 
+OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
+    "BuresWasserstein": ("diao2023", "price1958"),
+    "Proximal": ("domke2020", "domke2023", "kim2023"),
+}
+
 METHODS: Mapping[str, tuple[str, ...]] = {
     "approximate": ("giordano2024", "kucukelbir2017"),
     "mixture": ("arimoto1972", "blahut1972"),

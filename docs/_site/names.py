@@ -10,7 +10,7 @@ from typing import Any
 
 import ppvi
 
-MODULES = ("ppvi", "ppvi.numpyro", "ppvi.pyro", "ppvi.objectives", "ppvi.strategies", "ppvi.testing")
+MODULES = ("ppvi", "ppvi.numpyro", "ppvi.pyro", "ppvi.objectives", "ppvi.strategies", "ppvi.optimizers", "ppvi.testing")
 ENGINES = ("ppvi.numpyro", "ppvi.pyro")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ppvi
-from ppvi._references import METHOD, METHODS, OBJECTIVES, STRATEGIES, entries
+from ppvi._references import METHOD, METHODS, OBJECTIVES, OPTIMIZERS, STRATEGIES, entries
 from ppvi.strategies import Strategy
 from tests.engines import ENGINES, NUMPYRO, dist, on, ppl, xp
 
@@ -51,7 +51,9 @@ def test_all_that_the_library_has_is_in_the_tables():
 
 
 def test_every_key_has_a_paper_and_every_paper_a_use():
-    used = {key for table in (OBJECTIVES, STRATEGIES, METHODS) for keys in table.values() for key in keys} | {*METHOD}
+    used = {
+        key for table in (OBJECTIVES, OPTIMIZERS, STRATEGIES, METHODS) for keys in table.values() for key in keys
+    } | {*METHOD}
     assert used == set(entries())
     for entry in entries().values():
         assert re.search(r"author = \{.+\},\n  title = \{\{.+\}\},\n(.+\n)+  year = \{(19|20)\d\d\},\n\}$", entry), (
@@ -66,6 +68,11 @@ def test_the_year_of_a_paper_is_that_of_the_docstrings():
             said = getattr(module, name).__doc__
             if re.search(r"(19|20)\d\d\.?$", said.strip()):
                 assert {re.search(r"\d{4}", key)[0] for key in keys} <= set(re.findall(r"(?:19|20)\d\d", said)), name
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_has_its_papers(name):
+    assert cited(getattr(ppvi.optimizers, name)()) == list(OPTIMIZERS[name])
 
 
 @both

@@ -12,7 +12,7 @@ from gallery import RESULTS
 from gallery.table import TABLE, entry_of, pages, render
 
 PAGES = [pytest.param(page, id=page.stem) for page in pages()]
-PUBLIC = {"ppvi", "ppvi.numpyro", "ppvi.pyro", "ppvi.objectives", "ppvi.strategies"}
+PUBLIC = {"ppvi", "ppvi.numpyro", "ppvi.pyro", "ppvi.objectives", "ppvi.optimizers", "ppvi.strategies"}
 
 
 @pytest.mark.slow
