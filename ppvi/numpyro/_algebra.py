@@ -43,6 +43,15 @@ class JaxAlgebra:
     def solve_lower(self, factor: jax.Array, right: jax.Array) -> jax.Array:
         return solve_triangular(factor, jnp.broadcast_to(right, factor.shape[:-1] + right.shape[-1:]), lower=True)
 
+    def solve_upper(self, factor: jax.Array, right: jax.Array) -> jax.Array:
+        return solve_triangular(factor, right, lower=True, trans=1)
+
+    def repeat(self, n: int, step: Callable[[Any], Any], start: Any) -> Any:
+        return jax.lax.fori_loop(0, n, lambda i, carry: step(carry), start)
+
+    def columns(self, function: Callable[[jax.Array], jax.Array], n: int, like: jax.Array) -> jax.Array:
+        return jax.vmap(function)(self.eye(n, like)).T
+
     def eigen(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         values, vectors = jnp.linalg.eigh(x)
         return values, vectors

@@ -33,6 +33,9 @@ class Flow(NamedTuple):
     entries: np.ndarray | None = None
     """Of `moved`, the number of each entry; or, of a constant, its value."""
 
+    size: int = 0
+    """How many entries `moved` has."""
+
     @property
     def known(self) -> bool:
         return self.moved is None and self.entries is not None
@@ -41,10 +44,16 @@ class Flow(NamedTuple):
 def flows(closed: ClosedJaxpr, inputs: Sequence[str | None]) -> list[Flow]:
     """Of each output; the inputs are arrays that are parameters of these names, each of a name of its own, or others."""
     given = [
-        Flow() if name is None else Flow(frozenset([name]), name, np.arange(var.aval.size).reshape(var.aval.shape))
+        Flow()
+        if name is None
+        else Flow(frozenset([name]), name, np.arange(var.aval.size).reshape(var.aval.shape), var.aval.size)
         for name, var in zip(inputs, closed.jaxpr.invars, strict=True)
     ]
     return _run(closed, given)
+
+
+def _itself(name: str, aval: Any) -> Flow:
+    return Flow(frozenset([name]), name, np.arange(aval.size).reshape(aval.shape), aval.size)
 
 
 def _run(closed: ClosedJaxpr, given: Sequence[Flow]) -> list[Flow]:
@@ -81,18 +90,21 @@ def _applied(eqn: Any, operands: Sequence[Flow]) -> list[Flow]:
         return unknown
     with jax.ensure_compile_time_eval():
         results = bind(eqn, [x.entries for x in operands])
-    return [Flow(reached_by, operands[0].moved if moves else None, np.asarray(x)) for x in results]
+    return [
+        Flow(reached_by, operands[0].moved if moves else None, np.asarray(x), operands[0].size if moves else 0)
+        for x in results
+    ]
 
 
 def _is_small(eqn: Any) -> bool:
     return all(var.aval.size <= SMALL and var.aval.dtype.kind in "biuf" for var in eqn.outvars)
 
 
-def arranged(flow: Flow, size: int, shape: Sequence[int]) -> np.ndarray | None:
-    """The entries of the parameter that a value of this shape is, each of so many entries once; else None."""
+def arranged(flow: Flow, shape: Sequence[int]) -> np.ndarray | None:
+    """The entries of the parameter that a value of this shape is, each of them once; else None."""
     if flow.moved is None or flow.entries is None or flow.entries.shape != tuple(shape):
         return None
-    return flow.entries if np.array_equal(np.sort(flow.entries, None), np.arange(size)) else None
+    return flow.entries if np.array_equal(np.sort(flow.entries, None), np.arange(flow.size)) else None
 
 
 def by_name(params: Mapping[str, Any]) -> list[str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import optax
@@ -14,6 +14,20 @@ from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._learning import Learners, States, value_grad_and_states
 
 Constrain = Callable[[Params], Params]
+
+
+class Surroundings(NamedTuple):
+    """Of a step, beside the gradient."""
+
+    key: jax.Array
+    step: jax.Array
+    """How many were taken before."""
+    params: Params
+    """All unconstrained parameters."""
+    constrain: Constrain
+    modules: dict[str, Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class Rule(Protocol):
@@ -31,7 +45,7 @@ class Rule(Protocol):
         """Constrained values of all parameters, of which these coordinates are its own."""
         ...
 
-    def update(self, slope: Params, memory: Any, mine: Params, step: jax.Array) -> tuple[Params, Any]:
+    def update(self, slope: Params, memory: Any, mine: Params, around: Surroundings) -> tuple[Params, Any]:
         """The parameters after a step up these slopes, and what is remembered."""
         ...
 
@@ -51,7 +65,7 @@ class Plain:
     def constrained(self, at: Params, others: Params, constrain: Constrain) -> Params:
         return constrain(others | at)
 
-    def update(self, slope: Params, memory: Any, mine: Params, step: jax.Array) -> tuple[Params, Any]:
+    def update(self, slope: Params, memory: Any, mine: Params, around: Surroundings) -> tuple[Params, Any]:
         updates, memory = self.rule.update(jax.tree.map(lambda g: -g, slope), memory, mine)
         return cast(Params, optax.apply_updates(mine, updates)), memory
 
@@ -69,18 +83,10 @@ class Move:
         return {name: params[name] for name in self.names}
 
     def step(
-        self,
-        key: jax.Array,
-        step: jax.Array,
-        params: Params,
-        memory: Any,
-        states: States,
-        constrain: Constrain,
-        modules: dict[str, Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, around: Surroundings, memory: Any, states: States
     ) -> tuple[jax.Array, Params, Any, States, dict[str, Any]]:
         """The loss; the parameters, the optimiser's memory, the strategies' states and those of modules after the step."""
+        key, _, params, constrain, modules, args, kwargs = around
 
         def surrogate(at: Params, values: dict[str, Any]) -> jax.Array:
             at = self.rule.constrained(at, params, constrain)
@@ -88,7 +94,6 @@ class Move:
 
         mine, sign = self.mine(params), 1 if self.bound.formula.maximize else -1
         value, grads, states = value_grad_and_states(surrogate, self.learners, self.rule.coordinates(mine), states)
-        slope = jax.tree.map(lambda g: sign * g, grads)
-        mine, memory = self.rule.update(slope, memory, mine, step)
+        mine, memory = self.rule.update(jax.tree.map(lambda g: sign * g, grads), memory, mine, around)
         after = self.bound.moved(key, constrain(params) | modules, args, kwargs) if modules else {}
         return -sign * value, params | mine, memory, states, modules | after

@@ -19,10 +19,10 @@ from ppvi.engine.training import CHUNK, Arrays, Averaging, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
 from ppvi.numpyro._compat import once
 from ppvi.numpyro._engine import Estimator
-from ppvi.numpyro._geometry import Blockwise, blocks_of
+from ppvi.numpyro._geometry import Blockwise, parts_of
 from ppvi.numpyro._learning import States, first_states, learners_of
 from ppvi.numpyro._modules import Begun
-from ppvi.numpyro._moves import Move, Plain, Rule
+from ppvi.numpyro._moves import Move, Plain, Rule, Surroundings
 from ppvi.numpyro._optimizers import rule_of
 from ppvi.numpyro._programs import as_key, shapes
 from ppvi.numpyro._reading import called
@@ -131,10 +131,9 @@ class Trainer:
         mine = {name: self._from.params[name] for name in names}
         if not isinstance(optimizer, Geometric):
             return Plain(rule_of(optimizer, mine))
-        blocks = blocks_of(optimizer, bound, start, names, key, args, kwargs)
-        moved = {name for placed in blocks for _, name in placed.block.parameters}
-        rest = rule_of(optimizer.rest, {name: x for name, x in mine.items() if name not in moved})
-        return Blockwise(optimizer, blocks, rest, self._from.transforms)
+        parts = parts_of(optimizer, bound, start, names, key, args, kwargs)
+        rest = rule_of(optimizer.rest, {name: mine[name] for name in parts.rest})
+        return Blockwise(optimizer, parts, Plain(rest), self._from.transforms, bound)
 
     def _moving_from(self, key: jax.Array, unconstrained: Params) -> Moving:
         first = Moving(
@@ -266,9 +265,8 @@ class Trainer:
         params, modules, memories, states, values = moving.params, moving.modules, [], [], []
         keys = self._keys(moving)
         for move, key, memory, known in zip(self.moves, keys, moving.optimizers, moving.strategies, strict=True):
-            value, params, memory, known, modules = move.step(
-                key, moving.step, params, memory, known, self._from.constrained, modules, args, kwargs
-            )
+            around = Surroundings(key, moving.step, params, self._from.constrained, modules, args, kwargs)
+            value, params, memory, known, modules = move.step(around, memory, known)
             memories.append(memory)
             states.append(known)
             values.append(value)

@@ -23,7 +23,7 @@ and tuples of arrays, of the same shapes throughout; it is part of the fit's sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -67,6 +67,8 @@ class Geometric:
     """
 
     families: ClassVar[Mapping[str, tuple[str, ...]]] = {"Normal": ("loc", "scale")}
+    curved: ClassVar[bool] = False
+    """Whether it moves parameters that reach the guide's sites through other code, too, by `along`."""
     rest: Any = None
 
     @property
@@ -88,5 +90,14 @@ class Geometric:
         - `slope`: an estimate of the gradient in them of what is maximised, which is minus the objective where that is
           minimised; zero above the diagonal of a lower triangular matrix.
         - `step`: how many steps were taken before; an integer array.
+        """
+        raise NotImplementedError
+
+    def along(self, fisher: Callable[[Array], Array], slope: Array, step: Array, algebra: Algebra) -> Array:
+        """By what those parameters are moved that reach the guide's sites through other code; unconstrained, as one vector.
+
+        **Arguments**
+
+        - `fisher`: the Fisher information of the guide times a vector, for one draw of what is upstream of each site.
         """
         raise NotImplementedError

@@ -1,0 +1,69 @@
+"""Gaussians, whose mean parameters are moments: the rules of Bonnet and Price, without a Fisher matrix.
+
+Lin, Khan and Schmidt 2019, "Stein's lemma for the reparameterization trick with exponential family mixtures". A step multiplies
+the precision, along each axis of the step, by 1 - rate * fall; `kept` is what becomes of that where it would be too small.
+"""
+
+from __future__ import annotations
+
+from ppvi._ops import Array
+from ppvi.optimizers.algebra import Algebra
+from ppvi.optimizers.base import Arguments
+from ppvi.optimizers.family import below
+
+
+class Normal:
+    """l = (loc / scale^2, -1 / (2 scale^2)); the precision times 1 - r * scale * slope, and Bonnet and Price's rule for loc."""
+
+    arguments = ("loc", "scale")
+    bends = True
+
+    def length(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
+        return (at["scale"] * slope["loc"]) ** 2 + (at["scale"] * slope["scale"]) ** 2 / 2
+
+    def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
+        return below(at["scale"] * slope["scale"], algebra)
+
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+        loc, scale = at["loc"], at["scale"]
+        new = scale / algebra.sqrt(kept(rate * scale * slope["scale"], floor, algebra))
+        return {"loc": loc + rate * new**2 * slope["loc"], "scale": new}
+
+
+class MultivariateNormal:
+    """The same with matrices, in the coordinates in which q is standard.
+
+    With L = scale_tril and the slope in the covariance L^-T S L^-1 / 2, where S = P + P' and P is the lower triangle of
+    L' slope_L with half its diagonal (Murray 2016), the precision becomes L^-T (I - r S) L^-1.
+    """
+
+    arguments = ("loc", "scale_tril")
+    bends = True
+
+    def length(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
+        along = algebra.transpose(at["scale_tril"]) @ slope["loc"][..., None]
+        return algebra.sum(along**2, (-2, -1)) + algebra.sum(self._whitened(at, slope, algebra) ** 2, (-2, -1)) / 2
+
+    def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
+        return below(algebra.eigenvalues(self._whitened(at, slope, algebra))[..., -1], algebra)
+
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+        loc, factor = at["loc"], at["scale_tril"]
+        falls, axes = algebra.eigen(rate[..., None, None] * self._whitened(at, slope, algebra))
+        precision = (axes * kept(falls, floor, algebra)[..., None, :]) @ algebra.transpose(axes)
+        upper = algebra.flip(algebra.cholesky(algebra.flip(precision)))  # precision = upper upper'
+        new = factor @ algebra.solve_lower(algebra.transpose(upper), algebra.eye(loc.shape[-1], loc))
+        along = new @ (algebra.transpose(new) @ slope["loc"][..., None])
+        return {"loc": loc + rate[..., None] * along[..., 0], "scale_tril": algebra.tril(new)}
+
+    def _whitened(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
+        lower = algebra.tril(algebra.transpose(at["scale_tril"]) @ slope["scale_tril"])
+        return lower + algebra.transpose(lower) - lower * algebra.eye(lower.shape[-1], lower)
+
+
+def kept(fall: Array, floor: float, algebra: Algebra) -> Array:
+    """What precision is multiplied by: 1 - fall, and below the floor what goes on as an exponential, with the same slope."""
+    if not floor:
+        return 1 - fall
+    beyond = algebra.maximum(fall - (1 - floor), 0.0)
+    return algebra.where(beyond > 0, floor * algebra.exp(-beyond / floor), 1 - fall)
