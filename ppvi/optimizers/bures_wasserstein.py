@@ -87,9 +87,8 @@ def of_vectors(at: Arguments, slope: Arguments, step_size: Any, algebra: Algebra
     """A step of normal vectors."""
     factor = at["scale_tril"]
     one = algebra.eye(factor.shape[-1], factor)
-    unwhitened = algebra.transpose(algebra.solve_lower(factor, one))  # L^-T
-    curved = unwhitened @ (one - whitened(factor, slope["scale_tril"], algebra))  # E[V''] L
-    curvature = curved @ algebra.transpose(unwhitened)
+    curved = algebra.solve_upper(factor, one - whitened(factor, slope["scale_tril"], algebra))  # E[V''] L
+    curvature = algebra.solve_upper(factor, algebra.transpose(curved))
     values = algebra.eigenvalues((curvature + algebra.transpose(curvature)) / 2)
     rate = shortened(step_size, algebra.maximum(values[..., -1], -values[..., 0]), algebra)[..., None]
     left, lengths = algebra.singular(factor - rate[..., None] * curved)
