@@ -54,6 +54,7 @@ class Block:
 
     @property
     def arguments(self) -> tuple[str, ...]:
+        """Their names."""
         return tuple(argument for argument, _ in self.parameters)
 
 
@@ -73,6 +74,7 @@ class Geometric:
 
     @property
     def name(self) -> str:
+        """Its own, in messages."""
         return type(self).__name__
 
     def init(self, block: Block, at: Arguments, algebra: Algebra) -> Any:

@@ -124,5 +124,5 @@ def test_a_fit_from_a_file_has_the_papers_of_its_objective(engine, tmp_path):
 
 
 def test_what_cannot_be_cited():
-    with pytest.raises(ppvi.ProgramError, match="cite takes an objective or a fit"):
+    with pytest.raises(ppvi.ProgramError, match="cite takes an objective, a fit or an optimizer"):
         ppvi.cite(3)
