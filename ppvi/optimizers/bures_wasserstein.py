@@ -15,7 +15,7 @@ so that no number is squared: S has the left singular vectors of M L, and eigenv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,9 @@ from ppvi._doors import number
 from ppvi._ops import Array
 from ppvi.optimizers.algebra import Algebra
 from ppvi.optimizers.base import Arguments, Block, Geometric
+
+GAUSSIANS: Mapping[str, tuple[str, ...]] = {"Normal": ("loc", "scale"), "MultivariateNormal": ("loc", "scale_tril")}
+"""Families, and the arguments by which they are moved."""
 
 Schedule = Callable[[Any], Any]
 """From the number of steps that were taken, an integer array, to the size of the next."""
@@ -60,10 +63,7 @@ class BuresWasserstein(Geometric):
     step_size: float | Schedule = 0.01
     rest: Any = None
 
-    families: ClassVar[dict[str, tuple[str, ...]]] = {
-        "Normal": ("loc", "scale"),
-        "MultivariateNormal": ("loc", "scale_tril"),
-    }
+    families: ClassVar[Mapping[str, tuple[str, ...]]] = GAUSSIANS
 
     def __post_init__(self) -> None:
         refuse_step_size("BuresWasserstein", self.step_size)

@@ -9,13 +9,14 @@ convex as the log density. The proximal map of -h log is in closed form, and pos
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ppvi._ops import Array
 from ppvi.optimizers.algebra import Algebra
 from ppvi.optimizers.base import Arguments, Block, Geometric
-from ppvi.optimizers.bures_wasserstein import Schedule, proximal, refuse_step_size, size_at
+from ppvi.optimizers.bures_wasserstein import GAUSSIANS, Schedule, proximal, refuse_step_size, size_at
 
 DECAYS, EPSILON = (0.9, 0.999), 1e-8
 """Adam's."""
@@ -48,10 +49,7 @@ class Proximal(Geometric):
     adaptive: bool = True
     rest: Any = None
 
-    families: ClassVar[dict[str, tuple[str, ...]]] = {
-        "Normal": ("loc", "scale"),
-        "MultivariateNormal": ("loc", "scale_tril"),
-    }
+    families: ClassVar[Mapping[str, tuple[str, ...]]] = GAUSSIANS
 
     def __post_init__(self) -> None:
         refuse_step_size("Proximal", self.step_size)
