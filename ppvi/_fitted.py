@@ -79,6 +79,7 @@ class Fit:
     - `chosen`: of several starts, what each of them has reached; None while the fit goes on.
     - `approximated`: of `approximate`, what was tried; else None.
     - `particles`: among how many draws of the guide each draw of the posterior is chosen by its importance weight.
+    - `moved`: how parameters are moved, and why, by an optimiser of `ppvi.optimizers`; empty for others and from a file.
     - `averages`: what `params` is averaged over, while `ppvi.Converged` asks; else None.
     """
 
@@ -95,11 +96,21 @@ class Fit:
     approximated: Approximated | None = None
     particles: int = 1
     averages: Averages | None = field(default=None, repr=False)
+    moved: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def losses(self) -> np.ndarray:
         """One estimate per step, `(step,)`, or `(step, objective)` of several; minus what was maximised."""
         return self.state.losses_of(self.start)
+
+    def explain(self) -> str:
+        """What was optimised and how: `explain` of each objective at the fit's parameters, and of an optimiser of
+        `ppvi.optimizers` which parameters are moved as what, and why."""
+        explained = []
+        for bound in self.objectives:
+            args, kwargs = bound.data((), {}) if bound.args or bound.kwargs else (self.args, dict(self.kwargs))
+            explained.append(str(bound.explain(self.params, *args, **kwargs)))
+        return "\n".join([*explained, *self.moved])
 
     @door
     def posterior(

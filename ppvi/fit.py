@@ -70,7 +70,8 @@ def fit(
     - `*args`, `**kwargs`: passed to the model and the guide.
     - `optimizer`: the step size of Adam (0.01 by default); or, on NumPyro, an optax optimiser; on Pyro what makes an
       optimiser of tensors, such as `functools.partial(torch.optim.Adam, lr=0.02)`, or an optimiser and a scheduler of its
-      step sizes, or one of `pyro.optim`. Or a list, one for each pair.
+      step sizes, or one of `pyro.optim`. Or one of `ppvi.optimizers`, such as `ppvi.optimizers.Natural()`, which move a guide's
+      distributions. Or a list, one for each pair.
     - `num_steps`: number of gradient steps (of each objective), beside those that `state` has behind it.
     - `num_starts`: so many fits side by side, of which the one is kept that is best in fresh estimates of the bound (of the
       first objective) at the end; `print(fit)` says what the others have reached. The first is the fit without; the others
@@ -156,7 +157,8 @@ def fit(
         params = trainer.params(trainer.one(averaged(state), start))
         found = averages_of(trainer, state, start) if averages else None
         seconds = time.monotonic() - began
-        return Fit(params, state, why, seconds, objectives, key, args, kwargs, start, best, averages=found)
+        more = {"averages": found, "moved": tuple(trainer.explained)}
+        return Fit(params, state, why, seconds, objectives, key, args, kwargs, start, best, **more)
 
     begun = trainer.init() if before is None else _restored(starts, before, state, trainer)
     begun = with_trail(trainer, begun) if ask.averages and begun.trail is None else begun

@@ -77,6 +77,8 @@ class Trainer(Protocol):
     """What may keep an update finite."""
     averages: Sequence[str]
     """Names of the state's arrays that are averages of parameters, where there are any."""
+    explained: Sequence[str]
+    """How each parameter is moved and why, by optimisers that know the guide."""
     is_first: bool
     """Whether this process is the first of those that share the fit, and writes for all."""
 

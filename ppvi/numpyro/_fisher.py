@@ -3,9 +3,8 @@
     F = sum over sites of the Hessian of KL(q_site(u) || q_site(u')) at u' = u
 
 with what is upstream of a site drawn from the guide. The Hessian of a divergence at its zero is J' F_site J, J the derivative
-of the site's arguments: the curvature of the code between drops out, so that it is the Gauss-Newton matrix (Amari 1998;
-Martens 2020). Where a divergence has no closed form it is the sum over lanes of s s' with s the score of the guide's own draw,
-whose mean is the same. Sites of a minibatch count as often as the rows that they stand for.
+of the site's arguments: the curvature of the code between drops out, so that it is the Gauss-Newton matrix (Martens 2020).
+Sites of a minibatch count as often as the rows that they stand for.
 """
 
 from __future__ import annotations
@@ -37,46 +36,16 @@ def product(run: Callable[[Params, Mapping[str, Any] | None], Trace], at: Params
     - `sites`: those that the parameters reach.
     """
     drawn = run(at, None)
-    closed = [
-        x
-        for x in sites
-        if x in drawn.distributions and divergence(drawn.distributions[x], drawn.distributions[x]) is not None
-    ]
-    others = [x for x in sites if x not in closed]
 
     def divergences(there: Params) -> jax.Array:
         found = run(there, drawn.choices).distributions
-        return sum((_closed(drawn.distributions[x], found[x]) for x in closed), jnp.zeros(()))
-
-    def scored(there: Params) -> list[jax.Array]:
-        found = run(there, drawn.choices)
-        return [_counted_once(found, x) for x in others]
+        each = (divergence(drawn.distributions[x], found[x]) for x in sites)
+        return sum((jnp.sum(x) for x in each if x is not None), jnp.zeros(()))
 
     def times(vector: Params) -> Params:
-        out = jax.tree.map(jnp.zeros_like, vector)
-        if closed:
-            out = jax.jvp(jax.grad(divergences), (at,), (vector,))[1]
-        if others:
-            _, along = jax.jvp(scored, (at,), (vector,))
-            _, pull = jax.vjp(scored, at)
-            out = jax.tree.map(jnp.add, out, pull(along)[0])
-        return out
+        return jax.jvp(jax.grad(divergences), (at,), (vector,))[1]
 
     return times
-
-
-def _closed(q: Counted, p: Counted) -> jax.Array:
-    found = divergence(q, p)
-    assert found is not None
-    return jnp.sum(found)
-
-
-def _counted_once(trace: Trace, site: str) -> jax.Array:
-    """A site's log_prob by lane, times the root of how often it counts."""
-    log_prob = trace.rows.get(site, trace.log_probs[site])
-    plates = math.prod(plate.scale for plate in trace.plates[site])
-    scale = trace.distributions[site].scale if site in trace.distributions else None
-    return log_prob * math.sqrt(plates) / (1.0 if scale is None else jnp.sqrt(scale))
 
 
 def divergence(q: Counted, p: Counted) -> jax.Array | None:

@@ -42,17 +42,15 @@ class Flow(NamedTuple):
 
 
 def flows(closed: ClosedJaxpr, inputs: Sequence[str | None]) -> list[Flow]:
-    """Of each output; the inputs are arrays that are parameters of these names, each of a name of its own, or others."""
-    given = [
-        Flow()
-        if name is None
-        else Flow(frozenset([name]), name, np.arange(var.aval.size).reshape(var.aval.shape), var.aval.size)
-        for name, var in zip(inputs, closed.jaxpr.invars, strict=True)
-    ]
+    """Of each output; the inputs are arrays of the parameters of these names, or others. Trees of arrays have one name."""
+    several = {name for name in inputs if inputs.count(name) > 1}
+    given = [_input(name, name in several, var.aval) for name, var in zip(inputs, closed.jaxpr.invars, strict=True)]
     return _run(closed, given)
 
 
-def _itself(name: str, aval: Any) -> Flow:
+def _input(name: str | None, is_part: bool, aval: Any) -> Flow:
+    if name is None or is_part:
+        return Flow() if name is None else Flow(frozenset([name]))
     return Flow(frozenset([name]), name, np.arange(aval.size).reshape(aval.shape), aval.size)
 
 
@@ -108,8 +106,6 @@ def arranged(flow: Flow, shape: Sequence[int]) -> np.ndarray | None:
 
 
 def by_name(params: Mapping[str, Any]) -> list[str | None]:
-    """Of the arrays of parameters, the names of those that are parameters by themselves; of trees of them others'."""
-    return [
-        jax.tree_util.keystr(path, simple=True, separator=".")
-        for path, _ in jax.tree_util.tree_leaves_with_path(params)
-    ]
+    """The parameters that the arrays of all of them belong to, in JAX's order."""
+    paths: Any = jax.tree_util.tree_leaves_with_path(dict(params))
+    return [path[0].key for path, _ in paths]

@@ -18,7 +18,7 @@ from ppvi.engine.geometry import Parts, parted
 from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.numpyro._algebra import ALGEBRA
 from ppvi.numpyro._engine import Estimator
-from ppvi.numpyro._fisher import product
+from ppvi.numpyro._fisher import divergence, product
 from ppvi.numpyro._flow import by_name, flows
 from ppvi.numpyro._guide_sites import Candidate, GuideRun, spread
 from ppvi.numpyro._moves import Constrain, Rule, Surroundings
@@ -35,6 +35,10 @@ class Blockwise:
     rest: Rule
     transforms: Mapping[str, Any]
     bound: Estimator
+
+    @property
+    def explained(self) -> tuple[str, ...]:
+        return self.parts.said(self.optimizer)
 
     def coordinates(self, mine: Params) -> Params:
         blocks = self.parts.moved
@@ -99,12 +103,15 @@ def parts_of(
     guide = GuideRun(bound, key, dict(start.modules), args, kwargs)
     choices = jax.eval_shape(lambda params: dict(guide.at(params).choices), start.params)
     candidates: dict[str, Candidate | None] = {}
+    unknown: set[str] = set()
 
     def told(params: Params, choices: Any) -> Any:
         trace, out = guide.at(params, choices), {}
         for name in spread(trace):
             counted = trace.distributions.get(name)
             candidates[name], arguments = (None, {}) if counted is None else Candidate.of(counted, optimizer.families)
+            if counted is None or divergence(counted, counted) is None:
+                unknown.add(name)
             out[name] = arguments, trace.log_probs[name]
         return out
 
@@ -118,4 +125,4 @@ def parts_of(
         for name, candidate in candidates.items()
         if candidate is not None and (block := candidate.placed(name, flow[name][0], start.params)) is not None
     ]
-    return parted(optimizer, placed, reach, names, start, bound.formula)
+    return parted(optimizer, placed, reach, unknown, names, start)

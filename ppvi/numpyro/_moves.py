@@ -33,6 +33,11 @@ class Surroundings(NamedTuple):
 class Rule(Protocol):
     """An optimiser as a step asks for it. Parameters are the unconstrained ones that it moves."""
 
+    @property
+    def explained(self) -> tuple[str, ...]:
+        """How each parameter is moved and why, where it is not by its gradient alone."""
+        ...
+
     def init(self, mine: Params) -> Any:
         """What it remembers before the first step."""
         ...
@@ -55,6 +60,7 @@ class Plain:
     """An optimiser of numbers, in unconstrained space."""
 
     rule: optax.GradientTransformation
+    explained: tuple[str, ...] = ()
 
     def init(self, mine: Params) -> Any:
         return self.rule.init(mine)

@@ -14,6 +14,7 @@ from numpyro.distributions import biject_to
 
 from ppvi.engine import training
 from ppvi.engine.gaps import gaps_of
+from ppvi.engine.geometry import refuse_class
 from ppvi.engine.protocol import Params, Start
 from ppvi.engine.training import CHUNK, Arrays, Averaging, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
@@ -96,6 +97,7 @@ class Trainer:
                 training.one_each(optimizer, len(pairs)), self.objectives, found, self._from.names, strict=True
             )
         ]
+        self.explained = tuple(line for rule in rules for line in rule.explained)
         self.moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
         unconstrained = jax.jit(self._from.unconstrained, compiler_options=once())(self._start)
@@ -129,6 +131,7 @@ class Trainer:
     ) -> Rule:
         """An optimiser as a user gives it, for the parameters of these names."""
         mine = {name: self._from.params[name] for name in names}
+        refuse_class(optimizer)
         if not isinstance(optimizer, Geometric):
             return Plain(rule_of(optimizer, mine))
         parts = parts_of(optimizer, bound, start, names, key, args, kwargs)

@@ -70,6 +70,8 @@ class Geometric:
     families: ClassVar[Mapping[str, tuple[str, ...]]] = {"Normal": ("loc", "scale")}
     curved: ClassVar[bool] = False
     """Whether it moves parameters that reach the guide's sites through other code, too, by `along`."""
+    how: ClassVar[str] = "as distributions"
+    """How blocks are updated, for `fit.explain()`."""
     rest: Any = None
 
     @property

@@ -47,6 +47,7 @@ class Natural(Geometric):
 
     families: ClassVar[Mapping[str, tuple[str, ...]]] = {name: family.arguments for name, family in FAMILIES.items()}
     curved: ClassVar[bool] = True
+    how: ClassVar[str] = "in natural coordinates"
 
     def __post_init__(self) -> None:
         number("Natural: step_size", self.step_size, above=0)
