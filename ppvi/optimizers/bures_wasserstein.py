@@ -64,6 +64,7 @@ class BuresWasserstein(Geometric):
     rest: Any = None
 
     families: ClassVar[Mapping[str, tuple[str, ...]]] = GAUSSIANS
+    how: ClassVar[str] = "by forward-backward steps in the Wasserstein metric"
 
     def __post_init__(self) -> None:
         refuse_step_size("BuresWasserstein", self.step_size)

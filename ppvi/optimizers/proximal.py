@@ -50,6 +50,7 @@ class Proximal(Geometric):
     rest: Any = None
 
     families: ClassVar[Mapping[str, tuple[str, ...]]] = GAUSSIANS
+    how: ClassVar[str] = "by proximal steps, the entropy's exactly"
 
     def __post_init__(self) -> None:
         refuse_step_size("Proximal", self.step_size)
