@@ -23,6 +23,7 @@ from ppvi._doors import number
 from ppvi._ops import Array
 from ppvi.optimizers.algebra import Algebra
 from ppvi.optimizers.base import Arguments, Block, Geometric
+from ppvi.optimizers.gaussians import whitened
 
 GAUSSIANS: Mapping[str, tuple[str, ...]] = {"Normal": ("loc", "scale"), "MultivariateNormal": ("loc", "scale_tril")}
 """Families, and the arguments by which they are moved."""
@@ -88,20 +89,13 @@ def of_vectors(at: Arguments, slope: Arguments, step_size: Any, algebra: Algebra
     """A step of normal vectors."""
     factor = at["scale_tril"]
     one = algebra.eye(factor.shape[-1], factor)
-    curved = algebra.solve_upper(factor, one - whitened(factor, slope["scale_tril"], algebra))  # E[V''] L
+    curved = algebra.solve_upper(factor, one - whitened(at, slope, algebra))  # E[V''] L
     curvature = algebra.solve_upper(factor, algebra.transpose(curved))
     values = algebra.eigenvalues((curvature + algebra.transpose(curvature)) / 2)
     rate = shortened(step_size, algebra.maximum(values[..., -1], -values[..., 0]), algebra)[..., None]
     left, lengths = algebra.singular(factor - rate[..., None] * curved)
     roots = left * proximal(lengths, rate, algebra)[..., None, :]
     return {"loc": at["loc"] + rate * slope["loc"], "scale_tril": algebra.triangular(roots)}
-
-
-def whitened(factor: Array, slope: Array, algebra: Algebra) -> Array:
-    """Twice the gradient in the covariance, in coordinates in which q is standard: symmetric, with the lower triangle of L'
-    slope, which needs no more of the slope than its own lower triangle (Murray 2016)."""
-    lower = algebra.tril(algebra.transpose(factor) @ slope)
-    return lower + algebra.transpose(lower) - lower * algebra.eye(lower.shape[-1], lower)
 
 
 def shortened(step_size: Any, curvature: Array, algebra: Algebra) -> Array:

@@ -16,7 +16,8 @@ from scipy.optimize import minimize
 
 from ppvi.numpyro._algebra import ALGEBRA as JAX
 from ppvi.optimizers import Block, BuresWasserstein, Proximal
-from ppvi.optimizers.bures_wasserstein import proximal, whitened
+from ppvi.optimizers.bures_wasserstein import proximal
+from ppvi.optimizers.gaussians import whitened
 from tests.engines import NUMPYRO, double
 
 each_engine = pytest.mark.parametrize("engine", [NUMPYRO], ids=lambda engine: engine.name)
@@ -105,7 +106,7 @@ def algebra_of(engine):
 def test_the_gradient_in_the_factor_tells_the_curvature():
     """Price's theorem: with B of the slope, L' E[V''] L = I - B."""
     m, factor = START
-    found = np.eye(2) - np.asarray(whitened(factor, STRONG.slopes(m, factor)["scale_tril"], JAX))
+    found = np.eye(2) - np.asarray(whitened({"scale_tril": factor}, STRONG.slopes(m, factor), JAX))
     np.testing.assert_allclose(found, factor.T @ STRONG.slope_and_curvature(m, factor)[1] @ factor, rtol=1e-10)
 
 
@@ -165,7 +166,7 @@ def test_a_step_that_would_fold_space_is_shortened(h):
         m, found = stepped(BuresWasserstein(h), np.zeros(2), factor, slope)
         assert (np.linalg.eigvalsh(found @ found.T) > 0).all()
         inverse = np.linalg.inv(factor)
-        curvature = inverse.T @ (np.eye(2) - np.asarray(whitened(factor, slope["scale_tril"], JAX))) @ inverse
+        curvature = inverse.T @ (np.eye(2) - np.asarray(whitened({"scale_tril": factor}, slope, JAX))) @ inverse
         taken = min(h, 1 / np.abs(np.linalg.eigvalsh(curvature)).max())
         np.testing.assert_allclose(m, taken * slope["loc"], rtol=1e-6)
 
