@@ -24,8 +24,8 @@ Named = dict[str, torch.Tensor]
 class Memory:
     """That of what moves some tensors."""
 
-    step: Callable[[], Any]
-    """Moves them by their `.grad`."""
+    step: Callable[..., Any]
+    """Moves them by their `.grad`, on the step's data."""
     parts: Callable[[], Sequence[Any]]
     """Optimisers and schedulers, each with its `state_dict`."""
     hooked: bool = False
@@ -88,7 +88,7 @@ def memory_of(optimizer: Any, leaves: list[torch.Tensor]) -> Memory:
             f"as pyro.optim.Adam({{'lr': 0.01}}) is, and not {described(optimizer)}."
         )
 
-    def step() -> None:
+    def step(*data: Any) -> None:
         for part in (moving, *schedulers):
             part.step()
 
@@ -106,7 +106,7 @@ def _of_pyro(given: PyroOptim, leaves: list[torch.Tensor]) -> Memory:
     parts = [*optimizer.optim_objs.values(), *(scheduler.optimizer for scheduler in schedulers)]
     _refuse_needy(parts)
 
-    def step() -> None:
+    def step(*data: Any) -> None:
         optimizer(leaves)
         for scheduler in schedulers:
             scheduler.step()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,53 +23,15 @@ from ppvi.engine.training import Arrays, Averaging, Data, State, Whose
 from ppvi.errors import ProgramError
 from ppvi.pyro._buffers import named_again
 from ppvi.pyro._engine import Estimator
+from ppvi.pyro._geometry import Blockwise
 from ppvi.pyro._keys import Key, drawing_from, random_state, seeded, seeds
-from ppvi.pyro._learning import States, value_and_grads
-from ppvi.pyro._memories import Memory, memory_of
+from ppvi.pyro._memories import Memory
+from ppvi.pyro._moves import Move, moving
 from ppvi.pyro._plain import culprits_of
 from ppvi.pyro._trees import tree_leaves
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro._sharding import Layout
-
-
-@dataclass(frozen=True)
-class Move:
-    """What one objective does in a step: a gradient step of its own parameters."""
-
-    bound: Estimator
-    leaves: Mapping[str, torch.Tensor]
-    """Its own parameters, unconstrained."""
-    memory: Memory
-    """The optimiser's."""
-    states: States
-    learned: Memory
-    """That of the strategies' own optimisers."""
-
-    def gradient(
-        self, params: Params, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The objective's estimate and gradient, at constrained parameters that are functions of the leaves."""
-        if self.states.values:
-            return value_and_grads(
-                lambda values: self.bound.surrogate_in(values, None, params, args, kwargs),
-                list(self.leaves.values()),
-                self.states,
-            )
-        value, slopes = self.bound.value_and_grad(None, {n: x.detach() for n, x in params.items()}, *args, **kwargs)
-        pulled = {name: x for name, x in params.items() if x is not self.leaves.get(name) and name in self.leaves}
-        if pulled:
-            leaves = [self.leaves[name] for name in pulled]
-            grads = torch.autograd.grad(list(pulled.values()), leaves, [slopes[name] for name in pulled])
-            slopes |= dict(zip(pulled, grads, strict=True))
-        return value, [slopes[name] for name in self.leaves]
-
-    def move(self, grads: Sequence[torch.Tensor]) -> None:
-        for leaf, grad in zip(self.leaves.values(), grads, strict=True):
-            leaf.grad = -grad if self.bound.formula.maximize else grad
-        self.memory.step()
-        for leaf in self.leaves.values():
-            leaf.grad = None
 
 
 class Trainer:
@@ -117,14 +78,18 @@ class Trainer:
             {"params": self.leaves, "constraints": self._from.constraints}
         )  # optimisers ask it for names
         moves = []
-        for bound, on_mesh, mine, rule in zip(
-            self.objectives, shared, self._from.names, training.one_each(optimizer, len(pairs)), strict=True
-        ):
+        each = zip(
+            self.objectives, shared, found, self._from.names, training.one_each(optimizer, len(pairs)), strict=True
+        )
+        for bound, on_mesh, at, mine, rule in each:
             leaves = {name: self.leaves[name] for name in mine}
-            memory, states = memory_of(_maker(rule), list(leaves.values())), bound.states(constrained, *args, **kwargs)
+            memory = moving(rule, self._from, bound, at, mine, self.leaves, args, kwargs, shared=mesh is not None)
+            states = bound.states(constrained, *args, **kwargs)
             rules = list(states.rules.values())
             moves.append(Move(on_mesh, leaves, memory, states, Memory(lambda: None, lambda rules=rules: rules)))
         self.moves = tuple(moves)
+        memories = (move.memory for move in moves if isinstance(move.memory, Blockwise))
+        self.explained = tuple(line for memory in memories for line in memory.parts.said(memory.optimizer))
         self._average = {} if averaging is None else {name: _precise(x) for name, x in self.leaves.items()}
         self._at: Arrays | None = None
         all_of_them = [self._now(random)]
@@ -296,7 +261,7 @@ class Trainer:
         losses = []
         for move in self.moves:
             value, grads = move.gradient(self._from.constrained(self.leaves), *data)
-            move.move(grads)
+            move.move(grads, *data)
             losses.append(-value if move.bound.formula.maximize else value)
         if self.averaging is not None:
             weight = self.averaging.weight(number)
@@ -335,7 +300,7 @@ class Trainer:
                 )
                 if cause := training.cause_in(culprits, bool(value.isfinite()), bad, prove):
                     return "; ".join([cause, *gaps_of(move.bound, *data)])
-                move.move(grads)
+                move.move(grads, *data)
         return None
 
     @torch.no_grad()
@@ -360,11 +325,6 @@ class Trainer:
 
 HARMLESS = 10.0
 """Unconstrained numbers below this are far from where a transform leaves the numbers, even those of half precision."""
-
-
-def _maker(optimizer: Any) -> Any:
-    step_size = training.step_size_of(optimizer)
-    return optimizer if step_size is None else functools.partial(torch.optim.Adam, lr=step_size)
 
 
 def _precise(x: torch.Tensor) -> torch.Tensor:

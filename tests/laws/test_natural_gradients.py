@@ -11,9 +11,8 @@ import pytest
 import ppvi
 from ppvi.objectives import elbo
 from ppvi.optimizers import Natural
-from tests.engines import NUMPYRO, dist, on, ppl, xp
+from tests.engines import ENGINES, dist, on, ppl, xp
 
-ENGINES = [NUMPYRO]
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 ONE = Natural(1.0, trust=None, damping=0.0)
 Y = np.array([1.2, 0.4, 2.1, 1.7], np.float32)

@@ -61,6 +61,8 @@ def scheduled(leaves):
 
 
 OPTIMIZERS = {
+    ("NumPyro", "natural"): ppvi.optimizers.Natural,
+    ("Pyro", "natural"): ppvi.optimizers.Natural,
     ("NumPyro", "scheduled"): lambda: optax.adam(optax.cosine_decay_schedule(0.02, 60)),
     ("Pyro", "scheduled"): lambda: scheduled,
     ("Pyro", "clipped"): lambda: pyro.optim.ClippedAdam({"lr": 0.02, "lrd": 0.98}),
@@ -93,6 +95,7 @@ def assert_same(fit, other):
         *(pytest.param(engine, "several", "adam", marks=pytest.mark.slow) for engine in ENGINES),
         pytest.param(NUMPYRO, "one", "scheduled", marks=pytest.mark.slow),
         (PYRO, "one", "scheduled"),
+        *((engine, "averaged", "natural") for engine in ENGINES),
         pytest.param(PYRO, "several", "clipped", marks=pytest.mark.slow),
         pytest.param(PYRO, "one", "falling", marks=pytest.mark.slow),
     ],

@@ -1,0 +1,169 @@
+"""Steps of a geometric optimiser on PyTorch: what a run of the guide shows that it moves, and how; see `ppvi.engine.geometry`.
+
+The Fisher information of parameters that reach sites through other code is the Hessian of the divergence from the guide with
+its arguments held constant, at the same parameters (`ppvi.numpyro._fisher` has the equation); products differentiate twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ppvi.engine.distributions import masks
+from ppvi.engine.geometry import Parts, parted
+from ppvi.engine.protocol import Args, Kwargs, Params, Start
+from ppvi.engine.sites import Counted
+from ppvi.errors import EngineError
+from ppvi.optimizers.base import Geometric
+from ppvi.pyro import _divergences
+from ppvi.pyro._algebra import ALGEBRA
+from ppvi.pyro._engine import Estimator
+from ppvi.pyro._guide_sites import guide_run, held, placed, reach_of, spread, standard
+from ppvi.pyro._memories import Memory, Named
+from ppvi.pyro._trees import tree_leaves, tree_map
+
+
+@dataclass
+class Blockwise:
+    """That of a geometric optimiser; a `ppvi.pyro._memories.Memory`."""
+
+    optimizer: Geometric
+    parts: Parts
+    bound: Estimator
+    leaves: Mapping[str, torch.Tensor]
+    """All parameters, unconstrained."""
+    constrain: Callable[[Mapping[str, Any]], Params]
+    transforms: Mapping[str, Any]
+    rest: Memory | None
+    taken: int = 0
+    blocks: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        at = self._constrained()
+        self.blocks = {x.block.site: self.optimizer.init(x.block, x.read(at), ALGEBRA) for x in self.parts.blocks}
+        self.fresh = tree_map(torch.clone, self.blocks)
+
+    @property
+    def hooked(self) -> bool:
+        return self.rest is not None and self.rest.hooked
+
+    @torch.no_grad()
+    def step(self, args: Args, kwargs: Kwargs) -> None:
+        """Move the leaves by their `.grad`, which is that of a loss."""
+        step, after = torch.tensor(self.taken), dict[str, torch.Tensor]()
+        at = self._constrained()
+        slopes = {name: -self._pulled(name, at[name]) for name in self.parts.moved}
+        for x in self.parts.blocks:
+            site, up = x.block.site, x.slopes(at, slopes)
+            new, self.blocks[site] = self.optimizer.update(x.block, x.read(at), up, self.blocks[site], step, ALGEBRA)
+            after |= {name: self.transforms[name].inv(y) for name, y in x.written(new, at).items()}
+        if self.parts.curved:
+            after |= self._along(step, args, kwargs)
+        if self.rest is not None:
+            self.rest.step(args, kwargs)
+        for name, x in after.items():
+            self.leaves[name].copy_(x)
+        self.taken += 1
+
+    def _constrained(self) -> Params:
+        return {name: x.detach() for name, x in self.constrain(self.leaves).items()}
+
+    def _pulled(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """The slope of the loss in a constrained value."""
+        with torch.enable_grad():
+            value = value.clone().requires_grad_()
+            return torch.autograd.grad(self.transforms[name].inv(value), value, self.leaves[name].grad)[0]
+
+    def _along(self, step: torch.Tensor, args: Args, kwargs: Kwargs) -> dict[str, torch.Tensor]:
+        """The curved parameters after a step along the natural gradient."""
+        names = self.parts.curved
+        with torch.enable_grad():
+            own = [self.leaves[name].detach().clone().requires_grad_() for name in names]
+            whole = self.constrain({**self.leaves, **dict(zip(names, own, strict=True))})
+            trace = guide_run(self.bound, whole, args, kwargs)
+            each = (divergence(held_of(trace.distributions[x]), trace.distributions[x]) for x in self.parts.reached)
+            total = torch.stack([x.sum() for x in each if x is not None]).sum()
+            slopes = torch.autograd.grad(total, own, create_graph=True)
+
+            def times(vector: torch.Tensor) -> torch.Tensor:
+                parts = zip(slopes, _split(vector, own), strict=True)
+                along = torch.stack([(g * v).sum() for g, v in parts]).sum()
+                return _joined(torch.autograd.grad(along, own, retain_graph=True, allow_unused=True), own)
+
+            up = -_joined([self.leaves[name].grad for name in names], own)
+            moved = self.optimizer.along(times, up, step, ALGEBRA)
+        return {name: x.detach() + d for name, x, d in zip(names, own, _split(moved, own), strict=True)}
+
+    # What is remembered -------------------------------------------------------------------------------------------------
+
+    def arrays(self) -> Named:
+        found = {f"blocks/{i}": x.clone() for i, x in enumerate(tree_leaves(self.blocks))}
+        rest = {} if self.rest is None else {f"rest/{name}": x for name, x in self.rest.arrays().items()}
+        return {"taken": torch.tensor(self.taken), **found, **rest}
+
+    def load(self, arrays: Named) -> None:
+        self.taken = int(arrays["taken"])
+        values = iter([arrays[f"blocks/{i}"] for i in range(len(tree_leaves(self.fresh)))])
+        self.blocks = tree_map(lambda x: next(values).clone().to(x), self.fresh)
+        if self.rest is not None:
+            self.rest.load({name.removeprefix("rest/"): x for name, x in arrays.items() if name.startswith("rest/")})
+
+
+def parts_of(
+    optimizer: Geometric,
+    bound: Estimator,
+    start: Start,
+    names: Sequence[str],
+    leaves: Mapping[str, torch.Tensor],
+    constrain: Callable[[Mapping[str, Any]], Params],
+    args: Args,
+    kwargs: Kwargs,
+    shared: bool,
+) -> Parts:
+    """What an optimiser moves as what of the parameters of these names."""
+    apart = {name: x.detach() + 0.1 * torch.rand_like(x) for name, x in leaves.items()}
+    own = {name: x.detach().clone().requires_grad_() for name, x in constrain(apart).items()}
+    trace = guide_run(bound, own, args, kwargs)
+    sites = spread(trace)
+    known = {name: trace.distributions[name] for name in sites if name in trace.distributions}
+    reach = {name: reach_of(known[name], own) if name in known else frozenset[str]() for name in sites}
+    unknown = {name for name in sites if name not in known or divergence(held_of(known[name]), known[name]) is None}
+    found = [block for name, x in known.items() if (block := placed(name, x, optimizer.families, own)) is not None]
+    parts = parted(optimizer, found, reach, unknown, names, start)
+    if parts.curved and shared:
+        raise EngineError(
+            f"fit: {optimizer.name} runs the guide for {parts.curved[0]!r}, which is no distribution's own argument, and "
+            f"processes of a mesh have each a part of the data: make it one, or fit in one process."
+        )
+    return parts
+
+
+def held_of(counted: Counted) -> Counted:
+    return counted._replace(fn=held(counted.fn))
+
+
+def divergence(q: Counted, p: Counted) -> torch.Tensor | None:
+    """KL(q || p) by lane, as often as the site counts; None where no closed form is known."""
+    found = None
+    if not any(masks(q.fn)):
+        found = _divergences.divergence(q.fn, p.fn)
+        if found is None:
+            found = _divergences.divergence(standard(q.fn), standard(p.fn))
+            found = None if found is None else found.sum(tuple(range(len(q.fn.batch_shape), found.ndim)))
+    if found is None:
+        return None
+    return found * math.prod(plate.scale for plate in q.plates) * (1.0 if q.scale is None else q.scale)
+
+
+def _joined(parts: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:
+    each = (torch.zeros_like(y) if x is None else x for x, y in zip(parts, like, strict=True))
+    return torch.cat([x.reshape(-1) for x in each])
+
+
+def _split(vector: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    parts = vector.split([x.numel() for x in like])
+    return [x.reshape(y.shape) for x, y in zip(parts, like, strict=True)]
