@@ -18,9 +18,9 @@ from ppvi.numpyro._algebra import ALGEBRA as JAX
 from ppvi.optimizers import Block, BuresWasserstein, Proximal
 from ppvi.optimizers.bures_wasserstein import proximal
 from ppvi.optimizers.gaussians import whitened
-from tests.engines import NUMPYRO, double
+from tests.engines import ENGINES, PYRO, double
 
-each_engine = pytest.mark.parametrize("engine", [NUMPYRO], ids=lambda engine: engine.name)
+each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 VECTOR = Block("z", "MultivariateNormal", (("loc", "m"), ("scale_tril", "L")))
 NUMBERS = Block("z", "Normal", (("loc", "m"), ("scale", "s")))
 
@@ -100,6 +100,10 @@ def _double():
 
 
 def algebra_of(engine):
+    if engine is PYRO:
+        from ppvi.pyro._algebra import ALGEBRA
+
+        return ALGEBRA
     return JAX
 
 

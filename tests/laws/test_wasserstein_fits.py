@@ -6,9 +6,9 @@ import pytest
 import ppvi
 from ppvi.objectives import elbo, stl
 from ppvi.optimizers import BuresWasserstein, Proximal
-from tests.engines import NUMPYRO, dist, double, on, ppl, xp
+from tests.engines import ENGINES, dist, double, on, ppl, xp
 
-each_engine = pytest.mark.parametrize("engine", [NUMPYRO], ids=lambda engine: engine.name)
+each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 WAYS = np.array([[1.0, 0.5], [0.0, 1.0], [1.0, -1.0]])
 Y = np.array([1.2, 0.4, 2.1])
 
