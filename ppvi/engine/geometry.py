@@ -39,7 +39,7 @@ class Parts:
         """How each parameter is moved, and why."""
         lines = []
         for block in (placed.block for placed in self.blocks):
-            arguments, names = (listed(x) for x in zip(*block.parameters, strict=True))
+            arguments, names = (listed(dict.fromkeys(x)) for x in zip(*block.parameters, strict=True))
             verb = "are parameters" if len(block.parameters) > 1 else "is a parameter"
             lines.append(
                 f"site {block.site!r} ~ {block.family}: updated {optimizer.how}, because its {arguments} {verb}, {names}"

@@ -41,7 +41,7 @@ class Natural(Geometric):
     step_size: float = 0.1
     decay: float | None = 100.0
     trust: float | None = 1.0
-    damping: float = 1e-4
+    damping: float = 0.01
     iterations: int = 10
     rest: Any = None
 

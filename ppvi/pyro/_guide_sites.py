@@ -71,9 +71,13 @@ def held(fn: Any) -> Any:
     if not isinstance(fn, torch.distributions.Distribution | torch.distributions.Transform):
         return fn
     other = copy.copy(fn)
-    for name, x in vars(fn).items():
-        other.__dict__[name] = held(x)
+    other.__dict__.update({name: held(x) for name, x in _own(fn).items()})
     return other
+
+
+def _own(x: Any) -> dict[str, Any]:
+    """What an object is made of; transforms keep their inverse, which has them, and what they were last applied to."""
+    return {name: y for name, y in vars(x).items() if name not in ("_inv", "_cached_x_y")}
 
 
 def _tensors(x: Any) -> Iterator[torch.Tensor]:
@@ -83,7 +87,7 @@ def _tensors(x: Any) -> Iterator[torch.Tensor]:
         for y in x:
             yield from _tensors(y)
     elif isinstance(x, torch.distributions.Distribution | torch.distributions.Transform):
-        yield from _tensors(list(vars(x).values()))
+        yield from _tensors(list(_own(x).values()))
 
 
 def reach_of(counted: Counted, leaves: Params) -> frozenset[str]:
