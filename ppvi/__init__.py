@@ -90,13 +90,11 @@ def calibrate(
 @_door
 def cite(what: Any, *, file: Any = None) -> None:
     """Print the papers behind an objective or a fit, as BibTeX: of programmable variational inference, of the library's
-    objective, of the strategies of its sites and of what the fit did beside, such as averaging. Or those of an optimizer, which
-    no fit keeps: `ppvi.cite(ppvi.optimizers.BuresWasserstein())`.
+    objective, of the strategies of its sites and of what the fit did beside, such as averaging.
 
     **Arguments**
 
-    - `what`: an `Objective`, whose named strategies are cited; or a `Fit`, whose sites' strategies are, named or not; or
-      an optimizer of `ppvi.optimizers`.
+    - `what`: an `Objective`, whose named strategies are cited; or a `Fit`, whose sites' strategies are, named or not.
     - `file`: where to print it, as for `print`.
 
     An objective of your own has the papers of the method and of the strategies; what else it is made of, you know.

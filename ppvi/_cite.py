@@ -1,4 +1,4 @@
-"""What to cite: the papers behind an objective, its strategies, what a fit has done, and an optimizer of the library."""
+"""What to cite: the papers behind an objective, its strategies and what a fit has done."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ from ppvi._references import METHOD, METHODS, OBJECTIVES, OPTIMIZERS, STRATEGIES
 from ppvi.errors import ProgramError
 from ppvi.fit import Fit
 from ppvi.objective import Objective
-from ppvi.optimizers import Geometric
 from ppvi.proofs.explain import Explanation
 
 
 def cite(what: Any, *, file: TextIO | None = None) -> None:
-    """Print the papers behind an objective, a fit or an optimizer, as BibTeX; see `ppvi.cite`."""
-    if isinstance(what, Geometric):
-        found = iter(OPTIMIZERS.get(type(what).__name__, ()))
-    elif isinstance(what, Objective | Fit):
-        found = of_fit(what) if isinstance(what, Fit) else of_objective(what)
-    else:
-        raise ProgramError(f"cite takes an objective, a fit or an optimizer of ppvi.optimizers, not {described(what)}.")
+    """Print the papers behind an objective or a fit, as BibTeX; see `ppvi.cite`."""
+    if not isinstance(what, Objective | Fit):
+        raise ProgramError(f"cite takes an objective or a fit, not {described(what)}.")
+    found = of_fit(what) if isinstance(what, Fit) else of_objective(what)
     print("\n\n".join(entries()[key] for key in dict.fromkeys(found)), file=file)
 
 
@@ -33,6 +29,8 @@ def of_fit(fit: Fit) -> Iterator[str]:
         data = (objective.args, objective.kwargs) if objective.args or objective.kwargs else (fit.args, fit.kwargs)
         bare = objective.on()
         yield from of_objective(objective, _explained(bare, fit.params, *data))
+    for name in dict.fromkeys(line.partition(":")[0] for line in fit.moved):
+        yield from OPTIMIZERS.get(name, ())
     if fit.approximated is not None:
         yield from METHODS["approximate"]
         if len(fit.approximated.weights) > 1:

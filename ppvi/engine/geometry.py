@@ -57,7 +57,7 @@ class Parts:
                 else "because they are no site's own"
             )
             lines.append(f"{listed(self.rest)}: moved by {by}, {why}")
-        return tuple(lines)
+        return tuple(f"{optimizer.name}: {line}" for line in lines)
 
 
 def parted(

@@ -1,7 +1,7 @@
 """Natural gradients: a step of size one is exact where the model is conjugate, whatever the guide's parameters are.
 
 Expected values are the conjugate posteriors of textbooks, and of linear regression; the objectives have no noise, being sums over
-finite supports, Gauss-Hermite-like rules, or formulas of the guide's parameters.
+finite supports, quadratures, or formulas of the guide's parameters.
 """
 
 import jax
@@ -329,3 +329,70 @@ def test_steps_in_turn_are_coordinate_ascents(engine):
     expected |= {"l": (1.0 + (Y - m).sum() / NOISE**2) / (1 + weight), "t": (1 + weight) ** -0.5}
     for name, x in expected.items():
         np.testing.assert_allclose(found[name], x, rtol=1e-4, err_msg=name)
+
+
+def points(y):
+    ppl.sample("loc", dist.Delta(ppl.param("m", xp.array(0.3))))
+
+
+def constant(y):
+    ppl.param("unused", xp.array(0.0))
+    ppl.sample("loc", dist.Normal(xp.array(0.0), xp.array(1.0)))
+
+
+def learned_model(y):
+    loc = ppl.sample("loc", dist.Normal(ppl.param("prior", xp.array(0.5)), xp.array(2.0)))
+    with ppl.plate("data", len(y)):
+        ppl.sample("y", dist.Normal(loc, xp.array(NOISE)), obs=y)
+
+
+@pytest.mark.parametrize(
+    ("given", "guide", "optimizer", "words"),
+    [
+        (normal_model, points, Natural(), "this guide has none: its sites are points"),
+        (normal_model, constant, Natural(), "those of its sites 'loc' depend on no parameter"),
+        (normal_model, by_arguments, Natural, "Natural is a class; write optimizer=Natural()"),
+    ],
+    ids=["points", "constant", "class"],
+)
+@each_engine
+def test_what_it_cannot_move_is_said(engine, given, guide, optimizer, words):
+    with on(engine):
+        bound = engine.vi.objective(elbo, given, guide)
+        with pytest.raises(ppvi.ProgramError, match="fit: ") as caught:
+            after(engine, bound, optimizer)
+    assert words in str(caught.value)
+
+
+@each_engine
+def test_of_several_objectives_each_has_its_own(engine):
+    with on(engine):
+        bound = engine.vi.objective(elbo, learned_model, by_arguments)
+        pairs = [(bound, "model"), (bound, "guide")]
+        with pytest.raises(ppvi.ProgramError, match=r"optimizer=\[0.01, Natural\("):
+            after(engine, pairs, Natural())
+        fit = after(engine, pairs, [0.01, Natural()])
+    assert [line.split(",")[0] for line in fit.moved] == [
+        "Natural: site 'loc' ~ Normal: updated in natural coordinates"
+    ]
+
+
+@each_engine
+def test_it_says_what_is_moved_how(engine):
+    with on(engine):
+        bound = engine.vi.objective(elbo, learned_model, by_logarithm)
+        fit = after(engine, bound, Natural())
+        curved, rest = fit.moved
+        assert fit.explain().endswith(rest)
+    named, _, how = curved.removeprefix("Natural: ").partition(": ")
+    assert set(named.split(", ")) == {"'m'", "'log_s'"}
+    assert how.startswith("updated along the natural gradient in unconstrained coordinates, because code of the guide")
+    assert rest == "Natural: 'prior': moved by Adam, because they reach no distribution of the guide"
+
+
+@pytest.mark.parametrize(
+    "options", [{"step_size": 0.0}, {"step_size": -1}, {"trust": 0}, {"damping": -1}, {"decay": 0}, {"iterations": 0}]
+)
+def test_numbers_that_make_no_sense(options):
+    with pytest.raises(ppvi.ProgramError, match=f"Natural: {next(iter(options))}"):
+        Natural(**options)
