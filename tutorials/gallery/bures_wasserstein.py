@@ -7,6 +7,8 @@
 # rates: those that proximal gradient descent has in Euclidean space.
 
 # %%
+import functools
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -70,7 +72,7 @@ show(target)
 DIMENSION, LEAST, MOST = 5, 1.0, 20.0
 
 
-def squared_distance(params, center, precision):
+def squared_distance(center, precision, params):
     """W2^2 of N(m, L L') and N(center, precision^-1)."""
     values, ways = np.linalg.eigh(np.linalg.inv(precision))
     root = (ways * np.sqrt(values)) @ ways.T
@@ -81,17 +83,10 @@ def squared_distance(params, center, precision):
 
 h, rates = 1 / MOST, []
 for seed in SEEDS:
-    center, precision = data = spectrum(DIMENSION, LEAST, MOST, seed)
+    data = spectrum(DIMENSION, LEAST, MOST, seed)
     bound = bound_of(stl, 100, target, DIMENSION, scale=0.3)
-    found = course(
-        bound,
-        jax.random.key(seed),
-        data,
-        ppvi.optimizers.BuresWasserstein(h),
-        lambda params, data=data: squared_distance(params, *data),
-        choose(40, 100),
-        10,
-    )
+    optimizer, distance = ppvi.optimizers.BuresWasserstein(h), functools.partial(squared_distance, *data)
+    found = course(bound, jax.random.key(seed), data, optimizer, distance, choose(40, 100), 10)
     rates.append(found / found[0])
 rates = np.array(rates)
 at = 10 * np.arange(rates.shape[1])
@@ -166,7 +161,14 @@ ENTRY.picture(figure)
 
 # %% [markdown]
 # ## What came out, what differs from the paper, what to change first
-# NOT YET
+# The rate is that of the theorem, and better: after 40 steps 0.0016 ± 0.0007 of the squared distance is left, where the
+# theorem allows 0.13, for it holds for every target between $a$ and $b$.
+#
+# On the posterior the noise of single draws decides. With the constant step $1/b$ the guide stays 5.2 ± 0.4 nats away, with
+# the path derivative 2.7 ± 0.3; with a step that falls it is within a nat after 507 ± 55 gradients, and ends at 0.34 ± 0.05.
+# Adam at 0.01 takes 1960 ± 40, two of its three seeds all 2000, and 0.1 never gets there (52 ± 1). Natural gradients as they
+# come were quicker on two seeds (680 and 340 gradients, 0.17 nats at the end) and diverged on the third: steps of up to a nat
+# each are too long for single draws, and `trust=0.05` keeps them short.
 #
 # The stochastic algorithm of the paper takes the Hessian of $V$ at the draw, which is between $a$ and $b$ whatever the draw.
 # Here it is told by the gradient, which costs no second derivatives and is noisier.
