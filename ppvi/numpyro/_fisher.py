@@ -1,4 +1,4 @@
-"""The Fisher information of a guide in parameters that reach its sites through any code, as products with vectors.
+"""The Fisher information of a guide in parameters that reach its sites through any code: the curvature of a divergence.
 
     F = sum over sites of the Hessian of KL(q_site(u) || q_site(u')) at u' = u
 
@@ -24,11 +24,11 @@ from ppvi.numpyro._guide_sites import standard
 from ppvi.numpyro._regions import base
 from ppvi.program import Trace
 
-Product = Callable[[Params], Params]
 
-
-def product(run: Callable[[Params, Mapping[str, Any] | None], Trace], at: Params, sites: Sequence[str]) -> Product:
-    """F times a vector of the parameters, for one draw of the guide.
+def divergence_from(
+    run: Callable[[Params, Mapping[str, Any] | None], Trace], at: Params, sites: Sequence[str]
+) -> Callable[[Params], jax.Array]:
+    """The divergence from the guide at some parameters to that at others, of which F is the Hessian, for one draw of the guide.
 
     **Arguments**
 
@@ -42,10 +42,7 @@ def product(run: Callable[[Params, Mapping[str, Any] | None], Trace], at: Params
         each = (divergence(drawn.distributions[x], found[x]) for x in sites)
         return sum((jnp.sum(x) for x in each if x is not None), jnp.zeros(()))
 
-    def times(vector: Params) -> Params:
-        return jax.jvp(jax.grad(divergences), (at,), (vector,))[1]
-
-    return times
+    return divergences
 
 
 def divergence(q: Counted, p: Counted) -> jax.Array | None:

@@ -18,7 +18,7 @@ from ppvi.engine.geometry import Parts, parted
 from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.numpyro._algebra import ALGEBRA
 from ppvi.numpyro._engine import Estimator
-from ppvi.numpyro._fisher import divergence, product
+from ppvi.numpyro._fisher import divergence, divergence_from
 from ppvi.numpyro._flow import by_name, flows
 from ppvi.numpyro._guide_sites import Candidate, GuideRun, spread
 from ppvi.numpyro._moves import Constrain, Rule, Surroundings
@@ -71,29 +71,26 @@ class Blockwise:
 
     def _along(self, slope: Params, mine: Params, around: Surroundings) -> Params:
         """The curved parameters after a step along the natural gradient."""
-        guide = GuideRun(
-            self.bound, jax.random.fold_in(around.key, CURVATURE), around.modules, around.args, around.kwargs
-        )
+        guide = GuideRun(self.bound, around.key, around.modules, around.args, around.kwargs)
 
         def run(curved: Params, given: Mapping[str, Any] | None) -> Any:
             return guide.at(around.constrain(around.params | curved), given)
 
         at = self._only(self.parts.curved, mine)
         flat, unflatten = ravel_pytree(at)
-        times = product(run, at, self.parts.reached)
+        divergence = divergence_from(run, at, self.parts.reached)
 
-        def by_vector(vector: jax.Array) -> jax.Array:
-            return ravel_pytree(times(unflatten(vector)))[0]
+        def far(displacement: jax.Array) -> jax.Array:
+            return divergence(unflatten(flat + displacement))
+
+        def times(vector: jax.Array) -> jax.Array:
+            return jax.jvp(jax.grad(far), (jnp.zeros_like(flat),), (vector,))[1]
 
         up, _ = ravel_pytree(self._only(self.parts.curved, slope))
-        return unflatten(flat + self.optimizer.along(by_vector, up, around.step, ALGEBRA))
+        return unflatten(flat + self.optimizer.along(times, far, up, around.step, ALGEBRA))
 
     def _only(self, names: Sequence[str], params: Params) -> Params:
         return {name: params[name] for name in names}
-
-
-CURVATURE = 2**31 - 1
-"""Tells the key of the guide's draws for the Fisher information from the objective's."""
 
 
 def parts_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from ppvi.engine.sites import Counted
 from ppvi.numpyro._distributions import SiteDistribution, peel
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._flow import Flow, arranged
-from ppvi.numpyro._programs import scope_of
+from ppvi.numpyro._programs import as_key, scope_of
 from ppvi.numpyro._regions import LIBRARY, base
 from ppvi.optimizers.base import Block
 from ppvi.program import Trace
@@ -31,6 +31,7 @@ class GuideRun:
 
     bound: Estimator
     key: Any
+    """Of the evaluation, by which its minibatches are drawn."""
     modules: dict[str, Any]
     args: Args
     kwargs: Kwargs
@@ -39,12 +40,17 @@ class GuideRun:
         """A run, in which these sites have the given values."""
 
         def attempt(known: Any) -> Trace:
-            scope = scope_of(self.key, plain=True)
+            own = scope_of(jax.random.fold_in(as_key(self.key), CURVATURE), plain=True)
+            scope = replace(scope_of(self.key, plain=True), keys=own.keys)
             session = self.bound.session(scope, params, self.modules, plate_rows=Minibatches(known))
             with handles(self.bound.formula, session, self.args, self.kwargs) as (_, q):
                 return q.simulate(given=given)
 
         return agreed(attempt)
+
+
+CURVATURE = 2**31 - 1
+"""Tells the keys of the guide's draws from those of the objective's."""
 
 
 def spread(trace: Trace) -> list[str]:

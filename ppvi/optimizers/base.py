@@ -45,7 +45,7 @@ class Block:
 
     - `site`: its name.
     - `family`: its distribution's, without `to_event`, plates and fixed transforms: `"Normal"`, `"MultivariateNormal"`, ...
-    - `parameters`: argument -> the parameter that it is, in pairs.
+    - `parameters`: argument -> the parameter that it is, in pairs; `scale_tril` may be two, a vector times a matrix.
     """
 
     site: str
@@ -54,7 +54,7 @@ class Block:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Their names."""
+        """The names of those that are parameters."""
         return tuple(argument for argument, _ in self.parameters)
 
 
@@ -76,7 +76,7 @@ class Geometric:
 
     @property
     def name(self) -> str:
-        """Its own, in messages."""
+        """What it is called in messages, and by `ppvi.cite`."""
         return type(self).__name__
 
     def init(self, block: Block, at: Arguments, algebra: Algebra) -> Any:
@@ -97,11 +97,19 @@ class Geometric:
         """
         raise NotImplementedError
 
-    def along(self, fisher: Callable[[Array], Array], slope: Array, step: Array, algebra: Algebra) -> Array:
+    def along(
+        self,
+        fisher: Callable[[Array], Array],
+        divergence: Callable[[Array], Array],
+        slope: Array,
+        step: Array,
+        algebra: Algebra,
+    ) -> Array:
         """By what those parameters are moved that reach the guide's sites through other code; unconstrained, as one vector.
 
         **Arguments**
 
         - `fisher`: the Fisher information of the guide times a vector, for one draw of what is upstream of each site.
+        - `divergence`: that from the guide to itself moved by a vector, for the same draw.
         """
         raise NotImplementedError

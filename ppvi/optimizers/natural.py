@@ -33,7 +33,7 @@ class Natural(Geometric):
     - `trust`: a step's divergence between the guide before and after is at most about so many nats, of each lane of a site,
       and of all other parameters together: steps that would be longer are shortened. None for any length.
     - `damping`: in the units of F, of unconstrained parameters.
-    - `iterations`: of conjugate gradients, where there are more than 200 such parameters; of fewer, F is factored.
+    - `iterations`: of conjugate gradients, where there are more than 200 such parameters; of fewer, F is taken apart.
     - `rest`: what moves parameters that reach no site of the guide, as those of the model; as `optimizer=` of `fit`, which is
       Adam by default.
     """
@@ -69,13 +69,29 @@ class Natural(Geometric):
             wanted = algebra.where(limit > wanted, wanted, limit / 2)
         return family.moved(at, slope, wanted, floor, algebra), memory
 
-    def along(self, fisher: Callable[[Array], Array], slope: Array, step: Array, algebra: Algebra) -> Array:
+    def along(
+        self,
+        fisher: Callable[[Array], Array],
+        divergence: Callable[[Array], Array],
+        slope: Array,
+        step: Array,
+        algebra: Algebra,
+    ) -> Array:
         def damped(vector: Array) -> Array:
             return fisher(vector) + self.damping * vector
 
-        few = slope.shape[0] <= FEW
-        found = _factored(damped, slope, algebra) if few else _conjugate(damped, slope, algebra, self.iterations)
-        return self._trusted(algebra.sum(slope * found, -1), step, algebra) * found
+        if slope.shape[0] <= FEW:
+            found = _solved(fisher, self.damping, slope, algebra)
+        else:
+            found = _conjugate(damped, slope, algebra, self.iterations)
+        rate = self._trusted(algebra.sum(slope * found, -1), step, algebra)
+        if (trust := self.trust) is not None:
+
+            def shorter(rate: Array) -> Array:
+                return algebra.where(divergence(rate * found) <= 2 * trust, rate, rate / 4)
+
+            rate = algebra.repeat(TRIES, shorter, rate)
+        return rate * found
 
     def _trusted(self, length: Array, step: Array, algebra: Algebra) -> Array:
         """The step size where the squared length of the natural gradient is so large: a step's divergence is about
@@ -89,6 +105,8 @@ class Natural(Geometric):
 
 FEW = 200
 """The most parameters whose Fisher matrix is factored."""
+TRIES = 5
+"""How often a step is cut to a quarter that would lead further than the Fisher matrix says."""
 TINY = 1e-30
 POWER = 0.75
 """Between 1/2 and 1, between which step sizes add up to infinity and their squares do not."""
@@ -96,10 +114,12 @@ FLOOR = 0.5
 """The part of itself to which a precision may fall in a straight line, in steps that are kept short."""
 
 
-def _factored(product: Callable[[Array], Array], right: Array, algebra: Algebra) -> Array:
+def _solved(product: Callable[[Array], Array], damping: float, right: Array, algebra: Algebra) -> Array:
+    """(F + damping)^-1 times a vector, by eigenvalues, of which rounding makes some negative."""
     matrix = algebra.columns(product, right.shape[0], right)
-    factor = algebra.cholesky((matrix + algebra.transpose(matrix)) / 2)
-    return algebra.solve_upper(factor, algebra.solve_lower(factor, right[:, None]))[:, 0]
+    values, axes = algebra.eigen((matrix + algebra.transpose(matrix)) / 2)
+    along = algebra.transpose(axes) @ right[:, None] / (algebra.maximum(values, 0.0) + damping)[:, None]
+    return (axes @ along)[:, 0]
 
 
 def _conjugate(product: Callable[[Array], Array], right: Array, algebra: Algebra, iterations: int) -> Array:

@@ -19,6 +19,7 @@ from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.engine.sites import Counted
 from ppvi.errors import EngineError
 from ppvi.optimizers.base import Geometric
+from ppvi.program import Trace
 from ppvi.pyro import _divergences
 from ppvi.pyro._algebra import ALGEBRA
 from ppvi.pyro._engine import Estimator
@@ -84,9 +85,9 @@ class Blockwise:
         with torch.enable_grad():
             own = [self.leaves[name].detach().clone().requires_grad_() for name in names]
             whole = self.constrain({**self.leaves, **dict(zip(names, own, strict=True))})
+            random = torch.get_rng_state()
             trace = guide_run(self.bound, whole, args, kwargs)
-            each = (divergence(held_of(trace.distributions[x]), trace.distributions[x]) for x in self.parts.reached)
-            total = torch.stack([x.sum() for x in each if x is not None]).sum()
+            total = self._divergence(trace, trace)
             slopes = torch.autograd.grad(total, own, create_graph=True)
 
             def times(vector: torch.Tensor) -> torch.Tensor:
@@ -94,9 +95,23 @@ class Blockwise:
                 along = torch.stack([(g * v).sum() for g, v in parts]).sum()
                 return _joined(torch.autograd.grad(along, own, retain_graph=True, allow_unused=True), own)
 
+            @torch.no_grad()
+            def far(displacement: torch.Tensor) -> torch.Tensor:
+                there = {name: x + d for name, x, d in zip(names, own, _split(displacement, own), strict=True)}
+                with torch.random.fork_rng():  # the same minibatches
+                    torch.set_rng_state(random)
+                    moved = self.constrain({**self.leaves, **there})
+                    found = guide_run(self.bound, moved, args, kwargs, trace.choices)
+                return self._divergence(trace, found).detach()
+
             up = -_joined([self.leaves[name].grad for name in names], own)
-            moved = self.optimizer.along(times, up, step, ALGEBRA)
+            moved = self.optimizer.along(times, far, up, step, ALGEBRA)
         return {name: x.detach() + d for name, x, d in zip(names, own, _split(moved, own), strict=True)}
+
+    def _divergence(self, one: Trace, other: Trace) -> torch.Tensor:
+        """From one guide, held constant, to the other, of the sites that are reached."""
+        each = (divergence(held_of(one.distributions[x]), other.distributions[x]) for x in self.parts.reached)
+        return torch.stack([x.sum() for x in each if x is not None]).sum()
 
     # What is remembered -------------------------------------------------------------------------------------------------
 
@@ -139,7 +154,41 @@ def parts_of(
             f"fit: {optimizer.name} runs the guide for {parts.curved[0]!r}, which is no distribution's own argument, and "
             f"processes of a mesh have each a part of the data: make it one, or fit in one process."
         )
+    if (name := _of_rows(parts, lambda: guide_run(bound, own, args, kwargs), trace, own)) is not None:
+        raise EngineError(
+            f"fit: parameter {name!r} has entries for the rows of a plate's minibatch, which Pyro draws anew in the run of the "
+            f"guide that {optimizer.name} takes its Fisher information from: give the rows as arguments, by batches=, or move "
+            f"such parameters by Adam."
+        )
     return parts
+
+
+RUNS = 5
+"""That see whether a parameter has entries for rows that are drawn."""
+
+
+def _of_rows(parts: Parts, run: Callable[[], Trace], trace: Trace, own: Params) -> str | None:
+    """The first curved parameter of which other entries reach the sites of a minibatch in every run."""
+    sizes = set[int]()
+    for x in parts.reached:
+        for plate in trace.plates[x]:
+            if plate.scale != 1 and plate.dim is not None:
+                sizes.add(round(plate.scale * trace.log_probs[x].shape[plate.dim]))
+    local = [name for name in parts.curved if sizes & set(own[name].shape)]
+    if not local:
+        return None
+    others = [run() for _ in range(RUNS)]
+    for name in local:
+        before, *after = (reached_entries(found, parts.reached, own[name]) for found in (trace, *others))
+        if any(not torch.equal(before, x) for x in after):
+            return name
+    return None
+
+
+def reached_entries(trace: Trace, sites: Sequence[str], leaf: torch.Tensor) -> torch.Tensor:
+    """Which entries of a parameter the distributions of these sites depend on."""
+    total = torch.stack([trace.log_probs[x].sum() for x in sites]).sum()
+    return torch.autograd.grad(total, leaf, retain_graph=True)[0] != 0
 
 
 def held_of(counted: Counted) -> Counted:

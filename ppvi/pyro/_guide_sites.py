@@ -29,7 +29,9 @@ from ppvi.pyro._regions import LIBRARY, peel
 from ppvi.pyro._stage import registering
 
 
-def guide_run(bound: Estimator, params: Params, args: Args, kwargs: Kwargs) -> Trace:
+def guide_run(
+    bound: Estimator, params: Params, args: Args, kwargs: Kwargs, given: Mapping[str, Any] | None = None
+) -> Trace:
     """A run of the guide, whose draws are constants for every gradient."""
     arguments = bound.arguments(args, kwargs)
 
@@ -43,7 +45,7 @@ def guide_run(bound: Estimator, params: Params, args: Args, kwargs: Kwargs) -> T
             handles(formula, session, *lent) as (_, q),
             session.within(constant_draws=True),
         ):
-            return q.simulate()
+            return q.simulate(given=given)
 
     return agreed(attempt)
 

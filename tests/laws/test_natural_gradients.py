@@ -11,7 +11,7 @@ import pytest
 import ppvi
 from ppvi.objectives import elbo
 from ppvi.optimizers import Natural
-from tests.engines import ENGINES, dist, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
 
 each_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 ONE = Natural(1.0, trust=None, damping=0.0)
@@ -329,6 +329,40 @@ def test_steps_in_turn_are_coordinate_ascents(engine):
     expected |= {"l": (1.0 + (Y - m).sum() / NOISE**2) / (1 + weight), "t": (1 + weight) ** -0.5}
     for name, x in expected.items():
         np.testing.assert_allclose(found[name], x, rtol=1e-4, err_msg=name)
+
+
+ROWS = np.array([0.4, -1.2, 2.0, 0.9, -0.3, 1.1], np.float32)
+
+
+def by_rows(x):
+    with ppl.plate("rows", 6, subsample_size=2) as rows:
+        z = ppl.sample("z", dist.Normal(xp.array(0.0), xp.array(1.0)))
+        ppl.sample("x", dist.Normal(z, xp.array(1.0)), obs=x[rows])
+
+
+def local(x):
+    locs = ppl.param("locs", xp.array(np.full(6, 5.0, np.float32)))
+    with ppl.plate("rows", 6, subsample_size=2) as rows:
+        ppl.sample("z", dist.Normal(locs[rows], xp.array(np.float32(0.5**0.5))))
+
+
+def test_rows_of_a_minibatch_are_exact_after_one_step():
+    """The posterior of a row is N(x / 2, 1 / 2); each counts three times, in the gradient and in the Fisher matrix."""
+    with on(NUMPYRO):
+        bound = NUMPYRO.vi.objective(elbo, by_rows, local, strategies={"z": ppvi.strategies.Quadrature(64)})
+        fit = after(NUMPYRO, bound, Natural(1.0, trust=None, damping=1e-6), args=(ROWS,))
+    found = value(fit.params["locs"])
+    moved = np.abs(found - 5.0) > 1e-3
+    assert moved.sum() == 2
+    np.testing.assert_allclose(found[moved], ROWS[moved] / 2, atol=1e-4)
+
+
+@pytest.mark.skipif(PYRO is None, reason="Pyro is not installed")
+def test_rows_that_pyro_draws_are_refused():
+    with on(PYRO):
+        bound = PYRO.vi.objective(elbo, by_rows, local)
+        with pytest.raises(ppvi.EngineError, match="'locs' has entries for the rows"):
+            after(PYRO, bound, Natural(), args=(ROWS,))
 
 
 def points(y):
