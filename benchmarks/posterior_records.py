@@ -1,4 +1,4 @@
-"""The runs of `benchmarks.posteriors` that were made, a line of JSON each."""
+"""The runs of `benchmarks.posteriors` and `benchmarks.geometry` that were made, a line of JSON each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ class Key(NamedTuple):
 class Records(UserDict[Key, dict[str, Any]]):
     """Each is written when it is made: a benchmark that was stopped goes on."""
 
+    file: Path
+
     @classmethod
-    def read(cls) -> Records:
+    def read(cls, file: Path | None = None) -> Records:
         records = cls()
-        for line in FILE.read_text().splitlines() if FILE.exists() else []:
+        records.file = file or FILE
+        for line in records.file.read_text().splitlines() if records.file.exists() else []:
             kept = json.loads(line)
             records.data[Key(*(kept.pop(field) for field in Key._fields))] = kept
         return records
@@ -30,11 +33,17 @@ class Records(UserDict[Key, dict[str, Any]]):
     def __setitem__(self, key: Key, record: dict[str, Any]) -> None:
         self.data[key] = record
         lines = [json.dumps(key._asdict() | rounded(self.data[key])) for key in sorted(self.data)]
-        aside = FILE.with_suffix(".new")
+        aside = self.file.with_suffix(".new")
         aside.write_text("\n".join(lines) + "\n")
-        aside.replace(FILE)
+        aside.replace(self.file)
 
 
 def rounded(record: dict[str, Any]) -> dict[str, Any]:
-    """To four digits."""
-    return {name: float(f"{x:.4g}") if isinstance(x, float) else x for name, x in record.items()}
+    """Numbers to four digits, those of lists to seven."""
+    return {name: rounded_to(7, 4, x) for name, x in record.items()}
+
+
+def rounded_to(in_lists: int, digits: int, x: Any) -> Any:
+    if isinstance(x, list):
+        return [rounded_to(in_lists, in_lists, entry) for entry in x]
+    return float(f"{x:.{digits}g}") if isinstance(x, float) else x

@@ -69,8 +69,10 @@ STRATEGIES: Mapping[str, tuple[str, ...]] = {
 }
 
 OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
+    "BuresWasserstein": ("diao2023", "price1958"),
     "IVON": ("shen2024", "khan2018adam", "khan2017", "lin2020"),
     "Natural": ("amari1998", "hoffman2013", "khan2017", "khan2018", "lin2019", "salimbeni2018", "martens2020"),
+    "Proximal": ("domke2020", "domke2023", "kim2023"),
 }
 """Of `ppvi.optimizers`."""
 

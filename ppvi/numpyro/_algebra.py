@@ -56,6 +56,15 @@ class JaxAlgebra:
         values, vectors = jnp.linalg.eigh(x)
         return values, vectors
 
+    def singular(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        left, values, _ = jnp.linalg.svd(x)
+        return left, values
+
+    def triangular(self, x: jax.Array) -> jax.Array:
+        upper = jnp.linalg.qr(self.transpose(x), mode="r")
+        signs = jnp.where(jnp.diagonal(upper, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
+        return jnp.tril(self.transpose(upper) * signs[..., None, :])
+
     def tree_map(self, function: Callable[..., jax.Array], *trees: Any) -> Any:
         return jax.tree.map(function, *trees)
 

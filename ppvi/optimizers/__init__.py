@@ -5,7 +5,9 @@
 """
 
 from ppvi.optimizers.base import Block, Geometric
+from ppvi.optimizers.bures_wasserstein import BuresWasserstein
 from ppvi.optimizers.ivon import IVON
 from ppvi.optimizers.natural import Natural
+from ppvi.optimizers.proximal import Proximal
 
-__all__ = ["IVON", "Block", "Geometric", "Natural"]
+__all__ = ["IVON", "Block", "BuresWasserstein", "Geometric", "Natural", "Proximal"]

@@ -42,23 +42,26 @@ class MultivariateNormal:
 
     def length(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
         along = algebra.transpose(at["scale_tril"]) @ slope["loc"][..., None]
-        return algebra.sum(along**2, (-2, -1)) + algebra.sum(self._whitened(at, slope, algebra) ** 2, (-2, -1)) / 2
+        return algebra.sum(along**2, (-2, -1)) + algebra.sum(whitened(at, slope, algebra) ** 2, (-2, -1)) / 2
 
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
-        return below(algebra.eigenvalues(self._whitened(at, slope, algebra))[..., -1], algebra)
+        return below(algebra.eigenvalues(whitened(at, slope, algebra))[..., -1], algebra)
 
     def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
         loc, factor = at["loc"], at["scale_tril"]
-        falls, axes = algebra.eigen(rate[..., None, None] * self._whitened(at, slope, algebra))
+        falls, axes = algebra.eigen(rate[..., None, None] * whitened(at, slope, algebra))
         precision = (axes * kept(falls, floor, algebra)[..., None, :]) @ algebra.transpose(axes)
         upper = algebra.flip(algebra.cholesky(algebra.flip(precision)))  # precision = upper upper'
         new = factor @ algebra.solve_lower(algebra.transpose(upper), algebra.eye(loc.shape[-1], loc))
         along = new @ (algebra.transpose(new) @ slope["loc"][..., None])
         return {"loc": loc + rate[..., None] * along[..., 0], "scale_tril": algebra.tril(new)}
 
-    def _whitened(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
-        lower = algebra.tril(algebra.transpose(at["scale_tril"]) @ slope["scale_tril"])
-        return lower + algebra.transpose(lower) - lower * algebra.eye(lower.shape[-1], lower)
+
+def whitened(at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
+    """Twice the slope in the covariance, in the coordinates in which q is standard; of the slope in the factor its lower
+    triangle is enough (Murray 2016)."""
+    lower = algebra.tril(algebra.transpose(at["scale_tril"]) @ slope["scale_tril"])
+    return lower + algebra.transpose(lower) - lower * algebra.eye(lower.shape[-1], lower)
 
 
 def kept(fall: Array, floor: float, algebra: Algebra) -> Array:

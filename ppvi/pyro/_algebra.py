@@ -15,7 +15,6 @@ class TorchAlgebra:
 
     exp, log, sqrt = staticmethod(torch.exp), staticmethod(torch.log), staticmethod(torch.sqrt)
     tril, zeros_like, digamma = staticmethod(torch.tril), staticmethod(torch.zeros_like), staticmethod(torch.digamma)
-    eigenvalues = staticmethod(torch.linalg.eigvalsh)
 
     def sum(self, x: torch.Tensor, axes: int | tuple[int, ...], keepdims: bool = False) -> torch.Tensor:
         return x.sum(axes, keepdim=keepdims)
@@ -54,11 +53,25 @@ class TorchAlgebra:
     def solve_upper(self, factor: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         return torch.linalg.solve_triangular(factor.mT, right, upper=True)
 
+    def eigenvalues(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.eigvalsh(x) if _is_finite(x) else torch.full_like(x[..., 0], torch.nan)
+
     def eigen(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if not bool(x.isfinite().all()):  # which LAPACK would not return from
+        if not _is_finite(x):
             return torch.full_like(x[..., 0], torch.nan), torch.full_like(x, torch.nan)
         values, vectors = torch.linalg.eigh(x)
         return values, vectors
+
+    def singular(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if not _is_finite(x):
+            return torch.full_like(x, torch.nan), torch.full_like(x[..., 0], torch.nan)
+        left, values, _ = torch.linalg.svd(x)
+        return left, values
+
+    def triangular(self, x: torch.Tensor) -> torch.Tensor:
+        _, upper = torch.linalg.qr(x.mT, mode="r")
+        signs = torch.where(upper.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(x.dtype)
+        return (upper.mT * signs[..., None, :]).tril()
 
     def repeat(self, n: int, step: Callable[[Any], Any], start: Any) -> Any:
         for _ in range(n):
@@ -70,6 +83,11 @@ class TorchAlgebra:
 
     def tree_map(self, function: Callable[..., torch.Tensor], *trees: Any) -> Any:
         return tree_map(function, *trees)
+
+
+def _is_finite(x: torch.Tensor) -> bool:
+    """Of what is not, LAPACK would not return."""
+    return bool(x.isfinite().all())
 
 
 ALGEBRA = TorchAlgebra()
