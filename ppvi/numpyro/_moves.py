@@ -68,6 +68,12 @@ class Move:
     def mine(self, params: Params) -> Params:
         return {name: params[name] for name in self.names}
 
+    def updated(self, params: Params, memory: Any, step: jax.Array) -> Any:
+        """What a step does beside the gradient, for which coordinates stand that have its shapes."""
+        mine = self.mine(params)
+        at = self.rule.coordinates(mine)
+        return at, self.rule.update(at, memory, mine, step)
+
     def step(
         self,
         key: jax.Array,
