@@ -214,6 +214,11 @@ def once() -> dict[str, Any]:
     return {option: value} if xla_knows(option, value) else {}
 
 
+def key_kind(dtype: Any) -> tuple[str, tuple[int, ...]]:
+    """The name of a kind of random keys, and the shape of the words of one."""
+    return dtype._impl.name, dtype._impl.key_shape
+
+
 def written_at(body: ClosedJaxpr) -> tuple[str, str]:
     """The name of the function that a body is the trace of, and its file; empty where JAX does not say."""
     name, _, source = (body.jaxpr.debug_info.func_src_info or "").partition(" at ")

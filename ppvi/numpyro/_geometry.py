@@ -6,8 +6,8 @@ they reach sites of the guide through other code; and the *rest* reaches none, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -24,6 +24,9 @@ from ppvi.numpyro._guide_sites import Candidate, GuideRun, spread
 from ppvi.numpyro._moves import Constrain, Rule, Surroundings
 from ppvi.optimizers.base import LOWER, Geometric
 
+Divergence = Callable[[Params, Surroundings], Callable[[Params], jax.Array]]
+"""From the guide at these of its parameters, in the surroundings of a step, to the guide at others."""
+
 
 @dataclass(frozen=True)
 class Blockwise:
@@ -34,11 +37,15 @@ class Blockwise:
     parts: Parts
     rest: Rule
     transforms: Mapping[str, Any]
-    bound: Estimator
+    divergence: Divergence
 
     @property
     def explained(self) -> tuple[str, ...]:
         return self.parts.said(self.optimizer)
+
+    @property
+    def alone(self) -> Blockwise:
+        return replace(self, divergence=_half_square)
 
     def coordinates(self, mine: Params) -> Params:
         blocks = self.parts.moved
@@ -71,14 +78,9 @@ class Blockwise:
 
     def _along(self, slope: Params, mine: Params, around: Surroundings) -> Params:
         """The curved parameters after a step along the natural gradient."""
-        guide = GuideRun(self.bound, around.key, around.modules, around.args, around.kwargs)
-
-        def run(curved: Params, given: Mapping[str, Any] | None) -> Any:
-            return guide.at(around.constrain(around.params | curved), given)
-
         at = self._only(self.parts.curved, mine)
         flat, unflatten = ravel_pytree(at)
-        divergence = divergence_from(run, at, self.parts.reached)
+        divergence = self.divergence(at, around)
 
         def far(displacement: jax.Array) -> jax.Array:
             return divergence(unflatten(flat + displacement))
@@ -91,6 +93,24 @@ class Blockwise:
 
     def _only(self, names: Sequence[str], params: Params) -> Params:
         return {name: params[name] for name in names}
+
+
+def divergence_of(bound: Estimator, reached: Sequence[str]) -> Divergence:
+    """Of the sites that are reached."""
+
+    def divergence(at: Params, around: Surroundings) -> Callable[[Params], jax.Array]:
+        guide = GuideRun(bound, around.key, around.modules, around.args, around.kwargs)
+
+        def run(curved: Params, given: Mapping[str, Any] | None) -> Any:
+            return guide.at(around.constrain(around.params | curved), given)
+
+        return divergence_from(run, at, reached)
+
+    return divergence
+
+
+def _half_square(at: Params, around: Surroundings) -> Callable[[Params], jax.Array]:
+    return lambda there: sum((jnp.sum((there[name] - at[name]) ** 2) for name in at), jnp.zeros(())) / 2
 
 
 def parts_of(

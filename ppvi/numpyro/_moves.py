@@ -38,6 +38,11 @@ class Rule(Protocol):
         """How each parameter is moved and why, where it is not by its gradient alone."""
         ...
 
+    @property
+    def alone(self) -> Rule:
+        """It, with something else in place of what its updates run of the user's programs."""
+        ...
+
     def init(self, mine: Params) -> Any:
         """What it remembers before the first step."""
         ...
@@ -61,6 +66,10 @@ class Plain:
 
     rule: optax.GradientTransformation
     explained: tuple[str, ...] = ()
+
+    @property
+    def alone(self) -> Plain:
+        return self
 
     def init(self, mine: Params) -> Any:
         return self.rule.init(mine)
@@ -87,6 +96,12 @@ class Move:
 
     def mine(self, params: Params) -> Params:
         return {name: params[name] for name in self.names}
+
+    def updated(self, memory: Any, around: Surroundings) -> Any:
+        """What a step does beside programs of the user's: coordinates stand for the gradient, which has their shapes."""
+        mine, rule = self.mine(around.params), self.rule.alone
+        at = rule.coordinates(mine)
+        return at, rule.update(at, memory, mine, around)
 
     def step(
         self, around: Surroundings, memory: Any, states: States

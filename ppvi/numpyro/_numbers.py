@@ -103,8 +103,8 @@ def _dtype(var: Any) -> np.dtype:
 def _by_jax(eqn: Any) -> Run:
     def array(x: Any, aval: Any) -> Any:
         if _is_key(aval.dtype):
-            impl = aval.dtype._impl
-            return jax.random.wrap_key_data(jnp.asarray(words_of(number(x), *impl.key_shape)), impl=impl.name)
+            impl, shape = _compat.key_kind(aval.dtype)
+            return jax.random.wrap_key_data(jnp.asarray(words_of(number(x), *shape)), impl=impl)
         return jnp.asarray(x, aval.dtype)
 
     def run(*values: Any) -> Sequence[Any]:

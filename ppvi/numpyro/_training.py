@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +20,11 @@ from ppvi.engine.training import CHUNK, Arrays, Averaging, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
 from ppvi.numpyro._compat import once
 from ppvi.numpyro._engine import Estimator
-from ppvi.numpyro._geometry import Blockwise, parts_of
+from ppvi.numpyro._geometry import Blockwise, divergence_of, parts_of
 from ppvi.numpyro._learning import States, first_states, learners_of
+from ppvi.numpyro._loop import Loop, Moving
 from ppvi.numpyro._modules import Begun
-from ppvi.numpyro._moves import Move, Plain, Rule, Surroundings
+from ppvi.numpyro._moves import Move, Plain, Rule
 from ppvi.numpyro._optimizers import rule_of
 from ppvi.numpyro._programs import as_key, shapes
 from ppvi.numpyro._reading import called
@@ -31,24 +32,6 @@ from ppvi.numpyro._sharding import Layout
 from ppvi.optimizers.base import Geometric
 
 T = TypeVar("T")
-
-
-class Moving(NamedTuple):
-    """What a step changes."""
-
-    step: jax.Array
-    key: jax.Array
-    """Raw: every step has its own, folded from this one."""
-    params: Params
-    """Unconstrained."""
-    optimizers: tuple[Any, ...]
-    """One for each objective."""
-    strategies: tuple[States, ...]
-    """What the strategies of each objective have learned."""
-    average: Params
-    """Of the unconstrained parameters over the steps; empty where it is not asked for."""
-    modules: dict[str, Any]
-    """What modules keep beside parameters, which every gradient moves once."""
 
 
 class Trainer:
@@ -72,7 +55,6 @@ class Trainer:
         self.objectives = tuple(bound for bound, _ in pairs)
         self.averaging, self.layout, self.starts = averaging, Layout(mesh), starts
         init_key, run_key = jax.random.split(as_key(key))
-        self._impl = jax.random.key_impl(run_key)
         found = [bound.initialise(init_key, *args, **kwargs) for bound in self.objectives]
         for bound, at in zip(self.objectives, found, strict=True):
             bound.formula.refuse_no_params(at.params)
@@ -98,7 +80,9 @@ class Trainer:
             )
         ]
         self.explained = tuple(line for rule in rules for line in rule.explained)
-        self.moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
+        moves = tuple(map(Move, self.objectives, self._from.names, rules, learners))
+        impl = jax.random.key_impl(run_key)
+        self._loop = Loop(moves, self._from.transforms, self._from.constraints, averaging, impl, starts)
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
         unconstrained = jax.jit(self._from.unconstrained, compiler_options=once())(self._start)
         first = self._moving_from(run_key, unconstrained)
@@ -118,6 +102,7 @@ class Trainer:
         self.agreed, self.is_first = self.layout.agreed, self.layout.is_first
         self._is_traced = False
         self._init = State(self.layout.copy(self._stacked(all_of_them)), losses, starts)
+        self._kind = self._loop.kind(self._moving(self._init)), mesh
 
     def _rule(
         self,
@@ -136,14 +121,14 @@ class Trainer:
             return Plain(rule_of(optimizer, mine))
         parts = parts_of(optimizer, bound, start, names, key, args, kwargs)
         rest = rule_of(optimizer.rest, {name: mine[name] for name in parts.rest})
-        return Blockwise(optimizer, parts, Plain(rest), self._from.transforms, bound)
+        return Blockwise(optimizer, parts, Plain(rest), self._from.transforms, divergence_of(bound, parts.reached))
 
     def _moving_from(self, key: jax.Array, unconstrained: Params) -> Moving:
         first = Moving(
             jnp.zeros((), jnp.int32),
             jax.random.key_data(key),
             unconstrained,
-            tuple(move.rule.init(move.mine(unconstrained)) for move in self.moves),
+            tuple(move.rule.init(move.mine(unconstrained)) for move in self._loop.moves),
             tuple(first_states(plan) if plan else States({}, {}) for plan in self._plans),
             jax.tree.map(_precise, unconstrained) if self.averaging is not None else {},
             self._modules,
@@ -192,17 +177,17 @@ class Trainer:
         def run(arrays: list[Any], structure: Structure) -> tuple[Moving, jax.Array, jax.Array]:
             inputs = self._moving(state), n, arrays, structure
             if not self._is_traced:
-                self.layout.warn_unused(lambda: self._run.trace(*inputs).jaxpr)
+                self.layout.warn_unused(lambda: self._loop.run.trace(*inputs).jaxpr)
                 self._is_traced = True
-            return self._run(*inputs)
+            return self._loop.run(*inputs)
 
         after, losses, fine = self._on(data, run)
-        losses = np.moveaxis(np.asarray(losses).reshape(self.starts, CHUNK, len(self.moves)), 1, 0)[:n]
+        losses = np.moveaxis(np.asarray(losses).reshape(self.starts, CHUNK, len(self._loop.moves)), 1, 0)[:n]
         return self._arrays(after), losses.reshape(n, *self._many, *self._several), np.asarray(fine).reshape(-1)
 
     def estimates(self, state: State, draws: range, data: Data) -> np.ndarray:
         numbers = np.arange(draws.start, draws.stop, dtype=np.uint32)
-        values = self._on(data, functools.partial(self._values, self._moving(state), numbers))
+        values = self._on(data, lambda *given: self._loop.values(self._moving(state), numbers, *given))
         return np.asarray(values).reshape(self.starts, len(draws)).T
 
     def _on(self, data: Data, run: Callable[[list[Any], Structure], T]) -> T:
@@ -215,105 +200,22 @@ class Trainer:
             if structure not in placed:
                 self.layout.refuse_different("arguments", arrays)
                 placed[structure] = self.layout.split(arrays)
+            self._loop = structure.made(self._init.arrays, arrays).setdefault(self._kind, self._loop)
             return run(placed[structure], structure)
 
         with self.layout.partitioned():
             return called([bound.reading for bound in self.objectives], call, self._start, *data)
 
-    @functools.cached_property
-    def _values(self) -> Any:
-        """Losses of the first objective in these draws, at the parameters of every start."""
-        bound, sign = self.objectives[0], -1 if self.objectives[0].formula.maximize else 1
-
-        @functools.partial(jax.jit, static_argnums=3)
-        def values(moving: Moving, draws: jax.Array, arrays: list[Any], structure: Structure) -> jax.Array:
-            args, kwargs = structure.joined(arrays)
-            first = jax.tree.map(lambda x: x[0], moving) if self._many else moving
-            fresh = jax.random.fold_in(self._keys(first)[0], 2**31)
-
-            def one(moving: Moving) -> jax.Array:
-                params = self._from.constrained(self._reached(moving)) | moving.modules
-
-                def value(draw: jax.Array) -> jax.Array:
-                    return sign * bound.surrogate(jax.random.fold_in(fresh, draw), params, *args, **kwargs)
-
-                return jax.lax.map(value, draws)
-
-            return jax.vmap(one)(moving) if self._many else one(moving)
-
-        return values
-
-    @functools.cached_property
-    def _run(self) -> Any:
-        """So many steps, of all starts side by side. Arrays among the arguments are inputs of it, not constants."""
-
-        @functools.partial(jax.jit, static_argnums=3)
-        def run(moving: Moving, n: int, arrays: list[Any], structure: Structure) -> tuple[Moving, jax.Array, jax.Array]:
-            args, kwargs = structure.joined(arrays)
-
-            def body(i: jax.Array, carry: tuple[Moving, jax.Array]) -> tuple[Moving, jax.Array]:
-                moving, values = self._step(carry[0], args, kwargs)
-                return moving, carry[1].at[i].set(values)
-
-            def one(moving: Moving) -> tuple[Moving, jax.Array, jax.Array]:
-                losses = jnp.zeros((CHUNK, len(self.moves)))
-                moving, losses = jax.lax.fori_loop(0, n, body, (moving, losses))
-                return moving, losses, self._fine(moving, losses)
-
-            return jax.vmap(one)(moving) if self._many else one(moving)
-
-        return run
-
-    def _step(self, moving: Moving, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Moving, jax.Array]:
-        params, modules, memories, states, values = moving.params, moving.modules, [], [], []
-        keys = self._keys(moving)
-        for move, key, memory, known in zip(self.moves, keys, moving.optimizers, moving.strategies, strict=True):
-            around = Surroundings(key, moving.step, params, self._from.constrained, modules, args, kwargs)
-            value, params, memory, known, modules = move.step(around, memory, known)
-            memories.append(memory)
-            states.append(known)
-            values.append(value)
-        step, average = moving.step + 1, moving.average
-        if self.averaging is not None:
-            weight = self.averaging.weight(step)
-            average = jax.tree.map(lambda mean, x: mean + (weight * (x - mean)).astype(mean.dtype), average, params)
-        return Moving(step, moving.key, params, tuple(memories), tuple(states), average, modules), jnp.stack(values)
-
-    def _keys(self, moving: Moving) -> list[jax.Array]:
-        key = jax.random.fold_in(jax.random.wrap_key_data(moving.key, impl=self._impl), moving.step)
-        return list(jax.random.split(key, len(self.moves))) if self._several else [key]
-
-    def _fine(self, moving: Moving, losses: jax.Array) -> jax.Array:
-        """Whether all is finite, and positive where it has to be."""
-        good = [jnp.isfinite(losses).all(), *(jnp.isfinite(x).all() for x in jax.tree.leaves(moving.params))]
-        for name, value in self._from.constrained(moving.params).items():
-            for leaf in jax.tree.leaves(value):
-                good.append(jnp.isfinite(leaf).all())
-                positive = training.positive_part(leaf, self._from.constraints[name])
-                if positive is not None:
-                    good.append((positive > 0).all())
-        return jnp.stack(good).all()
-
     def params(self, state: State) -> Params:
         moving = self.layout.gathered(self._moving(state))
-        return self._constrained(self._reached(moving)) | moving.modules
-
-    @functools.cached_property
-    def _constrained(self) -> Callable[[Params], Params]:
-        """As one program, of which there is little to run."""
-        return jax.jit(self._from.constrained, compiler_options=once())
-
-    def _reached(self, moving: Moving) -> Params:
-        """The unconstrained parameters that a fit gives back."""
-        found = moving.params if self.averaging is None else moving.average
-        return jax.tree.map(lambda mean, x: jnp.asarray(mean, x.dtype), found, moving.params)
+        return self._loop.params(moving) | moving.modules
 
     def problem(self, state: State) -> str | None:
         params = self.layout.gathered(self._moving(state).params)
         lost = [name for name, value in params.items() if not _finite(value)]
         if lost or not np.isfinite(state.losses[-1:]).all():
             return training.update_of(lost[0]) if lost else "the objective's value is not finite"
-        for name, value in self._from.constrained(params).items():
+        for name, value in self._loop.constrained(params).items():
             for leaf in jax.tree.leaves(value):
                 if cause := training.strayed(name, np.asarray(leaf), self._from.constraints[name]):
                     return cause
@@ -321,8 +223,8 @@ class Trainer:
 
     def cause(self, state: State, data: Data) -> str | None:
         moving, (args, kwargs) = self._moving(state), data
-        params = self._from.constrained(self.layout.gathered(moving.params)) | moving.modules
-        for key, bound in zip(self._keys(moving), self.objectives, strict=True):
+        params = self._loop.constrained(self.layout.gathered(moving.params)) | moving.modules
+        for key, bound in zip(self._loop.keys(moving), self.objectives, strict=True):
             found = bound.culprits(key, params, args, kwargs)
             value, grads = bound.differentiated(key, params, args, kwargs, any_numbers=True)
             bad = [name for name, grad in grads.items() if not _finite(grad)]
