@@ -45,7 +45,6 @@ WAYS: dict[str, Any] = {
     "Adam 0.01": 0.01,
     "Adam 0.001": 0.001,
     "Natural": Natural(),
-    "Natural, trust 0.1": Natural(trust=0.1),
     "BuresWasserstein": BuresWasserstein(),
     "Proximal": Proximal(),
 }

@@ -23,8 +23,7 @@ ADAM, APPROXIMATE = "Adam", "approximate"
 NAT = 1.0
 COLOURS = {
     "Adam": "#ff7f0e",
-    "Natural": "#7f7f7f",
-    "Natural, trust 0.1": "#d62728",
+    "Natural": "#d62728",
     "BuresWasserstein": "#1f77b4",
     "Proximal": "#2ca02c",
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,8 @@ class Fit:
         and attributes that say why the fit stopped and whether it has `converged`."""
         options = {name: value for name, value in locals().items() if name not in ("self", "key")}
         options["particles"] = self.particles if particles is None else particles
-        return self._with_course(drawn(*self._on_data("posterior", key), **options))
+        with self._precise(*self._on_data("posterior", key)) as given:
+            return self._with_course(drawn(*given, **options))
 
     @door
     def predict(
@@ -160,7 +162,8 @@ class Fit:
         `fit.predict(on=bound.on(new_x, None))`, from the posterior given the data of the fit."""
         options = {name: value for name, value in locals().items() if name not in ("self", "key")}
         options["particles"] = self.particles if particles is None else particles
-        return self._with_course(predicted(*self._on_data("predict", key), **options))
+        with self._precise(*self._on_data("predict", key)) as given:
+            return self._with_course(predicted(*given, **options))
 
     def save(self, folder: str | PathLike[str]) -> None:
         """Write the fit to a folder, as `checkpoint=` does, for `ppvi.load(folder, objective, *args)`; of `approximate` it is
@@ -185,6 +188,18 @@ class Fit:
                 f"objective.on(y))."
             )
         return bare, key, self.params, args, kwargs
+
+    @contextmanager
+    def _precise(
+        self, objective: Objective, key: Any, params: Params, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[tuple[Objective, Any, Params, tuple[Any, ...], dict[str, Any]]]:
+        """What to draw with, in the precision that the fit was made in, which is double of `approximate`: weights of draws are
+        densities, and some, as of a Gaussian process, are no numbers in single precision."""
+        if self.approximated is None:
+            yield objective, key, params, args, kwargs
+            return
+        with objective.engine.guides.double((params, *args), kwargs) as ((params, *args), kwargs):
+            yield objective, key, params, tuple(args), kwargs
 
     def _with_course(self, groups: Groups) -> ArviZData:
         """Draws with what the fit was."""

@@ -132,6 +132,7 @@ def regression(rows, y):
         ppl.sample("y", dist.Normal(rows @ beta, 2.0), obs=y)
 
 
+@pytest.mark.slow
 @each_engine
 def test_a_regression_in_raw_units(engine):
     """Columns of 1, of about 100 and of about .01, which Adam's default steps do not get to."""
@@ -176,7 +177,7 @@ def test_discrete_sites_are_summed_out(engine):
         fit = engine.vi.approximate(mixture, engine.key(0), engine.array(POINTS))
         found = fit.posterior(draws=4000).posterior
         alone = fit.posterior(draws=500, particles=1)
-    assert (fit.particles, alone.attrs["particles"]) == (1 if engine is PYRO else 20, 1)
+    assert (fit.particles, alone.attrs["particles"]) == (1, 1)  # of even weights, too
     assert abs(float(found["share"].mean()) - mean) < 0.1 * sd
     assert float(found["share"].std()) == pytest.approx(sd, rel=0.1)
     assert found["z"].shape == (1, 4000, 20)
@@ -306,6 +307,7 @@ def doubled(x):
         ppl.sample("x", dist.Normal(z, 1.0), obs=2.0 * x)
 
 
+@pytest.mark.slow
 @each_engine
 def test_a_fit_of_lists_is_loaded_on_lists(engine, tmp_path):
     """Data that a model computes with become arrays there as they do in the fit; what they lack is said alike."""
@@ -334,6 +336,7 @@ def test_a_hierarchical_model_is_tried_non_centred(engine, tmp_path):
     assert max(x.wasserstein for x in comparison.marginals) < 0.1
 
 
+@pytest.mark.slow
 @each_engine
 def test_a_fit_goes_on_by_stochastic_gradients(engine):
     with on(engine):
@@ -369,6 +372,7 @@ def test_data_that_a_program_in_single_precision_holds():
     assert abs(float(fit.posterior().posterior["z"].mean()) - x.sum() / (len(x) + 1)) < 0.1
 
 
+@pytest.mark.slow
 @each_engine
 def test_equal_keys_give_equal_fits(engine):
     with on(engine):
@@ -450,6 +454,7 @@ def cut(x):
     ppl.factor("below", xp.where(z < 1.2, 0.0 * x, -float("inf")))
 
 
+@pytest.mark.slow
 @each_engine
 def test_a_bound_without_a_top_is_said(engine):
     with on(engine):
@@ -459,6 +464,7 @@ def test_a_bound_without_a_top_is_said(engine):
         assert fit.posterior(draws=50).attrs["converged"].startswith("no")
 
 
+@pytest.mark.slow
 @each_engine
 def test_a_fit_that_is_solved_has_settled(engine):
     with on(engine):
@@ -507,6 +513,7 @@ def test_sites_in_a_plate_that_states_a_minibatch(engine, tmp_path):
     np.testing.assert_allclose(draws["z"].values[0].mean(0), (mean + POINTS) / 2, atol=0.08)
 
 
+@pytest.mark.slow
 @on_pyro_first
 def test_missing_observations_are_imputed_as_written(engine):
     """A site that is partly seen has no non-centred form."""
@@ -550,6 +557,7 @@ def vague(x):
     ppl.sample("x", dist.Normal(a + b, 1.0), obs=x)
 
 
+@pytest.mark.slow
 @each_engine
 def test_an_improper_posterior_is_said_to_be_none(engine):
     said = pytest.raises((ppvi.ProgramError, UserWarning), match="no posterior")
@@ -565,6 +573,7 @@ def on_a_simplex(x):
         ppl.sample("x", dist.Categorical(shares), obs=x)
 
 
+@pytest.mark.slow
 @each_engine
 def test_a_posterior_on_a_simplex(engine):
     """It is Dirichlet(1 + 10, 2 + 20, 3 + 5)."""
@@ -594,6 +603,7 @@ def test_a_posterior_of_ordered_numbers():
     np.testing.assert_allclose(draws.std(0), 0.1, rtol=0.07)
 
 
+@pytest.mark.slow
 @each_engine
 def test_why_a_site_was_not_tried_non_centred(engine, monkeypatch):
     """The report names the site, and what the library says."""
@@ -613,6 +623,7 @@ def test_why_a_site_was_not_tried_non_centred(engine, monkeypatch):
     assert "not tried non-centred: theta" in str(fit)
 
 
+@pytest.mark.slow
 @each_engine
 def test_a_fit_survives_pickling(engine):
     with on(engine):
@@ -640,6 +651,7 @@ def test_starts_go_down_side_by_side():
     assert (np.diff(found[0].losses) < 0).all()
 
 
+@pytest.mark.slow
 def test_what_a_pyro_program_closes_over_is_doubled():
     """Columns, buffers and a prior that were made before, in products of matrices with double numbers."""
     rows, y = torch.tensor(ROWS, dtype=torch.float32), torch.tensor(SEEN, dtype=torch.float32)

@@ -115,6 +115,7 @@ def test_what_so_many_data_sets_see():
     assert np.mean([report.rows[0].p * numbers < ALARM for report in found]) > 0.9
 
 
+@pytest.mark.slow
 def test_false_alarms():
     """Of exact posteriors of ten numbers, whose ranks are uniform, one report in a thousand is an alarm: of 400, at most 4 but
     once in a thousand times."""
@@ -130,6 +131,7 @@ def one(x):
     ppl.sample("x", dist.Normal(z, 1.0), obs=x)
 
 
+@pytest.mark.slow
 @on_pyro_first
 def test_approximations_are_made_anew(engine):
     with on(engine):
@@ -139,6 +141,7 @@ def test_approximations_are_made_anew(engine):
     assert report.verdict == "good"
 
 
+@pytest.mark.slow
 @on_pyro_first
 def test_fits_are_made_anew_as_is_said(engine):
     keys, biased = [], engine.array(np.float32(3.0))

@@ -125,6 +125,7 @@ def of_mu(y):
     ppl.sample("mu", dist.Normal(loc, scale))
 
 
+@pytest.mark.slow
 def test_another_mode_of_like_mass_is_said_where_finite_sites_are_summed_out():
     rng = np.random.default_rng(0)
     y = (2 * np.sign(rng.standard_normal(30)) + 0.5 * rng.standard_normal(30)).astype(np.float32)
@@ -178,6 +179,7 @@ def test_parameters_of_the_model_are_those_of_the_fit(engine):
     assert report.verdict == "good"
 
 
+@pytest.mark.slow
 def test_an_amortised_guide_is_asked_about_other_data():
     def local(y):
         with ppl.plate("rows", len(y)):
@@ -268,6 +270,7 @@ def masked(y):
         ppl.sample("w", dist.Normal(theta, 1.0), obs=xp.array(np.zeros(2, np.float32)))
 
 
+@pytest.mark.slow
 @both
 def test_rows_that_a_mask_leaves_out_are_no_data(engine):
     y, sd = np.where(SEEN, Y, -999.0).astype(np.float32), 1 / np.sqrt(1 / 9 + SEEN.sum())
@@ -339,6 +342,7 @@ def test_no_bad_fit_of_a_real_posterior_is_called_good_and_hardly_a_good_one_poo
     assert len(called["good"]) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
 def test_data_that_broadcast_against_a_site_take_no_verdict_away(engine):
     def model(x):

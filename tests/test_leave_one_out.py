@@ -151,6 +151,7 @@ def test_an_entry_with_finite_sites_of_its_own_is_summed_over_them(engine, case)
         assert "conditional" not in data["log_likelihood"].attrs
 
 
+@pytest.mark.slow
 @both
 def test_the_same_of_nuts(engine):
     with on(engine):
@@ -185,6 +186,7 @@ def test_entries_that_share_finite_sites_are_given_draws_of_them(engine, model):
             ppvi.loo(data, var_name=name)
 
 
+@pytest.mark.slow
 def test_entries_of_a_chain_in_a_loop_share_its_sites():
     from numpyro.contrib.control_flow import scan
 

@@ -29,6 +29,7 @@ def verdict(losses):
     return converged(losses).split(":")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NOISE)
 def test_noise_alone_does_not_fall(kind):
     found = [verdict(100 + 3 * NOISE[kind](n)) for n in (600, 3000, 6000) for _ in range(400)]

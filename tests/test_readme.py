@@ -107,6 +107,7 @@ def test_presence_by_one_argument():
     ]
 
 
+@pytest.mark.slow
 def test_the_page_of_results():
     from tests.engines import NUMPYRO, on
     from tests.test_results import OPTIONS, X, Y, guide, model

@@ -204,6 +204,7 @@ def test_prior_without_a_fit(engine):
         np.testing.assert_array_equal(data["observed_data"]["y"].values, Y)
 
 
+@pytest.mark.slow
 @both
 def test_local_sites_of_new_rows_are_drawn_from_the_model(engine):
     """z ~ N(m, 1), y ~ N(z, 0.1): a row that is new has a z of its own, and as many rows are those of the fit unless said."""
@@ -257,6 +258,7 @@ def test_a_model_without_latent_sites(engine):
 # NUTS -----------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @both
 def test_groups_of_nuts_are_those_of_a_fit(engine):
     with on(engine):
@@ -306,6 +308,7 @@ def test_draws_of_a_sampler_of_pyro():
         assert comparison.reference.divergences == 0
 
 
+@pytest.mark.slow
 @both
 def test_divergences_are_said(engine):
     """A funnel, whose neck NUTS cannot go into."""
@@ -326,6 +329,7 @@ def test_divergences_are_said(engine):
         assert "the reference that is wrong" in said
 
 
+@pytest.mark.slow
 @both
 def test_nuts_of_a_model_with_a_discrete_site_has_all_groups(engine):
     def model(y):
@@ -529,6 +533,7 @@ def test_names_of_events_are_not_those_of_plates(engine):
                 assert data["log_likelihood"]["y"].shape == (1, 3, rows)
 
 
+@pytest.mark.slow
 @both
 def test_a_site_called_as_the_axes_of_draws(engine):
     def model(x, y):
@@ -548,6 +553,7 @@ def test_a_site_called_as_the_axes_of_draws(engine):
         assert ppvi.compare(data, nuts).worst.name == "chain_site"
 
 
+@pytest.mark.slow
 @both
 def test_axes_of_nuts_have_the_names_of_a_fit(engine):
     def model(x, y):

@@ -138,6 +138,7 @@ FULL = [pytest.param(x, 2000, id=f"{x.name}-full", marks=pytest.mark.slow) for x
 LOW_RANK = [pytest.param(x, 100, id=f"{x.name}-low-rank") for x in ENGINES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "dense"), FULL + LOW_RANK)
 def test_a_hierarchical_model(engine, dense, monkeypatch):
     monkeypatch.setattr(by_curvature, "DENSE", dense)
@@ -171,6 +172,7 @@ def test_large_runs_do_not():
     assert abreast(7, 1, ()) == 7
 
 
+@pytest.mark.slow
 @each_engine
 @pytest.mark.parametrize("particles", [1, 4])
 def test_draws_in_parts(engine, particles, monkeypatch):

@@ -40,7 +40,7 @@ class Natural(Geometric):
 
     step_size: float = 0.1
     decay: float | None = 100.0
-    trust: float | None = 1.0
+    trust: float | None = 0.1
     damping: float = 0.01
     iterations: int = 10
     rest: Any = None
@@ -110,7 +110,7 @@ TRIES = 5
 TINY = 1e-30
 POWER = 0.75
 """Between 1/2 and 1, between which step sizes add up to infinity and their squares do not."""
-FLOOR = 1.0
+FLOOR = 0.5
 """The part of itself to which a precision may fall in a straight line, in steps that are kept short."""
 
 

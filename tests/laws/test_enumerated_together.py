@@ -327,6 +327,7 @@ def each_program():
     yield pytest.param("in a plate", of_two_particles, marks=[pytest.mark.slow])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "objective"), each_program())
 def test_a_nest_of_sums_has_the_same_derivatives(engine, name, objective, monkeypatch):
     program, count = PROGRAMS[name]

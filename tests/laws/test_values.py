@@ -74,6 +74,7 @@ def test_closures_by_cloudpickle(engine):
         assert value_of(engine, pickle.loads(cloudpickle.dumps(bound))) == value
 
 
+@pytest.mark.slow
 def test_a_fit_in_another_process(tmp_path):
     code = "import pickle, sys; fit = pickle.load(open(sys.argv[1], 'rb')); print(float(fit.posterior(draws=5).posterior['z'].sum()))"
     for engine in ENGINES:

@@ -298,6 +298,7 @@ def test_nuts_reports_its_diagnostics():
 # Real data ------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_eight_schools_against_gold_standard_draws():
     """10,000 reference draws of posteriordb, by NUTS in another system."""
     reference = gold_standard("eight_schools-eight_schools_noncentered", ("mu", "tau", "theta"))

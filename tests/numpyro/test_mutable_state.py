@@ -173,6 +173,7 @@ def test_svi_carries_the_state_of_a_model_beside_an_autoguide(autoguide):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_random_module_has_the_density_that_numpyro_gives_it():
     def network(x):
         net = random_flax_module("net", Encoder(), dist.Normal(0.0, 1.0), input_shape=(4, 1), mutable=["batch_stats"])

@@ -70,6 +70,7 @@ def test_draws_in_a_loop_are_used_and_gone_on_from(model, guide, rounds):
         np.testing.assert_array_equal(found["x"][:, :6], draws["x"])
 
 
+@pytest.mark.slow
 def test_a_loop_of_its_own_is_drawn_from_the_model():
     for rounds, options in ((4, {}), (6, {"redraw": "x"}), (9, {"redraw": "x"})):
         draws, found = predicted(walk, guide_of_walk, rounds, **options)

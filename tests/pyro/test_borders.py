@@ -237,6 +237,7 @@ def same(later, before=None):
         assert grads == slopes
 
 
+@pytest.mark.slow
 def test_a_jump_is_weighed_by_the_score():
     """The path of a comparison has no gradient, and by the score it has the one of P(z > 0)."""
     bound = branching(LATER["comparison"])

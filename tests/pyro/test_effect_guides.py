@@ -48,6 +48,7 @@ def wrapped(model):
     return poutine.scale(AutoNormalMessenger(model), 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [AutoNormalMessenger, AutoHierarchicalNormalMessenger, AutoRegressiveMessenger, Custom, wrapped],

@@ -117,6 +117,7 @@ def test_a_baseline_learns():
         bound.as_loss()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: guide, lambda: AutoNormal(model)], ids=["params", "autoguide"])
 def test_as_loss_of_svi(make):
     made = make()

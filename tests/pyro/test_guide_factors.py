@@ -38,6 +38,7 @@ def exact(p: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
     return (log_q.exp() * (log_p - log_q)).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [LeaveOneOut(), Enumerate()], ids=str)
 def test_score_of_a_draw_that_is_no_site(strategy):
     """Runs that follow for other values of z have the x that z depends on."""

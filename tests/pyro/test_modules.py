@@ -317,6 +317,7 @@ def joint_values(bound, params, counts, rows):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn", "embedding"])
 def test_sites_that_follow_one_another_through_a_module(cell):
     """Cells change in place what they have just made, and split it."""

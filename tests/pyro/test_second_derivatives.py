@@ -34,6 +34,7 @@ def second(bound, key, start=A):
     return torch.autograd.functional.hessian(lambda a: bound.surrogate(key, {"a": a}), start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "keys"), [(ppvi.Enumerate(), 1), (ppvi.Reinforce(), 400), (ppvi.Reinforce(-3.0), 400)], ids=str
 )

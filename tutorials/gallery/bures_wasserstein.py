@@ -112,7 +112,6 @@ def ways(smooth):
         "BW, falling": (elbo, optimizers.BuresWasserstein(lambda step: h / (1 + step / 100) ** 0.75)),
         "BW, path derivative": (stl, optimizers.BuresWasserstein(h)),
         "natural": (elbo, optimizers.Natural()),
-        "natural, trust 0.05": (elbo, optimizers.Natural(trust=0.05)),
         "Adam, 0.1": (elbo, 0.1),
         "Adam, 0.01": (elbo, 0.01),
     }
