@@ -198,8 +198,8 @@ class Fit:
         if self.approximated is None:
             yield objective, key, params, args, kwargs
             return
-        with objective.engine.guides.double((params, *args), kwargs) as ((params, *args), kwargs):
-            yield objective, key, params, tuple(args), kwargs
+        with objective.engine.guides.double((params, *args), kwargs) as (given, named):
+            yield objective, key, given[0], given[1:], named
 
     def _with_course(self, groups: Groups) -> ArviZData:
         """Draws with what the fit was."""
