@@ -8,6 +8,7 @@ are refused, too, for the rest of the folder is of what they were.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -71,11 +72,12 @@ def _key() -> bytes | None:
     path = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "ppvi" / "key"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with (
+            contextlib.suppress(FileExistsError),
+            os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+        ):
             file.write(secrets.token_bytes(32))
-    except FileExistsError:
-        pass
+        found = path.read_bytes()
     except (OSError, RuntimeError):
         return None
-    found = path.read_bytes()
     return found if len(found) == 32 else None

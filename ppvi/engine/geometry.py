@@ -133,7 +133,12 @@ def refused(
     )
 
 
-def refuse_class(optimizer: Any) -> None:
-    """A geometric optimiser is a value."""
+def refuse_misused(optimizer: Any) -> None:
+    """A geometric optimiser is a value, and what moves the rest is none."""
     if isinstance(optimizer, type) and issubclass(optimizer, Geometric):
         raise ProgramError(f"fit: {optimizer.__name__} is a class; write optimizer={optimizer.__name__}().")
+    if isinstance(optimizer, Geometric) and isinstance(optimizer.rest, Geometric):
+        raise ProgramError(
+            f"fit: {optimizer.name}(rest={optimizer.rest.name}()): the rest are parameters that are no distribution's: give "
+            f"an optimizer of numbers, such as the step size of Adam, rest=0.01."
+        )

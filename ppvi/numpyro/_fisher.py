@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -33,14 +33,14 @@ def divergence_from(
     **Arguments**
 
     - `run`: of unconstrained parameters, and of values that sites are given.
-    - `sites`: those that the parameters reach.
+    - `sites`: those that the parameters reach, of which divergences have closed forms.
     """
     drawn = run(at, None)
 
     def divergences(there: Params) -> jax.Array:
         found = run(there, drawn.choices).distributions
-        each = (divergence(drawn.distributions[x], found[x]) for x in sites)
-        return sum((jnp.sum(x) for x in each if x is not None), jnp.zeros(()))
+        each = (cast(jax.Array, divergence(drawn.distributions[x], found[x])) for x in sites)
+        return sum((jnp.sum(x) for x in each), jnp.zeros(()))
 
     return divergences
 

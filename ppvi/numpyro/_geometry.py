@@ -20,7 +20,7 @@ from ppvi.numpyro._algebra import ALGEBRA
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._fisher import divergence, divergence_from
 from ppvi.numpyro._flow import by_name, flows
-from ppvi.numpyro._guide_sites import Candidate, GuideRun, spread
+from ppvi.numpyro._guide_sites import Candidate, GuideRun, arrays_of_transforms, spread
 from ppvi.numpyro._moves import Constrain, Rule, Surroundings
 from ppvi.optimizers.base import LOWER, Geometric
 
@@ -110,7 +110,7 @@ def divergence_of(bound: Estimator, reached: Sequence[str]) -> Divergence:
 
 
 def _half_square(at: Params, around: Surroundings) -> Callable[[Params], jax.Array]:
-    return lambda there: sum((jnp.sum((there[name] - at[name]) ** 2) for name in at), jnp.zeros(())) / 2
+    return lambda there: jnp.sum((ravel_pytree(there)[0] - ravel_pytree(at)[0]) ** 2) / 2
 
 
 def parts_of(
@@ -129,7 +129,8 @@ def parts_of(
             candidates[name], arguments = (None, {}) if counted is None else Candidate.of(counted, optimizer.families)
             if counted is None or divergence(counted, counted) is None:
                 unknown.add(name)
-            out[name] = arguments, trace.log_probs[name]
+            bijections = [] if counted is None else arrays_of_transforms(counted.fn)
+            out[name] = arguments, trace.log_probs[name], bijections
         return out
 
     closed, shape = jax.make_jaxpr(told, return_shape=True)(start.params, choices)
@@ -137,9 +138,12 @@ def parts_of(
     known = flows(closed, [*leaves, *[None] * (len(closed.jaxpr.invars) - len(leaves))])
     flow = jax.tree.unflatten(jax.tree.structure(shape), known)
     reach = {name: flow[name][1].reached_by for name in candidates}
+    bent = {name for name in candidates if any(x.reached_by for x in flow[name][2])}
     placed = [
         block
         for name, candidate in candidates.items()
-        if candidate is not None and (block := candidate.placed(name, flow[name][0], start.params)) is not None
+        if candidate is not None
+        and name not in bent
+        and (block := candidate.placed(name, flow[name][0], start.params)) is not None
     ]
-    return parted(optimizer, placed, reach, unknown, names, start)
+    return parted(optimizer, placed, reach, unknown | bent, names, start)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from numpyro.distributions import transforms
 
 from ppvi.engine.distributions import masks
 from ppvi.engine.evaluations import handles
@@ -112,13 +113,43 @@ class Candidate:
         names = {name for _, name in pairs}
         if any(found is None for found in entries.values()) or len(names) < len(pairs) or not names <= params.keys():
             return None
+        if not jax.tree_util.all_leaves([params[name] for name in names]):  # a tree of one array
+            return None
         return Placed(Block(site, self.family, pairs), {x: y for x, y in entries.items() if y is not None})
 
 
 def standard(fn: dist.Distribution) -> dist.Distribution:
-    """What is left of a distribution without `to_event` and transforms that no array is in, which change no divergence."""
+    """What is left of a distribution without `to_event` and bijections, which change no divergence where parameters do not
+    change them."""
     fn = peel(fn)
     inner: Any = base(fn)
-    if LIBRARY.is_image(inner) and not LIBRARY.arrays(inner.transforms):
+    if LIBRARY.is_image(inner) and all(is_bijection(x) for x in inner.transforms):
         return standard(inner.base_dist)
     return fn
+
+
+def is_bijection(transform: Any) -> bool:
+    """Whether it is one to one, and its arrays are all that it is made of, as those of flows are not."""
+    if isinstance(transform, transforms.ComposeTransform):
+        return all(is_bijection(x) for x in transform.parts)
+    if isinstance(transform, transforms.IndependentTransform):
+        return is_bijection(transform.base_transform)
+    return isinstance(transform, BIJECTIONS) and not isinstance(transform, transforms.AbsTransform)
+
+
+BIJECTIONS = (
+    transforms.ParameterFreeTransform,
+    transforms.ExpTransform,
+    transforms.AffineTransform,
+    transforms.PowerTransform,
+    transforms.ReshapeTransform,
+    transforms.ZeroSumTransform,
+)
+
+
+def arrays_of_transforms(fn: dist.Distribution) -> list[jax.Array]:
+    """Those that change a distribution's transforms."""
+    inner: Any = base(peel(fn))
+    if not LIBRARY.is_image(inner):
+        return []
+    return [*LIBRARY.arrays(inner.transforms), *arrays_of_transforms(inner.base_dist)]

@@ -14,7 +14,7 @@ from numpyro.distributions import biject_to
 
 from ppvi.engine import training
 from ppvi.engine.gaps import gaps_of
-from ppvi.engine.geometry import refuse_class
+from ppvi.engine.geometry import refuse_misused
 from ppvi.engine.protocol import Params, Start
 from ppvi.engine.training import CHUNK, Arrays, Averaging, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
@@ -116,7 +116,7 @@ class Trainer:
     ) -> Rule:
         """An optimiser as a user gives it, for the parameters of these names."""
         mine = {name: self._from.params[name] for name in names}
-        refuse_class(optimizer)
+        refuse_misused(optimizer)
         if not isinstance(optimizer, Geometric):
             return Plain(rule_of(optimizer, mine))
         parts = parts_of(optimizer, bound, start, names, key, args, kwargs)

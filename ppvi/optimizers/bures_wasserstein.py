@@ -53,9 +53,10 @@ class BuresWasserstein(Geometric):
 
     **Arguments**
 
-    - `step_size`: h, in squared units of the site's values; or a function from the number of steps taken to it, such as a
-      schedule of optax. A step is shortened to one over the largest curvature, of either sign, that its own gradient tells,
-      beyond which I - h E_q[V''] would fold space, or stretch it to more than twice its length.
+    - `step_size`: h, in squared units of the site's values; or a function from the number of steps taken to it, such as
+      `lambda step: 0.1 / (1 + step / 100)` and, on JAX, a schedule of optax. A step is shortened to one over the largest
+      curvature, of either sign, that its own gradient tells, beyond which I - h E_q[V''] would fold space, or stretch it to
+      more than twice its length.
     - `rest`: what moves all other parameters, as `optimizer=` of `fit`; Adam by default.
 
     **Right where** the objective is an evidence lower bound, such as `elbo` or `stl`, in which q's entropy has weight one.

@@ -34,7 +34,7 @@ from ppvi.optimizers.algebra import Algebra
 from ppvi.optimizers.base import Arguments, Block, Geometric
 
 Rate = float | Callable[[Any], Any]
-"""A step size, or what gives it after so many steps, such as a schedule of optax."""
+"""A step size, or what gives it after so many steps, such as, on JAX, a schedule of optax."""
 
 
 class Newton(NamedTuple):
@@ -103,7 +103,8 @@ class IVON(Geometric):
 
     **Arguments**
 
-    - `learning_rate`: of means, 1 for Newton's step; a number, or a function of the steps before, such as those of optax.
+    - `learning_rate`: of means, 1 for Newton's step; a number, or a function of the steps before, such as, on JAX, those of
+      optax.
     - `beta1`: what the average of gradients keeps of itself at a step.
     - `beta2`: the same of the average of Hessians, which remembers some 1 / (1 - beta2) steps.
     - `prior_precision`: of a prior N(0, 1 / prior_precision) of all the sites: its part of the gradient, prior_precision m, is

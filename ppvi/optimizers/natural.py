@@ -19,8 +19,8 @@ class Natural(Geometric):
 
         l <- l + step_size * F(l)^-1 grad_l objective
 
-    In a conjugate model a step of size one leads to the exact posterior; in one that is conjugate given the other sites, to
-    coordinate ascent's update of the site (Hoffman et al. 2013).
+    In a conjugate model a step of size one leads to the exact posterior with `trust=None`; in one that is conjugate given the
+    other sites, to coordinate ascent's update of the site (Hoffman et al. 2013).
 
     Parameters that reach the guide's sites through other code, as a network's, or that sites share, are moved by
     step_size * (F + damping)^-1 grad in unconstrained space, F estimated at one draw of the guide in every step.

@@ -38,7 +38,7 @@ class Proximal(Geometric):
 
     **Arguments**
 
-    - `step_size`: h; or a function from the number of steps taken to it, such as a schedule of optax.
+    - `step_size`: h; or a function from the number of steps taken to it, such as, on JAX, a schedule of optax.
     - `adaptive`: whether step sizes are Adam's, with decays 0.9 and 0.999.
     - `rest`: what moves all other parameters, as `optimizer=` of `fit`; Adam by default.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -23,8 +23,9 @@ from ppvi.program import Trace
 from ppvi.pyro import _divergences
 from ppvi.pyro._algebra import ALGEBRA
 from ppvi.pyro._engine import Estimator
-from ppvi.pyro._guide_sites import guide_run, held, placed, reach_of, spread, standard
+from ppvi.pyro._guide_sites import guide_run, held, is_fixed, placed, reach_of, spread, standard
 from ppvi.pyro._memories import Memory, Named
+from ppvi.pyro._regions import peel
 from ppvi.pyro._trees import tree_leaves, tree_map
 
 
@@ -111,7 +112,7 @@ class Blockwise:
     def _divergence(self, one: Trace, other: Trace) -> torch.Tensor:
         """From one guide, held constant, to the other, of the sites that are reached."""
         each = (divergence(held_of(one.distributions[x]), other.distributions[x]) for x in self.parts.reached)
-        return torch.stack([x.sum() for x in each if x is not None]).sum()
+        return torch.stack([cast(torch.Tensor, x).sum() for x in each]).sum()
 
     # What is remembered -------------------------------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ def held_of(counted: Counted) -> Counted:
 def divergence(q: Counted, p: Counted) -> torch.Tensor | None:
     """KL(q || p) by lane, as often as the site counts; None where no closed form is known."""
     found = None
-    if not any(masks(q.fn)):
+    if not any(masks(q.fn)) and not _is_moving(p.fn):
         found = _divergences.divergence(q.fn, p.fn)
         if found is None:
             found = _divergences.divergence(standard(q.fn), standard(p.fn))
@@ -206,6 +207,14 @@ def divergence(q: Counted, p: Counted) -> torch.Tensor | None:
     if found is None:
         return None
     return found * math.prod(plate.scale for plate in q.plates) * (1.0 if q.scale is None else q.scale)
+
+
+def _is_moving(fn: Any) -> bool:
+    """Whether it is the image of another by transforms that depend on parameters; PyTorch's formula compares their values."""
+    fn, known = peel(fn), (torch.distributions.HalfNormal, torch.distributions.HalfCauchy)
+    if not isinstance(fn, torch.distributions.TransformedDistribution) or isinstance(fn, known):
+        return False
+    return not all(is_fixed(x) for x in fn.transforms) or _is_moving(fn.base_dist)
 
 
 def _joined(parts: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -57,11 +57,27 @@ def spread(trace: Trace) -> list[str]:
 
 
 def standard(fn: Any) -> Any:
-    """What is left of a distribution without `to_event` and transforms that no tensor is in, which change no divergence."""
+    """What is left of a distribution without `to_event` and bijections that no parameter changes; these change no
+    divergence."""
     fn = peel(fn)
-    if isinstance(fn, TransformedDistribution) and not list(_tensors(fn.transforms)):
+    if isinstance(fn, TransformedDistribution) and all(is_fixed(x) for x in fn.transforms):
         return standard(fn.base_dist)
     return fn
+
+
+def is_fixed(transform: Any) -> bool:
+    """Whether it is one to one, and made of numbers and of tensors that no parameter is behind."""
+    return bool(transform.bijective) and _is_plain(list(_own(transform).values()))
+
+
+def _is_plain(x: Any) -> bool:
+    if isinstance(x, list | tuple):
+        return all(_is_plain(y) for y in x)
+    if isinstance(x, torch.distributions.Transform):
+        return is_fixed(x)
+    if isinstance(x, torch.Tensor):
+        return not x.requires_grad
+    return x is None or type(x) in (bool, int, float, str)
 
 
 def held(fn: Any) -> Any:

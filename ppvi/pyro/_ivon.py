@@ -19,6 +19,7 @@ def ivon(rule: IVON, *, ess: float, scale: float = 0.01) -> Callable[[Iterable[A
 
         optimizer = vi.ivon(ppvi.optimizers.IVON(0.1, prior_precision=10.0), ess=60_000)(net.parameters())
 
+        optimizer.zero_grad()
         with optimizer.drawn():
             mean_loss(net, batch).backward()
         optimizer.step()
@@ -58,19 +59,28 @@ class Weights(torch.optim.Optimizer):
 
     @contextmanager
     def drawn(self, generator: torch.Generator | None = None) -> Iterator[None]:
-        """In here, the parameters are a draw; afterwards they are the means again, and `step` knows of the draw."""
+        """In here, the parameters are a draw; afterwards they are the means again, and `step` knows of the draw where a
+        gradient was taken at it."""
         means = [p.detach().clone() for p, _, _ in self._all()]
+        draws, before = [], [(p.grad, _version(p.grad)) for p, _, _ in self._all()]
         with torch.no_grad():
             for p, state, _ in self._all():
                 noise = torch.randn(p.shape, dtype=p.dtype, device=p.device, generator=generator)
                 p.add_(noise * state["precision"] ** -0.5)
-                state["draw"] = p.detach().clone()
+                draws.append(p.detach().clone())
         try:
             yield
         finally:
             with torch.no_grad():
                 for (p, _, _), mean in zip(self._all(), means, strict=True):
                     p.copy_(mean)
+        for (p, state, _), draw, (grad, version) in zip(self._all(), draws, before, strict=True):
+            if p.grad is not grad or _version(grad) != version:
+                if "draw" in state and p.grad is grad:
+                    raise ProgramError(
+                        "ivon: gradients at two draws add up: call optimizer.step() or zero_grad() between."
+                    )
+                state["draw"] = draw
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -89,3 +99,8 @@ class Weights(torch.optim.Optimizer):
             p.copy_(after.mean)
             state |= {"step": state["step"] + 1, "precision": after.precision, "momentum": after.momentum}
         return loss
+
+
+def _version(grad: torch.Tensor | None) -> int:
+    """How often it was changed in place."""
+    return 0 if grad is None else grad._version

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ppvi.engine import training
-from ppvi.engine.geometry import refuse_class
+from ppvi.engine.geometry import refuse_misused
 from ppvi.engine.protocol import Args, Kwargs, Params, Start
 from ppvi.optimizers.base import Geometric
 from ppvi.pyro._engine import Estimator
@@ -77,7 +77,7 @@ def moving(
     - `leaves`: all parameters, unconstrained.
     - `shared`: whether processes share the fit.
     """
-    refuse_class(optimizer)
+    refuse_misused(optimizer)
     if not isinstance(optimizer, Geometric):
         return memory_of(_maker(optimizer), [leaves[name] for name in names])
     with seeded(0):

@@ -170,3 +170,25 @@ def test_on_pytorch_a_closure_is_called_at_a_draw_and_a_gradient_at_the_mean_is_
     quadratic(w).backward()
     with pytest.raises(ppvi.ProgramError, match="take them within"):
         optimizer.step()
+
+
+def test_on_pytorch_a_step_is_of_the_draw_that_its_gradient_is_at():
+    """A prediction between the two is at another draw; gradients at two draws are no gradient."""
+    torch = pytest.importorskip("torch")
+    after = []
+    for predicts in (False, True):
+        w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+        optimizer, random = on_torch(w), torch.Generator().manual_seed(0)
+        with optimizer.drawn(random):
+            quadratic(w).backward()
+        if predicts:
+            with optimizer.drawn(random), torch.no_grad():
+                quadratic(w)
+        optimizer.step()
+        after.append((w.detach(), optimizer.state[w]["precision"]))
+    assert all(torch.equal(one, other) for one, other in zip(*after, strict=True))
+    optimizer.zero_grad()
+    with optimizer.drawn(random):
+        quadratic(w).backward()
+    with pytest.raises(ppvi.ProgramError, match="at two draws"), optimizer.drawn(random):
+        quadratic(w).backward()

@@ -123,3 +123,17 @@ def test_a_program_that_has_changed_is_run_as_it_is():
     after = fitted(bound).losses
     np.testing.assert_array_equal(after, fitted(new(sharpened)).losses)
     assert (before != after).all()
+
+
+def test_functions_of_python_that_an_optimizer_calls_are_its_own():
+    """Programs that call them are alike as texts."""
+
+    def called(rate):
+        def schedule(step):
+            return jax.pure_callback(lambda _: np.float32(rate), jax.ShapeDtypeStruct((), jnp.float32), step)
+
+        return optax.sgd(schedule)
+
+    bound = new()
+    assert fitted(bound, optimizer=called(0.1)).params["loc"] != 0
+    assert fitted(bound, optimizer=called(0.0)).params["loc"] == 0
