@@ -6,6 +6,7 @@ only, so the model, the guide and every particle agree on it.
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -37,6 +38,9 @@ from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._regions import support_of
 from ppvi.numpyro._sharding import split_runs
 from ppvi.numpyro._summing import staged, values_of
+
+RUNNING = threading.RLock()
+"""Held by the thread that runs an objective: NumPyro's handlers are the process's, and meet the sites of all threads."""
 
 
 def as_key(key: Any) -> jax.Array:
@@ -119,8 +123,8 @@ class NumPyroPrograms:
         self._inner = False
         self._level = current_trace()
 
-    def surroundings(self, session: Session[NumPyroPrograms]) -> AbstractContextManager[None]:
-        return nullcontext()
+    def surroundings(self, session: Session[NumPyroPrograms]) -> AbstractContextManager[Any]:
+        return RUNNING
 
     def drawing(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from numpyro.distributions.distribution import Distribution
 from numpyro.primitives import plate
 
 from ppvi.engine.arguments import Constants, Sight
+from ppvi.engine.snapshots import Content
 from ppvi.engine.stagings import Stagings
 from ppvi.engine.world import Rules, World
+from ppvi.errors import ProgramError
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure
 from ppvi.numpyro._compat import CondIndepStackFrame, Tracer, checks_values, current_trace
@@ -25,6 +28,7 @@ RULES = Rules(
         _postprocess_fn _potential_fn _potential_fn_gen""".split()
     ),
 )
+DOUBLE = {np.dtype(kind) for kind in (np.int64, np.uint64, np.float64, np.complex128)}
 TOP = current_trace()
 """What records nothing."""
 
@@ -52,9 +56,27 @@ class Worlds:
 
     def look(self, constants: Constants) -> World:
         world = self.sight.look(constants)
+        for fact in world.facts:
+            if isinstance(fact.value, Content):
+                _refuse_outdated(str(fact.path), fact.value)
         traced = any(isinstance(fact.value, Tracer) for fact in world.facts)
         world.passing = traced and type(current_trace()) is not type(TOP)
         return world
+
+
+def _refuse_outdated(name: str, content: Content) -> None:
+    """JAX remembers what it has made of an array of NumPy's in another precision for as long as anything holds that, also where
+    the array has been written to."""
+    array = content.array
+    if content.frozen or array.dtype not in DOUBLE or jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype:
+        return
+    with jax.ensure_compile_time_eval():
+        held = np.asarray(jax.device_put(array))
+    if held.tobytes() != array.astype(held.dtype).tobytes():
+        raise ProgramError(
+            f"{name} was changed in place, and JAX still computes with what it held before, which it keeps in {held.dtype} for "
+            f"an array of {array.dtype}: write to a copy of it, or make it an array of {held.dtype}."
+        )
 
 
 def _kind(tree: Any) -> Any:

@@ -11,6 +11,7 @@ import optax
 import pytest
 from numpyro.distributions import constraints
 
+import ppvi
 import ppvi.numpyro as vi
 from ppvi.objectives import elbo
 from ppvi.optimizers import Natural
@@ -137,3 +138,25 @@ def test_functions_of_python_that_an_optimizer_calls_are_its_own():
     bound = new()
     assert fitted(bound, optimizer=called(0.1)).params["loc"] != 0
     assert fitted(bound, optimizer=called(0.0)).params["loc"] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_array_that_is_written_to_is_read_anew_or_refused(dtype):
+    scale = np.ones(3, dtype)
+
+    def sharpened(x):
+        mean = numpyro.sample("mean", dist.Normal(0.0, 10.0))
+        with numpyro.plate("data", len(x)):
+            numpyro.sample("x", dist.Normal(mean, scale), obs=x)
+
+    bound = new(sharpened)
+    first = fitted(bound).losses
+    scale[:] = 5.0
+    if scale.dtype != jax.dtypes.canonicalize_dtype(dtype):
+        with pytest.raises(ppvi.ProgramError, match="scale was changed in place"):
+            fitted(bound)
+        scale = scale.copy()
+    after = fitted(bound).losses
+    scale = np.full(3, 5.0)
+    np.testing.assert_array_equal(after, fitted(new(sharpened)).losses)
+    assert (first != after).all()
