@@ -172,7 +172,8 @@ def refuse_shape(name: str, shapes: Shapes, role: str, where: Callable[[], str],
     if found != batch + event:
         raise ProgramError(
             f"site {name!r} of the {role} at {where()} has shape {batch + event}, batch {batch} and event {event}, but its "
-            f"choice has shape {found}: give the site the same plates and to_event in the model and the guide."
+            f"choice has shape {found}: give the site the same plates and to_event in the model and the guide. (An autoguide "
+            f"keeps the sizes of the data that it has seen first; for others make another one.)"
         )
 
 

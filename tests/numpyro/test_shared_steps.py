@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 import optax
 import pytest
 from numpyro.distributions import constraints
+from numpyro.infer.autoguide import AutoNormal
 
 import ppvi
 import ppvi.numpyro as vi
@@ -160,3 +161,15 @@ def test_an_array_that_is_written_to_is_read_anew_or_refused(dtype):
     scale = np.full(3, 5.0)
     np.testing.assert_array_equal(after, fitted(new(sharpened)).losses)
     assert (first != after).all()
+
+
+def test_an_autoguide_that_has_seen_other_sizes_is_told_so():
+    def local(x):
+        with numpyro.plate("data", len(x)):
+            z = numpyro.sample("z", dist.Normal(0.0, 1.0))
+            numpyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    bound = new(local, AutoNormal(local))
+    fitted(bound)
+    with pytest.raises(ppvi.ProgramError, match="the data that it has seen first"):
+        fitted(bound, x=np.append(X, X))
