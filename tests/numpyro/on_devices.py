@@ -17,6 +17,7 @@ from numpyro.contrib.control_flow import scan
 import ppvi
 import ppvi.numpyro as vi
 from ppvi.objectives import elbo, iwelbo
+from ppvi.optimizers import Natural
 
 ROWS = 64
 
@@ -58,7 +59,12 @@ def objectives():
         "score": vi.objective(elbo, model, guide, strategies={"z": ppvi.Reinforce()}),
         "particles": vi.objective(iwelbo(8), model, guide, strategies={"z": ppvi.LeaveOneOut(2)}),
         "loop": vi.objective(elbo, walk, walker, strategies={"z": ppvi.Reinforce()}),
+        "natural": vi.objective(elbo, model, guide, strategies={"z": ppvi.Reinforce()}),
     }
+
+
+OPTIMIZERS = {"natural": Natural()}
+"""Of some of them; Adam of the others."""
 
 
 def flops(bound, x, devices):
@@ -82,7 +88,8 @@ def fits(meshes, names):
     out = {}
     for name, bound in ((name, objectives()[name]) for name in names):
         for where, mesh in meshes.items():
-            fit = vi.fit(bound, jax.random.key(0), x, num_steps=5, mesh=mesh, progress=False)
+            options = {"optimizer": OPTIMIZERS.get(name), "num_steps": 5, "progress": False}
+            fit = vi.fit(bound, jax.random.key(0), x, mesh=mesh, **options)
             out[f"{name} {where}"] = [fit.losses.tolist(), {k: np.asarray(v).tolist() for k, v in fit.params.items()}]
     return out
 
