@@ -108,7 +108,7 @@ def refused(
     if all(owners == {"model"} for x, owners in start.owners.items() if x in names):
         return ProgramError(
             f"fit: {name} moves distributions of the guide, and an objective that it is given for moves none but the model's "
-            f"parameters: of several objectives each has an optimizer of its own, as in optimizer=[0.01, {optimizer}]."
+            f"parameters: of several objectives each has an optimizer of its own, as in optimizer=[0.01, {name}()]."
         )
     if not reach:
         return ProgramError(
@@ -129,7 +129,8 @@ def refused(
     return ProgramError(
         f"fit: {name} moves sites of the guide whose distribution's arguments are parameters of their own, of the families "
         f"{kinds}, and there is none among {listed(reach)}: their arguments are computed from parameters, shared, or of "
-        f"other families; {instead}."
+        f"other families. A scale is a parameter itself in param('scale', 1.0, constraint=constraints.positive), and "
+        f"not in exp(param('log_scale', 0.0)); or {instead}."
     )
 
 
