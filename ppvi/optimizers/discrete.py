@@ -22,7 +22,7 @@ class BernoulliProbs:
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
         return math.inf
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         p, step = at["probs"], rate * slope["probs"]
         up, down = p * algebra.exp(algebra.minimum(step, 0.0)), (1 - p) * algebra.exp(-algebra.maximum(step, 0.0))
         return {"probs": up / (up + down)}
@@ -40,7 +40,7 @@ class BernoulliLogits:
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
         return math.inf
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         return {"logits": at["logits"] + rate * slope["logits"] / self._variance(at, algebra)}
 
     def _variance(self, at: Arguments, algebra: Algebra) -> Array:
@@ -62,7 +62,7 @@ class CategoricalProbs:
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
         return math.inf
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         step = rate[..., None] * slope["probs"]
         weights = at["probs"] * algebra.exp(step - algebra.max(step, -1, keepdims=True))
         return {"probs": weights / algebra.sum(weights, -1, keepdims=True)}
@@ -80,7 +80,7 @@ class CategoricalLogits:
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
         return math.inf
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         return {"logits": at["logits"] + rate[..., None] * self._direction(at, slope, algebra)}
 
     def _direction(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
@@ -100,5 +100,5 @@ class Poisson:
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
         return math.inf
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         return {"rate": at["rate"] * algebra.exp(rate * slope["rate"])}

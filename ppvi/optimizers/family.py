@@ -23,7 +23,7 @@ class Family(Protocol):
 
     @property
     def bends(self) -> bool:
-        """Whether `moved` knows a floor, and takes steps of any size."""
+        """Whether `moved` knows how to bend, and then takes steps of any size."""
         ...
 
     def length(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
@@ -34,12 +34,12 @@ class Family(Protocol):
         """The step sizes below which a step, taken in a straight line, stays inside the space, by lane."""
         ...
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         """The arguments after a step of these sizes, by lane.
 
         **Arguments**
 
-        - `floor`: the part of itself to which a precision may fall in a straight line; 0 where sizes are below the limit.
+        - `bent`: whether precisions that would fall far leave the straight line; if not, sizes are below the limit.
         """
         ...
 

@@ -24,9 +24,9 @@ class Normal:
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
         return below(at["scale"] * slope["scale"], algebra)
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         loc, scale = at["loc"], at["scale"]
-        new = scale / algebra.sqrt(kept(rate * scale * slope["scale"], floor, algebra))
+        new = scale / algebra.sqrt(kept(rate * scale * slope["scale"], bent, algebra))
         return {"loc": loc + rate * new**2 * slope["loc"], "scale": new}
 
 
@@ -47,10 +47,10 @@ class MultivariateNormal:
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
         return below(algebra.eigenvalues(whitened(at, slope, algebra))[..., -1], algebra)
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         loc, factor = at["loc"], at["scale_tril"]
         falls, axes = algebra.eigen(rate[..., None, None] * whitened(at, slope, algebra))
-        precision = (axes * kept(falls, floor, algebra)[..., None, :]) @ algebra.transpose(axes)
+        precision = (axes * kept(falls, bent, algebra)[..., None, :]) @ algebra.transpose(axes)
         upper = algebra.flip(algebra.cholesky(algebra.flip(precision)))  # precision = upper upper'
         new = factor @ algebra.solve_lower(algebra.transpose(upper), algebra.eye(loc.shape[-1], loc))
         along = new @ (algebra.transpose(new) @ slope["loc"][..., None])
@@ -64,9 +64,14 @@ def whitened(at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
     return lower + algebra.transpose(lower) - lower * algebra.eye(lower.shape[-1], lower)
 
 
-def kept(fall: Array, floor: float, algebra: Algebra) -> Array:
-    """What precision is multiplied by: 1 - fall, and below the floor what goes on as a hyperbola, with the same slope."""
-    if not floor:
+FLOOR = 0.5
+"""The part of itself to which a precision may fall in a straight line, in steps that bend."""
+
+
+def kept(fall: Array, bent: bool, algebra: Algebra) -> Array:
+    """What precision is multiplied by: 1 - fall, and if bent, below the floor what goes on as a hyperbola, with the same
+    slope."""
+    if not bent:
         return 1 - fall
-    beyond = algebra.maximum(fall - (1 - floor), 0.0)
-    return algebra.where(beyond > 0, floor / (1 + beyond / floor), 1 - fall)
+    beyond = algebra.maximum(fall - (1 - FLOOR), 0.0)
+    return algebra.where(beyond > 0, FLOOR / (1 + beyond / FLOOR), 1 - fall)

@@ -63,11 +63,11 @@ class Natural(Geometric):
     ) -> tuple[Arguments, Any]:
         family = FAMILIES[block.family]
         length = family.length(at, slope, algebra)
-        wanted, floor = self._trusted(length, step, algebra), 0.0 if self.trust is None else FLOOR
-        if not (floor and family.bends):
+        wanted, bent = self._trusted(length, step, algebra), self.trust is not None and family.bends
+        if not bent:
             limit = family.limit(at, slope, algebra) + algebra.zeros_like(length)
             wanted = algebra.where(limit > wanted, wanted, limit / 2)
-        return family.moved(at, slope, wanted, floor, algebra), memory
+        return family.moved(at, slope, wanted, bent, algebra), memory
 
     def along(
         self,
@@ -110,8 +110,6 @@ TRIES = 5
 TINY = 1e-30
 POWER = 0.75
 """Between 1/2 and 1, between which step sizes add up to infinity and their squares do not."""
-FLOOR = 0.5
-"""The part of itself to which a precision may fall in a straight line, in steps that are kept short."""
 
 
 def _solved(product: Callable[[Array], Array], damping: float, right: Array, algebra: Algebra) -> Array:

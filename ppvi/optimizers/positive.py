@@ -20,7 +20,7 @@ class Exponential:
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
         return above_zero(at["rate"], at["rate"] ** 2 * slope["rate"], algebra)
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         return {"rate": at["rate"] + rate * at["rate"] ** 2 * slope["rate"]}
 
 
@@ -36,12 +36,10 @@ class Gamma:
         return along**2 / excess + (slope["rate"] * at["rate"]) ** 2 / at["concentration"]
 
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
-        up = self._direction(at, slope, algebra)
-        return algebra.minimum(*(above_zero(at[name], up[name], algebra) for name in self.arguments))
+        return _limit(at, self._direction(at, slope, algebra), algebra)
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
-        up = self._direction(at, slope, algebra)
-        return {name: at[name] + rate * up[name] for name in self.arguments}
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
+        return _moved(at, self._direction(at, slope, algebra), rate)
 
     def _along(self, at: Arguments, slope: Arguments) -> Array:
         """The slope in the concentration at the same mean."""
@@ -66,7 +64,7 @@ class Dirichlet:
         each = above_zero(at["concentration"], self._direction(at, slope, algebra), algebra)
         return -algebra.max(-each, -1)
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
         return {"concentration": at["concentration"] + rate[..., None] * self._direction(at, slope, algebra)}
 
     def _direction(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array:
@@ -89,12 +87,10 @@ class Beta:
         return slope[first] * up[first] + slope[second] * up[second]
 
     def limit(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Array | float:
-        up = self._direction(at, slope, algebra)
-        return algebra.minimum(*(above_zero(at[name], up[name], algebra) for name in self.arguments))
+        return _limit(at, self._direction(at, slope, algebra), algebra)
 
-    def moved(self, at: Arguments, slope: Arguments, rate: Array, floor: float, algebra: Algebra) -> Arguments:
-        up = self._direction(at, slope, algebra)
-        return {name: at[name] + rate * up[name] for name in self.arguments}
+    def moved(self, at: Arguments, slope: Arguments, rate: Array, bent: bool, algebra: Algebra) -> Arguments:
+        return _moved(at, self._direction(at, slope, algebra), rate)
 
     def _direction(self, at: Arguments, slope: Arguments, algebra: Algebra) -> Arguments:
         first, second = self.arguments
@@ -103,6 +99,15 @@ class Beta:
         left = 1 - whole * (1 / each[first] + 1 / each[second])
         shared = whole * (slope[first] / each[first] + slope[second] / each[second]) / left
         return {name: (slope[name] + shared) / each[name] for name in self.arguments}
+
+
+def _limit(at: Arguments, direction: Arguments, algebra: Algebra) -> Array:
+    """The step sizes below which both of two arguments stay positive."""
+    return algebra.minimum(*(above_zero(at[name], direction[name], algebra) for name in direction))
+
+
+def _moved(at: Arguments, direction: Arguments, rate: Array) -> Arguments:
+    return {name: at[name] + rate * direction[name] for name in direction}
 
 
 def _excess(a: Array, algebra: Algebra) -> Array:
