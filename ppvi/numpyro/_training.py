@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -102,7 +102,6 @@ class Trainer:
         self.agreed, self.is_first = self.layout.agreed, self.layout.is_first
         self._is_traced = False
         self._init = State(self.layout.copy(self._stacked(all_of_them)), losses, starts)
-        self._kind = self._loop.kind(self._moving(self._init)), mesh
 
     def _rule(
         self,
@@ -190,17 +189,23 @@ class Trainer:
         values = self._on(data, lambda *given: self._loop.values(self._moving(state), numbers, *given))
         return np.asarray(values).reshape(self.starts, len(draws)).T
 
+    @functools.cached_property
+    def _kind(self) -> Hashable:
+        """What fits that share a loop have alike. A trainer that takes no step, as of `approximate`, has no use for it."""
+        return self._loop.kind(self._moving(self._init)), self.layout.mesh
+
     def _on(self, data: Data, run: Callable[[list[Any], Structure], T]) -> T:
         """What a function makes of data on the mesh."""
         if self._placed[0] is not data:
             self._placed = data, {}
+        kind = self._kind
 
         def call(arrays: list[Any], structure: Structure) -> T:
             placed = self._placed[1]
             if structure not in placed:
                 self.layout.refuse_different("arguments", arrays)
                 placed[structure] = self.layout.split(arrays)
-            self._loop = structure.made(self._init.arrays, arrays).setdefault(self._kind, self._loop)
+            self._loop = structure.made(self._init.arrays, arrays).setdefault(kind, self._loop)
             return run(placed[structure], structure)
 
         with self.layout.partitioned():
