@@ -5,22 +5,17 @@ import numpyro
 import numpyro.distributions as dist
 
 from models.networks import glorot, perceptron
-from models.vae import HIDDEN, LATENT, PIXELS
-
-
-def encoder(key):
-    """Weights from which training starts."""
-    return glorot(key, PIXELS, HIDDEN, HIDDEN, 2 * LATENT)
+from models.vae import HIDDEN, LATENT
 
 
 def encode(weights, x):
     """Location and scale of the points that may have made images."""
-    out = perceptron(weights, x)
-    return out[..., :LATENT], jnp.exp(out[..., LATENT:])
+    loc, log_scale = jnp.split(perceptron(weights, x), 2, -1)
+    return loc, jnp.exp(log_scale)
 
 
-def guide(x, batch=None):
-    weights = numpyro.param("encoder", encoder)
+def guide(x, batch=None, latent=LATENT, hidden=(HIDDEN, HIDDEN)):
+    weights = numpyro.param("encoder", lambda key: glorot(key, x.shape[1], *hidden, 2 * latent))
     with numpyro.plate("images", len(x), subsample_size=batch) as rows:
         loc, scale = encode(weights, x[rows])
         numpyro.sample("z", dist.Normal(loc, scale).to_event(1))

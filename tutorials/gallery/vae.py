@@ -154,8 +154,8 @@ ENTRY.picture(figure)
 # networks (500 units, 3 to 200 latents), and of the bound alone. What the run does show is that the three ways of fitting
 # agree, within 0.6 nats after 2,000 steps, which is what seeds differ by.
 #
-# What to change first: `HIDDEN` and `LATENT` of `models/vae.py`; `elbo` to `iwelbo(5, per="images")`, which is the next
-# entry.
+# What to change first: the arguments `latent` and `hidden` of both programs; `elbo` to `iwelbo(5, per="images")`, which is
+# the next entry.
 #
 # Kingma and Welling, "Auto-encoding variational Bayes", ICLR 2014.
 
