@@ -12,6 +12,7 @@ from ppvi.engine.evaluations import evaluate
 from ppvi.engine.formula import Formula
 from ppvi.engine.observations import fits, misfit, refuse
 from ppvi.engine.protocol import Args, Kwargs, Repeats
+from ppvi.engine.prototypes import Known, refuse_moved
 from ppvi.engine.sessions import Recorder, Session
 from ppvi.engine.sites import Site
 from ppvi.engine.statements import argument_outside, refuse_impossible
@@ -58,15 +59,19 @@ def unseen(
     role: str,
     intermediates: Sequence[Any],
     drawn: Collection[str] = (),
+    guide: Any = None,
+    known: Known | None = None,
 ) -> np.ndarray:
     """No densities, of which the parameters that a program has do not depend; but data are looked at, less those of sites whose
-    observations are `drawn`."""
+    observations are `drawn`; and supports are, as far as they are known, beside those with which an autoguide has begun."""
     refuse_impossible(site.name, site.fn, role, session.here())
     seen, shape = session.scope.distribution(site.fn), tuple(value.shape)
     if site.observed is not None and site.name not in drawn:
         refuse(session.engine, site, seen, value, role, session.here())
     if not fits(site.fn, shape):
         raise misfit(site, seen, shape, role, session.here())
+    if role == "model":
+        refuse_moved(guide, site, seen.library, known or session.engine.known, session.here())
     return np.zeros(tuple(site.fn.batch_shape), np.float32)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro.distributions import constraints
 from numpyro.infer.autoguide import AutoGuide
 
 from ppvi.engine.evaluations import evaluate
 from ppvi.engine.formula import Formula
 from ppvi.engine.protocol import Args, Kwargs, Params, Start
+from ppvi.engine.prototypes import Known
 from ppvi.engine.sessions import Session
 from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import EngineError
@@ -71,7 +74,9 @@ def first_run(
     def run(token: jax.Array | None) -> Start:
         def start(**options: Any) -> Session:
             engine = NumPyroPrograms(token=token, modules=Modules(known, makes=True))
-            return finding(engine, key, given, formula.strategies, **options)
+            # Supports that move with what is drawn are looked at on numbers.
+            numbers = None if token is None else np.asarray
+            return finding(engine, key, given, formula.strategies, formula.guide, numbers, **options)
 
         _, session = evaluate(formula, start, args, kwargs)
         parameters: Any = session.parameters
@@ -86,13 +91,19 @@ def first_run(
 
 
 def finding(
-    engine: NumPyroPrograms, key: jax.Array, given: Params, strategies: Mapping[str, Any], **options: Any
+    engine: NumPyroPrograms,
+    key: jax.Array,
+    given: Params,
+    strategies: Mapping[str, Any],
+    guide: Any = None,
+    known: Known | None = None,
+    **options: Any,
 ) -> Session:
     """A session that finds parameters and looks at data, without densities, in which what is drawn is as the engine has it."""
     options |= {
         "parameters": Found(engine),
         "repeats": ONCE,
-        "log_probs": lambda *site: engine.traced(unseen(*site)),
+        "log_probs": lambda *site: engine.traced(unseen(*site, guide=guide, known=known)),
     }
     return Session(engine, given, strategies, scope_of(key, plain=True), **options)
 
@@ -128,7 +139,8 @@ def look_at_data(formula: Formula, key: jax.Array, params: Params, modules: Stat
     def run(key: jax.Array, params: Params) -> None:
         def start(**options: Any) -> Session:
             engine, scope = NumPyroPrograms(modules=Modules(modules)), scope_of(key, plain=True)
-            return Session(engine, params, formula.strategies, scope, repeats=ONCE, log_probs=unseen, **options)
+            seen = functools.partial(unseen, guide=formula.guide)
+            return Session(engine, params, formula.strategies, scope, repeats=ONCE, log_probs=seen, **options)
 
         _, session = evaluate(formula, start, args, kwargs)
         learning.append(session.learning)

@@ -85,6 +85,7 @@ class Around(Messenger):
             self._plate(msg)
         else:
             provide(self.session, msg, self.run.role)
+        msg["stop"] = True  # what is around a call is of no program
 
     def _state(self, name: str, initial: Any) -> Any:
         if name not in self.states and (found := self.session.engine.modules.before(name, initial)) is not None:

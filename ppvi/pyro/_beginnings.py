@@ -84,7 +84,7 @@ def first_run(formula: Formula, modules: Modules, key: Key, given: Params, argum
     def begin(**options: Any) -> Session:
         options |= {
             "repeats": ONCE,
-            "log_probs": lambda *site: torch.as_tensor(unseen(*site, drawn=drawn)),
+            "log_probs": lambda *site: torch.as_tensor(unseen(*site, drawn=drawn, guide=formula.guide)),
             "parameters": Found(),
         }
         return Session(PyroPrograms(modules), given, formula.strategies, scope_of(), **options)

@@ -17,6 +17,7 @@ import torch
 from ppvi.compiler.choose import refuse_unknown
 from ppvi.compiler.plan import Plan, plan
 from ppvi.compiler.surrogate import surrogate
+from ppvi.engine.ambient import refuse_ambient
 from ppvi.engine.arguments import Sight
 from ppvi.engine.evaluations import evaluate, run_in
 from ppvi.engine.formula import Formula
@@ -39,7 +40,7 @@ from ppvi.pyro._borders import Known
 from ppvi.pyro._buffers import Modules, changed, places_in, put, unchanged, writing
 from ppvi.pyro._changing import Changing, WholeNumbers
 from ppvi.pyro._checking import Gradients
-from ppvi.pyro._compat import level
+from ppvi.pyro._compat import HANDLERS, level
 from ppvi.pyro._distributions import SiteDistribution
 from ppvi.pyro._gradient import Again, Once, Staging, Surrogate
 from ppvi.pyro._keys import STAGING, Key, key_text, seeded, seeds
@@ -106,6 +107,7 @@ class Estimator:
 
     def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Start:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
+        refuse_ambient(HANDLERS)
         arguments = self.arguments(args, kwargs)
         self._enter(self._sight.look(arguments.constants))
         start = first_run(self.formula, self.modules, key, given, arguments)
@@ -323,6 +325,7 @@ class Estimator:
 
     def _run_first(self, params: Params, args: Any, kwargs: Any) -> None:
         """Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph."""
+        refuse_ambient(HANDLERS)
         if not self.has_run:
             self.first_run(0, params, args, kwargs)
 

@@ -204,6 +204,50 @@ def autoguide_not_made(e):
     e.gradient(guide=autoguide(e))
 
 
+@mistake(PROGRAM, "'mean'", HERE, "below 10", "AutoNormal keeps", "below 2", "new guide")
+def autoguide_of_other_data_that_move_a_support(e):
+    def model(y):
+        heights(e, y, e.dist.Normal(e.ppl.sample("mean", e.dist.Uniform(0.0, 2 * y.max())), 1.0))
+
+    bound = e.objective(model=model, guide=autoguide(e)(model))
+    bound.init(e.key, e.y)
+    bound.init(e.key, 5 * e.y)
+
+
+@mistake(PROGRAM, "'mean'", HERE, "AutoNormal keeps", "low + (high - low) * u")
+def autoguide_of_a_support_that_moves_with_another_site(e):
+    def model(y):
+        high = e.ppl.sample("high", e.dist.HalfNormal(1.0))
+        heights(e, y, e.dist.Normal(e.ppl.sample("mean", e.dist.Uniform(0.0, high)), 1.0))
+
+    e.objective(model=model, guide=autoguide(e)(model)).init(e.key, e.y)
+
+
+def within_scale(e):
+    return e.handlers.scale(scale=2.0)
+
+
+@mistake(PROGRAM, "with scale(...)", "scale(model, ...)")
+def handler_around_a_fit(e):
+    with within_scale(e):
+        e.fit(e.objective())
+
+
+@mistake(PROGRAM, "with scale(...)", "scale(model, ...)")
+def handler_around_a_gradient(e):
+    """Staged before it."""
+    bound = e.objective()
+    bound.value_and_grad(e.key, e.params, e.y)
+    with within_scale(e):
+        bound.value_and_grad(e.key, e.params, e.y)
+
+
+@mistake(PROGRAM, "with plate(...)", "put it into")
+def plate_around_a_fit(e):
+    with e.ppl.plate("rows", N):
+        e.fit(e.objective())
+
+
 def autoguide(e):
     return (numpyro if e.is_numpyro else pyro).infer.autoguide.AutoNormal
 
