@@ -122,7 +122,7 @@ def _support(engine: Engine, seen: SiteDistribution, value: Array, known: np.nda
         return "a simplex: numbers from 0 on that sum to 1", np.broadcast_to(inside[..., None], known.shape)
     if name == "boolean":
         return "0 and 1", (known >= 0) & (known <= 1)
-    exactly, nearly = (engine.known(constraint.check(x)) for x in (value, engine.ops.array(known)))
+    exactly, nearly = (engine.known(engine.check(constraint, x)) for x in (value, engine.ops.array(known)))
     if exactly is None or nearly is None:
         return None
     if name == "multinomial":

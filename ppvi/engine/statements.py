@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ppvi._doors import described, whole
+from ppvi._ops import as_numpy
 from ppvi._source import Call, last_call
 from ppvi.engine.calls import uneven_arguments
 from ppvi.engine.distributions import masks
@@ -224,10 +225,10 @@ def _beyond(value: Any, constraint: Any) -> Any:
     """Where a value is beyond the bounds of its constraint, and not only by rounding."""
     constraint = getattr(constraint, "base_constraint", constraint)
     lower, upper = (getattr(constraint, end, None) for end in ("lower_bound", "upper_bound"))
-    value = value + 0.0
+    value = as_numpy(value) + 0.0
     beyond = value < -math.inf
-    beyond = beyond if lower is None else beyond | (value < lower - ROUNDING)
-    return beyond if upper is None else beyond | (value > upper + ROUNDING)
+    beyond = beyond if lower is None else beyond | (value < as_numpy(lower) - ROUNDING)
+    return beyond if upper is None else beyond | (value > as_numpy(upper) + ROUNDING)
 
 
 ROUNDING = 1e-5

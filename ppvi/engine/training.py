@@ -268,6 +268,7 @@ def started_from(
     read: Callable[[Any, Any], Any],
     shape_of: Callable[[Any], Any],
     numbers: Callable[[Any], Sequence[np.ndarray]],
+    check: Callable[[Any, Any], Any],
 ) -> Params:
     """Values to start from, which must be of the parameters' names and shapes, finite, and in their constraints.
 
@@ -276,6 +277,7 @@ def started_from(
     - `start`: initial values of all parameters.
     - `read`: a parameter's initial value and a given one to that as an array, or a tree of arrays.
     - `numbers`: the arrays of a tree.
+    - `check`: a constraint and a value to where it holds, as an array or a tree of arrays.
     """
     values: Params = {}
     for name, value in ({} if params is None else named(params)).items():
@@ -299,7 +301,7 @@ def started_from(
         if not all(np.isfinite(x).all() for x in numbers(values[name])):
             raise ProgramError(f"fit: the value of parameter {name!r} in params is NaN or infinite.")
         constraint = constraints.get(name)
-        if constraint is not None and not all(np.all(x) for x in numbers(constraint.check(values[name]))):
+        if constraint is not None and not all(np.all(x) for x in numbers(check(constraint, values[name]))):
             raise ProgramError(
                 f"fit: the value of parameter {name!r} in params is outside of its constraint, {constraint_name(constraint)}: "
                 f"params are constrained values, as init returns them."

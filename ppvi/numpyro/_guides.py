@@ -161,12 +161,20 @@ def latent(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dic
 
 
 def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dict[str, Any]:
-    """The sites of a run from an ordinary point, of which there are many."""
+    """The sites of a run from an ordinary point, of which there are many: uniform on [-2, 2] in unconstrained space, as that of
+    NumPyro's `init_to_uniform` is, but drawn by NumPy, for which nothing is compiled."""
+    random = np.random.default_rng(i)
 
     def start(site: Any) -> Any:
-        return None if _is_finite(site) else init_to_uniform(site)
+        if not is_latent(site) or _is_finite(site):
+            return None
+        try:
+            onto = dist.biject_to(site["fn"].support)
+        except NotImplementedError:
+            return init_to_uniform(site)  # which says of which site there is none
+        return onto(jnp.asarray(random.uniform(-2.0, 2.0, onto.inverse_shape(site["fn"].shape()))))
 
     # as in the first run of an objective, whose compiled operations are other ones else
     known = jax.ensure_compile_time_eval()
     with block(), numpyro.validation_enabled(False), known:
-        return trace(substitute(seed(model, i), substitute_fn=start)).get_trace(*args, **kwargs)
+        return trace(seed(substitute(model, substitute_fn=start), i)).get_trace(*args, **kwargs)

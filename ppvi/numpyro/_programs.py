@@ -73,6 +73,13 @@ def known(x: Any) -> np.ndarray | None:
     return None if found.dtype.kind == "O" else found
 
 
+def check(constraint: Any, value: Any) -> Any:
+    """Where a constraint holds, of an array or a tree; by NumPy where numbers are known, for which nothing is compiled."""
+    leaves = [known(x) for x in jax.tree.leaves(value)]
+    whole = value if any(x is None for x in leaves) else jax.tree.unflatten(jax.tree.structure(value), leaves)
+    return constraint.check(whole)
+
+
 def body_key(key: jax.Array) -> jax.Array:
     """The key of what an objective draws in bodies of its own."""
     return jax.random.fold_in(as_key(key), zlib.crc32(b"bodies"))
@@ -115,6 +122,7 @@ class NumPyroPrograms:
     here, support_of = staticmethod(source.here), staticmethod(support_of)
     array, looked_at = staticmethod(jnp.asarray), staticmethod(lambda fn, value: value)
     direct, known, values_of = staticmethod(Direct), staticmethod(known), staticmethod(values_of)
+    check = staticmethod(check)
 
     def __init__(self, lifted: bool = False, token: jax.Array | None = None, modules: Modules | None = None):
         self.lifted = lifted

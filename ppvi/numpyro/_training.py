@@ -26,7 +26,7 @@ from ppvi.numpyro._loop import Loop, Moving
 from ppvi.numpyro._modules import Begun
 from ppvi.numpyro._moves import Move, Plain, Rule
 from ppvi.numpyro._optimizers import rule_of
-from ppvi.numpyro._programs import as_key, shapes
+from ppvi.numpyro._programs import as_key, check, shapes
 from ppvi.numpyro._reading import called
 from ppvi.numpyro._sharding import Layout
 from ppvi.optimizers.base import Geometric
@@ -66,7 +66,7 @@ class Trainer:
             begun.meet(start.modules)
         mine, states = begun.parted({} if params is None else params)
         self._modules = _like(begun.first, states)
-        given = training.started_from(first, constraints, mine, _like, shapes, _numbers)
+        given = training.started_from(first, constraints, mine, _like, shapes, _numbers, check)
         self._start = first | given
         self._plans = [
             bound.staged(at.params, *args, **kwargs) if at.learning else None

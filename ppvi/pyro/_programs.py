@@ -64,6 +64,11 @@ def known(x: Any) -> np.ndarray | None:
     return (tensor.float() if has_other_floats else tensor).cpu().numpy()
 
 
+def check(constraint: Any, value: Any) -> Any:
+    """Where a constraint holds."""
+    return constraint.check(value)
+
+
 class Evaluation(NamedTuple):
     """What minibatches depend on."""
 
@@ -146,6 +151,7 @@ class PyroPrograms:
     here, support_of, same_rows = staticmethod(source.here), staticmethod(support_of), staticmethod(graphs.same)
     array, looked_at, direct = staticmethod(torch.as_tensor), staticmethod(without_masked), staticmethod(Direct)
     known, values_of, divergence = staticmethod(known), staticmethod(summing.values_of), staticmethod(divergence)
+    check = staticmethod(check)
 
     def __post_init__(self) -> None:
         self.buffers = Buffers(getattr(self.modules, "places", ()))

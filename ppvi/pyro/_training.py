@@ -28,6 +28,7 @@ from ppvi.pyro._keys import Key, drawing_from, random_state, seeded, seeds
 from ppvi.pyro._memories import Memory
 from ppvi.pyro._moves import Move, moving
 from ppvi.pyro._plain import culprits_of
+from ppvi.pyro._programs import check
 from ppvi.pyro._trees import tree_leaves
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
@@ -109,7 +110,7 @@ class Trainer:
         """Values to start from, at which the leaves are put."""
         start = self._from.constrained(self.leaves)
         given = training.started_from(
-            start, self._from.constraints, params, _like, lambda x: tuple(torch.as_tensor(x).shape), _numbers
+            start, self._from.constraints, params, _like, lambda x: tuple(torch.as_tensor(x).shape), _numbers, check
         )
         for name, value in given.items():
             self.leaves[name].copy_(self._from.transforms[name].inv(value))
