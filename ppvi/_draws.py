@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from ppvi._doors import count, described, flag, function, whole
 from ppvi._ops import Array
 from ppvi._options import door
 from ppvi.engine.calls import own_options, refuse_laplace
+from ppvi.engine.data import mapped
 from ppvi.engine.gathering import Groups, Told, made_by, observed
 from ppvi.engine.handles import Handle
 from ppvi.engine.labels import Labels
@@ -20,7 +22,6 @@ from ppvi.engine.memory import LARGE
 from ppvi.engine.pieces import Wanted
 from ppvi.engine.protocol import Args, Estimator, Kwargs, Params
 from ppvi.errors import FiniteSiteError, ProgramError
-from ppvi.inference import normalize
 from ppvi.objective import Objective, estimator_of
 from ppvi.program import Program
 
@@ -132,15 +133,17 @@ def drawn(
                 f"posterior: program= must return a program to draw from, such as ppvi.marginal(q, ...), not "
                 f"{described(made)}."
             )
-        z = (made if particles == 1 else normalize(p, made, particles)).simulate()
+        z = made.simulate()
         try:
-            return {**at(p, z), "log_q": z.log_density}
+            # Weights are ratios of densities of the same sites.
+            return {**at(p, z, particles > 1), "log_q": z.log_density}
         except FiniteSiteError:
             left_out.append(True)
-            return {"sites": dict(z), "log_q": z.log_density}
+            log_p = {} if particles == 1 else {"log_p": p.log_density(z)}
+            return {"sites": dict(z), "log_q": z.log_density, **log_p}
 
-    def at(p: Handle, choices: Mapping[str, Array]) -> dict[str, Any]:
-        found = groups.told.at(p, choices)
+    def at(p: Handle, choices: Mapping[str, Array], strict: bool = False) -> dict[str, Any]:
+        found = groups.told.at(p, choices, strict)
         return found if keeps(found["log_likelihood"]) else {**found, "log_likelihood": {}}
 
     def keeps(densities: Mapping[str, Array]) -> bool:
@@ -148,7 +151,8 @@ def drawn(
         return few if log_likelihood is None else log_likelihood
 
     left_out = list[bool]()
-    found = bound.many(key, params, args, kwargs, draws, draw, particles=particles)
+    pick = None if particles == 1 else functools.partial(one_of, particles)
+    found = bound.many(key, params, args, kwargs, draws, draw, particles=particles, pick=pick)
     extra: dict[str, Any] = {}
     marginal: dict[str, np.ndarray] | None = None
     if left_out:
@@ -172,6 +176,19 @@ def drawn(
     observed(groups, bound, key, params, args, kwargs, sites)
     groups.attrs |= about(objective, bound, key) | {"particles": particles}
     return groups
+
+
+def one_of(particles: int, runs: Any, random: np.random.Generator) -> Any:
+    """One of each so many runs, by their weights w = p(z) / q(z), and any of them where all weights are zero. The density that
+    it is drawn with is p(z) over the mean of w, as that of `ppvi.normalize`, which would run the model once more."""
+    log_weight = (runs["log_p"] - runs["log_q"]).astype(float).reshape(-1, particles)
+    top = log_weight.max(1, keepdims=True)
+    scores = np.where(top > -np.inf, log_weight, 0.0) + random.gumbel(size=log_weight.shape)
+    rows = scores.argmax(1) + particles * np.arange(len(scores))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = top[:, 0] + np.log(np.exp(log_weight - top).mean(1))
+    one = mapped(runs, lambda x: x[rows])
+    return {**one, "log_q": one["log_p"] - mean}
 
 
 def about(objective: Objective, bound: Estimator, key: Any) -> dict[str, Any]:

@@ -134,9 +134,10 @@ class Told:
             plates = self.layouts[name.removesuffix("_probs")].plates
             self.layouts[name] = Layout(plates, 1)
 
-    def at(self, p: Handle, choices: Mapping[str, Array]) -> dict[str, Any]:
-        """One run of the model with these choices: its `sites`, `log_p`, and the `log_likelihood` of what is observed."""
-        run = Assess("model", p.session, choices, strict=False)
+    def at(self, p: Handle, choices: Mapping[str, Array], strict: bool = False) -> dict[str, Any]:
+        """One run of the model with these choices, which if `strict` are all its own: its `sites`, `log_p`, and the
+        `log_likelihood` of what is observed."""
+        run = Assess("model", p.session, choices, strict)
         joint = p.run(run)
         self.hear(run)
         return {

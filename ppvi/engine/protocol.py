@@ -52,6 +52,10 @@ class Start:
     """What modules keep beside parameters, where that is no part of them: how it begins."""
 
 
+Pick = Callable[[Any, np.random.Generator], Any]
+"""From runs `(n * particles, ...)` to one for each of the n, `(n, ...)`."""
+
+
 class Estimator(Protocol):
     """What an engine makes of an objective: stagings, plans and compiled functions, by the kind of call.
 
@@ -109,10 +113,12 @@ class Estimator(Protocol):
         of: Callable[..., Any],
         given: Any = None,
         particles: int = 1,
+        pick: Pick | None = None,
     ) -> Any:
         """`n` plain runs of a function of the two handles, and each of an entry of what is given: NumPy arrays with a leading
         axis. Of several parameters a list of these, compiled once and with the same random numbers. Runs of so many particles
-        each go side by side as far as there is memory for them."""
+        each go side by side as far as there is memory for them. With `pick` a particle is a run of the function, of which one
+        is picked for each of the `n`."""
         ...
 
     def completed(

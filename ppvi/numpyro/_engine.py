@@ -26,7 +26,7 @@ from ppvi.engine.memory import abreast
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.pieces import Wanted
-from ppvi.engine.protocol import Args, Kwargs, Params, Scope, Start
+from ppvi.engine.protocol import Args, Kwargs, Params, Pick, Scope, Start
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import uncollected
@@ -36,7 +36,7 @@ from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, has_gradient, names_of, refuse_without_gradient, supports_of
 from ppvi.numpyro._beginnings import first_run, look_at_data, unbegun
 from ppvi.numpyro._checking import Gradients, ValueAndGrad
-from ppvi.numpyro._compat import ClosedJaxpr, Tracer, once, transformation as transformation
+from ppvi.numpyro._compat import ClosedJaxpr, Tracer, transformation as transformation
 from ppvi.numpyro._distributions import SiteDistribution
 from ppvi.numpyro._handlers import InnerSiteError
 from ppvi.numpyro._learning import States, first_states, learners_of, value_grad_and_states
@@ -46,6 +46,7 @@ from ppvi.numpyro._numbers import drawing, like, number
 from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._orders import derivatives_of
 from ppvi.numpyro._outcomes import Tape, Taped, every_outcome
+from ppvi.numpyro._plain import Draws
 from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, known, renewed, scope_of
 from ppvi.numpyro._reading import Reading, called, parted
 from ppvi.numpyro._stage import read
@@ -172,25 +173,26 @@ class Estimator:
         return gone_through(tape, every_outcome(tape, plan, params, arrays))
 
     def many(
-        self, key: Any, params: Any, args: Args, kwargs: Kwargs, n: int, of: Any, given: Any = None, particles: int = 1
+        self,
+        key: Any,
+        params: Any,
+        args: Args,
+        kwargs: Kwargs,
+        n: int,
+        of: Any,
+        given: Any = None,
+        particles: int = 1,
+        pick: Pick | None = None,
     ) -> Any:
-        @functools.partial(jax.jit, static_argnums=4, compiler_options=once())
-        def runs(key: jax.Array, given: Any, params: Params, arrays: list[Any], structure: Structure) -> Any:
-            one, each = functools.partial(run, params, arrays, structure), (jax.random.split(key, n), given)
-            return jax.vmap(one)(each) if side_by_side == n else jax.lax.map(one, each, batch_size=side_by_side)
-
-        def run(params: Params, arrays: list[Any], structure: Structure, one: tuple[jax.Array, Any]) -> Any:
-            key, given = one
-            args, kwargs = structure.joined(arrays)
-            learnt = self._modules.last_of(arrays)
+        def run(params: Params, arrays: list[Any], structure: Structure, key: jax.Array, given: Any) -> Any:
+            (args, kwargs), learnt = structure.joined(arrays), self._modules.last_of(arrays)
             session = self.session(scope_of(key, plain=True), params, learnt, plate_rows=Whole())
             with handles(self.formula, session, args, kwargs) as (p, q), session.within(**renewed(session.scope, key)):
                 return of(p, q) if given is None else of(p, q, given)
 
         several = params if isinstance(params, list) else [params]
-        side_by_side = abreast(n, particles, several[0], args, kwargs)
-        each = functools.partial(runs, as_key(key), given)
-        found = [jax.device_get(self._called(each, x, args, kwargs)) for x in several]
+        draws = Draws(run, as_key(key), n, given, abreast(n, particles, several[0], args, kwargs), particles, pick)
+        found = [draws.of(functools.partial(self._called, params=x, args=args, kwargs=kwargs)) for x in several]
         return found if several is params else found[0]
 
     def completed(

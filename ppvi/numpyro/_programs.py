@@ -80,6 +80,11 @@ def check(constraint: Any, value: Any) -> Any:
     return constraint.check(whole)
 
 
+def generator(key: jax.Array) -> np.random.Generator:
+    """What NumPy draws with, by a key."""
+    return np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
+
+
 def body_key(key: jax.Array) -> jax.Array:
     """The key of what an objective draws in bodies of its own."""
     return jax.random.fold_in(as_key(key), zlib.crc32(b"bodies"))

@@ -24,7 +24,7 @@ from ppvi.engine.formula import Formula
 from ppvi.engine.gaps import refuse_gaps
 from ppvi.engine.outcomes import Outcomes, gone_through
 from ppvi.engine.pieces import Wanted
-from ppvi.engine.protocol import Args, Kwargs, Params, Seen, Start as AnyStart
+from ppvi.engine.protocol import Args, Kwargs, Params, Pick, Seen, Start as AnyStart
 from ppvi.engine.proving import Staged, refuse_constant, warn_of_bias, warn_of_motionless
 from ppvi.engine.sessions import Session
 from ppvi.engine.stagings import Stagings
@@ -50,7 +50,7 @@ from ppvi.pyro._located import Numbers
 from ppvi.pyro._ops import OPS
 from ppvi.pyro._outcomes import Tape, Taped, every_outcome
 from ppvi.pyro._plain import completed, culprits_of, many
-from ppvi.pyro._programs import STAGED, PyroPrograms, known, scope_of
+from ppvi.pyro._programs import STAGED, PyroPrograms, known, scope_of, transformation as transformation
 from ppvi.pyro._refused import refuse_hooks
 from ppvi.pyro._regions import support_of
 from ppvi.pyro._replay import Replay
@@ -230,18 +230,28 @@ class Estimator:
         return value, dict(zip(leaves, grads, strict=True)), states
 
     def many(
-        self, key: Key, params: Any, args: Args, kwargs: Kwargs, n: int, of: Any, given: Any = None, particles: int = 1
+        self,
+        key: Key,
+        params: Any,
+        args: Args,
+        kwargs: Kwargs,
+        n: int,
+        of: Any,
+        given: Any = None,
+        particles: int = 1,
+        pick: Pick | None = None,
     ) -> Any:
-        if isinstance(params, list):
-            return [self.many(key, each, args, kwargs, n, of, given, particles) for each in params]
-        options = n, of, given, particles
-        return many(self.formula, self.modules, key, checked(params), self.arguments(args, kwargs), *options)
+        several = params if isinstance(params, list) else [params]
+        asked = self.arguments(args, kwargs), n, of, given, particles, pick
+        found = [many(self.formula, self.modules, key, checked(x), *asked) for x in several]
+        return found if several is params else found[0]
 
     def completed(
         self, key: Key, params: Params, args: Args, kwargs: Kwargs, n: int, choices: Mapping[str, Any], wanted: Wanted
     ) -> Completed:
-        given = checked(params), self.arguments(args, kwargs)
-        return completed(self.formula, self.modules, key, *given, choices, wanted)
+        return completed(
+            self.formula, self.modules, key, checked(params), self.arguments(args, kwargs), choices, wanted
+        )
 
     def in_format(self, x: Any, dtype: str) -> torch.Tensor:
         return torch.as_tensor(x).to(getattr(torch, dtype))
@@ -385,8 +395,3 @@ class Estimator:
 
 def _like(x: np.ndarray, other: torch.Tensor | None = None) -> torch.Tensor:
     return torch.as_tensor(x) if other is None else torch.as_tensor(x, dtype=other.dtype, device=other.device)
-
-
-def transformation() -> str | None:
-    """What is around that is being traced or vectorised by PyTorch, if anything is."""
-    return "torch.vmap, torch.func or torch.compile" if level() or torch.compiler.is_compiling() else None

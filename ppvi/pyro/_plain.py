@@ -15,7 +15,7 @@ from ppvi.engine.formula import Formula
 from ppvi.engine.memory import abreast
 from ppvi.engine.minibatches import Whole
 from ppvi.engine.pieces import Staged, Wanted
-from ppvi.engine.protocol import Params
+from ppvi.engine.protocol import Params, Pick
 from ppvi.engine.sessions import Session
 from ppvi.engine.summed import Alternatives, Completed, alternatives_of, log_sum
 from ppvi.engine.unstaged import ONE_BY_ONE, culprits
@@ -40,10 +40,11 @@ def many(
     n: int,
     function: Callable[..., Any],
     given: Any,
-    particles: int,
+    particles: int = 1,
+    pick: Pick | None = None,
 ) -> Any:
     """`n` runs of a function of the two handles, and each of an entry of what is given: vectorised, as many at a time as
-    there is memory for, or one by one where a program reads what it draws."""
+    there is memory for, or one by one where a program reads what it draws. With `pick` one of so many particles is picked."""
     side_by_side = abreast(n, particles, params, arguments.tensors)
 
     def run(n: int, given: Any, vectorised: bool) -> Any:
@@ -68,7 +69,7 @@ def many(
             return stacked(*shared([function(p, q) for _ in range(n)]))
 
     def part(begin: int) -> Any:
-        size = min(side_by_side, n - begin)
+        size = min(side_by_side, n - begin) * (1 if pick is None else particles)
         some = tree_map(lambda x: x[begin : begin + size], given)
         try:
             found = run(size, some, vectorised=True)
@@ -76,7 +77,8 @@ def many(
             if what_prevents(error) is None:
                 raise
             found = run(size, some, vectorised=False)
-        return tree_map(lambda x: x.detach().cpu().numpy(), found)
+        arrays = tree_map(lambda x: x.detach().cpu().numpy(), found)
+        return arrays if pick is None else pick(arrays, np.random.default_rng(int(torch.randint(2**63 - 1, ()))))
 
     with seeded(key):
         parts = [part(begin) for begin in range(0, n, side_by_side)]

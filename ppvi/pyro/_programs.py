@@ -64,6 +64,11 @@ def known(x: Any) -> np.ndarray | None:
     return (tensor.float() if has_other_floats else tensor).cpu().numpy()
 
 
+def transformation() -> str | None:
+    """What is around that is being traced or vectorised by PyTorch, if anything is."""
+    return "torch.vmap, torch.func or torch.compile" if level() or torch.compiler.is_compiling() else None
+
+
 def check(constraint: Any, value: Any) -> Any:
     """Where a constraint holds."""
     return constraint.check(value)
