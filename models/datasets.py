@@ -321,3 +321,30 @@ def ratings_by_taste(users: int, items: int, tastes: int = 5, each: int = 30, se
     chances = (0.9 * loved[rng.integers(0, tastes, (users, 2))].mean(1)) + 0.1 / items
     item = np.concatenate([rng.choice(items, each, replace=False, p=p) for p in chances])
     return Ratings(np.repeat(np.arange(users), each), item, np.full(users * each, 5.0))
+
+
+FACTORS = ("x", "y", "size", "angle")
+"""What an ellipse is made of."""
+
+
+def ellipses(n: int, seed: int = 0, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """White ellipses, twice as long as wide, `(n, side * side)` of zeros and ones, and their factors, `(n, 4)`, which are
+    independent and uniform: place of the centre and length in parts of the side, and angle within 45 degrees of level.
+    """
+    rng = np.random.default_rng(seed)
+    factors = rng.uniform([0.3, 0.3, 0.12, -np.pi / 4], [0.7, 0.7, 0.25, np.pi / 4], (n, 4))
+    x, y, size, angle = factors.T[..., None]
+    down, right = (np.indices((side, side)).reshape(2, -1) + 0.5) / side
+    along = (right - x) * np.cos(angle) + (down - y) * np.sin(angle)
+    across = (down - y) * np.cos(angle) - (right - x) * np.sin(angle)
+    return ((along**2 + 4 * across**2) < size**2).astype(np.float32), factors.astype(np.float32)
+
+
+def curved(n: int, factors: int, outputs: int = 40, noise: float = 0.1, seed: int = 0) -> np.ndarray:
+    """Points of a curved surface with so many dimensions, `(n, outputs)`, and noise about it. The surface is the same for all
+    seeds: a network with a hidden layer of 64 units, of Gaussian factors that all count alike.
+    """
+    fixed, rng = np.random.default_rng(factors), np.random.default_rng(seed)
+    inward, outward = fixed.normal(size=(factors, 64)) / np.sqrt(factors), fixed.normal(size=(64, outputs)) / 8
+    drawn = np.tanh(1.5 * rng.normal(size=(n, factors)) @ inward) @ outward
+    return (drawn + noise * rng.normal(size=(n, outputs))).astype(np.float32)
