@@ -23,3 +23,42 @@ def by_datum(estimate: Callable[..., Any]) -> Callable[[jax.Array, Any, Any], np
         return jax.lax.map(lambda each: estimate(each[0], params, each[1][None]), (keys, x))
 
     return lambda key, params, x: np.asarray(one_by_one(key, params, jnp.asarray(x)), np.float64)
+
+
+def mutual_informations(codes: Any, factors: Any, bins: int = 20) -> np.ndarray:
+    """Of each code with each factor, `(codes, factors)` in nats, in bins of equal width; of arrays `(n, k)`."""
+    codes, factors = (np.stack([_binned(x, bins) for x in np.asarray(each).T]) for each in (codes, factors))
+    return np.array([[_information(code, factor, bins) for factor in factors] for code in codes])
+
+
+def mig(codes: Any, factors: Any, bins: int = 20) -> float:
+    """Mutual information gap: by how much the code that says most of a factor is ahead of the next, in parts of the factor's
+    entropy; the mean over factors. Chen, Li, Grosse and Duvenaud, "Isolating sources of disentanglement", NeurIPS 2018.
+    """
+    entropies = np.diagonal(mutual_informations(factors, factors, bins))
+    return _gap(mutual_informations(codes, factors, bins) / entropies)
+
+
+def sap(codes: Any, factors: Any) -> float:
+    """Separated attribute predictability: by how much the code that predicts a factor best, linearly, is ahead of the next, as
+    R squared; the mean over factors. Kumar, Sattigeri and Balakrishnan, ICLR 2018.
+    """
+    joined = np.corrcoef(np.hstack([codes, factors]), rowvar=False)
+    return _gap(joined[: np.shape(codes)[1], np.shape(codes)[1] :] ** 2)
+
+
+def _gap(scores: np.ndarray) -> float:
+    ordered = np.sort(scores, axis=0)
+    return float((ordered[-1] - ordered[-2]).mean())
+
+
+def _binned(x: np.ndarray, bins: int) -> np.ndarray:
+    edges = np.linspace(x.min(), x.max(), bins + 1)[1:-1]
+    return np.digitize(x, edges)
+
+
+def _information(a: np.ndarray, b: np.ndarray, bins: int) -> float:
+    joint = np.bincount(a * bins + b, minlength=bins * bins).reshape(bins, bins) / len(a)
+    apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    some = joint > 0
+    return float((joint[some] * np.log(joint[some] / apart[some])).sum())

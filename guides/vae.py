@@ -19,3 +19,4 @@ def guide(x, batch=None, latent=LATENT, hidden=(HIDDEN, HIDDEN)):
     with numpyro.plate("images", len(x), subsample_size=batch) as rows:
         loc, scale = encode(weights, x[rows])
         numpyro.sample("z", dist.Normal(loc, scale).to_event(1))
+    return loc, scale

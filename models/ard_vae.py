@@ -1,0 +1,38 @@
+"""An autoencoder whose prior has a width of its own for every latent dimension, which the data decide.
+
+    alpha_l ~ Gamma(a_0, b_0)    z_il ~ N(0, 1 / alpha_l)    x_i ~ N(decode(z_i), noise^2)
+
+The Gamma distribution is conjugate: given the squares of n points that the encoder drew for data, alpha_l is Gamma(a, b_l) with
+a = a_0 + n / 2 and b_l = b_0 + sum_i z_il^2 / 2, and a new point, alpha integrated out, has a Student distribution with 2a
+degrees of freedom and the scale sqrt(b_l / a). This is the prior that the model draws from.
+Saha, Joshi and Whitaker, "ARD-VAE: a statistical formulation to find the relevant latent dimensions of variational
+autoencoders", 2025.
+"""
+
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+
+from models.networks import glorot, perceptron
+
+HIDDEN = 100
+A0, B0 = 1e-3, 1e-3
+
+
+def updated(squares, n):
+    """The Gamma distribution of precisions given the sums of squares of n points: `a` and `b`."""
+    return A0 + n / 2, B0 + squares / 2
+
+
+def given(a, b):
+    """The distribution of a new point."""
+    return dist.StudentT(2 * a, 0.0, jnp.sqrt(b / a)).to_event(1)
+
+
+def model(x, batch, prior):
+    """Of data `(n, outputs)`; `prior` is a distribution of points."""
+    weights = numpyro.param("decoder", lambda key: glorot(key, *prior.event_shape, HIDDEN, x.shape[1]))
+    noise = numpyro.param("noise", 0.5, constraint=dist.constraints.positive)
+    with numpyro.plate("data", len(x), subsample_size=batch) as rows:
+        z = numpyro.sample("z", prior)
+        numpyro.sample("x", dist.Normal(perceptron(weights, z), noise).to_event(1), obs=x[rows])
