@@ -62,3 +62,22 @@ def _information(a: np.ndarray, b: np.ndarray, bins: int) -> float:
     apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     some = joint > 0
     return float((joint[some] * np.log(joint[some] / apart[some])).sum())
+
+
+def gradient_moments(bound: Any, n: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Takes key, parameters and data to mean and variance of n estimates of an objective's gradient, `(parameters,)` each."""
+
+    @jax.jit
+    def moments(key: jax.Array, params: Any, *data: Any) -> tuple[jax.Array, jax.Array]:
+        def one(key: jax.Array) -> jax.Array:
+            grad = bound.value_and_grad(key, params, *data)[1]
+            return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(grad)])
+
+        each = jax.lax.map(one, jax.random.split(key, n))
+        return each.mean(0), each.var(0, ddof=1)
+
+    def found(key: jax.Array, params: Any, *data: Any) -> tuple[np.ndarray, np.ndarray]:
+        mean, variance = moments(key, params, *data)
+        return np.asarray(mean, np.float64), np.asarray(variance, np.float64)
+
+    return found

@@ -408,3 +408,44 @@ def halved(images: np.ndarray) -> np.ndarray:
     n, side, _ = images.shape
     small = images.reshape(n, side // 2, 2, side // 2, 2).mean((2, 4)).reshape(n, -1)
     return (small / 255).astype(np.float32)
+
+
+def turned(kind: str, n: int, seed: int = 0, side: int = 12, apart: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of a thing in all its positions: `(n, pixels)` of 0 to about 1, and of each another, so far `apart`.
+
+    **Arguments**
+
+    - `kind`: "circle", spots that shift along a strip which closes; "torus", the same in both directions; "sphere", a lamp on a
+      ball that turns, seen from in front and from behind, side by side; "rotations", two lamps, of which one is brighter.
+    """
+    rng, thing = np.random.default_rng(seed), np.random.default_rng(7)
+    spots, weight = thing.uniform(-1, 1, (5, 3)), np.array([1.0, 0.7, 0.4, 0.9, 0.6])
+    grid = (np.arange(side) + 0.5) / side * 2 - 1
+
+    def picture(
+        x: np.ndarray, y: np.ndarray, weight: np.ndarray, width: float, gap: Callable = np.subtract
+    ) -> np.ndarray:
+        down, along = (np.exp(-(gap(grid, at[..., None]) ** 2) / (2 * width**2)) for at in (y, x))
+        return np.einsum("ns,nsi,nsj->nij", weight, down, along).reshape(n, -1)
+
+    if kind in ("circle", "torus"):
+
+        def shifted(shift: np.ndarray) -> np.ndarray:
+            x, y = (spots[None, :, i] + shift[:, None, i] / np.pi for i in (0, 1))
+            return picture(x, y, np.tile(weight, (n, 1)), 0.35, lambda a, b: (a - b + 1) % 2 - 1)
+
+        shift = rng.uniform(-np.pi, np.pi, (n, 2)) * ([1, 0] if kind == "circle" else [1, 1])
+        way = rng.normal(size=(n, 2)) * ([1, 0] if kind == "circle" else [1, 1])
+        return shifted(shift), shifted(shift + apart * way / np.linalg.norm(way, axis=1, keepdims=True))
+
+    def seen(pose: np.ndarray) -> np.ndarray:
+        at = pose.swapaxes(1, 2)[:, : 1 if kind == "sphere" else 2]
+        front = weight[: at.shape[1]] / (1 + np.exp(-4 * at[..., 2]))
+        views = (front, at[..., 0]), (weight[: at.shape[1]] - front, -at[..., 0])
+        return np.concatenate([picture(x, at[..., 1], shown, 0.35) for shown, x in views], 1)
+
+    from scipy.spatial.transform import Rotation
+
+    pose, way = Rotation.random(n, rng), rng.normal(size=(n, 3)) * ([1, 1, 1] if kind == "rotations" else [0, 1, 1])
+    small = Rotation.from_rotvec(apart * way / np.linalg.norm(way, axis=1, keepdims=True))
+    return seen(pose.as_matrix()), seen((pose * small).as_matrix())

@@ -17,7 +17,7 @@ from ppvi.analysis.inlined import Flat, Step, flatten
 from ppvi.analysis.ranges import pole_of
 from ppvi.compiler.plan import Plan
 from ppvi.ir import Atom, Constant, Density, Equation, Estimate, Program, Smoothness, Var, is_float
-from ppvi.proofs.findings import Finding, Rule, Severity, StaticReport, in_order, unless
+from ppvi.proofs.findings import UNBIASED_INSTEAD, Finding, Rule, Severity, StaticReport, in_order, unless
 from ppvi.proofs.linearity import misused
 from ppvi.proofs.masses import possible
 from ppvi.proofs.numbers import Numbers
@@ -322,8 +322,7 @@ class Rules:
             strategy, site = choice.strategy, choice.info
             named = f"site {site.name!r}", str(strategy), site.where
             if not strategy.unbiased:
-                remedy = "Take one that is unbiased, such as LeaveOneOut() or DisARM()."
-                yield Finding("biased", "strategy", *named, "the strategy is biased by design.", remedy)
+                yield Finding("biased", "strategy", *named, "the strategy is biased by design.", UNBIASED_INSTEAD)
             if strategy.assumes:
                 yield Finding("note", "assumption", *named, f"assumed: {strategy.assumes}")
 

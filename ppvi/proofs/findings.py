@@ -13,6 +13,12 @@ Rule = Literal[
     "tails", "probability zero", "pole", "not finite", "assumption", "no graph",
 ]  # fmt: skip
 
+UNBIASED_INSTEAD = (
+    "Take one that is unbiased, such as LeaveOneOut() for any site, Reparam() for one that is reparameterised, or DisARM() for "
+    "a finite one."
+)
+"""What to do about a strategy that is biased by design, which may be the user's own, of a site of any kind."""
+
 
 @dataclass(frozen=True)
 class Finding:

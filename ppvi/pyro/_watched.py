@@ -16,7 +16,7 @@ from ppvi.engine.sites import Drawn, Place, Site
 from ppvi.errors import PpviError
 from ppvi.ir import Origin
 from ppvi.proofs.explain import Explanation, SiteReport
-from ppvi.proofs.findings import Finding, StaticReport, in_order
+from ppvi.proofs.findings import UNBIASED_INSTEAD, Finding, StaticReport, in_order
 from ppvi.pyro._buffers import writing
 from ppvi.pyro._compat import disable_current_modes
 from ppvi.pyro._keys import STAGING, seeded
@@ -209,9 +209,8 @@ def _static(replay: Replay, seen: Sequence[Seen], why: str) -> StaticReport:
 def _findings(seen: Seen) -> Iterator[Finding]:
     at, strategy = seen.at, seen.strategy
     if not strategy.unbiased:
-        remedy = "Take one that is unbiased, such as LeaveOneOut() or DisARM()."
         why = "the strategy is biased by design."
-        yield Finding("biased", "strategy", f"site {at.name!r}", str(strategy), at.where, why, remedy)
+        yield Finding("biased", "strategy", f"site {at.name!r}", str(strategy), at.where, why, UNBIASED_INSTEAD)
     if strategy.route == "path" and seen.outside is not None:
         why = f"the log density is -inf at some of its draws, where the objective may jump, which {strategy} does not see."
         remedy = (

@@ -160,6 +160,21 @@ def test_biased_by_design():
     assert report.biased_by == ("static", "statistical")
 
 
+def test_a_biased_strategy_of_the_users_is_told_what_fits_its_site():
+    """Not of finite sites alone, where the site is none."""
+
+    class Placed(ppvi.Reparam):
+        unbiased = False
+
+    def guide():
+        numpyro.sample("z", dist.Normal(numpyro.param("m", 0.0), 1.0))
+
+    bound = vi.objective(lambda p, q: q.simulate()["z"] ** 2, nothing, guide, strategies={"z": Placed()})
+    (finding,) = bound.prove(bound.init(KEY)).findings
+    assert finding.rule == "strategy"
+    assert "Reparam()" in finding.remedy
+
+
 @pytest.mark.slow
 def test_budget_too_small():
     """What could have been seen is said, and shrinks with the budget, where draws have to decide: outcomes are infinitely many."""

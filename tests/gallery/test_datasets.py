@@ -128,3 +128,14 @@ def test_movielens():
     assert len(ratings.stars) == 100_836
     assert (ratings.user.max(), ratings.item.max()) == (609, 9723)
     assert set(ratings.stars) == set(np.arange(0.5, 5.5, 0.5))
+
+
+@pytest.mark.parametrize(("kind", "turn"), [("circle", True), ("torus", False), ("sphere", True), ("rotations", True)])
+def test_things_that_turn_come_back(kind, turn):
+    """By a whole turn to the same picture; by a small one to another, the nearer the smaller the turn."""
+    (one, near), (_, nearer), (_, back) = (datasets.turned(kind, 20, apart=by) for by in (0.1, 0.05, 2 * np.pi))
+    far, less = (np.linalg.norm(other - one, axis=1) for other in (near, nearer))
+    assert (far > 0.02).all()
+    np.testing.assert_allclose(far / less, 2, rtol=0.1)
+    if turn:
+        np.testing.assert_allclose(back, one, atol=1e-6)

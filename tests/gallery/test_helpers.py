@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 import gallery
 import ppvi.numpyro as vi
-from gallery.evaluation import by_datum
+from gallery.evaluation import by_datum, gradient_moments
 from gallery.table import entry_of, row
 from models.networks import glorot, perceptron
 from models.networks_pyro import perceptron as torch_perceptron, take_over
@@ -84,3 +84,15 @@ def test_networks_of_both_libraries_are_the_same():
     take_over(module, weights)
     x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     np.testing.assert_allclose(module(torch.tensor(x)).detach(), perceptron(weights, x), rtol=1e-5, atol=1e-6)
+
+
+def test_moments_of_a_gradient():
+    """d (m + e)^2 / dm is 2 (m + e): mean 2 m, variance 4."""
+
+    def guide():
+        numpyro.sample("z", dist.Normal(numpyro.param("m", 3.0), 1.0))
+
+    bound = vi.objective(lambda p, q: q.simulate()["z"] ** 2, lambda: None, guide)
+    mean, variance = gradient_moments(bound, 10_000)(jax.random.key(0), {"m": jnp.array(3.0)})
+    np.testing.assert_allclose(mean, [6], atol=5 * 2 / 100)
+    np.testing.assert_allclose(variance, [4], atol=5 * 4 * np.sqrt(2) / 100)
