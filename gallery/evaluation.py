@@ -23,3 +23,8 @@ def by_datum(estimate: Callable[..., Any]) -> Callable[[jax.Array, Any, Any], np
         return jax.lax.map(lambda each: estimate(each[0], params, each[1][None]), (keys, x))
 
     return lambda key, params, x: np.asarray(one_by_one(key, params, jnp.asarray(x)), np.float64)
+
+
+def nearest_label(images: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """The label of the nearest of some images `(m, pixel)`, for each of new ones `(..., pixel)`."""
+    return labels[np.argmin((images**2).sum(1) - 2 * np.asarray(new) @ images.T, -1)]

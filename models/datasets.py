@@ -321,3 +321,17 @@ def ratings_by_taste(users: int, items: int, tastes: int = 5, each: int = 30, se
     chances = (0.9 * loved[rng.integers(0, tastes, (users, 2))].mean(1)) + 0.1 / items
     item = np.concatenate([rng.choice(items, each, replace=False, p=p) for p in chances])
     return Ratings(np.repeat(np.arange(users), each), item, np.full(users * each, 5.0))
+
+
+def half_size(images: np.ndarray) -> np.ndarray:
+    """Every other row and column, in black and white: `(n, 196)` of zeros and ones of `(n, 28, 28)` of 0 to 255."""
+    return (images[:, ::2, ::2] > 127).reshape(len(images), -1).astype(np.float32)
+
+
+def of_one_class(
+    rng: np.random.Generator, images: np.ndarray, labels: np.ndarray, views: int, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tuples of different images of a class, `(view, n, pixel)`, and which class each tuple is of."""
+    classes = rng.integers(0, labels.max() + 1, n)
+    rows = np.stack([rng.choice(np.flatnonzero(labels == each), views) for each in classes], 1)
+    return images[rows], classes
