@@ -81,3 +81,8 @@ def gradient_moments(bound: Any, n: int) -> Callable[..., tuple[np.ndarray, np.n
         return np.asarray(mean, np.float64), np.asarray(variance, np.float64)
 
     return found
+
+
+def nearest_label(images: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """The label of the nearest of some images `(m, pixel)`, for each of new ones `(..., pixel)`."""
+    return labels[np.argmin((images**2).sum(1) - 2 * np.asarray(new) @ images.T, -1)]

@@ -449,3 +449,17 @@ def turned(kind: str, n: int, seed: int = 0, side: int = 12, apart: float = 0.0)
     pose, way = Rotation.random(n, rng), rng.normal(size=(n, 3)) * ([1, 1, 1] if kind == "rotations" else [0, 1, 1])
     small = Rotation.from_rotvec(apart * way / np.linalg.norm(way, axis=1, keepdims=True))
     return seen(pose.as_matrix()), seen((pose * small).as_matrix())
+
+
+def half_size(images: np.ndarray) -> np.ndarray:
+    """Every other row and column, in black and white: `(n, 196)` of zeros and ones of `(n, 28, 28)` of 0 to 255."""
+    return (images[:, ::2, ::2] > 127).reshape(len(images), -1).astype(np.float32)
+
+
+def of_one_class(
+    rng: np.random.Generator, images: np.ndarray, labels: np.ndarray, views: int, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tuples of different images of a class, `(view, n, pixel)`, and which class each tuple is of."""
+    classes = rng.integers(0, labels.max() + 1, n)
+    rows = np.stack([rng.choice(np.flatnonzero(labels == each), views) for each in classes], 1)
+    return images[rows], classes
