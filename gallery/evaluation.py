@@ -86,3 +86,10 @@ def gradient_moments(bound: Any, n: int) -> Callable[..., tuple[np.ndarray, np.n
 def nearest_label(images: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarray:
     """The label of the nearest of some images `(m, pixel)`, for each of new ones `(..., pixel)`."""
     return labels[np.argmin((images**2).sum(1) - 2 * np.asarray(new) @ images.T, -1)]
+
+
+def shape_and_detail(pictures: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of pictures of 28 by 28 pixels: the means of blocks of 4 by 4, and what is left of each pixel beside these."""
+    blocks = np.asarray(pictures).reshape(-1, 7, 4, 7, 4)
+    means = blocks.mean((2, 4), keepdims=True)
+    return means.ravel(), (blocks - means).ravel()

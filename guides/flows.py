@@ -2,7 +2,8 @@
 
     z_k = layer_k(z_{k-1})    log q(z_K) = log q(z_0) - sum_k log |det d z_k / d z_{k-1}|
 
-No layer needs an inverse, since the density is asked for at draws alone. Weights of all layers are stacked along a leading
+No guide needs an inverse, since its density is asked for at draws alone; a prior that is made of inverse autoregressive
+layers (`models.vlae`) needs it where it is drawn from. Weights of all layers are stacked along a leading
 axis; beyond it they have the axes of plates, or none. Planar and radial layers are of Rezende and Mohamed, "Variational
 inference with normalizing flows", ICML 2015, inverse autoregressive ones of Kingma et al., NeurIPS 2016.
 """
@@ -45,16 +46,31 @@ def radial(weights, z):
     return moved, ((z.shape[-1] - 1) * across + away)[..., 0]
 
 
-def inverse_autoregressive(weights, z):
-    """s z + (1 - s) m, where s and m of a coordinate depend on those before it; then the coordinates in reverse order."""
+def gates(weights, z):
+    """How much of each coordinate is kept, and what it is mixed with; both depend on the coordinates before it."""
     inner, bias, outer, shift = weights
     size, units = inner.shape[-2:]
     before = 1 + jnp.arange(units) % max(size - 1, 1)
     enters, leaves = before >= 1 + jnp.arange(size)[:, None], 1 + jnp.arange(size) > before[:, None]
     hidden = jnp.tanh(jnp.einsum("...i,...ij->...j", z, inner * enters) + bias)
     out = jnp.einsum("...i,...ij->...j", hidden, outer * jnp.tile(leaves, (1, 2))) + shift
-    moved, gate = out[..., :size], sigmoid(out[..., size:] + 2.0)
+    return sigmoid(out[..., size:] + 2.0), out[..., :size]
+
+
+def inverse_autoregressive(weights, z):
+    """s z + (1 - s) m, where s and m of a coordinate depend on those before it; then the coordinates in reverse order."""
+    gate, moved = gates(weights, z)
     return (gate * z + (1 - gate) * moved)[..., ::-1], jnp.log(gate).sum(-1)
+
+
+def autoregressive(weights, y):
+    """What that layer takes to y: each pass over all coordinates finds one more of them."""
+
+    def found(_, z):
+        gate, moved = gates(weights, z)
+        return (y[..., ::-1] - (1 - gate) * moved) / gate
+
+    return jax.lax.fori_loop(0, y.shape[-1], found, y)
 
 
 class Flow(dist.transforms.ParameterFreeTransform):
@@ -74,6 +90,11 @@ class Flow(dist.transforms.ParameterFreeTransform):
             return (after, before[1] + more), None
 
         return jax.lax.scan(step, (x, jnp.zeros(x.shape[:-1])), self.weights)[0]
+
+    def _inverse(self, y):
+        if self.layer is not inverse_autoregressive:
+            raise NotImplementedError("of these layers only the inverse autoregressive ones have an inverse")
+        return jax.lax.scan(lambda y, weights: (autoregressive(weights, y), None), y, self.weights, reverse=True)[0]
 
     def log_abs_det_jacobian(self, x, y, intermediates=None):
         return self.call_with_intermediates(x)[1] if intermediates is None else intermediates

@@ -96,3 +96,17 @@ def test_moments_of_a_gradient():
     mean, variance = gradient_moments(bound, 10_000)(jax.random.key(0), {"m": jnp.array(3.0)})
     np.testing.assert_allclose(mean, [6], atol=5 * 2 / 100)
     np.testing.assert_allclose(variance, [4], atol=5 * 4 * np.sqrt(2) / 100)
+
+
+def test_a_prior_of_autoregressive_layers():
+    """Draws are points whose noise is what was drawn, and whose density is that of the noise by the Jacobian's determinant."""
+    from guides.flows import Flow, first_weights, inverse_autoregressive
+
+    weights = first_weights(inverse_autoregressive, 3, 4, (), 12, jax.random.key(0))
+    back = Flow(inverse_autoregressive, weights)
+    noise = jax.random.normal(jax.random.key(1), (5, 4))
+    points = back.inv(noise)
+    np.testing.assert_allclose(back(points), noise, rtol=1e-4, atol=1e-4)
+    prior = dist.TransformedDistribution(dist.Normal(0.0, 1.0).expand([4]).to_event(1), back.inv)
+    determinants = np.linalg.slogdet(jax.vmap(jax.jacobian(back))(points))[1]
+    np.testing.assert_allclose(prior.log_prob(points), norm.logpdf(noise).sum(1) + determinants, rtol=1e-3)
