@@ -93,3 +93,35 @@ def shape_and_detail(pictures: Any) -> tuple[np.ndarray, np.ndarray]:
     blocks = np.asarray(pictures).reshape(-1, 7, 4, 7, 4)
     means = blocks.mean((2, 4), keepdims=True)
     return means.ravel(), (blocks - means).ravel()
+
+
+def frechet_distance(drawn: Any, real: Any, directions: int = 50) -> float:
+    """Fréchet distance of two sets of rows as Gaussians, in the leading principal directions of the real ones.
+
+        |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2))
+
+    Dowson and Landau 1982; with features of a network in place of pixels it is the FID of Heusel et al. 2017.
+    """
+    a, b = (np.asarray(rows, np.float64).reshape(len(rows), -1) for rows in (drawn, real))
+    axes = np.linalg.eigh(np.cov(b.T))[1][:, -directions:]
+    means, covariances = zip(*(((x @ axes).mean(0), np.cov((x @ axes).T)) for x in (a, b)), strict=True)
+    product = np.linalg.eigvals(covariances[0] @ covariances[1])
+    cross = np.sqrt(np.maximum(product.real, 0)).sum()
+    return float(((means[0] - means[1]) ** 2).sum() + sum(map(np.trace, covariances)) - 2 * cross)
+
+
+def reliability(probabilities: np.ndarray, answer: Any, bins: int = 15) -> tuple[np.ndarray, ...]:
+    """Of bins by the probability of what is predicted: shares of the rows, mean probabilities there, shares that are right."""
+    sure, right = probabilities.max(1), probabilities.argmax(1) == np.asarray(answer)
+    which = np.minimum((bins * sure).astype(int), bins - 1)
+    count = np.bincount(which, minlength=bins)
+    means = [np.bincount(which, each, bins) / np.maximum(count, 1) for each in (sure, right)]
+    return count / len(sure), *means
+
+
+def classified(probabilities: np.ndarray, answer: Any) -> tuple[float, float, float]:
+    """Error in percent, negative log-likelihood, expected calibration error in percent, of probabilities `(n, classes)`."""
+    share, sure, right = reliability(probabilities, answer)
+    likelihood = np.log(np.maximum(probabilities[np.arange(len(probabilities)), np.asarray(answer)], 1e-30)).mean()
+    wrong = np.mean(probabilities.argmax(1) != np.asarray(answer))
+    return float(100 * wrong), float(-likelihood), float(100 * np.sum(share * np.abs(sure - right)))

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 import gallery
 import ppvi.numpyro as vi
-from gallery.evaluation import by_datum, gradient_moments
+from gallery.evaluation import by_datum, classified, frechet_distance, gradient_moments, reliability
 from gallery.table import entry_of, row
 from models.networks import glorot, perceptron
 from models.networks_pyro import perceptron as torch_perceptron, take_over
@@ -110,3 +110,24 @@ def test_a_prior_of_autoregressive_layers():
     prior = dist.TransformedDistribution(dist.Normal(0.0, 1.0).expand([4]).to_event(1), back.inv)
     determinants = np.linalg.slogdet(jax.vmap(jax.jacobian(back))(points))[1]
     np.testing.assert_allclose(prior.log_prob(points), norm.logpdf(noise).sum(1) + determinants, rtol=1e-3)
+
+
+def test_the_frechet_distance_of_gaussians():
+    """Of two sets that are one, moved and stretched along axes: the shift squared, and the differences of deviations squared."""
+    rows = np.random.default_rng(0).normal(size=(200, 3))
+    stretch, shift = np.array([1.0, 2.0, 0.5]), np.array([0.3, 0.0, -1.0])
+    rows = (rows - rows.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(rows.T))).T
+    assert abs(frechet_distance(rows, rows)) < 1e-9
+    expected = (shift**2).sum() + ((stretch - 1) ** 2).sum()
+    np.testing.assert_allclose(frechet_distance(stretch * rows + shift, rows), expected, rtol=1e-9)
+
+
+def test_error_likelihood_and_calibration_by_hand():
+    """Four rows at 0.9, three of them right, and one at 0.6, which is right."""
+    probabilities = np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]])
+    answer = np.array([0, 0, 0, 1, 1])
+    share, sure, right = reliability(probabilities, answer)
+    assert share.sum() == 1
+    np.testing.assert_allclose([sure[13], right[13]], [0.9, 0.75])
+    nll = -(3 * np.log(0.9) + np.log(0.1) + np.log(0.6)) / 5
+    np.testing.assert_allclose(classified(probabilities, answer), (20, nll, 100 * (0.8 * 0.15 + 0.2 * 0.4)))

@@ -15,6 +15,7 @@ import optax
 
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
+from gallery.evaluation import classified, reliability
 from guides.ivon import guide, points
 from models.datasets import labelled_shapes, mnist
 from models.ivon import PRECISION, layers, logits, model
@@ -106,22 +107,6 @@ def drawn(fit, name):
     return {name: jnp.asarray(posterior[name].values[0]) for name in LAYERS}
 
 
-def bins(probabilities):
-    """Of 15 bins: shares of the pictures, mean probabilities of what is predicted, shares that are right."""
-    sure, right = probabilities.max(1), probabilities.argmax(1) == answer
-    which = np.minimum((15 * sure).astype(int), 14)
-    count = np.bincount(which, minlength=15)
-    means = [np.bincount(which, each, 15) / np.maximum(count, 1) for each in (sure, right)]
-    return count / len(sure), *means
-
-
-def metrics(probabilities):
-    """Error in percent, negative log-likelihood, expected calibration error in percent."""
-    share, sure, right = bins(probabilities)
-    likelihood = np.log(np.maximum(probabilities[np.arange(len(answer)), answer], 1e-30)).mean()
-    return 100 * np.mean(probabilities.argmax(1) != answer), -likelihood, 100 * np.sum(share * np.abs(sure - right))
-
-
 # %%
 names = choose(["Adam", "IVON"], list(WAYS))
 found, curves, losses = {name: [] for name in (*names, "IVON, its mean")}, {name: [] for name in names}, {}
@@ -129,11 +114,11 @@ for seed in SEEDS:
     for name in names:
         fit = fitted(name, seed)
         probabilities = np.asarray(predicted(drawn(fit, name)), np.float64)
-        found[name].append(metrics(probabilities))
-        curves[name].append(bins(probabilities))
+        found[name].append(classified(probabilities, answer))
+        curves[name].append(reliability(probabilities, answer))
         losses[name] = fit.losses
     at_mean = {site: fit.params[f"{site}_loc"][None] for site in LAYERS}
-    found["IVON, its mean"].append(metrics(np.asarray(predicted(at_mean), np.float64)))
+    found["IVON, its mean"].append(classified(np.asarray(predicted(at_mean), np.float64), answer))
 columns = {name: np.transpose(rows) for name, rows in found.items()}
 for name, (error, nll, ece) in columns.items():
     print(f"{name:16} error {said(error)}%  NLL {said(nll, 4)}  ECE {said(ece)}%")
