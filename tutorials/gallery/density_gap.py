@@ -1,5 +1,5 @@
 # %% [markdown]
-# # DG-VAE: a latent space of sentences with neither collapse nor holes
+# # DG-VAE: a latent space of sentences that is used, and where its holes are
 #
 # A decoder that sees the words before a word can do without a latent space, and the evidence lower bound then leaves it empty:
 # every posterior is the prior. If the divergence is weighed less, posteriors are apart from one another and from the prior, and
@@ -32,7 +32,7 @@ ENTRY = Entry(
     engine="NumPyro",
     objective="likelihood - density gap of the minibatch's aggregate, on the page",
     strategies="Reparam",
-    shows="presidents' phrases: collapse by the ELBO, holes by a small beta, neither by the density gap",
+    shows="presidents' phrases: no collapse, half the gap of a small beta in each dimension, and a hole in all together",
     paper="Zhang, Bai, Lin, Wang and Rong 2022",
     link="https://arxiv.org/abs/2211.00321",
 )
@@ -125,7 +125,7 @@ for name, bound in bounds.items():
     print(f"{name:10}", ", ".join(f"{measure} {said(values, 2)}" for measure, values in by.items()), flush=True)
 
 # %%
-figure, axes = plt.subplots(1, len(fits), figsize=(10, 3.5), layout="constrained")
+figure, axes = plt.subplots(1, len(fits), figsize=(10, 3.9), layout="constrained")
 around = np.linspace(0, 2 * np.pi, 100)
 for (name, fit), axis in zip(fits.items(), axes, strict=True):
     loc, scale = map(np.asarray, encode(fit.params["encoder"], bag(new, WORDS)))
@@ -141,7 +141,13 @@ ENTRY.picture(figure)
 
 # %% [markdown]
 # ## The claim
-# CLAIM
+# The paper: with the density gap latent spaces of texts neither collapse nor have holes. Its networks are recurrent; here one
+# of the three words before sees 20,000 phrases of State of the Union addresses in 500 words, three seeds. In full the first
+# half comes out: a phrase and its point have 6.90 nats of information, all that 1,000 phrases can show, where the ELBO has
+# 0.06 ± 0.02, and a phrase is 9.4 nats likelier given its point. A beta of 0.1 has that too. The second half comes out by
+# dimension only: the gap is 0.10 ± 0.00 nats, half of that of beta (0.20 ± 0.01). In all 16 dimensions together the aggregate
+# of so many narrow posteriors is no nearer to the prior, 18.8 ± 0.2 nats (beta 15.1): the regulariser is a sum over
+# dimensions, and does not see it. The information is at its limit, so that it cannot order the two.
 #
 # What to change first: `BATCH`, whose log bounds the information that the aggregate leaves free; more draws for each phrase.
 #

@@ -167,7 +167,10 @@ ENTRY.picture(figure)
 
 # %% [markdown]
 # ## The claim
-# CLAIM
+# The paper: kinds become digits. It has convolutions and all of MNIST; here perceptrons see 20,000 digits of 14 by 14 pixels
+# for 4,000 steps, three seeds. In full the capacities do what they are for: kinds say 2.2 nats of at most 2.3, by the ELBO
+# 1.0 ± 0.1, and 46.8 ± 0.7 % of test digits are found, by the ELBO 26.1 ± 1.2 %. That is half of the claim: half of the
+# digits are not found. Summed over and relaxed (45.3 ± 4.3 %) are not told apart in accuracy; what the sum has is a proof.
 #
 # What to change first: the capacities; `GumbelSoftmax(0.67)` to `StraightThrough()` or `LeaveOneOut()`.
 #
