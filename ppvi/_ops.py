@@ -67,4 +67,4 @@ class Ops(Protocol):
 
 def as_numpy(x: Any, dtype: Any = None) -> np.ndarray:
     """A framework's array, on whatever device, as NumPy's."""
-    return np.asarray(x.detach().cpu() if hasattr(x, "cpu") else x, dtype)
+    return np.asarray(x.cpu() if hasattr(x, "cpu") else x, dtype)

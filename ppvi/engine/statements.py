@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ppvi._doors import described, whole
-from ppvi._ops import as_numpy
 from ppvi._source import Call, last_call
 from ppvi.engine.calls import uneven_arguments
 from ppvi.engine.distributions import masks
@@ -224,11 +223,12 @@ def _outside(value: Any, constraint: Any) -> Any:
 def _beyond(value: Any, constraint: Any) -> Any:
     """Where a value is beyond the bounds of its constraint, and not only by rounding."""
     constraint = getattr(constraint, "base_constraint", constraint)
-    lower, upper = (getattr(constraint, end, None) for end in ("lower_bound", "upper_bound"))
-    value = as_numpy(value) + 0.0
+    ends = (getattr(constraint, end, None) for end in ("lower_bound", "upper_bound"))
+    value, lower, upper = (x if x is None or hasattr(x, "detach") else np.asarray(x) for x in (value, *ends))
+    value = value + 0.0  # of PyTorch as it is; of JAX by NumPy, for which nothing is compiled
     beyond = value < -math.inf
-    beyond = beyond if lower is None else beyond | (value < as_numpy(lower) - ROUNDING)
-    return beyond if upper is None else beyond | (value > as_numpy(upper) + ROUNDING)
+    beyond = beyond if lower is None else beyond | (value < lower - ROUNDING)
+    return beyond if upper is None else beyond | (value > upper + ROUNDING)
 
 
 ROUNDING = 1e-5
