@@ -185,10 +185,11 @@ def one_of(particles: int, runs: Any, random: np.random.Generator) -> Any:
     top = log_weight.max(1, keepdims=True)
     scores = np.where(top > -np.inf, log_weight, 0.0) + random.gumbel(size=log_weight.shape)
     rows = scores.argmax(1) + particles * np.arange(len(scores))
+    one, some = mapped(runs, lambda x: x[rows]), top[:, 0] > -np.inf
+    top = np.where(some[:, None], top, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = top[:, 0] + np.log(np.exp(log_weight - top).mean(1))
-    one = mapped(runs, lambda x: x[rows])
-    return {**one, "log_q": one["log_p"] - mean}
+        log_q = one["log_p"] - top[:, 0] - np.log(np.exp(log_weight - top).mean(1))
+    return {**one, "log_q": np.where(some, log_q, 0.0)}
 
 
 def about(objective: Objective, bound: Estimator, key: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,7 +97,10 @@ def predicted(
             raise ProgramError("predict: params are those of a fit, from whose draws data are predicted on= others.")
         groups = Groups(Told(), Labels(dims, coords))
         groups.attrs |= about(objective, bound, key)
-        params = dict(bound.initialise(key, *args, **kwargs).params)
+        alone = bound.of(
+            replace(bound.formula, program=lambda p, q: p.simulate().log_density)
+        )  # the guide takes no part
+        params = dict(alone.initialise(key, *args, **kwargs).params)
         _from_prior(groups, objective, key, params, args, kwargs, draws)
         return groups
     groups = drawn(objective, key, params, args, kwargs, draws=draws, coords=coords, dims=dims, **options)

@@ -7,19 +7,22 @@ from typing import Any
 
 from ppvi.errors import ProgramError
 
-SILENT = frozenset("seed trace block SeedMessenger TraceMessenger BlockMessenger".split())
+TRACES = frozenset({"trace", "TraceMessenger"})
+SILENT = frozenset("seed block SeedMessenger BlockMessenger".split())
 """Classes of handlers that change nothing of what a program says."""
 
 
 def refuse_ambient(handlers: Sequence[Any]) -> None:
-    """Refuse a handler that would change what programs say, outside of all that ppvi runs; the outermost comes first."""
+    """Refuse a handler that would change what programs say, outside of all that ppvi runs; the outermost comes first. What is
+    within a trace is of a program that somebody runs, such as one of whose posterior NUTS draws, and not the caller's."""
     for handler in handlers:
         kind = type(handler)
-        if kind.__module__.startswith("ppvi."):
+        names = {cls.__name__ for cls in kind.__mro__}
+        if kind.__module__.startswith("ppvi.") or names & TRACES:
             return
-        if kind.__name__ not in SILENT:
+        if not names & SILENT:
             name = kind.__name__.removesuffix("Messenger").lower()
             raise ProgramError(
                 f"this call is within `with {name}(...)`, of which an objective's programs would not know: put it into the "
-                f"program that it is for, or around that, as in {name}(model, ...), and make the objective of what comes out."
+                f"program that it is for, or around that, as scale(model, ...) is, and make the objective of what comes out."
             )

@@ -16,6 +16,9 @@ from ppvi.engine.regions import Library, region_of
 from ppvi.engine.sites import Site
 from ppvi.errors import ProgramError
 
+ROUNDING = 1e-5
+"""By how much ends may differ that are the same."""
+
 Known = Callable[[Any], np.ndarray | None]
 """An array as NumPy's, or None where that is not known."""
 
@@ -37,8 +40,9 @@ def refuse_moved(guide: Any, site: Site, library: Library, known: Known, where: 
 
 
 def _begun(guide: Any, name: str) -> Any:
-    """The distribution that a site had in the first run of an autoguide, if that has been."""
-    run = getattr(guide, "prototype_trace", None)
+    """The distribution that a site had in the first run of an autoguide, if that has been; not of a list of guides, some of
+    whose sites may be drawn by programs of the user's."""
+    run = None if type(guide).__name__ == "AutoGuideList" else getattr(guide, "prototype_trace", None)
     sites: Mapping[str, Any] = getattr(run, "nodes", run) or {}
     return sites.get(name, {}).get("fn")
 
@@ -53,9 +57,14 @@ def _known(end: Any, known: Known) -> np.ndarray | None:
 
 
 def _agree(one: np.ndarray | None, other: np.ndarray | None) -> bool:
-    """Whether two ends are the same as far as is known. Those of other shapes are of data of other sizes, of which more is said
-    elsewhere."""
-    return one is None or other is None or one.shape != other.shape or bool((one == other).all())
+    """Whether two ends are the same as far as is known, but for rounding, which differs with the type of the data. Those of
+    other shapes are of data of other sizes, of which more is said elsewhere."""
+    return (
+        one is None
+        or other is None
+        or one.shape != other.shape
+        or np.allclose(one, other, rtol=ROUNDING, atol=ROUNDING)
+    )
 
 
 def _said(ends: list[np.ndarray | None]) -> str:

@@ -70,7 +70,7 @@ def unseen(
         refuse(session.engine, site, seen, value, role, session.here())
     if not fits(site.fn, shape):
         raise misfit(site, seen, shape, role, session.here())
-    if role == "model":
+    if role == "model" and "guide" in session.names.sites.get(site.name, {}):
         refuse_moved(guide, site, seen.library, known or session.engine.known, session.here())
     return np.zeros(tuple(site.fn.batch_shape), np.float32)
 

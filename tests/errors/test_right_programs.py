@@ -234,3 +234,73 @@ def test_fits_are_compared_with_a_single_chain_in_silence(engine, caplog):
     with on(engine):
         assert "one chain, no R-hat" in str(ppvi.compare(e.fit(), {"mean": x}))
     assert not caplog.records
+
+
+def within(e):
+    """A model whose support is that of its data, and its autoguide."""
+
+    def model(y):
+        mean = e.ppl.sample("mean", e.dist.Uniform(y.mean() - 3 * y.std(), 3.3 * y.max()))
+        with e.ppl.plate("rows", N):
+            e.ppl.sample("heights", e.dist.Normal(mean, 1.0), obs=y)
+
+    return model
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
+def test_a_support_of_the_same_data_in_another_type(engine):
+    with on(engine):
+        e = Case(engine)
+        y = e.array(np.random.default_rng(0).normal(size=N))
+        wide = np.asarray(y, np.float64) * (1 + 1e-7) if engine is NUMPYRO else y.double() * (1 + 1e-7)
+        bound = e.vi.objective(ppvi.objectives.elbo, model := within(e), e.infer.autoguide.AutoNormal(model))
+        bound.init(e.key, wide)
+        bound.init(e.key, y)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
+def test_draws_from_the_prior_know_nothing_of_an_autoguide(engine):
+    with on(engine):
+        e = Case(engine)
+        bound = e.vi.objective(ppvi.objectives.elbo, model := within(e), e.infer.autoguide.AutoNormal(model))
+        bound.init(e.key, e.y)
+        found = e.vi.predict(bound, e.key, None, e.y + 100, draws=50).prior["mean"].values
+        assert found.min() > 90
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
+def test_a_list_of_guides_has_parts_of_the_users(engine):
+    with on(engine):
+        e = Case(engine)
+
+        def model(y):
+            low = e.ppl.sample("low", e.dist.Uniform(y.min(), y.max()))
+            mean = e.ppl.sample("mean", e.dist.Normal(0.0, 1.0))
+            with e.ppl.plate("rows", N):
+                e.ppl.sample("heights", e.dist.Normal(low + mean, 1.0), obs=y)
+
+        def mine(y):
+            return {"low": e.ppl.sample("low", e.dist.Uniform(y.min(), y.max()))}
+
+        guide = e.infer.autoguide.AutoGuideList(model)
+        guide.append(e.infer.autoguide.AutoNormal(e.handlers.block(model, hide=["low"])))
+        guide.append(mine)
+        bound = e.vi.objective(ppvi.objectives.elbo, model, guide)
+        for y in (e.y, e.y + 10):
+            bound.init(e.key, y)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda e: e.name)
+def test_an_estimate_within_a_program_that_somebody_runs(engine):
+    """As NUTS and Predictive run programs, under handlers of their own."""
+    with on(engine):
+        e = Case(engine)
+        bound, seen = e.objective(), []
+
+        def outer():
+            e.ppl.sample("other", e.dist.Normal(0.0, 1.0))
+            seen.append(float(bound.estimate(e.key, e.params, e.y)))
+
+        runs = e.handlers.seed(outer, rng_seed=0) if engine is NUMPYRO else outer
+        e.handlers.trace(e.handlers.condition(runs, data={"other": e.array(1.0)})).get_trace()
+        np.testing.assert_allclose(seen, float(bound.estimate(e.key, e.params, e.y)), rtol=1e-6)
