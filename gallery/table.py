@@ -54,13 +54,14 @@ def row(entry: Entry) -> list[str]:
     run = entry.recorded
     about = [entry.family, entry.engine, entry.objective, entry.strategies, entry.shows]
     result = run.get("result", "not yet run in full")
-    return [
+    cells = [
         f"[{entry.system}]({entry.name}.py)",
         *about,
         result,
         f"[{entry.paper}]({entry.link})",
         str(run.get("seconds", "")),
     ]
+    return [cell.replace("|", "\\|") for cell in cells]  # which ends a cell otherwise, as in p(x | z)
 
 
 def render() -> str:

@@ -49,6 +49,11 @@ def test_only_a_full_run_records(tmp_path, monkeypatch, capsys):
     assert "0.5" in row(entry)
 
 
+def test_a_bar_in_a_result_ends_no_cell():
+    about = dict.fromkeys("system family engine objective strategies paper link".split(), "")
+    assert "p(x \\| z)" in row(gallery.Entry(name="none", **about, shows="p(x | z)"))
+
+
 def test_a_page_states_its_entry_in_literals(tmp_path):
     page = tmp_path / "page.py"
     page.write_text(
