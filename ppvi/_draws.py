@@ -179,9 +179,11 @@ def drawn(
 
 
 def one_of(particles: int, runs: Any, random: np.random.Generator) -> Any:
-    """One of each so many runs, by their weights w = p(z) / q(z), and any of them where all weights are zero. The density that
-    it is drawn with is p(z) over the mean of w, as that of `ppvi.normalize`, which would run the model once more."""
+    """Of every so many runs in a row one, by their weights w = p(z) / q(z), of which NaN are zero. The density that it is drawn
+    with is p(z) over the mean of w, as that of `ppvi.normalize`, which would run the model once more. Where no weight is above
+    zero it is any of them, with a log_p of -inf and a log_q of 0."""
     log_weight = (runs["log_p"] - runs["log_q"]).astype(float).reshape(-1, particles)
+    log_weight = np.where(np.isnan(log_weight), -np.inf, log_weight)
     top = log_weight.max(1, keepdims=True)
     scores = np.where(top > -np.inf, log_weight, 0.0) + random.gumbel(size=log_weight.shape)
     rows = scores.argmax(1) + particles * np.arange(len(scores))
@@ -189,7 +191,7 @@ def one_of(particles: int, runs: Any, random: np.random.Generator) -> Any:
     top = np.where(some[:, None], top, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_q = one["log_p"] - top[:, 0] - np.log(np.exp(log_weight - top).mean(1))
-    return {**one, "log_q": np.where(some, log_q, 0.0)}
+    return {**one, "log_p": np.where(some, one["log_p"], -np.inf), "log_q": np.where(some, log_q, 0.0)}
 
 
 def about(objective: Objective, bound: Estimator, key: Any) -> dict[str, Any]:

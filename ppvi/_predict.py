@@ -97,9 +97,8 @@ def predicted(
             raise ProgramError("predict: params are those of a fit, from whose draws data are predicted on= others.")
         groups = Groups(Told(), Labels(dims, coords))
         groups.attrs |= about(objective, bound, key)
-        alone = bound.of(
-            replace(bound.formula, program=lambda p, q: p.simulate().log_density)
-        )  # the guide takes no part
+        # The guide takes no part.
+        alone = bound.of(replace(bound.formula, program=lambda p, q: p.simulate().log_density))
         params = dict(alone.initialise(key, *args, **kwargs).params)
         _from_prior(groups, objective, key, params, args, kwargs, draws)
         return groups

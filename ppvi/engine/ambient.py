@@ -8,6 +8,7 @@ from typing import Any
 from ppvi.errors import ProgramError
 
 TRACES = frozenset({"trace", "TraceMessenger"})
+"""Classes of handlers by which programs are run."""
 SILENT = frozenset("seed block SeedMessenger BlockMessenger".split())
 """Classes of handlers that change nothing of what a program says."""
 

@@ -6,7 +6,7 @@ parameters or sites, its draws stay where they were, and no library looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ppvi.engine.sites import Site
 from ppvi.errors import ProgramError
 
 ROUNDING = 1e-5
-"""By how much ends may differ that are the same."""
+"""By how much ends may differ that are the same, in shares of the larger."""
 
 Known = Callable[[Any], np.ndarray | None]
 """An array as NumPy's, or None where that is not known."""
@@ -29,7 +29,8 @@ def refuse_moved(guide: Any, site: Site, library: Library, known: Known, where: 
     if begun is None or site.observed is not None:
         return
     then, now = ([_known(end, known) for end in _ends(fn, library)] for fn in (begun, site.fn))
-    if all(_agree(one, other) for one, other in zip(then, now, strict=True)):
+    rounding = ROUNDING * _size([*then, *now])
+    if all(_agree(one, other, rounding) for one, other in zip(then, now, strict=True)):
         return
     raise ProgramError(
         f"site {site.name!r} of the model at {where} has its values {_said(now)}, and {name_of(guide)} keeps to those of its "
@@ -56,15 +57,17 @@ def _known(end: Any, known: Known) -> np.ndarray | None:
     return np.asarray(end) if isinstance(end, float) else None if end is None else known(end)
 
 
-def _agree(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+def _agree(one: np.ndarray | None, other: np.ndarray | None, rounding: float) -> bool:
     """Whether two ends are the same as far as is known, but for rounding, which differs with the type of the data. Those of
     other shapes are of data of other sizes, of which more is said elsewhere."""
-    return (
-        one is None
-        or other is None
-        or one.shape != other.shape
-        or np.allclose(one, other, rtol=ROUNDING, atol=ROUNDING)
-    )
+    if one is None or other is None or one.shape != other.shape:
+        return True
+    return np.allclose(one, other, rtol=0, atol=rounding)
+
+
+def _size(ends: Iterable[np.ndarray | None]) -> float:
+    """The largest number among ends."""
+    return max((float(np.abs(x).max()) for x in ends if x is not None and x.size and np.isfinite(x).all()), default=0.0)
 
 
 def _said(ends: list[np.ndarray | None]) -> str:

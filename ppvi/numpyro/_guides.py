@@ -172,7 +172,8 @@ def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dic
             onto = dist.biject_to(site["fn"].support)
         except NotImplementedError:
             return init_to_uniform(site)  # which says of which site there is none
-        return onto(jnp.asarray(random.uniform(-2.0, 2.0, onto.inverse_shape(site["fn"].shape()))))
+        shape = (*site["kwargs"].get("sample_shape", ()), *onto.inverse_shape(site["fn"].shape()))
+        return onto(jnp.asarray(random.uniform(-2.0, 2.0, shape)))
 
     # as in the first run of an objective, whose compiled operations are other ones else
     known = jax.ensure_compile_time_eval()

@@ -241,6 +241,7 @@ class Estimator:
         particles: int = 1,
         pick: Pick | None = None,
     ) -> Any:
+        refuse_ambient(HANDLERS)
         several = params if isinstance(params, list) else [params]
         asked = self.arguments(args, kwargs), n, of, given, particles, pick
         found = [many(self.formula, self.modules, key, checked(x), *asked) for x in several]

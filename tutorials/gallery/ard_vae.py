@@ -32,7 +32,7 @@ ENTRY = Entry(
     engine="NumPyro",
     objective="elbo under a prior that encoded data decide, on the page",
     strategies="Reparam",
-    shows="the number of dimensions that data were made of, found from larger ones; then of digits",
+    shows="the number of dimensions that data were made of, found from larger ones, by the plain VAE too; not of digits",
     paper="Saha, Joshi and Whitaker 2025",
     link="https://arxiv.org/abs/2501.10901",
 )

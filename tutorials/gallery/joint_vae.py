@@ -178,13 +178,10 @@ ENTRY.picture(figure)
 
 # %%
 accuracy = {name: [run["accuracy"] for run in runs] for name, runs in found.items()}
-ENTRY.record(
-    "accuracy: " + ", ".join(f"{name} {said(values, 1)}%" for name, values in accuracy.items()),
-    seeds=SEEDS,
-    steps=STEPS,
-    found=found,
-)
+text = ", ".join(f"{name} {said(values, 1)}%" for name, values in accuracy.items())
+ENTRY.record(f"accuracy: {text}", seeds=SEEDS, steps=STEPS, found=found)
 nats = [run["kinds"] for run in found["summed over"]]
 assert all(0 < each < np.log(KINDS) for each in nats)
 if FULL:
-    assert min(nats) > 0.9 * np.log(KINDS) > max(run["kinds"] for run in found["ELBO, summed over"])
+    assert min(accuracy["summed over"]) > max(accuracy["ELBO, summed over"]) + 10
+    assert min(nats) > 0.9 * np.log(KINDS)

@@ -42,8 +42,8 @@ data = {kind: [paths(kind, ROWS, seed) for seed in SEEDS] for kind in KINDS}
 # $$\alpha \sim 2^{-\text{words}} \quad b_i \sim \text{Bernoulli}(\tfrac12) \quad z_i \sim N(0, 1) \quad
 # q = q(\alpha) \prod_i \text{Bernoulli}(b_i \mid \sigma(s_\alpha (\alpha(x_i) - c_\alpha)))\, N(z_i \mid \text{net}(x_i))$$
 #
-# The paths have three kinds of bit: which way they drift, which of two goals they go to, or how fast they are; and each has a
-# number that is nobody's bit: how they drift along the other axis, how high the goal is, in which direction they go. Programs
+# The paths have three kinds of bit: which way they drift, which of two goals they go to, or which way they turn; and each has a
+# number that is nobody's bit: how they drift along the other axis, how high the goal is, where they turn about. Programs
 # are all ways of folding one of four features over time. Which one it is, and the bits, are summed exactly.
 
 # %%
@@ -130,7 +130,7 @@ ENTRY.picture(figure)
 # places and steps, and did not find it in 1,500 steps. Where paths drift it has all bits right too. The ninth fit, the third
 # of paths that go to goals, says `last y - first y`, which is about what the point should say, while the point says the bit.
 # The network is caught there as well (56% of its bits are right). Both losses tell: 3.0 and 1.8 nats a path, and -5.6 to -5.9
-# in the four others, so that a second start, chosen by its bound, would mend it.
+# in the four others, so that a second start, chosen by its bound, might mend it.
 #
 # Each program has a decoder of its own here. With one for all of them, the bits of twenty programs at once told it nothing, it
 # learned to do without any, and no program was found: the paper, whose programs are searched for while the decoder is fixed,

@@ -32,7 +32,7 @@ ENTRY = Entry(
     engine="NumPyro",
     objective="empirical risk, information bottleneck and Bayes, as one program on the page",
     strategies="Reparam",
-    shows="one objective, three guides: calibration of a bottleneck between that of a point and of a posterior of weights",
+    shows="one objective, three guides: by its weight a bottleneck is the best or the worst calibrated",
     paper="Alemi, Morningstar, Poole, Fischer and Dillon 2020",
     link="https://arxiv.org/abs/2011.08711",
 )
