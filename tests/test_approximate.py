@@ -275,6 +275,19 @@ def weighed():
     ppl.factor("weight", -(ppl.sample("z", dist.Normal(xp.asarray(0.0), 1.0)) ** 2))
 
 
+def test_samples_of_a_shape_on_numpyro():
+    """Three numbers of one site are its `sample_shape`; each is observed once with noise 1, and has the posterior N(y / 2, 1 / 2)."""
+
+    def model(y):
+        z = ppl.sample("z", dist.Normal(0.0, 1.0), sample_shape=(3,))
+        ppl.sample("y", dist.Normal(z, 1.0).to_event(1), obs=y)
+
+    with on(NUMPYRO):
+        y = np.array([1.0, -2.0, 3.0])
+        found = ppvi.numpyro.approximate(model, jax.random.key(0), jnp.array(y)).posterior(draws=2000).posterior["z"]
+        np.testing.assert_allclose(found.values[0].mean(0), y / 2, atol=6 * np.sqrt(0.5 / 2000))
+
+
 @on_pyro_first
 def test_a_model_that_observes_nothing_is_said_to(engine):
     with on(engine), pytest.warns(UserWarning, match="observes nothing"):

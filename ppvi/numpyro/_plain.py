@@ -31,17 +31,20 @@ class Draws:
     def of(self, called: Callable[[Callable[..., Any]], Any]) -> Any:
         """The runs of what a call of parameters, arrays and structure is called with, as NumPy's arrays."""
         if self.pick is None:
-            return jax.device_get(called(functools.partial(self._runs(self.n, self.n), self.key, self.given)))
+            return jax.device_get(called(functools.partial(self._runs, self.key, self.given)))
         # All particles of a draw are kept until one is picked, so that draws come in as many calls as they have to.
-        runs, parts = self._runs(self.side_by_side, self.side_by_side * self.particles), []
+        parts = []
         for begin in range(0, self.n, self.side_by_side):
             key = jax.random.fold_in(self.key, begin) if begin else self.key
-            found = self.pick(jax.device_get(called(functools.partial(runs, key, None))), generator(key))
+            found = self.pick(jax.device_get(called(functools.partial(self._runs, key, None))), generator(key))
             parts.append(jax.tree.map(lambda x, some=self.n - begin: x[:some], found))
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
-    def _runs(self, draws: int, count: int) -> Callable[..., Any]:
-        """So many runs for so many draws, compiled once."""
+    @functools.cached_property
+    def _runs(self) -> Callable[..., Any]:
+        """The runs of one call, which is compiled once for all parameters and parts."""
+        together = self.side_by_side * self.particles
+        count, together = (self.n, self.side_by_side) if self.pick is None else (together, together)
 
         @functools.partial(jax.jit, static_argnums=4, compiler_options=once())
         def runs(key: jax.Array, given: Any, params: Any, arrays: list[Any], structure: Any) -> Any:
@@ -49,10 +52,6 @@ class Draws:
                 return self.run(params, arrays, structure, *each)
 
             each = jax.random.split(key, count), given
-            return (
-                jax.vmap(one)(each)
-                if self.side_by_side == draws
-                else jax.lax.map(one, each, batch_size=self.side_by_side)
-            )
+            return jax.vmap(one)(each) if together == count else jax.lax.map(one, each, batch_size=together)
 
         return runs

@@ -14,7 +14,9 @@ import models.eight_schools
 import models.old_faithful
 import ppvi
 import ppvi.numpyro as vi
+from ppvi._draws import one_of
 from ppvi.engine._arviz import is_data
+from ppvi.objective import estimator_of
 from ppvi.objectives import elbo
 from tests.data import arviz_data, gold_standard
 
@@ -183,6 +185,30 @@ def test_posterior_of_a_marginal_guide():
     assert abs(x.std() - SD) < 0.03
     with pytest.raises(ppvi.ProgramError, match=r"the choices have 'u', but the model has no such latent site"):
         vi.posterior(bound, KEY, {"loc": jnp.array(MEAN)}, Y, particles=2)
+
+
+def test_runs_at_several_parameters_are_compiled_once():
+    traced = []
+
+    def of(p, q):
+        traced.append(True)
+        return {"x": q.simulate()["x"]}
+
+    each = [{"loc": jnp.array(float(i)), "scale": jnp.array(1.0)} for i in range(4)]
+    found = estimator_of(vi.objective(elbo, model, guide)).many(KEY, each, (Y,), {}, 10, of)
+    assert len(traced) == 1
+    for i, at in enumerate(found):
+        np.testing.assert_allclose(at["x"] - i, found[0]["x"], atol=1e-5)
+
+
+def test_a_particle_whose_weight_is_no_number_is_never_picked():
+    """Beside one of weight zero, and one of weight 1: of three the mean is a third. Of none with a weight the draw is told so."""
+    log_p = np.array([np.nan, -np.inf, 0.0, np.nan, -np.inf, np.nan])
+    runs = {"sites": {"x": np.arange(6.0)}, "log_p": log_p, "log_q": np.zeros(6)}
+    for seed in range(20):
+        one = one_of(3, runs, np.random.default_rng(seed))
+        assert one["sites"]["x"][0] == 2.0
+        np.testing.assert_allclose(one["log_p"] - one["log_q"], [np.log(1 / 3), -np.inf])
 
 
 def test_posterior_is_arviz_data():
