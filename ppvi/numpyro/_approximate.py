@@ -25,7 +25,7 @@ from ppvi.numpyro._guides import Points, continuous, gaussian, latent, order_of,
 from ppvi.numpyro._handlers import AllRows
 from ppvi.numpyro._mcmc import looking
 from ppvi.numpyro._objective import objective
-from ppvi.numpyro._programs import as_key, known
+from ppvi.numpyro._programs import as_key, entropy, known
 from ppvi.numpyro._regions import LIBRARY
 
 
@@ -126,5 +126,5 @@ def approximate(
     key = as_key(key)
     with starting("approximate", model, known, args, kwargs):
         args, kwargs, _ = looked_at("approximate", partial(looking, key), model, args, kwargs)
-    (seed,) = np.random.SeedSequence(np.ravel(jax.random.key_data(key)).tolist()).generate_state(1)
+    (seed,) = entropy(key).generate_state(1)
     return approximated(GUIDES, model, key, args, kwargs, num_starts, num_steps, int(seed))

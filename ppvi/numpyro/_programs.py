@@ -82,7 +82,12 @@ def check(constraint: Any, value: Any) -> Any:
 
 def generator(key: jax.Array) -> np.random.Generator:
     """What NumPy draws with, by a key."""
-    return np.random.default_rng(np.ravel(jax.random.key_data(key)).tolist())
+    return np.random.default_rng(entropy(key))
+
+
+def entropy(key: jax.Array) -> np.random.SeedSequence:
+    """What NumPy seeds with, by a key."""
+    return np.random.SeedSequence(np.ravel(jax.random.key_data(key)).tolist())
 
 
 def body_key(key: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ppvi._doors import was_running
 from ppvi._source import UNKNOWN
+from ppvi.engine.ambient import refuse_ambient
 from ppvi.engine.arguments import Constants, copied
 from ppvi.engine.evaluations import evaluate
 from ppvi.engine.formula import Formula
@@ -25,7 +26,7 @@ from ppvi.engine.stagings import KINDS
 from ppvi.errors import EngineError, PpviError
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, is_array, leaf_name, part
-from ppvi.numpyro._compat import Tracer
+from ppvi.numpyro._compat import HANDLERS, Tracer
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of
 from ppvi.numpyro._world import Worlds
 
@@ -99,6 +100,7 @@ class Parted(NamedTuple):
 
 
 def parted(bound: Reading, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Parted:
+    refuse_ambient(HANDLERS)
     leaves, tree = jax.tree.flatten((args, dict(kwargs)))
     fixed, programs = bound.fixed.get(tree, frozenset()), (bound.formula.model, bound.formula.guide)
     return Parted(leaves, tree, fixed, *part(leaves, fixed, lambda i: leaf_name(programs, args, kwargs, i)))

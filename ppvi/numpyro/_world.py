@@ -11,7 +11,6 @@ import numpy as np
 from numpyro.distributions.distribution import Distribution
 from numpyro.primitives import plate
 
-from ppvi.engine.ambient import refuse_ambient
 from ppvi.engine.arguments import Constants, Sight
 from ppvi.engine.snapshots import Content
 from ppvi.engine.stagings import Stagings
@@ -19,7 +18,7 @@ from ppvi.engine.world import Rules, World
 from ppvi.errors import ProgramError
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure
-from ppvi.numpyro._compat import HANDLERS, CondIndepStackFrame, Tracer, checks_values, current_trace
+from ppvi.numpyro._compat import CondIndepStackFrame, Tracer, checks_values, current_trace
 
 RULES = Rules(
     arrays=(jax.Array,),
@@ -45,7 +44,6 @@ class Worlds:
 
     def structure(self, tree: Any, leaves: Sequence[Any], constants: Constants) -> Structure:
         """That of such arguments in the world as it is, with the modes of NumPyro."""
-        refuse_ambient(HANDLERS)
         make = functools.partial(Structure, tree, leaves, constants)
         return self.stagings.get(_kind(tree), constants, make)[1]
 
@@ -57,7 +55,6 @@ class Worlds:
             self.traced = False
 
     def look(self, constants: Constants) -> World:
-        refuse_ambient(HANDLERS)
         world = self.sight.look(constants)
         for fact in world.facts:
             if isinstance(fact.value, Content):

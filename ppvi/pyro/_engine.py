@@ -107,7 +107,6 @@ class Estimator:
 
     def first_run(self, key: Key, given: Params, args: Any, kwargs: Any) -> Start:
         """A run on tensors, which finds the parameters that are declared with a value; the others are given."""
-        refuse_ambient(HANDLERS)
         arguments = self.arguments(args, kwargs)
         self._enter(self._sight.look(arguments.constants))
         start = first_run(self.formula, self.modules, key, given, arguments)
@@ -213,6 +212,7 @@ class Estimator:
         return Replay(run, params, self.formula.strategies, self.modules, by_paths, known)
 
     def arguments(self, args: Args, kwargs: Kwargs) -> Arguments:
+        refuse_ambient(HANDLERS)
         return Arguments((self.formula.model, self.formula.guide), self._sight.look, args, kwargs)
 
     def states(self, params: Params, /, *args: Any, **kwargs: Any) -> States:
@@ -241,7 +241,6 @@ class Estimator:
         particles: int = 1,
         pick: Pick | None = None,
     ) -> Any:
-        refuse_ambient(HANDLERS)
         several = params if isinstance(params, list) else [params]
         asked = self.arguments(args, kwargs), n, of, given, particles, pick
         found = [many(self.formula, self.modules, key, checked(x), *asked) for x in several]
@@ -336,7 +335,6 @@ class Estimator:
 
     def _run_first(self, params: Params, args: Any, kwargs: Any) -> None:
         """Autoguides and lazy modules make their parameters when they first run, which must not be part of a graph."""
-        refuse_ambient(HANDLERS)
         if not self.has_run:
             self.first_run(0, params, args, kwargs)
 
