@@ -1,5 +1,4 @@
-"""The guide of the variational autoencoder, which returns what the Wasserstein distance to the prior is made of; and two
-strategies for its Gaussians, by points that are placed about their means.
+"""Two strategies for Gaussians, by points that are placed about their means, in place of draws.
 
     d E_q[f(z)] = 1 / (2 d) sum_j d (f(m + s u_j) + f(m - s u_j)) + an error
 
@@ -11,21 +10,8 @@ further such rules). Janjoš et al., "Unscented autoencoder", ICML 2023.
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-import numpyro
-import numpyro.distributions as dist
 
-from guides.vae import encode
-from models.networks import glorot
 from ppvi.strategies import Draw, Strategy
-
-
-def guide(x, batch=None, latent=8, hidden=(100,)):
-    """Returns location and scale of each image's Gaussian, `(images, latent)` both."""
-    weights = numpyro.param("encoder", lambda key: glorot(key, x.shape[1], *hidden, 2 * latent))
-    with numpyro.plate("images", len(x), subsample_size=batch) as rows:
-        loc, scale = encode(weights, x[rows])
-        numpyro.sample("z", dist.Normal(loc, scale).to_event(1))
-    return loc, scale
 
 
 @dataclass(frozen=True)

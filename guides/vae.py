@@ -15,6 +15,7 @@ def encode(weights, x):
 
 
 def guide(x, batch=None, latent=LATENT, hidden=(HIDDEN, HIDDEN)):
+    """Returns location and scale of each image's Gaussian, `(images, latent)` both."""
     weights = numpyro.param("encoder", lambda key: glorot(key, x.shape[1], *hidden, 2 * latent))
     with numpyro.plate("images", len(x), subsample_size=batch) as rows:
         loc, scale = encode(weights, x[rows])

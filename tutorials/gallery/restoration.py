@@ -19,7 +19,7 @@ import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, said, show
 from guides import vae
 from guides.restoration import guide, points
-from models.datasets import labelled_shapes, mnist
+from models.datasets import halved, labelled_shapes, mnist
 from models.restoration import DAMAGES, Prior, autoencoder, model, pictures
 from ppvi.objectives import elbo
 
@@ -38,13 +38,8 @@ SEEDS, BATCH, LATENT, NEW = range(choose(1, 3)), choose(50, 100), 16, choose(10,
 STEPS, FIT_STEPS, DRAWS = choose(100, 8000), choose(100, 1500), choose(50, 400)
 
 
-def good(images):
-    """Pictures of 14 by 14 pixels, 0 to 1."""
-    return jnp.asarray(images.reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(-1, 196) / 255, jnp.float32)
-
-
-images = good(mnist()[0] if FULL else labelled_shapes(300)[0])
-test = good((mnist("t10k")[0] if FULL else labelled_shapes(20, 1)[0])[:NEW])
+images = jnp.asarray(halved(mnist()[0] if FULL else labelled_shapes(300)[0]))
+test = jnp.asarray(halved((mnist("t10k")[0] if FULL else labelled_shapes(20, 1)[0])[:NEW]))
 
 # %% [markdown]
 # ## Model and guides

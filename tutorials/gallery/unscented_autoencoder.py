@@ -19,9 +19,8 @@ import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from gallery.evaluation import gradient_moments
-from guides import unscented_autoencoder
 from guides.unscented_autoencoder import Rotated, SigmaPoints
-from guides.vae import encode
+from guides.vae import encode, guide
 from models import vae
 from models.datasets import binary_images
 from models.networks import perceptron
@@ -40,7 +39,7 @@ ENTRY = Entry(
 )
 SEEDS, STEPS, BATCH, LATENT = range(choose(1, 3)), choose(20, 2000), choose(20, 64), choose(3, 8)
 sizes = {"latent": LATENT, "hidden": (choose(20, 100),)}
-model, guide = partial(vae.model, **sizes), partial(unscented_autoencoder.guide, **sizes)
+model, guide = partial(vae.model, **sizes), partial(guide, **sizes)
 data = binary_images(FULL, 100, test=20)
 thin = jnp.arange(784).reshape(28, 28)[::2, ::2].ravel()
 x, new = jnp.asarray(data.train)[:, thin], jnp.asarray(data.test[:: choose(1, 10)])[:, thin]
@@ -99,7 +98,7 @@ def averaged(n):
     return lambda p, q: ppvi.replicate(n, lambda: analytic_elbo(p, q)).mean()
 
 
-show(vae.model, unscented_autoencoder.guide)
+show(vae.model, guide.func)
 WAYS = {
     "1 draw": (analytic_elbo, ppvi.Reparam()),
     "16 draws": (averaged(16), ppvi.Reparam()),
