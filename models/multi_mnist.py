@@ -7,7 +7,8 @@ shapes that are drawn.
 import numpy as np
 from PIL import Image
 
-from models.datasets import held, mnist, shapes
+from models.datasets import held, mnist
+from models.generated import shapes
 
 SIZE, MOST = 50, 2
 

@@ -9,7 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
-from models import datasets
+from models import datasets, generated
 
 
 def test_content_that_is_other_is_refused():
@@ -65,7 +65,7 @@ def test_rows_of_digits_are_packed():
 
 
 def test_shapes_are_made_alike_each_time():
-    first, again = datasets.binary_shapes(5, seed=1), datasets.binary_shapes(5, seed=1)
+    first, again = generated.binary_shapes(5, seed=1), generated.binary_shapes(5, seed=1)
     np.testing.assert_array_equal(first, again)
     assert set(np.unique(first)) == {0, 1}
     assert first.shape == (5, 784)
@@ -73,7 +73,7 @@ def test_shapes_are_made_alike_each_time():
 
 def test_quick_runs_need_no_download(monkeypatch):
     monkeypatch.setenv("PPVI_DATA", "/nowhere")
-    assert [part.shape for part in datasets.binary_images(False, 6, test=4)] == [(6, 784), (4, 784), (4, 784)]
+    assert [part.shape for part in generated.binary_images(False, 6, test=4)] == [(6, 784), (4, 784), (4, 784)]
 
 
 def test_static_mnist():
@@ -112,7 +112,7 @@ def test_a_pickle_makes_nothing_but_matrices_and_lists():
 
 def test_hidden_edges():
     """Are no longer known; the other pairs are none."""
-    graph = datasets.communities(60)
+    graph = generated.communities(60)
     known, hidden, none = datasets.hide_edges(graph, seed=0)
     all_edges, apart = set(map(tuple, graph.edges)), [set(map(tuple, x)) for x in (known.edges, hidden, none)]
     assert apart[0] | apart[1] == all_edges
@@ -133,7 +133,7 @@ def test_movielens():
 @pytest.mark.parametrize(("kind", "turn"), [("circle", True), ("torus", False), ("sphere", True), ("rotations", True)])
 def test_things_that_turn_come_back(kind, turn):
     """By a whole turn to the same picture; by a small one to another, the nearer the smaller the turn."""
-    (one, near), (_, nearer), (_, back) = (datasets.turned(kind, 20, apart=by) for by in (0.1, 0.05, 2 * np.pi))
+    (one, near), (_, nearer), (_, back) = (generated.turned(kind, 20, apart=by) for by in (0.1, 0.05, 2 * np.pi))
     far, less = (np.linalg.norm(other - one, axis=1) for other in (near, nearer))
     assert (far > 0.02).all()
     np.testing.assert_allclose(far / less, 2, rtol=0.1)

@@ -21,7 +21,8 @@ from gallery import FULL, Entry, choose, said, show
 from guides.ard_vae import guide
 from guides.vae import encode
 from models.ard_vae import given, model, updated
-from models.datasets import curved, halved, mnist
+from models.datasets import halved, mnist
+from models.generated import curved
 from models.networks import perceptron
 from ppvi.objectives import elbo
 

@@ -20,7 +20,8 @@ from gallery import FULL, Entry, choose, mean_se, said, show
 from gallery.evaluation import frechet_distance
 from guides.vae import encode, guide
 from models.balanced_vae import model
-from models.datasets import mnist, shapes
+from models.datasets import mnist
+from models.generated import shapes
 from models.networks import perceptron
 from ppvi.objectives import analytic_elbo
 

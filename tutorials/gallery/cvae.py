@@ -18,7 +18,8 @@ import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.cvae import guide, nothing
 from models.cvae import model, normal, plain, prior, rest
-from models.datasets import half_size, labelled_shapes, mnist
+from models.datasets import half_size, mnist
+from models.generated import labelled_shapes
 from models.networks import perceptron
 from ppvi.objectives import elbo, iwelbo
 

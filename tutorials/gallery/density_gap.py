@@ -21,7 +21,8 @@ import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.density_gap import bag, guide
 from guides.vae import encode
-from models.datasets import addresses, phrases, said_by_topic
+from models.datasets import addresses, phrases
+from models.generated import said_by_topic
 from models.density_gap import LATENT, logits, model
 from ppvi.objectives import beta_elbo, elbo
 

@@ -18,7 +18,7 @@ import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.diffusion_vae import Brownian, encode, guide
-from models.datasets import turned
+from models.generated import turned
 from models.diffusion_vae import Manifold, model, rotations, sphere, torus
 from ppvi.objectives import elbo, iwelbo
 

@@ -20,7 +20,7 @@ import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from gallery.evaluation import mig, mutual_informations, sap
 from guides.vae import encode, guide
-from models.datasets import FACTORS, ellipses
+from models.generated import FACTORS, ellipses
 from models.networks import perceptron
 from models.vae import model
 from ppvi.objectives import beta_elbo, elbo

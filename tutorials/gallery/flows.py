@@ -19,7 +19,7 @@ from gallery import FULL, Entry, choose, mean_se, said, show
 from guides import vae_flow
 from guides.flows import Flow, first_weights, flow, guide, inverse_autoregressive, planar, radial
 from models import vae
-from models.datasets import binary_images
+from models.generated import binary_images
 from models.energies import NAMES, energies, log_normalizers, model
 from ppvi.objectives import elbo
 

@@ -17,7 +17,7 @@ import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.infovae import encode, guide
-from models.datasets import binary_images
+from models.generated import binary_images
 from models.infovae import logits, model, prior
 from ppvi.objectives import elbo, iwelbo
 

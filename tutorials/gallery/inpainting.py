@@ -23,7 +23,8 @@ from guides import vae as whole
 from guides.inpainting import guide, partial_encode
 from guides.vae import encode
 from models import vae
-from models.datasets import half_size, labelled_shapes, mnist
+from models.datasets import half_size, mnist
+from models.generated import labelled_shapes
 from models.inpainting import draws, grid, halves, judge, model
 from models.networks import perceptron
 from ppvi.objectives import elbo, iwelbo

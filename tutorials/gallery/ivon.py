@@ -17,7 +17,8 @@ import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from gallery.evaluation import classified, reliability
 from guides.ivon import guide, points
-from models.datasets import labelled_shapes, mnist
+from models.datasets import mnist
+from models.generated import labelled_shapes
 from models.ivon import PRECISION, layers, logits, model
 from ppvi.objectives import analytic_elbo, elbo
 from ppvi.optimizers import IVON

@@ -19,7 +19,7 @@ import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said
 from gallery.evaluation import by_datum
 from guides.vae import encode, guide
-from models.datasets import binary_images
+from models.generated import binary_images
 from models.vae import model
 from ppvi.objectives import elbo, iwelbo
 

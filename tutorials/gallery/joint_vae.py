@@ -20,7 +20,8 @@ import numpyro.distributions as dist
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, said, show
 from guides.joint_vae import encode, guide
-from models.datasets import halved, labelled_shapes, mnist
+from models.datasets import halved, mnist
+from models.generated import labelled_shapes
 from models.joint_vae import LATENT, model
 from models.networks import perceptron
 from ppvi.objectives import analytic_elbo

@@ -19,7 +19,8 @@ import numpyro
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.mult_vae import encode, guide
-from models.datasets import movielens_small, ratings_by_taste
+from models.datasets import movielens_small
+from models.generated import ratings_by_taste
 from models.mult_vae import model
 from models.networks import perceptron
 from ppvi.objectives import analytic_elbo, beta_elbo, elbo

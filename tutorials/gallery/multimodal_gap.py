@@ -23,7 +23,8 @@ from gallery import FULL, Entry, choose, mean_se, said, show
 from gallery.evaluation import nearest_label
 from guides.multimodal_gap import crossed, guide, product
 from models import multimodal_gap as linear
-from models.datasets import half_size, labelled_shapes, mnist, of_one_class
+from models.datasets import half_size, mnist, of_one_class
+from models.generated import labelled_shapes
 from models.multimodal_gap import model
 from ppvi.objectives import elbo
 

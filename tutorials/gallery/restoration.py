@@ -19,7 +19,8 @@ import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, said, show
 from guides import vae
 from guides.restoration import guide, points
-from models.datasets import halved, labelled_shapes, mnist
+from models.datasets import halved, mnist
+from models.generated import labelled_shapes
 from models.restoration import DAMAGES, Prior, autoencoder, model, pictures
 from ppvi.objectives import elbo
 

@@ -22,7 +22,7 @@ from gallery.evaluation import gradient_moments
 from guides.unscented_autoencoder import Rotated, SigmaPoints
 from guides.vae import encode, guide
 from models import vae
-from models.datasets import binary_images
+from models.generated import binary_images
 from models.networks import perceptron
 from ppvi.objectives import analytic_elbo, elbo, iwelbo
 

@@ -26,7 +26,7 @@ from gallery.evaluation import by_datum
 from guides import vae_pyro as pyro_guide
 from guides.vae import encode, guide
 from models import vae_pyro as pyro_model
-from models.datasets import binary_images
+from models.generated import binary_images
 from models.networks import perceptron
 from models.networks_pyro import take_over
 from models.vae import LATENT, model

@@ -21,7 +21,8 @@ from scipy.stats import rankdata
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from guides.vgae import arguments, encode, guide
-from models.datasets import communities, hide_edges, planetoid
+from models.datasets import hide_edges, planetoid
+from models.generated import communities
 from models.vgae import model
 from ppvi.objectives import analytic_elbo
 

@@ -20,7 +20,8 @@ from guides import ivon as weights_guide
 from guides.vae import encode
 from guides.vib_half_bayes import guide
 from models import ivon as weights_model
-from models.datasets import labelled_shapes, mnist
+from models.datasets import mnist
+from models.generated import labelled_shapes
 from models.networks import perceptron
 from models.vib_half_bayes import model
 from ppvi.objectives import elbo

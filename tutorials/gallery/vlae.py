@@ -21,7 +21,7 @@ from gallery.evaluation import shape_and_detail
 from guides import vae as gaussian
 from guides.vlae import guide as flow_guide
 from models import vae
-from models.datasets import binary_images
+from models.generated import binary_images
 from models.vlae import HIDDEN, LATENT, logits, model, of_noise, pictures, prior
 from ppvi.objectives import elbo
 
