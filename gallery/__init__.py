@@ -90,8 +90,13 @@ class Entry:
 
 
 def show(*programs: Callable[..., Any]) -> None:
-    """Print programs as they are written; of a program under a handler, what it handles."""
-    print("\n\n".join(inspect.getsource(getattr(program, "fn", program)).rstrip() for program in programs))
+    """Print programs as they are written; of one under a handler or with arguments filled in, the program itself."""
+    print("\n\n".join(inspect.getsource(_written(program)).rstrip() for program in programs))
+
+
+def _written(program: Any) -> Any:
+    inner = getattr(program, "fn", None) or getattr(program, "func", None)
+    return _written(inner) if inner else program
 
 
 def mean_se(values: Any) -> tuple[float, float]:

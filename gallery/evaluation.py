@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,18 +110,40 @@ def frechet_distance(drawn: Any, real: Any, directions: int = 50) -> float:
     return float(((means[0] - means[1]) ** 2).sum() + sum(map(np.trace, covariances)) - 2 * cross)
 
 
-def reliability(probabilities: np.ndarray, answer: Any, bins: int = 15) -> tuple[np.ndarray, ...]:
-    """Of bins by the probability of what is predicted: shares of the rows, mean probabilities there, shares that are right."""
+class Reliability(NamedTuple):
+    """Of bins by the probability of what is predicted."""
+
+    share: np.ndarray
+    """Of the rows, in each bin."""
+    sure: np.ndarray
+    """Mean probability of what is predicted."""
+    right: np.ndarray
+    """Share of predictions that are right."""
+
+
+def reliability(probabilities: np.ndarray, answer: Any, bins: int = 15) -> Reliability:
+    """Of probabilities `(n, classes)` and what was the case, `(n,)`."""
     sure, right = probabilities.max(1), probabilities.argmax(1) == np.asarray(answer)
     which = np.minimum((bins * sure).astype(int), bins - 1)
     count = np.bincount(which, minlength=bins)
     means = [np.bincount(which, each, bins) / np.maximum(count, 1) for each in (sure, right)]
-    return count / len(sure), *means
+    return Reliability(count / len(sure), *means)
 
 
-def classified(probabilities: np.ndarray, answer: Any) -> tuple[float, float, float]:
-    """Error in percent, negative log-likelihood, expected calibration error in percent, of probabilities `(n, classes)`."""
+class Classified(NamedTuple):
+    """How probabilities of classes did."""
+
+    error: float
+    """In percent."""
+    nll: float
+    """Negative log-likelihood of a datum, in nats."""
+    ece: float
+    """Expected calibration error, in percent."""
+
+
+def classified(probabilities: np.ndarray, answer: Any) -> Classified:
+    """Of probabilities `(n, classes)` and what was the case, `(n,)`."""
     share, sure, right = reliability(probabilities, answer)
     likelihood = np.log(np.maximum(probabilities[np.arange(len(probabilities)), np.asarray(answer)], 1e-30)).mean()
     wrong = np.mean(probabilities.argmax(1) != np.asarray(answer))
-    return float(100 * wrong), float(-likelihood), float(100 * np.sum(share * np.abs(sure - right)))
+    return Classified(float(100 * wrong), float(-likelihood), float(100 * np.sum(share * np.abs(sure - right))))

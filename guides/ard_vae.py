@@ -11,7 +11,7 @@ from models.networks import glorot
 def guide(x, batch, seen, latent):
     """Returns the data, and of those `seen` the sums of squares that points drawn for them have in the mean."""
     weights = numpyro.param("encoder", lambda key: glorot(key, x.shape[1], HIDDEN, 2 * latent))
-    with numpyro.plate("data", len(x), subsample_size=batch) as rows:
+    with numpyro.plate("images", len(x), subsample_size=batch) as rows:
         loc, scale = encode(weights, x[rows])
         numpyro.sample("z", dist.Normal(loc, scale).to_event(1))
     loc, scale = encode(weights, x[:seen])

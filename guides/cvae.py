@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpyro
 
-from models.cvae import HIDDEN, LATENT, normal
-from models.networks import glorot, perceptron
+from models.cvae import HIDDEN, LATENT
+from models.networks import glorot, normal, perceptron
 
 
 def guide(x, y, batch=None, latent=LATENT, hidden=HIDDEN):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 
-from models.networks import glorot, perceptron
+from models.networks import glorot, normal, perceptron
 from models.neurosymbolic import HIDDEN, LATENT, PROGRAMS
 
 
@@ -16,8 +16,7 @@ def read(name, path, outputs):
 
 def point(path):
     """What a network says of the points of paths."""
-    loc, log_scale = jnp.split(read("encoder", path, 2 * LATENT), 2, -1)
-    numpyro.sample("z", dist.Normal(loc, jnp.exp(log_scale)).to_event(1))
+    numpyro.sample("z", normal(read("encoder", path, 2 * LATENT)))
 
 
 def guide(path, numbers, batch=None):

@@ -6,7 +6,7 @@ Rezende and Mohamed, "Variational inference with normalizing flows", ICML 2015, 
 import jax.numpy as jnp
 import numpyro
 
-from guides.flows import flow, planar
+from models.flows import flow, planar
 from models.networks import glorot, perceptron
 from models.vae import HIDDEN, LATENT, PIXELS
 

@@ -2,8 +2,8 @@
 
 import numpyro
 
-from guides.flows import flow, inverse_autoregressive
 from guides.vae import encode
+from models.flows import flow, inverse_autoregressive
 
 
 def guide(x):

@@ -10,10 +10,7 @@ autoencoders", 2025.
 """
 
 import jax.numpy as jnp
-import numpyro
 import numpyro.distributions as dist
-
-from models.networks import glorot, perceptron
 
 HIDDEN = 100
 A0, B0 = 1e-3, 1e-3
@@ -27,12 +24,3 @@ def updated(squares, n):
 def given(a, b):
     """The distribution of a new point."""
     return dist.StudentT(2 * a, 0.0, jnp.sqrt(b / a)).to_event(1)
-
-
-def model(x, batch, prior):
-    """Of data `(n, outputs)`; `prior` is a distribution of points."""
-    weights = numpyro.param("decoder", lambda key: glorot(key, *prior.event_shape, HIDDEN, x.shape[1]))
-    noise = numpyro.param("noise", 0.5, constraint=dist.constraints.positive)
-    with numpyro.plate("data", len(x), subsample_size=batch) as rows:
-        z = numpyro.sample("z", prior)
-        numpyro.sample("x", dist.Normal(perceptron(weights, z), noise).to_event(1), obs=x[rows])

@@ -6,6 +6,8 @@ The network is to be such that the prior's points and the data can be coupled, e
 Hao and Shafto, "Coupled variational autoencoder", ICML 2023.
 """
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -13,6 +15,7 @@ import numpyro.distributions as dist
 from jax.nn import relu
 
 from models.networks import glorot, perceptron
+from models.vae import gaussian
 
 LATENT, HIDDEN = 2, 32
 
@@ -40,10 +43,5 @@ def prior(x, batch=None):
         numpyro.sample("z", dist.Normal(jnp.zeros(LATENT), 1.0).to_event(1))
 
 
-def model(x, batch=None):
-    """Of points `(n, 2)`; a minibatch of so many of them stands for all."""
-    weights = numpyro.param("decoder", lambda key: glorot(key, LATENT, HIDDEN, HIDDEN, x.shape[1]))
-    noise = numpyro.param("noise", 0.5, constraint=dist.constraints.positive)
-    with numpyro.plate("images", len(x), subsample_size=batch) as rows:
-        z = numpyro.sample("z", dist.Normal(jnp.zeros(LATENT), 1.0).to_event(1))
-        numpyro.sample("x", dist.Normal(decode(weights, z), noise).to_event(1), obs=x[rows])
+model = functools.partial(gaussian, latent=LATENT, hidden=(HIDDEN, HIDDEN), activation=relu)
+"""Of points `(n, 2)`."""

@@ -11,15 +11,9 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 
-from models.networks import glorot, perceptron
+from models.networks import glorot, normal, perceptron
 
 LATENT, HIDDEN = 20, (200,)
-
-
-def normal(out):
-    """The Gaussian that a network writes."""
-    loc, log_scale = jnp.split(out, 2, -1)
-    return dist.Normal(loc, jnp.exp(log_scale)).to_event(1)
 
 
 def prior_network(x, latent, hidden):

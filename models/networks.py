@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 
 
 def dense(key, **sizes):
@@ -44,3 +45,9 @@ def perceptron(weights, x, activation: Callable = jnp.tanh):
     for each in hidden:
         x = activation(layer(each, x))
     return layer(last, x)
+
+
+def normal(out):
+    """The Gaussian of independent numbers that a network writes: locations, and as many logarithms of scales beside them."""
+    loc, log_scale = jnp.split(out, 2, -1)
+    return dist.Normal(loc, jnp.exp(log_scale)).to_event(1)

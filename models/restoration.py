@@ -2,9 +2,9 @@
 
     z_i ~ N(0, I)    x_i ~ N(decode(z_i), gamma^2 I)    y_i ~ N(A x_i, sigma^2 I)
 
-`autoencoder` learns the first two from good pictures. For `model` they are fixed, and A is what was done to a picture: pixels
-left out or averaged. The picture x is integrated out, which leaves y a Gaussian given z, of independent numbers where the rows
-of A are orthogonal. Biquard, Chabert, Genin, Latry and Oberlin, "Variational Bayes image restoration with compressive
+`models.vae.gaussian` learns the first two from good pictures. For `model` they are fixed, and A is what was done to a picture:
+pixels left out or averaged. The picture x is integrated out, which leaves y a Gaussian given z, of independent numbers where
+the rows of A are orthogonal. Biquard, Chabert, Genin, Latry and Oberlin, "Variational Bayes image restoration with compressive
 autoencoders", 2023.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
-from models.networks import glorot, perceptron
+from models.networks import perceptron
 
 
 class Prior(NamedTuple):
@@ -35,15 +35,6 @@ class Damage(NamedTuple):
 
 def latent_size(prior):
     return len(prior.decoder[0][0])
-
-
-def autoencoder(x, batch=None, latent=16, hidden=(200,)):
-    """Of good pictures `(n, pixels)`; a minibatch of so many of them stands for all."""
-    weights = numpyro.param("decoder", lambda key: glorot(key, latent, *hidden, x.shape[1]))
-    gamma = numpyro.param("gamma", jnp.array(0.3), constraint=dist.constraints.positive)
-    with numpyro.plate("images", len(x), subsample_size=batch) as rows:
-        z = numpyro.sample("z", dist.Normal(jnp.zeros(latent), 1.0).to_event(1))
-        numpyro.sample("x", dist.Normal(perceptron(weights, z), gamma).to_event(1), obs=x[rows])
 
 
 def model(y, prior, damage):

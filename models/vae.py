@@ -22,3 +22,22 @@ def model(x, batch=None, latent=LATENT, hidden=(HIDDEN, HIDDEN), activation=jnp.
     with numpyro.plate("images", len(x), subsample_size=batch) as rows:
         z = numpyro.sample("z", dist.Normal(jnp.zeros(latent), 1.0).to_event(1))
         numpyro.sample("x", dist.Bernoulli(logits=perceptron(weights, z, activation)).to_event(1), obs=x[rows])
+
+
+def gaussian(x, batch=None, latent=16, hidden=(HIDDEN,), prior=None, noise=0.5, activation=jnp.tanh):
+    """Of rows of numbers `(n, outputs)`, known up to a noise that is learned:
+
+        z_i ~ prior    x_i ~ N(decode(z_i), noise^2 I)
+
+    **Arguments**
+
+    - `prior`: of a point; N(0, I) in `latent` dimensions where none is given.
+    - `noise`: from which training starts.
+    """
+    prior = prior or dist.Normal(jnp.zeros(latent), 1.0).to_event(1)
+    weights = numpyro.param("decoder", lambda key: glorot(key, *prior.event_shape, *hidden, x.shape[1]))
+    noise = numpyro.param("noise", noise, constraint=dist.constraints.positive)
+    with numpyro.plate("images", len(x), subsample_size=batch) as rows:
+        z = numpyro.sample("z", prior)
+        mean = perceptron(weights, z, activation)
+        numpyro.sample("x", dist.Normal(mean, noise).to_event(1), obs=x[rows])

@@ -6,7 +6,7 @@
 light of those within `field` rows and columns that come before it in reading order. With a field of none this is the
 autoencoder of `models.vae`; with all pixels before, as `field=None` has it, the masked network of `models.infovae`, which
 needs no point. The prior is a Gaussian, or what layers make of one that are autoregressive: their inverse is the flow of
-`guides.flows`, so that a density takes one pass.
+`models.flows`, so that a density takes one pass.
 
 Chen, Kingma, Salimans, Duan, Dhariwal, Schulman, Sutskever and Abbeel, "Variational lossy autoencoder", ICLR 2017.
 """
@@ -19,8 +19,8 @@ import numpyro
 import numpyro.distributions as dist
 from jax.nn import relu
 
-from guides.flows import Flow, first_weights, inverse_autoregressive
 from models import infovae
+from models.flows import Flow, first_weights, inverse_autoregressive
 from models.infovae import LATENT
 from models.networks import glorot, perceptron
 

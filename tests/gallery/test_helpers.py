@@ -105,7 +105,7 @@ def test_moments_of_a_gradient():
 
 def test_a_prior_of_autoregressive_layers():
     """Draws are points whose noise is what was drawn, and whose density is that of the noise by the Jacobian's determinant."""
-    from guides.flows import Flow, first_weights, inverse_autoregressive
+    from models.flows import Flow, first_weights, inverse_autoregressive
 
     weights = first_weights(inverse_autoregressive, 3, 4, (), 12, jax.random.key(0))
     back = Flow(inverse_autoregressive, weights)

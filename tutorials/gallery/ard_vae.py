@@ -20,10 +20,11 @@ import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, said, show
 from guides.ard_vae import guide
 from guides.vae import encode
-from models.ard_vae import given, model, updated
+from models.ard_vae import HIDDEN, given, updated
 from models.datasets import halved, mnist
 from models.generated import curved
 from models.networks import perceptron
+from models.vae import gaussian
 from ppvi.objectives import elbo
 
 ENTRY = Entry(
@@ -37,8 +38,8 @@ ENTRY = Entry(
     paper="Saha, Joshi and Whitaker 2025",
     link="https://arxiv.org/abs/2501.10901",
 )
-SEEDS, STEPS, BATCH, SEEN = range(choose(1, 3)), choose(100, 4000), 100, choose(200, 1000)
-show(updated, given, model, guide)
+SEEDS, STEPS, BATCH, SEEN = range(choose(1, 3)), choose(300, 4000), 100, choose(200, 1000)
+show(updated, given, gaussian, guide)
 
 # %% [markdown]
 # ## The objective
@@ -56,18 +57,14 @@ def ard_elbo(p, q):
     z = q.simulate()
     x, squares = z.returned
     a, b = updated(ppvi.stop_gradient(squares, because="the prior is of data that are encoded already"), SEEN)
-    return p.bind(x, BATCH, given(a, b)).log_density(z) - z.log_density
-
-
-def normal(latent):
-    return dist.Normal(jnp.zeros(latent), 1.0).to_event(1)
+    return p.bind(x, BATCH, prior=given(a, b)).log_density(z) - z.log_density
 
 
 def objectives(latent):
     """By name, for so many dimensions; the VAE's prior is N(0, I)."""
-    reader = partial(guide, batch=BATCH, seen=SEEN, latent=latent)
+    model, reader = partial(gaussian, hidden=(HIDDEN,)), partial(guide, batch=BATCH, seen=SEEN, latent=latent)
     return {
-        "VAE": vi.objective(elbo, partial(model, batch=BATCH, prior=normal(latent)), reader),
+        "VAE": vi.objective(elbo, partial(model, batch=BATCH, latent=latent), reader),
         "ARD-VAE": vi.objective(ard_elbo, model, reader),
     }
 
@@ -94,10 +91,13 @@ np.testing.assert_allclose(given(a, b).log_prob(points), np.log(integral).sum(),
 
 def unit_squares(p, q):
     z = q.simulate()
-    return p.bind(z.returned[0], BATCH, given(*updated(jnp.full(LATENTS[0], 1e6), 1e6))).log_density(z) - z.log_density
+    return (
+        p.bind(z.returned[0], BATCH, prior=given(*updated(jnp.full(LATENTS[0], 1e6), 1e6))).log_density(z)
+        - z.log_density
+    )
 
 
-pair = vi.objective(unit_squares, model, bounds["VAE"].guide), bounds["VAE"]
+pair = vi.objective(unit_squares, bounds["ARD-VAE"].model, bounds["VAE"].guide), bounds["VAE"]
 ours, theirs = (bound.value_and_grad(jax.random.key(1), start, x)[1] for bound in pair)
 for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
     np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-4 * abs(other).max())

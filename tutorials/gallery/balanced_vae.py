@@ -170,7 +170,6 @@ ENTRY.picture(figure)
 # not the one of the best pictures.
 #
 # The paper's running mean has the present minibatch in it, and here a step sees the one before. To change first: `KEPT`.
-#
 # Asperti and Trentin, "Balancing reconstruction error and Kullback-Leibler divergence in variational autoencoders", IEEE
 # Access 8 (2020).
 

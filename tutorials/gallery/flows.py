@@ -17,7 +17,8 @@ import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
 from guides import vae_flow
-from guides.flows import Flow, first_weights, flow, guide, inverse_autoregressive, planar, radial
+from guides.flows import guide
+from models.flows import Flow, first_weights, flow, inverse_autoregressive, planar, radial
 from models import vae
 from models.generated import binary_images
 from models.energies import NAMES, energies, log_normalizers, model
@@ -42,7 +43,7 @@ SYSTEMS = choose([("planar", 0), ("planar", 4)], [("planar", 0), *((kind, k) for
 # ## Layers, and what they do to density
 #
 # planar $z + u \tanh(w^\top z + b)$, radial $z + \beta (z - c) / (\alpha + |z - c|)$, inverse autoregressive $s(z) \odot z
-# + (1 - s(z)) \odot m(z)$ with each coordinate moved by those before it: in `guides/flows.py`, ten lines each. Each states
+# + (1 - s(z)) \odot m(z)$ with each coordinate moved by those before it: in `models/flows.py`, ten lines each. Each states
 # its log determinant, which JAX's Jacobian of the layers must confirm:
 
 

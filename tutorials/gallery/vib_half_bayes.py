@@ -173,7 +173,6 @@ ENTRY.picture(figure)
 #
 # The Gaussian of the weights has 2,000 steps of Adam from scales of 0.0125, which may not be its optimum; its network has relu
 # where the others have tanh. To change first: the betas, and how many pictures there are.
-#
 # Alemi, Morningstar, Poole, Fischer and Dillon, "VIB is half Bayes", AABI 2020.
 
 # %%
