@@ -147,3 +147,21 @@ def classified(probabilities: np.ndarray, answer: Any) -> Classified:
     likelihood = np.log(np.maximum(probabilities[np.arange(len(probabilities)), np.asarray(answer)], 1e-30)).mean()
     wrong = np.mean(probabilities.argmax(1) != np.asarray(answer))
     return Classified(float(100 * wrong), float(-likelihood), float(100 * np.sum(share * np.abs(sure - right))))
+
+
+def linear_probe(features: Any, labels: Any, new: Any, answer: Any) -> float:
+    """Error in percent, on new rows, of the linear classifier by ridge regression on standardised features `(n, k)`.
+
+    The penalty is the one, of nine, that errs least on a fifth of the rows which are then given back.
+    """
+    mean, scale = np.mean(features, 0), np.std(features, 0) + 1e-6
+    rows, others = ((np.asarray(x, np.float64) - mean) / scale for x in (features, new))
+    targets, kept = np.eye(int(np.max(labels)) + 1)[np.asarray(labels)], len(rows) * 4 // 5
+
+    def error(n: int, penalty: float, at: np.ndarray, truth: Any) -> float:
+        x, y = rows[:n], targets[:n]
+        weights = np.linalg.solve(x.T @ x + penalty * n * np.eye(x.shape[1]), x.T @ (y - y.mean(0)))
+        return float(100 * np.mean((at @ weights + y.mean(0)).argmax(1) != np.asarray(truth)))
+
+    best = min(10.0 ** np.arange(-6, 3), key=lambda penalty: error(kept, penalty, rows[kept:], labels[kept:]))
+    return error(len(rows), best, others, answer)
