@@ -156,16 +156,18 @@ ENTRY.picture(figure)
 
 # %% [markdown]
 # ## What came out, what differs from the paper, what to change first
-# After 1,000 steps on 10,000 pictures of 14 by 14 pixels, three seeds, a linear classifier on what VSSL has learned errs in
-# 11.56 ± 0.37% of test pictures by 1,000 labels and 8.36 ± 0.19% by 10,000; on random weights in 15.34 ± 0.29% and 10.47 ±
-# 0.03%, on pixels in 19.19% and 15.03%. The variational autoencoder, at 12.65 ± 0.52% and 8.46 ± 0.17%, is not told apart from it: no
-# decoder is needed, and here none is beaten. Without the prediction, by the divergence alone, it is 9.18 ± 0.13% by all labels.
+# After 1,000 steps on 10,000 pictures of 14 by 14 pixels, three seeds, a linear classifier on what VSSL has learned
+# errs in 11.56 ± 0.37% of test pictures by 1,000 labels and 8.36 ± 0.19% by 10,000; on random weights in 15.34 ± 0.29%
+# and 10.47 ± 0.03%, on pixels in 19.19% and 15.03%. The variational autoencoder, at 12.65 ± 0.52% and 8.46 ± 0.17%, is
+# not told apart from it: no decoder is needed, and here none is beaten. Without the prediction, by the divergence
+# alone, it is 9.18 ± 0.13% by all labels.
 #
-# The paper trains ResNets on CIFAR and ImageNet-100, and compares with BYOL and MoCo, not with autoencoders; its divergence has
-# cosines, too, and here it is the Gaussians' own. The batch norms of those networks are here in one place, the location.
-# Without that, student and teacher agreed to say the same of all pictures, and the classifier erred more than on random weights (11.8%
-# after 1,500 steps, one seed, `KAPPA` 10). `KAPPA` is 50 after a try of 10 and 50 on one seed, by the error on test pictures.
-# The bound is of a model whose prior moves: its value says nothing of how good a representation is.
+# The paper trains ResNets on CIFAR and ImageNet-100, and compares with BYOL and MoCo, not with autoencoders; its
+# divergence has cosines, too, and here it is the Gaussians' own. The batch norms of those networks are here in one
+# place, the location. Without that, student and teacher agreed to say the same of all pictures, and the classifier
+# erred more than on random weights (11.8% after 1,500 steps, one seed, `KAPPA` 10). `KAPPA` is 50 after a try of 10 and
+# 50 on one seed, by the error on test pictures. The bound is of a model whose prior moves: its value says nothing of
+# how good a representation is.
 #
 # To change first: the views; `KAPPA`, `KEPT`; a second network between the layer that is kept and the Gaussian.
 #
