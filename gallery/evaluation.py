@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro import handlers
 
 
 def by_datum(estimate: Callable[..., Any]) -> Callable[[jax.Array, Any, Any], np.ndarray]:
@@ -147,3 +148,15 @@ def classified(probabilities: np.ndarray, answer: Any) -> Classified:
     likelihood = np.log(np.maximum(probabilities[np.arange(len(probabilities)), np.asarray(answer)], 1e-30)).mean()
     wrong = np.mean(probabilities.argmax(1) != np.asarray(answer))
     return Classified(float(100 * wrong), float(-likelihood), float(100 * np.sum(share * np.abs(sure - right))))
+
+
+def operations(function: Callable[..., Any], *arguments: Any) -> float:
+    """Products and sums that XLA counts in a compiled function, of a loop whose length it does not know one turn."""
+    return (jax.jit(function).lower(*arguments).compile().cost_analysis() or {})["flops"]
+
+
+def drawn(model: Callable[..., Any], key: jax.Array, params: Any, *arguments: Any, site: str = "x") -> np.ndarray:
+    """What a model that has these parameters draws at a site where it is given data, from its prior on."""
+    first, second = jax.random.split(key)
+    told = handlers.seed(handlers.substitute(model, params), first)
+    return np.asarray(handlers.trace(told).get_trace(*arguments)[site]["fn"].sample(second))
