@@ -150,7 +150,6 @@ def classified(probabilities: np.ndarray, answer: Any) -> Classified:
     return Classified(float(100 * wrong), float(-likelihood), float(100 * np.sum(share * np.abs(sure - right))))
 
 
-<<<<<<< HEAD
 def linear_probe(features: Any, labels: Any, new: Any, answer: Any) -> float:
     """Error in percent, on new rows, of the linear classifier by ridge regression on standardised features `(n, k)`.
 
@@ -167,7 +166,8 @@ def linear_probe(features: Any, labels: Any, new: Any, answer: Any) -> float:
 
     best = min(10.0 ** np.arange(-6, 3), key=lambda penalty: error(kept, penalty, rows[kept:], labels[kept:]))
     return error(len(rows), best, others, answer)
-=======
+
+
 def operations(function: Callable[..., Any], *arguments: Any) -> float:
     """Products and sums that XLA counts in a compiled function, of a loop whose length it does not know one turn."""
     return (jax.jit(function).lower(*arguments).compile().cost_analysis() or {})["flops"]
@@ -178,4 +178,3 @@ def drawn(model: Callable[..., Any], key: jax.Array, params: Any, *arguments: An
     first, second = jax.random.split(key)
     told = handlers.seed(handlers.substitute(model, params), first)
     return np.asarray(handlers.trace(told).get_trace(*arguments)[site]["fn"].sample(second))
->>>>>>> hd
