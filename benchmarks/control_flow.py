@@ -55,11 +55,15 @@ def by_hand(theta, key):
     return (costs * jnp.exp(score - lax.stop_gradient(score))).sum()
 
 
-def walks():
+def of_walks():
     bound = vi.objective(lambda p, q: q.simulate().returned, lambda: None, walker, strategies={"x": ppvi.Reinforce()})
     params = bound.init(KEY)
     ours, hand = jax.jit(bound.value_and_grad), jax.jit(jax.value_and_grad(by_hand))
-    times = rounds({"ppvi": lambda: ours(KEY, params), "by hand": lambda: hand(params["theta"], KEY)})
+    return {"ppvi": lambda: ours(KEY, params), "by hand": lambda: hand(params["theta"], KEY)}
+
+
+def walks():
+    times = rounds(of_walks())
     return [("random walk, Reinforce", name, microseconds(x), ratio(times, "ppvi", name)) for name, x in times.items()]
 
 
@@ -131,7 +135,7 @@ def pyro_evidence(params, series):
     return lambda: [jnp.asarray(float(x.sum())) for x in run()]
 
 
-def chains():
+def of_chains():
     series = jax.random.normal(jax.random.key(1), (ROUNDS, 1))
     bound = vi.objective(elbo, model, guide, strategies={"z": ppvi.Enumerate()})
     params = bound.init(KEY, series)
@@ -144,12 +148,16 @@ def chains():
 
     gradients = bound.value_and_grad, jax.value_and_grad(recursion), jax.value_and_grad(evidence)
     ours, hand, enumerated = map(jax.jit, gradients)
-    contenders = {
+    return {
         "ppvi": lambda: ours(KEY, params, series),
         "by hand": lambda: hand(params, series),
         "NumPyro, enumeration": lambda: enumerated(own),
         "Pyro, DiscreteHMM": pyro_evidence(params, series),
     }
+
+
+def chains():
+    contenders = of_chains()
     values = {name: float(jax.tree.leaves(run())[0]) for name, run in contenders.items()}
     times = rounds(contenders)
     return [

@@ -231,17 +231,18 @@ def variance(draw: Callable[[], dict[str, torch.Tensor]], names: list[str], draw
     return float(torch.cat([torch.stack([g[name].flatten() for g in found]).var(0) for name in names]).mean())
 
 
-def measure(case: Case) -> tuple[str, ...]:
+def contenders(case: Case, make: dict[str, bool]) -> tuple[dict[str, Callable[[], Any]], list[str], float]:
+    """One gradient each of ours, compiled or not, and of "Pyro"; the parameters whose gradients are of the same numbers; and
+    the seconds to the first gradient of ours."""
     pyro.clear_param_store()
-    make = {"ppvi": False, "compiled": True}
     bounds = {
         name: vi.objective(elbo, case.model, case.guide, strategies=case.strategies, compile=compiled)
         for name, compiled in make.items()
     }
     params = bounds["ppvi"].init(0, *case.args)
     begun = time.perf_counter()
-    bounds["compiled"].value_and_grad(None, params, *case.args)
-    first = f"{time.perf_counter() - begun:.1f} s"
+    bounds[[*make][-1]].value_and_grad(None, params, *case.args)
+    first = time.perf_counter() - begun
     for name, value in params.items():
         positive = dist.constraints.positive if name.endswith("_scale") else dist.constraints.real
         pyro.param(name, value, constraint=positive)
@@ -253,25 +254,27 @@ def measure(case: Case) -> tuple[str, ...]:
         case.theirs.loss_and_grads(case.model, case.their_guide, *case.args)
         return {name: leaf.grad for name, leaf in leaves.items()}
 
-    contenders = {
+    each = {
         name: lambda bound=bound: bound.value_and_grad(None, params, *case.args)[1] for name, bound in bounds.items()
     }
-    contenders["Pyro"] = theirs
-    times = rounds(contenders)
-    shared = [
-        name for name in leaves if not name.endswith("_scale")
-    ]  # of scales Pyro has the gradient of the logarithm
-    ours, others = variance(contenders["ppvi"], shared), variance(theirs, shared)
+    # Of scales Pyro has the gradient of the logarithm.
+    return each | {"Pyro": theirs}, [name for name in leaves if not name.endswith("_scale")], first
+
+
+def measure(case: Case) -> tuple[str, ...]:
+    each, shared, first = contenders(case, {"ppvi": False, "compiled": True})
+    times = rounds(each)
+    ours, others = variance(each["ppvi"], shared), variance(each["Pyro"], shared)
     spread = "both exact" if max(ours, others) < 1e-8 else f"{ours / others:.2f}"
     strategy = ", ".join(map(str, case.strategies.values())) or "Reparam()"
-    ratios = (ratio(times, name, "Pyro") for name in bounds)
+    ratios = (ratio(times, name, "Pyro") for name in ("ppvi", "compiled"))
     return (
         case.name,
         strategy,
         type(case.theirs).__name__,
         *(microseconds(x) for x in times.values()),
         *ratios,
-        first,
+        f"{first:.1f} s",
         spread,
     )
 
