@@ -147,3 +147,10 @@ def classified(probabilities: np.ndarray, answer: Any) -> Classified:
     likelihood = np.log(np.maximum(probabilities[np.arange(len(probabilities)), np.asarray(answer)], 1e-30)).mean()
     wrong = np.mean(probabilities.argmax(1) != np.asarray(answer))
     return Classified(float(100 * wrong), float(-likelihood), float(100 * np.sum(share * np.abs(sure - right))))
+
+
+def nearest_distances(rows: Any, others: Any) -> np.ndarray:
+    """Euclidean distance of each of some rows to the nearest of others."""
+    a, b = (np.asarray(each, np.float64) for each in (rows, others))
+    squares = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
+    return np.sqrt(np.maximum(squares.min(1), 0))
