@@ -3,7 +3,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: help demo test test-all random conformance fuzz lint bench docs docs-quick gallery gallery-quick matrix matrix-ci wheel clean
+.PHONY: help demo test test-all random conformance fuzz lint bench bench-quick docs docs-quick gallery gallery-quick matrix matrix-ci wheel clean
 
 help:
 	@echo "make demo      set up, then fit two real data sets and compare with NUTS"
@@ -20,6 +20,7 @@ help:
 	@echo "make gallery   full runs of the gallery's pages, or of NAME=... alone: minutes to an hour each; writes their results and the table"
 	@echo "make gallery-quick  every page of the gallery in quick mode, as the tests run them"
 	@echo "make bench     the benchmarks against hand-written code, NumPyro and Pyro"
+	@echo "make bench-quick  ratios of times beside those that are kept, and which of them moved by more than the noise: three minutes"
 
 $(VENV)/user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +60,9 @@ lint: $(VENV)/dev
 
 bench: $(VENV)/dev
 	for script in vae_overhead mixture scaling staging summed cone strategies checking control_flow pyro_svi air_steps; do $(RUN)/python -m benchmarks.$$script || exit 1; done
+
+bench-quick: $(VENV)/dev
+	$(RUN)/python -m benchmarks.quick
 
 $(VENV)/docs: $(VENV)/dev
 	$(RUN)/pip install --quiet --disable-pip-version-check -e '.[docs]'

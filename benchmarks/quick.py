@@ -1,7 +1,7 @@
-"""A guard: ratios of times beside those that are kept, and which of them moved by more than the noise; under five minutes.
+"""A guard: ratios of times beside those that are kept, and which of them moved by more than the noise; in three minutes.
 
-Every row is timed in several sittings, minutes apart, since on a shared machine a minute is more like itself than like the
-next: the row's ratio is the mean over sittings of the logarithms of their median ratios, with its standard error. A row is
+Every row is timed in several sittings, half a minute apart, since on a shared machine a minute is more like itself than like
+the next: the row's ratio is the mean over sittings of the logarithms of their median ratios, with its standard error. A row is
 said to have moved when the difference from `baseline.json` is more than three standard errors of both and 5%.
 
 `python -m benchmarks.quick` compares and never fails; `python -m benchmarks.quick --keep` writes what it finds as the new
@@ -28,7 +28,7 @@ from benchmarks.results import table
 from benchmarks.timing import rounds
 
 BASELINE = Path(__file__).parent / "baseline.json"
-SITTINGS, SECONDS = 3, 4.0
+SITTINGS, SECONDS = 4, 2.0
 LEAST = math.log(1.05)
 
 
