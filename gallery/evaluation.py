@@ -178,3 +178,10 @@ def drawn(model: Callable[..., Any], key: jax.Array, params: Any, *arguments: An
     first, second = jax.random.split(key)
     told = handlers.seed(handlers.substitute(model, params), first)
     return np.asarray(handlers.trace(told).get_trace(*arguments)[site]["fn"].sample(second))
+
+
+def nearest_distances(rows: Any, others: Any) -> np.ndarray:
+    """Euclidean distance of each of some rows to the nearest of others."""
+    a, b = (np.asarray(each, np.float64) for each in (rows, others))
+    squares = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
+    return np.sqrt(np.maximum(squares.min(1), 0))
