@@ -31,13 +31,13 @@ T = TypeVar("T")
 class Found:
     """Parameters are found: they are made where they are declared with a value, and are given where they are not.
 
-    Where what is drawn is traced, they are traced too.
+    Where what is drawn is traced, they are traced too. `instead` has values in place of initial ones.
     """
 
     makes = True
 
-    def __init__(self, engine: NumPyroPrograms):
-        self.engine = engine
+    def __init__(self, engine: NumPyroPrograms, instead: Params):
+        self.engine, self.instead = engine, instead
         self.level = current_trace()
         self.values: dict[str, Any] = {}
         self.owners: dict[str, set[str]] = {}
@@ -55,19 +55,26 @@ class Found:
                     f"parameter {name!r} at {session.here()} is first declared inside a JAX transformation (jit, scan, vmap "
                     f"or grad), which its initial value cannot leave. Declare it outside and use its value inside."
                 )
-            self.values[name] = value
+            self.values[name] = value = self.instead.get(name, value)
             session.constraints[name] = constraint
             session.made(name, value, constraint or constraints.real, role)
         return self.engine.traced(self.values[name])
 
 
 def first_run(
-    formula: Formula, key: jax.Array, given: Params, args: Args, kwargs: Kwargs, modules: State | None = None
+    formula: Formula,
+    key: jax.Array,
+    given: Params,
+    args: Args,
+    kwargs: Kwargs,
+    modules: State | None = None,
+    instead: Params | None = None,
 ) -> Start:
     """A run that finds the parameters that are declared with a value, and the states of modules; the others are given.
 
     What depends on parameters and draws is traced only, for to compile it operation by operation takes seconds; unless an
-    initial value depends on it, or a site is under control flow.
+    initial value depends on it, or a site is under control flow. With values `instead` of initial ones the states of modules
+    are those that begin with them, for one may begin as a parameter does.
     """
     known = modules or {}
 
@@ -76,7 +83,7 @@ def first_run(
             engine = NumPyroPrograms(token=token, modules=Modules(known, makes=True))
             # Supports that move with what is drawn are looked at on numbers.
             numbers = None if token is None else np.asarray
-            return finding(engine, key, given, formula.strategies, formula.guide, numbers, **options)
+            return finding(engine, key, given, formula.strategies, formula.guide, numbers, instead, **options)
 
         _, session = evaluate(formula, start, args, kwargs)
         parameters: Any = session.parameters
@@ -97,11 +104,12 @@ def finding(
     strategies: Mapping[str, Any],
     guide: Any = None,
     known: Known | None = None,
+    instead: Params | None = None,
     **options: Any,
 ) -> Session:
     """A session that finds parameters and looks at data, without densities, in which what is drawn is as the engine has it."""
     options |= {
-        "parameters": Found(engine),
+        "parameters": Found(engine, instead or {}),
         "repeats": ONCE,
         "log_probs": lambda *site: engine.traced(unseen(*site, guide=guide, known=known)),
     }

@@ -51,20 +51,10 @@ from ppvi.numpyro._programs import NumPyroPrograms, as_key, body_key, known, ren
 from ppvi.numpyro._reading import Reading, called, parted
 from ppvi.numpyro._stage import read
 from ppvi.numpyro._summing import completed, staged
-from ppvi.program import Trace
 from ppvi.proofs.examine import misused_estimates
 from ppvi.proofs.orders import refuse_second
 
 T = TypeVar("T")
-
-jax.tree_util.register_pytree_node(
-    Trace,
-    lambda t: (
-        (t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows, t.present),
-        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed, t.points),
-    ),
-    lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4], rows=leaves[5], present=leaves[6]),
-)
 
 
 class Estimator:
@@ -142,7 +132,12 @@ class Estimator:
 
     def states(self, params: Params, /, *args: Any, **kwargs: Any) -> States:
         first = first_states(self.staged(params, *args, **kwargs))
-        return first._replace(modules=self._modules.parted(params)[1])
+        return first._replace(modules=self.beginnings(jax.random.key(0), params, args, kwargs))
+
+    def beginnings(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> dict[str, Any]:
+        """How the states of modules begin with these parameters."""
+        run = functools.partial(first_run, self.formula, key, {}, args, kwargs)
+        return self._modules.at(params, lambda mine: run(instead=mine).modules)
 
     def moved(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> dict[str, Any]:
         """The states of modules, which may be among the parameters, after an evaluation with this key."""

@@ -72,8 +72,16 @@ class Begun:
 
     def parted(self, params: Params) -> tuple[Params, dict[str, Any]]:
         """Parameters, and states: those that are given among them, or else as they begin."""
-        given = {name: value for name, value in named(params).items() if name in self.first}
+        given = self.given(params)
         return {name: value for name, value in params.items() if name not in given}, self.first | given
+
+    def given(self, params: Params) -> dict[str, Any]:
+        """The states that are among parameters."""
+        return {name: value for name, value in named(params).items() if name in self.first}
+
+    def at(self, params: Params, begin: Callable[[Params], State]) -> dict[str, Any]:
+        """How they begin with these parameters, as one may that is a copy of some; but for those that are given among them."""
+        return {**begin(self.parted(params)[0]), **self.given(params)} if self.first else {}
 
     def last_of(self, arrays: Sequence[Any]) -> dict[str, Any]:
         """States, which are the last of some arrays."""

@@ -38,6 +38,16 @@ from ppvi.numpyro._ops import OPS
 from ppvi.numpyro._regions import support_of
 from ppvi.numpyro._sharding import split_runs
 from ppvi.numpyro._summing import staged, values_of
+from ppvi.program import Trace
+
+jax.tree_util.register_pytree_node(
+    Trace,
+    lambda t: (
+        (t.choices, t.log_probs, t.log_density, t.returned, t.whole, t.rows, t.present),
+        (t.plates, t.batch_ndims, t.auxiliary, t.observed, t.pathwise, t.placed, t.points),
+    ),
+    lambda aux, leaves: Trace(*leaves[:4], *aux, whole=leaves[4], rows=leaves[5], present=leaves[6]),
+)
 
 RUNNING = threading.RLock()
 """Held by the thread that runs an objective: NumPyro's handlers are the process's, and meet the sites of all threads."""

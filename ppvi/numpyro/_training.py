@@ -65,9 +65,15 @@ class Trainer:
         for start in found:
             begun.meet(start.modules)
         mine, states = begun.parted({} if params is None else params)
-        self._modules = _like(begun.first, states)
         given = training.started_from(first, constraints, mine, _like, shapes, _numbers, check)
-        self._start = first | given
+        self._start, kept = first | given, {} if params is None else begun.given(params)
+
+        def modules(key: jax.Array, params: Params) -> dict[str, Any]:
+            at = Begun()
+            for bound in self.objectives:
+                at.meet(bound.beginnings(key, params | kept, args, kwargs))
+            return _like(begun.first, at.first)
+
         self._plans = [
             bound.staged(at.params, *args, **kwargs) if at.learning else None
             for bound, at in zip(self.objectives, found, strict=True)
@@ -85,7 +91,8 @@ class Trainer:
         self._loop = Loop(moves, self._from.transforms, self._from.constraints, averaging, impl, starts)
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
         unconstrained = jax.jit(self._from.unconstrained, compiler_options=once())(self._start)
-        first = self._moving_from(run_key, unconstrained)
+        beginning = modules(init_key, self._start) if given and states else _like(begun.first, states)
+        first = self._moving_from(run_key, unconstrained, beginning)
         paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
         self._keys_of = [jax.random.key_impl(x) if is_key(x) else None for _, x in paths]
         self._names = [jax.tree_util.keystr(path).removeprefix(".") for path, _ in paths]
@@ -95,8 +102,9 @@ class Trainer:
             init_key, run_key = jax.random.split(jax.random.fold_in(as_key(key), 2**31 + i))
             others = [bound.initialise(init_key, *args, **kwargs).params for bound in self.objectives]
             other = {name: value for each in others for name, value in each.items()}
-            moving = self._moving_from(run_key, self._apart(unconstrained, other | given, run_key))
-            all_of_them.append(self._arrays(moving))
+            there = self._apart(unconstrained, other | given, run_key)
+            beginning = modules(init_key, {name: self._from.transforms[name](x) for name, x in there.items()})
+            all_of_them.append(self._arrays(self._moving_from(run_key, there, beginning)))
         losses = np.zeros((0, *self._many, *self._several), jnp.zeros(()).dtype)
         self.layout.refuse_different("keys or initial parameters", jax.tree.leaves(all_of_them))
         self.agreed, self.is_first = self.layout.agreed, self.layout.is_first
@@ -122,7 +130,7 @@ class Trainer:
         rest = rule_of(optimizer.rest, {name: mine[name] for name in parts.rest})
         return Blockwise(optimizer, parts, Plain(rest), self._from.transforms, divergence_of(bound, parts.reached))
 
-    def _moving_from(self, key: jax.Array, unconstrained: Params) -> Moving:
+    def _moving_from(self, key: jax.Array, unconstrained: Params, modules: dict[str, Any]) -> Moving:
         first = Moving(
             jnp.zeros((), jnp.int32),
             jax.random.key_data(key),
@@ -130,7 +138,7 @@ class Trainer:
             tuple(move.rule.init(move.mine(unconstrained)) for move in self._loop.moves),
             tuple(first_states(plan) if plan else States({}, {}) for plan in self._plans),
             jax.tree.map(_precise, unconstrained) if self.averaging is not None else {},
-            self._modules,
+            modules,
         )
         # Weak types would make the second call of the loop compile again.
         return jax.tree.map(lambda x: x if is_key(x) else jnp.array(x, jnp.result_type(x)), first)

@@ -240,3 +240,35 @@ def test_a_state_of_draws():
     *_, after = bound.update(KEY, params, bound.states(params, X), X)
     expected = (1 - MOMENTUM) * dense(params, jnp.full(4, 5.0)).mean(0)
     np.testing.assert_allclose(statistics(after.modules)["mean"], expected, rtol=1e-3, atol=1e-4)
+
+
+def followed():
+    """A running mean of a parameter, which begins as the parameter is."""
+    now = numpyro.param("now", lambda key: jax.random.normal(key, (2,)))
+    mean = mutable("mean", {"of": jax.lax.stop_gradient(now)})
+    mean["of"] = 0.9 * mean["of"] + 0.1 * jax.lax.stop_gradient(now)
+    numpyro.sample("z", dist.Normal(now.sum(), 1.0))
+
+
+def test_a_state_that_begins_as_a_parameter_begins_as_that_which_is_given():
+    bound = vi.objective(elbo, lambda: numpyro.sample("z", dist.Normal(0.0, 1.0)), followed)
+    options = {"num_steps": 1, "optimizer": optax.sgd(0.0), "progress": False}
+    given = {"now": jnp.array([5.0, -2.0])}
+    bound.init(KEY)
+    np.testing.assert_allclose(bound.states(given).modules["mean"]["of"], given["now"])
+    np.testing.assert_allclose(vi.fit(bound, KEY, params=given, **options).params["mean"]["of"], given["now"])
+    apart = {"mean": {"of": jnp.array([1.0, 1.0])}}
+    np.testing.assert_allclose(bound.states(given | apart).modules["mean"]["of"], 1.0)
+    fit = vi.fit(bound, KEY, params=given | apart, **options)
+    np.testing.assert_allclose(fit.params["mean"]["of"], 0.9 + 0.1 * given["now"], rtol=1e-6)
+    fit = vi.fit(bound, KEY, **options)
+    np.testing.assert_allclose(fit.params["mean"]["of"], fit.params["now"], rtol=1e-6)
+
+
+def test_each_start_has_a_state_of_its_own():
+    bound = vi.objective(elbo, lambda: numpyro.sample("z", dist.Normal(0.0, 1.0)), followed)
+    options = {"num_starts": 3, "num_steps": 1, "optimizer": optax.sgd(0.0), "progress": False}
+    fits = [vi.fit(bound, jax.random.key(seed), **options) for seed in range(4)]
+    for fit in fits:
+        np.testing.assert_allclose(fit.params["mean"]["of"], fit.params["now"], rtol=1e-6)
+    assert len({int(fit.chosen) for fit in fits}) > 1
