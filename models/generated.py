@@ -141,3 +141,44 @@ def turned(kind: str, n: int, seed: int = 0, side: int = 12, apart: float = 0.0)
     pose, way = Rotation.random(n, rng), rng.normal(size=(n, 3)) * ([1, 1, 1] if kind == "rotations" else [0, 1, 1])
     small = Rotation.from_rotvec(apart * way / np.linalg.norm(way, axis=1, keepdims=True))
     return seen(pose.as_matrix()), seen((pose * small).as_matrix())
+
+
+SURFACES = {"disc": (1.0, 0.0), "sphere": (1.0, 0.0), "torus": (1.0, 0.4)}
+"""Radius, and that of the tube."""
+
+
+def surface(kind: str, n: int, seed: int = 0, noise: float = 0.01) -> np.ndarray:
+    """Points `(n, 3)` that lie evenly on a disc, a sphere or a torus, and noise about it."""
+    rng, (radius, tube) = np.random.default_rng(seed), SURFACES[kind]
+    if kind == "sphere":
+        found = rng.normal(size=(n, 3))
+        found *= radius / np.linalg.norm(found, axis=1, keepdims=True)
+    elif kind == "disc":
+        angle, out = rng.uniform(-np.pi, np.pi, n), radius * rng.uniform(size=n) ** 0.5
+        found = np.stack([out * np.cos(angle), out * np.sin(angle), 0 * out], 1)
+    else:  # a turn about the tube is as likely as it is long there
+        turns, chance = rng.uniform(-np.pi, np.pi, (3 * n + 100, 2)), rng.uniform(size=3 * n + 100)
+        (a, b), out = turns[chance < (radius + tube * np.cos(turns[:, 1])) / (radius + tube)][:n].T, 0.0
+        out = radius + tube * np.cos(b)
+        found = np.stack([out * np.cos(a), out * np.sin(a), tube * np.sin(b)], 1)
+    return (found + noise * rng.normal(size=found.shape)).astype(np.float32)
+
+
+def nearest_on_surface(kind: str, x: np.ndarray) -> np.ndarray:
+    """The point of such a surface that is nearest to each of `(n, 3)`."""
+    x, (radius, tube) = np.asarray(x, np.float64), SURFACES[kind]
+    if kind == "sphere":
+        return radius * x / np.linalg.norm(x, axis=1, keepdims=True)
+    level = x * [1, 1, 0]
+    out = np.linalg.norm(level, axis=1, keepdims=True)
+    if kind == "disc":
+        return level * np.minimum(1, radius / out)
+    ring = radius * level / out
+    return ring + tube * (x - ring) / np.linalg.norm(x - ring, axis=1, keepdims=True)
+
+
+def walk_on_surface(kind: str, x: np.ndarray, a: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Where points `(n, 3)` of such a surface are after 300 steps down |a x - y|^2 / 2 on it; each has its own measurement."""
+    for _ in range(300):
+        x = nearest_on_surface(kind, x - 0.1 * np.einsum("nij,ni->nj", a, np.einsum("nij,nj->ni", a, x) - y))
+    return x
