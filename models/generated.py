@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse
 
-from models.datasets import Graph, Ratings, Splits, static_mnist
+from models.datasets import Graph, Ratings, Splits, in_two_colours, mnist, static_mnist
 
 
 def shapes(n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
@@ -182,3 +182,16 @@ def walk_on_surface(kind: str, x: np.ndarray, a: np.ndarray, y: np.ndarray) -> n
     for _ in range(300):
         x = nearest_on_surface(kind, x - 0.1 * np.einsum("nij,ni->nj", a, np.einsum("nij,nj->ni", a, x) - y))
     return x
+
+
+def two_places(full: bool, train: int, test: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Digits (or shapes, for quick runs) and labels of a source and a target, and new ones of both. At the source pictures
+    of the lower half of the labels are red and the others green, at the target the other way round.
+    """
+    drawn = (mnist(), mnist("t10k")) if full else (labelled_shapes(2 * train), labelled_shapes(test, 1))
+
+    def place(images: np.ndarray, labels: np.ndarray, target: bool) -> tuple[np.ndarray, np.ndarray]:
+        return in_two_colours(images, (labels < (5 if full else 2)) != target), labels.astype(np.int32)
+
+    learned = [place(*(part[k * train :][:train] for part in drawn[0]), target=bool(k)) for k in (0, 1)]
+    return learned + [place(*(part[:test] for part in drawn[1]), target=there) for there in (False, True)]
