@@ -143,6 +143,19 @@ def turned(kind: str, n: int, seed: int = 0, side: int = 12, apart: float = 0.0)
     return seen(pose.as_matrix()), seen((pose * small).as_matrix())
 
 
+def smooth(
+    n: int, inputs: int = 2, lengthscale: float = 0.5, noise: float = 0.3, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """A function drawn from a Gaussian process, with a Matérn kernel of order 3/2 and a variance of 1, at points `(n, inputs)`
+    within 1 of zero, and noise about it, `(n,)`.
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1, 1, (n, inputs))
+    r = np.sqrt(3) * np.linalg.norm(x[:, None] - x, axis=2) / lengthscale
+    y = np.linalg.cholesky((1 + r) * np.exp(-r) + 1e-8 * np.eye(n)) @ rng.normal(size=n) + noise * rng.normal(size=n)
+    return x.astype(np.float32), y.astype(np.float32)
+
+
 SURFACES = {"disc": (1.0, 0.0), "sphere": (1.0, 0.0), "torus": (1.0, 0.4)}
 """Radius, and that of the tube."""
 

@@ -16,12 +16,12 @@ from models.networks import glorot, perceptron
 PIXELS, HIDDEN, LATENT = 784, 200, 50
 
 
-def model(x, batch=None, latent=LATENT, hidden=(HIDDEN, HIDDEN)):
+def model(x, batch=None, latent=LATENT, hidden=(HIDDEN, HIDDEN), activation=jnp.tanh):
     """Of images `(n, pixels)` of zeros and ones; a minibatch of so many of them stands for all."""
     weights = numpyro.param("decoder", lambda key: glorot(key, latent, *hidden, x.shape[1]))
     with numpyro.plate("images", len(x), subsample_size=batch) as rows:
         z = numpyro.sample("z", dist.Normal(jnp.zeros(latent), 1.0).to_event(1))
-        numpyro.sample("x", dist.Bernoulli(logits=perceptron(weights, z)).to_event(1), obs=x[rows])
+        numpyro.sample("x", dist.Bernoulli(logits=perceptron(weights, z, activation)).to_event(1), obs=x[rows])
 
 
 def gaussian(x, batch=None, latent=16, hidden=(HIDDEN,), prior=None, noise=0.5, activation=jnp.tanh):

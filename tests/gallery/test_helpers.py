@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 import gallery
 import ppvi.numpyro as vi
-from gallery.evaluation import by_datum, classified, frechet_distance, gradient_moments, reliability
+from gallery.evaluation import by_datum, classified, frechet_distance, gradient_moments, linear_probe, reliability
 from gallery.table import entry_of, row
 from models.networks import glorot, perceptron
 from models.networks_pyro import perceptron as torch_perceptron, take_over
@@ -136,3 +136,13 @@ def test_error_likelihood_and_calibration_by_hand():
     np.testing.assert_allclose([sure[13], right[13]], [0.9, 0.75])
     nll = -(3 * np.log(0.9) + np.log(0.1) + np.log(0.6)) / 5
     np.testing.assert_allclose(classified(probabilities, answer), (20, nll, 100 * (0.8 * 0.15 + 0.2 * 0.4)))
+
+
+def test_a_linear_probe():
+    """Classes that a line parts are told apart whatever the units, and labels that nothing tells of are guessed."""
+    rng = np.random.default_rng(0)
+    rows, blind = rng.normal(size=(2, 400, 3))
+    labels = (rows[:, 0] > 0).astype(int)
+    rows[:, 0] += 2 * labels
+    assert linear_probe(rows[:300] * [100, 1, 1] + 7, labels[:300], rows[300:] * [100, 1, 1] + 7, labels[300:]) <= 2
+    assert 30 < linear_probe(blind[:300], labels[:300], blind[300:], labels[300:]) < 70
