@@ -150,15 +150,6 @@ def classified(probabilities: np.ndarray, answer: Any) -> Classified:
     return Classified(float(100 * wrong), float(-likelihood), float(100 * np.sum(share * np.abs(sure - right))))
 
 
-def information_of_halves(loc: Any, scale: Any) -> float:
-    """What a number says of which half of some Gaussians on the line it is drawn from, in nats, by the trapezoidal rule."""
-    loc, scale = (np.asarray(x, np.float64).reshape(-1, 1) for x in (loc, scale))
-    line = np.linspace((loc - 10 * scale).min(), (loc + 10 * scale).max(), 40_001)
-    density = np.exp(-0.5 * ((line - loc) / scale) ** 2) / (np.sqrt(2 * np.pi) * scale)
-    halves = np.stack([half.mean(0) for half in np.split(density, 2)]) + 1e-300
-    return float(np.trapezoid((halves * np.log(halves / halves.mean(0))).mean(0), line))
-
-
 def linear_probe(features: Any, labels: Any, new: Any, answer: Any) -> float:
     """Error in percent, on new rows, of the linear classifier by ridge regression on standardised features `(n, k)`.
 
@@ -187,3 +178,12 @@ def drawn(model: Callable[..., Any], key: jax.Array, params: Any, *arguments: An
     first, second = jax.random.split(key)
     told = handlers.seed(handlers.substitute(model, params), first)
     return np.asarray(handlers.trace(told).get_trace(*arguments)[site]["fn"].sample(second))
+
+
+def information_of_halves(loc: Any, scale: Any) -> float:
+    """What a number says of which half of some Gaussians on the line it is drawn from, in nats, by the trapezoidal rule."""
+    loc, scale = (np.asarray(x, np.float64).reshape(-1, 1) for x in (loc, scale))
+    line = np.linspace((loc - 10 * scale).min(), (loc + 10 * scale).max(), 40_001)
+    density = np.exp(-0.5 * ((line - loc) / scale) ** 2) / (np.sqrt(2 * np.pi) * scale)
+    halves = np.stack([half.mean(0) for half in np.split(density, 2)]) + 1e-300
+    return float(np.trapezoid((halves * np.log(halves / halves.mean(0))).mean(0), line))
