@@ -328,3 +328,20 @@ def of_one_class(
     classes = rng.integers(0, labels.max() + 1, n)
     rows = np.stack([rng.choice(np.flatnonzero(labels == each), views) for each in classes], 1)
     return images[rows], classes
+
+
+def in_two_colours(images: np.ndarray, red: np.ndarray) -> np.ndarray:
+    """Images as `half_size` has them, as red pixels and green ones, of which those of the other colour are zero: `(n, 392)`."""
+    small, red = half_size(images), np.asarray(red)[:, None]
+    return np.concatenate([small * red, small * ~red], 1).astype(np.float32)
+
+
+def balanced(
+    seed: int, batch: int, *places: tuple[np.ndarray, np.ndarray]
+) -> Iterable[tuple[np.ndarray, np.ndarray, int]]:
+    """Minibatches without end of rows and labels, equally many of each place, in their order; and how many these are."""
+    rng = np.random.default_rng(seed)
+    while True:
+        rows = [rng.integers(0, len(labels), batch // len(places)) for _, labels in places]
+        x, y = (np.concatenate([at[i][row] for at, row in zip(places, rows, strict=True)]) for i in (0, 1))
+        yield x, y, batch

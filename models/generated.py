@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.sparse
 
-from models.datasets import Graph, Ratings, Splits, static_mnist
+from models.datasets import Graph, Ratings, Splits, in_two_colours, mnist, static_mnist
 
 
 def shapes(n: int, seed: int | np.random.Generator = 0) -> np.ndarray:
@@ -154,3 +154,57 @@ def smooth(
     r = np.sqrt(3) * np.linalg.norm(x[:, None] - x, axis=2) / lengthscale
     y = np.linalg.cholesky((1 + r) * np.exp(-r) + 1e-8 * np.eye(n)) @ rng.normal(size=n) + noise * rng.normal(size=n)
     return x.astype(np.float32), y.astype(np.float32)
+
+
+SURFACES = {"disc": (1.0, 0.0), "sphere": (1.0, 0.0), "torus": (1.0, 0.4)}
+"""Radius, and that of the tube."""
+
+
+def surface(kind: str, n: int, seed: int = 0, noise: float = 0.01) -> np.ndarray:
+    """Points `(n, 3)` that lie evenly on a disc, a sphere or a torus, and noise about it."""
+    rng, (radius, tube) = np.random.default_rng(seed), SURFACES[kind]
+    if kind == "sphere":
+        found = rng.normal(size=(n, 3))
+        found *= radius / np.linalg.norm(found, axis=1, keepdims=True)
+    elif kind == "disc":
+        angle, out = rng.uniform(-np.pi, np.pi, n), radius * rng.uniform(size=n) ** 0.5
+        found = np.stack([out * np.cos(angle), out * np.sin(angle), 0 * out], 1)
+    else:  # a turn about the tube is as likely as it is long there
+        turns, chance = rng.uniform(-np.pi, np.pi, (3 * n + 100, 2)), rng.uniform(size=3 * n + 100)
+        (a, b), out = turns[chance < (radius + tube * np.cos(turns[:, 1])) / (radius + tube)][:n].T, 0.0
+        out = radius + tube * np.cos(b)
+        found = np.stack([out * np.cos(a), out * np.sin(a), tube * np.sin(b)], 1)
+    return (found + noise * rng.normal(size=found.shape)).astype(np.float32)
+
+
+def nearest_on_surface(kind: str, x: np.ndarray) -> np.ndarray:
+    """The point of such a surface that is nearest to each of `(n, 3)`."""
+    x, (radius, tube) = np.asarray(x, np.float64), SURFACES[kind]
+    if kind == "sphere":
+        return radius * x / np.linalg.norm(x, axis=1, keepdims=True)
+    level = x * [1, 1, 0]
+    out = np.linalg.norm(level, axis=1, keepdims=True)
+    if kind == "disc":
+        return level * np.minimum(1, radius / out)
+    ring = radius * level / out
+    return ring + tube * (x - ring) / np.linalg.norm(x - ring, axis=1, keepdims=True)
+
+
+def walk_on_surface(kind: str, x: np.ndarray, a: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Where points `(n, 3)` of such a surface are after 300 steps down |a x - y|^2 / 2 on it; each has its own measurement."""
+    for _ in range(300):
+        x = nearest_on_surface(kind, x - 0.1 * np.einsum("nij,ni->nj", a, np.einsum("nij,nj->ni", a, x) - y))
+    return x
+
+
+def two_places(full: bool, train: int, test: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Digits (or shapes, for quick runs) and labels of a source and a target, and new ones of both. At the source pictures
+    of the lower half of the labels are red and the others green, at the target the other way round.
+    """
+    drawn = (mnist(), mnist("t10k")) if full else (labelled_shapes(2 * train), labelled_shapes(test, 1))
+
+    def place(images: np.ndarray, labels: np.ndarray, target: bool) -> tuple[np.ndarray, np.ndarray]:
+        return in_two_colours(images, (labels < (5 if full else 2)) != target), labels.astype(np.int32)
+
+    learned = [place(*(part[k * train :][:train] for part in drawn[0]), target=bool(k)) for k in (0, 1)]
+    return learned + [place(*(part[:test] for part in drawn[1]), target=there) for there in (False, True)]

@@ -19,9 +19,9 @@ from models.networks import glorot, perceptron
 LATENT = 16
 
 
-def model(x, y, total, latent=LATENT):
+def model(x, y, total, latent=LATENT, hidden=()):
     """Of some pictures `(n, pixels)` and what they are, which stand for so many."""
-    weights = numpyro.param("decoder", lambda key: glorot(key, latent, CLASSES))
+    weights = numpyro.param("decoder", lambda key: glorot(key, latent, *hidden, CLASSES))
     with numpyro.plate("images", total, subsample_size=len(x)):
         z = numpyro.sample("z", dist.Normal(jnp.zeros(latent), 1.0).to_event(1))
         numpyro.sample("y", dist.Categorical(logits=perceptron(weights, z)), obs=y)
