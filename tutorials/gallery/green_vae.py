@@ -167,10 +167,10 @@ ENTRY.picture(figure)
 # ## What came out, what differs from the paper, what to change first
 # The paper sets plain, two-stage, regularised and hierarchical autoencoders side by side, by Fréchet distance and operations.
 # Here are objectives as well, and one small network: three seeds, 2,000 updates of 100 digits, 500 test images. The plain
-# autoencoder is at -37.91 ± 0.04 nats, five draws, for 3.3 times its operations, at -37.19 ± 0.01, and the plain bound, for
-# as many, at -34.21 ± 0.04: so early, steps are what operations buy, though small steps take more energy for them (136 joules
+# autoencoder is at -37.91 ± 0.04 nats, five draws, for 3.3 times its operations, at -37.19 ± 0.01, and the plain bound, for as
+# many, at -34.21 ± 0.04: so early, steps are what operations buy, though small steps take more energy for them (136 joules
 # beside 104). A better prior costs less: autoregressive layers (-35.98 ± 0.06) and a second layer of points (-36.16 ± 0.01),
-# for 3% and 8% more operations by XLA's count. They draw better, too: at 0.33 ± 0.02 and 0.38 ± 0.01, the plain one at 0.52 ±
+# for 4% and 8% more operations by XLA's count. They draw better, too: at 0.33 ± 0.02 and 0.38 ± 0.01, the plain one at 0.52 ±
 # 0.02. Trained in two stages the second layer adds little to the density (-37.75 ± 0.04) but draws better (0.42 ± 0.01): it
 # mends the prior and cannot move the points. A beta of 0.5 draws worst (0.83 ± 0.03), at a density not told apart from the
 # plain one's (-37.77 ± 0.07). Neither distance of the aggregate raised the density, at one untuned weight each.

@@ -165,8 +165,8 @@ ENTRY.picture(figure)
 # drawn from a process with a Matérn kernel, 600 noisy outputs, 500 new ones, 2,000 updates of 200, three seeds, each with data
 # of its own. The exact log evidence is -257.7 ± 9.7. With 40 points the coreset's bound is 44 ± 6 nats below, with 80 numbers,
 # the full Gaussian's 62 ± 9, with 860, the diagonal one's 70 ± 9, with 80 too. Seed by seed the coreset is above the full
-# Gaussian by 18 ± 3 nats at 40 points and 10 ± 3 at 20, above the diagonal one by 25 ± 3 and 23 ± 3; with 10 points it
-# is not told apart from either. New outputs at 40 points are 0.012 ± 0.002 nats each likelier than by the full one, and not told
+# Gaussian by 18 ± 3 nats at 40 points and 10 ± 3 at 20, above the diagonal one by 25 ± 3 and 23 ± 3; with 10 points it is not
+# told apart from either. New outputs at 40 points are 0.012 ± 0.002 nats each likelier than by the full one, and not told
 # apart from the diagonal one's (0.006 ± 0.005); at 20 points it is the other way round (0.005 ± 0.007 and 0.014 ± 0.004).
 #
 # The full family has the coreset's Gaussians in it. That it is behind is a matter of steps: at its own kernel and places it is
