@@ -27,8 +27,8 @@ def apart(distance: Callable[..., Any], weight: float, plate: str = "images") ->
 
 
 def mmd(z: jax.Array, *_: Any) -> jax.Array:
-    """Maximum mean discrepancy of points `(n, d)` and the standard Gaussian, whose means of kernels are known. The kernel is
-    the exponential of minus the mean square of differences. Zhao, Song and Ermon, "InfoVAE", AAAI 2019.
+    """Square of the maximum mean discrepancy of points `(n, d)` and the standard Gaussian, whose means of kernels are known.
+    The kernel is the exponential of minus the mean square of differences. Zhao, Song and Ermon, "InfoVAE", AAAI 2019.
     """
     n, d = z.shape
     among = (jnp.exp(-((z[:, None] - z) ** 2).mean(-1)).sum() - n) / (n * (n - 1))

@@ -97,7 +97,7 @@ def shape_and_detail(pictures: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frechet_distance(drawn: Any, real: Any, directions: int = 50) -> float:
-    """Fréchet distance of two sets of rows as Gaussians, in the leading principal directions of the real ones.
+    """Fréchet distance, squared, of two sets of rows as Gaussians, in the leading principal directions of the real ones.
 
         |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2))
 

@@ -44,5 +44,5 @@ def downhill(params, at, a, y):
 def walk(params, x, a, y):
     """The places of walks of 300 steps from points `(n, 3)`, each with its own measurement, `(300, n, 3)`."""
     chart = perceptron(params["which"], x).argmax(1)
-    z = jnp.take_along_axis(encode(params["encoders"], x)[0], chart[None, :, None], 0)[0]
+    z = of_chart(encode(params["encoders"], x)[0], chart)
     return jax.lax.scan(lambda at, _: jax.vmap(partial(downhill, params))(at, a, y), (chart, z), None, 300)[1]

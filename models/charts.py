@@ -1,6 +1,6 @@
 """Charts of a surface: each is a map of a plane into space, and a point of the surface has been drawn on one of them.
 
-    chart_i ~ Categorical(share)    z_i ~ N(0, I_2)    x_i ~ N(decode_chart(z_i), noise)
+    chart_i ~ Categorical(share)    z_i ~ N(0, I_2)    x_i ~ N(decode_chart(z_i), noise^2 I)
 
 A sphere or a torus is no deformed plane: whoever maps a plane on it tears it somewhere. Atlases cover the earth by maps that
 overlap, and so does a mixture of autoencoders, of which each decoder is a map. Alberti, Hertrich, Santacesaria and Sciutto,

@@ -1,6 +1,6 @@
 """Points of the plane that a network makes of points of another plane, and rings of clusters to learn from.
 
-    z ~ N(0, I)    x ~ N(net(z), sigma)
+    z ~ N(0, I)    x ~ N(net(z), sigma^2 I)
 
 The network is to be such that the prior's points and the data can be coupled, each point with as much of the data as any other.
 Hao and Shafto, "Coupled variational autoencoder", ICML 2023.

@@ -1,6 +1,6 @@
 """An autoencoder of two layers: a point of the latent space is made of another point, and a picture of the first.
 
-    u_i ~ N(0, I)    z_i ~ N(net(u_i), noise^2)    x_i ~ Bernoulli(sigmoid(decode(z_i)))
+    u_i ~ N(0, I)    z_i ~ N(net(u_i), diag(noise^2))    x_i ~ Bernoulli(sigmoid(decode(z_i)))
 
 Trained as one it is a hierarchical autoencoder. Trained in two stages, `decode` first with z from a Gaussian, and then the
 rest on the points that the encoder draws for data, it is the autoencoder of Dai and Wipf, "Diagnosing and enhancing VAE

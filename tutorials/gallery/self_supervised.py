@@ -111,8 +111,9 @@ for ours, theirs in zip(*map(jax.tree.leaves, (short.params["teacher"]["weights"
 # %% [markdown]
 # ## Fit, and ask a linear classifier
 # What is kept of each encoder is its last hidden layer, 200 numbers; ridge regression on these says the digit, by the labels
-# of 1,000 or of all 10,000 pictures. The variational autoencoder has an encoder of the same widths, the same steps and batches.
-# Beside them are the bound without its prediction, an encoder at its random weights, and the pixels themselves.
+# of 1,000 or of all 10,000 pictures. The variational autoencoder has an encoder of the same widths, the same steps and
+# batches, of the pictures and not of views. Beside them are the bound without its prediction, an encoder at its random
+# weights, and the pixels themselves.
 
 
 # %%
@@ -156,11 +157,11 @@ ENTRY.picture(figure)
 
 # %% [markdown]
 # ## What came out, what differs from the paper, what to change first
-# After 1,000 steps on 10,000 pictures of 14 by 14 pixels, three seeds, a linear classifier on what VSSL has learned
-# errs in 11.56 ± 0.37% of test pictures by 1,000 labels and 8.36 ± 0.19% by 10,000; on random weights in 15.34 ± 0.29%
-# and 10.47 ± 0.03%, on pixels in 19.19% and 15.03%. The variational autoencoder, at 12.65 ± 0.52% and 8.46 ± 0.17%, is
-# not told apart from it: no decoder is needed, and here none is beaten. Without the prediction, by the divergence
-# alone, it is 9.18 ± 0.13% by all labels.
+# After 1,000 steps on 10,000 pictures of 14 by 14 pixels, three seeds, a linear classifier on what VSSL has learned errs in
+# 11.56 ± 0.37% of test pictures by 1,000 labels and 8.36 ± 0.19% by 10,000; on random weights in 15.34 ± 0.29% and 10.47 ±
+# 0.03%, on pixels in 19.19% and 15.03%. The variational autoencoder, at 12.65 ± 0.52% and 8.46 ± 0.17%, is not told apart from
+# it: no decoder is needed, and here none is beaten. Without the prediction, by the divergence alone, it is 9.18 ± 0.13% by all
+# labels, seed by seed 0.8 ± 0.3% more.
 #
 # The paper trains ResNets on CIFAR and ImageNet-100, and compares with BYOL and MoCo, not with autoencoders; its
 # divergence has cosines, too, and here it is the Gaussians' own. The batch norms of those networks are here in one
@@ -177,9 +178,9 @@ ENTRY.picture(figure)
 rows = {name: np.array(each) for name, each in found.items()}
 result = f"errors by {N} labels: " + ", ".join(f"{name} {said(each[:, 1], 1)}%" for name, each in rows.items())
 ENTRY.record(result, seeds=SEEDS, steps=STEPS, errors=found)
-assert all((each >= 0).all() and (each < 90).all() for each in rows.values())
+assert all(rows["VSSL"][:, 0].max() < rows[name][:, 0].min() for name in ("random weights", "pixels"))
 if FULL:
-    assert all((rows["VSSL"].max(0) < rows[name].min(0)).all() for name in ("random weights", "pixels"))
+    assert all(rows["VSSL"][:, 1].max() < rows[name][:, 1].min() for name in ("random weights", "pixels"))
     assert rows["VSSL"][:, 1].mean() < rows["VSSL, no prediction"][:, 1].mean()
     for few_or_all in (0, 1):
         ours, theirs = (mean_se(rows[name][:, few_or_all]) for name in ("VSSL", "VAE"))
