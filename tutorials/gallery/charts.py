@@ -136,7 +136,8 @@ for i, (kind, charts) in enumerate(shown):
     for each in path[:, :6].swapaxes(0, 1):
         axis.plot(*each.T, color="black", linewidth=1.2)
         axis.plot(*each[-1:].T, "o", color="black", markersize=3)
-    axis.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1), title=f"{kind}, charts: {charts}")
+    limits = dict.fromkeys(("xlim", "ylim", "zlim"), np.array([-1, 1]) * np.quantile(abs(drawn), 0.999))
+    axis.set(**limits, title=f"{kind}, {charts} chart{'s'[: charts - 1]}: draws, walks")
     axis.set_axis_off()
 axis = figure.add_subplot(1, 4, 4)
 for kind, many in found.items():
@@ -170,17 +171,9 @@ for kind, many in columns.items():
     print(f"{kind}, on the surface itself arrived {said(exact[kind], 3)}")
     for charts, column in many.items():
         print(kind, charts, {measure: said(each, 3) for measure, each in zip(MEASURES, column, strict=True)})
-ENTRY.record(
-    "error by charts: "
-    + "; ".join(
-        f"{kind} " + ", ".join(f"{n}: {x[0].mean():.3f}" for n, x in many.items()) for kind, many in columns.items()
-    ),
-    seeds=SEEDS,
-    steps=STEPS,
-    columns=columns,
-    measures=MEASURES,
-    exact=exact,
-)
+errors = (f"{kind} " + ", ".join(f"{n}: {x[0].mean():.3f}" for n, x in by.items()) for kind, by in columns.items())
+numbers = {"columns": columns, "measures": MEASURES, "exact": exact}
+ENTRY.record("error by charts: " + "; ".join(errors), seeds=SEEDS, steps=STEPS, **numbers)
 assert all(np.mean(loss[-20:]) < 0.5 * np.mean(loss[:20]) for loss in losses)
 assert min(exact["sphere"]) > 0.95
 if FULL:
