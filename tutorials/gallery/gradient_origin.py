@@ -178,7 +178,7 @@ ENTRY.picture(figure)
 # Bond-Taylor and Willcocks, "Gradient origin networks", ICLR 2021.
 
 # %%
-result = "nats, test: " + ", ".join(f"{name} {said(found[name]['bound'], 1)}" for name in names if "," not in name)
+result = "bound, nats, test: " + "; ".join(f"{name} {said(found[name]['bound'])}" for name in variational)
 ENTRY.record(result, seeds=SEEDS, steps=STEPS, parameters=sizes, found=found)
 assert found["variational GON"]["course"][0][-1] > found["variational GON"]["course"][0][0]
 if FULL:
