@@ -169,7 +169,6 @@ ENTRY.picture(figure)
 # The paper's pendulum is driven, too, and its regularisers compare distributions of predictions. The weights here are 1; no
 # others were tried.
 # What to change first: `integrated(alpha, beta)`, one term at a time; `WINDOW`.
-#
 # Takeishi and Kalousis, "Physics-integrated variational autoencoders for robust and interpretable generative modeling",
 # NeurIPS 2021.
 
