@@ -121,8 +121,8 @@ def by_strategies(session: Session, at: Place) -> Drawn:
     except NotImplementedError as error:
         said = f" ({error})" if str(error) else ""
         raise StrategyError(
-            f"site {at.name!r} ~ {site.name} at {at.where} cannot be drawn: {site.name} has no sampler{said}. Draw the site from "
-            f"another distribution in the guide."
+            f"site {at.name!r} ~ {site.name} at {at.where} cannot be drawn: {site.name} has no sampler{said}. Draw the "
+            f"site from another distribution in the guide."
         ) from error
     if (marks := session.marks) is None:
         return Drawn(draws[0].value, site.intermediates, route)
