@@ -119,8 +119,9 @@ def by_strategies(session: Session, at: Place) -> Drawn:
     try:
         draws = [strategy.draw(site, key) for strategy in at.strategies]
     except NotImplementedError as error:
+        said = f" ({error})" if str(error) else ""
         raise StrategyError(
-            f"site {at.name!r} ~ {site.name} at {at.where} cannot be drawn: {site.name} has no sampler ({error}). Draw the "
+            f"site {at.name!r} ~ {site.name} at {at.where} cannot be drawn: {site.name} has no sampler{said}. Draw the "
             f"site from another distribution in the guide."
         ) from error
     if (marks := session.marks) is None:

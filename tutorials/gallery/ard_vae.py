@@ -163,7 +163,7 @@ ENTRY.picture(figure)
 # dimension: in full, with three seeds each, ARD-VAE finds 3 of 12 and of 24, and 6 of 12 and of 24, every time.
 #
 # The plain VAE finds them too, by the same measure. What the prior adds is a deeper cut: the share that is left to dimensions
-# beyond the true ones is 3 to 17 times smaller. And of digits neither finds a number: they use all 20 dimensions of 20, and 38
+# beyond the true ones is 3 to 25 times smaller. And of digits neither finds a number: they use all 20 dimensions of 20, and 38
 # (the VAE 37) of 40. With noise that is learned, ever finer strokes are worth a dimension; independence of the size, which the
 # paper has for MNIST, does not come out here.
 #

@@ -166,7 +166,7 @@ ENTRY.picture(figure)
 # The paper argues that the bottleneck has some of the benefits of Bayes for some of the work. Here 1,000 digits are learned
 # from, 10,000 predicted, three seeds. It comes out for a beta of 0.01: of its predictions 11.1 ± 0.3% are wrong, as of Bayes
 # (11.0 ± 0.5%), where empirical risk has 13.6 ± 0.2%; a picture costs 0.40 ± 0.01 nats, as with Bayes (0.39 ± 0.01), and 0.83 ±
-# 0.03 with empirical risk, which is too sure of itself. It is better calibrated than both (1.8 ± 0.1%, against 6.9 ± 0.1% and
+# 0.03 with empirical risk, which is too sure of itself. It is better calibrated than both (1.8 ± 0.1%, against 6.8 ± 0.1% and
 # 9.6 ± 0.2%), of which Bayes is on the side of too little trust. But a beta has to be found: with 0.1 the bottleneck is the
 # worst calibrated of all (13.9 ± 0.3%), and with 1, which the derivation has, it says next to nothing of the picture. These
 # are three betas, not tuned, and the test pictures are the judge of them.
