@@ -164,7 +164,7 @@ ENTRY.picture(figure)
 # claims are of realistic faces. Here: MNIST at 14 by 14 in black and white, 40 dimensions, one hidden layer, 3,000 steps,
 # three seeds. Two of the claims come out, the first of centres alone: they lie as the prior does, the population's divergence
 # 0.31 nats with $w = 0.1$, and 27.4 ± 0.4 with the ELBO, which leaves dimensions nearly unused (left). Widths are not in it,
-# and in a dimension that is not used each component is the prior: the mixture is nearer to it with the ELBO (seed 0: 0.07
+# and in a dimension that is not used each component is the prior: the mixture is nearer to it with the ELBO (0.07
 # nats, and 0.90). And the second term does keep components from collapsing: their median width is 0.38 with it and 0.003
 # without. Reconstructions from the centre lose 5.91 ± 0.03 nats, with the ELBO 20.1 ± 0.1.
 #
