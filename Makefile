@@ -81,8 +81,9 @@ docs-quick: $(VENV)/docs
 gallery: $(VENV)/dev
 	$(RUN)/python -m gallery $(NAME)
 
+# Most of what a page does in quick mode is compiling.
 gallery-quick: $(VENV)/dev
-	XLA_FLAGS= $(RUN)/python -m pytest -n 2 --dist worksteal tests/gallery
+	XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(RUN)/python -m pytest -n 2 --dist worksteal tests/gallery
 
 matrix:
 	$(PYTHON) -m tests.matrix

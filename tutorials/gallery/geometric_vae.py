@@ -73,7 +73,7 @@ bins = np.quantile(z.reshape(-1, 2), np.linspace(0, 1, 9), axis=0).T
 bins[:, 0], bins[:, -1] = -np.inf, np.inf
 exact = np.histogram2d(*grid.reshape(-1, 2).T, bins, weights=mass)[0]
 each = np.stack([np.histogram2d(*chain.T, bins)[0] for chain in z]) / DRAWS
-errors = (each.mean(0) - exact) / (each.std(0, ddof=1) / CHAINS**0.5 + 1e-4)
+errors = (each.mean(0) - exact) / np.maximum(each.std(0, ddof=1), (exact / DRAWS) ** 0.5) * CHAINS**0.5
 print(f"draws are off by at most {abs(errors).max():.1f} standard errors")
 assert abs(errors).max() < 6
 
