@@ -2,7 +2,8 @@
 
 Every row is timed in several sittings, half a minute apart, since on a shared machine a minute is more like itself than like
 the next: the row's ratio is the mean over sittings of the logarithms of their median ratios, with its standard error. A row is
-said to have moved when the difference from `baseline.json` is more than three standard errors of both and 5%.
+said to have moved when the difference from `baseline.json` is more than five standard errors of both, which of so few sittings
+are uncertain themselves, and 5%.
 
 `python -m benchmarks.quick` compares and never fails; `python -m benchmarks.quick --keep` writes what it finds as the new
 baseline. `--only WORD ...` takes the rows that have one of these words in their names.
@@ -82,9 +83,9 @@ def measured(sittings: Any) -> Measured:
 
 
 def moved(now: Measured, before: Measured) -> str:
-    """In a word, "" where it is no more than noise: three standard errors of both, and 5%."""
+    """In a word, "" where it is no more than noise: five standard errors of both, and 5%."""
     change = now.log_ratio - before.log_ratio
-    if abs(change) <= max(3 * math.hypot(now.error, before.error), LEAST):
+    if abs(change) <= max(5 * math.hypot(now.error, before.error), LEAST):
         return ""
     return f"{'slower' if change > 0 else 'faster'} by {abs(math.expm1(change)):.0%}"
 
