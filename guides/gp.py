@@ -32,11 +32,7 @@ def diagonal(process, z, kernel):
 def observed(process, z, outputs, weights, kernel=gp.matern32):
     """What the whitened values are after such observations."""
     counted = jnp.sqrt(weights) / process.noise
-    towards = gp.factor(process, z, kernel).T * counted
-    precision = jnp.eye(len(z)) + towards @ towards.T
-    return dist.MultivariateNormal(
-        jnp.linalg.solve(precision, towards @ (counted * outputs)), precision_matrix=precision
-    )
+    return gp.seen(counted[:, None] * gp.factor(process, z, kernel), counted * outputs)
 
 
 def coreset(process, z, kernel):

@@ -24,7 +24,6 @@ from numpyro.distributions import constraints
 JITTER = 1e-4
 """Of the variance, for Cholesky's sake: the inducing values are seen with so little noise."""
 
-
 compiled = partial(jax.jit, static_argnames="kernel")
 
 
@@ -78,6 +77,12 @@ def weights(process, z, x, kernel=matern32):
     return a, jnp.maximum(process.variance - (a**2).sum(1), JITTER * process.variance)
 
 
+def seen(a, y):
+    """The Gaussian of whitened values v after outputs y ~ N(a v, I)."""
+    precision = jnp.eye(a.shape[1]) + a.T @ a
+    return dist.MultivariateNormal(jnp.linalg.solve(precision, a.T @ y), precision_matrix=precision)
+
+
 def model(x, y, batch=None, m=20, kernel=matern32):
     """Of inputs `(n, d)` and outputs `(n,)`; a minibatch of so many of them stands for all."""
     process, z = learned(x.shape[1]), places(x, m)
@@ -115,9 +120,7 @@ def bound(q, process, z, x, y, kernel=matern32):
 def best(process, z, x, y, kernel=matern32):
     """The Gaussian on the whitened values that has the largest bound (Titsias 2009)."""
     a, _ = weights(process, z, x, kernel)
-    a = a / process.noise
-    precision = jnp.eye(len(z)) + a.T @ a
-    return dist.MultivariateNormal(jnp.linalg.solve(precision, a.T @ (y / process.noise)), precision_matrix=precision)
+    return seen(a / process.noise, y / process.noise)
 
 
 @compiled
