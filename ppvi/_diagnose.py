@@ -24,7 +24,7 @@ from ppvi._options import door
 from ppvi._predict import predict
 from ppvi.approximate import Guides, LogJoint, on_fixed_supports, starts
 from ppvi.approximation import Chains, basins, chained, whitened
-from ppvi.checks.tails import pareto_shape, threshold
+from ppvi.checks.tails import HEAVY, pareto_shape, threshold
 from ppvi.engine._arviz import group_of, variable
 from ppvi.engine.memory import LARGE, abreast, numbers_in
 from ppvi.engine.protocol import Params
@@ -80,8 +80,10 @@ def diagnose(
       importance weights need not show. Finite sites are summed out of the density, exactly.
     - *modes*: those that are climbed to from the draws and from elsewhere, and whether each has the share of the draws that it
       has of the mass, which chains do not change.
-    - *weights*: the Pareto shape k-hat of p(x, z) / q(z), whether so many of them can be averaged, and their effective number
-      (Vehtari et al. 2024).
+    - *weights*: the Pareto shape k-hat of w = p(x, z) / q(z), whether so many of them can be averaged, and their effective
+      number (Vehtari et al. 2024).
+    - *bound*: where w has a variance, sqrt(E_q[w^2] / E_q[w]^2 - 1) in standard deviations of the draws, than which no mean and
+      no marginal is further off (Wasserstein). It is estimated from w, and is an upper bound as far as the fit draws.
     - *course*: whether the loss had settled.
     - *leave-one-out*: how many observations have weights that do not do.
     - *prediction*: whether data have the mean, sd and extremes that the fitted model predicts, where it is the model that may
@@ -104,7 +106,8 @@ def diagnose(
 
     **Raises** `ProgramError` where what is given is no fit; and as `posterior` does.
 
-    Cowles and Carlin 1996 on what chains cannot see; Yao, Vehtari, Simpson and Gelman 2018, "Yes, but did it work?", on k-hat.
+    Cowles and Carlin 1996 on what chains cannot see; Yao, Vehtari, Simpson and Gelman 2018, "Yes, but did it work?", on k-hat;
+    Huggins, Kasprzak, Campbell and Broderick 2020, "Validated variational inference via practical posterior error bounds".
     """
     if not isinstance(fit, Fit):
         raise ProgramError(f"diagnose: it takes a fit, from vi.fit or vi.approximate, not {described(fit)}.")
@@ -114,7 +117,7 @@ def diagnose(
         raise ProgramError(f"diagnose: on= is an objective on data, as in bound.on(x), not {described(on)}.")
     seen = _seen(fit, key, draws, on)
     chains, comparison, modes = _by_chains(seen, num_chains)
-    found = [chains, modes, _weights(seen.drawn), _course(fit), *_left_out(seen.drawn), *_predicted(seen)]
+    found = [chains, modes, *_weights(seen.drawn), _course(fit), *_left_out(seen.drawn), *_predicted(seen)]
     return Diagnosis({x.name: x for x in found}, comparison)
 
 
@@ -278,23 +281,40 @@ def _begun(freed: Freed, chains: np.ndarray) -> Sequence[np.ndarray]:
 # Other looks ---------------------------------------------------------------------------------------------------------------
 
 
-def _weights(drawn: Any) -> Finding:
+def _weights(drawn: Any) -> Iterator[Finding]:
+    """What importance weights say, and the bound of the error that they have where they have a variance."""
     blind = "where the fit does not draw: a guide far too narrow may look well"
     log_weights = log_weights_of(drawn)
     if log_weights is None:
-        return Finding("weights", None, "unsure", "the draws have none", blind)
+        yield Finding("weights", None, "unsure", "the draws have none", blind)
+        return
     if all(np.ptp(x, 1).max() == 0 for x in draws_of(drawn).values()):
-        return Finding("weights", None, "unsure", "the fit has one draw, again and again", blind)
+        yield Finding("weights", None, "unsure", "the fit has one draw, again and again", blind)
+        return
     k, limit = pareto_shape(log_weights), threshold(log_weights.size)
-    if k == -math.inf:
-        return Finding("weights", None, "good", "all are one, but for rounding: there is nothing to correct", blind)
     weights = np.exp(log_weights - log_weights.max())
     share = float(weights.sum() ** 2 / (weights**2).sum() / weights.size)
-    if k < limit:
+    if k == -math.inf:
+        yield Finding("weights", None, "good", "all are one, but for rounding: there is nothing to correct", blind)
+    elif k < limit:
         said = f"k-hat below {limit:.2f}: p / q can be averaged, {log_weights.size} draws count as {share:.0%} of them"
-        return Finding("weights", k, "good", said, blind)
-    then = "do not correct means by these weights; fit.posterior(particles=20) may help"
-    return Finding("weights", k, "poor", f"k-hat not below {limit:.2f}: p / q cannot be averaged", blind, then)
+        yield Finding("weights", k, "good", said, blind)
+    else:
+        then = "do not correct means by these weights; fit.posterior(particles=20) may help"
+        yield Finding("weights", k, "poor", f"k-hat not below {limit:.2f}: p / q cannot be averaged", blind, then)
+    yield _bound(k, share)
+
+
+def _bound(k: float, share: float) -> Finding:
+    """By the Cauchy-Schwarz inequality |E_p f - E_q f| = |E_q[(p / q - 1) (f - E_q f)]| is at most sd_q(f) times the root
+    of the chi-squared divergence of p from q, E_q[(p / q)^2] - 1. So is W1, for mass that differs is moved no further than
+    by way of the mean m: W1 <= E_q[|p / q - 1| |x - m|] (Villani 2009, theorem 6.15)."""
+    blind = "what the weights do not see; it may be many times the error"
+    if k >= HEAVY:
+        return Finding("bound", None, "unsure", "the weights have no variance, so that there is none", blind)
+    most = math.sqrt(max(1 / share - 1, 0))
+    said = f"no mean, and no marginal (W1), is more than {most:.2f} sd of the draws off"
+    return Finding("bound", most, "good" if most <= FAR else "unsure", said, blind)
 
 
 def _course(fit: Fit) -> Finding:

@@ -112,6 +112,33 @@ def test_the_verdict_is_that_of_the_distance_by_hand(engine, name):
     assert str(report).startswith(f"diagnosis: {verdict}")
 
 
+BOUNDS = {
+    "right": 0.0,
+    "wide": np.sqrt(4 / np.sqrt(7) - 1),
+    "beside": np.sqrt(np.exp(0.25) - 1),
+    "far too narrow": None,
+}
+"""The root of the chi-squared divergence of N(m, s^2) from each guide, by hand."""
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_the_bound_is_the_root_of_the_divergence_by_hand_and_above_the_error(name):
+    loc, scale, _ = GUIDES[name]
+    with on(NUMPYRO):
+        fit = fit_at(NUMPYRO, conjugate, by_hand, {"loc": np.float32(loc), "scale": np.float32(scale)}, xp.array(Y))
+        found = ppvi.diagnose(fit, draws=4000)["bound"]
+    if BOUNDS[name] is None:
+        assert found.number is None
+        assert found.verdict == "unsure"
+        return
+    assert abs(found.number - BOUNDS[name]) < 0.03 + 0.1 * BOUNDS[name]
+    places = (np.arange(4000) + 0.5) / 4000
+    error = wasserstein_distance(norm.ppf(places, loc, scale), norm.ppf(places, MEAN, SD)) / scale
+    assert found.number > error - 0.03
+    assert found.verdict == ("good" if name == "right" else "unsure")
+    assert not found.decides
+
+
 def mixture(y):
     """Two components by labels: what is summed out leaves two modes, one beside the other at -mu."""
     mu = ppl.sample("mu", dist.Normal(0.0, 5.0))
