@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ppvi._ops import Array, Ops
 from ppvi.compiler.dependence import Lanes
 from ppvi.errors import ProgramError
 from ppvi.ir import Along, Atom, AxisMap, Equation, Lifted, Literal, Var, along
+from ppvi.strategies.assigned import at
 
 
 class Values(Protocol):
@@ -89,16 +90,13 @@ class Table:
     def at(self, index: np.ndarray, ops: Ops) -> Array:
         """The variable in C runs, `(C, *shape)`, where lane i of a site, which lies along one axis, has the alternative
         `index[:, i]`, `(C, lanes)`."""
-        size, count = self.array.shape[0], self.ahead
-        shape = self.array.shape[count:]
-        rows: Any = 0
+        shape, digits = self.array.shape[self.ahead :], []
         for label in self.labels:
             [place] = [place for place in label.lanes if place is not None]
             lanes = np.clip(np.arange(shape[place.axis]) + int(place.first), 0, index.shape[1] - 1)
             laid = [len(index), *(len(lanes) if axis == place.axis else 1 for axis in range(len(shape)))]
-            rows = rows * size + index[:, lanes].reshape(laid)
-        last = max(axis for axis in range(len(rows.shape)) if axis == 0 or rows.shape[axis] > 1)
-        return ops.choose(ops.reshape(self.array, (size**count, *shape)), rows.reshape(rows.shape[: 1 + last]))
+            digits.append(index[:, lanes].reshape(laid))
+        return at(ops, self.array, digits)
 
 
 def refuse_large(entries: float, names: Iterable[str], what: Callable[[], str]) -> None:

@@ -24,6 +24,7 @@ from ppvi.compiler.plan import Plan
 from ppvi.compiler.terms import Part
 from ppvi.ir import Along, Atom, Equation, Literal, Sited, Var, union
 from ppvi.strategies import Draw, Site
+from ppvi.strategies.assigned import at
 
 Group = frozenset[int]
 """Indices of terms that are estimated together."""
@@ -168,7 +169,7 @@ class Rest:
     def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Stack:
         coupled = [axis for axis, size in enumerate(index.shape[1:]) if size > 1]
         if sequential or len(coupled) != 1:
-            return self.each(self.ops.choose(values, index), sequential=sequential)
+            return self.each(at(self.ops, values, [index]), sequential=sequential)
         # What depends on fewer lanes than a term is run at fewer assignments.
         [axis] = coupled
         machine, equations = self.machine, self.machine.plan.equations
@@ -327,20 +328,25 @@ def window_sum(ops: Ops, x: Array, axis: int, place: Along, size: int) -> Array:
     if (place.first, place.last) == (0, 0) and lanes == size:
         return x
     rows = ops.moveaxis(x, axis, 0)
-    if math.isinf(place.width):
-        forward = math.isinf(place.first)
-        order = np.arange(lanes) if forward else np.arange(lanes)[::-1].copy()
-        total = ops.cumsum(rows[order], 0)
-        ends = np.arange(size) + place.last if forward else lanes - 1 - (np.arange(size) + place.first)
-        found = _rows(ops, total, np.minimum(ends, lanes - 1).astype(int))
+    if not math.isinf(place.width):
+        found = sum(_shifted(ops, rows, step, size, 0.0) for step in range(int(place.first), int(place.last) + 1))
+    elif math.isinf(place.first):
+        total = ops.cumsum(rows, 0)
+        found = _shifted(ops, total, int(place.last), size, total[-1:])
     else:
-        steps = range(int(place.first), int(place.last) + 1)
-        found = sum(_rows(ops, rows, np.arange(size) + step) for step in steps)
+        total = ops.cumsum(rows[np.arange(lanes)[::-1].copy()], 0)
+        found = _shifted(ops, total, lanes - size - int(place.first), size, total[-1:])
+        found = found[np.arange(size)[::-1].copy()]
     return ops.moveaxis(found, 0, axis)
 
 
-def _rows(ops: Ops, rows: Array, index: np.ndarray) -> Array:
-    """Rows by number, zero where there is no such row."""
-    inside = (index >= 0) & (index < rows.shape[0])
-    found = rows[np.clip(index, 0, rows.shape[0] - 1)]
-    return found if inside.all() else found * ops.array(inside.reshape(-1, *[1] * (len(found.shape) - 1)))
+def _shifted(ops: Ops, rows: Array, first: int, size: int, beyond: Array | float) -> Array:
+    """So many rows from a first one on, which is zero where there is none yet, and something else beyond the last."""
+    count = rows.shape[0]
+    before, after = (min(max(0, n), size) for n in (-first, first + size - count))
+    parts = [rows[first + before : max(first, 0) + size - before - after]]
+    if before:
+        parts.insert(0, ops.zeros((before, *rows.shape[1:]), rows))
+    if after:
+        parts.append(ops.zeros((after, *rows.shape[1:]), rows) + beyond)
+    return ops.concatenate(parts) if len(parts) > 1 else parts[0]

@@ -177,7 +177,9 @@ class Edges:
         constants = zip(self.constants, self._constants, strict=True)
         found: set[Atom] = {*self.given, *(var for var, x in constants if _is_infinite(x))}
         for equation in self.equations:
-            met = any(atom in found or _is_infinite(atom) for atom in equation.inputs)
+            met = any(
+                atom in found or (_is_infinite(atom) and not _is_idle(atom, equation)) for atom in equation.inputs
+            )
             if isinstance(equation.role, Looped) and not met:
                 loop, inner = self.inside(equation)
                 found.update(
@@ -263,6 +265,15 @@ def _is_infinite(atom: Atom) -> bool:
         return bool(np.isinf(as_numpy(atom.value, float)).any())
     except TypeError:  # a number of a trace outside, which may be anything
         return True
+
+
+IDLE = {**dict.fromkeys(("max", "maximum"), -math.inf), **dict.fromkeys(("min", "minimum"), math.inf)}
+"""The number beside which an operation returns its other operand."""
+
+
+def _is_idle(atom: Atom, equation: Equation) -> bool:
+    assert isinstance(atom, Literal)
+    return equation.op in IDLE and bool((as_numpy(atom.value, float) == IDLE[equation.op]).all())
 
 
 def _is_entrywise(equation: Equation) -> bool:

@@ -96,10 +96,6 @@ class JaxOps:
         return jnp.argsort(x, axis=axis)
 
     def choose(self, values: jax.Array, index: Any) -> jax.Array:
-        if isinstance(index, np.ndarray):
-            columns, kinds = np.unique(index.reshape(len(index), -1), axis=1, return_inverse=True)
-            if columns.shape[1] <= FEW:
-                return _choose_rows(values, columns.T, kinds.reshape(index.shape[1:]))
         index = index.reshape(index.shape + (1,) * (values.ndim - index.ndim))
         shape = (index.shape[0], *values.shape[1:])
         return jnp.take_along_axis(values, jnp.broadcast_to(index, shape), axis=0)
@@ -151,21 +147,4 @@ def _log_sum_jvp(primals: Any, tangents: Any) -> Any:
 
 HIGHEST = 80.0
 """The logarithm of about the largest number of single precision."""
-FEW = 8
-"""The most kinds of lanes for which rows are taken whole."""
-
-
-def _choose_rows(values: jax.Array, columns: np.ndarray, kinds: np.ndarray) -> jax.Array:
-    """Whole rows by the index of each kind of lane, and of these the lanes of that kind.
-
-    The gradient of a gather is a scatter, which on a CPU is an update after the other, here one a row and not one an entry.
-    """
-    whole = np.arange(len(values))
-    first, *others = (values if np.array_equal(column, whole) else values[column] for column in columns)
-    kinds = kinds.reshape(kinds.shape + (1,) * (values.ndim - 1 - kinds.ndim))
-    for kind, rows in enumerate(others, 1):
-        first = jnp.where(kinds == kind, rows, first)
-    return first
-
-
 OPS = JaxOps()

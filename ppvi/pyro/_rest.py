@@ -16,6 +16,7 @@ from ppvi.errors import StrategyError
 from ppvi.pyro._ops import OPS
 from ppvi.pyro._trees import stacked
 from ppvi.strategies.alternatives import LIMIT
+from ppvi.strategies.assigned import at
 
 
 class Runs(Protocol):
@@ -52,7 +53,7 @@ class Rest:
         return Later(self, lambda: stacked(*[self.run(value) for value in values]))
 
     def assign(self, values: Array, index: np.ndarray, *, sequential: bool = False) -> Later:
-        return self.each(self.ops.choose(values, index), sequential=sequential)
+        return self.each(at(self.ops, values, [index]), sequential=sequential)
 
     def value(self, value: Array) -> Later:
         return Later(self, lambda: (self._plain(value), 0.0))

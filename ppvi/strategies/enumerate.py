@@ -13,6 +13,7 @@ from ppvi._doors import count, flag
 from ppvi._ops import Array
 from ppvi.errors import StrategyError
 from ppvi.strategies.alternatives import repeated
+from ppvi.strategies.assigned import at
 from ppvi.strategies.base import (
     Continuation,
     Distribution,
@@ -68,7 +69,7 @@ class Sum(Strategy):
     def _summed(self, site: Site, coupled: Mapping[int, int], k: Continuation) -> Terms:
         index = product(site, coupled)
         runs = k.assign(site.values, index, sequential=self.sequential)
-        return runs.mix(follow(site, index), site.ops.choose(site.log_probs, index))
+        return runs.mix(follow(site, index), at(site.ops, site.log_probs, [index]))
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,7 @@ def product(site: Site, coupled: Mapping[int, int]) -> np.ndarray:
 def follow(site: Site, index: np.ndarray) -> Array:
     """Log probabilities `(C, *lanes)` of assigned values, in a chain given the value that is assigned to the lane before."""
     if site.draw.transitions is None:
-        return site.ops.choose(site.log_probs, index)
-    support, axis = site.values.shape[0], 1 + site.time
+        return at(site.ops, site.log_probs, [index])
+    axis = 1 + site.time
     before = index if index.shape[axis] == 1 else np.roll(index, -1 if site.backward else 1, axis)
-    table = site.ops.reshape(site.draw.transitions, (support * support, *site.lanes))
-    return site.ops.choose(table, before * support + index)
+    return at(site.ops, site.draw.transitions, [before, index])

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 import pytest
 from jax import lax
 
@@ -42,6 +43,15 @@ def infinity_or_nothing(w, x):
     return jnp.where(jnp.isfinite(w), w, jnp.inf * (w > 0))[0]
 
 
+def log_probs_of_logits(w, x):
+    """Of which the greatest is taken beside minus infinity, that is no bound."""
+    return dist.Categorical(logits=w).log_prob(jnp.argmax(x))
+
+
+def log_probs_of_logits_one_of_which_is_masked(w, x):
+    return dist.Categorical(logits=jnp.where(jnp.arange(2) > 0, w, -jnp.inf)).log_prob(jnp.argmax(x))
+
+
 def behind_many_tests(w, x):
     for _ in range(300):
         w = jnp.where(w > 0.01, 0.9 * w, 0.009)
@@ -72,6 +82,7 @@ def clamped_too_little(w, x):
 CASES = {
     logarithm: 1, logarithm_of_data: 0, product_with_infinity: 1, infinity_or_nothing: 0, positive: 0, square_root: 1, power: 1,
     of_parameters_alone: 0, behind_many_tests: 1, in_a_loop: 1, clamped: 0, clamped_too_little: 1, in_a_loop_of_what_is_positive: 0,
+    log_probs_of_logits: 0, log_probs_of_logits_one_of_which_is_masked: 2,
 }  # fmt: skip
 
 
