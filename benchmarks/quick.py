@@ -54,6 +54,7 @@ def of_pyro(cases: Any) -> Callable[[], dict[str, Callable[[], Any]]]:
 ROWS = [
     Row("mixture, Enumerate / by hand", "Enumerate()", "by hand", of_mixture),
     Row("mixture, Reinforce / by hand", "Reinforce()", "by hand", of_mixture),
+    Row("mixture, Reinforce / score by hand", "Reinforce()", "score by hand", of_mixture),
     Row("mixture, Reinforce / TraceGraph_ELBO", "Reinforce()", "TraceGraph_ELBO", of_mixture),
     Row("one particle / by hand", "ppvi", "by hand", lambda: scaling.contenders(1, 1000)),
     Row("ten particles / by hand", "ppvi", "by hand", lambda: scaling.contenders(10, 1000)),
