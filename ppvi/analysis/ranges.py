@@ -6,6 +6,7 @@ an operation meets a pole, and whether a number may be NaN.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -104,6 +105,8 @@ class Ranges:
             return self.of(inputs[step.outputs.index(atom)], depth)
         if atom is not step.outputs[0] and name not in ("split", "slice"):
             return EVERYTHING
+        if name == "sum" and self._is_weighed_sum(step, depth):
+            return POSITIVE
         if name == "det" and self.is_regular(inputs[0]):
             return POSITIVE
         if name == "convert_element_type":
@@ -139,6 +142,18 @@ class Ranges:
         axes, shape = step.equation.flow()[0][0] or (), step.inputs[0].shape
         kept = list(axes[-2:]) == [None, None] and None not in axes[:-2]
         return kept and shape[-2] == shape[-1] == step.outputs[0].shape[-1]
+
+    def _is_weighed_sum(self, step: Step, depth: int) -> bool:
+        """Whether all sums are of positive numbers, times weights of the program's text that are not negative nor all zero."""
+        product = self.makers.get(step.inputs[0]) if isinstance(step.inputs[0], Var) else None
+        if product is None or product.meaning.name != "mul":
+            return False
+        summed = tuple(axis for axis, place in enumerate(step.equation.flow()[0][0] or ()) if place is None)
+        for atom, other in itertools.permutations(product.inputs):
+            if isinstance(atom, Literal) and atom.shape == step.inputs[0].shape and self.of(other, depth)[0] > 0:
+                weights = as_numpy(atom.value, float)
+                return bool((weights >= 0).all() and (weights.sum(summed) > 0).all())
+        return False
 
     def _selected(self, step: Step, depth: int) -> Range:
         """The hull of the cases that may be taken, each where its test holds."""

@@ -116,6 +116,12 @@ right(
     "the greatest entry that is held constant is taken away and added again",
     guide=pair,
 )
+right(
+    "log-sum-exp of some",
+    of(lambda z: xp.log(xp.sum(xp.exp(z) * xp.array([0.0, 1.0])))),
+    "one is always there",
+    guide=pair,
+)
 right("log-sum-exp by hand", lambda p, q: _lse_by_hand(q.simulate()["z"]), "the stopped maximum cancels", guide=pair)
 right(
     "softmax",
