@@ -104,10 +104,8 @@ class Interpreter(ABC):
             return [self.site(params, values)]
         if not is_asking(eqn):
             return self.plain(eqn, values)
-        inner = _compat.body(eqn)
-        if inner is not None and primitive.name in _compat.INLINED | _compat.RULED:
-            return self.evaluate(inner.jaxpr, inner.consts, values)
-        return self.control(eqn, values)
+        inner = _inlined(eqn)
+        return self.control(eqn, values) if inner is None else self.evaluate(inner.jaxpr, inner.consts, values)
 
     def answer(self, like: Any, name: str, check: Callable[[tuple[int, ...]], None]) -> Any:
         value = self.given[name]
@@ -127,15 +125,36 @@ class Interpreter(ABC):
     def control(self, eqn: Any, values: list[Any]) -> Sequence[Any]: ...
 
 
+def _inlined(eqn: Any) -> ClosedJaxpr | None:
+    """The body of an operation that has markers and is run as what it stands for."""
+    return _compat.body(eqn) if eqn.primitive.name in _compat.INLINED | _compat.RULED else None
+
+
+def _keys_in(body: Jaxpr) -> int:
+    """How many keys a run of a body takes."""
+    asking = [eqn for eqn in body.eqns if eqn.primitive is key_p or is_asking(eqn)]
+    inner = [_inlined(eqn) for eqn in asking]
+    return sum(1 if closed is None else _keys_in(closed.jaxpr) for closed in inner)
+
+
+def folded(key: Any) -> Iterator[Any]:
+    """Keys made of one."""
+    return (jax.random.fold_in(key, i) for i in itertools.count())
+
+
 @final
 class Inside(Interpreter):
     """The body of an operation: what it tells is kept for the operation to return."""
 
     def __init__(
-        self, sites: Sites, key: Any, given: Mapping[str, Any], planted: Mapping[int, Any], picks: Mapping[int, Any]
+        self,
+        sites: Sites,
+        keys: Iterator[Any],
+        given: Mapping[str, Any],
+        planted: Mapping[int, Any],
+        picks: Mapping[int, Any],
     ):
-        self.sites, self.given, self.planted, self.picks = sites, given, planted, picks
-        self.keys = (jax.random.fold_in(key, i) for i in itertools.count())
+        self.sites, self.keys, self.given, self.planted, self.picks = sites, keys, given, planted, picks
         self.recorded: dict[str, Arrays] = {}
         self.operands: dict[int, Any] = {}
 
@@ -201,9 +220,9 @@ class Inside(Interpreter):
         """What is kept of a site where a branch has passed over it; of a further draw, that it is none."""
         return [_zeros(shape) for shape in shapes] if number in self.picks else self.sites.absent(number, shapes)
 
-    def bodies(self, key: Any, branch: ClosedJaxpr, given: Any, planted: Any, args: Sequence[Any]) -> Found:
+    def bodies(self, keys: Iterator[Any], branch: ClosedJaxpr, given: Any, planted: Any, args: Sequence[Any]) -> Found:
         """A body in one of its rounds."""
-        inner = Inside(self.sites, key, given, planted, self.picks)
+        inner = Inside(self.sites, keys, given, planted, self.picks)
         outs = inner.evaluate(branch.jaxpr, branch.consts, args)
         return outs, inner.recorded, inner.operands
 
@@ -227,12 +246,14 @@ def _scan(inside: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     planted = {number: inside.planted[number] for number in inner if number in inside.planted}
 
     def step(carry: Sequence[Any], entry: Any) -> Any:
-        given, planted, i, x = entry
-        round_ = jax.random.fold_in(key, i)
-        outs, told, operands = inside.bodies(round_, body, given, planted, [*consts, *carry, *x])
+        given, planted, keys, x = entry
+        outs, told, operands = inside.bodies(iter(keys), body, given, planted, [*consts, *carry, *x])
         return outs[:carried], (outs[carried:], told, operands)
 
-    rounds = (given, planted, jnp.arange(length), list(xs))
+    # Those of all rounds at once, which in a round would be numbers hashed one after the other.
+    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
+    keys = fold(fold(key[None], jnp.arange(length))[0], jnp.arange(_keys_in(body.jaxpr)))
+    rounds = (given, planted, keys, list(xs))
     carry, (ys, told, operands) = side_by_side.run(step, list(init), rounds, given=2, **how)
     for number in inner:
         inside.sites.mapped[number] += 1
@@ -245,7 +266,7 @@ def _cond(inside: Inside, eqn: Any, values: Sequence[Any]) -> Found:
 
     def taken(i: int, branch: ClosedJaxpr) -> Callable[..., Found]:
         return lambda given, planted, operands: inside.bodies(
-            jax.random.fold_in(key, i), branch, given, planted, operands
+            folded(jax.random.fold_in(key, i)), branch, given, planted, operands
         )
 
     args = dict(inside.given), dict(inside.planted), operands
@@ -320,7 +341,7 @@ def _remat(inside: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     assert inner is not None
 
     def run(given: Any, planted: Any, *args: Any) -> Found:
-        return inside.bodies(key, inner, given, planted, args)
+        return inside.bodies(folded(key), inner, given, planted, args)
 
     again = jax.checkpoint(run, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
     return again(dict(inside.given), dict(inside.planted), *values)

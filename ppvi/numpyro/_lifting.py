@@ -33,7 +33,7 @@ from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Arrays, Site, SiteRecord, refuse_shape
 from ppvi.ir import AxisMap, Candidate, SiteInfo
 from ppvi.numpyro import _compat
-from ppvi.numpyro._bodies import Found, Inside, Interpreter, Sites
+from ppvi.numpyro._bodies import Found, Inside, Interpreter, Sites, folded
 from ppvi.numpyro._compat import ClosedJaxpr
 from ppvi.numpyro._flows import of_body
 from ppvi.numpyro._handlers import Around
@@ -203,7 +203,7 @@ class Whole:
     values: Sequence[Any]
 
     def run(self, planted: Mapping[int, Any], picks: Mapping[int, Any]) -> Found:
-        return Inside(self.sites, self.key, self.given, planted, picks).anew(self.eqn, self.values)
+        return Inside(self.sites, folded(self.key), self.given, planted, picks).anew(self.eqn, self.values)
 
     def staged(self, planted: Mapping[int, Any]) -> tuple[ClosedJaxpr, list[Any]]:
         """The operation as a function of the planted values and of everything else, which is also returned."""
