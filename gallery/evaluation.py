@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
+
+import ppvi
 
 
 def by_datum(estimate: Callable[..., Any]) -> Callable[[jax.Array, Any, Any], np.ndarray]:
@@ -194,3 +196,28 @@ def information_of_halves(loc: Any, scale: Any) -> float:
     density = np.exp(-0.5 * ((line - loc) / scale) ** 2) / (np.sqrt(2 * np.pi) * scale)
     halves = np.stack([half.mean(0) for half in np.split(density, 2)]) + 1e-300
     return float(np.trapezoid((halves * np.log(halves / halves.mean(0))).mean(0), line))
+
+
+def drawn_of_grid(surface: Any, axes: dict[str, np.ndarray], seed: int, n: int = 4000) -> dict[str, np.ndarray]:
+    """Draws from a log density that is known on a regular grid, up to a constant: of cells, and anywhere within one.
+
+    Of values `(points,)` or in the grid's shape, and of the grid's coordinates by name, as of `np.meshgrid`.
+    """
+    rng, log_density = np.random.default_rng(seed), np.ravel(np.asarray(surface, np.float64))
+    shares = np.exp(log_density - log_density.max())
+    cells = rng.choice(shares.size, n, p=shares / shares.sum())
+    wide = {name: np.diff(np.unique(values)).mean() for name, values in axes.items()}
+    return {name: values.ravel()[cells] + wide[name] * rng.uniform(-0.5, 0.5, n) for name, values in axes.items()}
+
+
+def columns_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Rows with the same names, such as those of seeds, as lists by name; of none, none."""
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def worst_marginals(found: dict[str, Any], reference: Any, names: Sequence[str]) -> dict[str, float]:
+    """Of each posterior, Wasserstein's distance of its worst marginal from the reference's, in the latter's standard
+    deviations; prints the comparison.
+    """
+    print(compared := ppvi.compare(**found, reference=reference, var_names=names))
+    return {each.name: float(each.worst.wasserstein) for each in compared.posteriors}

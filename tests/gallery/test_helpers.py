@@ -12,7 +12,16 @@ from scipy.stats import norm
 
 import gallery
 import ppvi.numpyro as vi
-from gallery.evaluation import by_datum, classified, frechet_distance, gradient_moments, linear_probe, reliability
+from gallery.evaluation import (
+    by_datum,
+    classified,
+    drawn_of_grid,
+    frechet_distance,
+    gradient_moments,
+    linear_probe,
+    reliability,
+    worst_marginals,
+)
 from gallery.table import entry_of, row
 from models.networks import glorot, perceptron
 from models.networks_pyro import perceptron as torch_perceptron, take_over
@@ -146,3 +155,16 @@ def test_a_linear_probe():
     rows[:, 0] += 2 * labels
     assert linear_probe(rows[:300] * [100, 1, 1] + 7, labels[:300], rows[300:] * [100, 1, 1] + 7, labels[300:]) <= 2
     assert 30 < linear_probe(blind[:300], labels[:300], blind[300:], labels[300:]) < 70
+
+
+def test_a_density_on_a_grid_is_drawn_from():
+    """Two independent normals: 40,000 draws have their moments and quantiles; a Gaussian of another mean is as far as it is."""
+    axes = dict(zip("ab", np.meshgrid(np.linspace(-6, 6, 61), np.linspace(-6, 6, 41)), strict=True))
+    surface = norm(1, 0.8).logpdf(axes["a"]) + norm(-0.5, 1).logpdf(axes["b"]) + 3
+    drawn = drawn_of_grid(surface, axes, 0, 40_000)
+    rng = np.random.default_rng(1)
+    exactly = {"a": rng.normal(1, 0.8, 40_000), "b": rng.normal(-0.5, 1, 40_000)}
+    shifted = {"a": exactly["a"] + 0.8, "b": exactly["b"]}
+    far = worst_marginals({"grid": drawn, "shifted": shifted}, exactly, ["a", "b"])
+    assert far["grid"] < 0.05
+    assert abs(far["shifted"] - 1) < 0.05
