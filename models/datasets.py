@@ -10,6 +10,7 @@ import collections
 import gzip
 import hashlib
 import io
+import itertools
 import os
 import pickle
 import re
@@ -345,3 +346,36 @@ def balanced(
         rows = [rng.integers(0, len(labels), batch // len(places)) for _, labels in places]
         x, y = (np.concatenate([at[i][row] for at, row in zip(places, rows, strict=True)]) for i in (0, 1))
         yield x, y, batch
+
+
+YEARS = (*range(1790, 1933), *range(1934, 1954), *range(1953, 1962), *range(1961, 2022))
+"""Of the texts of `addresses`: there is none of 1933, and there are two of 1953 and of 1961."""
+
+
+def within_reach(words: list[str], number: dict[str, int], window: int = 4) -> np.ndarray:
+    """How often numbered words have one another at most so many words ahead or behind, `(numbers, numbers)`."""
+    found, text = np.zeros((len(number), len(number)), np.float32), np.array([number.get(word, -1) for word in words])
+    for apart in range(1, window + 1):
+        pairs = np.stack([text[:-apart], text[apart:]])
+        np.add.at(found, tuple(pairs[:, (pairs >= 0).all(0)]), 1.0)
+    return found + found.T
+
+
+def drifting_words(
+    times: int, vocabulary: int, skip: int, seed: int, share: float = 0.2, block: int = 200
+) -> tuple[np.ndarray, np.ndarray, list[str], list[int]]:
+    """Pairs of words in the addresses, cut into so many times of equally many addresses: of blocks of text to learn from, and
+    of a share of them that is set aside, both `(times, words, words)`; the words; and the years in which times begin. The
+    words are the most frequent ones, except those to skip, which are still more frequent.
+    """
+    texts = [re.findall("[a-z]+", text.lower()) for text in addresses()]
+    counts = collections.Counter(word for text in texts for word in text)
+    words = [word for word, _ in counts.most_common(skip + vocabulary)][skip:]
+    number, rng = {word: i for i, word in enumerate(words)}, np.random.default_rng(seed)
+    found = np.zeros((2, times, vocabulary, vocabulary), np.float32)
+    cuts = np.linspace(0, len(texts), times + 1).round().astype(int)
+    for t, (first, last) in enumerate(itertools.pairwise(cuts)):
+        for text in texts[first:last]:
+            for begins in range(0, len(text), block):
+                found[int(rng.uniform() < share), t] += within_reach(text[begins : begins + block], number)
+    return found[0], found[1], words, [YEARS[first] for first in cuts[:-1]]

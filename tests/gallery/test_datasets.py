@@ -139,3 +139,9 @@ def test_things_that_turn_come_back(kind, turn):
     np.testing.assert_allclose(far / less, 2, rtol=0.1)
     if turn:
         np.testing.assert_allclose(back, one, atol=1e-6)
+
+
+def test_words_within_reach_of_one_another():
+    found = datasets.within_reach("peace and war and peace".split(), {"peace": 0, "war": 1}, window=3)
+    assert found.tolist() == [[0, 2], [2, 0]]
+    assert datasets.within_reach("peace and war and peace".split(), {"peace": 0, "war": 1}).tolist() == [[2, 2], [2, 0]]
