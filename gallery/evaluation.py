@@ -194,3 +194,17 @@ def information_of_halves(loc: Any, scale: Any) -> float:
     density = np.exp(-0.5 * ((line - loc) / scale) ** 2) / (np.sqrt(2 * np.pi) * scale)
     halves = np.stack([half.mean(0) for half in np.split(density, 2)]) + 1e-300
     return float(np.trapezoid((halves * np.log(halves / halves.mean(0))).mean(0), line))
+
+
+def mixture_score(predictions: list[tuple[Any, Any, Any]], y: Any) -> dict[str, float]:
+    """Of a mixture of predictions of outputs `(n,)`: `score`, the mean log density, and `sd`, that of the function in the mean.
+
+    **Arguments**
+
+    - `predictions`: of each means and standard deviations of the function, `(n,)`, and the standard deviation about it.
+    """
+    f, sd, noise = (np.stack([np.asarray(each[i], np.float64) for each in predictions]) for i in range(3))
+    variance = sd**2 + noise[:, None] ** 2
+    each = -0.5 * (np.asarray(y) - f) ** 2 / variance - 0.5 * np.log(2 * np.pi * variance)
+    score = each.max(0) + np.log(np.exp(each - each.max(0)).mean(0))
+    return {"score": float(score.mean()), "sd": float(np.sqrt((sd**2).mean(0) + f.var(0)).mean())}

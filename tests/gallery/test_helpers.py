@@ -12,7 +12,15 @@ from scipy.stats import norm
 
 import gallery
 import ppvi.numpyro as vi
-from gallery.evaluation import by_datum, classified, frechet_distance, gradient_moments, linear_probe, reliability
+from gallery.evaluation import (
+    by_datum,
+    classified,
+    frechet_distance,
+    gradient_moments,
+    linear_probe,
+    mixture_score,
+    reliability,
+)
 from gallery.table import entry_of, row
 from models.networks import glorot, perceptron
 from models.networks_pyro import perceptron as torch_perceptron, take_over
@@ -146,3 +154,11 @@ def test_a_linear_probe():
     rows[:, 0] += 2 * labels
     assert linear_probe(rows[:300] * [100, 1, 1] + 7, labels[:300], rows[300:] * [100, 1, 1] + 7, labels[300:]) <= 2
     assert 30 < linear_probe(blind[:300], labels[:300], blind[300:], labels[300:]) < 70
+
+
+def test_the_score_of_a_mixture_is_that_of_its_density():
+    y, one, other = np.array([0.3, -1.0]), (np.zeros(2), np.array([1.0, 0.5]), 0.4), (np.ones(2), np.zeros(2), 2.0)
+    density = 0.5 * norm.pdf(y, 0, np.hypot([1.0, 0.5], 0.4)) + 0.5 * norm.pdf(y, 1, 2)
+    found = mixture_score([one, other], y)
+    assert found["score"] == pytest.approx(np.log(density).mean())
+    assert found["sd"] == pytest.approx(np.sqrt([1 / 2 + 1 / 4, 1 / 8 + 1 / 4]).mean())
