@@ -221,3 +221,17 @@ def worst_marginals(found: dict[str, Any], reference: Any, names: Sequence[str])
     """
     print(compared := ppvi.compare(**found, reference=reference, var_names=names))
     return {each.name: float(each.worst.wasserstein) for each in compared.posteriors}
+
+
+def mixture_score(predictions: list[tuple[Any, Any, Any]], y: Any) -> dict[str, float]:
+    """Of a mixture of predictions of outputs `(n,)`: `score`, the mean log density, and `sd`, that of the function in the mean.
+
+    **Arguments**
+
+    - `predictions`: of each means and standard deviations of the function, `(n,)`, and the standard deviation about it.
+    """
+    f, sd, noise = (np.stack([np.asarray(each[i], np.float64) for each in predictions]) for i in range(3))
+    variance = sd**2 + noise[:, None] ** 2
+    each = -0.5 * (np.asarray(y) - f) ** 2 / variance - 0.5 * np.log(2 * np.pi * variance)
+    score = each.max(0) + np.log(np.exp(each - each.max(0)).mean(0))
+    return {"score": float(score.mean()), "sd": float(np.sqrt((sd**2).mean(0) + f.var(0)).mean())}

@@ -379,3 +379,36 @@ def drifting_words(
             for begins in range(0, len(text), block):
                 found[int(rng.uniform() < share), t] += within_reach(text[begins : begins + block], number)
     return found[0], found[1], words, [YEARS[first] for first in cuts[:-1]]
+
+
+DIABETES = {
+    "diabetes_data_raw.csv.gz": "ec2683754c379fdffc39f53922c475eff67e2fb9c94c7c27207b7c4371d51726",
+    "diabetes_target.csv.gz": "244713a551f62a291a354212d8a048adec6cb1244b2bc44e66a0698f5006d26d",
+}
+"""Checksums of the files as they are unpacked."""
+
+
+def diabetes() -> tuple[np.ndarray, np.ndarray]:
+    """Of 442 patients: age, sex, body mass index, blood pressure and six blood serum measurements, `(442, 10)`, and how far
+    the disease was a year later, `(442,)`.
+
+    Efron, Hastie, Johnstone and Tibshirani, "Least angle regression", Annals of Statistics 32 (2004), in the files of
+    scikit-learn 1.5.2, BSD-3; no licence of the data is stated.
+    """
+    mirror = "https://raw.githubusercontent.com/scikit-learn/scikit-learn/1.5.2/sklearn/datasets/data/"
+    x, y = (
+        np.loadtxt(io.BytesIO(content(f"diabetes/{name}", mirror + name, sha256, decode=gzip.decompress)))
+        for name, sha256 in DIABETES.items()
+    )
+    return x, y
+
+
+def standardised(seed: int, x: np.ndarray, y: np.ndarray, share: float = 0.2) -> tuple[np.ndarray, ...]:
+    """Inputs and outputs in some order, less means and over standard deviations of those to learn from: these, and as new
+    ones a share of all.
+    """
+    order = np.random.default_rng(seed).permutation(len(x))
+    learned = order[round(share * len(x)) :]
+    x, y = ((each - each[learned].mean(0)) / each[learned].std(0) for each in (x, y))
+    new = order[: round(share * len(x))]
+    return tuple(part.astype(np.float32) for part in (x[learned], y[learned], x[new], y[new]))

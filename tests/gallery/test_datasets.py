@@ -145,3 +145,19 @@ def test_words_within_reach_of_one_another():
     found = datasets.within_reach("peace and war and peace".split(), {"peace": 0, "war": 1}, window=3)
     assert found.tolist() == [[0, 2], [2, 0]]
     assert datasets.within_reach("peace and war and peace".split(), {"peace": 0, "war": 1}).tolist() == [[2, 2], [2, 0]]
+
+
+def test_diabetes():
+    if not datasets.held("diabetes"):
+        pytest.skip("there is no diabetes in the folder PPVI_DATA")
+    x, y = datasets.diabetes()
+    assert x.shape == (442, 10)
+    assert (y.min(), y.max()) == (25, 346)
+
+
+def test_standardised_by_what_is_learned_from():
+    rng = np.random.default_rng(0)
+    x, y, new, answer = datasets.standardised(1, rng.normal(3, 2, (50, 2)), rng.normal(5, 1, 50))
+    assert (len(x), len(new), len(answer)) == (40, 10, 10)
+    np.testing.assert_allclose([x.mean(0), x.std(0)], [[0, 0], [1, 1]], atol=1e-5)
+    np.testing.assert_allclose([y.mean(), y.std()], [0, 1], atol=1e-5)

@@ -21,6 +21,13 @@ from gallery.evaluation import (
     linear_probe,
     reliability,
     worst_marginals,
+
+
+    frechet_distance,
+    gradient_moments,
+    linear_probe,
+    mixture_score,
+    reliability,
 )
 from gallery.table import entry_of, row
 from models.networks import glorot, perceptron
@@ -168,3 +175,11 @@ def test_a_density_on_a_grid_is_drawn_from():
     far = worst_marginals({"grid": drawn, "shifted": shifted}, exactly, ["a", "b"])
     assert far["grid"] < 0.05
     assert abs(far["shifted"] - 1) < 0.05
+
+
+def test_the_score_of_a_mixture_is_that_of_its_density():
+    y, one, other = np.array([0.3, -1.0]), (np.zeros(2), np.array([1.0, 0.5]), 0.4), (np.ones(2), np.zeros(2), 2.0)
+    density = 0.5 * norm.pdf(y, 0, np.hypot([1.0, 0.5], 0.4)) + 0.5 * norm.pdf(y, 1, 2)
+    found = mixture_score([one, other], y)
+    assert found["score"] == pytest.approx(np.log(density).mean())
+    assert found["sd"] == pytest.approx(np.sqrt([1 / 2 + 1 / 4, 1 / 8 + 1 / 4]).mean())
