@@ -19,15 +19,9 @@ from gallery.evaluation import (
     frechet_distance,
     gradient_moments,
     linear_probe,
-    reliability,
-    worst_marginals,
-
-
-    frechet_distance,
-    gradient_moments,
-    linear_probe,
     mixture_score,
     reliability,
+    worst_marginals,
 )
 from gallery.table import entry_of, row
 from models.networks import glorot, perceptron
