@@ -194,3 +194,8 @@ def information_of_halves(loc: Any, scale: Any) -> float:
     density = np.exp(-0.5 * ((line - loc) / scale) ** 2) / (np.sqrt(2 * np.pi) * scale)
     halves = np.stack([half.mean(0) for half in np.split(density, 2)]) + 1e-300
     return float(np.trapezoid((halves * np.log(halves / halves.mean(0))).mean(0), line))
+
+
+def by_name(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Of what several runs gave, by name, the list of each."""
+    return {what: [run[what] for run in runs] for what in runs[0]}

