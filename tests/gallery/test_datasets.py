@@ -161,3 +161,13 @@ def test_standardised_by_what_is_learned_from():
     assert (len(x), len(new), len(answer)) == (40, 10, 10)
     np.testing.assert_allclose([x.mean(0), x.std(0)], [[0, 0], [1, 1]], atol=1e-5)
     np.testing.assert_allclose([y.mean(), y.std()], [0, 1], atol=1e-5)
+
+
+def test_swissmetro():
+    """Nine choices of each, one after another."""
+    if not datasets.held("choice"):
+        pytest.skip("there is no choice in the folder PPVI_DATA")
+    data = datasets.swissmetro()
+    assert len(data["CHOICE"]) == 10_728
+    assert (data["ID"].reshape(-1, 9) == np.arange(1, 1193)[:, None]).all()
+    assert set(data["CHOICE"]) == {0, 1, 2, 3}
