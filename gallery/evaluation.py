@@ -235,8 +235,3 @@ def mixture_score(predictions: list[tuple[Any, Any, Any]], y: Any) -> dict[str, 
     each = -0.5 * (np.asarray(y) - f) ** 2 / variance - 0.5 * np.log(2 * np.pi * variance)
     score = each.max(0) + np.log(np.exp(each - each.max(0)).mean(0))
     return {"score": float(score.mean()), "sd": float(np.sqrt((sd**2).mean(0) + f.var(0)).mean())}
-
-
-def by_name(runs: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Of what several runs gave, by name, the list of each."""
-    return {what: [run[what] for run in runs] for what in runs[0]}

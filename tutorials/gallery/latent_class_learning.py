@@ -18,7 +18,7 @@ import numpy as np
 import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
-from gallery.evaluation import by_name
+from gallery.evaluation import columns_of
 from guides import latent_class_learning as guides
 from models import latent_class_learning as travel
 from models.latent_class_learning import SITES, TRUTH, draws_of, foreseen, in_order, model, static
@@ -134,7 +134,7 @@ for seed in SEEDS if FULL else ():
     score["right"] = float(np.mean(np.asarray(foreseen(joint, new)[1].argmax(1)) == kinds))
     scores["simulated"].append(score)
     scores["Swissmetro"].append(rivals(modes, seed, *travel.commuters(seed, 300))[0])
-beside, scores = ({name: by_name(runs) for name, runs in each.items() if runs} for each in (found, scores))
+beside, scores = ({name: columns_of(runs) for name, runs in each.items() if runs} for each in (found, scores))
 for name, column in {**beside, **scores}.items():
     print(f"{name:10}", {what: said(values, 3) for what, values in column.items()})
 

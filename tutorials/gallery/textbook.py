@@ -14,7 +14,7 @@ import numpy as np
 import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
-from gallery.evaluation import by_name
+from gallery.evaluation import columns_of
 from guides import textbook as guides
 from models import textbook as book
 from models.old_faithful import ERUPTIONS
@@ -68,7 +68,7 @@ for seed in SEEDS:
         wrong = {way: float(np.abs(each - exact).max()) for way, each in ways.items()}
         found.append({**wrong, "gap": float(log_z + fit.losses[-1])})
 assert spins.prove(fit.params, *data).verdict == "proved"
-columns = {strength: by_name(each) for strength, each in runs.items()}
+columns = {strength: columns_of(each) for strength, each in runs.items()}
 for strength, column in columns.items():
     print(strength, {what: said(values, 3) for what, values in column.items()})
 
@@ -107,7 +107,7 @@ for seed in SEEDS:
         ways["NUTS"] = book.beside(exact, drawn.mean(0), drawn.std(0))
     for way, found in ways.items():
         errors.setdefault(way, []).append(found)
-mixed = {way: by_name(each) for way, each in errors.items()}
+mixed = {way: columns_of(each) for way, each in errors.items()}
 for way, column in mixed.items():
     print(f"{way:10}", {what: said(values, 3) for what, values in column.items()})
 
