@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 
+import ppvi
+
 
 def by_datum(estimate: Callable[..., Any]) -> Callable[[jax.Array, Any, Any], np.ndarray]:
     """Takes key, parameters and data to estimates of an objective for each row by itself, `(n,)`.
@@ -194,3 +196,10 @@ def information_of_halves(loc: Any, scale: Any) -> float:
     density = np.exp(-0.5 * ((line - loc) / scale) ** 2) / (np.sqrt(2 * np.pi) * scale)
     halves = np.stack([half.mean(0) for half in np.split(density, 2)]) + 1e-300
     return float(np.trapezoid((halves * np.log(halves / halves.mean(0))).mean(0), line))
+
+
+def beside(draws: Any, reference: Any) -> float:
+    """Wasserstein distance of each number's draws, `(draw, n)`, from a reference's, in its standard deviations; the mean over
+    numbers."""
+    columns = [{f"x[{i}]": column for i, column in enumerate(np.asarray(rows).T)} for rows in (draws, reference)]
+    return float(np.mean([marginal.wasserstein for marginal in ppvi.compare(*columns).posteriors[0].marginals]))
