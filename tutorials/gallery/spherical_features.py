@@ -174,6 +174,7 @@ ENTRY.picture(figure)
 for way in names:
     assert np.all(columns[way]["bound"] < columns[way]["best"] + 0.05), way
     assert np.all(columns[way]["best"] < columns["exact"]["bound"] + 0.05), way
+assert np.all(columns["neurons, then points"]["left"] < 0.3 * PROCESS.variance)
 ENTRY.record(
     "; ".join(f"{way} {said(columns['exact']['bound'] - columns[way]['bound'], 1)}" for way in names) + " nats below",
     seeds=SEEDS,
