@@ -235,3 +235,10 @@ def mixture_score(predictions: list[tuple[Any, Any, Any]], y: Any) -> dict[str, 
     each = -0.5 * (np.asarray(y) - f) ** 2 / variance - 0.5 * np.log(2 * np.pi * variance)
     score = each.max(0) + np.log(np.exp(each - each.max(0)).mean(0))
     return {"score": float(score.mean()), "sd": float(np.sqrt((sd**2).mean(0) + f.var(0)).mean())}
+
+
+def beside(draws: Any, reference: Any) -> float:
+    """Wasserstein distance of each number's draws, `(draw, n)`, from a reference's, in its standard deviations; the mean over
+    numbers."""
+    columns = [{f"x[{i}]": column for i, column in enumerate(np.asarray(rows).T)} for rows in (draws, reference)]
+    return float(np.mean([marginal.wasserstein for marginal in ppvi.compare(*columns).posteriors[0].marginals]))

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax.scipy.linalg import solve_triangular
@@ -83,14 +84,22 @@ def seen(a, y):
     return dist.MultivariateNormal(jnp.linalg.solve(precision, a.T @ y), precision_matrix=precision)
 
 
-def model(x, y, batch=None, m=20, kernel=matern32):
+def gaussian(f, process):
+    return dist.Normal(f, process.noise)
+
+
+def logistic(f, process):
+    return dist.Bernoulli(logits=f)
+
+
+def model(x, y, batch=None, m=20, kernel=matern32, likelihood=gaussian):
     """Of inputs `(n, d)` and outputs `(n,)`; a minibatch of so many of them stands for all."""
     process, z = learned(x.shape[1]), places(x, m)
     v = numpyro.sample("v", dist.MultivariateNormal(jnp.zeros(m), jnp.eye(m)))
     with numpyro.plate("data", len(x), subsample_size=batch) as rows:
         a, left = weights(process, z, x[rows], kernel)
         f = numpyro.sample("f", dist.Normal(a @ v, jnp.sqrt(left)))
-        numpyro.sample("y", dist.Normal(f, process.noise), obs=y[rows])
+        numpyro.sample("y", likelihood(f, process), obs=y[rows])
 
 
 def whole(x, y, kernel=matern32):
@@ -137,3 +146,15 @@ def exact(process, x, y, new, kernel=matern32):
 def log_score(mean, variance, noise, y):
     """Mean log density of new outputs, one by one, from means and variances of the function there."""
     return dist.Normal(mean, jnp.sqrt(variance + noise**2)).log_prob(y).mean()
+
+
+def nodes(mean, variance, n=60):
+    """Values `(n, *batch)` and weights `(n, 1)` with which Gaussians are averaged over, by Gauss and Hermite's rule."""
+    points, mass = np.polynomial.hermite_e.hermegauss(n)
+    return mean + jnp.sqrt(variance) * points[:, None], mass[:, None] / mass.sum()
+
+
+def score(f, mass, y, process, likelihood=gaussian):
+    """Mean log density of new outputs, one by one, from values of the function there `(n, new)` and their weights."""
+    densities = np.exp(likelihood(jnp.asarray(f), process).log_prob(y))
+    return float(np.log((mass * densities).sum(0)).mean())

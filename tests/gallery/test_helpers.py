@@ -13,6 +13,7 @@ from scipy.stats import norm
 import gallery
 import ppvi.numpyro as vi
 from gallery.evaluation import (
+    beside,
     by_datum,
     classified,
     drawn_of_grid,
@@ -26,6 +27,7 @@ from gallery.evaluation import (
 from gallery.table import entry_of, row
 from models.networks import glorot, perceptron
 from models.networks_pyro import perceptron as torch_perceptron, take_over
+from models.sparse_cholesky import InTurn
 from ppvi.objectives import iwelbo
 
 ENTRY = dict.fromkeys("system family engine objective strategies shows paper link".split(), "")
@@ -177,3 +179,26 @@ def test_the_score_of_a_mixture_is_that_of_its_density():
     found = mixture_score([one, other], y)
     assert found["score"] == pytest.approx(np.log(density).mean())
     assert found["sd"] == pytest.approx(np.sqrt([1 / 2 + 1 / 4, 1 / 8 + 1 / 4]).mean())
+
+
+def test_draws_beside_draws():
+    """Half a standard deviation away is half a standard deviation away, number by number."""
+    one, other = np.random.default_rng(0).normal(size=(2, 2000, 3)) * [1, 2, 3]
+    assert beside(one + np.array([0.5, 1, 1.5]), other) == pytest.approx(0.5, abs=0.08)
+    assert beside(one, other) < 0.1
+
+
+def test_values_in_turn_are_a_gaussian():
+    """Whose density is that of its mean and covariance, and draws have these."""
+    before = np.array([[-1, -1], [0, -1], [0, 1], [2, 0]])
+    q = InTurn(
+        jnp.arange(4.0),
+        jnp.array([[9.0, 9.0], [0.5, 9.0], [-0.3, 0.8], [0.4, 0.2]]),
+        jnp.array([1.0, 0.5, 2.0, 0.7]),
+        before,
+    )
+    x = q.sample(jax.random.key(0), (20_000,))
+    known = dist.MultivariateNormal(q.loc, q.root() @ q.root().T)
+    np.testing.assert_allclose(q.log_prob(x[:5]), known.log_prob(x[:5]), rtol=1e-5)
+    np.testing.assert_allclose(x.mean(0), known.loc, atol=0.1)
+    np.testing.assert_allclose(np.cov(x.T), known.covariance_matrix, atol=0.25)
