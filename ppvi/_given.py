@@ -131,6 +131,13 @@ def _with_chains(draws: Mapping[str, Any], like: Posterior) -> Posterior:
             "compare: draws by name are arrays of the shape (draws, ...) or (chains, draws, ...), with the same draws in all; "
             f"these have the shapes { {name: np.shape(x) for name, x in draws.items()} }."
         )
+    many = [name for name, x in draws.items() if leading == 2 and np.shape(x)[0] > np.shape(x)[1]]
+    if many and not known and not scalars:
+        chains, count = np.shape(draws[many[0]])[:2]
+        raise ProgramError(
+            f"compare: {many[0]} may be {chains} draws of a vector, or {chains} chains of {count} draws. Say which: a list of "
+            f"chains, each by name with arrays (draws, ...), is [draws] if there is one; or give ArviZ data."
+        )
     return dict(draws) if leading == 2 else {name: x[None] for name, x in draws.items()}
 
 

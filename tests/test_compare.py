@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import ppvi
+from ppvi import ProgramError
 from ppvi._losses import course_of
 from ppvi.checks.tails import threshold
 from ppvi.engine._arviz import is_data
@@ -88,6 +89,15 @@ def test_draws_by_name_without_a_scalar_are_told_by_the_reference(shape):
     comparison = ppvi.compare({"beta": ours}, reference)
     assert [m.name for m in comparison.marginals] == ["beta[0]", "beta[1]"]
     assert comparison.worst.wasserstein < 0.15
+
+
+def test_draws_of_a_vector_alone_are_not_taken_for_as_many_chains():
+    draws = {"x": np.random.default_rng(0).normal(size=(400, 20))}
+    with pytest.raises(ProgramError, match=r"x may be 400 draws of a vector, or 400 chains of 20 draws.*\[draws\]"):
+        ppvi.compare(fit=draws, reference=draws)
+    assert len(ppvi.compare(fit=[draws], reference=[draws]).marginals) == 20
+    chains = {"x": draws["x"].T}
+    assert len(ppvi.compare(fit=chains, reference=chains).marginals) == 1
 
 
 def test_what_one_side_has_is_said():
