@@ -16,6 +16,7 @@ START = 0.02
 
 
 def weight(name, shape, prior, kept, loc):
+    """A site of weights: learned in the subspace, and outside as in the prior, whose scale is given."""
     loc = numpyro.param(f"{name}_loc", loc)
     scale = numpyro.param(f"{name}_scale", jnp.full(shape, START), constraint=dist.constraints.positive)
     inside = kept[name] > 0
@@ -37,7 +38,7 @@ def flat(kept, tree, end=""):
 
 
 def shaped(kept, values):
-    """And back."""
+    """The other way round: an array of all weights as a tree of sites."""
     parts = np.split(np.float32(values), np.cumsum([np.size(each) for each in kept.values()])[:-1])
     return {site: jnp.asarray(part.reshape(kept[site].shape)) for site, part in zip(kept, parts, strict=True)}
 

@@ -106,7 +106,7 @@ def unseen_of(seen):
 
 
 def made(words, times, dimensions, drift, pairs, seed):
-    """Pairs that the model draws, of which as many are unseen on the average."""
+    """Pairs that the model draws, of which half are seen, on the average."""
     rng = np.random.default_rng(seed)
     keep, new = step(drift)
     u = [rng.normal(size=(2, words, dimensions)) * SPREAD]

@@ -1,4 +1,4 @@
-"""A network of which most weights are zero, and nobody knows the others.
+"""A network of which most weights are zero, and the others uncertain.
 
     w ~ N(0, scale^2)    y_i ~ Categorical(softmax(network(kept w, x_i)))
 

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Variational Bayesian last layers: uncertainty at the price of one covariance matrix
 #
-# A network that predicts numbers says nothing of how far it may be off. A posterior over all its weights would, at the price of
-# sampling them; several networks, trained apart, do so at several times the price of one. The last layer is a linear
+# A network that predicts numbers says nothing of how far it may be off. A posterior over all its weights would, at the price
+# of sampling them; several networks, trained apart, do so at several times the price of one. The last layer is a linear
 # regression on what the layers before make of the inputs, and of such a regression the posterior is a Gaussian. Here it is
-# learned with the rest, by a bound that has no draw in it: a step, and a prediction, costs hardly more than a plain network's.
+# learned with the rest, by a bound that has no draw in it: beside a plain network's pass, one more product of matrices.
 
 # %%
 import jax
@@ -44,8 +44,8 @@ JUDGED = ("smooth", 6.0), ("diabetes", 1.0)
 # $$\text{bound} = \sum_i \left[\log N(y_i; m' \phi_i, \text{noise}^2) - \tfrac{\phi_i' S \phi_i}{2\, \text{noise}^2}\right]
 #   - KL(N(m, S) \,\|\, p(w)) + \log p(W, \text{noise})$$
 #
-# Hidden layer $W$ and noise are points, under their priors; the last layer $w$ is $N(m, S)$. As the outputs are Gaussian, what
-# is expected of them is their density at $m$, less a term for $S$: the guide returns both.
+# Hidden layer $W$ and noise are points, under their priors; the last layer $w$ is $N(m, S)$. As the outputs are Gaussian, their
+# expected log density is that at $m$, less a term for $S$. The guide returns $m$ and a factor of $S$.
 
 
 # %%
@@ -160,31 +160,31 @@ if FULL:  # a function of one input, seen on two sides of a gap
 # NUTS has 0.173 ± 0.005, and 0.063 ± 0.001 for the patients, against 0.175 ± 0.004.
 #
 # Log scores, five seeds. With the largest gain the last layer has -0.57 ± 0.09 for smooth functions and -1.16 ± 0.06 for the
-# patients; an ensemble of five has -0.69 ± 0.18 and -1.40 ± 0.13, a single mode -0.70 ± 0.18 and -1.79 ± 0.37. Seed by seed it
-# is ahead of the ensemble by 0.24 ± 0.07 for the patients; 0.12 ± 0.09 for smooth functions does not tell them apart, nor do
-# 0.13 ± 0.10 and 0.63 ± 0.32 ahead of the mode. With smaller gains it is not told apart from mode, ensemble or `post`. The
-# mean-field Gaussian is behind it by 0.36 ± 0.06 or more for smooth functions, and not told apart for the patients with the
-# largest gain. NUTS, with -0.48 ± 0.02 and -1.08 ± 0.03 at the gains where it was run, is not told apart from it. The claim
-# comes out where features are free to overfit, and there in part.
+# patients; an ensemble of five has -0.69 ± 0.18 and -1.40 ± 0.13, a single mode -0.70 ± 0.18 and -1.79 ± 0.37. Seed by seed
+# it is ahead of the ensemble by 0.24 ± 0.07 for the patients; 0.12 ± 0.09 for smooth functions does not tell them apart, nor
+# do 0.13 ± 0.10 and 0.63 ± 0.32 ahead of the mode, 0.05 ± 0.05 and 0.57 ± 0.29 ahead of `post`. With smaller gains it is not
+# told apart from any of them. The mean-field Gaussian is behind it by 0.36 ± 0.06 or more for smooth functions, by 0.04 ±
+# 0.02 and 0.05 ± 0.02 for the patients with the smaller gains, and not told apart with the largest. NUTS, one chain of 200
+# draws, has -0.48 ± 0.02 and -1.08 ± 0.03 at the gains where it was run, and is not told apart from it. The claim comes out
+# where features are free to overfit, and there in part.
 #
 # The paper's networks are larger, its UCI data more, and its prior of the noise is an inverse Wishart. To change first: the
-# gain, which nothing here learns; Gaussians for the features, as in `guides.mean_field`, are the paper's next step.
+# gain, which nothing here learns, or Gaussians for the features, too, as `guides.mean_field` has them.
 #
 # Harrison, Willes and Snoek, "Variational Bayesian last layers", ICLR 2024; the patients are of Efron, Hastie, Johnstone and
 # Tibshirani, "Least angle regression", Annals of Statistics 32 (2004).
 
 # %%
 gaps = [gap for row in table.values() for gap in row["last layer"]["gap"]]
-judged = [
-    f"{way} {said(table['smooth, 6'][way]['score'])}" for way in ("last layer", "ensemble", "mode", "NUTS") if FULL
-]
-result = f"log score, smooth functions: {', '.join(judged)}"
+judged = table["smooth, 6"]
+told = ", ".join(f"{way} {said(judged[way]['score'])}" for way in ("last layer", "ensemble", "mode", "NUTS") if FULL)
+result = f"log score, smooth functions: {told}"
 ENTRY.record(result, seeds=SEEDS, steps=STEPS, largest_gap=max(gaps), table=table)
-assert max(gaps) < choose(50, 0.1)
+assert max(gaps) < choose(5, 0.1)
 if FULL:
     for at, way in [*((f"smooth, {gain:g}", "mean field") for gain in GAINS["smooth"]), ("diabetes, 2", "ensemble")]:
         ahead, error = mean_se(np.subtract(table[at]["last layer"]["score"], table[at][way]["score"]))
         assert ahead > 2 * error, (at, way)
-    assert all(
-        np.mean(table[at]["last layer"]["sd"]) < np.mean(table[at]["NUTS"]["sd"]) for at in ("smooth, 6", "diabetes, 1")
-    )
+    for row in (judged, table["diabetes, 1"]):
+        narrower, error = mean_se(np.subtract(row["NUTS"]["sd"], row["last layer"]["sd"]))
+        assert narrower > 2 * error

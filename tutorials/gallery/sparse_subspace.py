@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Sparse subspaces: a Bayesian network that never has all its weights
 #
-# A posterior over a network's weights takes twice the memory of the network, and most of these weights are hardly needed; but
-# to be dropped at the end all have to be learned first. Here a fixed number of weights is uncertain at any time, and the others
-# are zero. Every hundred steps the least certain ones are removed, and those added at which, at zero, the data pull most.
+# A Gaussian for every weight of a network takes twice the network's memory, and most of the weights are hardly needed; but to
+# drop these at the end, all have to be learned first. Here a fixed number of weights is uncertain at any time, and the others
+# are zero. Every round the least certain ones are removed, and as many added, those where the gradient at zero is largest.
 
 # %%
 import itertools
@@ -34,8 +34,8 @@ ENTRY = Entry(
     paper="Li, Miao, Qiu and Zhang 2024",
     link="https://arxiv.org/abs/2402.11025",
 )
-SEEDS, ROUNDS, EACH, BATCH, DRAWS = range(choose(1, 3)), choose(2, 20), choose(20, 100), choose(50, 100), choose(4, 20)
-SHARES, N = choose([0.1], [0.01, 0.03, 0.1]), choose(200, 20_000)
+SEEDS, N, BATCH = range(choose(1, 3)), choose(200, 20_000), choose(50, 100)
+SHARES, ROUNDS, EACH, DRAWS = [0.01, 0.03, 0.1], 20, 100, 20  # of digits, which are compared in full mode only
 
 # %% [markdown]
 # ## Model, guide, objective
@@ -52,8 +52,9 @@ linear = vi.objective(analytic_elbo, models.linear, guides.linear)
 
 # %% [markdown]
 # ## Removal and addition
-# Removed are the kept weights whose $|w|$ has the least mean over its standard deviation; added, as many, from a mean of zero,
-# with the largest gradient of the expected log-likelihood at zero, which a program with parameters of zero at all weights has.
+# Removed are the kept weights whose $|w|$ has the least mean over its standard deviation. Added, from a mean of zero, are as
+# many of the others: those where the gradient of the expected log-likelihood, by one draw and one batch, is largest. For it a
+# `nudged` model adds parameters, which are zero, to all weights. The optimiser, Adam, is restarted in every round.
 
 # %%
 show(guides.certainty, guides.exchanged, guides.pulled)
@@ -77,7 +78,7 @@ def searched(seed, x, y, rounds, **options):
 
 
 (x, y), kept, pull = models.regression(0), guides.at_random({"w": jnp.zeros(12)}, 4, 0), guides.pulled(linear)
-start = linear.init(jax.random.key(0), x, y, kept)
+start = linear.init(jax.random.key(0), x, y, kept) | {"w_loc": jnp.linspace(-1.0, 1.0, 12)}
 assert linear.prove(start, x, y, kept).verdict == "proved"
 draws = [np.asarray(pull(key, start, kept, x, y)["w_nudge"]) for key in jax.random.split(jax.random.key(1), 200)]
 expected = x.T @ (y - x @ (kept["w"] * start["w_loc"])) / models.NOISE**2
@@ -101,7 +102,7 @@ print("linear:", {what: said(values) for what, values in search.items()})
 # %% [markdown]
 # ## Digits
 # Beside the subspace that moves: one that stays as it was drawn; all weights; and these pruned to the same number, the most
-# certain ones, as they are or after five more rounds. Probabilities are averages over networks.
+# certain ones, as they are or after five more rounds. Probabilities are averages over 20 networks that the guide draws.
 
 # %%
 parts = (mnist(), mnist("t10k")) if FULL else (labelled_shapes(N), labelled_shapes(N, 1))
@@ -119,7 +120,7 @@ def trained(kept, params, seed, rounds=ROUNDS, moving=0.0):
         key = jax.random.key(1000 * seed + k)
         options = {"num_steps": EACH, "optimizer": RULE, "progress": False, "batch": BATCH}
         params = vi.fit(bound, key, x, y, kept, params=params, **options).params
-        if n := int(moving * (1 - k / (0.8 * rounds)) * guides.flat(kept, kept).sum()) if k < 0.8 * rounds else 0:
+        if n := int(moving * max(0, 1 - k / (0.8 * rounds)) * guides.flat(kept, kept).sum()):
             kept, params = guides.exchanged(kept, params, pull(key, params, kept, x, y), n)
     return kept, params
 
@@ -164,25 +165,24 @@ if FULL:
 
 # %% [markdown]
 # ## What came out, what differs from the paper, what to change first
-# In each of ten regressions the search finds the best of the 495 subspaces. The scales there are 0.77 ± 0.02 of the exact
-# posterior's, as independent Gaussians have it, and the means are the exact ones.
+# In each of ten regressions the search, which looks at 15 subspaces at most, finds the best of the 495. The scales there are
+# 0.77 ± 0.02 of the exact posterior's, as independent Gaussians have it, and the means are the exact ones, within 0.04.
 #
 # 20,000 digits are learned from. All 10,360 weights err on 6.8 ± 0.1% of new ones; the moving subspace on 9.75 ± 0.15% with a
-# tenth of the weights, 14.2 ± 0.4% with 3%, 34.2 ± 1.4% with 1%. The paper loses under three points at a tenth and at a
-# twentieth, of a ResNet, which has more to spare. The subspace as drawn errs on 26.8 ± 2.8, 74.6 ± 1.0 and 85.9 ± 2.3%, and
-# pruned networks are worse than the moving one, too. Trained further they are still worse with 3% (38.8 ± 2.5%) and 1%, but
-# better with a tenth (8.7 ± 0.3%): they have learned all weights first, in 2,500 steps and not 2,000. No work is saved here,
-# as products with zeros are computed. To change first: `SHARES`, `moving`.
+# tenth of the weights, 2.98 ± 0.09 points more, 14.2 ± 0.4% with 3%, 34.2 ± 1.4% with 1%. The paper loses under three points
+# at a tenth and at a twentieth, of a ResNet. The subspace as drawn errs on 26.8 ± 2.8, 74.6 ± 1.0 and 85.9 ± 2.3%, and pruned
+# networks are worse than the moving one, too. Trained further they are worse with 3% (38.8 ± 2.5%) and 1%, but better with a
+# tenth, by 1.1 ± 0.4 points: they have learned all weights first, in 2,500 steps and not 2,000. With a tenth the moving one's
+# calibration error, 6.8 ± 0.1%, is the least of the four; all weights have 6.0 ± 0.1%. Pruned to 1% networks only guess:
+# their NLL is log 10. Neither work nor memory is saved, as zeros are computed with. To change first: `SHARES`, `moving`.
 #
 # Li, Miao, Qiu and Zhang, "Training Bayesian neural networks with sparse subspace variational inference", ICLR 2024.
 
 # %%
-result = [
-    f"{name} {said(columns[name][0], 1)}%" for name in columns if name in ("dense", "moving, 0.03", "fixed, 0.03")
-]
-result = f"errors: {', '.join(result)}; the best of 495 subspaces found in {search['rank'].count(0)} of {len(search['rank'])}"
+told = ", ".join(f"{name} {said(columns[name][0], 1)}%" for name in ("dense", "moving, 0.03", "fixed, 0.03") if FULL)
+result = f"errors: {told}; the best of 495 subspaces found in {search['rank'].count(0)} of {len(search['rank'])}"
 ENTRY.record(result, seeds=SEEDS, steps=ROUNDS * EACH, search=search, columns=columns)
-assert search["rank"][0] == 0
+assert not any(search["rank"])
 if FULL:
     errors = {name: column[0] for name, column in columns.items()}
     for share, other in itertools.product(SHARES, ("fixed", "pruned")):
