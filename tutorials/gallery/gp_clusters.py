@@ -168,7 +168,7 @@ if FULL:
 # The paper: kinds are found, and curves foretold better than by one mean and by single processes. Here: five sets of data
 # drawn from the model, 100 new tasks each. The root mean squared error of later outputs is 0.96 ± 0.05, with one kind 1.68 ±
 # 0.13, alone 1.83 ± 0.10; set by set less by 0.72 ± 0.13 and 0.87 ± 0.09, and an output is likelier by 0.60 ± 0.11 and 0.69 ±
-# 0.07 nats. Of pairs of tasks 0.95 ± 0.03 are rightly together or apart. The picture: a new task of the last set, the widest.
+# 0.07 nats. Of pairs of tasks 0.95 ± 0.03 are rightly together or apart. The picture: the last set's new task of widest range.
 #
 # Beside the exact answer, of eight tasks: the bound is 0.84 ± 0.11 nats below the evidence. log 2 = 0.69 of it is which kind
 # is called the first: the posterior leaves that open, and q cannot. That two tasks are of one kind has a probability that is
