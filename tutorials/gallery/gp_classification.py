@@ -174,9 +174,8 @@ if FULL:
 # higher. In predictions of new labels the two are not told apart (0.0002 ± 0.0011 nats a label).
 #
 # The picture is of the first set; dots are draws of NUTS. The estimate is no bound: it is never below the ELBO, by Jensen's
-# inequality, and may be above the evidence. Its ripples are where functions are very large: half steps do not settle there,
-# but end in turning between two sets of sites. What to change first: the likelihood of `model`; the size of the functions,
-# `labels(sd=...)`.
+# inequality, and may be above the evidence. Its ripples are where functions are very large: there half steps end in turning
+# between two sets of sites. What to change first: the likelihood of `model`; the size of the functions, `labels(sd=...)`.
 #
 # Li, John and Solin, "Improving hyperparameter learning under approximate inference in Gaussian process models", ICML 2023.
 
