@@ -3,7 +3,7 @@
     q(mean_k) = N(loc_k, scale_k scale_k')    q(label_i) = Categorical(logits_i)
 
 Given the labels the posterior of the means is Gaussian, and given the means labels are independent; so that the best of either,
-of the other as it is, is of these forms.
+with the other as it is, is of these forms.
 """
 
 import jax

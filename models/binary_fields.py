@@ -140,7 +140,7 @@ def two_orders(images, labels, seed):
 @jax.jit
 def scores(bits, x):
     """Mean probabilities of networks, whose weights have a leading axis."""
-    return jax.lax.map(lambda each: jax.nn.softmax(4 * signed(each, x)), bits).mean(0)
+    return jax.lax.map(lambda each: answers(signed(each, x)).probs, bits).mean(0)
 
 
 def accuracy(fields, x, truth, draws):

@@ -4,7 +4,7 @@
     y_i(t) = mean_{label_i}(t) + f_i(t) + noise           f_i ~ GP(0, k_own)
 
 Tasks, such as patients or athletes, are each seen at a few times of a common grid. What all tasks of a kind have in common is a
-function, the kind's mean; about it each goes its own way. A task that is seen at the beginning alone is then foretold by those
+function, the kind's mean; about it each goes its own way. A task that is seen only at the beginning is then foretold by those
 of its kind.
 
 Leroy, Latouche, Guedj and Gey, "Cluster-specific predictions with multi-task Gaussian processes", JMLR 24 (2023).
