@@ -1,6 +1,6 @@
 """A spike and a slab for each coefficient, each coefficient by itself.
 
-    active_j ~ Bernoulli(chance_j)    size_j ~ N(loc_j, scale_j) if it is active, else of the prior
+    active_j ~ Bernoulli(chance_j)    size_j ~ N(loc_j, scale_j^2) if it is active, else of the prior
 
 A size that is not active meets no data, so that it costs the bound nothing to leave it at the prior, and a coefficient is zero
 or Gaussian. Parameters are without constraint, for a loop of one's own.

@@ -1,4 +1,4 @@
-"""A posterior of values in turn, each of which is given the same earlier ones as in the prior, or none of them.
+"""A posterior of values in turn, each of which is given the nearest of the earlier ones that the prior gives it, all or none.
 
     q(f) = prod_i N(f_i; m_i + sum_j b_ij (f_j - m_j), s_i^2)
 
@@ -14,7 +14,7 @@ from models.sparse_cholesky import InTurn
 
 
 def guide(y, prior, process, k):
-    """Begins at the prior, of whose places it knows the k nearest. Returns the distribution."""
+    """Begins with the prior's numbers for the k nearest of its earlier places. Returns the distribution."""
     loc = numpyro.param("loc", jnp.zeros(len(y)))
     weights = numpyro.param("weights", prior.weights[:, :k])
     scale = numpyro.param("scale", prior.scale, constraint=constraints.positive)

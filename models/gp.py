@@ -65,10 +65,10 @@ def places(x, m):
     return numpyro.param("places", lambda key: jax.random.choice(key, x, (m,), replace=False))
 
 
-def factor(process, z, kernel=matern32):
-    """Cholesky's factor of the covariance at the inducing points."""
+def factor(process, z, kernel=matern32, jitter=JITTER):
+    """Cholesky's factor of the covariance at the inducing points, or at any others."""
     k = process.variance * kernel(z, z, process.lengthscale)
-    return jnp.linalg.cholesky(k + JITTER * process.variance * jnp.eye(len(z)))
+    return jnp.linalg.cholesky(k + jitter * process.variance * jnp.eye(len(z)))
 
 
 def weights(process, z, x, kernel=matern32):

@@ -1,7 +1,7 @@
 """A linear bandit of which few features matter: at each round some arms are offered, one is taken, and its reward is seen.
 
-    active_j ~ Bernoulli(RATE)    size_j ~ N(0, SLAB)    beta_j = active_j size_j
-    reward_t ~ N(x_t beta, NOISE)
+    active_j ~ Bernoulli(RATE)    size_j ~ N(0, SLAB^2)    beta_j = active_j size_j
+    reward_t ~ N(x_t beta, NOISE^2)
 
 A spike and a slab for each coefficient. Rewards so far enter by two sums, X'X and X'r, so that a round costs the same early
 and late.
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
 RATE, SLAB, NOISE = 0.05, 1.0, 0.5
 
@@ -44,7 +44,7 @@ def jointly(gram, cross):
 
 
 def exactly(gram, cross):
-    """Log evidence, probability that each feature is active, mean and sd of each coefficient: a sum over all 2^d subsets."""
+    """Probability that each feature is active, mean and sd of each coefficient: a sum over all 2^d subsets."""
     subsets = [np.array(each, bool) for each in itertools.product((0, 1), repeat=len(cross))]
     evidence, means, squares = [], *np.zeros((2, len(subsets), len(cross)))
     for row, on in enumerate(subsets):
@@ -57,17 +57,17 @@ def exactly(gram, cross):
         evidence.append(gain + on.sum() * np.log(RATE) + (~on).sum() * np.log(1 - RATE))
     weight = softmax(evidence)
     mean = weight @ means
-    return logsumexp(evidence), weight @ np.array(subsets), mean, np.sqrt(weight @ squares - mean**2)
+    return weight @ np.array(subsets), mean, np.sqrt(weight @ squares - mean**2)
 
 
-def by_coordinates(gram, cross, chance, loc, sweeps=1):
-    """Coordinate ascent of the mean-field bound, from there on: probability, mean and sd of each feature's slab.
+def by_coordinates(gram, cross, chance, loc):
+    """One sweep of coordinate ascent of the mean-field bound, from there on: probability, mean and sd of each feature's slab.
 
     Carbonetto and Stephens, "Scalable variational inference for Bayesian variable selection in regression", 2012.
     """
     scale = (np.diag(gram) / NOISE**2 + SLAB**-2) ** -0.5
     chance, loc = np.array(chance, float), np.array(loc, float)
-    for j in np.tile(np.arange(len(cross)), sweeps):
+    for j in range(len(cross)):
         rest = gram[j] @ (chance * loc) - gram[j, j] * chance[j] * loc[j]
         loc[j] = scale[j] ** 2 * (cross[j] - rest) / NOISE**2
         odds = np.log(RATE / (1 - RATE)) + np.log(scale[j] / SLAB) + loc[j] ** 2 / (2 * scale[j] ** 2)
@@ -130,8 +130,9 @@ def lin_ts(prior_scale, key, state, gram, cross, t):
 
 
 def lasso_bandit(weight, steps, key, beta, gram, cross, t):
-    """The arm that is best by the lasso, whose penalty falls with the rounds: Oh, Iyengar and Zeevi, "Sparsity-agnostic lasso
-    bandit", ICML 2021. The lasso goes on from the last round's, by proximal gradients.
+    """The arm that is best by the lasso, whose penalty for each reward falls with the rounds, in the manner of Oh, Iyengar and
+    Zeevi, "Sparsity-agnostic lasso bandit", ICML 2021: log t log d stands here where they have log t + log(d) / 2. The lasso
+    goes on from the last round's, by proximal gradients.
     """
     penalty = weight * jnp.sqrt(4 * jnp.log(jnp.maximum(t, 2.0)) * jnp.log(len(cross)) * t)
     size = 1 / (jnp.linalg.norm(gram) + 1e-6)

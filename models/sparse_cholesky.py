@@ -126,11 +126,6 @@ def elsewhere(q, process, x, new, k, kernel=matern32):
     return taken @ q.loc, scale**2 + ((taken @ q.root()) ** 2).sum(1)
 
 
-def process_root(process, x, kernel=matern32):
-    """Cholesky's factor of the covariance at places."""
-    return jnp.linalg.cholesky(process.variance * (kernel(x, x, process.lengthscale) + NUGGET * jnp.eye(len(x))))
-
-
 def logits(y, root):
     """The process itself at all places, of which the first have outputs of zero and one; the covariance is root root'."""
     v = numpyro.sample("v", dist.Normal(jnp.zeros(len(root)), 1.0).to_event(1))

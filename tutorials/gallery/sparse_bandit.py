@@ -43,12 +43,12 @@ key = jax.random.key(0)
 # ## Model, guide, objective
 #
 # $$q(\beta_j) = \gamma_j \, N(\mu_j, \sigma_j^2) + (1 - \gamma_j) \, \delta_0 \qquad
-#   \nabla_j E_q \Big[\beta^T X^T r - \tfrac12 \beta^T X^T X \beta\Big] =
-#   \nabla_j E_q \Big[\beta_j \big(X^T r - X^T X m\big)_j + \ldots\Big], \; m = E_q \beta$$
+#   \nabla_j E_q \Big[\beta^T X^T r - \tfrac12 \beta^T G \beta\Big] =
+#   \nabla_j E_q \Big[\beta_j \big((X^T r - G m)_j + G_{jj} m_j\big) - \tfrac12 G_{jj} \beta_j^2\Big], \; G = X^T X$$
 #
 # All coefficients meet in each reward, so that a sum over spikes would have 2^d terms. But the guide's are independent, and the
-# log density is quadratic: the bound's gradient for one coefficient needs no more of the others than their means. So the model
-# is one of coefficients that are told these means, and exact expectations cost 48 values, however many features there are.
+# log density is quadratic: the bound's gradient for one coefficient needs no more of the others than their means m, which are
+# held fixed. So the model is one of coefficients that are told these means, and exact expectations cost 48 values for each.
 
 # %%
 show(model, guide)
@@ -63,7 +63,7 @@ def believed(params):
 
 
 def climb(key, params, gram, cross, steps):
-    """Natural gradient steps of size RHO: a precision moves by that part to what it should be, a mean and log odds likewise."""
+    """Natural gradient steps: a precision, that times the mean, and log odds go by the part RHO to what they should be."""
 
     def step(_, params):
         chance, means = believed(params)
@@ -102,7 +102,7 @@ for seed in SEEDS:
     ours = chance, params["loc"], jnp.exp(params["log_scale"])
     for each, moved in zip(ours, bandit.by_coordinates(gram, cross, *ours[:2]), strict=True):
         np.testing.assert_allclose(each, moved, atol=0.003)
-    _, exact, mean, sd = bandit.exactly(gram, cross)
+    exact, mean, sd = bandit.exactly(gram, cross)
     wide = np.sqrt(chance * (params["loc"] ** 2 + jnp.exp(2 * params["log_scale"])) - means**2)
     errors["chance"].append(float(np.abs(chance - exact).max()))
     errors["mean"].append(float(np.max(np.abs(means - mean) / sd)))
@@ -158,31 +158,26 @@ ENTRY.picture(figure)
 
 # %% [markdown]
 # ## What came out, what differs from the paper, what to change first
-# The paper: a Laplace slab, a prior on how many features count, and theory; its simulations are larger. Here: 150 rounds of ten
-# arms, whose 60 features are alike correlated, by 0.3; five of them count; six seeds. The regret of sparse Thompson sampling is
-# 43.5 ± 4.5, of LinTS 132.7 ± 3.8 and of the narrow one 106.4 ± 8.1: seed by seed it is 89 ± 6 and 63 ± 9 less, which is the
-# paper's claim. The lasso is another matter. It never explores, and with penalties of 0.05 and 0.1 it has 12.4 ± 6.1 and
-# 11.5 ± 5.6 less regret than sparse sampling; with 0.2 the two are not told apart (48.8 ± 6.2). Arms that differ at random
-# at each round explore by themselves. Who is told which features count has 14.7 ± 2.7.
+# The paper: theory, a Laplace slab with a prior on how many features count, and larger simulations, in which it has less
+# regret than existing ways. Here: 150 rounds of ten arms, whose 60 features are alike correlated, by 0.3; five of them count;
+# six seeds. Beside LinTS that comes out: the regret of sparse Thompson sampling is 43.5 ± 4.5, of LinTS 132.7 ± 3.8 and of
+# the narrow one 106.4 ± 8.1, and seed by seed it is 89 ± 6 and 63 ± 9 less. Beside the lasso it does not. That never
+# explores, and with penalties of 0.05 and 0.1 it has 12.4 ± 6.1 and 11.5 ± 5.6 less regret than sparse sampling, which is
+# just beyond two standard errors; with 0.2 the two are not told apart (48.8 ± 6.2). A guess: arms that differ at random at
+# each round explore by themselves. Who is told which features count has 14.7 ± 2.7, and 29 ± 6 less than sparse sampling.
 #
 # With ten features the guide is not the posterior: its coefficients are 0.73 ± 0.04 times as wide as the exact ones, and the
-# worst probability is 0.12 ± 0.04 wrong. The family is to blame, not the steps, which end where coordinate ascent stays.
-#
-# What to change first: `FEATURES`, `STEPS`, `bandit.RATE`.
+# worst probability is 0.12 ± 0.04 wrong. The steps end where coordinate ascent stays: the family is to blame, or a local
+# optimum. What to change first: `FEATURES`, `STEPS`, `bandit.RATE`.
 #
 # Chakraborty, Roy and Tewari, "Thompson sampling for high-dimensional sparse linear contextual bandits", ICML 2023.
 
 # %%
 last = {name: each[:, -1] for name, each in regret.items()}
-ENTRY.record(
-    f"regret after {ROUNDS} rounds: " + ", ".join(f"{name} {said(each, 1)}" for name, each in last.items()),
-    seeds=SEEDS,
-    steps=STEPS,
-    regret=last,
-    curves={name: each[:, 19::20].mean(0) for name, each in regret.items()},
-    posterior=errors,
-)
-assert all(np.all(np.diff(each, axis=1) > -1e-5) for each in regret.values())
+curves = {name: each[:, 19::20].mean(0) for name, each in regret.items()}
+shown = [f"{name.replace(',', '')} {said(each, 0)}" for name, each in last.items() if name != "told which"]
+ENTRY.record("regret: " + ", ".join(shown), seeds=SEEDS, steps=STEPS, regret=last, curves=curves, posterior=errors)
+assert regret["sparse TS"][:, ROUNDS // 2 - 1].mean() > 0.5 * last["sparse TS"].mean(), "it does not learn"
 assert max(errors["width"]) < 1.1
 if FULL:
     for rival in ("LinTS", "LinTS, narrow"):

@@ -19,6 +19,7 @@ from numpyro import handlers
 
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
+from gallery.evaluation import columns_of
 from guides.spherical_features import guide
 from models import gp, spherical_features as spherical
 from ppvi.objectives import analytic_elbo
@@ -48,9 +49,9 @@ WAYS = {
 #
 # $$f = k_u(x)^\top K_u^{-1} u + h, \quad h \sim GP(0,\; k - k_u^\top K_u^{-1} k_u) \qquad q(u)\, q(v)$$
 #
-# $u$ are values at points or at neurons, $v$ those of $h$ at other points. They are independent in the prior, so that two
-# Gaussians that are independent do for the guide, and factors of two small matrices are cheaper than of a large one. All four
-# ways below are one program. Kernel and noise are known here, those that made the data.
+# $u$ are values at points or at neurons, $v$ those of $h$ at other points. They are independent in the prior, and in the guide,
+# where that is an approximation; factors of two small matrices are cheaper than of a large one. All four ways below are one
+# program. Kernel and noise are known here, those that made the data.
 
 # %%
 show(spherical.parts, spherical.neurons, spherical.model, guide)
@@ -105,8 +106,8 @@ assert blind.tolist() == [n > 1 and n % 2 == 1 for n in range(spherical.LEVELS)]
 # %% [markdown]
 # ## Fit
 # The same number of inducing values each way: all of them points, all neurons, or half and half in two orthogonal parts.
-# Directions and places are learned. The bound is in closed form; `best` is that of the best Gaussian on all the values together
-# (Titsias 2009), at the same directions and places. The reference is the exact process.
+# Directions and places are learned. The bound that is kept is in closed form; `best` is that of the best Gaussian on all the
+# values together (Titsias 2009), at the same directions and places. The reference is the exact process.
 
 
 # %%
@@ -131,7 +132,7 @@ for seed in SEEDS:
         decay = optax.adam(optax.cosine_decay_schedule(0.03, STEPS))
         fit = vi.fit(bounds[way], jax.random.key(seed), x, y, num_steps=STEPS, optimizer=decay, progress=False)
         found[way].append(measured(way, fit.params, x, y, new, answer))
-columns = {way: {what: np.array([float(run[what]) for run in runs]) for what in runs[0]} for way, runs in found.items()}
+columns = {way: {what: np.array(x, float) for what, x in columns_of(runs).items()} for way, runs in found.items()}
 for way, column in columns.items():
     print(f"{way:21}", {what: said(values, 3) for what, values in column.items()})
 
@@ -152,20 +153,19 @@ ENTRY.picture(figure)
 # %% [markdown]
 # ## What came out, what differs from the paper, what to change first
 # The paper: orthogonal points make up for what neurons lack, at less cost than more neurons or levels, and such features do
-# as well as other sparse processes or better. Here: functions of two inputs drawn from a process with a Matérn kernel of order
-# 3/2 of the chord, 300 outputs, 200 new ones, 30 inducing values, 600 steps, three seeds, each with data of its own. The first
-# half of the claim comes out, the second does not. 30 neurons leave 0.105 ± 0.001 of the process's variance of 1 unexplained,
-# of which 0.087 is on levels that they are blind to, and their bound is 198 ± 3 nats below the log evidence. 15 neurons and 15
-# orthogonal points leave 0.018 ± 0.001, and are 62 ± 3 below. But 30 points leave 0.009, and are 35 ± 1 below: seed by seed
-# neurons and points are 135 ± 5 nats above neurons, and 28 ± 2 below points, 21 ± 2 below points in two parts. New outputs are
-# 0.072 ± 0.007 nats each likelier than by neurons, less likely by 0.016 ± 0.002 than by points in two parts, and not told apart
-# from points (0.000 ± 0.010).
+# as well as other sparse processes or better. Here: functions of two inputs drawn from a process with a Matérn kernel of
+# order 3/2 of the chord, 300 outputs, 200 new ones, 30 inducing values, 600 steps, three seeds, each with data of its own.
+# That they make up for it comes out, cost is not measured, and in the bound the rest does not. 30 neurons leave 0.105 ± 0.001
+# of the process's variance of 1 unexplained: 0.087 is on levels that they are blind to, 0.010 above the eight levels that are
+# kept. Their bound is 198 ± 3 nats below the log evidence. 15 neurons and 15 orthogonal points leave 0.018 ± 0.001, and are
+# 62 ± 3 below. But 30 points leave 0.009, and are 35 ± 1 below: seed by seed neurons and points are 135 ± 5 nats above
+# neurons, and 28 ± 2 below points, 21 ± 2 below points in two parts. New outputs are 0.072 ± 0.007 nats each likelier than by
+# neurons, less likely by 0.016 ± 0.002 than by points in two parts, and not told apart from points (0.000 ± 0.010).
 #
-# Why: a function from a Matérn kernel in two dimensions is a matter of neighbourhoods, for which points were made. The paper's
-# data are benchmarks with more inputs, and its kernels are learned. The best Gaussian at the same places would gain 21 nats on
-# points, and 30 and 32 where there are two parts: there short fits and two Gaussians for one are both to blame, in shares that
-# this run does not tell.
-#
+# The best Gaussian at the same places would gain 21 nats on points, where the fit alone is to blame, and 30 and 32 where
+# there are two parts, for short fits or for two Gaussians in place of one: this run does not tell. Best beside best, neurons
+# and points are still 16 ± 1 nats below points. A guess: a function from a Matérn kernel of two inputs is a matter of
+# neighbourhoods, for which points were made. The paper's data are benchmarks with more inputs, and its kernels are learned.
 # What to change first: `spherical.softplus`, with a bias; the number of inputs; `STEPS`.
 #
 # Tiao, Dutordoir and Picheny, "Spherical inducing features for orthogonally-decoupled Gaussian processes", ICML 2023.
@@ -174,7 +174,7 @@ ENTRY.picture(figure)
 for way in names:
     assert np.all(columns[way]["bound"] < columns[way]["best"] + 0.05), way
     assert np.all(columns[way]["best"] < columns["exact"]["bound"] + 0.05), way
-assert np.all(columns["neurons, then points"]["left"] < 0.3 * PROCESS.variance)
+assert np.all(columns["neurons, then points"]["left"] < choose(0.3, share[blind].sum()) * PROCESS.variance)
 ENTRY.record(
     "; ".join(f"{way} {said(columns['exact']['bound'] - columns[way]['bound'], 1)}" for way in names) + " nats below",
     seeds=SEEDS,
