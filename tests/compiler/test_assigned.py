@@ -23,7 +23,7 @@ def ops_of(engine):
 def digits_of(base, width, places):
     """Of the number of each of base ** width runs, the digits at these places, `(C, *lanes)`."""
     numbers = np.indices((base,) * width).reshape(width, -1).T
-    return numbers[:, np.asarray(places)]
+    return numbers[:, np.asarray(places, int)]
 
 
 CASES = {
@@ -34,6 +34,7 @@ CASES = {
     "triples, one value twice": (2, 3, [[2, 0], [2, 1], [0, 2]]),
     "more kinds than are laid apart": (2, 4, [[i % 4 for i in range(16)], [i // 4 for i in range(16)]]),
     "no lanes": (4, 1, [0]),
+    "no pairs": (2, 2, [[], []]),
     "one value": (1, 1, [[0, 0]]),
 }
 
