@@ -95,3 +95,13 @@ def test_sums_over_windows_are_sums_by_hand(engine, window):
     expected = [[sum(row[j] for j in range(5) if i + first <= j <= i + last) for i in range(size)] for row in x]
     found = window_sum(ops_of(engine), engine.xp.array(x), 1, Along(1, first, last), size)
     np.testing.assert_allclose(as_numpy(found), expected, atol=1e-5)
+
+
+@both
+def test_an_infinite_entry_counts_in_the_windows_that_have_it_alone(engine):
+    """As of a log probability of zero: where a window ends before it, a product with zero would be no number."""
+    x = np.array([-np.inf, 1.0, 2.0, -np.inf], np.float32)
+    found = window_sum(ops_of(engine), engine.xp.array(x), 0, Along(0, -1, 0), 5)
+    np.testing.assert_array_equal(as_numpy(found), [-np.inf, -np.inf, 3.0, -np.inf, -np.inf])
+    found = window_sum(ops_of(engine), engine.xp.array(x), 0, Along(0, -2, -2), 4)
+    np.testing.assert_array_equal(as_numpy(found), [0.0, 0.0, -np.inf, 1.0])
