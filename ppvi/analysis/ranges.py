@@ -144,7 +144,12 @@ class Ranges:
         return kept and shape[-2] == shape[-1] == step.outputs[0].shape[-1]
 
     def _is_weighed_sum(self, step: Step, depth: int) -> bool:
-        """Whether all sums are of positive numbers, times weights of the program's text that are not negative nor all zero."""
+        """Whether all sums are of positive numbers, times weights of the program's text that are not negative nor all zero.
+
+        As a computer has them they may be zero: where the greatest term has weight zero, the others may be too small to tell.
+        """
+        if self.rounded:
+            return False
         product = self.makers.get(step.inputs[0]) if isinstance(step.inputs[0], Var) else None
         if product is None or product.meaning.name != "mul":
             return False

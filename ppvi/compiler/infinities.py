@@ -177,9 +177,8 @@ class Edges:
         constants = zip(self.constants, self._constants, strict=True)
         found: set[Atom] = {*self.given, *(var for var, x in constants if _is_infinite(x))}
         for equation in self.equations:
-            met = any(
-                atom in found or (_is_infinite(atom) and not _is_idle(atom, equation)) for atom in equation.inputs
-            )
+            idle = IDLE.get(equation.op, math.nan)
+            met = any(atom in found or _is_infinite(atom, idle) for atom in equation.inputs)
             if isinstance(equation.role, Looped) and not met:
                 loop, inner = self.inside(equation)
                 found.update(
@@ -258,22 +257,19 @@ def _chosen(equations: Sequence[Equation]) -> set[Atom]:
     return found
 
 
-def _is_infinite(atom: Atom) -> bool:
-    if not isinstance(atom, Literal) or not is_float(atom):
-        return False
-    try:
-        return bool(np.isinf(as_numpy(atom.value, float)).any())
-    except TypeError:  # a number of a trace outside, which may be anything
-        return True
-
-
 IDLE = {**dict.fromkeys(("max", "maximum"), -math.inf), **dict.fromkeys(("min", "minimum"), math.inf)}
 """The number beside which an operation returns its other operand."""
 
 
-def _is_idle(atom: Atom, equation: Equation) -> bool:
-    assert isinstance(atom, Literal)
-    return equation.op in IDLE and bool((as_numpy(atom.value, float) == IDLE[equation.op]).all())
+def _is_infinite(atom: Atom, idle: float = math.nan) -> bool:
+    """Whether a number of the program's text has an infinite entry other than this one."""
+    if not isinstance(atom, Literal) or not is_float(atom):
+        return False
+    try:
+        values = as_numpy(atom.value, float)
+    except TypeError:  # a number of a trace outside, which may be anything
+        return True
+    return bool((np.isinf(values) & (values != idle)).any())
 
 
 def _is_entrywise(equation: Equation) -> bool:

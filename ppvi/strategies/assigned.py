@@ -36,7 +36,7 @@ def at(ops: Ops, table: Array, digits: Sequence[np.ndarray]) -> Array:
     places = _places(found, base, width)
     if places is not None:
         kinds, which = np.unique(places.reshape(count, -1), axis=1, return_inverse=True)
-        if kinds.shape[1] <= FEW:
+        if 0 < kinds.shape[1] <= FEW:
             which = which.reshape(1, *lanes, *[1] * (len(shape) - len(lanes)))
             first, *others = (_along(ops, table, tuple(kind), width) for kind in kinds.T)
             for kind, laid in enumerate(others, 1):

@@ -23,7 +23,7 @@ def ops_of(engine):
 def digits_of(base, width, places):
     """Of the number of each of base ** width runs, the digits at these places, `(C, *lanes)`."""
     numbers = np.indices((base,) * width).reshape(width, -1).T
-    return numbers[:, np.asarray(places)]
+    return numbers[:, np.asarray(places, int)]
 
 
 CASES = {
@@ -34,6 +34,7 @@ CASES = {
     "triples, one value twice": (2, 3, [[2, 0], [2, 1], [0, 2]]),
     "more kinds than are laid apart": (2, 4, [[i % 4 for i in range(16)], [i // 4 for i in range(16)]]),
     "no lanes": (4, 1, [0]),
+    "no pairs": (2, 2, [[], []]),
     "one value": (1, 1, [[0, 0]]),
 }
 
@@ -94,3 +95,13 @@ def test_sums_over_windows_are_sums_by_hand(engine, window):
     expected = [[sum(row[j] for j in range(5) if i + first <= j <= i + last) for i in range(size)] for row in x]
     found = window_sum(ops_of(engine), engine.xp.array(x), 1, Along(1, first, last), size)
     np.testing.assert_allclose(as_numpy(found), expected, atol=1e-5)
+
+
+@both
+def test_an_infinite_entry_counts_in_the_windows_that_have_it_alone(engine):
+    """As of a log probability of zero: where a window ends before it, a product with zero would be no number."""
+    x = np.array([-np.inf, 1.0, 2.0, -np.inf], np.float32)
+    found = window_sum(ops_of(engine), engine.xp.array(x), 0, Along(0, -1, 0), 5)
+    np.testing.assert_array_equal(as_numpy(found), [-np.inf, -np.inf, 3.0, -np.inf, -np.inf])
+    found = window_sum(ops_of(engine), engine.xp.array(x), 0, Along(0, -2, -2), 4)
+    np.testing.assert_array_equal(as_numpy(found), [0.0, 0.0, -np.inf, 1.0])
