@@ -313,7 +313,7 @@ def _bound(k: float, share: float) -> Finding:
     if k >= HEAVY:
         return Finding("bound", None, "unsure", "the weights have no variance, so that there is none", blind)
     most = math.sqrt(max(1 / share - 1, 0))
-    said = f"no mean, and no marginal (W1), is more than {most:.2f} sd of the draws off"
+    said = f"by estimate no mean, and no marginal (W1), is more than {most:.2f} sd of the draws off"
     return Finding("bound", most, "good" if most <= FAR else "unsure", said, blind)
 
 

@@ -341,7 +341,7 @@ def window_sum(ops: Ops, x: Array, axis: int, place: Along, size: int) -> Array:
 
 
 def _shifted(ops: Ops, rows: Array, first: int, size: int, beyond: Array | float) -> Array:
-    """So many rows from a first one on, which is zero where there is none yet, and something else beyond the last."""
+    """So many rows from a first one on: zero before there is one, and `beyond` after the last."""
     count = rows.shape[0]
     before, after = (min(max(0, n), size) for n in (-first, first + size - count))
     parts = [rows[first + before : max(first, 0) + size - before - after]]

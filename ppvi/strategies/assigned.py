@@ -56,7 +56,8 @@ def _places(found: np.ndarray, base: int, width: int) -> np.ndarray | None:
         return None
     places = found[:, powers].argmax(1)  # that one is 1, and the others are 0, where the number is a power
     numbers = runs[:, None] // powers % base
-    return places if np.array_equal(np.moveaxis(numbers[:, places], 0, 1), found) else None
+    alike = (np.array_equal(numbers[:, place], digit) for place, digit in zip(places, found, strict=True))
+    return places if all(alike) else None
 
 
 def _along(ops: Ops, table: Array, places: Sequence[int], width: int) -> Array:
