@@ -1,8 +1,8 @@
 """Guides of classes that learn: Gaussians, in unconstrained space, of what the classes are.
 
 Two of them leave out who is of which class, which is then summed out of the model. The third draws it, from probabilities of
-each traveller's own, independently of the rest. All begin with a slow class and a fast one: from the same place classes would
-stay alike.
+each traveller's own, independently of the rest. All begin with a slow class and a fast one, so that the classes are not alike
+at first; where nobody learns, rates make no difference, and what sets the classes apart is left to chance.
 """
 
 from functools import partial
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 from numpyro import handlers
-from numpyro.distributions.transforms import StickBreakingTransform
 from numpyro.infer.autoguide import AutoMultivariateNormal
 from numpyro.infer.initialization import init_to_value
 
@@ -37,7 +36,7 @@ def apart(panel, k=2):
         return dist.Normal(numpyro.param(f"{name}_loc", start), scale).to_event(start.ndim)
 
     share = gaussian("share", jnp.zeros(k - 1))
-    numpyro.sample("share", dist.TransformedDistribution(share, StickBreakingTransform()))
+    numpyro.sample("share", dist.TransformedDistribution(share, dist.transforms.StickBreakingTransform()))
     numpyro.sample("speed", gaussian("speed", rates(k)))
     numpyro.sample("weight", gaussian("weight", jnp.ones(k)))
     numpyro.sample("taste", gaussian("taste", jnp.zeros((k, panel.x.shape[-1]))))

@@ -18,9 +18,7 @@ def labels(y):
 
 
 def mixture(y):
-    loc, scale = (
-        numpyro.param("loc", jnp.asarray(CENTRES, jnp.float32)),
-        numpyro.param("scale", jnp.ones(2), constraint=dist.constraints.positive),
-    )
+    loc = numpyro.param("loc", jnp.asarray(CENTRES, jnp.float32))
+    scale = numpyro.param("scale", jnp.ones(2), constraint=dist.constraints.positive)
     numpyro.sample("means", dist.Normal(loc, scale).to_event(1))
     labels(y)

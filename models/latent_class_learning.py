@@ -75,8 +75,8 @@ def model(panel, k=2):
         numpyro.sample("choice", dist.Categorical(logits=by_class[rows, c]).to_event(1), obs=panel.choice)
 
 
-def log_odds_of_classes(draw, panel):
-    """Log density of each traveller's choices and class, `(traveller, class)`; over classes its sum is their likelihood."""
+def log_density_by_class(draw, panel):
+    """Of each traveller's choices and class together, `(traveller, class)`: its exponentials add up to the likelihood."""
     by_class = scores(draw["speed"], draw["weight"], draw["taste"], panel)
     each = dist.Categorical(logits=by_class).log_prob(panel.choice).sum(2)
     return (jnp.log(draw["share"])[:, None] + each).T
@@ -96,10 +96,10 @@ def draws_of(bound, fit, panel):
 
 @jax.jit
 def foreseen(draws, panel):
-    """Mean log probability of a choice of new travellers, and the probabilities of their classes."""
-    odds = jax.lax.map(lambda draw: log_odds_of_classes(draw, panel), draws)
-    each = jax.scipy.special.logsumexp(odds, (0, 2)) - jnp.log(len(odds))
-    return each.mean() / panel.choice.shape[1], jax.nn.softmax(odds, 2).mean(0)
+    """Mean log probability of a choice of new travellers, and the probabilities of their classes, in the mean of draws."""
+    joint = jax.lax.map(lambda draw: log_density_by_class(draw, panel), draws)
+    each = jax.scipy.special.logsumexp(joint, (0, 2)) - jnp.log(len(joint))
+    return each.mean() / panel.choice.shape[1], jax.nn.softmax(joint, 2).mean(0)
 
 
 def static(panel):
@@ -123,7 +123,7 @@ def truth(panel):
 
 def by_hand(panel):
     """Log-likelihood of the truth, with classes summed out."""
-    return jax.scipy.special.logsumexp(log_odds_of_classes(TRUTH, panel), 1).sum()
+    return jax.scipy.special.logsumexp(log_density_by_class(TRUTH, panel), 1).sum()
 
 
 def simulated(n, times, seed):

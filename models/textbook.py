@@ -1,4 +1,4 @@
-"""Two models of every textbook, small enough that the exact answer is a sum: spins on a grid, and a mixture of two Gaussians.
+"""Two models of many textbooks, so small that the exact answer is a sum: spins on a grid, and a mixture of two Gaussians.
 
     p(s) = exp(h s + s J s / 2) / Z,  s_i = -1 or 1        spins that want to be as their neighbours
 
@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from scipy.special import logsumexp, softmax
+from scipy.special import expit, logsumexp, softmax
+from scipy.stats import norm
 
 CENTRES, SD = np.array([-1.0, 1.0]), 1.0
 """Of the Bayesian mixture: prior means of its components, and the standard deviation of data about them."""
@@ -64,13 +65,13 @@ def spins_by_gibbs(rng, field, coupling, chains, sweeps):
     s, ups = rng.choice((-1, 1), (chains, len(field))), np.zeros(len(field))
     for sweep in range(sweeps):
         for i in range(len(field)):
-            s[:, i] = 2 * (rng.random(chains) < 1 / (1 + np.exp(-2 * (field[i] + s @ coupling[i])))) - 1
+            s[:, i] = 2 * (rng.random(chains) < expit(2 * (field[i] + s @ coupling[i]))) - 1
         ups += (s > 0).mean(0) if sweep >= sweeps // 2 else 0
     return ups / (sweeps - sweeps // 2)
 
 
 def means_given(y, share):
-    """Mean and standard deviation of the components' means, if each datum counts as belonging by these shares, `(..., n)`."""
+    """Mean and standard deviation of each component's mean, where of each datum a share, `(..., n)`, is the second's."""
     weight = np.stack([1 - share, share], -2)
     precision = 1 + weight.sum(-1) / SD**2
     return (CENTRES + weight @ y / SD**2) / precision, precision**-0.5
@@ -94,9 +95,8 @@ def mixture_by_mean_field(y, sweeps=500):
     share = np.full(len(y), 0.5)
     for _ in range(sweeps):
         loc, scale = means_given(y, share)
-        share = 1 / (
-            1 + np.exp(np.subtract(*(((y - m) ** 2 + s**2) / (-2 * SD**2) for m, s in zip(loc, scale, strict=True))))
-        )
+        first, second = (y - loc[:, None]) ** 2 + scale[:, None] ** 2
+        share = expit((first - second) / (2 * SD**2))
     return share, loc, scale
 
 
@@ -106,8 +106,8 @@ def mixture_by_gibbs(rng, y, chains, sweeps):
     for _ in range(sweeps):
         loc, scale = means_given(y, labels)
         means = loc + scale * rng.normal(size=loc.shape)
-        away = -((y - means[..., None]) ** 2) / (2 * SD**2)
-        up = 1 / (1 + np.exp(away[:, 0] - away[:, 1]))
+        away = (y - means[..., None]) ** 2
+        up = expit((away[:, 0] - away[:, 1]) / (2 * SD**2))
         labels = (rng.random(up.shape) < up).astype(int)
         draws.append(means)
         ups.append(up.mean(0))
@@ -118,11 +118,9 @@ def likelihood_by_em(y, share, means, sds, steps):
     """Parameters and log-likelihoods, of which none is less than the one before (Dempster, Laird and Rubin 1977)."""
     course = []
     for _ in range(steps):
-        weight = (
-            np.log([1 - share, share]) - np.log(sds) - 0.5 * ((y[:, None] - means) / sds) ** 2 - np.log(2 * np.pi) / 2
-        )
-        course.append(logsumexp(weight, 1).sum())
-        belongs = softmax(weight, 1)
+        log_joint = np.log([1 - share, share]) + norm.logpdf(y[:, None], means, sds)
+        course.append(logsumexp(log_joint, 1).sum())
+        belongs = softmax(log_joint, 1)
         total = belongs.sum(0)
         share, means = total[1] / len(y), belongs.T @ y / total
         sds = np.sqrt((belongs * (y[:, None] - means) ** 2).sum(0) / total)
