@@ -429,3 +429,27 @@ def swissmetro() -> dict[str, np.ndarray]:
     found = content("choice/swissmetro.csv.gz", url, SWISSMETRO, decode=gzip.decompress)
     names, *rows = found.decode().splitlines()
     return dict(zip(names.split(","), np.array([row.split(",") for row in rows], np.int64).T, strict=True))
+
+
+PROTEINS = {
+    "cyto_full_data.csv": "fc331dcd0bc1d8765986b88cd1d23dd5a3f52e4ffc299fdf96de9d522ddf01aa",
+    "cyto_full_target.csv": "398bc137b2669432ef12e0c57d3783fa876c1c7e2377577d3e75410f085485f6",
+}
+"""Checksums of measurements and of arrows."""
+
+
+def proteins() -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Logarithms of 11 proteins' amounts in 7,466 cells under several interventions, `(n, 11)`, standardised; the graph that
+    biologists agree on, `(11, 11)`, from causes to effects; and the proteins' names.
+
+    Sachs, Perez, Pe'er, Lauffenburger and Nolan, "Causal protein-signaling networks derived from multiparameter single-cell
+    data", Science 308 (2005), in the copy of the package cdt, github.com/FenTechSolutions/CausalDiscoveryToolbox, MIT.
+    """
+    site = "https://raw.githubusercontent.com/FenTechSolutions/CausalDiscoveryToolbox/master/cdt/data/resources/"
+    cells, arrows = (content(f"sachs/{file}", site + file, sha256).decode() for file, sha256 in PROTEINS.items())
+    names = cells.splitlines()[0].split(",")
+    x = np.log(np.loadtxt(io.StringIO(cells), delimiter=",", skiprows=1))
+    graph = np.zeros((len(names), len(names)), bool)
+    for line in arrows.splitlines()[1:]:
+        graph[tuple(names.index(name) for name in line.replace('"', "").split(","))] = True
+    return ((x - x.mean(0)) / x.std(0)).astype(np.float32), graph, names
