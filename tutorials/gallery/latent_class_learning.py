@@ -160,8 +160,8 @@ ENTRY.picture(figure)
 # classes apart from the rest costs more: 0.56 ± 0.01 sds, widths of 0.77 ± 0.01. New travellers' choices are likelier by two
 # classes that learn than by one (0.044 ± 0.002 nats a choice) or two that do not (0.184 ± 0.004). Swissmetro's choices are
 # stated ones, nine by each of 300 people, whose feedback is their choice: this follows habits or tastes of many kinds; the page
-# does not tell which. There it is 0.077 ± 0.006 and 0.115 ± 0.027, in three splits of the same people. Each of
-# these fits is the best of eight starts: from one, two classes that do not learn end at worse bounds in two of the splits.
+# does not tell which. There it is 0.079 ± 0.008 and 0.067 ± 0.008, in three splits of the same people; the two rivals are not
+# told apart. Each fit there is the best of eight starts: from one, classes that do not learn end at worse bounds in two splits.
 #
 # What to change first: `k`; the feedback, which may be any array.
 #
