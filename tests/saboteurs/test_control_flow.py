@@ -2,6 +2,7 @@
 
 from unittest import mock
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,8 +42,8 @@ def test_one_key_for_all_rounds():
     run = bodies.side_by_side.run
 
     def frozen(step, init, rounds, **how):
-        given, planted, i, entries = rounds
-        return run(step, init, (given, planted, 0 * i, entries), **how)
+        given, planted, keys, entries = rounds
+        return run(step, init, (given, planted, keys[jnp.zeros(len(keys), int)], entries), **how)
 
     with mock.patch.object(bodies.side_by_side, "run", frozen), pytest.raises(AssertionError):
         laws.test_state_space_model(ppvi.Reparam())
