@@ -17,7 +17,7 @@ import numpy as np
 import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
-from gallery.evaluation import by_name
+from gallery.evaluation import columns_of
 from guides.latent_interventions import guide
 from models import latent_interventions as causes
 from models.datasets import proteins
@@ -130,7 +130,7 @@ for seed in SEEDS:
         assert numbers["behind the best"] > -1e-6
         assert all(causes.on_cycles(jnp.asarray(graph, float)) == 0 for graph in graphs.values())
     runs.append({name: causes.distance(graph, truth) for name, graph in graphs.items()} | numbers)
-shd = by_name(runs)
+shd = columns_of(runs)
 for name, found in shd.items():
     print(f"{name:24} {said(found, 1)}")
 
