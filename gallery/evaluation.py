@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
+from scipy.special import logsumexp
+from scipy.stats import norm
 
 import ppvi
 
@@ -231,14 +233,13 @@ def mixture_score(predictions: list[tuple[Any, Any, Any]], y: Any) -> dict[str, 
     - `predictions`: of each means and standard deviations of the function, `(n,)`, and the standard deviation about it.
     """
     f, sd, noise = (np.stack([np.asarray(each[i], np.float64) for each in predictions]) for i in range(3))
-    variance = sd**2 + noise[:, None] ** 2
-    each = -0.5 * (np.asarray(y) - f) ** 2 / variance - 0.5 * np.log(2 * np.pi * variance)
-    score = each.max(0) + np.log(np.exp(each - each.max(0)).mean(0))
+    each = norm.logpdf(np.asarray(y), f, np.sqrt(sd**2 + noise[:, None] ** 2))
+    score = logsumexp(each, 0) - np.log(len(each))
     return {"score": float(score.mean()), "sd": float(np.sqrt((sd**2).mean(0) + f.var(0)).mean())}
 
 
 def beside(draws: Any, reference: Any) -> float:
     """Wasserstein distance of each number's draws, `(draw, n)`, from a reference's, in its standard deviations; the mean over
     numbers."""
-    columns = [{f"x[{i}]": column for i, column in enumerate(np.asarray(rows).T)} for rows in (draws, reference)]
-    return float(np.mean([marginal.wasserstein for marginal in ppvi.compare(*columns).posteriors[0].marginals]))
+    chains = ([{"x": np.asarray(rows)}] for rows in (draws, reference))
+    return float(np.mean([marginal.wasserstein for marginal in ppvi.compare(*chains).marginals]))

@@ -55,9 +55,13 @@ class Process(NamedTuple):
 
 def learned(inputs):
     """The process, as parameters."""
-    start = Process(jnp.array(1.0), jnp.ones(inputs), jnp.array(0.5))
+    return begun(Process(jnp.array(1.0), jnp.ones(inputs), jnp.array(0.5)))
+
+
+def begun(start, prefix=""):
+    """The same from these numbers, under names of their own."""
     named = zip(Process._fields, start, strict=True)
-    return Process(*(numpyro.param(name, value, constraint=constraints.positive) for name, value in named))
+    return Process(*(numpyro.param(prefix + name, value, constraint=constraints.positive) for name, value in named))
 
 
 def places(x, m):

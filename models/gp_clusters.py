@@ -38,11 +38,7 @@ class Kinds(NamedTuple):
 
 def learned(kinds):
     def process(name, variance, lengthscale):
-        start = gp.Process(jnp.array(variance), jnp.array(lengthscale), jnp.array(0.3))
-        named = zip(gp.Process._fields, start, strict=True)
-        return gp.Process(
-            *(numpyro.param(f"{name}_{what}", value, constraint=constraints.positive) for what, value in named)
-        )
+        return gp.begun(gp.Process(*map(jnp.array, (variance, lengthscale, 0.3))), f"{name}_")
 
     share = numpyro.param("share", jnp.full(kinds, 1 / kinds), constraint=constraints.simplex)
     return Kinds(share, process("common", 4.0, 2.0), process("own", 0.5, 1.0))

@@ -19,6 +19,7 @@ import numpyro.distributions as dist
 import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
+from gallery.evaluation import columns_of
 from guides.density_gap import bag, guide
 from guides.vae import encode
 from models.datasets import addresses, phrases
@@ -122,7 +123,7 @@ for name, bound in bounds.items():
         fit = vi.fit(bound, jax.random.key(seed), x, **options)
         fits.setdefault(name, fit)
         found[name].append({k: float(v) for k, v in measures(jax.random.key(1), fit.params).items()})
-    by = {measure: [run[measure] for run in found[name]] for measure in found[name][0]}
+    by = columns_of(found[name])
     print(f"{name:10}", ", ".join(f"{measure} {said(values, 2)}" for measure, values in by.items()), flush=True)
 
 # %%

@@ -18,7 +18,7 @@ import numpy as np
 import ppvi
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
-from gallery.evaluation import mig, mutual_informations, sap
+from gallery.evaluation import columns_of, mig, mutual_informations, sap
 from guides.vae import encode, guide
 from models.generated import FACTORS, ellipses
 from models.networks import perceptron
@@ -137,7 +137,7 @@ for name in choose(["DIP-VAE-II"], list(bounds)):
         fit = vi.fit(bounds[name], jax.random.key(seed), x, **options)
         found.setdefault(name, []).append(measures(fit.params))
         informed.setdefault(name, mutual_informations(encode(fit.params["encoder"], new[0])[0], new[1]))
-    by = {measure: [run[measure] for run in found[name]] for measure in found[name][0]}
+    by = columns_of(found[name])
     print(f"{name:11}", ", ".join(f"{measure} {said(values, 3)}" for measure, values in by.items()), flush=True)
 
 # %% [markdown]

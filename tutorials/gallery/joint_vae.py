@@ -19,6 +19,7 @@ import numpyro.distributions as dist
 
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, said, show
+from gallery.evaluation import columns_of
 from guides.joint_vae import encode, guide
 from models.datasets import halved, mnist
 from models.generated import labelled_shapes
@@ -146,7 +147,7 @@ for name in choose(["summed over"], list(bounds)):
         fit = vi.fit(bounds[name], jax.random.key(seed), batches=course(seed), **options)
         first = first or fit.params
         found.setdefault(name, []).append({k: float(v) for k, v in measures(jax.random.key(1), fit.params).items()})
-    by = {measure: [run[measure] for run in found[name]] for measure in found[name][0]}
+    by = columns_of(found[name])
     print(f"{name:22}", ", ".join(f"{measure} {said(values, 1)}" for measure, values in by.items()), flush=True)
 
 # %% [markdown]

@@ -19,6 +19,7 @@ from numpyro import handlers
 
 import ppvi.numpyro as vi
 from gallery import FULL, Entry, choose, mean_se, said, show
+from gallery.evaluation import columns_of
 from guides import gp as guides
 from models import gp
 from models.generated import smooth
@@ -140,7 +141,7 @@ for seed in SEEDS:
     for (family, m), bound in bounds.items():
         found = scores(family, m, fitted(bound, seed, x, y, batch=BATCH))
         runs.setdefault(f"{family}, {m}", []).append(found)
-columns = {name: {what: [run[what] for run in each] for what in each[0]} for name, each in runs.items() if each}
+columns = {name: columns_of(each) for name, each in runs.items() if each}
 for name, column in columns.items():
     print(f"{name:13}", {what: said(values, 3) for what, values in column.items()})
 
