@@ -35,6 +35,8 @@ def of_fit(fit: Fit) -> Iterator[str]:
         yield from METHODS["approximate"]
         if len(fit.approximated.weights) > 1:
             yield from METHODS["mixture"]
+        if len(fit.approximated.weights) > fit.approximated.modes:
+            yield from METHODS["windows"]
         if "non-centred" in (fit.approximated.version or ""):
             yield from METHODS["non-centred"]
     if fit.averages is not None:

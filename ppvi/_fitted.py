@@ -40,11 +40,12 @@ class Approximated:
     - `bounds`: the evidence lower bounds of the Gaussians from every mode that was found, of every version, the highest first.
     - `settled`: whether the steps were enough.
     - `untried`: of a hierarchical model, the sites that could not be non-centred, and why.
-    - `weights`: of the Gaussians that the guide is a mixture of, one for each region where the posterior has mass; of one, 1.
+    - `weights`: of the Gaussians that the guide is a mixture of, the heaviest first; of one, 1.
     - `noncentred`: the sites that are, in the model that was kept.
     - `rank`: of the Gaussian's covariance beside a diagonal; None where it is full.
     - `particles`: among how many draws of the Gaussian one is chosen.
     - `mixed`: the mixture's evidence lower bound; None of one Gaussian.
+    - `modes`: how many of the Gaussians are of regions that are apart; the others are in windows along the bends of these.
     """
 
     version: str | None
@@ -56,6 +57,7 @@ class Approximated:
     rank: int | None = None
     particles: int = 1
     mixed: float | None = None
+    modes: int = 1
 
     @property
     def bound(self) -> float:
@@ -70,9 +72,14 @@ class Approximated:
         others = f", those of {whose} {', '.join(near)}" if near else ""
         untried = f"; not tried non-centred: {', '.join(self.untried)}" if self.untried else ""
         if several:
-            weights = ", ".join(f"{w:.2g}" for w in self.weights)
-            said += f"a mixture of {len(self.weights)} Gaussians of weights {weights}; "
+            said += f"a mixture of {len(self.weights)} Gaussians{self._laid()}; "
         return f"{said}bound {self.bound:.5g}{others}{untried}"
+
+    def _laid(self) -> str:
+        """Where the Gaussians of a mixture are."""
+        if self.modes == len(self.weights):
+            return f" of weights {', '.join(f'{w:.2g}' for w in self.weights)}"
+        return ", in windows along the bends of " + ("one" if self.modes == 1 else f"{self.modes} that are apart")
 
 
 @dataclass(frozen=True, eq=False)

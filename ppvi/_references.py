@@ -79,6 +79,7 @@ OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
 METHODS: Mapping[str, tuple[str, ...]] = {
     "approximate": ("giordano2024", "kucukelbir2017"),
     "mixture": ("arimoto1972", "blahut1972"),
+    "windows": ("torrie1977", "rue2009", "miller2017"),
     "non-centred": ("papaspiliopoulos2007",),
     "averages": ("dhaka2020", "welandawe2022"),
     "summed out": ("zhang1996", "obermeyer2019"),

@@ -17,7 +17,7 @@ import numpy as np
 from ppvi._doors import count, function, listed
 from ppvi._fitted import Approximated, Fit
 from ppvi._ops import Array, as_numpy
-from ppvi.approximation import EVEN, Gaussian, Mixture, mixed, nearer, nearest, spread
+from ppvi.approximation import EVEN, Gaussian, Mixture, bent, mixed, nearer, nearest, spread
 from ppvi.checkpoints import approximation, newest
 from ppvi.engine.mcmc import Look, looked_at
 from ppvi.engine.memory import abreast, numbers_in
@@ -173,6 +173,7 @@ class Candidate:
     density: LogJoint
     found: Sequence[Gaussian]
     mixture: Mixture
+    costly: bool
 
     @property
     def version(self) -> str:
@@ -203,8 +204,8 @@ def approximated(
                 "to: look at the data, and at the supports of its sites, which have to say where the density is zero."
             )
         best = max(tried, key=lambda x: round(x.mixture.bound, 6))
-        even = best.even(seed)
-    mixture, gaussian = best.mixture, best.mixture.best
+        gaussian, even = best.mixture.best, best.even(seed)
+        mixture = best.mixture if even or best.costly else bent(best.density.each, best.mixture, num_steps, seed)
     if not np.abs(gaussian.scale).max() < np.finfo(np.float32).max:
         raise ProgramError(UNSETTLED)
     guide = guides.gaussian(best.model, gaussian.rank, len(mixture.parts))
@@ -230,6 +231,7 @@ def approximated(
         weights=tuple(mixture.weights.tolist()),
         particles=1 if alone else PARTICLES,
         mixed=mixture.bound if len(mixture.parts) > 1 else None,
+        modes=len(best.mixture.parts),
     )
     trainer.end(state)
     if not settled:
@@ -346,7 +348,7 @@ class Search:
             fewer = LogJoint(guides, self._version(part, noncentred), self.key, data)
             found = nearer(density.each, self._begun(fewer), self.num_steps, self.seed, costly)
         found = found or self._begun(density, costly)
-        return Candidate(noncentred, version, density, found, mixed(found, self.seed)) if found else None
+        return Candidate(noncentred, version, density, found, mixed(found, self.seed), costly) if found else None
 
     def _of_part(self, model: Model, data: Data) -> Model | None:
         """The model of a part of its rows; None where it has all, or the rows have latent sites of their own."""

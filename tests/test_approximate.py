@@ -12,6 +12,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 
 import models.posteriors as posteriors
 import ppvi
@@ -20,7 +21,7 @@ import ppvi.engine.minibatches as minibatches
 import ppvi.numpyro
 import ppvi.pyro
 from ppvi._cite import of_fit
-from ppvi.approximation import Full, Gaussian, climbs, fitted, lower, mixed, points_of
+from ppvi.approximation import Full, Gaussian, bent, climbs, fitted, lower, mixed, nearest, points_of
 from ppvi.approximation.descent import descending, together
 from ppvi.approximation.gaussian import Begun
 from tests.data import gold_standard, posterior_data
@@ -229,6 +230,123 @@ def test_what_has_not_settled_is_in_no_mixture():
     assert (len(alone.parts), alone.bound, alone.best.settled) == (1, 1.0, False)
 
 
+# Windows along bends ----------------------------------------------------------------------------------------------------------
+
+
+def test_windows_add_up_to_a_constant():
+    u = np.linspace(0, 1, 101)[:, None]
+    whole = np.exp(-0.5 * (u - np.arange(-40, 41)) ** 2).sum(1)
+    np.testing.assert_allclose(whole, np.sqrt(2 * np.pi), rtol=2e-8)
+
+
+def funnel(points, width=1.0):
+    """log N(v; 0, w^2) + sum_i log N(x_i; 0, e^{v}), and its gradient: it has mass 1."""
+    v, x = points[:, :1], points[:, 1:]
+    scaled = x**2 * np.exp(-v)
+    count = x.shape[1]
+    values = -0.5 * (v[:, 0] / width) ** 2 - np.log(width) - (scaled.sum(1) + count * v[:, 0]) / 2
+    slope = -v[:, 0] / width**2 + (scaled.sum(1) - count) / 2
+    return values - (1 + count) * np.log(2 * np.pi) / 2, np.column_stack([slope, -x * np.exp(-v)])
+
+
+def test_windows_follow_a_funnel():
+    """Against what is known of it: the bound is below log 1, is what fresh draws say that it is, and marginals are near."""
+    alone = mixed(nearest(funnel, [np.zeros(5)]), 0)
+    found = bent(funnel, alone, 500, 0)
+    assert alone.bound < -0.4
+    assert -0.1 < found.bound < 0
+    rng = np.random.default_rng(1)
+    chosen = rng.choice(len(found.parts), 20_000, p=found.weights)
+    noise = rng.standard_normal((20_000, 5))
+    draws = np.stack([found.parts[k].loc + found.parts[k].scale @ e for k, e in zip(chosen, noise, strict=True)])
+    (values, _), (below, _) = funnel(draws), found.log_density(draws)
+    gaps = values - (below - 5 * np.log(2 * np.pi) / 2)
+    np.testing.assert_allclose(
+        gaps.mean(), found.bound, atol=4 * gaps.std() / np.sqrt(len(gaps)) + 0.03
+    )  # and of 1,000 draws
+    np.testing.assert_allclose([draws[:, 0].mean(), draws[:, 0].std()], [0, 1], atol=0.08)
+    by_gaussian = alone.best.loc[0], np.linalg.norm(alone.best.scale[0])
+    assert by_gaussian[1] < 0.75
+
+
+def test_the_bound_of_a_part_is_that_of_the_whole_density():
+    """Of every part in a window, beside the mean of log p - log q over draws of it."""
+    found = bent(funnel, mixed(nearest(funnel, [np.zeros(3)]), 0), 500, 0)
+    rng = np.random.default_rng(2)
+    assert len(found.parts) > 5
+    for part in found.parts:
+        draws = part.loc + rng.standard_normal((20_000, 3)) @ part.scale.T
+        gaps = funnel(draws)[0] - (part.log_density(draws) - 3 * np.log(2 * np.pi) / 2)
+        np.testing.assert_allclose(gaps.mean(), -part.losses[-1], atol=4 * gaps.std() / np.sqrt(20_000) + 0.02)
+
+
+def test_what_is_a_gaussian_has_no_windows():
+    asked = []
+
+    def each(points):
+        asked.append(len(points))
+        return -0.5 * (points**2).sum(1), -points
+
+    alone = mixed([normal([0.0, 0.0], [1.0, 1.0], np.log(2 * np.pi))], 0)
+    assert bent(each, alone, 500, 0) is alone
+    assert asked == [256]
+
+
+def test_the_density_of_a_mixture():
+    """Beside SciPy's, and its gradient beside differences."""
+    factor = np.array([[1.0, 0.0], [0.7, 0.5]])
+    parts = [normal([1, 2], [1, 2], 0.0), dataclasses.replace(normal([0, 0], [1, 1], -0.3), scale=factor)]
+    found = dataclasses.replace(mixed(parts, 0), parts=parts, weights=np.array([0.3, 0.7]))
+    points = RNG.normal(size=(7, 2))
+    exact = np.logaddexp(
+        np.log(0.3) + multivariate_normal([1, 2], np.diag([1.0, 4.0])).logpdf(points),
+        np.log(0.7) + multivariate_normal([0, 0], factor @ factor.T).logpdf(points),
+    )
+    values, slopes = found.log_density(points)
+    np.testing.assert_allclose(values - np.log(2 * np.pi), exact)
+    step = 1e-6 * np.eye(2)
+    ahead, behind = ([found.log_density(points + sign * e)[0] for e in step] for sign in (1, -1))
+    np.testing.assert_allclose(slopes, ((np.array(ahead) - behind) / 2e-6).T, rtol=1e-5, atol=1e-8)
+
+
+COUNTS = np.float32([1, 0, 3, 2, 9, 14, 7, 2])
+
+
+def overdispersed(k):
+    """s ~ Exponential(1),  z_i ~ N(0, 1),  k_i ~ Poisson(exp(1 + s z_i)): non-centred, where the data say much of each."""
+    s = ppl.sample("s", dist.Exponential(xp.asarray(1.0)))
+    with ppl.plate("rows", len(k)):
+        z = ppl.sample("z", dist.Normal(xp.asarray(0.0), 1.0))
+        ppl.sample("k", dist.Poisson(xp.exp(1.0 + s * z)), obs=k)
+
+
+@each_engine
+def test_a_bent_posterior_is_a_mixture(engine, tmp_path):
+    """Against quadrature: each z_i is summed out on a grid, for every s."""
+    s, z = np.linspace(0.02, 8, 800), np.linspace(-8, 8, 2001)
+    rates = 1 + s[:, None] * z
+    logs = -s
+    for k in COUNTS:
+        each = np.exp(k * rates - np.exp(rates) - math.lgamma(k + 1) - z**2 / 2)
+        logs = logs + np.log(each.sum(1))
+    mass = np.exp(logs - logs.max())
+    mass /= mass.sum()
+    mean = mass @ s
+    sd = np.sqrt(mass @ (s - mean) ** 2)
+    with on(engine):
+        fit = engine.vi.approximate(overdispersed, engine.key(0), engine.array(COUNTS))
+        draws = fit.posterior(draws=4000).posterior["s"].values.ravel()
+        fit.save(tmp_path)
+        again = ppvi.load(tmp_path, overdispersed, engine.array(COUNTS))
+    assert len(fit.approximated.weights) > 5
+    assert fit.approximated.modes == 1
+    assert "in windows along the bends of one" in str(fit)
+    assert again.approximated == fit.approximated
+    assert "rue2009" in of_fit(fit)
+    assert abs(draws.mean() - mean) < 0.1 * sd
+    assert draws.std() == pytest.approx(sd, rel=0.1)
+
+
 def squared(x):
     z = ppl.sample("z", dist.Normal(xp.asarray(0.5), 2.0))
     ppl.sample("x", dist.Normal(z**2, 0.5), obs=x)
@@ -346,7 +464,7 @@ def test_a_hierarchical_model_is_tried_non_centred(engine, tmp_path):
             ppvi.load(tmp_path, lambda effects, errors: schools(effects, errors + 1.0), *data)
     assert fit.approximated.version == "with theta non-centred"
     assert len(comparison.marginals) == 10
-    assert max(x.wasserstein for x in comparison.marginals) < 0.1
+    assert max(x.wasserstein for x in comparison.marginals) < (0.15 if len(fit.approximated.weights) > 1 else 0.1)
 
 
 @pytest.mark.slow
@@ -700,20 +818,18 @@ def test_a_module_with_parameters_is_refused_by_name():
 
 # Real posteriors --------------------------------------------------------------------------------------------------------------
 
-BENT = {"gp_pois_regr-gp_pois_regr"}
-"""Where no Gaussian is near."""
 FAST = {"kidiq-kidscore_interaction"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=[] if x in FAST else [pytest.mark.slow]) for x in posteriors.MODELS if x not in BENT]
+    "name", [pytest.param(x, marks=[] if x in FAST else [pytest.mark.slow]) for x in posteriors.MODELS]
 )
 def test_real_posteriors(name):
     """Default settings, beside 10,000 reference draws."""
     data, reference = posterior_data(name), gold_standard(name)
     fit = ppvi.numpyro.approximate(posteriors.MODELS[name], jax.random.key(0), **data)
     comparison = ppvi.compare(fit, reference)
-    assert max(x.wasserstein for x in comparison.marginals) < 0.1
+    assert max(x.wasserstein for x in comparison.marginals) < (0.15 if len(fit.approximated.weights) > 1 else 0.1)
 
 
 # Pyro's handlers ----------------------------------------------------------------------------------------------------------------

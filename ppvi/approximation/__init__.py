@@ -12,6 +12,7 @@ from ppvi.approximation.gaussian import Gaussian, LostDensityError, fitted, poin
 from ppvi.approximation.mixtures import Mixture, mixed
 from ppvi.approximation.modes import Each, Mode, apart, climbs, lower
 from ppvi.approximation.scales import log_det, whitened
+from ppvi.approximation.windows import bent
 
 __all__ = [
     "EVEN",
@@ -26,6 +27,7 @@ __all__ = [
     "Mode",
     "apart",
     "basins",
+    "bent",
     "chained",
     "climbs",
     "fitted",

@@ -73,6 +73,10 @@ class Gaussian:
         away = whitened(self.scale, points - self.loc)
         return -(away**2).sum(-1) / 2 - log_det(self.scale)
 
+    def slopes(self, points: np.ndarray) -> np.ndarray:
+        """Of the log density at each point, of a full covariance."""
+        return -np.linalg.solve(self.scale.T, whitened(self.scale, points - self.loc).T).T
+
     def ordered(self, place: np.ndarray) -> Gaussian:
         """With its coordinates in another order."""
         if self.factor is None:
@@ -104,7 +108,9 @@ def points_of(family: Family, count: int, seed: int) -> np.ndarray:
     return np.concatenate([half_points, -half_points])
 
 
-def fitted(each: Each, begun: Begun, family: Family, points: np.ndarray, num_steps: int = 500) -> Gaussian:
+def fitted(
+    each: Each, begun: Begun, family: Family, points: np.ndarray, num_steps: int = 500, least: float = 1e-10
+) -> Gaussian:
     """Maximise the bound's average over fixed points e_i, in coordinates where what is begun from is N(0, I),
 
         (1 / n) sum_i log p(m + S e_i) + log det S + d (1 + log 2 pi) / 2,
@@ -137,7 +143,7 @@ def fitted(each: Each, begun: Begun, family: Family, points: np.ndarray, num_ste
             raise LostDensityError
         reach = np.where(family.is_log, WIDEST, np.inf)
         (found,) = together(
-            [descending(start, steps=num_steps, memory=30, flat=1e-4, least=1e-10, reach=reach)], losses
+            [descending(start, steps=num_steps, memory=30, flat=1e-4, least=least, reach=reach)], losses
         )
     entropy = log_det(begun.scale) + family.dimension * (1 + math.log(2 * math.pi)) / 2
     settled = found.settled and float(np.abs(found.slope).max()) < STEEP

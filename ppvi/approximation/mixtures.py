@@ -37,6 +37,13 @@ class Mixture:
         """The part that has most of the mass."""
         return self.parts[0]
 
+    def log_density(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """At each point, of parts with full covariances, but for a constant; and its gradient."""
+        logs = _log(self.weights)[:, None] + np.stack([part.log_density(points) for part in self.parts])
+        whole = np.logaddexp.reduce(logs)
+        slopes = np.stack([part.slopes(points) for part in self.parts])
+        return whole, (np.exp(logs - whole)[..., None] * slopes).sum(0)
+
     def ordered(self, place: np.ndarray) -> Sequence[Gaussian]:
         """The parts, with their coordinates in another order."""
         return [part.ordered(place) for part in self.parts]

@@ -20,7 +20,9 @@ from numpyro.infer.util import constrain_fn
 from ppvi.approximate import POINTS, WEIGHTS
 from ppvi.approximation import Gaussian
 from ppvi.engine.protocol import Args, Kwargs
+from ppvi.numpyro._beginnings import NEEDS_VALUES
 from ppvi.numpyro._compat import initial_point, sites_at
+from ppvi.numpyro._numbers import computed
 from ppvi.program import Program
 from ppvi.strategies import Enumerate
 
@@ -30,10 +32,8 @@ class Begun(AutoGuide):
     gradient is finite, operation by operation, and takes longer to begin than all the rest."""
 
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
-        self.prototype_trace = found = run_of(self.model, 0, args, kwargs)
-        latent = {name: site for name, site in found.items() if is_latent(site)}
-        self._init_locs = {name: dist.biject_to(site["fn"].support).inv(site["value"]) for name, site in latent.items()}
-        self._prototype_frames = {frame.name: frame for site in latent.values() for frame in site["cond_indep_stack"]}
+        self.prototype_trace, self._init_locs = found, points = run_of(self.model, 0, args, kwargs)
+        self._prototype_frames = {frame.name: frame for name in points for frame in found[name]["cond_indep_stack"]}
         self._prototype_frame_full_sizes = {
             name: site["args"][0] for name, site in found.items() if site["type"] == "plate"
         }
@@ -106,6 +106,20 @@ class LowRank(Trusted, AutoLowRankMultivariateNormal, Begun):
         return self.named(loc=found.loc, cov_factor=found.factor, scale=found.scale)
 
 
+class Picked(dist.MixtureSameFamily):
+    """A mixture of Gaussians of which the one that is picked is drawn from alone: NumPyro's draws from all."""
+
+    def sample_with_intermediates(
+        self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        assert key is not None
+        picking, drawing = jax.random.split(key)
+        parts: Any = self.component_distribution
+        which: Any = self.mixing_distribution.sample(picking, sample_shape)
+        one = dist.MultivariateNormal(parts.loc[which], scale_tril=parts.scale_tril[which])
+        return one.sample(drawing), [which]
+
+
 class OfSeveral(Trusted, AutoContinuous, Begun):
     """A mixture of so many Gaussians of the continuous sites, with full covariances."""
 
@@ -119,7 +133,7 @@ class OfSeveral(Trusted, AutoContinuous, Begun):
         loc: Any = self._param("loc", jnp.zeros(shape), dist.constraints.real)
         scale = jnp.broadcast_to(jnp.eye(self.latent_dim), (*shape, self.latent_dim))
         scale: Any = self._param("scale_tril", scale, dist.constraints.lower_cholesky)
-        return dist.MixtureSameFamily(dist.Categorical(weights), dist.MultivariateNormal(loc, scale_tril=scale))
+        return Picked(dist.Categorical(weights), dist.MultivariateNormal(loc, scale_tril=scale))
 
     def _param(self, name: str, value: jax.Array, constraint: Any) -> Any:
         return numpyro.param(f"{self.prefix}_{name}", value, constraint=constraint)
@@ -157,13 +171,14 @@ def is_latent(site: Mapping[str, Any]) -> bool:
 
 def latent(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dict[str, Any]:
     """The distributions of the latent sites in a run from an ordinary point."""
-    return {name: site["fn"] for name, site in run_of(model, i, args, kwargs).items() if is_latent(site)}
+    found, _ = run_of(model, i, args, kwargs)
+    return {name: site["fn"] for name, site in found.items() if is_latent(site)}
 
 
-def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dict[str, Any]:
+def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
     """The sites of a run from an ordinary point, of which there are many: uniform on [-2, 2] in unconstrained space, as that of
-    NumPyro's `init_to_uniform` is, but drawn by NumPy, for which nothing is compiled."""
-    random = np.random.default_rng(i)
+    NumPyro's `init_to_uniform` is; and that point. NumPy computes it, where no number decides what the model does."""
+    random, points = np.random.default_rng(i), dict[str, Any]()
 
     def start(site: Any) -> Any:
         if not is_latent(site) or _is_finite(site):
@@ -173,9 +188,16 @@ def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dic
         except NotImplementedError:
             return init_to_uniform(site)  # which says of which site there is none
         shape = (*site["kwargs"].get("sample_shape", ()), *onto.inverse_shape(site["fn"].shape()))
-        return onto(jnp.asarray(random.uniform(-2.0, 2.0, shape)))
+        points[site["name"]] = point = random.uniform(-2.0, 2.0, shape).astype(jnp.result_type(float))
+        return onto(jnp.asarray(point))
 
-    # as in the first run of an objective, whose compiled operations are other ones else
-    known = jax.ensure_compile_time_eval()
-    with block(), numpyro.validation_enabled(False), known:
-        return trace(seed(substitute(model, substitute_fn=start), i)).get_trace(*args, **kwargs)
+    def run() -> dict[str, Any]:
+        with block(), numpyro.validation_enabled(False):
+            return trace(seed(substitute(model, substitute_fn=start), i)).get_trace(*args, **kwargs)
+
+    try:
+        return computed(run), points
+    except NEEDS_VALUES:
+        random = np.random.default_rng(i)
+        with jax.ensure_compile_time_eval():
+            return run(), points

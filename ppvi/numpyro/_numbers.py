@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from ppvi.numpyro._arithmetic import COMPUTES, KEY, MOVES, SHRINKS, key_of, word
 from ppvi.numpyro._compat import ClosedJaxpr, Literal
 
 Run = Callable[..., Sequence[Any]]
+T = TypeVar("T")
 
 LONGEST = 1000
 """Rounds of a loop, and of the loops in it, that are run by NumPy; JAX takes less time for more."""
@@ -29,7 +30,7 @@ LONGEST = 1000
 def number(x: Any) -> np.ndarray:
     """An array as NumPy has it; a key is a number."""
     if _is_key(getattr(x, "dtype", None)):
-        return key_of(np.asarray(jax.random.key_data(x)))
+        return np.asarray(key_of(np.asarray(jax.random.key_data(x))))
     if type(x) is np.ndarray and x.dtype == KEY:
         return x
     return _without_smallest(np.asarray(x, jnp.result_type(x)))
@@ -70,6 +71,23 @@ def run_of(eqn: Any, wanted: Collection[int] | None = None) -> Run:
         return [finish(np.asarray(x, dtype)) for x, dtype in zip(results, made, strict=True)]
 
     return run
+
+
+def computed(run: Callable[[], T]) -> T:
+    """What a function returns, with the operations in it run by NumPy."""
+    static: list[Any] = []
+
+    def traced() -> list[Any]:
+        leaves, structure = jax.tree.flatten(run())
+        static[:] = structure, [None if isinstance(x, _compat.Tracer) else x for x in leaves]
+        return [x for x in leaves if isinstance(x, _compat.Tracer)]
+
+    with _compat.all_recorded():
+        closed = jax.make_jaxpr(traced)()
+    with np.errstate(all="ignore"):
+        arrays = map(jnp.asarray, run_of_body(closed)())
+    structure, leaves = static
+    return jax.tree.unflatten(structure, [next(arrays) if x is None else x for x in leaves])
 
 
 def _as_given(x: Any, dtype: np.dtype) -> np.ndarray:
@@ -130,7 +148,7 @@ def run_of_body(body: ClosedJaxpr, wanted: Collection[int] | None = None) -> Run
     for eqn in _behind(body.jaxpr.eqns, [body.jaxpr.outvars[i] for i in places]):
         step, inputs = run_of(eqn), atoms(eqn.invars)
         if not eqn.effects and all(isinstance(x, np.ndarray) for x in inputs):
-            constants |= zip(eqn.outvars, step(*inputs), strict=True)
+            constants |= zip(eqn.outvars, map(np.asarray, step(*inputs)), strict=True)
         else:
             steps.append((step, inputs, eqn.outvars))
     results = atoms(body.jaxpr.outvars)

@@ -174,7 +174,7 @@ class NumPyroPrograms:
 
     def meet_inner_site(self, session: Session[NumPyroPrograms]) -> None:
         """Told of a site in a body of a program that runs as if it had none."""
-        if session.marks is not None or self.token is not None:
+        if session.marks is not None:
             raise InnerSiteError("this program is to be lifted")
         self._inner = True
 

@@ -122,7 +122,8 @@ def approximate(
     I): a deterministic problem, which ends. From several starts L-BFGS moves the mean and a diagonal; then, in rounds, S is
     taken from the curvature, averaged over the Gaussian, and the mean and a scale for each of its directions are fitted
     again; up to 300 dimensions all of S is, at last. Where the starts lead to Gaussians that are apart, the guide is the
-    mixture of them whose weights make its bound highest. All this is in double precision, whatever the default. The points
+    mixture of them whose weights make its bound highest; where one is bent, up to 100 dimensions, by Gaussians in windows along
+    the ways in which log p / q is steepest, too. All this is in double precision, whatever the default. The points
     have mean 0 and covariance I, so that a Gaussian posterior is found exactly; of another, the bound is off by what 128
     points, or eight a dimension where these are more, miss of it. Where importance weights are uneven, draws of the fit are
     chosen among 20 of the Gaussian by these, which takes out much of what is skew or heavy-tailed (`particles=1` draws the
@@ -153,7 +154,8 @@ def approximate(
 
     Giordano, Ingram and Broderick, "Black Box Variational Inference with a Deterministic Objective" (JMLR 2024); Kucukelbir
     et al., "Automatic Differentiation Variational Inference" (JMLR 2017); Opper and Archambeau, "The Variational Gaussian
-    Approximation Revisited" (2009), on its curvature; Arimoto (1972) on the weights of mixtures; Papaspiliopoulos, Roberts
+    Approximation Revisited" (2009), on its curvature; Arimoto (1972) on the weights of mixtures; Rue, Martino and Chopin (2009) on
+    Gaussians given a few numbers; Papaspiliopoulos, Roberts
     and Skold (2007) on centring.
     """
     refuse_model(model, num_starts, num_steps)
