@@ -169,12 +169,12 @@ ENTRY.picture(figure)
 # 0.02, and from 400 on their risks are not told apart from the sparse one's. The mean of sparse networks stays ahead of the
 # mean field's, for 800 data by 0.0009 ± 0.0002. A guess: training, as 17.9 ± 0.6 weights are active for 800, 11.6 ± 0.6 for 50.
 #
-# The gradient matters. For 200 data local sums have a risk of 0.012 ± 0.002; relaxed spikes have 0.012 ± 0.003 more in as many
-# steps, REBAR 0.027 ± 0.004 and DisARM 0.026 ± 0.003 more, both with over 30 weights active, not 13; all three are worse than
-# the dense mean field, 0.016 ± 0.002. Sums cost 41 runs a step. The width with the largest bound has a risk of 0.010 ± 0.002, the best
-# one of each data set 0.008 ± 0.001. NUTS on the dense network has 0.020 ± 0.004, on three data sets, of which the mean field
-# has 0.0040 ± 0.0007 less; the sparse one is not told apart (0.005 ± 0.005 less). Its own posterior is not known here. What to
-# change first: the number of starts, `RATE`.
+# The gradient matters. For 200 data local sums have a risk of 0.012 ± 0.002; relaxed spikes have 0.012 ± 0.003 more in as
+# many steps, REBAR 0.027 ± 0.004 and DisARM 0.026 ± 0.003 more, both with over 30 weights active, not 13; all three are worse
+# than the dense mean field, 0.016 ± 0.002. Sums cost 41 runs a step. The width with the largest bound has a risk of 0.010 ±
+# 0.002, the best one of each data set 0.008 ± 0.001. NUTS on the dense network has 0.020 ± 0.004, on three data sets, of which
+# the mean field has 0.0040 ± 0.0007 less; the sparse one is not told apart (0.005 ± 0.005 less). Its own posterior is not known
+# here. What to change first: the number of starts, `RATE`.
 #
 # Chérief-Abdellatif, "Convergence rates of variational inference in sparse deep learning", ICML 2020.
 
