@@ -21,7 +21,7 @@ def scales(weights):
 
 def spike_and_slab(x, y, weights, function=None):
     """Returns chances, locations and scales."""
-    chance = jax.nn.sigmoid(numpyro.param("logits", jnp.full(weights, 2.0)))
+    chance = jax.nn.sigmoid(jnp.asarray(numpyro.param("logits", jnp.full(weights, 2.0))))
     numpyro.sample("active", dist.Bernoulli(chance).to_event(1))
     loc, scale = locations(weights), scales(weights)
     numpyro.sample("w", dist.Normal(loc, scale).to_event(1))
