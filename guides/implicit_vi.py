@@ -55,7 +55,8 @@ def at_gaussian(mean, precision, noise):
     size = len(mean)
     linear = np.linalg.cholesky(np.linalg.inv(precision) - noise**2 * np.eye(size))
     found = {"loc": jnp.asarray(mean, jnp.float32), "linear": jnp.asarray(linear, jnp.float32)}
-    return {"generator": begun(size, size, jax.random.key(0)) | found}
+    start = jax.jit(begun, static_argnums=(0, 1))
+    return {"generator": start(size, size, jax.random.key(0)) | found}
 
 
 def drawn(fit):
@@ -69,15 +70,22 @@ def truth(params, noise, x, y, evidence, points, draws):
 
     The guide's density is a sum over a grid of so many points in each of two numbers of noise.
     """
-    g, (z, cell) = partial(generator, params["generator"]), grid(5.0, points)
-    mass = jnp.asarray(-0.5 * (z**2).sum(1) - np.log(2 * np.pi) + np.log(cell), jnp.float32)
-    means = jax.vmap(g)(jnp.asarray(z, jnp.float32))
+    z, cell = grid(5.0, points)
+    mass = -0.5 * (z**2).sum(1) - np.log(2 * np.pi) + np.log(cell)
+    noises = jax.random.normal(jax.random.key(3), (2, draws, 2))
+    w, log_q, turned = densities(params["generator"], noise, jnp.float32(z), jnp.float32(mass), noises)
+    turned = float((turned < 0).mean())
+    gap = evidence - float((log_joint(w, x, y) - log_q).mean())
+    return {"gap": gap, "folded": min(turned, 1 - turned)}, np.asarray(w)
+
+
+@jax.jit
+def densities(params, noise, z, log_mass, noises):
+    """Draws at these noises `(2, m, 2)`, their log densities, and determinants of the slopes there."""
+    g = partial(generator, params)
+    means, w = jax.vmap(g)(z), jax.vmap(g)(noises[0]) + noise * noises[1]
 
     def log_density(w):
-        return jax.nn.logsumexp(mass + dist.Normal(means, noise).log_prob(w).sum(-1))
+        return jax.nn.logsumexp(log_mass + dist.Normal(means, noise).log_prob(w).sum(-1))
 
-    noises = jax.random.normal(jax.random.key(3), (2, draws, 2))
-    w = jax.vmap(g)(noises[0]) + noise * noises[1]
-    turned = float((jnp.linalg.det(jax.vmap(jax.jacfwd(g))(noises[0])) < 0).mean())
-    gap = evidence - float((log_joint(w, x, y) - jax.lax.map(log_density, w)).mean())
-    return {"gap": gap, "folded": min(turned, 1 - turned)}, np.asarray(w)
+    return w, jax.lax.map(log_density, w), jnp.linalg.det(jax.vmap(jax.jacfwd(g))(noises[0]))
