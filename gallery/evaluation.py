@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import ppvi
+from gallery import said
 
 
 def by_datum(estimate: Callable[..., Any]) -> Callable[[jax.Array, Any, Any], np.ndarray]:
@@ -243,3 +244,27 @@ def beside(draws: Any, reference: Any) -> float:
     numbers."""
     chains = ([{"x": np.asarray(rows)}] for rows in (draws, reference))
     return float(np.mean([marginal.wasserstein for marginal in ppvi.compare(*chains).marginals]))
+
+
+def functions_beside(curves: dict[str, Any], reference: str, seen: Any) -> dict[str, dict[str, float]]:
+    """Of draws of a function at some inputs `(draw, input)`, by name, beside those of a reference: the ratio of standard
+    deviations where there are data, `seen`, and elsewhere, `unseen`; the mean error of correlations between inputs, `tied`;
+    and the `worst` marginal, as of `worst_marginals`.
+    """
+    named = {name: {f"f{i}": each for i, each in enumerate(np.asarray(f).T)} for name, f in curves.items()}
+    worst, known = worst_marginals(named, named.pop(reference), list(next(iter(named.values())))), curves[reference]
+    found = {}
+    for name, f in curves.items():
+        width = np.std(f, 0) / np.std(known, 0)
+        ties = np.abs(np.corrcoef(f, rowvar=False) - np.corrcoef(known, rowvar=False)).mean()
+        row = {"seen": width[seen].mean(), "unseen": width[~seen].mean(), "tied": ties, "worst": worst.get(name, 0.0)}
+        found[name] = {what: float(value) for what, value in row.items()}
+    return found
+
+
+def told(found: dict[str, Sequence[dict[str, Any]]], digits: int = 3) -> dict[str, dict[str, list[Any]]]:
+    """Rows of seeds, by name, as lists by name; prints their means and standard errors."""
+    columns = {name: columns_of(rows) for name, rows in found.items()}
+    for name, column in columns.items():
+        print(f"{name:16}", {what: said(values, digits) for what, values in column.items()}, flush=True)
+    return columns
