@@ -453,3 +453,25 @@ def proteins() -> tuple[np.ndarray, np.ndarray, list[str]]:
     for line in arrows.splitlines()[1:]:
         graph[tuple(names.index(name) for name in line.replace('"', "").split(","))] = True
     return ((x - x.mean(0)) / x.std(0)).astype(np.float32), graph, names
+
+
+PLANETOID_LABELS = {
+    "ind.cora.ally": "2b998f5cc7fedc86e7f97ca2498f47a1ffc1462c29e2d578b23bf3f62b6e7d71",
+    "ind.cora.ty": "41f5ac76596a1699cc33f53084a2419e92961c42bb75f36fc38e616d348532ad",
+}
+"""Checksums of the files as they are."""
+
+
+def cora_labels() -> np.ndarray:
+    """Which of seven subjects each paper of `planetoid("cora")` is on, `(2708,)`."""
+    mirror = "https://raw.githubusercontent.com/kimiyoung/planetoid/master/data/"
+
+    def part(what: str, checksums: dict[str, str]) -> bytes:
+        file = f"ind.cora.{what}"
+        return content(f"planetoid/{file}", mirror + file, checksums[file])
+
+    first, last = (_Planetoid(io.BytesIO(part(what, PLANETOID_LABELS))).load().argmax(1) for what in ("ally", "ty"))
+    places = np.array(part("test.index", PLANETOID).split(), int)
+    found = np.zeros(len(first) + len(last), np.int32)
+    found[: len(first)], found[places] = first, last
+    return found
