@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
+from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 from scipy.stats import norm
 
@@ -243,3 +244,11 @@ def beside(draws: Any, reference: Any) -> float:
     numbers."""
     chains = ([{"x": np.asarray(rows)}] for rows in (draws, reference))
     return float(np.mean([marginal.wasserstein for marginal in ppvi.compare(*chains).marginals]))
+
+
+def matched(found: Any, others: Any) -> float:
+    """Percent of rows of which two clusterings `(n,)` say the same, by the best matching of the clusters' numbers."""
+    a, b = np.asarray(found), np.asarray(others)
+    counts = np.zeros((max(a.max(), b.max()) + 1,) * 2)
+    np.add.at(counts, (a, b), 1)
+    return float(100 * counts[linear_sum_assignment(-counts)].sum() / len(a))

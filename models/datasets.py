@@ -475,3 +475,19 @@ def cora_labels() -> np.ndarray:
     found = np.zeros(len(first) + len(last), np.int32)
     found[: len(first)], found[places] = first, last
     return found
+
+
+CELL_LINES = "4651858d8533cb9be7b041c5de2142aa54ee0e1a5f8f73ee1a0e3b570c94249c"
+"""Checksum of the table as it is unpacked."""
+
+
+def cell_lines() -> np.ndarray:
+    """Molecules of 28,204 genes in 274 cells of three lines of lung cancer, by CEL-seq2, `(274, 28204)`; which cell is of which
+    line is not in this file.
+
+    Tian et al., "Benchmarking single cell RNA-sequencing analysis pipelines using mixture control experiments", Nature
+    Methods 16 (2019), github.com/LuyiTian/sc_mixology, MIT.
+    """
+    url = "https://raw.githubusercontent.com/LuyiTian/sc_mixology/master/data/csv/sc_celseq2.count.csv.gz"
+    text = content("single_cell/sc_celseq2.count.csv.gz", url, CELL_LINES, decode=gzip.decompress).decode()
+    return np.array([row.split(",")[1:] for row in text.splitlines()[1:]], np.int32).T

@@ -181,3 +181,12 @@ def test_swissmetro():
     assert len(data["CHOICE"]) == 10_728
     assert (data["ID"].reshape(-1, 9) == np.arange(1, 1193)[:, None]).all()
     assert set(data["CHOICE"]) == {0, 1, 2, 3}
+
+
+def test_cell_lines():
+    if not datasets.held("single_cell"):
+        pytest.skip("there is no single_cell in the folder PPVI_DATA")
+    counts = datasets.cell_lines()
+    assert counts.shape == (274, 28204)
+    assert counts.min() == 0
+    assert counts.sum(1).min() > 5000
