@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
+from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 from scipy.stats import norm
 
@@ -268,3 +269,11 @@ def told(found: dict[str, Sequence[dict[str, Any]]], digits: int = 3) -> dict[st
     for name, column in columns.items():
         print(f"{name:16}", {what: said(values, digits) for what, values in column.items()}, flush=True)
     return columns
+
+
+def matched(found: Any, others: Any) -> float:
+    """Percent of rows of which two clusterings `(n,)` say the same, by the best matching of the clusters' numbers."""
+    a, b = np.asarray(found), np.asarray(others)
+    counts = np.zeros((max(a.max(), b.max()) + 1,) * 2)
+    np.add.at(counts, (a, b), 1)
+    return float(100 * counts[linear_sum_assignment(-counts)].sum() / len(a))

@@ -453,3 +453,41 @@ def proteins() -> tuple[np.ndarray, np.ndarray, list[str]]:
     for line in arrows.splitlines()[1:]:
         graph[tuple(names.index(name) for name in line.replace('"', "").split(","))] = True
     return ((x - x.mean(0)) / x.std(0)).astype(np.float32), graph, names
+
+
+PLANETOID_LABELS = {
+    "ind.cora.ally": "2b998f5cc7fedc86e7f97ca2498f47a1ffc1462c29e2d578b23bf3f62b6e7d71",
+    "ind.cora.ty": "41f5ac76596a1699cc33f53084a2419e92961c42bb75f36fc38e616d348532ad",
+}
+"""Checksums of the files as they are."""
+
+
+def cora_labels() -> np.ndarray:
+    """Which of seven subjects each paper of `planetoid("cora")` is on, `(2708,)`."""
+    mirror = "https://raw.githubusercontent.com/kimiyoung/planetoid/master/data/"
+
+    def part(what: str, checksums: dict[str, str]) -> bytes:
+        file = f"ind.cora.{what}"
+        return content(f"planetoid/{file}", mirror + file, checksums[file])
+
+    first, last = (_Planetoid(io.BytesIO(part(what, PLANETOID_LABELS))).load().argmax(1) for what in ("ally", "ty"))
+    places = np.array(part("test.index", PLANETOID).split(), int)
+    found = np.zeros(len(first) + len(last), np.int32)
+    found[: len(first)], found[places] = first, last
+    return found
+
+
+CELL_LINES = "4651858d8533cb9be7b041c5de2142aa54ee0e1a5f8f73ee1a0e3b570c94249c"
+"""Checksum of the table as it is unpacked."""
+
+
+def cell_lines() -> np.ndarray:
+    """Molecules of 28,204 genes in 274 cells of three lines of lung cancer, by CEL-seq2, `(274, 28204)`; which cell is of which
+    line is not in this file.
+
+    Tian et al., "Benchmarking single cell RNA-sequencing analysis pipelines using mixture control experiments", Nature
+    Methods 16 (2019), github.com/LuyiTian/sc_mixology, MIT.
+    """
+    url = "https://raw.githubusercontent.com/LuyiTian/sc_mixology/master/data/csv/sc_celseq2.count.csv.gz"
+    text = content("single_cell/sc_celseq2.count.csv.gz", url, CELL_LINES, decode=gzip.decompress).decode()
+    return np.array([row.split(",")[1:] for row in text.splitlines()[1:]], np.int32).T

@@ -208,3 +208,8 @@ def two_places(full: bool, train: int, test: int) -> list[tuple[np.ndarray, np.n
 
     learned = [place(*(part[k * train :][:train] for part in drawn[0]), target=bool(k)) for k in (0, 1)]
     return learned + [place(*(part[:test] for part in drawn[1]), target=there) for there in (False, True)]
+
+
+def community(nodes: int, groups: int = 4, seed: int = 0) -> np.ndarray:
+    """Which group each node of `communities` is of, `(nodes,)`."""
+    return np.random.default_rng(seed).integers(0, groups, nodes).astype(np.int32)

@@ -20,6 +20,7 @@ from gallery.evaluation import (
     frechet_distance,
     gradient_moments,
     linear_probe,
+    matched,
     mixture_score,
     reliability,
     worst_marginals,
@@ -202,3 +203,9 @@ def test_values_in_turn_are_a_gaussian():
     np.testing.assert_allclose(q.log_prob(x[:5]), known.log_prob(x[:5]), rtol=1e-5)
     np.testing.assert_allclose(x.mean(0), known.loc, atol=0.1)
     np.testing.assert_allclose(np.cov(x.T), known.covariance_matrix, atol=0.25)
+
+
+def test_clusterings_are_matched_at_best():
+    assert matched([0, 0, 1, 1, 2], [2, 2, 0, 0, 1]) == 100
+    assert matched([0, 0, 0, 1], [1, 1, 2, 0]) == 75
+    assert matched([0, 0, 1, 1], [0, 1, 0, 1]) == 50
