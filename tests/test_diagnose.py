@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import norm, wasserstein_distance
 
 import ppvi
+import ppvi.approximate as approximating
 from models.posteriors import MODELS
 from ppvi._freed import like_all
 from ppvi.approximation import basins, chained
@@ -349,14 +350,17 @@ def moved(fit, how, entry):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_no_bad_fit_of_a_real_posterior_is_called_good_and_hardly_a_good_one_poor():
+def test_no_bad_fit_of_a_real_posterior_is_called_good_and_hardly_a_good_one_poor(monkeypatch):
     called = {"bad": [], "good": []}
     rng = np.random.default_rng(0)
     for name, model in MODELS.items():
         data, reference = posterior_data(name), gold_standard(name)
         fit = NUMPYRO.vi.approximate(model, NUMPYRO.key(1), **data)
-        size = next(len(x) for key, x in fit.params.items() if key.endswith("loc"))
-        fits = [fit, *(moved(fit, how, rng.integers(size)) for how in HOW)]
+        with monkeypatch.context() as without_windows:
+            without_windows.setattr(approximating, "bent", lambda each, mixture, num_steps, seed: mixture)
+            one = fit if len(fit.approximated.weights) == 1 else NUMPYRO.vi.approximate(model, NUMPYRO.key(1), **data)
+        size = next(len(x) for key, x in one.params.items() if key.endswith("loc"))
+        fits = [fit, *(moved(one, how, rng.integers(size)) for how in HOW)]
         for each in fits:
             draws = each.posterior(draws=4000, log_likelihood=False)
             far = ppvi.compare(draws, reference).worst.wasserstein
