@@ -44,13 +44,17 @@ def process(values):
     return gp.Process(jnp.exp(2 * values["log_sd"]), jnp.exp(values["log_lengthscale"]), None)
 
 
+def probit(f, process=None):
+    return dist.Bernoulli(logits=log_ndtr(f) - log_ndtr(-f))
+
+
 def model(x, y, hyper=learned):
     """Of inputs `(n, d)` and labels `(n,)`."""
     root = gp.factor(process(hyper()), x)
     white = dist.Normal(jnp.zeros(len(x)), 1.0).to_event(1)
     f = numpyro.sample("f", dist.TransformedDistribution(white, LowerCholeskyAffine(jnp.zeros(len(x)), root)))
     with numpyro.plate("data", len(x)):
-        numpyro.sample("y", dist.Bernoulli(logits=log_ndtr(f) - log_ndtr(-f)), obs=y)
+        numpyro.sample("y", probit(f), obs=y)
 
 
 def labels(n, sd=4.0, lengthscale=0.7, seed=0):
