@@ -213,3 +213,16 @@ def two_places(full: bool, train: int, test: int) -> list[tuple[np.ndarray, np.n
 def community(nodes: int, groups: int = 4, seed: int = 0) -> np.ndarray:
     """Which group each node of `communities` is of, `(nodes,)`."""
     return np.random.default_rng(seed).integers(0, groups, nodes).astype(np.int32)
+
+
+def moving_light(frames: int, side: int = 4, noise: float = 0.1, seed: int = 0) -> np.ndarray:
+    """A film, `(frames, side * side)`, of a light that moves smoothly about a square, and noise: its coordinates are drawn from
+    a Gaussian process over a time of 2, with a squared exponential kernel whose lengthscale is 0.4.
+    """
+    rng, t = np.random.default_rng(seed), np.linspace(-1, 1, frames)
+    root = np.linalg.cholesky(np.exp(-0.5 * ((t[:, None] - t) / 0.4) ** 2) + 1e-6 * np.eye(frames))
+    x, y = np.tanh(root @ rng.normal(size=(frames, 2))).T
+    grid = (np.arange(side) + 0.5) / side * 2 - 1
+    down, along = (np.exp(-0.5 * ((at[:, None] - grid) / 0.4) ** 2) for at in (y, x))
+    lit = np.einsum("ni,nj->nij", down, along).reshape(frames, -1)
+    return (lit + noise * rng.normal(size=lit.shape)).astype(np.float32)

@@ -129,8 +129,8 @@ def _beside(name: str, pairs: Pairs, data: Any, given: Any) -> Beside:
 def _reference(name: str, draws: Mapping[str, Any], given: Any) -> Reference:
     chains = of_chains(draws)
     with np.errstate(all="ignore"):
-        r_hat = float(split_r_hat(chains).to_array().max()) if chains.sizes["chain"] > 1 else math.nan
-        ess = float(bulk_ess(chains).to_array().min())
+        r_hat = float(split_r_hat(chains).max().to_array().max()) if chains.sizes["chain"] > 1 else math.nan
+        ess = float(bulk_ess(chains).min().to_array().min())
     return Reference(name, r_hat, ess, diverged(given))
 
 

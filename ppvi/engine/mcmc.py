@@ -199,7 +199,7 @@ def diagnosed(groups: Groups, names: Collection[str]) -> ArviZData:
     divergences; and a warning where an R-hat passes 1.01 or there are divergences."""
     chains = groups.dataset({name: x for name, x in groups.made["posterior"].items() if name in names})
     r_hat, ess = split_r_hat(chains), bulk_ess(chains)
-    worst, least = float(r_hat.to_array().max()), float(ess.to_array().min())
+    worst, least = float(r_hat.max().to_array().max()), float(ess.min().to_array().min())
     divergences = int(groups.made["sample_stats"]["diverging"].values.sum())
     groups.attrs |= {"r_hat": worst, "ess": least, "divergences": divergences}
     bad = {str(name): float(x.max()) for name, x in r_hat.data_vars.items() if float(x.max()) > MAX_R_HAT}

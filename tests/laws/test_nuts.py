@@ -6,6 +6,7 @@ The oracle is a sum over the discrete values, and quadrature.
 import numpy as np
 import pytest
 
+import ppvi
 from tests.engines import ENGINES, dist, on, ppl, xp
 
 Y = np.array([2.5, 3.0, -0.5, 2.0])
@@ -67,3 +68,19 @@ def test_draws_of_a_model_of_lists(engine):
 
         options = {"num_warmup": 2, "num_samples": 4, "num_chains": 1, "progress": False}
         assert engine.vi.nuts(model, engine.key(0), Y.tolist(), **options).posterior["mean"].shape == (1, 4)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_diagnoses_of_many_sites_do_not_broadcast_them(engine):
+    """A dozen vectors of eight, each with an axis of its own: an array with all the axes would have 8^12 entries."""
+    with on(engine):
+
+        def model():
+            for k in range(12):
+                ppl.sample(f"x{k}", dist.Normal(0.0, 1.0).expand([8]).to_event(1))
+
+        options = {"num_warmup": 10, "num_samples": 10, "num_chains": 2, "progress": False}
+        with pytest.warns(UserWarning, match="R-hat"):
+            data = engine.vi.nuts(model, engine.key(0), **options)
+        assert data.attrs["r_hat"] == pytest.approx(max(float(data.r_hat[f"x{k}"].max()) for k in range(12)))
+        assert ppvi.compare(data, data).reference.r_hat > 1
