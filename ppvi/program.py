@@ -206,7 +206,8 @@ def total(x: Array, per: Plates | None) -> Array:
 
 
 def kl_divergences(q: Trace, p: Trace) -> dict[str, Array]:
-    """KL(q(z_i | before) || p(z_i | before)) of every site for which the framework has a closed form, a scalar each.
+    """KL(q(z_i | before) || p(z_i | before)) of every site for which the framework has a closed form, or that has finitely many
+    values, over which it is summed; a scalar each.
 
     Scales, masks and minibatches count in it. Entries that the two programs do not mask alike have no closed form, and are
     log q(z_i) - log p(z_i) at the draw.

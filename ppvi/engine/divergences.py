@@ -8,11 +8,12 @@ be known at run time only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from ppvi._ops import Array
-from ppvi.engine.distributions import masks
+from ppvi._ops import Array, Ops
+from ppvi.engine.distributions import MASSES, SiteDistribution, masks
 from ppvi.engine.sessions import Session
 from ppvi.engine.sites import Counted
 from ppvi.program import of_minibatches
@@ -27,7 +28,7 @@ def closed_form(session: Session, q: Counted, p: Counted, ratio: Array) -> Array
     """
     masked = any(mask is not True for counted in (q, p) for mask, _ in masks(counted.fn))
     scales = _same_scale(session, q.scale, p.scale)
-    found = _by_entry(session, q, p) if masked else (session.engine.divergence(q.fn, p.fn), True)
+    found = _by_entry(session, q, p) if masked else (_divergence(session, q.fn, p.fn), True)
     if found is None or found[0] is None or scales is False or q.plates != p.plates:
         return None
     divergence, kept_alike = found
@@ -49,13 +50,42 @@ def _same_scale(session: Session, one: Any, other: Any) -> Array | bool:
 def _by_entry(session: Session, q: Counted, p: Counted) -> tuple[Array, Array] | None:
     """The divergence of the entries that the guide counts, and where the model counts the same, both of the batch shape."""
     mine, other = session.scope.distribution(q.fn), session.scope.distribution(p.fn)
-    divergence = session.engine.divergence(mine.peeled, other.peeled)
+    divergence = _divergence(session, mine.peeled, other.peeled)
     if divergence is None or not mine.lanes == other.lanes == tuple(divergence.shape):
         return None
     ops, events = session.ops, range(len(q.fn.batch_shape), len(mine.lanes))
     kept, theirs = (_kept(session, counted.fn, mine.lanes, dist) for counted, dist in ((q, mine), (p, other)))
     differing = ops.sum(abs(kept - theirs), events)
     return ops.sum(ops.where(kept > 0, divergence, 0.0), events), differing == 0
+
+
+def _divergence(session: Session, q: Any, p: Any) -> Array | None:
+    """That of the framework, or of finite sites the sum over their values; of the batch shape of q."""
+    mine, other = session.scope.distribution(q), session.scope.distribution(p)
+    if not (mine.has_enumerate_support and other.has_enumerate_support):
+        return session.engine.divergence(q, p)
+    if mine.lanes != other.lanes:
+        return None
+    by_lane = _of_finite(session.ops, mine, other) + session.ops.zeros(mine.lanes)
+    return session.ops.sum(by_lane, range(len(q.batch_shape), len(mine.lanes)))
+
+
+def _of_finite(ops: Ops, mine: SiteDistribution, other: SiteDistribution) -> Array:
+    """sum_v q(v) (log q(v) - log p(v)), 0 where q(v) is 0, infinite where p(v) alone is; of lanes that are alike one entry."""
+    weights = mine.weights()
+    given = other.weights() if mine.family == other.family in MASSES else None
+    if given is None or given[0].shape[-1] != weights[0].shape[-1]:
+        given = ops.moveaxis(other.log_prob(mine.whole), 0, -1), False
+    (q, log_q), (p, log_p) = (_both(ops, *x) for x in (weights, given))
+    return ops.sum(ops.where(q == 0, 0.0, ops.where(p == 0, math.inf, q * (log_q - log_p))), (-1,))
+
+
+def _both(ops: Ops, weights: Array, is_probability: bool) -> tuple[Array, Array]:
+    """Probabilities and their logarithms, which are 0 where there is none."""
+    probabilities = weights if is_probability else ops.exp(weights)
+    if is_probability:
+        return probabilities, ops.log(ops.where(probabilities == 0, 1.0, probabilities))
+    return probabilities, ops.where(probabilities == 0, 0.0, weights)
 
 
 def _kept(session: Session, fn: Any, lanes: Sequence[int], distribution: Any) -> Array:
