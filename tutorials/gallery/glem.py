@@ -177,7 +177,7 @@ ENTRY.picture(figure)
 # symmetric couplings, which the exact sums need. The penalty, the steps and the shares (0.5, 0.9) were set on other splits.
 # What to change first: `EACH`, the shares, what is in `fields`.
 #
-# Zhao, Qu, Li, Yan, Liu, Li, Xie, Tang, "Learning on large-scale text-attributed graphs via variational inference", ICLR 2023.
+# Zhao, Qu, Li et al., "Learning on large-scale text-attributed graphs via variational inference", ICLR 2023.
 
 # %%
 ahead = {name: np.subtract(found[f"{name}, GLEM"], found[f"{name}, alone"]) for name in ("new: text", "text", "graph")}

@@ -34,7 +34,7 @@ ENTRY = Entry(
     strategies="Reparam",
     shows="a guide that is a posterior, of made-up observations: fewer numbers than a covariance, beside the exact process",
     paper="Ketenci, Perotte, Elhadad and Urteaga 2023",
-    link="https://arxiv.org/abs/2311.01409",
+    link="https://arxiv.org/abs/2311.01409v1",
 )
 SEEDS, N, STEPS, BATCH = range(choose(1, 3)), choose(60, 600), choose(150, 2000), choose(60, 200)
 FAMILIES = {"full": guides.full, "diagonal": guides.diagonal, "coreset": guides.coreset}
@@ -176,7 +176,7 @@ ENTRY.picture(figure)
 # What to change first: `STEPS`; the likelihood of `gp.model`, where outputs are counts or classes.
 #
 # Ketenci, Perotte, Elhadad and Urteaga, "A coreset-based, tempered variational posterior for accurate and scalable stochastic
-# Gaussian process inference", 2023.
+# Gaussian process inference", 2023; the second version has another title.
 
 # %%
 bounded = [column for name, column in columns.items() if name != "exact"]
