@@ -212,8 +212,11 @@ def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> tup
 
 def _is_tree(x: Any) -> bool:
     """Whether a distribution of its leaves has the fields that it has, as a class of one's own need not; and its transforms."""
-    known = type(x).__module__.startswith("numpyro.") or vars(x).keys() <= vars(jax.tree.map(lambda leaf: leaf, x)).keys()
-    return known and all(map(_is_tree, filter(_has_fields, jax.tree.leaves(list(vars(x).values()), is_leaf=_has_fields))))
+    again = jax.tree.map(lambda leaf: leaf, x)
+    known = type(x).__module__.startswith("numpyro.") or vars(x).keys() <= vars(again).keys()
+    return known and all(
+        map(_is_tree, filter(_has_fields, jax.tree.leaves(list(vars(x).values()), is_leaf=_has_fields)))
+    )
 
 
 def _has_fields(x: Any) -> bool:

@@ -154,9 +154,8 @@ def approximate(
 
     Giordano, Ingram and Broderick, "Black Box Variational Inference with a Deterministic Objective" (JMLR 2024); Kucukelbir
     et al., "Automatic Differentiation Variational Inference" (JMLR 2017); Opper and Archambeau, "The Variational Gaussian
-    Approximation Revisited" (2009), on its curvature; Arimoto (1972) on the weights of mixtures; Rue, Martino and Chopin (2009) on
-    Gaussians given a few numbers; Papaspiliopoulos, Roberts
-    and Skold (2007) on centring.
+    Approximation Revisited" (2009), on its curvature; Arimoto (1972) on the weights of mixtures; Rue, Martino and Chopin (2009)
+    on Gaussians given a few numbers; Papaspiliopoulos, Roberts and Skold (2007) on centring.
     """
     refuse_model(model, num_starts, num_steps)
     with seeded(key), all_rows():

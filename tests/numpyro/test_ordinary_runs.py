@@ -1,6 +1,7 @@
 """Ordinary runs of models, which tell `approximate` of their sites: by NumPy, with nothing compiled."""
 
 import logging
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def reading(x, y):
 class Shifted(dist.Distribution):
     """As one writes it who has not heard of trees: its fields are lost where JAX takes it apart."""
 
-    arg_constraints = {}
+    arg_constraints: ClassVar = {}
 
     def __init__(self, low):
         self.low, self.above = low, dist.Exponential(1.0)
