@@ -292,6 +292,25 @@ def test_what_is_a_gaussian_has_no_windows():
     assert asked == [256]
 
 
+def test_what_has_not_settled_in_a_window_is_in_no_mixture():
+    """Of a fiftieth of the mass, from where few steps do not lead to the rest: the windows there are higher, and not at a top."""
+
+    def each(points):
+        one, other = points, points - np.array([4.0, 0.0, 0.0])
+        sizes = np.array([1.0, 0.05, 3.0])
+        logs = np.stack([np.log(0.02) - (one**2).sum(1) / 2, np.log(0.98 / 0.15) - ((other / sizes) ** 2).sum(1) / 2])
+        whole = np.logaddexp.reduce(logs)
+        slopes = np.stack([-one, -other / sizes**2])
+        return whole - 1.5 * np.log(2 * np.pi), (np.exp(logs - whole)[..., None] * slopes).sum(0)
+
+    alone = mixed([normal(np.zeros(3), np.ones(3), np.log(0.02))], 0)
+    for steps in (3, 10, 500):
+        found = bent(each, alone, steps, 0)
+        assert all(part.settled for part in found.parts)
+        assert found.bound >= alone.bound
+    assert found.bound > alone.bound + 0.03
+
+
 def test_the_density_of_a_mixture():
     """Beside SciPy's, and its gradient beside differences."""
     factor = np.array([[1.0, 0.0], [0.7, 0.5]])

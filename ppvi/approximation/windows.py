@@ -60,11 +60,11 @@ def bent(each: Each, mixture: Mixture, num_steps: int, seed: int) -> Mixture:
             way = _way(each, mode, mixture, rng)
             if way is None:
                 break
-            parts = [*parts, *_along(each, mode, way, num_steps, seed)]
-            found = mixed(parts, seed)
+            more = [*parts, *_along(each, mode, way, num_steps, seed)]
+            found = mixed(more, seed)
             if not found.bound > mixture.bound + GAIN:
                 break
-            mixture = found
+            mixture, parts = found, more
     return mixture
 
 
@@ -83,7 +83,7 @@ def _way(each: Each, mode: Gaussian, mixture: Mixture, rng: np.random.Generator)
 
 
 def _along(each: Each, mode: Gaussian, way: np.ndarray, num_steps: int, seed: int) -> Iterator[Gaussian]:
-    """Gaussians in the windows along a way, with their bounds of the whole density."""
+    """Gaussians in the windows along a way that have settled, with their bounds of the whole density."""
     size = mode.loc.size
     family, across = Full(size), np.linalg.solve(mode.scale.T, way)
     points, step = points_of(family, max(POINTS, 8 * size), seed), stretched(mode.scale, way)
@@ -101,7 +101,8 @@ def _along(each: Each, mode: Gaussian, way: np.ndarray, num_steps: int, seed: in
             if mass < heaviest - LIGHT:
                 break
             away, spread = float((near.loc - mode.loc) @ across) - t, float(((near.scale.T @ across) ** 2).sum())
-            yield replace(near, losses=np.array([-mass - (away**2 + spread) / 2]))
+            if near.settled:  # else it could be the highest, and alone
+                yield replace(near, losses=np.array([-mass - (away**2 + spread) / 2]))
 
 
 def _windowed(each: Each, loc: np.ndarray, across: np.ndarray, t: int) -> Each:

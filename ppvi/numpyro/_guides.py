@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from typing import Any
 
@@ -20,7 +21,6 @@ from numpyro.infer.util import constrain_fn
 from ppvi.approximate import POINTS, WEIGHTS
 from ppvi.approximation import Gaussian
 from ppvi.engine.protocol import Args, Kwargs
-from ppvi.numpyro._beginnings import NEEDS_VALUES
 from ppvi.numpyro._compat import initial_point, sites_at
 from ppvi.numpyro._numbers import computed
 from ppvi.program import Program
@@ -177,7 +177,8 @@ def latent(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dic
 
 def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
     """The sites of a run from an ordinary point, of which there are many: uniform on [-2, 2] in unconstrained space, as that of
-    NumPyro's `init_to_uniform` is; and that point. NumPy computes it, where no number decides what the model does."""
+    NumPyro's `init_to_uniform` is; and that point. NumPy computes it, where no number decides what the model does, and the
+    distributions are trees; else JAX, which raises what the model does."""
     random, points = np.random.default_rng(i), dict[str, Any]()
 
     def start(site: Any) -> Any:
@@ -195,9 +196,28 @@ def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> tup
         with block(), numpyro.validation_enabled(False):
             return trace(seed(substitute(model, substitute_fn=start), i)).get_trace(*args, **kwargs)
 
-    try:
-        return computed(run), points
-    except NEEDS_VALUES:
-        random = np.random.default_rng(i)
-        with jax.ensure_compile_time_eval():
-            return run(), points
+    def of_trees() -> dict[str, Any]:
+        found = run()
+        if not all(_is_tree(site["fn"]) for site in found.values() if is_latent(site)):
+            raise NotImplementedError("a distribution of one's own has fields that are not among its leaves")
+        return found
+
+    with suppress(Exception):
+        return computed(of_trees), points
+    random = np.random.default_rng(i)
+    points.clear()
+    with jax.ensure_compile_time_eval():
+        return run(), points
+
+
+def _is_tree(x: Any) -> bool:
+    """Whether a distribution of its leaves has the fields that it has, as a class of one's own need not; and its transforms."""
+    again = jax.tree.map(lambda leaf: leaf, x)
+    known = type(x).__module__.startswith("numpyro.") or vars(x).keys() <= vars(again).keys()
+    return known and all(
+        map(_is_tree, filter(_has_fields, jax.tree.leaves(list(vars(x).values()), is_leaf=_has_fields)))
+    )
+
+
+def _has_fields(x: Any) -> bool:
+    return isinstance(x, dist.Distribution | dist.transforms.Transform)

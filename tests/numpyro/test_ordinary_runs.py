@@ -1,6 +1,7 @@
 """Ordinary runs of models, which tell `approximate` of their sites: by NumPy, with nothing compiled."""
 
 import logging
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,46 @@ def reading(x, y):
     numpyro.sample("y", dist.Normal(loc, 1.0), obs=y)
 
 
+class Shifted(dist.Distribution):
+    """As one writes it who has not heard of trees: its fields are lost where JAX takes it apart."""
+
+    arg_constraints: ClassVar = {}
+
+    def __init__(self, low):
+        self.low, self.above = low, dist.Exponential(1.0)
+        super().__init__()
+
+    @property
+    def support(self):
+        return dist.constraints.greater_than(self.low)
+
+    def log_prob(self, value):
+        return self.above.log_prob(value - self.low)
+
+
+class Times(dist.transforms.ParameterFreeTransform):
+    domain = codomain = dist.constraints.real
+
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, x):
+        return self.by * x
+
+    def _inverse(self, y):
+        return y / self.by
+
+    def log_abs_det_jacobian(self, x, y, intermediates=None):
+        return jnp.log(self.by)
+
+
+def of_ones_own(x, y):
+    low = numpyro.sample("low", Shifted(1.0))
+    times = numpyro.sample("times", dist.TransformedDistribution(dist.Normal(0.0, 1.0), [Times(2.0)]))
+    several = numpyro.sample("several", Shifted(2.0).expand([3]).to_event(1))
+    numpyro.sample("y", dist.Normal(low + times + several.sum(), 1.0), obs=y)
+
+
 def by_jax(model, i):
     """The same run, operation by operation."""
     random = np.random.default_rng(i)
@@ -71,7 +112,7 @@ def by_jax(model, i):
     return numpyro.handlers.trace(numpyro.handlers.seed(model, i)).get_trace(X, Y)
 
 
-@pytest.mark.parametrize("model", [regression, constrained, walk, reading])
+@pytest.mark.parametrize("model", [regression, constrained, walk, reading, of_ones_own])
 def test_a_run_by_numpy_is_that_of_jax(model):
     found, points = run_of(model, 1, (X, Y), {})
     expected = by_jax(model, 1)
