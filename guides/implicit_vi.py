@@ -66,26 +66,31 @@ def drawn(fit):
 
 def truth(params, noise, x, y, evidence, points, draws):
     """Of an implicit guide of the two weights: how far its ELBO is below the log evidence, the share of draws at which the
-    determinant of the generator's slopes has the rarer sign, and the draws `(draws, 2)`.
+    determinant of the generator's slopes has the rarer sign, what is added to their log densities by the noise for which it has
+    the other one, and the draws `(draws, 2)`.
 
-    The guide's density is a sum over a grid of so many points in each of two numbers of noise.
+    The guide's density is a sum over a grid of so many points in each of two numbers of noise. If they are too few, a steep
+    generator steps over draws, which then look improbable.
     """
     z, cell = grid(5.0, points)
     mass = -0.5 * (z**2).sum(1) - np.log(2 * np.pi) + np.log(cell)
     noises = jax.random.normal(jax.random.key(3), (2, draws, 2))
-    w, log_q, turned = densities(params["generator"], noise, jnp.float32(z), jnp.float32(mass), noises)
-    turned = float((turned < 0).mean())
-    gap = evidence - float((log_joint(w, x, y) - log_q).mean())
-    return {"gap": gap, "folded": min(turned, 1 - turned)}, np.asarray(w)
+    w, log_q, alone, turned = densities(params["generator"], noise, jnp.float32(z), jnp.float32(mass), noises)
+    turned = float(turned.mean())
+    gap, added = evidence - float((log_joint(w, x, y) - log_q).mean()), float((log_q - alone).mean())
+    return {"gap": gap, "folded": min(turned, 1 - turned), "added": added}, np.asarray(w)
 
 
 @jax.jit
 def densities(params, noise, z, log_mass, noises):
-    """Draws at these noises `(2, m, 2)`, their log densities, and determinants of the slopes there."""
+    """Draws at these noises `(2, m, 2)`, their log densities, these of the noise alone for which the slopes' determinant has
+    the sign that it has at the draw, and whether it is negative there."""
     g = partial(generator, params)
-    means, w = jax.vmap(g)(z), jax.vmap(g)(noises[0]) + noise * noises[1]
+    turned = jax.vmap(lambda z: jnp.linalg.det(jax.jacfwd(g)(z)) < 0)
+    means, w, signs, own = jax.vmap(g)(z), jax.vmap(g)(noises[0]) + noise * noises[1], turned(z), turned(noises[0])
 
-    def log_density(w):
-        return jax.nn.logsumexp(log_mass + dist.Normal(means, noise).log_prob(w).sum(-1))
+    def log_densities(at):
+        each = log_mass + dist.Normal(means, noise).log_prob(at[0]).sum(-1)
+        return jax.nn.logsumexp(each), jax.nn.logsumexp(jnp.where(signs == at[1], each, -jnp.inf))
 
-    return w, jax.lax.map(log_density, w), jnp.linalg.det(jax.vmap(jax.jacfwd(g))(noises[0]))
+    return w, *jax.lax.map(log_densities, (w, own)), own

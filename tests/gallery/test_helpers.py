@@ -26,6 +26,8 @@ from gallery.evaluation import (
     worst_marginals,
 )
 from gallery.table import entry_of, row
+from guides.implicit_vi import at_gaussian, truth
+from models.implicit_vi import bend, log_joint
 from models.networks import glorot, perceptron
 from models.networks_pyro import perceptron as torch_perceptron, take_over
 from models.sparse_cholesky import InTurn
@@ -209,3 +211,13 @@ def test_clusterings_are_matched_at_best():
     assert matched([0, 0, 1, 1, 2], [2, 2, 0, 0, 1]) == 100
     assert matched([0, 0, 0, 1], [1, 1, 2, 0]) == 75
     assert matched([0, 0, 1, 1], [0, 1, 0, 1]) == 50
+
+
+def test_the_density_of_a_straight_generator_is_a_gaussian():
+    """What `truth` sums over a grid is as good as the grid is fine beside noise and slopes."""
+    (x, y), sds = bend(0), np.array([1.5, 0.8])
+    found, w = truth(at_gaussian(np.zeros(2), np.diag(sds**-2.0), 0.05), 0.05, x, y, 0.0, 201, 200)
+    log_q = dist.Normal(0.0, jnp.float32(sds)).log_prob(w).sum(1)
+    np.testing.assert_allclose(found["gap"], (log_q - log_joint(w, x, y)).mean(), atol=0.01)
+    assert found["folded"] == 0
+    assert abs(found["added"]) < 1e-6

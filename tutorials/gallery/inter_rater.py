@@ -45,8 +45,9 @@ SEEDS, STEPS, NUMBERS, RATERS = range(choose(1, 3)), choose(50, 1000), choose([4
 #   - \sum_{ij} KL\big(q(z_{ij} \mid x_i, y_{ij}) \,\|\, p(z_{ij} \mid x_i)\big)$$
 #
 # $\hat y_{ij}$ are the pixels' probabilities at a draw of the guide, one for each of $R$ raters. $D$ is the Sinkhorn
-# divergence, the cost of moving one set onto the other, blurred a little, or the energy distance. It is no bound of a
-# likelihood.
+# divergence, the cost of moving one set onto the other, blurred a little, or the energy distance. The objective is no bound
+# of a likelihood. The iteration is stopped after 20 steps: of six pairs of raters' sets tried, five are then within 1% of what
+# 1,000 steps give, and one is 11% below it.
 
 # %%
 show(model, guide)
@@ -88,8 +89,9 @@ def pulaski(distance, weight):
 
 # %% [markdown]
 # ## Where it is exact
-# With little blur the cost is that of the best pairing, an assignment problem. Of a set and itself the divergence is zero. And
-# of one rater the distance is between two points: the objective is a conditional autoencoder with squared errors.
+# With little blur the cost is that of the best pairing, an assignment problem. Of a set and the same moved by $t$, in another
+# order, the divergence is $|t|^2 / 2$ with any blur, as costs that are sums of both points' do not change the plan. And of one
+# rater the distance is between two points: the objective is a conditional autoencoder with squared errors.
 
 # %%
 x, outlines, shares = pictures(NUMBERS[0], 0)
@@ -98,7 +100,7 @@ a, b = np.random.default_rng(0).normal(size=(2, 4, 5))
 pairs = 0.5 * ((a[:, None] - b) ** 2).sum(-1)
 best = pairs[linear_sum_assignment(pairs)].mean()
 np.testing.assert_allclose(moved(jnp.asarray(a), jnp.asarray(b), 0.02, 500), best, rtol=0.02)
-assert abs(sinkhorn(y[0], y[0])) < 1e-4
+np.testing.assert_allclose(sinkhorn(jnp.asarray(a), jnp.asarray(a[::-1] + b[0])), (b[0] ** 2).sum() / 2, rtol=0.02)
 one, programs = y[:, :1], {"Sinkhorn": pulaski(sinkhorn, 10.0), "energy": pulaski(energy, 30.0), "ELBO": analytic_elbo}
 bounds = {name: vi.objective(program, model, guide) for name, program in programs.items()}
 single = bounds["Sinkhorn"]
@@ -117,11 +119,11 @@ np.testing.assert_allclose(*values, rtol=1e-4)
 
 # %% [markdown]
 # ## Fit, beside the known distribution
-# Pictures are outlined by four raters each. Of 200 new ones a hundred outlines are drawn at numbers from the prior:
-# `variation`, the total variation between the shares of none, tight and wide and the raters' own; `missed`, the error of the
-# share of none; `off`, pixels between a draw and the nearest of the three outlines; `energy`, the squared generalised energy
-# distance by 1 - IoU. `raters` are a hundred draws of the raters' own distribution; of `one answer`, the outline that most
-# raters give, every draw is the same.
+# Pictures are outlined by four raters each. Of 200 new ones a hundred outlines are drawn at numbers from the prior, of pixels
+# that are then more probable than not: `variation`, the total variation between the shares of none, tight and wide and the
+# raters' own; `missed`, the error of the share of none; `off`, pixels between a draw and the nearest of the three outlines;
+# `energy`, the squared generalised energy distance by 1 - IoU. `raters` are a hundred draws of the raters' own distribution; of
+# `one answer`, the outline that most raters give, every draw is the same.
 
 # %%
 new, true, known = pictures(choose(20, 200), 1000)
@@ -156,13 +158,15 @@ ENTRY.picture(figure)
 #
 # In part it comes out. With 300 pictures the total variation from the raters is 0.160 ± 0.009 by the Sinkhorn divergence and
 # 0.180 ± 0.002 by the ELBO, seed by seed 0.020 ± 0.008 apart, and the generalised energy distance 0.0096 ± 0.0033 apart. With
-# 60 they are not told apart (0.015 ± 0.010, 0.014 ± 0.007). Training by the energy distance is not told apart from the ELBO in
-# these; with 300 it is worse in the share of none, by 0.017 ± 0.006, and its draws are further from any outline, by 0.55 ± 0.08
-# pixels. Those of the Sinkhorn divergence are not told apart from the ELBO's (0.15 ± 0.13). All are far from the truth, of
-# which a hundred draws have a variation of 0.05; one answer has 0.48. Much of the variation is the share of raters who see no
-# spot, which is 0.106 ± 0.003 off, and 0.111 ± 0.004 by the ELBO. The weights of the two distances are each the better one of
-# two, tried on the first data set, with fewer steps, on the same new pictures; the ELBO had no such choice. What to change
-# first: these weights, and `RATERS`.
+# 60 they are not told apart (0.015 ± 0.010, 0.014 ± 0.007), though small sets are where the paper wants to help. Training by
+# the energy distance is not told apart from the ELBO in these; its draws are further from any outline, by 0.31 ± 0.07 pixels
+# with 60 and 0.55 ± 0.08 with 300, and with 300 it is worse in the share of none, by 0.017 ± 0.006. Draws of the Sinkhorn
+# divergence are not told apart from the ELBO's in how far they are from outlines (with 300, 0.15 ± 0.13 further). All are far
+# from the truth, of which a hundred draws have a variation of 0.05; one answer has 0.48. Much of the variation is the share of
+# raters who see no spot, which is 0.106 ± 0.003 off by the Sinkhorn divergence and 0.111 ± 0.004 by the ELBO, not told apart.
+# The weights of the two distances are each the better one of two, tried on the first data set, with fewer steps, on the same
+# new pictures; the ELBO had no such choice, and what is won may be no more than that. What to change first: these weights, one
+# for the ELBO's divergence, and `RATERS`.
 #
 # Chatterjee, Gaidzik, Sciarra, Mattern, Janiga, Speck, Nürnberger and Pathiraja, "PULASki: Learning inter-rater variability
 # using statistical distances to improve probabilistic segmentation", Medical Image Analysis, 2025; arXiv 2312.15686, 2023.

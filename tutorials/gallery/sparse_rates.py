@@ -1,10 +1,9 @@
 # %% [markdown]
 # # Sparse networks: how fast the error of a variational posterior falls with the data
 #
-# A network has far more weights than its task needs. If the truth is a network in which few weights are not zero, a posterior
-# with a spike at zero and a slab for each weight should cost what these few cost. It has been proved that the variational
-# posterior, of independent spikes and slabs, does: its error falls at the rate of the sparse truth, near 1 / n. Here the rate
-# is measured, and so is what it takes to find that posterior.
+# A network has far more weights than its task needs. If few weights of the true network are not zero, a posterior with a spike
+# at zero and a slab for each weight should cost what these few cost. It is proved that the variational posterior of independent
+# spikes and slabs does: its error falls near 1 / n. Here the rate is measured, and what it takes to find that posterior.
 
 # %%
 from functools import partial
@@ -45,7 +44,7 @@ NUMBERS, MIDDLE = choose([100], [50, 100, 200, 400, 800]), choose(100, 200)
 #   - \sum_k \pi_k\, KL(N(m_k, s_k^2) \,\|\, N(0, 1))$$
 #
 # A slab counts as far as its weight is active. The gradient in $\pi_k$ is a difference: the likelihood of the network with and
-# without weight k, the others as drawn. `LocalExpectation` computes all these, at a run for each weight. `GumbelSoftmax`
+# without weight k, the others as drawn. `LocalExpectation` computes all these, at a run more for each weight. `GumbelSoftmax`
 # lets weights be active in part, as is usual, and is biased, which the proof says.
 
 # %%
@@ -70,9 +69,8 @@ others = {"relaxed": by(GumbelSoftmax()), "REBAR": by(REBAR()), "DisARM": by(Dis
 
 # %% [markdown]
 # ## Where it is exact
-# In a regression whose inputs are at right angles the posterior is spikes and slabs, each by itself. A sum over all subsets
-# of the weights gives the log evidence, and how probable each weight is. With these chances, and slabs as they are if active,
-# the objective is the log evidence in the mean.
+# If a regression's inputs are at right angles the posterior is spikes and slabs, each by itself. A sum over all subsets gives
+# the log evidence and the weights' chances. With these, and slabs as they are if active, the objective is that in the mean.
 
 # %%
 x, y = upright(0)
@@ -163,28 +161,30 @@ ENTRY.picture(figure)
 # %% [markdown]
 # ## What came out, what differs from the paper, what to change first
 # The paper proves rates, for deep networks and the maximum of the bound. Here one small network is trained on five data sets,
-# each time from three starts, of which the best bound counts. The rate comes out: the slope of the risk is -0.96 ± 0.15, from
-# 0.065 ± 0.017 for 50 data to 0.005 ± 0.002 for 800. Dense networks are further off with few data: for 100 the mean field has
-# 0.029 ± 0.008 more than 0.027 ± 0.005, the point 0.040 ± 0.009 more. They catch up, with slopes of -1.15 ± 0.05 and -1.29 ±
-# 0.02, and from 400 on their risks are not told apart from the sparse one's. The mean of sparse networks stays ahead of the
-# mean field's, for 800 data by 0.0009 ± 0.0002. A guess: training, as 17.9 ± 0.6 weights are active for 800, 11.6 ± 0.6 for 50.
+# each time from three starts, of which the best bound counts. The rate is not contradicted: the slope of the risk is -0.96 ±
+# 0.15, between -1.34 and -0.46 by data set, from 0.065 ± 0.017 for 50 data to 0.005 ± 0.002 for 800. Dense networks fall no
+# slower: -1.15 ± 0.05, the mean field, and -1.29 ± 0.02, the point. With few data they are further off: the point from 50 to
+# 200, the mean field for 100 alone, by 0.029 ± 0.008 more than 0.027 ± 0.005 (for 50 by 0.034 ± 0.029). From 400 on nothing is
+# told apart, but the mean network is ahead of the mean field's from 100 on, for 800 by 0.0009 ± 0.0002. The teacher has seven
+# numbers; 11.6 ± 0.6 weights are active for 50, 17.9 ± 0.6 for 800. Whether training or the posterior has so many is not known.
 #
 # The gradient matters. For 200 data local sums have a risk of 0.012 ± 0.002; relaxed spikes have 0.012 ± 0.003 more in as
 # many steps, REBAR 0.027 ± 0.004 and DisARM 0.026 ± 0.003 more, both with over 30 weights active, not 13; all three are worse
-# than the dense mean field, 0.016 ± 0.002. Sums cost 41 runs a step. The width with the largest bound has a risk of 0.010 ±
-# 0.002, the best one of each data set 0.008 ± 0.001. NUTS on the dense network has 0.020 ± 0.004, on three data sets, of which
-# the mean field has 0.0040 ± 0.0007 less; the sparse one is not told apart (0.005 ± 0.005 less). Its own posterior is not known
-# here. What to change first: the number of starts, `RATE`.
+# than the dense mean field, 0.016 ± 0.002. By the mean network relaxed spikes are 0.0004 ± 0.0002 behind, and 0.0037 ± 0.0012
+# ahead of the mean field. Sums cost 42 runs a step; at equal cost nothing was compared. The width with the largest bound, two
+# in four of five data sets, has 0.010 ± 0.002, the best one of each 0.008 ± 0.001, always five 0.012 ± 0.002: not told apart.
+# NUTS on the dense network, whose chains' agreement was not measured, has 0.020 ± 0.004 on three data sets, the mean field
+# 0.0040 ± 0.0007 less, the sparse one 0.005 ± 0.005, not told apart. Its own posterior is not known. Change: starts, `RATE`.
 #
 # Chérief-Abdellatif, "Convergence rates of variational inference in sparse deep learning", ICML 2020.
 
 # %%
 result = "slope of the error: " + ", ".join(f"{name} {said(each)}" for name, each in slopes.items())
 ENTRY.record(result, seeds=SEEDS, steps=STEPS, slopes=slopes, found=found, wide=wide, nuts=nuts)
-assert max(found[f"spike and slab, {NUMBERS[-1]}"]["risk"]) < choose(3.0, 0.02)
+assert max(found[f"spike and slab, {NUMBERS[-1]}"]["risk"]) < choose(1.5, 0.02)
 if FULL:
     pairs = [(f"{name}, 100", "spike and slab, 100") for name in ("mean field", "point")]
     pairs += [(f"{name}, {MIDDLE}", f"spike and slab, {MIDDLE}") for name in others]
     ahead = [np.subtract(found[worse]["risk"], found[better]["risk"]) for worse, better in pairs]
     assert all(mean > 2 * error for mean, error in map(mean_se, ahead))
-    assert abs(mean_se(slopes["spike and slab"])[0] + 1) < 2 * mean_se(slopes["spike and slab"])[1]
+    assert abs((rate := mean_se(slopes["spike and slab"]))[0] + 1) < 2 * rate[1] < -0.5 - rate[0]
