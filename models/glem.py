@@ -165,20 +165,21 @@ def at_rest(q, joint, papers):
 
 
 def by_gibbs(key, params, papers, sweeps, warmup):
-    """Probabilities of labels that are not known, `(n, classes)`, by so many sweeps of Gibbs sampling after some more."""
+    """Probabilities of labels that are not known, `(n, classes)`, by so many sweeps of Gibbs sampling after some more: means of
+    those from which labels are drawn, which are less noisy than counts of what is drawn."""
     a, w = fields(params["fields"], papers), params["coupling"] + params["coupling"].T
     graph, (n, classes) = papers.graph.todense(), a.shape
     graph = graph - jnp.diag(papers.loops)
 
     def visit(state, visited):
         (y, around), (i, noise) = state, visited
-        drawn = jnp.where(papers.known[i], papers.label[i], (a[i] + around[i] @ w + noise).argmax())
+        logits = a[i] + around[i] @ w
+        drawn = jnp.where(papers.known[i], papers.label[i], (logits + noise).argmax())
         change = jax.nn.one_hot(drawn, classes) - jax.nn.one_hot(y[i], classes)
-        return (y.at[i].set(drawn), around + graph[i][:, None] * change), None
+        return (y.at[i].set(drawn), around + graph[i][:, None] * change), jax.nn.softmax(logits)
 
     def sweep(state, key):
-        state, _ = jax.lax.scan(visit, state, (jnp.arange(n), jax.random.gumbel(key, (n, classes))))
-        return state, jax.nn.one_hot(state[0], classes)
+        return jax.lax.scan(visit, state, (jnp.arange(n), jax.random.gumbel(key, (n, classes))))
 
     y = filled(papers, a.argmax(1))
     start = y, graph @ jax.nn.one_hot(y, classes)

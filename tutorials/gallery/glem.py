@@ -46,12 +46,10 @@ show(model.func, guide.func)
 # The field of all labels cannot be normalised, but its conditionals can. In the M-step the graph model climbs the
 # pseudo-likelihood, of labels that the text model draws where none is known. In the E-step the text model climbs the likelihood
 # of labels that the graph model draws given the neighbours': as in wake-sleep, $KL(p\,\|\,q)$ of each conditional takes the
-# place of the bound's $KL(q\,\|\,p)$.
+# place of the bound's $KL(q\,\|\,p)$. Known labels stay; the weights are a share over papers without one, the rest over others.
 #
 # $$\text{M:} \; E_{y \sim q} \sum_n w_n \log p(y_n \mid s, A, y_{-n}) \qquad
 # \text{E:} \; E_{\hat y \sim q}\, E_{y_n \sim p(\cdot \mid s, A, \hat y_{-n})} \sum_n w_n \log q(y_n \mid s_n)$$
-#
-# Labels that are known are as they are. The weights are a share over the papers without a label and the rest over the others.
 
 
 # %%
@@ -79,7 +77,7 @@ def e_step(share, classes=CLASSES):
 # ## Exact, on a small graph
 # Six papers, two with a label, and all 729 ways to label them. Both objectives are what the sum over all labels says, with
 # conditionals that are taken from the joint distribution; so is the E-step's gradient. Where that is zero,
-# $q(y_n) = E_q[p(y_n \mid y_{-n})]$: these are not the marginals of the posterior, whose distance is printed.
+# $q(y_n) = E_q[p(y_n \mid y_{-n})]$: these are not the posterior's marginals, whose distance in total variation is printed.
 
 # %%
 few, params = small(jax.random.key(0))
@@ -95,15 +93,14 @@ np.testing.assert_allclose(found["text"], gradient, atol=1e-5)
 q, posterior = at_rest(q, joint, few)
 _, found = e.value_and_grad(key, params | {"text": jnp.log(q + 1e-12)}, few)
 np.testing.assert_allclose(found["text"], 0.0, atol=1e-5)
-from_exact = 0.5 * abs(q - posterior)[1:5].sum(1)
-print("q at rest, from the posterior's marginals in total variation:", from_exact.round(3))
+print("q at rest, from the posterior's:", (from_exact := 0.5 * abs(q - posterior)[1:5].sum(1)).round(3))
 
 # %% [markdown]
 # ## Papers on Cora
 # Of 2,708 papers 677 are new: nobody cites them, they cite none, and nothing is learned from them. 20 of each of seven subjects
-# have a label. Both models first learn from these alone, then come rounds of E and M. Beside them, the graph model learns from
-# labels that it has drawn itself, `self-trained`: the same M-steps, whose text model is its own probabilities. A Gibbs sampler
-# draws all labels from the field that GLEM has fitted; `free` is an E-step whose text model has numbers for each paper.
+# have a label. Both models first learn from these, then come rounds of E and M. The graph model learns from labels that it
+# draws, too: `self-trained`. A Gibbs sampler draws labels from the field that GLEM has fitted, and does so `again`. `free` is
+# an E-step with numbers for each paper, `longer` one of 500 steps, weights not penalised, `fields` the field without couplings.
 
 
 # %%
@@ -135,8 +132,8 @@ def one_split(seed):
     for pair in [(e, "guide"), (m, "model")] * ROUNDS:
         params = fitted([pair], params)
         course.append(answers(params, papers))
-    row, ends = {}, {"alone": course[0], "GLEM": course[-1]}
-    for when, told in ends.items():
+    row = {}
+    for when, told in (("alone", course[0]), ("GLEM", course[-1])):
         row |= {f"{name}, {when}": right(each, hidden) for name, each in told.items()}
         row |= {f"new: {name}, {when}": right(each, new) for name, each in told.items()}
     if FULL:
@@ -145,10 +142,12 @@ def one_split(seed):
             itself = fitted([(m_itself, "model")], itself)
             itself |= {"text": jnp.log(predicted(itself, papers, jax.nn.softmax(itself["text"])))}
         free = fitted([(e_free, "guide")], params | {"text": jnp.log(course[-1]["text"])}, 5 * STEPS, 0.05)["text"]
-        drawn = np.asarray(gibbs(key, params, papers))
+        longer = answers(fitted([(e, "guide")], params, 5 * STEPS, 0.01), papers)["text"]
+        drawn, again = (np.asarray(gibbs(k, params, papers)) for k in jax.random.split(key))
         row |= {"graph, self-trained": right(itself["text"], hidden), "Gibbs, GLEM": right(drawn, hidden)}
-        for name, each in (course[-1] | {"free": jax.nn.softmax(free)}).items():
-            row[f"{name} from Gibbs"] = 0.5 * abs(np.asarray(each) - drawn)[hidden].sum(1).mean()
+        free, by_fields = map(jax.nn.softmax, (free, fields(params["fields"], papers)))
+        told = course[-1] | {"free": free, "longer": longer, "fields": by_fields, "again": again}
+        row |= {f"{x} from Gibbs": 0.5 * abs(np.asarray(y) - drawn)[hidden].sum(1).mean() for x, y in told.items()}
     return row, [[right(x["text"], new), right(x["text"], hidden), right(x["graph"], hidden)] for x in course]
 
 
@@ -159,9 +158,8 @@ print("\n".join(f"{name:20} {said(values)}" for name, values in found.items()))
 # %%
 figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
 for k, name in enumerate(("text model, new papers", "text model", "graph model")):
-    each = np.array(courses)[:, :, k].T
-    axis.plot(each, color=f"C{k}", lw=0.5, alpha=0.6)
-    axis.plot(each.mean(1), "o-", color=f"C{k}", label=name)
+    axis.plot(np.array(courses)[:, :, k].T, color=f"C{k}", lw=0.5, alpha=0.6)
+    axis.plot(np.mean(courses, 0)[:, k], "o-", color=f"C{k}", label=name)
 axis.set(xticks=range(1 + 2 * ROUNDS), xticklabels=["labels alone", *["E", "M"] * ROUNDS], ylabel="percent right")
 axis.legend(frameon=False)
 ENTRY.picture(figure)
@@ -169,13 +167,14 @@ ENTRY.picture(figure)
 # %% [markdown]
 # ## The claim
 # The paper: both models get better than alone. Half of it comes out. Of papers that are new the text model gets 68.2 ± 0.7 %
-# right, alone 56.0 ± 0.7, and more than the graph model, which has no neighbours there (64.6 ± 0.9): all of it in the first
-# E-step. The graph model, at 77.4 ± 0.5 % alone, loses 1.2 ± 0.4; by labels of its own it loses 1.5 ± 0.3, not told apart. In
-# total variation it and the free text model are 0.03 from Gibbs, the text model 0.10: that is its network, not the E-step.
+# right, alone 56.0 ± 0.7, and more than the graph model, which has no neighbours there (64.4 ± 0.8), of the others 77.2 ± 0.6,
+# alone 55.0 ± 0.7: all of it in the first E-step. The graph model, at 77.4 ± 0.5 % alone, loses 1.2 ± 0.4; by labels of its own
+# it loses 1.6 ± 0.3, not told apart; Gibbs gets no more right than it. In total variation the graph model is 0.001 from Gibbs
+# (Gibbs again 0.0004), the free text model 0.004, the text model 0.088, but 0.007 when it is trained for longer without the
+# penalty: so its network can. But the field without couplings is 0.009 away: here labels of neighbours say little.
 #
-# What differs: the paper has a language model of texts and larger graphs; here are words, a text model that is bad alone, and
-# symmetric couplings, which the exact sums need. The penalty, the steps and the shares (0.5, 0.9) were set on other splits.
-# What to change first: `EACH`, the shares, what is in `fields`.
+# What differs: the paper has a language model and larger graphs; here are words, a text model that is bad alone, and symmetric
+# couplings, which the exact sums need. The penalty, steps and shares were set on other splits. What to change first: `EACH`.
 #
 # Zhao, Qu, Li et al., "Learning on large-scale text-attributed graphs via variational inference", ICLR 2023.
 
@@ -184,7 +183,8 @@ ahead = {name: np.subtract(found[f"{name}, GLEM"], found[f"{name}, alone"]) for 
 to = {name: " to ".join(said(found[f"{name}, {when}"], 1) for when in ("alone", "GLEM")) for name in ahead}
 text = f"right, alone to GLEM: text model on new papers {to['new: text']} %, graph model {to['graph']} %"
 ahead |= {"itself": np.subtract(found["graph, self-trained"], found["graph, alone"])} if FULL else {}
-ENTRY.record(text, seeds=SEEDS, steps=STEPS, found=found, ahead=ahead, from_exact=from_exact)
+ENTRY.record(text, seeds=SEEDS, steps=STEPS, found=found, ahead=ahead, courses=courses, from_exact=from_exact)
 assert min(*ahead["text"], *ahead["new: text"]) > choose(0, 5)
 if FULL:
-    assert mean_se(found["free from Gibbs"])[0] < 0.5 * mean_se(found["text from Gibbs"])[0]
+    assert mean_se(ahead["graph"])[0] < -2 * mean_se(ahead["graph"])[1]
+    assert max(*found["free from Gibbs"], *found["longer from Gibbs"]) < 0.2 * min(found["text from Gibbs"])
