@@ -13,6 +13,7 @@ Laplace approximations are about (Rue, Martino and Chopin 2009), and a mixture t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -23,7 +24,7 @@ from ppvi.approximation.families import Full
 from ppvi.approximation.gaussian import Begun, Gaussian, LostDensityError, fitted, points_of
 from ppvi.approximation.mixtures import Mixture, mixed
 from ppvi.approximation.modes import Each
-from ppvi.approximation.scales import pulled, stretched
+from ppvi.approximation.scales import log_det, pulled, stretched
 
 LARGEST = 100
 """Dimensions up to which windows are looked into."""
@@ -86,7 +87,8 @@ def _along(each: Each, mode: Gaussian, way: np.ndarray, num_steps: int, seed: in
     """Gaussians in the windows along a way that have settled, with their bounds of the whole density."""
     size = mode.loc.size
     family, across = Full(size), np.linalg.solve(mode.scale.T, way)
-    points, step = points_of(family, max(POINTS, 8 * size), seed), stretched(mode.scale, way)
+    points, fresh = (points_of(family, max(POINTS, 8 * size), seed + i) for i in range(2))
+    step = stretched(mode.scale, way)
     heaviest = -np.inf
     for side in (1, -1):
         near = mode
@@ -94,15 +96,22 @@ def _along(each: Each, mode: Gaussian, way: np.ndarray, num_steps: int, seed: in
             begun = Begun(near.loc + (side * step if t else 0), near.scale)
             try:
                 near = fitted(_windowed(each, mode.loc, across, t), begun, family, points, num_steps, ENOUGH)
-            except LostDensityError:
+            except (LostDensityError, np.linalg.LinAlgError):
                 break
             mass = -float(near.losses[-1])
             heaviest = max(heaviest, mass)
             if mass < heaviest - LIGHT:
                 break
-            away, spread = float((near.loc - mode.loc) @ across) - t, float(((near.scale.T @ across) ** 2).sum())
-            if near.settled:  # else it could be the highest, and alone
-                yield replace(near, losses=np.array([-mass - (away**2 + spread) / 2]))
+            bound = _bound(each, near, fresh)
+            if near.settled and np.isfinite(bound):  # else it could be the highest, and alone
+                yield replace(near, losses=np.array([-bound]))
+
+
+def _bound(each: Each, part: Gaussian, points: np.ndarray) -> float:
+    """E_q[log p - log q], over points that it was not fitted to, for what it has gained at those by chance is no gain."""
+    with np.errstate(all="ignore"):
+        mean = float(each(part.loc + stretched(part.scale, points))[0].mean())
+    return mean + log_det(part.scale) + part.loc.size * (1 + math.log(2 * math.pi)) / 2
 
 
 def _windowed(each: Each, loc: np.ndarray, across: np.ndarray, t: int) -> Each:
