@@ -9,9 +9,11 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
 import pyro
 import pytest
 import torch
+from numpyro.contrib.control_flow import scan
 from scipy.stats import multivariate_normal
 
 import models.posteriors as posteriors
@@ -364,6 +366,31 @@ def test_a_bent_posterior_is_a_mixture(engine, tmp_path):
     assert "rue2009" in of_fit(fit)
     assert abs(draws.mean() - mean) < 0.1 * sd
     assert draws.std() == pytest.approx(sd, rel=0.1)
+
+
+def test_sites_in_a_loop():
+    """A walk with noise, of which all is Gaussian: beside its posterior by linear algebra."""
+    y = np.random.default_rng(4).normal(size=15).cumsum()
+
+    def walk(y):
+        def step(before, y):
+            z = numpyro.sample("z", numpyro.distributions.Normal(before, 0.7))
+            numpyro.deterministic("twice", 2 * z)
+            numpyro.sample("y", numpyro.distributions.Normal(z, 0.5), obs=y)
+            return z, z
+
+        scan(step, 0.0, y)
+
+    fit = ppvi.numpyro.approximate(walk, jax.random.key(0), y)
+    differences = np.eye(15) - np.eye(15, k=-1)
+    covariance = np.linalg.inv(differences.T @ differences / 0.49 + np.eye(15) / 0.25)
+    mean, sds = covariance @ y / 0.25, np.sqrt(np.diag(covariance))
+    draws = fit.posterior(draws=4000).posterior
+    assert draws["z"].shape == draws["twice"].shape == (1, 4000, 15)
+    assert np.abs((draws["z"].values[0].mean(0) - mean) / sds).max() < 5 / np.sqrt(4000)
+    np.testing.assert_allclose(draws["z"].values[0].std(0), sds, rtol=0.08)
+    evidence = multivariate_normal(cov=np.linalg.inv(differences.T @ differences) * 0.49 + 0.25 * np.eye(15)).logpdf(y)
+    assert fit.approximated.bound == pytest.approx(evidence, abs=1e-3)
 
 
 def squared(x):

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +26,18 @@ from ppvi.numpyro._numbers import computed
 from ppvi.program import Program
 from ppvi.strategies import Enumerate
 
+T = TypeVar("T")
+
 
 class Begun(AutoGuide):
     """A guide that one run of the model tells what it is of, from an ordinary point. NumPyro's own looks for a point where the
     gradient is finite, operation by operation, and takes longer to begin than all the rest."""
 
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
-        self.prototype_trace, self._init_locs = found, points = run_of(self.model, 0, args, kwargs)
-        self._prototype_frames = {frame.name: frame for name in points for frame in found[name]["cond_indep_stack"]}
+        self.prototype_trace = found = run_of(self.model, 0, args, kwargs)
+        latent = {name: site for name, site in found.items() if is_latent(site)}
+        self._init_locs = _by_numpy(lambda: {name: _unconstrained(site) for name, site in latent.items()})
+        self._prototype_frames = {frame.name: frame for site in latent.values() for frame in site["cond_indep_stack"]}
         self._prototype_frame_full_sizes = {
             name: site["args"][0] for name, site in found.items() if site["type"] == "plate"
         }
@@ -171,43 +175,50 @@ def is_latent(site: Mapping[str, Any]) -> bool:
 
 def latent(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dict[str, Any]:
     """The distributions of the latent sites in a run from an ordinary point."""
-    found, _ = run_of(model, i, args, kwargs)
-    return {name: site["fn"] for name, site in found.items() if is_latent(site)}
+    return {name: site["fn"] for name, site in run_of(model, i, args, kwargs).items() if is_latent(site)}
 
 
-def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
+def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dict[str, Any]:
     """The sites of a run from an ordinary point, of which there are many: uniform on [-2, 2] in unconstrained space, as that of
-    NumPyro's `init_to_uniform` is; and that point. NumPy computes it, where no number decides what the model does, and the
-    distributions are trees; else JAX, which raises what the model does."""
-    random, points = np.random.default_rng(i), dict[str, Any]()
-
-    def start(site: Any) -> Any:
-        if not is_latent(site) or _is_finite(site):
-            return None
-        try:
-            onto = dist.biject_to(site["fn"].support)
-        except NotImplementedError:
-            return init_to_uniform(site)  # which says of which site there is none
-        shape = (*site["kwargs"].get("sample_shape", ()), *onto.inverse_shape(site["fn"].shape()))
-        points[site["name"]] = point = random.uniform(-2.0, 2.0, shape).astype(jnp.result_type(float))
-        return onto(jnp.asarray(point))
+    NumPyro's `init_to_uniform` is."""
 
     def run() -> dict[str, Any]:
+        random = np.random.default_rng(i)
+
+        def start(site: Any) -> Any:
+            if not is_latent(site) or _is_finite(site):
+                return None
+            try:
+                onto = dist.biject_to(site["fn"].support)
+            except NotImplementedError:
+                return init_to_uniform(site)  # which says of which site there is none
+            shape = (*site["kwargs"].get("sample_shape", ()), *onto.inverse_shape(site["fn"].shape()))
+            return onto(jnp.asarray(random.uniform(-2.0, 2.0, shape)))
+
         with block(), numpyro.validation_enabled(False):
             return trace(seed(substitute(model, substitute_fn=start), i)).get_trace(*args, **kwargs)
 
-    def of_trees() -> dict[str, Any]:
+    return _by_numpy(run, lambda found: all(_is_tree(site["fn"]) for site in found.values() if is_latent(site)))
+
+
+def _by_numpy(run: Callable[[], T], is_tree: Callable[[T], bool] = lambda found: True) -> T:
+    """What a function returns, computed by NumPy, where no number decides what it does and its result is a tree; else by JAX,
+    which raises what the function does."""
+
+    def of_trees() -> T:
         found = run()
-        if not all(_is_tree(site["fn"]) for site in found.values() if is_latent(site)):
+        if not is_tree(found):
             raise NotImplementedError("a distribution of one's own has fields that are not among its leaves")
         return found
 
     with suppress(Exception):
-        return computed(of_trees), points
-    random = np.random.default_rng(i)
-    points.clear()
+        return computed(of_trees)
     with jax.ensure_compile_time_eval():
-        return run(), points
+        return run()
+
+
+def _unconstrained(site: Mapping[str, Any]) -> jax.Array:
+    return dist.biject_to(site["fn"].support).inv(site["value"])
 
 
 def _is_tree(x: Any) -> bool:

@@ -114,11 +114,12 @@ def by_jax(model, i):
 
 @pytest.mark.parametrize("model", [regression, constrained, walk, reading, of_ones_own])
 def test_a_run_by_numpy_is_that_of_jax(model):
-    found, points = run_of(model, 1, (X, Y), {})
+    found = run_of(model, 1, (X, Y), {})
     expected = by_jax(model, 1)
     assert list(found) == list(expected)
     for name, site in expected.items():
         if site["type"] in ("sample", "deterministic"):
+            assert np.shape(found[name]["value"]) == np.shape(site["value"])
             np.testing.assert_allclose(found[name]["value"], site["value"], rtol=2e-5, atol=1e-6)
         if site["type"] == "sample":
             ours, theirs = found[name]["fn"], site["fn"]
@@ -126,9 +127,6 @@ def test_a_run_by_numpy_is_that_of_jax(model):
             np.testing.assert_allclose(
                 ours.log_prob(site["value"]), theirs.log_prob(site["value"]), rtol=2e-4, atol=1e-5
             )
-    for name, point in points.items():
-        there = dist.biject_to(found[name]["fn"].support)(point)
-        np.testing.assert_allclose(there, expected[name]["value"], rtol=2e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("model", [regression, constrained, walk])
