@@ -59,20 +59,23 @@ def _by_entry(session: Session, q: Counted, p: Counted) -> tuple[Array, Array] |
     return ops.sum(ops.where(kept > 0, divergence, 0.0), events), differing == 0
 
 
+MOST = 10_000
+"""Values that are summed over; of more the framework is asked."""
+
+
 def _divergence(session: Session, q: Any, p: Any) -> Array | None:
-    """That of the framework, or of finite sites the sum over their values; of the batch shape of q."""
+    """That of finite sites, by the sum over their values, or of the framework; of the batch shape of q."""
     mine, other = session.scope.distribution(q), session.scope.distribution(p)
-    if not (mine.has_enumerate_support and other.has_enumerate_support):
-        return session.engine.divergence(q, p)
-    if mine.lanes != other.lanes:
-        return None
-    by_lane = _of_finite(session.ops, mine, other) + session.ops.zeros(mine.lanes)
-    return session.ops.sum(by_lane, range(len(q.batch_shape), len(mine.lanes)))
+    if mine.has_enumerate_support and other.has_enumerate_support and mine.lanes == other.lanes:
+        weights = mine.weights()
+        if weights[0].shape[-1] <= MOST:
+            by_lane = _of_finite(session.ops, weights, mine, other) + session.ops.zeros(mine.lanes)
+            return session.ops.sum(by_lane, range(len(q.batch_shape), len(mine.lanes)))
+    return session.engine.divergence(q, p)
 
 
-def _of_finite(ops: Ops, mine: SiteDistribution, other: SiteDistribution) -> Array:
+def _of_finite(ops: Ops, weights: tuple[Array, bool], mine: SiteDistribution, other: SiteDistribution) -> Array:
     """sum_v q(v) (log q(v) - log p(v)), 0 where q(v) is 0, infinite where p(v) alone is; of lanes that are alike one entry."""
-    weights = mine.weights()
     given = other.weights() if mine.family == other.family in MASSES else None
     if given is None or given[0].shape[-1] != weights[0].shape[-1]:
         given = ops.moveaxis(other.log_prob(mine.whole), 0, -1), False
