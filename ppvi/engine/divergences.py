@@ -66,7 +66,7 @@ MOST = 10_000
 def _divergence(session: Session, q: Any, p: Any) -> Array | None:
     """That of finite sites, by the sum over their values, or of the framework; of the batch shape of q."""
     mine, other = session.scope.distribution(q), session.scope.distribution(p)
-    if mine.has_enumerate_support and other.has_enumerate_support and mine.lanes == other.lanes:
+    if mine.has_enumerate_support and mine.lanes == other.lanes:
         weights = mine.weights()
         if weights[0].shape[-1] <= MOST:
             by_lane = _of_finite(session.ops, weights, mine, other) + session.ops.zeros(mine.lanes)

@@ -1,12 +1,16 @@
 """Divergences of sites with finitely many values, beside the sum written out."""
 
 import math
+from typing import ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import numpyro
 import pytest
 
 from ppvi.objectives import analytic_elbo
-from tests.engines import ENGINES, PYRO, dist, on, ppl, xp
+from tests.engines import ENGINES, NUMPYRO, PYRO, dist, on, ppl, xp
 
 SHARES = np.float32([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25]])
 OTHERS = np.float32([0.3, 0.3, 0.4])
@@ -87,6 +91,40 @@ def test_is_the_sum_over_all_values(engine, name):
 
 def ppvi_support(start):
     return dist.constraints.unit_interval if start.ndim == 1 else dist.constraints.simplex
+
+
+class OneHot(numpyro.distributions.Distribution):
+    """Somebody's own, which NumPyro lays wrongly where a plate expands it."""
+
+    arg_constraints: ClassVar = {"logits": numpyro.distributions.constraints.real_vector}
+    support = numpyro.distributions.constraints.simplex
+    has_enumerate_support = True
+
+    def __init__(self, logits):
+        self.logits = logits
+        super().__init__(jnp.shape(logits)[:-1], jnp.shape(logits)[-1:])
+
+    def sample(self, key, sample_shape=()):
+        return jax.nn.one_hot(
+            jax.random.categorical(key, self.logits, shape=sample_shape + self.batch_shape), self.event_shape[0]
+        )
+
+    def log_prob(self, value):
+        return (value * jax.nn.log_softmax(self.logits)).sum(-1)
+
+    def enumerate_support(self, expand=True):
+        k = self.event_shape[0]
+        each = jnp.eye(k).reshape(k, *[1] * len(self.batch_shape), k)
+        return jnp.broadcast_to(each, (k, *self.batch_shape, k)) if expand else each
+
+
+def test_of_a_distribution_of_ones_own_that_a_plate_expands():
+    with on(NUMPYRO):
+        bound, params = bound_of(
+            NUMPYRO, lambda q: OneHot(jnp.log(q)), lambda: OneHot(jnp.log(OTHERS)), SHARES, dist.constraints.simplex
+        )
+        values = [bound.estimate(NUMPYRO.key(seed), params) for seed in range(2)]
+    np.testing.assert_allclose(values, -(SHARES * np.log(SHARES / OTHERS)).sum(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
