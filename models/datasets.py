@@ -178,6 +178,8 @@ PLANETOID = {
     "ind.cora.tx": "b9afbaa4a400df991f6f02ef677e1e44da55ffc04801fd02f9e673987829226a",
     "ind.cora.graph": "58f13302f39dde8852dad6fe6d15b89b077b6d7f837626bce671ef80344b383d",
     "ind.cora.test.index": "297ce89af2b51a6a194181c7dbe1796c6a1cf9cd9349a88383b1b1e227867875",
+    "ind.cora.ally": "2b998f5cc7fedc86e7f97ca2498f47a1ffc1462c29e2d578b23bf3f62b6e7d71",
+    "ind.cora.ty": "41f5ac76596a1699cc33f53084a2419e92961c42bb75f36fc38e616d348532ad",
     "ind.citeseer.allx": "2ac30345d95c9ec933a817ee0bdd6a5f077f8c184a20e696910192d534414668",
     "ind.citeseer.tx": "539a8906a2da97628d212f2fdd668c109a8b3f0d36574b59e5d3fd5b5303da21",
     "ind.citeseer.graph": "d79a4ef9d3e7169aee8946145f6b7306e35bc79bffad26346cfb94e10e9912a7",
@@ -186,20 +188,29 @@ PLANETOID = {
 """Checksums of the files as they are."""
 
 
+def _part(name: str, what: str) -> bytes:
+    file = f"ind.{name}.{what}"
+    mirror = "https://raw.githubusercontent.com/kimiyoung/planetoid/master/data/"
+    return content(f"planetoid/{file}", mirror + file, PLANETOID[file])
+
+
+def _unpickled(name: str, what: str) -> Any:
+    return _Planetoid(io.BytesIO(_part(name, what))).load()
+
+
+def _places(name: str) -> np.ndarray:
+    """Which of the papers the last ones are, in the order of the files."""
+    return np.array(_part(name, "test.index").split(), int)
+
+
 def planetoid(name: str) -> Graph:
     """Papers that cite one another, and which words each has: "cora" (2,708 papers) or "citeseer" (3,327).
 
     Sen et al., "Collective classification in network data", AI Magazine 29 (2008), in the files of Yang, Cohen and
     Salakhutdinov, "Revisiting semi-supervised learning with graph embeddings", ICML 2016, github.com/kimiyoung/planetoid, MIT.
     """
-    mirror = "https://raw.githubusercontent.com/kimiyoung/planetoid/master/data/"
-
-    def part(what: str) -> bytes:
-        file = f"ind.{name}.{what}"
-        return content(f"planetoid/{file}", mirror + file, PLANETOID[file])
-
-    first, last, neighbours = (_Planetoid(io.BytesIO(part(what))).load() for what in ("allx", "tx", "graph"))
-    places = np.array(part("test.index").split(), int)
+    first, last, neighbours = (_unpickled(name, what) for what in ("allx", "tx", "graph"))
+    places = _places(name)
     features = scipy.sparse.lil_matrix((len(neighbours), first.shape[1]), dtype=np.float32)
     features[: first.shape[0]], features[places] = first, last
     edges = {(min(i, j), max(i, j)) for i, others in neighbours.items() for j in others if i != j}
@@ -455,23 +466,10 @@ def proteins() -> tuple[np.ndarray, np.ndarray, list[str]]:
     return ((x - x.mean(0)) / x.std(0)).astype(np.float32), graph, names
 
 
-PLANETOID_LABELS = {
-    "ind.cora.ally": "2b998f5cc7fedc86e7f97ca2498f47a1ffc1462c29e2d578b23bf3f62b6e7d71",
-    "ind.cora.ty": "41f5ac76596a1699cc33f53084a2419e92961c42bb75f36fc38e616d348532ad",
-}
-"""Checksums of the files as they are."""
-
-
 def cora_labels() -> np.ndarray:
     """Which of seven subjects each paper of `planetoid("cora")` is on, `(2708,)`."""
-    mirror = "https://raw.githubusercontent.com/kimiyoung/planetoid/master/data/"
-
-    def part(what: str, checksums: dict[str, str]) -> bytes:
-        file = f"ind.cora.{what}"
-        return content(f"planetoid/{file}", mirror + file, checksums[file])
-
-    first, last = (_Planetoid(io.BytesIO(part(what, PLANETOID_LABELS))).load().argmax(1) for what in ("ally", "ty"))
-    places = np.array(part("test.index", PLANETOID).split(), int)
+    first, last = (_unpickled("cora", what).argmax(1) for what in ("ally", "ty"))
+    places = _places("cora")
     found = np.zeros(len(first) + len(last), np.int32)
     found[: len(first)], found[places] = first, last
     return found

@@ -50,7 +50,7 @@ def binary_images(full: bool, n: int = 300, test: int = 50) -> Splits:
 def communities(nodes: int, groups: int = 4, degree: float = 8.0, words: int = 40, seed: int = 0) -> Graph:
     """A sample for quick runs: nodes of some groups have nine in ten neighbours, and most words, within their group."""
     rng = np.random.default_rng(seed)
-    group = rng.integers(0, groups, nodes)
+    group = _groups_of(rng, nodes, groups)
     same = group[:, None] == group
     chance = degree * np.where(same, 0.9 * groups, 0.1 * groups / (groups - 1)) / nodes
     edges = np.argwhere(np.triu(rng.random((nodes, nodes)) < chance, 1))
@@ -212,7 +212,12 @@ def two_places(full: bool, train: int, test: int) -> list[tuple[np.ndarray, np.n
 
 def community(nodes: int, groups: int = 4, seed: int = 0) -> np.ndarray:
     """Which group each node of `communities` is of, `(nodes,)`."""
-    return np.random.default_rng(seed).integers(0, groups, nodes).astype(np.int32)
+    return _groups_of(np.random.default_rng(seed), nodes, groups)
+
+
+def _groups_of(rng: np.random.Generator, nodes: int, groups: int) -> np.ndarray:
+    """What a sample of `communities` draws first."""
+    return rng.integers(0, groups, nodes).astype(np.int32)
 
 
 def moving_light(frames: int, side: int = 4, noise: float = 0.1, seed: int = 0) -> np.ndarray:

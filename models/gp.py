@@ -106,11 +106,15 @@ def model(x, y, batch=None, m=20, kernel=matern32, likelihood=gaussian):
         numpyro.sample("y", likelihood(f, process), obs=y[rows])
 
 
+def covariance(process, x, kernel=matern32):
+    """Of outputs, with their noise."""
+    return process.variance * kernel(x, x, process.lengthscale) + process.noise**2 * jnp.eye(len(x))
+
+
 def whole(x, y, kernel=matern32):
     """The same without inducing points, of all outputs together: their density is the evidence."""
-    process = learned(x.shape[1])
-    covariance = process.variance * kernel(x, x, process.lengthscale) + process.noise**2 * jnp.eye(len(x))
-    numpyro.sample("y", dist.MultivariateNormal(jnp.zeros(len(x)), covariance), obs=y)
+    k = covariance(learned(x.shape[1]), x, kernel)
+    numpyro.sample("y", dist.MultivariateNormal(jnp.zeros(len(x)), k), obs=y)
 
 
 @compiled
@@ -139,8 +143,7 @@ def best(process, z, x, y, kernel=matern32):
 @compiled
 def exact(process, x, y, new, kernel=matern32):
     """Log evidence of the data, and means and variances of values at new inputs, by Cholesky's factor of all data."""
-    k = process.variance * kernel(x, x, process.lengthscale) + process.noise**2 * jnp.eye(len(x))
-    root = jnp.linalg.cholesky(k)
+    root = jnp.linalg.cholesky(covariance(process, x, kernel))
     white = solve_triangular(root, y, lower=True)
     across = solve_triangular(root, process.variance * kernel(x, new, process.lengthscale), lower=True)
     evidence = -0.5 * (white**2).sum() - jnp.log(jnp.diagonal(root)).sum() - 0.5 * len(x) * jnp.log(2 * jnp.pi)

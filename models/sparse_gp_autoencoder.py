@@ -51,10 +51,7 @@ def model(t, y, decode=decoder):
 
 def pixels(t, y):
     """A process for each pixel by itself, with common hyperparameters."""
-    process = gp.learned(1)
-    covariance = process.variance * gp.squared_exponential(t, t, process.lengthscale) + process.noise**2 * jnp.eye(
-        len(t)
-    )
+    covariance = gp.covariance(gp.learned(1), t, gp.squared_exponential)
     numpyro.sample("y", dist.MultivariateNormal(jnp.zeros(len(t)), covariance).expand(y.shape[1:]).to_event(1), obs=y.T)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 from ppvi.approximation.descent import descending, together
 from ppvi.approximation.families import Family
 from ppvi.approximation.modes import Each, lower
-from ppvi.approximation.scales import log_det, pulled, stretched, whitened
+from ppvi.approximation.scales import entropy, log_det, pulled, stretched, whitened
 
 STEEP = 0.05
 """The slope of the bound, by a standard deviation, that is taken for none."""
@@ -145,8 +144,7 @@ def fitted(
         (found,) = together(
             [descending(start, steps=num_steps, memory=30, flat=1e-4, least=least, reach=reach)], losses
         )
-    entropy = log_det(begun.scale) + family.dimension * (1 + math.log(2 * math.pi)) / 2
     settled = found.settled and float(np.abs(found.slope).max()) < STEEP
-    course = found.losses[min(1, len(found.losses) - 1) :] - entropy
+    course = found.losses[min(1, len(found.losses) - 1) :] - entropy(begun.scale)
     loc, scale, factor = family.scaled(found.point, begun.scale)
     return Gaussian(begun.loc + loc, scale, factor, course, settled, sum(lost))

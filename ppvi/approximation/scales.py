@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -18,6 +20,11 @@ def pulled(scale: np.ndarray, slopes: np.ndarray) -> np.ndarray:
 def whitened(scale: np.ndarray, points: np.ndarray) -> np.ndarray:
     """S^-1 x of every row."""
     return points / scale if scale.ndim == 1 else np.linalg.solve(scale, points.T).T
+
+
+def entropy(scale: np.ndarray) -> float:
+    """Of S e with standard normal e, for S triangular or diagonal."""
+    return log_det(scale) + len(scale) * (1 + math.log(2 * math.pi)) / 2
 
 
 def log_det(scale: np.ndarray) -> float:

@@ -13,7 +13,6 @@ Laplace approximations are about (Rue, Martino and Chopin 2009), and a mixture t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -24,7 +23,7 @@ from ppvi.approximation.families import Full
 from ppvi.approximation.gaussian import Begun, Gaussian, LostDensityError, fitted, points_of
 from ppvi.approximation.mixtures import Mixture, mixed
 from ppvi.approximation.modes import Each
-from ppvi.approximation.scales import log_det, pulled, stretched
+from ppvi.approximation.scales import entropy, pulled, stretched
 
 LARGEST = 100
 """Dimensions up to which windows are looked into."""
@@ -110,8 +109,7 @@ def _along(each: Each, mode: Gaussian, way: np.ndarray, num_steps: int, seed: in
 def _bound(each: Each, part: Gaussian, points: np.ndarray) -> float:
     """E_q[log p - log q], over points that it was not fitted to, for what it has gained at those by chance is no gain."""
     with np.errstate(all="ignore"):
-        mean = float(each(part.loc + stretched(part.scale, points))[0].mean())
-    return mean + log_det(part.scale) + part.loc.size * (1 + math.log(2 * math.pi)) / 2
+        return float(each(part.loc + stretched(part.scale, points))[0].mean()) + entropy(part.scale)
 
 
 def _windowed(each: Each, loc: np.ndarray, across: np.ndarray, t: int) -> Each:
