@@ -8,7 +8,9 @@ which breaks off the process with a segmentation fault where the arrays have sev
 (https://github.com/jax-ml/jax/issues/40412). Runs of a strategy are an axis each, so that three enumerated sites of images
 have as many. A flag leaves these kernels out of sums. XLA reads its flags once, when the CPUs' backend starts, and breaks off
 a process that names one which it does not know: the flag is in the environment only while the backend of such a version starts,
-so that no other version meets it, in this process or in its children. That one of a user who names the flag is left alone.
+so that no other version meets it, in this process or in its children. That one of a user who names the flag is left alone. It
+stands before the user's flags: XLA ignores what comes after a word without dashes, and `intra_op_parallelism_threads=1` is one
+that is often among them.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ FIRST, FIXED = (0, 10, 2), (0, 11)
 
 
 def without_fused_sums(flags: str) -> str:
-    """XLA's flags with these kernels left out of sums."""
-    return flags if FLAG in flags else f"{flags} {FLAG}=-reduce".strip()
+    """XLA's flags with these kernels left out of sums. What begins without a dash is the name of a file of flags."""
+    own = FLAG in flags or (flags.strip() and not flags.lstrip().startswith("-"))
+    return flags if own else f"{FLAG}=-reduce {flags}".strip()
 
 
 @contextmanager
