@@ -22,6 +22,7 @@ from ppvi.engine.sites import Site, choices_of, own_scale, unknown_site
 from ppvi.errors import EngineError
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._compat import HANDLERS, PytreeTrace, Tracer, cond_wrapper, current_trace, scan_wrapper
+from ppvi.numpyro._minibatches import is_small, rows_of
 from ppvi.strategies import Strategy
 
 
@@ -99,6 +100,8 @@ class Around(Messenger):
             msg["value"] = held.rows
         elif held.partial:
             msg["value"], msg["kwargs"]["rng_key"] = None, self.session.engine.plate_key(self.session.scope, held.plate)
+            if is_small(held.size, held.number):
+                msg["fn"] = rows_of
         elif msg["value"] is None:
             msg["value"] = jnp.arange(held.size)
 
