@@ -1,4 +1,4 @@
-"""The runs of `benchmarks.posteriors` and `benchmarks.geometry` that were made, a line of JSON each."""
+"""The runs of `benchmarks.posteriors`, `benchmarks.geometry` and `benchmarks.growth` that were made, a line of JSON each."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Key(NamedTuple):
     seed: int
 
 
-class Records(UserDict[Key, dict[str, Any]]):
-    """Each is written when it is made: a benchmark that was stopped goes on."""
+class Records(UserDict[Any, dict[str, Any]]):
+    """Each is written when it is made: a benchmark that was stopped goes on. Keys are named tuples of one kind."""
 
     file: Path
 
     @classmethod
-    def read(cls, file: Path | None = None) -> Records:
+    def read(cls, file: Path | None = None, kind: type[Any] = Key) -> Records:
         records = cls()
         records.file = file or FILE
         for line in records.file.read_text().splitlines() if records.file.exists() else []:
             kept = json.loads(line)
-            records.data[Key(*(kept.pop(field) for field in Key._fields))] = kept
+            records.data[kind(*(kept.pop(field) for field in kind._fields))] = kept
         return records
 
-    def __setitem__(self, key: Key, record: dict[str, Any]) -> None:
+    def __setitem__(self, key: Any, record: dict[str, Any]) -> None:
         self.data[key] = record
         lines = [json.dumps(key._asdict() | rounded(self.data[key])) for key in sorted(self.data)]
         aside = self.file.with_suffix(".new")
@@ -44,6 +44,8 @@ def rounded(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def rounded_to(in_lists: int, digits: int, x: Any) -> Any:
+    if isinstance(x, dict):
+        return {name: rounded_to(in_lists, digits, entry) for name, entry in x.items()}
     if isinstance(x, list):
         return [rounded_to(in_lists, in_lists, entry) for entry in x]
     return float(f"{x:.{digits}g}") if isinstance(x, float) else x

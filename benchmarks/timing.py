@@ -11,27 +11,37 @@ import numpy as np
 
 
 def rounds(
-    contenders: dict[str, Callable[[], Any]], seconds: float = 12.0, block: float = 0.05
+    contenders: dict[str, Callable[[], Any]],
+    seconds: float = 12.0,
+    block: float = 0.05,
+    least: int = 15,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, np.ndarray]:
     """Seconds per call of each contender, `(round,)`; every round times a block of calls of each, in alternating
-    order."""
+    order. There are at least so many rounds. By `time.process_time` they are processor seconds."""
     calls = {}
     for name, function in contenders.items():
         jax.block_until_ready(function())
-        start = time.perf_counter()
-        jax.block_until_ready([function() for _ in range(5)])
-        calls[name] = max(1, int(block / max((time.perf_counter() - start) / 5, 1e-6)))
+        once = _seconds(function)
+        several = once if once > block else _seconds(lambda: [function() for _ in range(5)]) / 5
+        calls[name] = max(1, int(block / max(several, 1e-6)))
     times: dict[str, list[float]] = {name: [] for name in contenders}
     order, stop = list(contenders), time.perf_counter() + seconds
-    while time.perf_counter() < stop or len(times[order[0]]) < 15:
+    while time.perf_counter() < stop or len(times[order[0]]) < least:
         order.reverse()
         for name in order:
-            start = time.perf_counter()
+            start = clock()
             for _ in range(calls[name]):
                 out = contenders[name]()
             jax.block_until_ready(out)
-            times[name].append((time.perf_counter() - start) / calls[name])
+            times[name].append((clock() - start) / calls[name])
     return {name: np.array(x) for name, x in times.items()}
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
 
 
 def ratio(times: dict[str, np.ndarray], name: str, to: str) -> str:
