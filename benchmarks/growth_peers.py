@@ -20,7 +20,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import ppvi.numpyro as vi
-from benchmarks import scaling
 from benchmarks.timing import rounds
 from ppvi.objectives import elbo
 
@@ -55,6 +54,8 @@ def moved(program: str) -> Iterator[tuple[str, int]]:
 
 def of_process(processes: int, rows: int) -> dict[str, Any]:
     """Of this process among them."""
+    from benchmarks import scaling  # which computes as it is imported, and JAX has to be told of processes before
+
     mesh = Mesh(np.array(jax.devices()), ("data",))
     rng = np.random.default_rng(jax.process_index())
     own = rng.standard_normal((rows, scaling.SIZE), np.float32), np.float32(rng.random(rows) < 0.5)
