@@ -24,6 +24,7 @@ from ppvi.errors import EngineError, ProgramError
 from ppvi.ir import SiteInfo
 from ppvi.numpyro import _compat, _parallel_scan as side_by_side, _source as source
 from ppvi.numpyro._compat import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun, user_context
+from ppvi.numpyro._draws_ahead import drawn_ahead
 from ppvi.numpyro._markers import (
     given_in,
     given_p,
@@ -254,7 +255,8 @@ def _scan(inside: Inside, eqn: Any, values: Sequence[Any]) -> Found:
     fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, None))
     keys = fold(fold(key[None], jnp.arange(length))[0], jnp.arange(_keys_in(body.jaxpr)))
     rounds = (given, planted, keys, list(xs))
-    carry, (ys, told, operands) = side_by_side.run(step, list(init), rounds, given=2, **how)
+    ahead, rounds = drawn_ahead(step, list(init), rounds, keys=2)
+    carry, (ys, told, operands) = side_by_side.run(ahead, list(init), rounds, given=2, **how)
     for number in inner:
         inside.sites.mapped[number] += 1
     return [*carry, *ys], told, operands

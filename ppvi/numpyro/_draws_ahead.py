@@ -1,0 +1,89 @@
+"""What the rounds of a loop draw, ahead of the loop where nothing but keys decides it.
+
+    e_t = g(k_t),    s_t = f(s_{t-1}, e_t)
+
+The keys of all rounds are known before the first of them, and so are random bits, and normals made of them: drawn at once they
+take a fraction of the time that they take one after the other, and are the same ones. A gradient keeps them in any case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from ppvi.numpyro._compat import Literal, bind, bodies_in, user_context
+
+Step = Callable[[list[Any], Any], tuple[list[Any], Any]]
+
+MOST = 10**7
+"""Numbers that are drawn ahead of a loop."""
+
+
+def drawn_ahead(step: Step, init: list[Any], rounds: tuple[Any, ...], keys: int) -> tuple[Step, tuple[Any, ...]]:
+    """A step and the entries of its rounds, those draws among them.
+
+    **Arguments**
+
+    - `keys`: which of the `rounds` has the keys.
+    """
+    entry = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rounds)
+    closed, shapes = jax.make_jaxpr(step, return_shape=True)(init, entry)
+    jaxpr, structure = closed.jaxpr, jax.tree.structure(shapes)
+    before = len(init) + len(jax.tree.leaves(entry[:keys]))
+    inputs = jaxpr.invars[before : before + len(jax.tree.leaves(entry[keys]))]
+    ahead, free = _parted(jaxpr.eqns, inputs)
+    if not any(map(_draws, ahead)):
+        return step, rounds
+    later = [eqn for eqn in jaxpr.eqns if not any(eqn is other for other in ahead)]
+    needed = {x for eqn in later for x in eqn.invars if not isinstance(x, Literal)}
+    needed |= {x for x in jaxpr.outvars if not isinstance(x, Literal)}
+    made = [x for eqn in ahead for x in eqn.outvars if x in needed]
+    length = jax.tree.leaves(rounds)[0].shape[0]
+    if length * sum(math.prod(x.aval.shape) for x in made) > MOST:
+        return step, rounds
+
+    def draw(entry: Any) -> list[Any]:
+        values = _run([*free, *ahead], dict(zip(inputs, jax.tree.leaves(entry), strict=True)))
+        return [values[x] for x in made]
+
+    def rest(carry: list[Any], entry: tuple[Any, ...]) -> tuple[list[Any], Any]:
+        *given, drawn = entry
+        known = dict(zip(jaxpr.constvars, closed.consts, strict=True)) | dict(zip(made, drawn, strict=True))
+        known |= zip(jaxpr.invars, jax.tree.leaves((carry, given)), strict=True)
+        values = _run(later, known)
+        found = [x.val if isinstance(x, Literal) else values[x] for x in jaxpr.outvars]
+        return jax.tree.unflatten(structure, found)
+
+    return rest, (*rounds, jax.vmap(draw)(rounds[keys]))
+
+
+def _parted(eqns: Sequence[Any], keys: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """The equations of which nothing but keys decides the results, and those of which nothing does."""
+    known, settled = set(keys), set[Any]()
+    ahead, free = [], []
+    for eqn in eqns:
+        operands = {x for x in eqn.invars if not isinstance(x, Literal)}
+        if eqn.effects or eqn.primitive.name.startswith("ppvi_") or not operands <= known | settled:
+            continue
+        side, found = (settled, free) if operands <= settled else (known, ahead)
+        side.update(eqn.outvars)
+        found.append(eqn)
+    return ahead, free
+
+
+def _draws(eqn: Any) -> bool:
+    inner = (eqn for body in bodies_in(eqn.params) for eqn in body.eqns)
+    return eqn.primitive.name in ("random_bits", "random_gamma") or any(map(_draws, inner))
+
+
+def _run(eqns: Sequence[Any], known: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The values of variables after equations."""
+    values = dict(known)
+    for eqn in eqns:
+        with user_context(eqn.source_info.traceback, name_stack=eqn.source_info.name_stack):
+            outs = bind(eqn, [x.val if isinstance(x, Literal) else values[x] for x in eqn.invars])
+        values.update(zip(eqn.outvars, outs, strict=True))
+    return values
