@@ -38,8 +38,8 @@ ALIKE = DRAWING | frozenset(
 none, nor is a loop."""
 SMALL = 256
 """Entries of the largest array that is put side by side with others: to copy a larger one takes longer than a call."""
-FEW = 4
-"""So many operations that are alike are worth two moves of arrays."""
+FEW = 8
+"""So many operations that are alike are worth two moves of arrays; five, under `vmap`, compile no faster than they did."""
 GAIN = 32
 """A program that would have so many operations fewer is changed."""
 THREEFRY = "threefry2x32"

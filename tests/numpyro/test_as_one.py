@@ -14,7 +14,7 @@ import ppvi.numpyro as vi
 from ppvi.numpyro import _as_one, _compat
 from ppvi.objectives import elbo, iwelbo
 
-SITES = 6
+SITES = 9
 
 
 def chain(distribution):
