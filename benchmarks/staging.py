@@ -1,4 +1,5 @@
-"""The first call: staging plus compilation, beside NumPyro's SVI; and staging time as the number of sites grows.
+"""The first call: staging plus compilation, beside NumPyro's SVI; of a second process, by JAX's cache of compiled programs;
+and staging time as the number of sites grows.
 
 Each first call runs in a process of its own, with nothing in JAX's caches; processes take turns. `python -m
 benchmarks.staging`.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 
@@ -88,10 +90,29 @@ def first_call(system, program):
     return time.perf_counter() - start
 
 
-def alone(system, program):
-    code = f"from benchmarks.staging import first_call; print(first_call({system!r}, {program!r}))"
+def alone(system, program, cache=None):
+    code = f"from benchmarks.staging import cached, first_call; cached({cache!r}); print(first_call({system!r}, {program!r}))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(run.stdout.split()[-1])
+
+
+def cached(directory):
+    """Have JAX keep what it compiles, whatever it took, in a directory."""
+    if directory is not None:
+        jax.config.update("jax_compilation_cache_dir", directory)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def second_processes():
+    rows = []
+    for program in PROGRAMS:
+        with tempfile.TemporaryDirectory() as directory:
+            filling = alone("ppvi", program, directory)
+            found = [(alone("ppvi", program), alone("ppvi", program, directory)) for _ in range(ROUNDS)]
+        without, warm = np.median(found, axis=0)
+        rows.append((program, f"{without:.2f} s", f"{filling:.2f} s", f"{warm:.2f} s"))
+    table("first call of ppvi by JAX's cache on disk", ("", "none", "empty", "of a process before"), rows)
 
 
 def first_calls():
@@ -140,4 +161,5 @@ def _timed(function):
 
 if __name__ == "__main__":
     first_calls()
+    second_processes()
     staging_by_sites()

@@ -219,6 +219,12 @@ def key_kind(dtype: Any) -> tuple[str, tuple[int, ...]]:
     return dtype._impl.name, dtype._impl.key_shape
 
 
+def is_split(aval: Any) -> bool:
+    """Whether a type says itself over which devices its axes are split."""
+    spec = getattr(getattr(aval, "sharding", None), "spec", ())
+    return any(axis is not None for axis in spec) or bool(getattr(aval, "vma", ()))
+
+
 def written_at(body: ClosedJaxpr) -> tuple[str, str]:
     """The name of the function that a body is the trace of, and its file; empty where JAX does not say."""
     name, _, source = (body.jaxpr.debug_info.func_src_info or "").partition(" at ")

@@ -34,6 +34,7 @@ from ppvi.engine.summed import Completed, telling
 from ppvi.engine.unstaged import culprits
 from ppvi.numpyro import _source as source
 from ppvi.numpyro._arguments import Structure, has_gradient, names_of, refuse_without_gradient, supports_of
+from ppvi.numpyro._as_one import as_one
 from ppvi.numpyro._beginnings import first_run, look_at_data, unbegun
 from ppvi.numpyro._checking import Gradients, ValueAndGrad
 from ppvi.numpyro._compat import ClosedJaxpr, Tracer, transformation as transformation
@@ -317,6 +318,7 @@ class Estimator:
             return *of.gradient(leaves), states
 
         @jax.custom_jvp
+        @as_one
         def learn(
             key: jax.Array, params: Params, arrays: list[Any], states: States
         ) -> tuple[jax.Array, Params, States]:

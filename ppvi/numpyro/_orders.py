@@ -14,6 +14,7 @@ from ppvi.compiler.plan import Plan
 from ppvi.compiler.surrogate import surrogate
 from ppvi.errors import EngineError
 from ppvi.ir import Equation
+from ppvi.numpyro._as_one import as_one
 from ppvi.numpyro._ops import OPS
 from ppvi.proofs.orders import refuse_second
 
@@ -30,7 +31,7 @@ class Derivatives:
 
     def surrogate(self, leaves: Sequence[Any]) -> jax.Array:
         """The number, whose derivative is by `gradient`, so that a second derivative of it is one of that."""
-        found = jax.custom_jvp(self._run())
+        found = jax.custom_jvp(as_one(self._run()))
 
         def derivative(primals: Any, tangents: Any) -> Any:
             places = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero)]
@@ -50,7 +51,8 @@ class Derivatives:
         """Value and gradient in the leaves at these places; a derivative of them is that of the objective, or refused."""
         if not places:
             return lambda *leaves: (self._run()(*leaves), ())
-        found = jax.custom_jvp(self._explained(jax.value_and_grad(self._run(), argnums=tuple(places))))
+        gradient = self._explained(jax.value_and_grad(self._run(), argnums=tuple(places)))
+        found = jax.custom_jvp(as_one(gradient))
 
         @found.defjvp
         def _(primals: Any, tangents: Any) -> Any:
