@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -24,7 +25,7 @@ import models.eight_schools_pyro
 import ppvi
 import ppvi.pyro as vi
 from benchmarks.results import table
-from benchmarks.timing import microseconds, ratio, rounds
+from benchmarks.timing import microseconds, ratio, rounds, summary
 from ppvi.objectives import elbo
 from ppvi.strategies import Strategy
 
@@ -279,8 +280,42 @@ def measure(case: Case) -> tuple[str, ...]:
     )
 
 
+def fitting(case: Case, steps: int = 200, repeats: int = 9) -> tuple[str, ...]:
+    """Processor seconds of a step of `fit` over those of a gradient and a step of the same optimiser, without what a fit takes
+    to begin; on a busy machine wall time would count the neighbours."""
+    pyro.clear_param_store()
+    bound = vi.objective(elbo, case.model, case.guide, strategies=case.strategies)
+    params = {name: x.detach().clone().requires_grad_() for name, x in bound.init(0, *case.args).items()}
+    optimizer = torch.optim.Adam(params.values(), lr=1e-9)
+
+    def bare(n: int) -> None:
+        for _ in range(n):
+            _, grads = bound.value_and_grad(None, params, *case.args)
+            for name, leaf in params.items():
+                leaf.grad = grads[name]
+            optimizer.step()
+
+    def fitted(n: int) -> None:
+        vi.fit(bound, 0, *case.args, num_steps=n, optimizer=1e-9, progress=False)
+
+    def seconds(function: Callable[[int], None], n: int) -> float:
+        begun = time.process_time()
+        function(n)
+        return time.process_time() - begun
+
+    bare(1)
+    fitted(1)
+    ratios = []
+    for _ in range(repeats):
+        begin = seconds(fitted, 1)
+        ratios.append((seconds(fitted, steps + 1) - begin) / seconds(bare, steps))
+    return case.name, summary(np.array(ratios))
+
+
 def main():
     pyro.enable_validation(False)
+    fitted = [*list(mixture())[3:], *autoencoder(64, 196, 64, 5), *autoencoder(64, 784, 200, 10), *schools()]
+    table("A step of a fit", ("", "fit / gradient and optimiser"), [fitting(case) for case in fitted])
     autoencoders = (
         autoencoder(64, 196, 64, 5),
         autoencoder(64, 784, 200, 10),

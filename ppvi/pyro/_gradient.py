@@ -25,6 +25,9 @@ from ppvi.pyro._buffers import put, writing
 from ppvi.pyro._graphs import drop_aliases, fold, share, trace
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._ops import TorchOps
+from ppvi.pyro._products import split_products
+from ppvi.pyro._quick import quick
+from ppvi.pyro._simpler import simplify
 from ppvi.pyro._stage import registering, what_prevents
 from ppvi.pyro._trees import gradients
 from ppvi.pyro._world import as_staged
@@ -47,7 +50,14 @@ class Gradient:
     **Raises** `LoopError` where a strategy is sequential.
     """
 
-    def __init__(self, plan: Plan, params: Sequence[torch.Tensor], arrays: Sequence[torch.Tensor], compiled: bool):
+    def __init__(
+        self,
+        plan: Plan,
+        params: Sequence[torch.Tensor],
+        arrays: Sequence[torch.Tensor],
+        compiled: bool,
+        partitioned: bool,
+    ):
         self.buffers: list[torch.Tensor] = []
         """Those that a gradient changes."""
 
@@ -64,13 +74,19 @@ class Gradient:
         fold(traced)
         drop_aliases(traced)
         share(traced)
-        traced.recompile()
         self.size = len(params)
-        self.graph: Any = torch.compile(traced) if compiled else traced
+        self.graph = traced
+        self.run: Callable[..., Any] = traced
+        if not partitioned:  # on a mesh each operation of ATen is split by itself
+            split_products(traced)
+            simplify(traced)
+            share(traced)
+            traced.recompile()
+            self.run = torch.compile(traced) if compiled else quick(traced)
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with registering(self.samplers), torch.no_grad(), as_staged():
-            return self.finished(self.graph(*tensors))
+            return self.finished(self.run(*tensors))
 
     def finished(self, found: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Value and gradient, after the buffers of modules have been changed."""
@@ -118,7 +134,9 @@ class Staging:
         if self.plan is not None and not self._asked:
             self._asked = True
             try:
-                gradient = Gradient(self.plan, tensors[:size], tensors[size:], self.compile and not self.partitioned)
+                gradient = Gradient(
+                    self.plan, tensors[:size], tensors[size:], self.compile, self.partitioned is not None
+                )
                 self._gradient = self.partitioned(gradient) if self.partitioned else gradient
             except LoopError:
                 self.why = "a strategy makes its runs one after the other"

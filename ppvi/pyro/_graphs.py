@@ -20,6 +20,7 @@ from ppvi.pyro._compat import (
     is_functorch_wrapped_tensor,
     tree_flatten,
     tree_map_only,
+    tree_unflatten,
 )
 
 SHAPED = frozenset("empty_like full_like ones_like zeros_like new_empty new_full new_ones new_zeros fill copy".split())
@@ -39,7 +40,7 @@ def is_operand(node: Node) -> bool:
     if name_of(node) == "permute":
         dims: Any = node.args[1]
         return list(dims) == list(range(len(dims)))
-    return name_of(node) == "alias" or (name_of(node) == "view" and _shape(node) == _shape(node.args[0]))
+    return name_of(node) == "alias" or (name_of(node) == "view" and shape_of(node) == shape_of(node.args[0]))
 
 
 def is_random(node: Node) -> bool:
@@ -125,7 +126,7 @@ def fold(traced: GraphModule) -> None:
                 constant = traced.graph.get_attr(name)
             constant.meta = dict(node.meta)
             node.replace_all_uses_with(constant)
-    traced.graph.eliminate_dead_code(_is_needed)
+    sweep(traced, _is_needed)
 
 
 def without_mutation(traced: GraphModule) -> None:
@@ -143,7 +144,7 @@ def without_mutation(traced: GraphModule) -> None:
         made = node.args[0]
         others = [user for user in made.users if user is not node]
         maker = made.args[0] if made.target is operator.getitem else made  # which may give several
-        fresh = _is_operation(maker) and not any(order[n] > order[node] or _is_view(n) for n in (maker, made, *others))
+        fresh = _is_operation(maker) and not any(order[n] > order[node] or is_view(n) for n in (maker, made, *others))
         if fresh or torch.Tag.inplace_view in node.target.tags:
             node.target = getattr(packet, _compat.overload_of(node.target))
 
@@ -225,7 +226,7 @@ def _picked(node: Node) -> tuple[int, int]:
         return 1, shape[0] * math.prod(mask) // max(entries, 1)
     indices: Any = node.args[1]
     places, masks = [i for i, x in enumerate(indices) if x is not None], _counted(node)
-    others = [_shape(x) for x in indices if x is not None and x not in masks]
+    others = [shape_of(x) for x in indices if x is not None and x not in masks]
     together = places == list(range(places[0], places[-1] + 1))
     last = (places[0] if together else 0) + max([1, *map(len, others)]) - 1
     return torch.broadcast_shapes((1,), *(other[-1:] for other in others))[0], shape[last]
@@ -240,22 +241,29 @@ def share(traced: GraphModule) -> None:
     *nodes, output = traced.graph.nodes
     for node in nodes:
         empty = name_of(node).startswith(("empty", "new_empty"))
-        if node.op == "call_function" and _is_function(node) and not empty and output not in node.users:
+        if node.op == "call_function" and is_function(node) and not empty and output not in node.users:
             leaves, tree = tree_flatten((node.args, dict(node.kwargs)))
             first = known.setdefault((node.target, str(tree), *((type(leaf), leaf) for leaf in leaves)), node)
             if first is not node:
                 node.replace_all_uses_with(first)
-    traced.graph.eliminate_dead_code()
+    sweep(traced)
 
 
 def drop_aliases(traced: GraphModule) -> None:
     """Take out operations that give back what they were given, once nothing is differentiated any more."""
     for node in traced.graph.nodes:
         if name_of(node) in ("detach", "alias") or (
-            name_of(node) in ("expand", "view", "reshape") and _shape(node) == _shape(node.args[0])
+            name_of(node) in ("expand", "view", "reshape") and shape_of(node) == shape_of(node.args[0])
         ):
             node.replace_all_uses_with(node.args[0])
-    traced.graph.eliminate_dead_code()
+    sweep(traced)
+
+
+def sweep(traced: GraphModule, is_needed: Callable[[Node], bool] = Node.is_impure) -> None:
+    """Take out what nobody uses; as PyTorch's own does, which asks of every operation whether it has an effect."""
+    for node in reversed(traced.graph.nodes):
+        if not node.users and not is_needed(node):
+            traced.graph.erase_node(node)
 
 
 def same(x: torch.Tensor, other: Any) -> bool:
@@ -298,14 +306,14 @@ def _equal(node: Any, other: Any, root: torch.nn.Module, known: dict[tuple[Node,
     if (node, other) in known:
         return known[node, other]
     (leaves, tree), (others, another) = (tree_flatten((n.args, dict(n.kwargs))) for n in (node, other))
-    alike = node.op == "call_function" and node.target == other.target and _is_function(node) and tree == another
+    alike = node.op == "call_function" and node.target == other.target and is_function(node) and tree == another
     known[node, other] = alike and all(_equal(*pair, root, known) for pair in zip(leaves, others, strict=True))
     return known[node, other]
 
 
 def _copied(node: Any) -> Any:
     """What a node, or an operand, is a copy of, if only as whole numbers."""
-    while isinstance(node, Node) and _is_function(node):
+    while isinstance(node, Node) and is_function(node):
         if name_of(node) not in COPIES and not (
             name_of(node) == "_to_copy" and node.kwargs.get("dtype") == torch.int64
         ):
@@ -333,20 +341,36 @@ def _is_operation(node: Node) -> bool:
     return node.op == "call_function" and isinstance(node.target, OpOverload)
 
 
-def _is_view(node: Node) -> bool:
+def is_view(node: Node) -> bool:
     return _is_operation(node) and _compat.is_view(node.target)
 
 
-def _shape(node: Any) -> Any:
+def call(target: Any, *args: Any) -> Node:
+    """A new operation, placed where the graph inserts, of nodes and numbers and lists of them."""
+    leaves, tree = tree_flatten(args)
+    [graph] = {leaf.graph for leaf in leaves if isinstance(leaf, Node)}
+    node = graph.call_function(target, args)
+    values = [_described(leaf) if isinstance(leaf, Node) else leaf for leaf in leaves]
+    node.meta = {"val": target(*tree_unflatten(values, tree))}
+    return node
+
+
+def _described(node: Node) -> torch.Tensor:
+    """A tensor without memory that is laid out like a node's."""
+    x = node.meta["val"]
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+
+
+def shape_of(node: Any) -> Any:
     return getattr(node.meta.get("val"), "shape", None)
 
 
 def _decided(node: Node, known: dict[Node, Any]) -> bool:
     needed = node.all_input_nodes[1:] if name_of(node) in SHAPED else node.all_input_nodes
-    return _is_function(node) and (name_of(node) == "lift_fresh_copy" or all(n in known for n in needed))
+    return is_function(node) and (name_of(node) == "lift_fresh_copy" or all(n in known for n in needed))
 
 
-def _is_function(node: Node) -> bool:
+def is_function(node: Node) -> bool:
     """Whether equal operands give equal results, which nothing changes afterwards."""
     if node.target is operator.getitem:
         return True

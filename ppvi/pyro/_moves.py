@@ -11,13 +11,14 @@ import torch
 
 from ppvi.engine import training
 from ppvi.engine.geometry import refuse_misused
-from ppvi.engine.protocol import Args, Kwargs, Params, Start
+from ppvi.engine.protocol import Args, Kwargs, Start
 from ppvi.optimizers.base import Geometric
 from ppvi.pyro._engine import Estimator
 from ppvi.pyro._geometry import Blockwise, parts_of
 from ppvi.pyro._keys import seeded
 from ppvi.pyro._learning import States, value_and_grads
 from ppvi.pyro._memories import Memory, memory_of
+from ppvi.pyro._unconstrained import Unconstrained, pulled
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Move:
     """What one objective does in a step: a gradient step of its own parameters."""
 
     bound: Estimator
+    space: Unconstrained
+    """All parameters."""
     leaves: Mapping[str, torch.Tensor]
     """Its own parameters, unconstrained."""
     memory: Memory | Blockwise
@@ -33,22 +36,18 @@ class Move:
     learned: Memory
     """That of the strategies' own optimisers."""
 
-    def gradient(
-        self, params: Params, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The objective's estimate and gradient, at constrained parameters that are functions of the leaves."""
+    def gradient(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The objective's estimate, and its gradient in its own parameters, unconstrained."""
         if self.states.values:
+            params = self.space.differentiable()
             return value_and_grads(
                 lambda values: self.bound.surrogate_in(values, None, params, args, kwargs),
                 list(self.leaves.values()),
                 self.states,
             )
-        value, slopes = self.bound.value_and_grad(None, {n: x.detach() for n, x in params.items()}, *args, **kwargs)
-        pulled = {name: x for name, x in params.items() if x is not self.leaves.get(name) and name in self.leaves}
-        if pulled:
-            leaves = [self.leaves[name] for name in pulled]
-            grads = torch.autograd.grad(list(pulled.values()), leaves, [slopes[name] for name in pulled])
-            slopes |= dict(zip(pulled, grads, strict=True))
+        values, steps = self.space.values()
+        value, slopes = self.bound.value_and_grad(None, values, *args, **kwargs)
+        slopes = pulled(slopes, steps)
         return value, [slopes[name] for name in self.leaves]
 
     def move(self, grads: Sequence[torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ from ppvi.pyro._moves import Move, moving
 from ppvi.pyro._plain import culprits_of
 from ppvi.pyro._programs import check
 from ppvi.pyro._trees import tree_leaves
+from ppvi.pyro._unconstrained import Unconstrained
 
 if TYPE_CHECKING:  # distributed tensors take a second to import
     from ppvi.pyro._sharding import Layout
@@ -78,7 +79,7 @@ class Trainer:
         pyro.get_param_store().set_state(
             {"params": self.leaves, "constraints": self._from.constraints}
         )  # optimisers ask it for names
-        moves = []
+        moves, space = [], Unconstrained(self.leaves, self._from.transforms)
         each = zip(
             self.objectives, shared, found, self._from.names, training.one_each(optimizer, len(pairs)), strict=True
         )
@@ -87,7 +88,7 @@ class Trainer:
             memory = moving(rule, self._from, bound, at, mine, self.leaves, args, kwargs, shared=mesh is not None)
             states = bound.states(constrained, *args, **kwargs)
             rules = list(states.rules.values())
-            moves.append(Move(on_mesh, leaves, memory, states, Memory(lambda: None, lambda rules=rules: rules)))
+            moves.append(Move(on_mesh, space, leaves, memory, states, Memory(lambda: None, lambda rules=rules: rules)))
         self.moves = tuple(moves)
         memories = (move.memory for move in moves if isinstance(move.memory, Blockwise))
         self.explained = tuple(line for memory in memories for line in memory.parts.said(memory.optimizer))
@@ -259,16 +260,16 @@ class Trainer:
 
     def _step(self, number: int, data: Data) -> torch.Tensor:
         """The losses."""
-        losses = []
+        losses: list[torch.Tensor] = []
         for move in self.moves:
-            value, grads = move.gradient(self._from.constrained(self.leaves), *data)
+            value, grads = move.gradient(*data)
             move.move(grads, *data)
             losses.append(-value if move.bound.formula.maximize else value)
         if self.averaging is not None:
             weight = self.averaging.weight(number)
             for name, mean in self._average.items():
                 mean.lerp_(self.leaves[name].detach().to(mean.dtype), weight)
-        return torch.stack(losses)
+        return torch.stack(losses) if self._several else losses[0]
 
     @torch.no_grad()
     def params(self, state: State) -> Params:
@@ -291,7 +292,7 @@ class Trainer:
         with drawing_from(_under("random/", state.arrays)):
             for move in self.moves:
                 random, params = torch.get_rng_state(), self._from.constrained(self.leaves)
-                value, grads = move.gradient(params, *data)
+                value, grads = move.gradient(*data)
                 bad = [name for name, grad in zip(move.leaves, grads, strict=True) if not bool(grad.isfinite().all())]
                 culprits = culprits_of(
                     move.bound.formula, move.bound.modules, random, params, move.bound.arguments(*data)
