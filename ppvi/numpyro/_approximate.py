@@ -50,7 +50,7 @@ def _noncentred(model: Callable[..., Any], names: Sequence[str]) -> Callable[...
 GUIDES = Guides(
     library=LIBRARY,
     onto=biject_to,
-    array=lambda x, like: jnp.asarray(x),
+    array=lambda x, like: jax.device_put(x),
     objective=objective,
     double=_double,
     looking=lambda look: looking(jax.random.key(0), look),

@@ -287,6 +287,7 @@ MOVES: dict[str, Callable[..., Any]] = {
     "sort": _sort,
     "split": _split,
     "squeeze": _squeeze,
+    "stack": lambda p, *xs: np.stack(xs, p["axis"]),
     "transpose": lambda p, x: np.transpose(x, p["permutation"]),
     **dict.fromkeys(("ppvi_site", "ppvi_note"), lambda p, x, *others: x),
     **dict.fromkeys(("stop_gradient", "copy", "copy_p", "random_clone"), lambda p, x: x),

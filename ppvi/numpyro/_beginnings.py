@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import jax
@@ -22,6 +22,7 @@ from ppvi.engine.unstaged import ONCE, unseen
 from ppvi.errors import EngineError
 from ppvi.numpyro._compat import Tracer, computes, current_trace
 from ppvi.numpyro._handlers import InnerSiteError
+from ppvi.numpyro._known import by_numpy
 from ppvi.numpyro._modules import Modules, State
 from ppvi.numpyro._programs import NumPyroPrograms, scope_of
 
@@ -118,19 +119,19 @@ def finding(
 
 def tracing_draws(run: Callable[[jax.Array | None], T], is_known: Callable[[T], bool] = lambda found: True) -> T:
     """What a run finds that makes what is drawn traced, by a token; or one on numbers alone, without a token, where it needs
-    the numbers, or else what it finds is not known. Operations on what is known are computed."""
+    the numbers, or else what it finds is not known. What is known is computed, by NumPy."""
     found: list[T] = []
 
     def traced(token: jax.Array) -> None:
-        result = run(token)
+        with by_numpy():
+            result = run(token)
         if is_known(result):
             found.append(result)
 
-    # JAX 0.7 has operations within loops that it cannot compute on what is known.
-    with suppress(*NEEDS_VALUES, NotImplementedError), jax.ensure_compile_time_eval():
+    with suppress(*NEEDS_VALUES):
         jax.eval_shape(traced, jnp.zeros(()))
     if not found:  # what is wanted is numbers, whatever is traced around them
-        with nullcontext() if computes() else jax.ensure_compile_time_eval():
+        with by_numpy():
             found.append(run(None))
     return found[0]
 

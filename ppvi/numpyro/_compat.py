@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,6 +49,8 @@ def enable_x64(on: bool) -> AbstractContextManager[Any]:
     return (jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")).enable_x64(on)
 
 
+Trace = _core.Trace
+typeof = jax.typeof
 Body = TypeVar("Body", Jaxpr, ClosedJaxpr)
 
 SPELT: dict[str, Callable[..., Any]] = {
@@ -225,6 +227,12 @@ def is_split(aval: Any) -> bool:
     return any(axis is not None for axis in spec) or bool(getattr(aval, "vma", ()))
 
 
+def are_threefry(avals: Iterable[Any]) -> bool:
+    """Whether the keys among arrays are of JAX's default kind, and are as they were since JAX 0.5."""
+    keys = [x for x in avals if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
+    return _config.threefry_partitionable.value and all(key_kind(x.dtype)[0] == "threefry2x32" for x in keys)
+
+
 def written_at(body: ClosedJaxpr) -> tuple[str, str]:
     """The name of the function that a body is the trace of, and its file; empty where JAX does not say."""
     name, _, source = (body.jaxpr.debug_info.func_src_info or "").partition(" at ")
@@ -275,6 +283,11 @@ def computes() -> bool:
 def transformation() -> str | None:
     """What is around that is being traced or vectorised by JAX, if anything is."""
     return None if computes() else "jax.jit, vmap, grad or scan"
+
+
+def in_trace(trace: Any) -> AbstractContextManager[Any]:
+    """A context in which operations are this trace's; of None they are computed."""
+    return _core.set_current_trace(_core.eval_trace if trace is None else trace)
 
 
 def all_recorded() -> AbstractContextManager[None]:

@@ -40,6 +40,7 @@ from ppvi.numpyro._checking import Gradients, ValueAndGrad
 from ppvi.numpyro._compat import ClosedJaxpr, Tracer, transformation as transformation
 from ppvi.numpyro._distributions import SiteDistribution
 from ppvi.numpyro._handlers import InnerSiteError
+from ppvi.numpyro._known import by_numpy
 from ppvi.numpyro._learning import States, first_states, learners_of, value_grad_and_states
 from ppvi.numpyro._lifting import lifted, traced_afresh
 from ppvi.numpyro._modules import Begun, Modules, UnknownStateError, moved
@@ -80,7 +81,8 @@ class Estimator:
         self._modules.meet(start.modules)
         refuse_gaps(self, key, start.params, args, kwargs)
         # Weak types would make the second call of a jitted step compile again.
-        return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
+        with by_numpy():
+            return replace(start, params=jax.tree.map(lambda x: jnp.array(x, jnp.result_type(x)), start.params))
 
     def culprits(self, key: jax.Array, params: Params, args: Args, kwargs: Kwargs) -> list[str]:
         def start(**options: Any) -> Session:
@@ -212,7 +214,8 @@ class Estimator:
         return jnp.asarray(x, dtype)
 
     def another(self, key: jax.Array) -> jax.Array:
-        return jax.random.fold_in(key, 2**31)  # splits of a key are its folds with small numbers
+        with by_numpy():
+            return jax.random.fold_in(key, 2**31)  # splits of a key are its folds with small numbers
 
     def key_text(self, key: jax.Array) -> str:
         return f"{jax.random.key_impl(as_key(key))} {jax.random.key_data(as_key(key)).tolist()}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
 from typing import Any, TypeVar
 
@@ -22,7 +21,7 @@ from ppvi.approximate import POINTS, WEIGHTS
 from ppvi.approximation import Gaussian
 from ppvi.engine.protocol import Args, Kwargs
 from ppvi.numpyro._compat import initial_point, sites_at
-from ppvi.numpyro._numbers import computed
+from ppvi.numpyro._known import by_numpy
 from ppvi.program import Program
 from ppvi.strategies import Enumerate
 
@@ -36,7 +35,8 @@ class Begun(AutoGuide):
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
         self.prototype_trace = found = run_of(self.model, 0, args, kwargs)
         latent = {name: site for name, site in found.items() if is_latent(site)}
-        self._init_locs = _by_numpy(lambda: {name: _unconstrained(site) for name, site in latent.items()})
+        with by_numpy():
+            self._init_locs = {name: _unconstrained(site) for name, site in latent.items()}
         self._prototype_frames = {frame.name: frame for site in latent.values() for frame in site["cond_indep_stack"]}
         self._prototype_frame_full_sizes = {
             name: site["args"][0] for name, site in found.items() if site["type"] == "plate"
@@ -49,7 +49,7 @@ class Begun(AutoGuide):
 
     def named(self, **arrays: Any) -> dict[str, Any]:
         """Parameters by their names."""
-        return {f"{self.prefix}_{name}": jnp.asarray(x) for name, x in arrays.items()}
+        return {f"{self.prefix}_{name}": jax.device_put(x) for name, x in arrays.items()}
 
 
 class Trusted(AutoGuide):
@@ -182,53 +182,21 @@ def run_of(model: Callable[..., Any], i: int, args: Args, kwargs: Kwargs) -> dic
     """The sites of a run from an ordinary point, of which there are many: uniform on [-2, 2] in unconstrained space, as that of
     NumPyro's `init_to_uniform` is."""
 
-    def run() -> dict[str, Any]:
-        random = np.random.default_rng(i)
+    random = np.random.default_rng(i)
 
-        def start(site: Any) -> Any:
-            if not is_latent(site) or _is_finite(site):
-                return None
-            try:
-                onto = dist.biject_to(site["fn"].support)
-            except NotImplementedError:
-                return init_to_uniform(site)  # which says of which site there is none
-            shape = (*site["kwargs"].get("sample_shape", ()), *onto.inverse_shape(site["fn"].shape()))
-            return onto(jnp.asarray(random.uniform(-2.0, 2.0, shape)))
+    def start(site: Any) -> Any:
+        if not is_latent(site) or _is_finite(site):
+            return None
+        try:
+            onto = dist.biject_to(site["fn"].support)
+        except NotImplementedError:
+            return init_to_uniform(site)  # which says of which site there is none
+        shape = (*site["kwargs"].get("sample_shape", ()), *onto.inverse_shape(site["fn"].shape()))
+        return onto(jnp.asarray(random.uniform(-2.0, 2.0, shape)))
 
-        with block(), numpyro.validation_enabled(False):
-            return trace(seed(substitute(model, substitute_fn=start), i)).get_trace(*args, **kwargs)
-
-    return _by_numpy(run, lambda found: all(_is_tree(site["fn"]) for site in found.values() if is_latent(site)))
-
-
-def _by_numpy(run: Callable[[], T], is_tree: Callable[[T], bool] = lambda found: True) -> T:
-    """What a function returns, computed by NumPy, where no number decides what it does and its result is a tree; else by JAX,
-    which raises what the function does."""
-
-    def of_trees() -> T:
-        found = run()
-        if not is_tree(found):
-            raise NotImplementedError("a distribution of one's own has fields that are not among its leaves")
-        return found
-
-    with suppress(Exception):
-        return computed(of_trees)
-    with jax.ensure_compile_time_eval():
-        return run()
+    with by_numpy(), block(), numpyro.validation_enabled(False):
+        return trace(seed(substitute(model, substitute_fn=start), i)).get_trace(*args, **kwargs)
 
 
 def _unconstrained(site: Mapping[str, Any]) -> jax.Array:
     return dist.biject_to(site["fn"].support).inv(site["value"])
-
-
-def _is_tree(x: Any) -> bool:
-    """Whether a distribution of its leaves has the fields that it has, as a class of one's own need not; and its transforms."""
-    again = jax.tree.map(lambda leaf: leaf, x)
-    known = type(x).__module__.startswith("numpyro.") or vars(x).keys() <= vars(again).keys()
-    return known and all(
-        map(_is_tree, filter(_has_fields, jax.tree.leaves(list(vars(x).values()), is_leaf=_has_fields)))
-    )
-
-
-def _has_fields(x: Any) -> bool:
-    return isinstance(x, dist.Distribution | dist.transforms.Transform)

@@ -73,21 +73,12 @@ def run_of(eqn: Any, wanted: Collection[int] | None = None) -> Run:
     return run
 
 
-def computed(run: Callable[[], T]) -> T:
-    """What a function returns, with the operations in it run by NumPy."""
-    static: list[Any] = []
-
-    def traced() -> list[Any]:
-        leaves, structure = jax.tree.flatten(run())
-        static[:] = structure, [None if isinstance(x, _compat.Tracer) else x for x in leaves]
-        return [x for x in leaves if isinstance(x, _compat.Tracer)]
-
-    with _compat.all_recorded():
-        closed = jax.make_jaxpr(traced)()
-    with np.errstate(all="ignore"):
-        arrays = map(jnp.asarray, run_of_body(closed)())
-    structure, leaves = static
-    return jax.tree.unflatten(structure, [next(arrays) if x is None else x for x in leaves])
+def placed(x: np.ndarray, aval: Any) -> jax.Array:
+    """A number as JAX's, without the program of a copy that `jnp.asarray` compiles for each shape."""
+    if _is_key(aval.dtype):
+        impl, shape = _compat.key_kind(aval.dtype)
+        return jax.random.wrap_key_data(jax.device_put(np.array(words_of(x, *shape))), impl=impl)
+    return jax.device_put(x.item() if aval.weak_type else np.array(x, aval.dtype))
 
 
 def _as_given(x: Any, dtype: np.dtype) -> np.ndarray:
@@ -119,14 +110,8 @@ def _dtype(var: Any) -> np.dtype:
 
 
 def _by_jax(eqn: Any) -> Run:
-    def array(x: Any, aval: Any) -> Any:
-        if _is_key(aval.dtype):
-            impl, shape = _compat.key_kind(aval.dtype)
-            return jax.random.wrap_key_data(jnp.asarray(words_of(number(x), *shape)), impl=impl)
-        return jnp.asarray(x, aval.dtype)
-
     def run(*values: Any) -> Sequence[Any]:
-        given = [array(x, var.aval) for x, var in zip(values, eqn.invars, strict=True)]
+        given = [placed(number(x), var.aval) for x, var in zip(values, eqn.invars, strict=True)]
         return list(map(number, _compat.bind(eqn, given)))
 
     return run

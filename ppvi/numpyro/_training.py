@@ -18,9 +18,9 @@ from ppvi.engine.geometry import refuse_misused
 from ppvi.engine.protocol import Params, Start
 from ppvi.engine.training import CHUNK, Arrays, Averaging, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
-from ppvi.numpyro._compat import once
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._geometry import Blockwise, divergence_of, parts_of
+from ppvi.numpyro._known import by_numpy, once
 from ppvi.numpyro._learning import States, first_states, learners_of
 from ppvi.numpyro._loop import Loop, Moving
 from ppvi.numpyro._modules import Begun
@@ -54,7 +54,8 @@ class Trainer:
     ):
         self.objectives = tuple(bound for bound, _ in pairs)
         self.averaging, self.layout, self.starts = averaging, Layout(mesh), starts
-        init_key, run_key = jax.random.split(as_key(key))
+        with by_numpy():
+            init_key, run_key = jax.random.split(as_key(key))
         found = [bound.initialise(init_key, *args, **kwargs) for bound in self.objectives]
         for bound, at in zip(self.objectives, found, strict=True):
             bound.formula.refuse_no_params(at.params)
@@ -90,7 +91,7 @@ class Trainer:
         impl = jax.random.key_impl(run_key)
         self._loop = Loop(moves, self._from.transforms, self._from.constraints, averaging, impl, starts)
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
-        unconstrained = jax.jit(self._from.unconstrained, compiler_options=once())(self._start)
+        unconstrained = once(self._from.unconstrained, self._start)
         beginning = modules(init_key, self._start) if given and states else _like(begun.first, states)
         first = self._moving_from(run_key, unconstrained, beginning)
         paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
@@ -131,17 +132,18 @@ class Trainer:
         return Blockwise(optimizer, parts, Plain(rest), self._from.transforms, divergence_of(bound, parts.reached))
 
     def _moving_from(self, key: jax.Array, unconstrained: Params, modules: dict[str, Any]) -> Moving:
-        first = Moving(
-            jnp.zeros((), jnp.int32),
-            jax.random.key_data(key),
-            unconstrained,
-            tuple(move.rule.init(move.mine(unconstrained)) for move in self._loop.moves),
-            tuple(first_states(plan) if plan else States({}, {}) for plan in self._plans),
-            jax.tree.map(_precise, unconstrained) if self.averaging is not None else {},
-            modules,
-        )
-        # Weak types would make the second call of the loop compile again.
-        return jax.tree.map(lambda x: x if is_key(x) else jnp.array(x, jnp.result_type(x)), first)
+        with by_numpy():
+            first = Moving(
+                jnp.zeros((), jnp.int32),
+                jax.random.key_data(key),
+                unconstrained,
+                tuple(move.rule.init(move.mine(unconstrained)) for move in self._loop.moves),
+                tuple(first_states(plan) if plan else States({}, {}) for plan in self._plans),
+                jax.tree.map(_precise, unconstrained) if self.averaging is not None else {},
+                modules,
+            )
+            # Weak types would make the second call of the loop compile again.
+            return jax.tree.map(lambda x: x if is_key(x) else jnp.array(x, jnp.result_type(x)), first)
 
     def _apart(self, first: Params, values: Params, key: jax.Array) -> Params:
         """Unconstrained parameters of another start than the first, whose own key gives these values."""
@@ -221,7 +223,7 @@ class Trainer:
 
     def params(self, state: State) -> Params:
         moving = self.layout.gathered(self._moving(state))
-        return self._loop.params(moving) | moving.modules
+        return once(self._loop.constrained, self._loop.reached(moving)) | moving.modules
 
     def problem(self, state: State) -> str | None:
         params = self.layout.gathered(self._moving(state).params)
