@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import jax
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 SMALL = 10**5
 """Numbers of an operation that is run by NumPy; JAX takes less time for more."""
+KEPT = 1000
+"""Constants of an operation that is kept for the next of its kind."""
 
 
 class Known(Trace):
@@ -80,10 +82,11 @@ def _is_traced(values: Sequence[Any]) -> bool:
 
 
 def _operation(primitive: Any, avals: tuple[Any, ...], params: dict[str, Any]) -> Operation:
-    try:
-        return _kept(primitive, avals, tuple(params.items()))
-    except TypeError:  # parameters that have no hash
-        return _made(primitive, avals, tuple(params.items()))
+    constants = (x for param in params.values() for x in getattr(param, "consts", ()))
+    if sum(map(np.size, constants)) <= KEPT:  # and else what is kept would keep them
+        with suppress(TypeError):  # parameters that have no hash
+            return _kept(primitive, avals, tuple(params.items()))
+    return _made(primitive, avals, tuple(params.items()))
 
 
 def _made(primitive: Any, avals: tuple[Any, ...], params: tuple[tuple[str, Any], ...]) -> Operation:
