@@ -228,9 +228,24 @@ def is_split(aval: Any) -> bool:
 
 
 def are_threefry(avals: Iterable[Any]) -> bool:
-    """Whether the keys among arrays are of JAX's default kind, and are as they were since JAX 0.5."""
+    """Whether the keys among arrays are of JAX's default kind."""
     keys = [x for x in avals if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
-    return _config.threefry_partitionable.value and all(key_kind(x.dtype)[0] == "threefry2x32" for x in keys)
+    return all(key_kind(x.dtype)[0] == "threefry2x32" for x in keys)
+
+
+def threefry_by_place() -> bool:
+    """Whether such keys draw each number by its place alone, as they do by default since JAX 0.5."""
+    return _config.threefry_partitionable.value
+
+
+def looks_for_nans() -> bool:
+    """Whether JAX is asked to break off where a number is none."""
+    return _config.debug_nans.value or _config.debug_infs.value
+
+
+def is_unsaid(sharding: Any) -> bool:
+    """Whether a function that is compiled says nothing of where an array is."""
+    return sharding is None or type(sharding).__name__ == "UnspecifiedValue"
 
 
 def written_at(body: ClosedJaxpr) -> tuple[str, str]:

@@ -3,22 +3,23 @@
     e_t = g(k_t),    s_t = f(s_{t-1}, e_t)
 
 The keys of all rounds are known before the first of them, and so are random bits, and normals made of them: drawn at once they
-take a fraction of the time that they take one after the other, and are the same ones. A gradient keeps them in any case.
+take a fraction of the time that they take one after the other, and are the same ones. It is few draws a round of which that
+is so; of many the rounds take as long, in the memory of one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from ppvi.numpyro._compat import Literal, bind, bodies_in, user_context
+from ppvi.numpyro._compat import Literal, are_threefry, bind, bodies_in, user_context
 
 Step = Callable[[list[Any], Any], tuple[list[Any], Any]]
 
-MOST = 10**7
+MOST = 10**5
 """Numbers that are drawn ahead of a loop."""
 
 
@@ -34,10 +35,9 @@ def drawn_ahead(step: Step, init: list[Any], rounds: tuple[Any, ...], keys: int)
     jaxpr, structure = closed.jaxpr, jax.tree.structure(shapes)
     before = len(init) + len(jax.tree.leaves(entry[:keys]))
     inputs = jaxpr.invars[before : before + len(jax.tree.leaves(entry[keys]))]
-    ahead, free = _parted(jaxpr.eqns, inputs)
-    if not any(map(_draws, ahead)):
+    ahead, free, later = _parted(jaxpr.eqns, inputs)
+    if not any(map(_draws, ahead)) or not are_threefry(x.aval for x in inputs):
         return step, rounds
-    later = [eqn for eqn in jaxpr.eqns if not any(eqn is other for other in ahead)]
     needed = {x for eqn in later for x in eqn.invars if not isinstance(x, Literal)}
     needed |= {x for x in jaxpr.outvars if not isinstance(x, Literal)}
     made = [x for eqn in ahead for x in eqn.outvars if x in needed]
@@ -60,18 +60,31 @@ def drawn_ahead(step: Step, init: list[Any], rounds: tuple[Any, ...], keys: int)
     return rest, (*rounds, jax.vmap(draw)(rounds[keys]))
 
 
-def _parted(eqns: Sequence[Any], keys: Iterable[Any]) -> tuple[list[Any], list[Any]]:
-    """The equations of which nothing but keys decides the results, and those of which nothing does."""
-    known, settled = set(keys), set[Any]()
-    ahead, free = [], []
+class Parted(NamedTuple):
+    """The equations of a round."""
+
+    ahead: list[Any]
+    """Those of which nothing but keys decides the results."""
+    free: list[Any]
+    """Those of which nothing does."""
+    later: list[Any]
+    """All but the first."""
+
+
+def _parted(eqns: Sequence[Any], keys: Iterable[Any]) -> Parted:
+    known, settled, found = set(keys), set[Any](), Parted([], [], [])
     for eqn in eqns:
         operands = {x for x in eqn.invars if not isinstance(x, Literal)}
-        if eqn.effects or eqn.primitive.name.startswith("ppvi_") or not operands <= known | settled:
+        is_plain = not (eqn.effects or eqn.primitive.name.startswith("ppvi_"))
+        if is_plain and operands <= settled:
+            settled.update(eqn.outvars)
+            found.free.append(eqn)
+        elif is_plain and operands <= known | settled:
+            known.update(eqn.outvars)
+            found.ahead.append(eqn)
             continue
-        side, found = (settled, free) if operands <= settled else (known, ahead)
-        side.update(eqn.outvars)
-        found.append(eqn)
-    return ahead, free
+        found.later.append(eqn)
+    return found
 
 
 def _draws(eqn: Any) -> bool:

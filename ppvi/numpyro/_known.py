@@ -1,7 +1,7 @@
 """Operations on what is known, run by NumPy, beside those on what is traced, which are recorded.
 
 JAX compiles each operation that it runs by itself, tens of milliseconds for one of each shape, and a program that runs once
-runs hundreds.
+runs hundreds. What is large, or was put on a device on purpose, or has an effect is JAX's all the same.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,20 +22,25 @@ from ppvi.numpyro._numbers import number, placed, run_of_body
 from ppvi.numpyro._threefry import RULES
 
 Operation = Callable[..., Sequence[Any]]
-T = TypeVar("T")
+Items = tuple[tuple[str, Any], ...]
 
 SMALL = 10**5
 """Numbers of an operation that is run by NumPy; JAX takes less time for more."""
-KEPT = 1000
-"""Constants of an operation that is kept for the next of its kind."""
+PLACES = frozenset("device_put sharding_constraint reshard".split())
+"""Operations that say where an array is."""
+DRAWING = "random_bits", "random_fold_in", "random_gamma", "random_seed", "random_split", "threefry", "rng_"
+"""What the names of operations begin with whose results are random."""
 
 
 class Known(Trace):
-    """What has a traced operand is of the trace around."""
+    """What has a traced operand is of the trace around, and so is what this has no rule for."""
 
     def __init__(self, around: Any):
         super().__init__()
         self.around = around
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "around"), name)
 
     def stage_value(self, val: Any) -> Any:
         return val if isinstance(val, jax.Array) else placed(np.asarray(val), typeof(val))
@@ -42,8 +48,11 @@ class Known(Trace):
     def process_primitive(self, primitive: Any, tracers: Sequence[Any], params: dict[str, Any]) -> Any:
         if _is_traced(tracers):
             return self.around.process_primitive(primitive, tracers, params)
-        found = _operation(primitive, tuple(map(typeof, tracers)), params)(*tracers)
+        found = _results(primitive, tracers, params)
         return found if primitive.multiple_results else found[0]
+
+    def process_call(self, *given: Any, **how: Any) -> Any:
+        return self.around.process_call(*given, **how)
 
     def process_custom_jvp_call(self, primitive: Any, fun: Any, jvp: Any, tracers: Sequence[Any], **how: Any) -> Any:
         if _is_traced(tracers):
@@ -69,53 +78,71 @@ def by_numpy() -> Iterator[None]:
         yield
 
 
-def once(run: Callable[..., T], given: Any) -> T:
-    """What a function of arrays returns this one time: by NumPy where they are small, and else as one program."""
-    if sum(np.size(x) for x in jax.tree.leaves(given)) > SMALL:
-        return jax.jit(run, compiler_options=_compat.once())(given)
-    with by_numpy():
-        return run(given)
-
-
 def _is_traced(values: Sequence[Any]) -> bool:
     return any(isinstance(x, Tracer) for x in values)
 
 
-def _operation(primitive: Any, avals: tuple[Any, ...], params: dict[str, Any]) -> Operation:
-    constants = (x for param in params.values() for x in getattr(param, "consts", ()))
-    if sum(map(np.size, constants)) <= KEPT:  # and else what is kept would keep them
-        with suppress(TypeError):  # parameters that have no hash
-            return _kept(primitive, avals, tuple(params.items()))
-    return _made(primitive, avals, tuple(params.items()))
+def _results(primitive: Any, values: Sequence[Any], params: dict[str, Any]) -> Sequence[Any]:
+    avals = tuple(map(typeof, values))
+    if _is_placed(primitive, values, params) or _compat.looks_for_nans() or _size(avals) > SMALL:
+        return _by_jax(primitive, params)(*values)
+    if primitive.name in _compat.INLINED:
+        body = _compat.body(SimpleNamespace(primitive=primitive, params=params, invars=_with_avals(avals)))
+        if body is not None and _size(body.out_avals) <= SMALL:
+            with by_numpy():
+                return jaxpr_as_fun(body)(*values)
+    given = primitive, avals, tuple(params.items()), _compat.threefry_by_place()
+    # What holds programs and functions, and with them a user's arrays, is not kept for the next of its kind.
+    is_elementary = not any(map(callable, params.values())) and not any(_compat.bodies_in(params))
+    try:
+        return (_kept if is_elementary else _made)(*given)(*values)
+    except TypeError:  # a parameter that has no hash
+        return _made(*given)(*values)
 
 
-def _made(primitive: Any, avals: tuple[Any, ...], params: tuple[tuple[str, Any], ...]) -> Operation:
-    """An operation of arrays like these."""
+def _is_placed(primitive: Any, values: Sequence[Any], params: dict[str, Any]) -> bool:
+    """Whether it is said on which devices its operands or its results are."""
+    if primitive.name in PLACES or any(getattr(x, "committed", False) for x in values):
+        return True
+    said = [*params.get("in_shardings", ()), *params.get("out_shardings", ())]
+    return not all(_compat.is_unsaid(x) for x in said)
 
-    def native(*values: Any) -> Sequence[Any]:
+
+def _with_avals(avals: Sequence[Any]) -> list[Any]:
+    return [SimpleNamespace(aval=aval) for aval in avals]
+
+
+def _size(avals: Sequence[Any]) -> int:
+    return sum(math.prod(getattr(x, "shape", ())) for x in avals)
+
+
+def _by_jax(primitive: Any, params: dict[str, Any]) -> Operation:
+    def run(*values: Any) -> Sequence[Any]:
         with in_trace(None):
-            found = primitive.bind(*values, **dict(params))
+            found = primitive.bind(*values, **params)
         return found if primitive.multiple_results else [found]
 
-    with all_recorded(), in_trace(None):
-        closed = jax.make_jaxpr(lambda *values: primitive.bind(*values, **dict(params)))(*avals)
-    results = closed.out_avals
-    if closed.effects or sum(math.prod(x.shape) for x in (*avals, *results)) > SMALL:
-        return native
-    if any(x.weak_type and x.shape for x in results):
-        return native
-    if _draws(closed.jaxpr):
-        inside = _compat.body(closed.eqns[0]) if primitive.name in _compat.INLINED else None
-        if inside is not None:
-            return by_numpy()(jaxpr_as_fun(inside))
-        if primitive.name not in RULES or not _compat.are_threefry([*avals, *results]):
-            return native
-        rule, how = RULES[primitive.name], dict(params)
+    return run
 
-        def run(*values: Any) -> Sequence[Any]:
-            return [rule(how, *values)]
-    else:
-        run = run_of_body(closed)
+
+def _made(primitive: Any, avals: tuple[Any, ...], items: Items, by_place: bool) -> Operation:
+    """An operation of arrays like these; by place as JAX's default keys draw since its version 0.5."""
+    params = dict(items)
+    native = _by_jax(primitive, params)
+    try:
+        with all_recorded(), in_trace(None):
+            closed = jax.make_jaxpr(lambda *values: primitive.bind(*values, **params))(*avals)
+        results = closed.out_avals
+        if closed.effects or _size(results) > SMALL or any(x.weak_type and x.shape for x in results):
+            return native
+        if not _draws(closed.jaxpr):
+            run = run_of_body(closed)
+        elif primitive.name in RULES and by_place and _compat.are_threefry([*avals, *results]):
+            run = _drawn(RULES[primitive.name], params)
+        else:
+            return native
+    except Exception:  # references to memory for one, which are no values
+        return native
 
     def operation(*values: Any) -> Sequence[Any]:
         try:
@@ -128,14 +155,15 @@ def _made(primitive: Any, avals: tuple[Any, ...], params: tuple[tuple[str, Any],
     return operation
 
 
+_kept = functools.lru_cache(maxsize=512)(_made)
+
+
+def _drawn(rule: Callable[..., Any], params: dict[str, Any]) -> Operation:
+    return lambda *values: [rule(params, *values)]
+
+
 def _draws(jaxpr: Jaxpr) -> bool:
     """Whether there are random numbers in it."""
     return any(
         eqn.primitive.name.startswith(DRAWING) or any(map(_draws, _compat.bodies_in(eqn.params))) for eqn in jaxpr.eqns
     )
-
-
-DRAWING = "random_bits", "random_fold_in", "random_gamma", "random_seed", "random_split", "threefry", "rng_"
-"""What the names of operations begin with whose results are random."""
-
-_kept = functools.lru_cache(maxsize=4096)(_made)

@@ -15,6 +15,7 @@ from ppvi.engine import training
 from ppvi.engine.protocol import Params
 from ppvi.engine.training import CHUNK, Averaging
 from ppvi.numpyro._arguments import Structure
+from ppvi.numpyro._compat import once
 from ppvi.numpyro._learning import States
 from ppvi.numpyro._moves import Move, Surroundings
 
@@ -106,6 +107,15 @@ class Loop:
             return self._each(one, moving)
 
         return values
+
+    @functools.cached_property
+    def params(self) -> Callable[[Moving], Params]:
+        """Those that a fit gives back. As one program, of which there is little to run."""
+
+        def params(moving: Moving) -> Params:
+            return self.constrained(self.reached(moving))
+
+        return jax.jit(params, compiler_options=once())
 
     def keys(self, moving: Moving) -> list[jax.Array]:
         """For the gradient of each objective."""

@@ -18,9 +18,10 @@ from ppvi.engine.geometry import refuse_misused
 from ppvi.engine.protocol import Params, Start
 from ppvi.engine.training import CHUNK, Arrays, Averaging, Data, State, Whose
 from ppvi.numpyro._arguments import Structure
+from ppvi.numpyro._compat import once
 from ppvi.numpyro._engine import Estimator
 from ppvi.numpyro._geometry import Blockwise, divergence_of, parts_of
-from ppvi.numpyro._known import by_numpy, once
+from ppvi.numpyro._known import by_numpy
 from ppvi.numpyro._learning import States, first_states, learners_of
 from ppvi.numpyro._loop import Loop, Moving
 from ppvi.numpyro._modules import Begun
@@ -91,7 +92,8 @@ class Trainer:
         impl = jax.random.key_impl(run_key)
         self._loop = Loop(moves, self._from.transforms, self._from.constraints, averaging, impl, starts)
         self._placed: tuple[Data | None, dict[Structure, list[Any]]] = None, {}
-        unconstrained = once(self._from.unconstrained, self._start)
+        with by_numpy():
+            unconstrained = jax.jit(self._from.unconstrained, compiler_options=once())(self._start)
         beginning = modules(init_key, self._start) if given and states else _like(begun.first, states)
         first = self._moving_from(run_key, unconstrained, beginning)
         paths, self._tree = jax.tree_util.tree_flatten_with_path(first)
@@ -223,7 +225,8 @@ class Trainer:
 
     def params(self, state: State) -> Params:
         moving = self.layout.gathered(self._moving(state))
-        return once(self._loop.constrained, self._loop.reached(moving)) | moving.modules
+        with by_numpy():
+            return self._loop.params(moving) | moving.modules
 
     def problem(self, state: State) -> str | None:
         params = self.layout.gathered(self._moving(state).params)

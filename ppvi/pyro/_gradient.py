@@ -25,7 +25,6 @@ from ppvi.pyro._buffers import put, writing
 from ppvi.pyro._graphs import drop_aliases, fold, share, trace
 from ppvi.pyro._keys import Key, seeded
 from ppvi.pyro._ops import TorchOps
-from ppvi.pyro._products import split_products
 from ppvi.pyro._quick import quick
 from ppvi.pyro._simpler import simplify
 from ppvi.pyro._stage import registering, what_prevents
@@ -75,13 +74,13 @@ class Gradient:
         drop_aliases(traced)
         share(traced)
         self.size = len(params)
-        self.graph = traced
-        self.run: Callable[..., Any] = traced
         if not partitioned:  # on a mesh each operation of ATen is split by itself
-            split_products(traced)
             simplify(traced)
             share(traced)
-            traced.recompile()
+        traced.recompile()
+        self.graph = traced
+        self.run: Callable[..., Any] = traced
+        if not partitioned:
             self.run = torch.compile(traced) if compiled else quick(traced)
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:

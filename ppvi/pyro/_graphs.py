@@ -345,13 +345,13 @@ def is_view(node: Node) -> bool:
     return _is_operation(node) and _compat.is_view(node.target)
 
 
-def call(target: Any, *args: Any) -> Node:
+def call(target: Any, *args: Any, **kwargs: Any) -> Node:
     """A new operation, placed where the graph inserts, of nodes and numbers and lists of them."""
-    leaves, tree = tree_flatten(args)
+    leaves, tree = tree_flatten((args, kwargs))
     [graph] = {leaf.graph for leaf in leaves if isinstance(leaf, Node)}
-    node = graph.call_function(target, args)
-    values = [_described(leaf) if isinstance(leaf, Node) else leaf for leaf in leaves]
-    node.meta = {"val": target(*tree_unflatten(values, tree))}
+    node = graph.call_function(target, args, kwargs)
+    values, named = tree_unflatten([_described(leaf) if isinstance(leaf, Node) else leaf for leaf in leaves], tree)
+    node.meta = {"val": target(*values, **named)}
     return node
 
 

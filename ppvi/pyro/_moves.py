@@ -47,7 +47,7 @@ class Move:
             )
         values, steps = self.space.values()
         value, slopes = self.bound.value_and_grad(None, values, *args, **kwargs)
-        slopes = pulled(slopes, steps)
+        slopes = pulled(slopes, {name: each for name, each in steps.items() if name in self.leaves})
         return value, [slopes[name] for name in self.leaves]
 
     def move(self, grads: Sequence[torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -53,9 +53,11 @@ class Joined(NamedTuple):
 def split_products(traced: GraphModule) -> None:
     """Take products with what repeats once."""
     for node in list(traced.graph.nodes):
-        if name_of(node) not in ("mm", "addmm"):
+        if name_of(node) not in ("mm", "addmm") or node.kwargs:
             continue
         *bias, x, y = node.args
+        if any(len(shape_of(b)) == 2 and shape_of(b)[0] > 1 for b in bias):
+            continue
         with traced.graph.inserting_before(node):
             if (joined := _joined(x)) is not None:
                 found = _applied(joined, y, *bias)
@@ -109,7 +111,7 @@ def _joined(x: Any) -> Joined | None:
     if len(parts) < 2 or len(inner.args) < 2 or inner.args[1] % len(shape) != len(shape) - 1:
         return None
     rows = math.prod(shape[:-1])
-    if tuple(shape_of(x)) != (rows, shape[-1]):
+    if tuple(shape_of(x)) != (rows, shape[-1]) or any(y.meta["val"].dtype != x.meta["val"].dtype for y in parts):
         return None
     for i, part in enumerate(parts):
         few: Any = part.args[0] if name_of(part) == "expand" else None

@@ -10,6 +10,7 @@ What is returned stays an array of its own, which a caller may change.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ppvi.pyro import _compat
-from ppvi.pyro._graphs import is_function, is_view, name_of, shape_of, sweep
+from ppvi.pyro._graphs import call, is_function, is_view, name_of, shape_of, sweep
+from ppvi.pyro._products import split_products
 
 aten = torch.ops.aten
 
@@ -26,13 +28,13 @@ def simplify(traced: GraphModule) -> None:
     """Apply the rules until there is nothing left to do for them."""
     if not _is_plain(traced):
         return
+    split_products(traced)
     while _passed(traced):
         sweep(traced)
+    sweep(traced)
     for node in traced.graph.nodes:
-        if name_of(node) in (
-            "view",
-            "_unsafe_view",
-        ):  # where strides are others now, as of what is not repeated in memory
+        # Strides are others now, as of what is not repeated in memory.
+        if name_of(node) in ("view", "_unsafe_view"):
             node.target = aten.reshape.default
 
 
@@ -45,20 +47,20 @@ def _passed(traced: GraphModule) -> bool:
             continue
         with traced.graph.inserting_before(node):
             other = rule(node)
-        if other is not None and (node not in returned or _is_fresh(node, other)):
+        if other is not None and _alike(other, node) and (node not in returned or _is_fresh(node, other)):
             node.replace_all_uses_with(other)
             found = True
     return found
 
 
 def _is_plain(traced: GraphModule) -> bool:
-    """Whether nothing looks at how arrays lie in memory, or writes but into what has just been made."""
+    """Whether nothing looks at how arrays lie in memory, or writes but into what has just been made and nobody else has."""
     for node in traced.graph.nodes:
         if name_of(node).startswith(("as_strided", "view_as", "_reshape_alias")) or node.target is aten.view.dtype:
             return False
         if name_of(node) and _compat.writes(node.target):
             made = node.args[0]
-            if not isinstance(made, Node) or not name_of(made) or is_view(made):
+            if not isinstance(made, Node) or not name_of(made) or is_view(made) or len(made.users) > 1:
                 return False
     return True
 
@@ -68,7 +70,7 @@ def _returned(traced: GraphModule) -> Iterator[Node]:
     for node in traced.graph.output_node().all_input_nodes:
         while isinstance(node, Node):
             yield node
-            node = node.args[0] if is_view(node) else None
+            node = node.args[0] if is_view(node) or node.target is operator.getitem else None
 
 
 def _is_fresh(node: Node, other: Node) -> bool:
@@ -110,12 +112,12 @@ def _number(x: Any) -> Any:
     return first.item() if bool((value == first).all()) else None
 
 
-def _make(target: Any, args: tuple[Any, ...], like: Node) -> Node:
-    """A new operation, whose value has the shape and dtype of a node's."""
-    [graph] = {x.graph for x in (like, *args) if isinstance(x, Node)}
-    node = graph.call_function(target, args)
-    node.meta = {"val": like.meta["val"]}
-    return node
+def _moves_sign(x: Any, node: Node) -> bool:
+    """Whether what is negated may be so later, in a node: whole numbers wrap round, and of bools there is no difference."""
+    if not isinstance(x, Node):
+        return False
+    dtype = x.meta["val"].dtype
+    return dtype == node.meta["val"].dtype and (dtype.is_floating_point or dtype.is_complex)
 
 
 def _under(x: Any, name: str) -> Any:
@@ -151,29 +153,29 @@ def _negated(node: Node) -> Node | None:
         return inner
     if isinstance(x, Node) and is_function(x) and name_of(x) in ("mul", "div") and len(x.args) == 2 and not x.kwargs:
         for i in (0, 1):
-            if isinstance(bare := _under(x.args[i], "neg"), Node):
-                return _make(x.target, (bare, x.args[1]) if i == 0 else (x.args[0], bare), x)
+            if _moves_sign(bare := _under(x.args[i], "neg"), node):
+                return call(x.target, *((bare, x.args[1]) if i == 0 else (x.args[0], bare)))
     if isinstance(few := _under(x, "expand"), Node):
-        return _make(aten.expand.default, (_make(node.target, (few,), few), list(shape_of(node))), node)
+        return call(aten.expand.default, call(node.target, few), list(shape_of(node)))
     return None
 
 
 def _added(node: Node) -> Node | None:
     """x + -y = x - y, and -x + y = y - x."""
-    if len(node.args) != 2 or node.kwargs or not all(isinstance(x, Node) for x in node.args):
+    if len(node.args) != 2 or node.kwargs or not all(_moves_sign(x, node) for x in node.args):
         return None
     x, y = node.args
     if isinstance(bare := _under(y, "neg"), Node):
-        return _make(aten.sub.Tensor, (x, bare), node)
+        return call(aten.sub.Tensor, x, bare)
     if isinstance(bare := _under(x, "neg"), Node):
-        return _make(aten.sub.Tensor, (y, bare), node)
+        return call(aten.sub.Tensor, y, bare)
     return None
 
 
 def _subtracted(node: Node) -> Node | None:
     """x - -y = x + y."""
     bare = _under(node.args[1], "neg")
-    return _make(aten.add.Tensor, (node.args[0], bare), node) if isinstance(bare, Node) and not node.kwargs else None
+    return call(aten.add.Tensor, node.args[0], bare) if _moves_sign(bare, node) and not node.kwargs else None
 
 
 def _broadcast(node: Node) -> Node | None:
@@ -185,9 +187,7 @@ def _broadcast(node: Node) -> Node | None:
     # Of several dtypes the result's depends on which operands have axes.
     if len(kinds) > 1 or args == list(node.args) or torch.broadcast_shapes(*shapes) != shape_of(node):
         return None
-    made = _make(node.target, tuple(args), node)
-    made.kwargs = node.kwargs
-    return made
+    return call(node.target, *args, **node.kwargs)
 
 
 def _expanded(node: Node) -> Node | None:
@@ -197,7 +197,7 @@ def _expanded(node: Node) -> Node | None:
     while isinstance(few, Node) and name_of(few) in ("expand", "unsqueeze", "view") and is_function(few):
         few = few.args[0]
     if few is not x and isinstance(few, Node) and shape_of(few) == ():
-        return _make(node.target, (few, node.args[1]), node)
+        return call(node.target, few, list(shape_of(node)))
     return None
 
 
@@ -212,8 +212,8 @@ def _summed(node: Node) -> Node | None:
     if node.target is aten.sum.default and not node.kwargs and shape_of(x) == () and _alike(x, node):
         return x
     bare = _under(x, "neg")
-    if isinstance(bare, Node) and len(x.users) == 1 and not node.kwargs and _alike(bare, x):
-        return _make(aten.neg.default, (_make(node.target, (bare, *node.args[1:]), node),), node)
+    if _moves_sign(bare, node) and len(x.users) == 1 and not node.kwargs and _alike(bare, x):
+        return call(aten.neg.default, call(node.target, bare, *node.args[1:]))
     return None
 
 
@@ -224,11 +224,11 @@ def _viewed(node: Node) -> Node | None:
         return None
     inner, dims, kept = x.args
     shape: Sequence[int] = shape_of(inner)
-    if not kept or not dims or x.kwargs:
+    if not kept or not dims or not shape or x.kwargs:
         return None
     gone = {dim % len(shape) for dim in dims}  # type: ignore[union-attr]
     left = [size for i, size in enumerate(shape) if i not in gone]
-    return _make(x.target, (inner, dims), node) if list(shape_of(node)) == left else None
+    return call(x.target, inner, dims) if list(shape_of(node)) == left else None
 
 
 def _power(node: Node) -> Node | None:

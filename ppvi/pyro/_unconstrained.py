@@ -81,7 +81,7 @@ def _by_autograd(step: Step, slope: torch.Tensor) -> torch.Tensor:
 
 def _affine(step: Step, slope: torch.Tensor) -> torch.Tensor:
     scale = step.bijection.scale
-    if isinstance(scale, torch.Tensor) or step.x.shape != step.y.shape:
+    if isinstance(scale, torch.Tensor) or (step.x.shape, step.x.dtype) != (step.y.shape, step.y.dtype):
         return _by_autograd(step, slope)
     return slope if scale == 1 else slope * scale
 

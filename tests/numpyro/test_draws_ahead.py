@@ -132,3 +132,32 @@ def test_more_than_is_kept_ahead_is_drawn_in_the_rounds(monkeypatch):
     monkeypatch.setattr(_draws_ahead, "MOST", 4 * N - 1)
     gradient = jax.make_jaxpr(bound_of(walk).value_and_grad)(KEY, {"m": jnp.asarray(0.2)})
     assert list(draws_in_loops(gradient.jaxpr))
+
+
+def test_long_rounds_take_the_memory_of_one():
+    def wide():
+        m = numpyro.param("m", 0.1)
+
+        def step(x, _):
+            x = numpyro.sample("x", dist.Normal(x * m, 1.0).to_event(1))
+            return jnp.tanh(x), x[0]
+
+        return lax.scan(step, jnp.zeros(999), None, length=1000)[1].sum()
+
+    compiled = jax.jit(bound_of(wide).estimate).lower(KEY, {"m": jnp.asarray(0.2)}).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 2**20
+
+
+def test_keys_of_another_kind_are_left_in_the_rounds():
+    key = jax.random.key(3, impl="rbg")
+    gradient = jax.make_jaxpr(lambda: _draws_ahead.drawn_ahead(rbg_step, [jnp.zeros(())], rbg_rounds(key), 0)[1])()
+    assert len(gradient.jaxpr.outvars) == 1
+
+
+def rbg_rounds(key):
+    return (jax.random.split(key, (N, 1)),)
+
+
+def rbg_step(carry, entry):
+    ((key,),) = (entry[0],)
+    return [carry[0] + jax.random.normal(key, ())], carry[0]

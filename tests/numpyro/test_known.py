@@ -1,6 +1,8 @@
 """What is known is computed by NumPy, where JAX would compile it: the numbers and formats are JAX's, random ones to the bit."""
 
+import gc
 import logging
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -138,3 +140,92 @@ def test_a_fit_begins_without_programs_of_single_operations(caplog):
         vi.objective(elbo, model, guide).init(key, x)
     compiled = [record.getMessage() for record in caplog.records if "XLA compilation of" in record.getMessage()]
     assert len(compiled) <= 3, compiled
+
+
+def init_of(initial):
+    def guide():
+        numpyro.sample("z", dist.Normal(numpyro.param("loc", initial).sum(), 1.0))
+
+    def model():
+        numpyro.sample("z", dist.Normal(0.0, 1.0))
+
+    return vi.objective(elbo, model, guide).init(jax.random.key(1))["loc"]
+
+
+def test_a_parameter_stays_where_it_was_put():
+    mesh = jax.make_mesh((1,), ("rows",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    initials = [
+        jax.device_put(jnp.arange(4.0), sharding),
+        lambda key: jax.device_put(jax.random.normal(key, (4,)), sharding),
+        lambda key: jax.jit(jax.random.normal, static_argnums=1, out_shardings=sharding)(key, (4,)),
+    ]
+    for initial in initials:
+        assert init_of(initial).sharding == sharding
+
+
+def test_what_is_mapped_over_devices():
+    mesh, rows = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("rows",)), jax.sharding.PartitionSpec("rows")
+    if not hasattr(jax, "shard_map"):
+        pytest.skip("jax.shard_map is newer")
+    twice = jax.shard_map(lambda x: 2 * x, mesh=mesh, in_specs=rows, out_specs=rows)
+    np.testing.assert_array_equal(init_of(lambda key: twice(jnp.ones(4))), 2 * np.ones(4))
+
+
+def test_references_to_memory():
+    if not hasattr(jax, "new_ref"):
+        pytest.skip("references are newer")
+
+    def initial(key):
+        memory = jax.new_ref(jnp.zeros(3))
+        memory[0] = 2.0
+        return jax.freeze(memory)
+
+    np.testing.assert_array_equal(init_of(initial), [2.0, 0.0, 0.0])
+
+
+def test_keys_as_they_are_asked_to_draw():
+    expected, found = [], []
+    for by_place in (True, False, True):
+        with jax.threefry_partitionable(by_place):
+            key = jax.random.key(3)
+            expected.append(jax.random.normal(key, (4,)))
+            with by_numpy():
+                found.append(jax.random.normal(key, (4,)))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_callback_is_called_each_time():
+    count = []
+
+    def look():
+        count.append(1)
+        return np.float32(len(count))
+
+    for expected in (1.0, 2.0, 3.0):
+        found = init_of(lambda key: jax.pure_callback(look, jax.ShapeDtypeStruct((), jnp.float32)))
+        assert len(count) == found == expected
+
+
+def test_a_number_that_is_none_is_found_where_it_comes_from():
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match="log"):
+        init_of(lambda key: jnp.log(jnp.asarray(-1.0)))
+
+
+def test_what_a_program_holds_is_let_go():
+    class Holder:
+        scale = 2.0
+
+    def begin():
+        holder, table = Holder(), jnp.ones(50)
+        function = jax.jit(lambda x: x * holder.scale + table.sum())
+        branch = lambda x: jax.lax.cond(x > 0, lambda x: x + holder.scale, lambda x: x - table.sum(), x)  # noqa: E731
+        read = lambda x: np.float32(x + holder.scale)  # noqa: E731
+        shape = jax.ShapeDtypeStruct((), jnp.float32)
+        init_of(lambda key: function(branch(jax.pure_callback(read, shape, jnp.asarray(1.0)))))
+        return weakref.ref(holder)
+
+    held = begin()
+    jax.clear_caches()
+    gc.collect()
+    assert held() is None

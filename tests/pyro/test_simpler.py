@@ -9,7 +9,7 @@ from torch.distributions import constraints, transform_to
 import ppvi
 import ppvi.pyro as vi
 from ppvi.objectives import elbo
-from ppvi.pyro import _quick as quick, _simpler as simpler, _unconstrained as unconstrained
+from ppvi.pyro import _gradient, _quick as quick, _simpler as simpler, _unconstrained as unconstrained
 from ppvi.pyro._graphs import name_of, trace
 from ppvi.pyro._products import split_products
 
@@ -170,3 +170,80 @@ def test_enumerated_labels_of_a_network():
     expected = dist.Normal((rows @ leaf).sum(-1).tanh(), 1.0).log_prob(torch.ones(6)).mean(0).sum()
     torch.testing.assert_close(value, expected.detach())
     torch.testing.assert_close(grads["w"], torch.autograd.grad(expected, leaf)[0])
+
+
+# Programs on which a rule was wrong ------------------------------------------------------------------------------------
+
+
+class Overwritten(dist.TorchDistribution):
+    """A sampler that writes into what it has negated before."""
+
+    arg_constraints = {"loc": constraints.real}
+    support = constraints.independent(constraints.real, 1)
+    has_rsample = True
+
+    def __init__(self, loc):
+        self.loc = loc
+        super().__init__(torch.Size(), loc.shape, validate_args=False)
+
+    def rsample(self, sample_shape=()):
+        noise = torch.randn(3) + self.loc
+        negative = -noise
+        noise.add_(5.0)
+        return self.loc + negative + noise * 0.1
+
+    def log_prob(self, value):
+        return -(value**2).sum(-1)
+
+
+IMAGE = torch.arange(12, dtype=torch.uint8).reshape(3, 4)
+WIDE = torch.linspace(-1.0, 1.0, 500).reshape(5, 100)
+
+
+def rows_of(last):
+    return torch.cat([WIDE.expand(3, 5, 100), last[:, None].expand(3, 5, 3)], -1)
+
+
+SHARP = {
+    "a sampler that overwrites": lambda z, w: pyro.sample("v", Overwritten(w)).sum(),
+    "scaled product": lambda z, w: torch.addmm(w, rows_of(torch.eye(3)).reshape(15, 103), M, beta=0.5, alpha=2.0),
+    "a bias for each row": lambda z, w: torch.addmm(
+        torch.arange(15.0)[:, None] * z, rows_of(torch.eye(3)).reshape(15, 103), M
+    ),
+    "whole numbers beside others": lambda z, w: (z * rows_of(torch.eye(3, dtype=torch.int64))) @ M,
+    "bools beside others": lambda z, w: rows_of(torch.eye(3) > 0) @ (M * z),
+    "a bool and a negative": lambda z, w: (w > 0) + -(z * w),
+    "a negative and a bool": lambda z, w: -(z * w) + (z > 0),
+    "unsigned numbers": lambda z, w: z * (1.0 * IMAGE.float() + -IMAGE),
+    "their sum": lambda z, w: z * (-IMAGE).sum(),
+    "a single number in more axes": lambda z, w: z.reshape(1, 1).expand(-1, 4) * 2.0,
+    "and a few of it": lambda z, w: z.view(1).expand(3, -1) * w,
+    "a sum over no axis": lambda z, w: z.exp().sum(-1, keepdim=True).view(1),
+}
+M = torch.linspace(-0.5, 0.5, 309).reshape(103, 3)
+
+
+@pytest.mark.parametrize("name", SHARP)
+def test_rules_are_not_taken_where_they_do_not_hold(name, monkeypatch):
+    """Values and slopes are those of the graph as it was traced."""
+
+    def model():
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+        if name == "a sampler that overwrites":
+            pyro.sample("v", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+
+    def guide():
+        z = pyro.sample("z", dist.Normal(pyro.param("m", torch.tensor(0.3)), 1.0))
+        w = pyro.param("w", torch.tensor([0.2, -0.4, 0.7]))
+        pyro.factor("f", SHARP[name](z, w).sum(), has_rsample=True)
+
+    found = []
+    for rules in (simpler.simplify, lambda traced: None):
+        monkeypatch.setattr(_gradient, "simplify", rules)
+        pyro.clear_param_store()
+        bound = vi.objective(elbo, model, guide)
+        found.append(bound.value_and_grad(5, bound.init(0)))
+    (value, slopes), (expected, others) = found
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-4)
+    for key in others:
+        torch.testing.assert_close(slopes[key], others[key], rtol=1e-4, atol=1e-4)
