@@ -40,8 +40,8 @@ SMALL = 256
 """Entries of the largest array that is put side by side with others: to copy a larger one takes longer than a call."""
 FEW = 8
 """So many operations that are alike are worth two moves of arrays; five, under `vmap`, compile no faster than they did."""
-GAIN = 32
-"""A program that would have so many operations fewer is changed."""
+GAIN = 600
+"""A program that would have so many operations fewer is changed: one of ten sites or so, of which a call takes as long either way."""
 THREEFRY = "threefry2x32"
 """Keys of which JAX promises the same bits under `vmap`."""
 

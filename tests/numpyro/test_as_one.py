@@ -78,6 +78,12 @@ def each(strategy):
     return {f"x{i}": strategy for i in range(SITES)}
 
 
+@pytest.fixture(autouse=True)
+def for_few_sites(monkeypatch):
+    """These have fewer than gain by it."""
+    monkeypatch.setattr(_as_one, "GAIN", 32)
+
+
 CASES = {
     "one array": (elbo, chain(normal), of_one_array(), None),
     "rows backwards": (elbo, chain(normal), backwards, None),
