@@ -41,7 +41,7 @@ SMALL = 256
 FEW = 8
 """So many operations that are alike are worth two moves of arrays; five, under `vmap`, compile no faster than they did."""
 GAIN = 600
-"""A program that would have so many operations fewer is changed: one of ten sites or so. A call of it takes as long either way."""
+"""A program that would have so many operations fewer is changed: one of ten sites or so, of which a call takes no longer."""
 THREEFRY = "threefry2x32"
 """Keys of which JAX promises the same bits under `vmap`."""
 
