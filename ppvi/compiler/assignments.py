@@ -87,16 +87,16 @@ class Table:
         have = self.array.shape[self.ahead :]
         return {axis for axis, size in enumerate(shape) if have[axis] != size}
 
-    def at(self, index: np.ndarray, shape: Sequence[int], ops: Ops) -> Array:
-        """The variable of this shape in C runs, `(C, *shape)`, where lane i of a site, which lies along one axis, has the
-        alternative `index[:, i]`, `(C, lanes)`."""
-        digits: list[np.ndarray] = []
+    def at(self, index: np.ndarray, ops: Ops) -> Array:
+        """The variable in C runs, `(C, *shape)`, where lane i of a site, which lies along one axis, has the alternative
+        `index[:, i]`, `(C, lanes)`."""
+        shape, digits = self.array.shape[self.ahead :], []
         for label in self.labels:
             [place] = [place for place in label.lanes if place is not None]
             lanes = np.clip(np.arange(shape[place.axis]) + int(place.first), 0, index.shape[1] - 1)
             laid = [len(index), *(len(lanes) if axis == place.axis else 1 for axis in range(len(shape)))]
             digits.append(index[:, lanes].reshape(laid))
-        return at(ops, self.widened(shape, (), ops), digits)
+        return at(ops, self.array, digits)
 
 
 def refuse_large(entries: float, names: Iterable[str], what: Callable[[], str]) -> None:
@@ -288,7 +288,7 @@ def _laid(
         for axis, place in enumerate(map(along, axes or ())):
             if place is not None and shapes[i][axis] > 1:
                 straight = place == Along(place.axis) and shapes[i][axis] == out.shape[place.axis]
-                is_narrow = (straight or equation.op == "slice") and axis in narrow[i]
+                is_narrow = straight and axis in narrow[i]
                 into[place.axis] = into.get(place.axis, True) and is_narrow
     small = {axis for axis, is_narrow in into.items() if is_narrow}
     shape = tuple(1 if axis in small else size for axis, size in enumerate(out.shape))

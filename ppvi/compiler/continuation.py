@@ -7,7 +7,6 @@ program.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ppvi._ops import Array, Ops
-from ppvi.compiler.assignments import Alike, Label, Table, tabulate
+from ppvi.compiler.assignments import Label, Table, tabulate
 from ppvi.compiler.choose import Choice, coupled
 from ppvi.compiler.dependence import Lanes, site_lanes
 from ppvi.compiler.estimates import Estimates, Later, Stack, Tail
@@ -144,8 +143,6 @@ class Rest:
     group: Group
     env: Env
     position: int
-    own: Array | None = None
-    """The site's alternative values, as its strategy has them."""
 
     @property
     def ops(self) -> Ops:
@@ -155,7 +152,7 @@ class Rest:
     def lanes(self) -> tuple[int, ...]:
         return site_lanes(self.equation)
 
-    @functools.cached_property
+    @property
     def site(self) -> Site:
         choice = self.machine.plan.choices[self.equation]
         draw = draw_of(choice, self.env, self.machine.ops)
@@ -180,13 +177,12 @@ class Rest:
         after = {equation: 1 << i for i, equation in enumerate(equations) if schedule >> i & 1}
         drawn = self.equation.outputs[0]
         label = Label(self.equation, tuple(Along(i) if i == axis else None for i in range(len(self.lanes))))
-        alike = Alike(equations)
-        first = {drawn: Table(self._narrow(alike) if values is self.own else values, (label,))}
-        tables, done = tabulate(first, list(after), self._results, inner, self.ops, alike)
+        first = {drawn: Table(values, (label,))}
+        tables, done = tabulate(first, list(after), self._results, inner, self.ops)
         left = after.keys() - done
         wanted = {atom for equation in left for atom in equation.inputs} | self._results
         rows = index.reshape(len(index), -1)
-        stacks = {var: table.at(rows, var.shape, self.ops) for var, table in tables.items() if var in wanted}
+        stacks = {var: table.at(rows, self.ops) for var, table in tables.items() if var in wanted}
         rest = machine.without(union(after[equation] for equation in done))
 
         def run(values: list[Array]) -> Estimates:
@@ -235,8 +231,7 @@ class Rest:
         for i in self.group:
             widths = tuple(coupled(self.equation, self.machine.plan.terms[i]).items())
             groups[widths] = groups.get(widths, frozenset()) | {i}
-        rest = replace(self, own=self.site.draw.values)
-        return [(dict(widths), replace(rest, group=group)) for widths, group in sorted(groups.items())]
+        return [(dict(widths), replace(self, group=group)) for widths, group in sorted(groups.items())]
 
     def run(self, value: Array) -> Estimates:
         inner = Env(self.env, self._later)
@@ -257,15 +252,6 @@ class Rest:
         inner.values[drawn] = self.ops.stop_gradient(value)
         self.machine.draw(schedule, inner)
         return inner
-
-    def _narrow(self, alike: Alike) -> Array:
-        """The site's values, one for all lanes along axes along which they are known to be the same."""
-        place, mapped = self.machine.plan.choices[self.equation].candidate.place("values"), self.equation.role.mapped
-        assert self.own is not None
-        assert place is not None
-        same = alike(self.equation.inputs[place])
-        axes = (axis + (axis >= mapped) for axis in range(len(self.lanes)))
-        return self.own[(slice(None), *(slice(1 if axis in same else None) for axis in axes))]
 
     @property
     def _later(self) -> set[Atom]:

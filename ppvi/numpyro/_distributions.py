@@ -91,8 +91,7 @@ class SiteDistribution(engine.SiteDistribution):
             return None
         logits: Any = fn.logits
         if isinstance(fn, CategoricalLogits):
-            # As the library's log_prob has it, so that a compiler finds one sum of exponentials in both.
-            logits = logits - jax.scipy.special.logsumexp(logits, -1, keepdims=True)
+            logits = jax.nn.log_softmax(logits)
         return jnp.moveaxis(jnp.broadcast_to(logits, (*self.lanes, logits.shape[-1])), -1, 0)
 
     def given(self, parameter: Literal["probs", "logits"]) -> Any:

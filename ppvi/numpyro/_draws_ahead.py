@@ -46,14 +46,14 @@ def drawn_ahead(step: Step, init: list[Any], rounds: tuple[Any, ...], keys: int)
         return step, rounds
 
     def draw(entry: Any) -> list[Any]:
-        values = evaluated([*free, *ahead], dict(zip(inputs, jax.tree.leaves(entry), strict=True)))
+        values = _run([*free, *ahead], dict(zip(inputs, jax.tree.leaves(entry), strict=True)))
         return [values[x] for x in made]
 
     def rest(carry: list[Any], entry: tuple[Any, ...]) -> tuple[list[Any], Any]:
         *given, drawn = entry
         known = dict(zip(jaxpr.constvars, closed.consts, strict=True)) | dict(zip(made, drawn, strict=True))
         known |= zip(jaxpr.invars, jax.tree.leaves((carry, given)), strict=True)
-        values = evaluated(later, known)
+        values = _run(later, known)
         found = [x.val if isinstance(x, Literal) else values[x] for x in jaxpr.outvars]
         return jax.tree.unflatten(structure, found)
 
@@ -92,7 +92,7 @@ def _draws(eqn: Any) -> bool:
     return eqn.primitive.name in ("random_bits", "random_gamma") or any(map(_draws, inner))
 
 
-def evaluated(eqns: Sequence[Any], known: Mapping[Any, Any]) -> dict[Any, Any]:
+def _run(eqns: Sequence[Any], known: Mapping[Any, Any]) -> dict[Any, Any]:
     """The values of variables after equations."""
     values = dict(known)
     for eqn in eqns:

@@ -94,8 +94,6 @@ def resized(eqn: Any, shape: tuple[int, ...]) -> Any:
         return eqn.replace(params={**params, "shape": shape})
     if name == "reshape":
         return eqn.replace(params={**params, "new_sizes": shape})
-    if name == "slice":
-        return _resized_slice(eqn, shape)
     if name == "gather":
         sizes, numbers, operand = list(params["slice_sizes"]), params["dimension_numbers"], _shape(eqn.invars[0])
         gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
@@ -104,17 +102,6 @@ def resized(eqn: Any, shape: tuple[int, ...]) -> Any:
             sizes[axis] = min(sizes[axis], shape[place])
         return eqn.replace(params={**params, "slice_sizes": tuple(sizes)})
     return None
-
-
-def _resized_slice(eqn: Any, shape: tuple[int, ...]) -> Any:
-    """One row is the only one, where of several some are taken; which one of several is not said."""
-    before, after, params = _shape(eqn.invars[0]), _shape(eqn.outvars[0]), eqn.params
-    if any(size > 1 and now == 1 for size, now in zip(before, after, strict=True)):
-        return None
-    alone = [size == 1 for size in shape]
-    starts = tuple(0 if one else start for one, start in zip(alone, params["start_indices"], strict=True))
-    limits = tuple(1 if one else limit for one, limit in zip(alone, params["limit_indices"], strict=True))
-    return eqn.replace(params={**params, "start_indices": starts, "limit_indices": limits})
 
 
 def without_rows(eqn: Any, rows: Sequence[int]) -> Any:
@@ -182,16 +169,8 @@ def _reshape(eqn: Any, i: int) -> AxisMap:
     if i:
         return joint(eqn, i)
     before, after = _shape(eqn.invars[0]), _shape(eqn.outvars[0])
-    places: dict[tuple[int, int], list[int]] = {}
-    for axis, size in enumerate(after):
-        places.setdefault((math.prod(after[:axis]), size), []).append(axis)
-
-    def place(axis: int) -> int | None:
-        """Axes of size one stay in their order."""
-        left = places.get((math.prod(before[:axis]), before[axis]), [])
-        return (left.pop(0) if len(left) > 1 else left[0]) if left else None
-
-    return tuple(map(place, range(len(before))))
+    places = {(math.prod(after[:axis]), size): axis for axis, size in enumerate(after)}
+    return tuple(places.get((math.prod(before[:axis]), size)) for axis, size in enumerate(before))
 
 
 def _transpose(eqn: Any, i: int) -> AxisMap:

@@ -29,14 +29,6 @@ def counted(carry, entry):
     return [i + 1, key, z], before * i + x * jax.random.normal(now, (2,))
 
 
-def labelled(carry, entry):
-    """A label is handed on, with a counter; what knows nothing of the round is the same in all of them."""
-    z, x = entry
-    i, before, twice = carry
-    now = (10 * z).astype(int)
-    return [i + 1, now, 2 * now], [jnp.exp(x)[before % 2] * i, now - twice, jnp.exp(x), jnp.arange(3), before]
-
-
 def summed(carry, entry):
     """What is given adds up."""
     z, x = entry
@@ -61,7 +53,6 @@ START = jnp.array([0.5, -1.0])
 LOOPS = {
     handed_on: ([START, START + 1], True),
     counted: ([jnp.array(0), KEY, START], True),
-    labelled: ([jnp.array(0), jnp.array([1, 0]), jnp.array([3, 4])], True),
     summed: ([START, START], False),
     chosen: ([START], False),
     untouched: ([], False),

@@ -12,9 +12,7 @@ import pytest
 from jax import lax
 from numpyro.contrib.control_flow import scan
 
-import ppvi
 import ppvi.numpyro as vi
-from ppvi.numpyro import _compat
 from ppvi.objectives import elbo
 
 NEXT = np.random.default_rng(0).dirichlet(np.ones(3), (3, 3))
@@ -81,58 +79,3 @@ def test_a_chain_of_order_two(loop, reverse, length):
     slope = (by_paths(ordered, 0.1 + 1e-5) - by_paths(ordered, 0.1 - 1e-5)) / 2e-5
     assert float(value) == pytest.approx(by_paths(ordered, 0.1), abs=1e-4)
     assert float(gradient["shift"]) == pytest.approx(slope, abs=1e-4)
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_a_transition_that_all_rounds_share_is_normalised_once(reverse):
-    """Its rows are looked up once for each state, and by the first round, whatever the number of rounds; the bound and its
-    gradient are those of the recursion over the chain's marginals."""
-    states, rounds = 9, 6
-    near = jax.random.normal(jax.random.key(0), (states, states))
-    far = jax.random.normal(jax.random.key(1), (rounds, states, states))
-
-    def program(logits, y=None):
-        def step(z, entry):
-            rows, x = entry
-            z = numpyro.sample("z", dist.Categorical(logits=(logits if rows is None else rows)[z]))
-            if x is not None:
-                numpyro.sample("x", dist.Normal(0.3 * z, 1.0), obs=x)
-            return z, None
-
-        lax.scan(step, jnp.array(2), (None if logits.ndim == 2 else logits, y), reverse=reverse)
-
-    y = jnp.sin(jnp.arange(1.0 * rounds))
-    bound = vi.objective(
-        elbo,
-        lambda: program(numpyro.param("near", near), y),
-        lambda: program(numpyro.param("far", far)),
-        strategies={"z": ppvi.Enumerate()},
-    )
-
-    def recursion(params):
-        p, q = jax.nn.log_softmax(params["near"]), jax.nn.log_softmax(params["far"])
-        e = dist.Normal(0.3 * jnp.arange(states), 1.0).log_prob(y[:, None])
-
-        def step(marginal, now):
-            q, e = now
-            pairs = marginal[:, None] * jnp.exp(q)
-            return pairs.sum(0), (pairs * (p + e - q)).sum()
-
-        return lax.scan(step, jnp.eye(states)[2], (q, e), reverse=reverse)[1].sum()
-
-    params = bound.init(jax.random.key(2))
-    found, truth = bound.value_and_grad(jax.random.key(3), params), jax.value_and_grad(recursion)(params)
-    for x, y_ in zip(jax.tree.leaves(found), jax.tree.leaves(truth), strict=True):
-        np.testing.assert_allclose(x, y_, rtol=1e-4, atol=1e-5)
-    rows = list(looked_up(jax.make_jaxpr(bound.surrogate)(jax.random.key(3), params).jaxpr, near.shape))
-    assert states**2 in rows
-    assert max(rows) == states**2
-
-
-def looked_up(jaxpr, shape):
-    """How many numbers each lookup in tables of a shape finds."""
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "gather" and eqn.invars[0].aval.shape == shape:
-            yield math.prod(eqn.outvars[0].aval.shape)
-        for body in _compat.bodies_in(eqn.params):
-            yield from looked_up(body, shape)
