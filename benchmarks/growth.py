@@ -28,6 +28,7 @@ import ppvi
 from benchmarks import growth_peers
 from benchmarks.growth_cases import Call, lanes, layer, mean_field, nested, particles, sites, streamed, subsampled, walk
 from benchmarks.growth_pages import FILE, Key, draw
+from benchmarks.growth_peers import told
 from benchmarks.posterior_records import Records
 from benchmarks.timing import rounds
 
@@ -50,12 +51,6 @@ class Case(NamedTuple):
     made: Callable[[int], dict[str, Call]] | None = None
     measured: Callable[[int], dict[str, Any]] | None = None
     """In place of calls: the whole record."""
-
-
-def told(times: dict[str, np.ndarray]) -> dict[str, float]:
-    """The ratio of ppvi to by hand, by round where they took turns."""
-    ratios = times["ppvi"] / times["by hand"]
-    return {"ratio": float(np.median(ratios)), "least": float(ratios.min()), "most": float(ratios.max())}
 
 
 def of_calls(made: dict[str, Call], seconds: float) -> dict[str, Any]:

@@ -52,6 +52,12 @@ def moved(program: str) -> Iterator[tuple[str, int]]:
         )
 
 
+def told(times: dict[str, np.ndarray]) -> dict[str, float]:
+    """The ratio of ppvi to by hand, by round where they took turns."""
+    ratios = times["ppvi"] / times["by hand"]
+    return {"ratio": float(np.median(ratios)), "least": float(ratios.min()), "most": float(ratios.max())}
+
+
 def of_process(processes: int, rows: int) -> dict[str, Any]:
     """Of this process among them."""
     from benchmarks import scaling  # which computes as it is imported, and JAX has to be told of processes before
@@ -81,9 +87,7 @@ def of_process(processes: int, rows: int) -> dict[str, Any]:
     times = rounds(calls, 0.0, block=0.0, least=15)
     for name, each in times.items():
         found[name]["seconds"] = float(np.median(each))
-    ratios = times["ppvi"] / times["by hand"]
-    told = {"ratio": float(np.median(ratios)), "least": float(ratios.min()), "most": float(ratios.max())}
-    return found | told | {"processes": processes, "rows": rows}
+    return found | told(times) | {"processes": processes, "rows": rows}
 
 
 def main(address: str, processes: int, number: int) -> None:

@@ -42,8 +42,6 @@ FEW = 8
 """So many operations that are alike are worth two moves of arrays; five, under `vmap`, compile no faster than they did."""
 GAIN = 600
 """A program that would have so many operations fewer is changed: one of ten sites or so, of which a call takes no longer."""
-THREEFRY = "threefry2x32"
-"""Keys of which JAX promises the same bits under `vmap`."""
 
 
 class Value:
@@ -236,7 +234,7 @@ def _kind(operation: Operation) -> Hashable:
     operands = [x.aval for x in operation.operands]
     if name not in ALIKE or eqn.effects or not operands or any(_compat.is_split(aval) for aval in operands):
         return None
-    if name in DRAWING and not all(map(_is_threefry, (*operands, *(var.aval for var in eqn.outvars)))):
+    if name in DRAWING and not _compat.are_threefry([*operands, *(var.aval for var in eqn.outvars)]):
         return None
     kind = (name, tuple(sorted(eqn.params.items())), tuple(operands))
     try:
@@ -249,11 +247,6 @@ def _kind(operation: Operation) -> Hashable:
 def _is_small(operation: Operation) -> bool:
     values = operation.results if operation.name == "slice" else (*operation.operands, *operation.results)
     return all(x.aval.size <= SMALL for x in values)
-
-
-def _is_threefry(aval: Any) -> bool:
-    is_key = jnp.issubdtype(aval.dtype, jax.dtypes.prng_key)
-    return not is_key or _compat.key_kind(aval.dtype)[0] == THREEFRY
 
 
 def _slices(operation: Operation) -> Hashable:

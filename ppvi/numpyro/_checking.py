@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -124,7 +124,7 @@ class Gradients:
         same = "all of 9 keys give the same estimate"
         if 0 in used:
             return Sanity(notes=(f"{same}: it is exact, or what would change it is rare",))
-        if any(name.startswith(DRAWING) for name in _operations(needed.jaxpr)):
+        if any(name.startswith(DRAWING) for name in _compat.operations(needed.jaxpr.eqns)):
             return Sanity((f"{same}: the estimator draws, but not by its key; its randomness is frozen",))
         why = (
             "the estimate does not use the key: it is compared with the change of its own value, and has no other truth"
@@ -210,13 +210,6 @@ def _refuse_other_shapes(found: Any, params: Any) -> None:
 
 DRAWING = ("random_bits", "random_gamma", "threefry", "rng_")
 """How the names of operations that draw begin."""
-
-
-def _operations(jaxpr: Any) -> Iterator[str]:
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for body in _compat.bodies_in(equation.params):
-            yield from _operations(body)
 
 
 def _equal(left: Any, right: Any) -> bool:

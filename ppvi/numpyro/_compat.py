@@ -164,6 +164,14 @@ def _expanded(operation: Any) -> ClosedJaxpr:
     return jax.make_jaxpr(run)(*operation.in_avals_flat)
 
 
+def operations(eqns: Iterable[Any]) -> Iterator[str]:
+    """The names of operations, and of those in their bodies."""
+    for eqn in eqns:
+        yield eqn.primitive.name
+        for body in bodies_in(eqn.params):
+            yield from operations(body.eqns)
+
+
 def bodies_in(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
     """All bodies among the parameters of an operation."""
     params = params[_HIGH].params if _HIGH in params else params
@@ -228,7 +236,7 @@ def is_split(aval: Any) -> bool:
 
 
 def are_threefry(avals: Iterable[Any]) -> bool:
-    """Whether the keys among arrays are of JAX's default kind."""
+    """Whether the keys among arrays are of JAX's default kind, which gives the same bits one by one and under `vmap`."""
     keys = [x for x in avals if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
     return all(key_kind(x.dtype)[0] == "threefry2x32" for x in keys)
 

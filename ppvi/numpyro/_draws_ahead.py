@@ -15,10 +15,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ppvi.numpyro._compat import Literal, are_threefry, bind, bodies_in, user_context
+from ppvi.numpyro._compat import Literal, are_threefry, bind, operations, user_context
 
 Step = Callable[[list[Any], Any], tuple[list[Any], Any]]
 
+DRAWING = frozenset(("random_bits", "random_gamma"))
+"""Operations that take most of the time of a draw."""
 MOST = 10**5
 """Numbers that are drawn ahead of a loop."""
 
@@ -36,7 +38,7 @@ def drawn_ahead(step: Step, init: list[Any], rounds: tuple[Any, ...], keys: int)
     before = len(init) + len(jax.tree.leaves(entry[:keys]))
     inputs = jaxpr.invars[before : before + len(jax.tree.leaves(entry[keys]))]
     ahead, free, later = _parted(jaxpr.eqns, inputs)
-    if not any(map(_draws, ahead)) or not are_threefry(x.aval for x in inputs):
+    if DRAWING.isdisjoint(operations(ahead)) or not are_threefry(x.aval for x in inputs):
         return step, rounds
     needed = {x for eqn in later for x in eqn.invars if not isinstance(x, Literal)}
     needed |= {x for x in jaxpr.outvars if not isinstance(x, Literal)}
@@ -85,11 +87,6 @@ def _parted(eqns: Sequence[Any], keys: Iterable[Any]) -> Parted:
             continue
         found.later.append(eqn)
     return found
-
-
-def _draws(eqn: Any) -> bool:
-    inner = (eqn for body in bodies_in(eqn.params) for eqn in body.eqns)
-    return eqn.primitive.name in ("random_bits", "random_gamma") or any(map(_draws, inner))
 
 
 def _run(eqns: Sequence[Any], known: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,6 @@ from ppvi.numpyro._compat import initial_point, sites_at
 from ppvi.numpyro._known import by_numpy
 from ppvi.program import Program
 from ppvi.strategies import Enumerate
-
-T = TypeVar("T")
 
 
 class Begun(AutoGuide):

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from ppvi.numpyro import _compat
-from ppvi.numpyro._compat import Jaxpr, Trace, Tracer, all_recorded, current_trace, in_trace, jaxpr_as_fun, typeof
+from ppvi.numpyro._compat import Trace, Tracer, all_recorded, current_trace, in_trace, jaxpr_as_fun, typeof
 from ppvi.numpyro._numbers import number, placed, run_of_body
 from ppvi.numpyro._threefry import RULES
 
@@ -88,7 +88,8 @@ def _results(primitive: Any, values: Sequence[Any], params: dict[str, Any]) -> S
     if _is_placed(primitive, values, params) or _compat.looks_for_nans() or _size(avals) > SMALL:
         return _by_jax(primitive, params)(*values)
     if primitive.name in _compat.INLINED:
-        body = _compat.body(SimpleNamespace(primitive=primitive, params=params, invars=_with_avals(avals)))
+        invars = [SimpleNamespace(aval=aval) for aval in avals]
+        body = _compat.body(SimpleNamespace(primitive=primitive, params=params, invars=invars))
         if body is not None and _size(body.out_avals) <= SMALL:
             with by_numpy():
                 return jaxpr_as_fun(body)(*values)
@@ -107,10 +108,6 @@ def _is_placed(primitive: Any, values: Sequence[Any], params: dict[str, Any]) ->
         return True
     said = [*params.get("in_shardings", ()), *params.get("out_shardings", ())]
     return not all(_compat.is_unsaid(x) for x in said)
-
-
-def _with_avals(avals: Sequence[Any]) -> list[Any]:
-    return [SimpleNamespace(aval=aval) for aval in avals]
 
 
 def _size(avals: Sequence[Any]) -> int:
@@ -136,7 +133,7 @@ def _made(primitive: Any, avals: tuple[Any, ...], items: Items, by_place: bool) 
         results = closed.out_avals
         if closed.effects or _size(results) > SMALL or any(x.weak_type and x.shape for x in results):
             return native
-        if not _draws(closed.jaxpr):
+        if not any(name.startswith(DRAWING) for name in _compat.operations(closed.jaxpr.eqns)):
             run = run_of_body(closed)
         elif primitive.name in RULES and by_place and _compat.are_threefry([*avals, *results]):
             run = _drawn(RULES[primitive.name], params)
@@ -161,10 +158,3 @@ _kept = functools.lru_cache(maxsize=512)(_made)
 
 def _drawn(rule: Callable[..., Any], params: dict[str, Any]) -> Operation:
     return lambda *values: [rule(params, *values)]
-
-
-def _draws(jaxpr: Jaxpr) -> bool:
-    """Whether there are random numbers in it."""
-    return any(
-        eqn.primitive.name.startswith(DRAWING) or any(map(_draws, _compat.bodies_in(eqn.params))) for eqn in jaxpr.eqns
-    )

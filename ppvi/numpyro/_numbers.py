@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,6 @@ from ppvi.numpyro._arithmetic import COMPUTES, KEY, MOVES, SHRINKS, key_of, word
 from ppvi.numpyro._compat import ClosedJaxpr, Literal
 
 Run = Callable[..., Sequence[Any]]
-T = TypeVar("T")
 
 LONGEST = 1000
 """Rounds of a loop, and of the loops in it, that are run by NumPy; JAX takes less time for more."""

@@ -79,9 +79,7 @@ class Gradient:
             share(traced)
         traced.recompile()
         self.graph = traced
-        self.run: Callable[..., Any] = traced
-        if not partitioned:
-            self.run = torch.compile(traced) if compiled else quick(traced)
+        self.run: Callable[..., Any] = traced if partitioned else torch.compile(traced) if compiled else quick(traced)
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with registering(self.samplers), torch.no_grad(), as_staged():
